@@ -1,0 +1,25 @@
+"""Three families of audio autoencoders: VAE, hierarchical VAE and VQ-VAE.
+
+    model = audiovae.load("runs/hvae")
+    latents = model.encode(audio)      # audio: [B, 1, samples] in [-1, 1]
+    audio = model.decode(latents)
+"""
+
+from audiovae.autoencoder import Autoencoder, Output, Statistics
+from audiovae.families import FAMILIES, build
+from audiovae.noise import Noise
+from audiovae.weights import ModelError, load, save
+from audiovae.whole import reconstruct_recording
+
+__all__ = [
+    "FAMILIES",
+    "Autoencoder",
+    "ModelError",
+    "Noise",
+    "Output",
+    "Statistics",
+    "build",
+    "load",
+    "reconstruct_recording",
+    "save",
+]

@@ -1,0 +1,103 @@
+"""What every family offers, so that training, evaluation and the commands have no branch on the family."""
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from audiovae.noise import Noise
+from audiovae.representation import Waveform
+
+
+@dataclass
+class Statistics:
+    """What one process adds to a model's running estimates; the caller joins those of all processes.
+
+    Attributes:
+        sums: To be added up over processes and micro-batches.
+        items: [n, ...] one entry for each item, to be gathered in the order of the global batch.
+    """
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    items: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass
+class Output:
+    """A forward pass.
+
+    Attributes:
+        recon: [B, C, T] the reconstructed representation.
+        losses: Unweighted terms, each [B] so that batches of any size can be averaged exactly.
+        metrics: Detached scalars for the log, each a mean over the batch.
+        statistics: Contribution to the model's running estimates; empty for most families.
+    """
+
+    recon: Tensor
+    losses: dict[str, Tensor]
+    metrics: dict[str, Tensor]
+    statistics: Statistics = field(default_factory=Statistics)
+
+
+class Autoencoder(nn.Module):
+    """Base of the families.
+
+    Attributes:
+        family: The name under which commands and saved models know the family.
+        samples: Chunk length in samples.
+        rate: Sample rate in Hz.
+        loss_names: Terms that `forward` adds to the reconstruction terms.
+    """
+
+    family: ClassVar[str]
+    loss_names: tuple[str, ...]
+
+    def __init__(self, config: Any, samples: int, rate: int) -> None:
+        super().__init__()
+        self.config = config
+        self.samples = samples
+        self.rate = rate
+        self.representation = Waveform(samples)
+
+    @property
+    def seconds(self) -> float:
+        """Length of a chunk in seconds."""
+        return self.samples / self.rate
+
+    def represent(self, audio: Tensor) -> Tensor:
+        """[B, 1, samples] audio in [-1, 1] -> [B, C, T]."""
+        return self.representation.represent(audio)
+
+    def render(self, representation: Tensor) -> Tensor:
+        """[B, C, T] -> [B, 1, samples] audio."""
+        return self.representation.render(representation)
+
+    def distances(self, recon: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Reconstruction terms, each [B], of two representations."""
+        return self.representation.distances(recon, target)
+
+    @abstractmethod
+    def forward(self, target: Tensor, noise: Noise | None = None) -> Output:
+        """One training pass over a representation [B, C, T]."""
+
+    @abstractmethod
+    def encode(self, audio: Tensor) -> Any:
+        """[B, 1, samples] audio -> the family's latents, without noise."""
+
+    @abstractmethod
+    def decode(self, latents: Any) -> Tensor:
+        """Latents -> [B, 1, samples] audio."""
+
+    @abstractmethod
+    def sample(self, items: int, temperature: float = 1.0, noise: Noise | None = None) -> Tensor:
+        """Audio [items, 1, samples] drawn from the prior."""
+
+    def update(self, statistics: Statistics, step: int) -> None:  # noqa: B027 - most families keep none
+        """Takes in the statistics of the whole global batch after optimizer step `step`."""
+
+    @torch.no_grad()
+    def reconstruct(self, audio: Tensor) -> Tensor:
+        """[B, 1, samples] audio -> [B, 1, samples], through the latents and without noise."""
+        return self.decode(self.encode(audio))

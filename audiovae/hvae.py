@@ -1,0 +1,224 @@
+"""A hierarchical VAE: top-down inference with learned conditional priors.
+
+q(z_l | x, z_>l) and p(z_l | z_>l) share the way down (Sonderby et al. 2016, "Ladder VAE"; Child 2021, "Very
+Deep VAEs"); the posterior is given relative to the prior (Vahdat and Kautz 2020, "NVAE").
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from audiovae import gaussian
+from audiovae.autoencoder import Autoencoder, Output
+from audiovae.noise import Noise, fresh_noise
+from audiovae.trunk import (
+    Decoder,
+    Encoder,
+    TrunkConfig,
+    frames_after,
+    project,
+    residual_stack,
+    silent_head,
+    upsample,
+)
+
+# The finest level starts like the VAE's posterior; the others start at their prior and earn their nats.
+FINEST_START = -5.0
+
+
+@dataclass
+class HVAEConfig:
+    """An HVAE's shape. Lists over levels run from the finest to the coarsest.
+
+    Attributes:
+        trunk: The tower from the waveform to the finest level; the decoder mirrors it.
+        level_strides: Steps from each level to the next coarser one: one fewer than levels.
+        level_channels: Width at each level above the finest.
+        latents: Latent channels at each level; their number is the number of levels, 2 to 4.
+        free_nats: KL that each level may spend at no cost, in nats per second: a budget that keeps it in use.
+    """
+
+    trunk: TrunkConfig = field(default_factory=lambda: TrunkConfig([42, 5], [256, 512], 3, 5))
+    level_strides: list[int] = field(default_factory=lambda: [3, 5, 7])
+    level_channels: list[int] = field(default_factory=lambda: [512, 512, 512])
+    latents: list[int] = field(default_factory=lambda: [48, 32, 32, 32])
+    free_nats: list[float] = field(default_factory=lambda: [0.0, 20.0, 10.0, 2.0])
+
+    def __post_init__(self) -> None:
+        levels = len(self.latents)
+        if not 2 <= levels <= 4:
+            raise ValueError(f"latents has {levels} levels: an HVAE has 2 to 4")
+        for name, wanted in (("level_strides", levels - 1), ("level_channels", levels - 1), ("free_nats", levels)):
+            if len(getattr(self, name)) != wanted:
+                raise ValueError(f"{name} has {len(getattr(self, name))} entries: {levels} levels need {wanted}")
+
+    @property
+    def tower(self) -> TrunkConfig:
+        """The whole way up: the trunk and the levels above it."""
+        return TrunkConfig(
+            [*self.trunk.strides, *self.level_strides],
+            [*self.trunk.channels, *self.level_channels],
+            self.trunk.blocks,
+            self.trunk.kernel,
+        )
+
+
+@dataclass
+class Level:
+    """What one level did in a pass; all [B, latent, frames] float32.
+
+    Attributes:
+        latents: The value that went down.
+        shift, log_scale: Posterior relative to the prior; None where the prior itself was used.
+    """
+
+    latents: Tensor
+    shift: Tensor | None = None
+    log_scale: Tensor | None = None
+
+
+class TopDownLevel(nn.Module):
+    """One level on the way down: prior, posterior, and what its latents add to the state [B, C, T]."""
+
+    def __init__(self, width: int, latent: int, trunk: TrunkConfig, finest: bool) -> None:
+        super().__init__()
+        self.prior = silent_head(width, 2 * latent)
+        self.mix = nn.Sequential(project(2 * width, width), residual_stack(width, 1, trunk.kernel))
+        self.shift = project(width, latent)
+        self.log_scale = silent_head(width, latent, FINEST_START if finest else 0.0)
+        self.enter = project(latent, width)
+        self.after = residual_stack(width, trunk.blocks, trunk.kernel)
+        if not finest:
+            with torch.no_grad():
+                self.shift.weight.mul_(0.1)
+
+    def prior_of(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of p(z_l | z_>l)."""
+        mean, log_variance = self.prior(state).float().chunk(2, dim=1)
+        return mean, gaussian.bounded_log_variance(log_variance)
+
+    def posterior_of(self, state: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Shift and log scale of q(z_l | x, z_>l) relative to the prior."""
+        mixed = self.mix(torch.cat([features, state], dim=1))
+        return self.shift(mixed).float(), gaussian.bounded_log_variance(self.log_scale(mixed))
+
+    def absorb(self, state: Tensor, latents: Tensor) -> Tensor:
+        """The state after the level's latents."""
+        return self.after(state + self.enter(latents.to(state.dtype)))
+
+
+class TopDown(nn.Module):
+    """From the coarsest level's latents to the waveform's representation."""
+
+    def __init__(self, outputs: int, config: HVAEConfig, frames: Sequence[int]) -> None:
+        super().__init__()
+        widths = [config.trunk.channels[-1], *config.level_channels]
+        self.frames = list(frames)
+        self.start = nn.Parameter(torch.zeros(1, widths[-1], 1))
+        self.levels = nn.ModuleList(
+            TopDownLevel(width, latent, config.trunk, finest=i == 0)
+            for i, (width, latent) in enumerate(zip(widths, config.latents, strict=True))
+        )
+        self.ups = nn.ModuleList(
+            upsample(above, below, stride)
+            for below, above, stride in zip(widths, config.level_channels, config.level_strides, strict=False)
+        )
+        self.tower = Decoder(outputs, config.trunk)
+
+    def first_state(self, items: int) -> Tensor:
+        """The learned state above the coarsest level: [items, C, frames]."""
+        return self.start.expand(items, -1, self.frames[-1])
+
+    def below(self, index: int, state: Tensor) -> Tensor:
+        """The state as the next finer level sees it, or the representation below the finest."""
+        return self.ups[index - 1](state) if index else self.tower(state)
+
+
+class HVAE(Autoencoder):
+    """Latents: a list from the finest to the coarsest level, [B, latent_l, frames_l] each."""
+
+    family = "hvae"
+
+    def __init__(self, config: HVAEConfig, samples: int, rate: int) -> None:
+        super().__init__(config, samples, rate)
+        frames = frames_after(self.representation.frames, config.tower.strides)
+        self.frames = frames[len(config.trunk.strides) - 1 :]
+        self.loss_names = tuple(f"kl_{i}" for i in range(len(config.latents)))
+        self.encoder = Encoder(self.representation.channels, config.tower)
+        self.decoder = TopDown(self.representation.channels, config, self.frames)
+
+    def features(self, target: Tensor) -> list[Tensor]:
+        """Features of each level, finest first."""
+        return self.encoder(target)[-len(self.frames) :]
+
+    def descend(
+        self,
+        items: int,
+        noise: Noise | None,
+        features: list[Tensor] | None = None,
+        latents: Sequence[Tensor | None] | None = None,
+        temperature: float = 1.0,
+    ) -> tuple[Tensor, list[Level]]:
+        """One way down. At each level: the given latents, else the posterior, else the prior.
+
+        Args:
+            items: Batch size.
+            noise: Draws; None takes the posterior's mean.
+            features: Encoder features of each level, or None to draw from the prior.
+            latents: Values for each level, finest first; None entries are drawn.
+            temperature: Scale of the prior's deviation.
+
+        Returns:
+            The representation [B, C, T] and what each level did, finest first.
+        """
+        state = self.decoder.first_state(items)
+        levels: list[Level] = []
+        for index in reversed(range(len(self.frames))):
+            step = self.decoder.levels[index]
+            mean, log_variance = step.prior_of(state)
+            deviation = (0.5 * log_variance).exp()
+            given = latents[index] if latents is not None else None
+            if given is not None:
+                level = Level(given)
+            elif features is not None:
+                shift, log_scale = step.posterior_of(state, features[index])
+                local = shift
+                if noise is not None:
+                    local = gaussian.draw(shift, log_scale, noise.normal(*shift.shape[1:]))
+                level = Level(mean + deviation * local, shift, log_scale)
+            else:
+                assert noise is not None, "drawing from the prior needs noise"
+                level = Level(mean + temperature * deviation * noise.normal(*mean.shape[1:]))
+            levels.insert(0, level)
+            state = self.decoder.below(index, step.absorb(state, level.latents))
+        return state, levels
+
+    def forward(self, target: Tensor, noise: Noise | None = None) -> Output:
+        """Losses `kl_0` (finest) and up are in nats per input value, free nats counted as spent."""
+        noise = noise or fresh_noise(len(target), target.device)
+        recon, levels = self.descend(len(target), noise, self.features(target))
+        losses, metrics = {}, {}
+        for i, level in enumerate(levels):
+            kl = gaussian.kl_of_residual(level.shift, level.log_scale)
+            budget = self.config.free_nats[i] * self.seconds
+            losses[f"kl_{i}"] = gaussian.with_free_nats(kl, budget) / target[0].numel()
+            metrics[f"kl_{i}_nats_per_second"] = kl.detach().flatten(1).sum(1).mean() / self.seconds
+            metrics[f"active_units_{i}"] = gaussian.active_share(level.shift.detach())
+        return Output(recon, losses, metrics)
+
+    def encode(self, audio: Tensor) -> list[Tensor]:
+        """[B, 1, samples] -> posterior means of each level, finest first."""
+        _, levels = self.descend(len(audio), None, self.features(self.represent(audio)))
+        return [level.latents for level in levels]
+
+    def decode(self, latents: Sequence[Tensor]) -> Tensor:
+        """Latents of every level, finest first -> [B, 1, samples]."""
+        return self.render(self.descend(len(latents[0]), None, latents=latents)[0])
+
+    @torch.no_grad()
+    def sample(self, items: int, temperature: float = 1.0, noise: Noise | None = None) -> Tensor:
+        """Draws every level from its prior: [items, 1, samples]."""
+        noise = noise or fresh_noise(items, self.decoder.start.device)
+        return self.render(self.descend(items, noise, temperature=temperature)[0])

@@ -1,0 +1,207 @@
+"""The trunk that all families share: a strided 1-D encoder tower and its mirror.
+
+Lengths are exact: every stride divides the length that reaches it, so nothing is padded to fit and nothing
+is cropped. The first layer strides at once, since many channels at the full sample rate are what makes
+waveform autoencoders slow. The towers start as a linear transform codec (a lapped cosine transform of which
+the lowest bands are kept) with residual branches at zero, and training departs from there.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+# How much of the usual random start is left in the layers that begin as a transform: enough to break ties.
+RANDOM_SHARE = 0.02
+
+
+@dataclass
+class TrunkConfig:
+    """Shape of the encoder tower; the decoder mirrors it.
+
+    Attributes:
+        strides: Downsampling of each stage, from the waveform inwards. Their product must divide the length.
+        channels: Width after each stage, as many as strides.
+        blocks: Residual blocks at each stage.
+        kernel: Odd kernel size of the residual blocks, in frames.
+    """
+
+    strides: list[int]
+    channels: list[int]
+    blocks: int = 2
+    kernel: int = 3
+
+    def __post_init__(self) -> None:
+        if len(self.strides) != len(self.channels) or not self.strides:
+            raise ValueError(
+                f"trunk.strides has {len(self.strides)} entries and trunk.channels {len(self.channels)}: "
+                "give one width for each stride"
+            )
+        if min(self.strides) < 1 or min(self.channels) < 1:
+            raise ValueError("trunk.strides and trunk.channels must be positive")
+        if self.kernel % 2 == 0:
+            raise ValueError(f"trunk.kernel is {self.kernel}: it must be odd")
+
+
+def frames_after(length: int, strides: Sequence[int]) -> list[int]:
+    """Frames after each stage for an input of `length` frames.
+
+    Raises:
+        ValueError: when a stride does not divide the length that reaches it.
+    """
+    frames = []
+    for stride in strides:
+        if length % stride:
+            raise ValueError(
+                f"a stride of {stride} does not divide {length} frames: the strides must multiply "
+                "to a divisor of the chunk's length"
+            )
+        length //= stride
+        frames.append(length)
+    return frames
+
+
+def lapped_cosines(bands: int) -> Tensor:
+    """The modified discrete cosine transform as a convolution kernel: [bands, 2 * bands], orthonormal rows.
+
+    With a stride of `bands` analysis and synthesis reconstruct exactly, but for the two half frames at the
+    ends (Princen, Johnson and Bradley 1987; sine window).
+    """
+    time = torch.arange(2 * bands).unsqueeze(0) + 0.5
+    band = torch.arange(bands).unsqueeze(1) + 0.5
+    window = torch.sin(math.pi * time / (2 * bands)) * math.sqrt(2 / bands)
+    return window * torch.cos(math.pi / bands * (time + bands / 2) * band)
+
+
+@torch.no_grad()
+def start_as_lapped_cosines(weight: Tensor, stride: int) -> None:
+    """Starts a strided layer on one waveform, weight [C, 1, 2 * stride], as a transform of its lowest bands."""
+    kept = min(weight.shape[0], stride)
+    weight.mul_(RANDOM_SHARE)
+    weight[:kept, 0] += lapped_cosines(stride)[:kept]
+
+
+@torch.no_grad()
+def start_as_selection(weight: Tensor, stride: int = 1, padding: int = 0) -> None:
+    """Starts a strided layer, weight [coarse, fine, kernel], as time folded into channels, lowest bands kept.
+
+    Coarse channel b * stride + j carries fine channel b at phase j. Used for both directions: a transposed
+    convolution's weight has the same layout.
+    """
+    coarse, fine, _ = weight.shape
+    weight.mul_(RANDOM_SHARE)
+    channel = torch.arange(min(coarse, fine * stride))
+    weight[channel, channel // stride, padding + channel % stride] += 1
+
+
+class ResidualBlock(nn.Module):
+    """x + point(act(wide(act(x)))): [B, C, T] -> [B, C, T], the identity at the start of training.
+
+    A branch that starts at zero needs no normalisation layer, however deep the tower
+    (Zhang, Dauphin and Ma 2019, "Fixup Initialization").
+    """
+
+    def __init__(self, channels: int, kernel: int, dilation: int) -> None:
+        super().__init__()
+        padding = dilation * (kernel - 1) // 2
+        self.wide = nn.Conv1d(channels, channels, kernel, padding=padding, dilation=dilation)
+        self.point = nn.Conv1d(channels, channels, 1)
+        self.act = nn.SiLU()
+        nn.init.zeros_(self.point.weight)
+        nn.init.zeros_(self.point.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.point(self.act(self.wide(self.act(x))))
+
+
+def residual_stack(channels: int, blocks: int, kernel: int) -> nn.Sequential:
+    """`blocks` residual blocks with dilations 1, 3, 9, 1, ... on [B, C, T]."""
+    return nn.Sequential(*(ResidualBlock(channels, kernel, 3 ** (i % 3)) for i in range(blocks)))
+
+
+def downsample(inputs: int, outputs: int, stride: int) -> nn.Conv1d:
+    """[B, inputs, T] -> [B, outputs, T / stride] with a kernel of twice the stride."""
+    layer = nn.Conv1d(inputs, outputs, 2 * stride, stride=stride, padding=math.ceil(stride / 2))
+    start_as_transform(layer.weight, stride, layer.padding[0])
+    return layer
+
+
+def upsample(inputs: int, outputs: int, stride: int) -> nn.ConvTranspose1d:
+    """[B, inputs, T] -> [B, outputs, T * stride], the mirror of `downsample`."""
+    layer = nn.ConvTranspose1d(
+        inputs,
+        outputs,
+        2 * stride,
+        stride=stride,
+        padding=math.ceil(stride / 2),
+        output_padding=stride % 2,
+    )
+    start_as_transform(layer.weight, stride, layer.padding[0])
+    return layer
+
+
+def start_as_transform(weight: Tensor, stride: int, padding: int) -> None:
+    """The start of a strided layer, weight [coarse, fine, 2 * stride]: cosines on a waveform, else selection."""
+    if weight.shape[1] == 1:
+        start_as_lapped_cosines(weight, stride)
+    else:
+        start_as_selection(weight, stride, padding)
+
+
+def project(inputs: int, outputs: int) -> nn.Conv1d:
+    """[B, inputs, T] -> [B, outputs, T] with a kernel of 3, at the start a copy of the first channels."""
+    layer = nn.Conv1d(inputs, outputs, 3, padding=1)
+    with torch.no_grad():
+        layer.weight.mul_(RANDOM_SHARE)
+        channel = torch.arange(min(inputs, outputs))
+        layer.weight[channel, channel, 1] += 1
+    return layer
+
+
+def silent_head(inputs: int, outputs: int, bias: float = 0.0) -> nn.Conv1d:
+    """[B, inputs, T] -> [B, outputs, T], at the start the constant `bias`."""
+    layer = nn.Conv1d(inputs, outputs, 1)
+    nn.init.zeros_(layer.weight)
+    nn.init.constant_(layer.bias, bias)
+    return layer
+
+
+class Encoder(nn.Module):
+    """[B, inputs, T] -> features of each stage, from the finest to the coarsest: [B, C_i, T_i]."""
+
+    def __init__(self, inputs: int, config: TrunkConfig) -> None:
+        super().__init__()
+        widths = [inputs, *config.channels]
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                downsample(before, after, stride), residual_stack(after, config.blocks, config.kernel)
+            )
+            for before, after, stride in zip(widths, config.channels, config.strides, strict=False)
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        features = []
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return features
+
+
+class Decoder(nn.Module):
+    """[B, C_last, T_last] -> [B, outputs, T]: the stages of `Encoder` backwards."""
+
+    def __init__(self, outputs: int, config: TrunkConfig) -> None:
+        super().__init__()
+        widths = [outputs, *config.channels]
+        stages = [
+            nn.Sequential(
+                residual_stack(after, config.blocks, config.kernel), upsample(after, before, stride)
+            )
+            for before, after, stride in zip(widths, config.channels, config.strides, strict=False)
+        ]
+        self.stages = nn.Sequential(*reversed(stages))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.stages(features)

@@ -1,0 +1,88 @@
+"""A vector-quantised autoencoder with residual codebooks (van den Oord et al. 2017)."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from audiovae.autoencoder import Autoencoder, Output, Statistics
+from audiovae.noise import Noise, fresh_noise
+from audiovae.quantizer import QuantizerConfig, ResidualQuantizer
+from audiovae.trunk import Decoder, Encoder, TrunkConfig, frames_after, project
+
+
+@dataclass
+class VQVAEConfig:
+    """A VQ-VAE's shape.
+
+    Attributes:
+        trunk: The encoder tower; the decoder mirrors it.
+        latent: Dimension of the quantised vectors.
+        quantizer: Codebooks and commitment.
+    """
+
+    trunk: TrunkConfig = field(default_factory=lambda: TrunkConfig([42, 5], [256, 512], 3, 5))
+    latent: int = 64
+    quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
+
+
+class LatentEncoder(nn.Module):
+    """[B, C, T] -> [B, latent, frames]."""
+
+    def __init__(self, inputs: int, config: VQVAEConfig) -> None:
+        super().__init__()
+        self.tower = Encoder(inputs, config.trunk)
+        self.project = project(config.trunk.channels[-1], config.latent)
+
+    def forward(self, target: Tensor) -> Tensor:
+        return self.project(self.tower(target)[-1])
+
+
+class VQVAE(Autoencoder):
+    """Latents: codes [B, codebooks, frames] int64; 8 codebooks at 105 frames a second by default."""
+
+    family = "vqvae"
+    loss_names = ("commitment", "anchor", "diversity")
+
+    def __init__(self, config: VQVAEConfig, samples: int, rate: int) -> None:
+        super().__init__(config, samples, rate)
+        self.frames = frames_after(self.representation.frames, config.trunk.strides)[-1]
+        self.encoder = LatentEncoder(self.representation.channels, config)
+        self.quantizer = ResidualQuantizer(config.quantizer, config.latent)
+        self.decoder = nn.Sequential(
+            project(config.latent, config.trunk.channels[-1]),
+            Decoder(self.representation.channels, config.trunk),
+        )
+
+    def forward(self, target: Tensor, noise: Noise | None = None) -> Output:
+        noise = noise or fresh_noise(len(target), target.device)
+        quantized = self.quantizer(self.encoder(target), noise)
+        recon = self.decoder(quantized.values)
+        return Output(recon, quantized.losses, quantized.metrics, quantized.statistics)
+
+    def update(self, statistics: Statistics, step: int) -> None:
+        """Moves the codebooks; see `ResidualQuantizer.update`."""
+        self.quantizer.update(statistics, step)
+
+    def encode(self, audio: Tensor) -> Tensor:
+        """[B, 1, samples] -> codes [B, codebooks, frames] int64."""
+        return self.quantizer(self.encoder(self.represent(audio))).codes
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Codes [B, codebooks, frames] -> [B, 1, samples]."""
+        return self.render(self.decoder(self.quantizer.decode(latents)))
+
+    @torch.no_grad()
+    def sample(self, items: int, temperature: float = 1.0, noise: Noise | None = None) -> Tensor:
+        """Decodes codes drawn independently by how often each is used: [items, 1, samples].
+
+        A VQ-VAE has no prior of its own: expect texture, not tunes. A temperature above 1 flattens the
+        frequencies, below 1 sharpens them.
+        """
+        noise = noise or fresh_noise(items, self.quantizer.codes.device)
+        share = (self.quantizer.counts + 1e-6).pow(1.0 / max(temperature, 1e-3))
+        edges = (share / share.sum(1, keepdim=True)).cumsum(1)  # [Q, K]
+        uniform = 0.5 * (1 + torch.erf(noise.normal(len(edges), self.frames) / 2**0.5))  # [n, Q, T]
+        codes = torch.searchsorted(edges, uniform.transpose(0, 1).flatten(1).contiguous())
+        codes = codes.clamp_max(share.shape[1] - 1).view(len(edges), items, self.frames).transpose(0, 1)
+        return self.decode(codes)

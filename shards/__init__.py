@@ -1,0 +1,30 @@
+"""Recordings -> tar shards -> batches.
+
+``python -m shards build AUDIO_DIR DATA_DIR`` makes the shards; in a training program::
+
+    split = Split.open(DATA_DIR, "train")
+    with BatchStream(split, batch=256, seed=0) as batches:
+        for batch in batches: ...  # for ever; batch.audio is int16 [256, samples]
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "Batch": "stream",
+    "BatchStream": "stream",
+    "Cursor": "stream",
+    "DataError": "errors",
+    "EpochOrder": "order",
+    "Manifest": "manifest",
+    "Split": "split",
+    "steps_left": "stream",
+}
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: the builder's worker processes need no torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,60 @@
+"""Recordings -> tar shards for training."""
+
+import inspect as introspection
+import os
+import sys
+
+_SWITCHES = {  # flags that take no value
+    "strict": "Fail when any audio file had to be skipped.",
+    "json": "Print a summary to plot instead of tables.",
+}
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run one command; an error is one line on stderr. Returns the exit code."""
+    # Worker processes import this module again: the imports are for the command alone.
+    from jsonargparse import ArgumentParser
+
+    from shards.build import build
+    from shards.errors import DataError
+    from shards.inspect import inspect
+    from shards.practice import practice
+    from shards.verify import verify
+
+    functions = {function.__name__: function for function in (build, inspect, verify, practice)}
+    parser = ArgumentParser(prog="python -m shards", description=__doc__)
+    commands = parser.add_subcommands()
+    for name, function in functions.items():
+        summary = introspection.getdoc(function).splitlines()[0]
+        command = ArgumentParser(description=summary)
+        switches = set(introspection.signature(function).parameters) & set(_SWITCHES)
+        command.add_function_arguments(function, as_group=False, as_positional=True, skip=switches)
+        for switch in switches:
+            command.add_argument(f"--{switch}", action="store_true", help=_SWITCHES[switch])
+        commands.add_subcommand(name, command, help=summary)
+    chosen = parser.parse_args([_underscored(word) for word in (sys.argv[1:] if args is None else args)])
+    try:
+        functions[chosen.subcommand](**chosen[chosen.subcommand])
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("error: interrupted; run the same command again to continue", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe, such as head, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except OSError as error:
+        print(f"error: {error.filename or 'write'}: {error.strerror}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _underscored(word: str) -> str:
+    """Flags may be written with dashes: --chunks-per-shard."""
+    flag, equals, value = word.partition("=")
+    return "--" + flag[2:].replace("-", "_") + equals + value if word.startswith("--") else word
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""A chunk as bytes: a WAV of fixed length inside a tar record of fixed length.
+
+Every record of a shard has the same size, so record i starts at ``i * stride``: the index is arithmetic.
+"""
+
+import re
+import struct
+import tarfile
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+TAR_HEADER = 512
+WAV_HEADER = 44
+END_OF_TAR = bytes(2 * TAR_HEADER)
+NAME_LENGTH = 25  # "00000012_000000011025.wav"
+MAX_SOURCE, MAX_START = 10**8, 10**12  # what the digits of a name can hold
+
+_NAME = re.compile(r"(\d{8})_(\d{12})\.wav")
+_CHECKSUM = slice(148, 154)  # six octal digits; the NUL and the space behind them are in the template
+
+
+def member_name(source: int, start: int) -> str:
+    """Name of the chunk of recording ``source`` (row of the manifest) that begins at sample ``start``.
+
+    It has no dot before the extension: WebDataset cuts its keys at the first one.
+    """
+    return f"{source:08d}_{start:012d}.wav"
+
+
+def parse_name(name: str) -> tuple[int, int]:
+    """``(source, start)`` of a member name. Raises ValueError when it is none."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(f"{name!r} is not a chunk name such as {member_name(0, 0)}")
+    return int(match[1]), int(match[2])
+
+
+@dataclass(frozen=True)
+class ChunkFormat:
+    """Mono 16-bit PCM WAV chunks of ``samples`` samples at ``rate`` Hz.
+
+    The default makes a record of 45,056 bytes, exactly 11 memory pages.
+    """
+
+    rate: int = 22050
+    samples: int = 22050
+
+    @property
+    def wav_bytes(self) -> int:
+        """Size of one WAV file."""
+        return WAV_HEADER + 2 * self.samples
+
+    @property
+    def stride(self) -> int:
+        """Size of one tar record: header and WAV, padded to whole 512-byte blocks."""
+        return TAR_HEADER + -(-self.wav_bytes // TAR_HEADER) * TAR_HEADER
+
+    def shard_bytes(self, chunks: int) -> int:
+        """Size of a shard of ``chunks`` chunks, with the two empty blocks that end a tar."""
+        return chunks * self.stride + len(END_OF_TAR)
+
+    @cached_property
+    def wav_header(self) -> bytes:
+        """The 44 bytes before the samples, the same in every chunk."""
+        data = 2 * self.samples
+        riff = struct.pack("<4sI4s", b"RIFF", WAV_HEADER - 8 + data, b"WAVE")
+        fmt = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, self.rate, 2 * self.rate, 2, 16)
+        return riff + fmt + struct.pack("<4sI", b"data", data)
+
+    @cached_property
+    def _template(self) -> np.ndarray:
+        """Tar header and WAV header of the chunk whose name is all zeros, as uint8 [556]."""
+        info = tarfile.TarInfo(member_name(0, 0))
+        info.size, info.mtime, info.mode = self.wav_bytes, 0, 0o644
+        info.uid = info.gid = 0
+        info.uname = info.gname = "shards"
+        return np.frombuffer(info.tobuf(tarfile.USTAR_FORMAT) + self.wav_header, np.uint8)
+
+    def headers(self, source: np.ndarray, start: np.ndarray) -> np.ndarray:
+        """What comes before the samples of many records: source int [n], start int [n] -> uint8 [n, 556]."""
+        rows = np.tile(self._template, (len(source), 1))
+        _write_digits(rows[:, 0:8], source)
+        _write_digits(rows[:, 9:21], start)
+        # A tar checksum is the sum of the header's bytes with blanks in the checksum field itself.
+        total = rows[:, :TAR_HEADER].sum(axis=1, dtype=np.int64)
+        total += 8 * ord(" ") - rows[:, 148:156].sum(axis=1, dtype=np.int64)
+        _write_digits(rows[:, _CHECKSUM], total, base=8)
+        return rows
+
+    def records(self, audio: np.ndarray, source: np.ndarray, start: np.ndarray) -> np.ndarray:
+        """Tar records of many chunks at once.
+
+        audio int16 [n, samples], source int [n], start int [n] -> uint8 [n, stride].
+        """
+        rows = np.zeros((len(audio), self.stride), np.uint8)
+        begin = TAR_HEADER + WAV_HEADER
+        rows[:, :begin] = self.headers(source, start)
+        body = np.ascontiguousarray(audio, dtype="<i2").view(np.uint8)
+        rows[:, begin : begin + body.shape[1]] = body
+        return rows
+
+
+def _write_digits(field: np.ndarray, values: np.ndarray, base: int = 10) -> None:
+    """Write non-negative integers [n] as ASCII digits into a uint8 field [n, width]."""
+    powers = base ** np.arange(field.shape[1] - 1, -1, -1, dtype=np.int64)
+    field[:] = np.asarray(values, np.int64)[:, None] // powers % base + ord("0")
+
+
+def read_names(names: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Source ids, starts (int64 [n]) and validity (bool [n]) of names given as uint8 [n, 25]."""
+    digits = names[:, [*range(8), *range(9, 21)]].astype(np.int64) - ord("0")
+    rest = np.frombuffer(b"_.wav", np.uint8)
+    good = ((digits >= 0) & (digits <= 9)).all(axis=1) & (names[:, [8, *range(21, 25)]] == rest).all(axis=1)
+    tens = 10 ** np.arange(11, -1, -1, dtype=np.int64)
+    return digits[:, :8] @ tens[4:], digits[:, 8:] @ tens, good

@@ -1,0 +1,265 @@
+"""``dataset.json``, the only contract between the builder and the readers."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from shards.chunk import ChunkFormat
+from shards.errors import DataError
+from shards.files import write_atomically
+
+FILE_NAME = "dataset.json"
+FORMAT_VERSION = 1
+LEVEL_MODES = ("peak", "rms", "none")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of the audio folder; its row in the manifest is the source id in chunk names."""
+
+    path: str  # relative to the audio folder, with forward slashes
+    fingerprint: str  # of the file's content
+    split: str | None  # None when skipped
+    chunks: int
+    duration_s: float
+    rate: int  # Hz, as recorded
+    channels: int
+    gain_db: float
+    peak: float  # of the mono recording before the gain, full scale 1
+    rms: float
+    silent: bool
+    note: str  # why it was skipped, or what is remarkable about it
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One tar file."""
+
+    file: str
+    chunks: int
+    bytes: int
+    xxh3: str  # xxh3-128 of the whole file, hexadecimal
+
+
+@dataclass(frozen=True)
+class Level:
+    """Loudness of a split's chunks, full scale 1."""
+
+    chunks: int
+    hours: float  # of recordings, overlap not counted twice
+    rms: float
+    peak: float
+    silent_chunks: int  # peak below -80 dBFS
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a data folder holds."""
+
+    rate: int  # Hz
+    samples: int  # of a chunk
+    hop: int  # samples
+    level: str  # how recordings were normalised
+    settings: dict[str, Any]  # the other settings of the build
+    splits: dict[str, list[Shard]]
+    levels: dict[str, Level]
+    sources: list[Source]
+
+    @property
+    def chunk_format(self) -> ChunkFormat:
+        """Sizes of chunks and records."""
+        return ChunkFormat(self.rate, self.samples)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides which audio is chunk i of which split."""
+        return _hash([[name, self.split_fingerprint(name)] for name in sorted(self.splits)])
+
+    def split_fingerprint(self, name: str) -> str:
+        """The same for one split."""
+        rows = [[shard.file, shard.chunks, shard.xxh3] for shard in self.splits[name]]
+        return _hash([self.rate, self.samples, rows])
+
+    def chunks(self, name: str) -> int:
+        """Number of chunks of a split."""
+        return sum(shard.chunks for shard in self.splits[name])
+
+    def check_sizes(self, folder: Path, name: str) -> None:
+        """Raise DataError naming the first shard of a split that is missing or of another size."""
+        for shard in self.splits[name]:
+            path = Path(folder) / shard.file
+            remedy = "copy it again, or build the data again"
+            try:
+                size = path.stat().st_size
+            except OSError as error:
+                raise DataError(f"shard {path} cannot be read ({error.strerror}): {remedy}") from None
+            if size != shard.bytes:
+                raise DataError(f"shard {path} has {size} bytes, the manifest says {shard.bytes}: {remedy}")
+
+    def save(self, folder: Path) -> None:
+        """Write ``dataset.json`` into the folder, whole or not at all."""
+        content = {"format_version": FORMAT_VERSION, **asdict(self), "fingerprint": self.fingerprint}
+        write_atomically(folder / FILE_NAME, json.dumps(content, indent=1) + "\n")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Manifest":
+        """Read and check the manifest of a data folder. Raises DataError naming what is wrong."""
+        path = Path(folder) / FILE_NAME
+        try:
+            content = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            raise DataError(
+                f"{folder} has no {FILE_NAME}: it is no data folder, or its build has not finished. "
+                f"Run: python -m shards build AUDIO_DIR {folder}"
+            ) from None
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from None
+        except (ValueError, RecursionError) as error:
+            raise _broken(path, f"it is not JSON ({error})") from None
+        try:
+            return _parse(content)
+        except _InvalidError as error:
+            raise _broken(path, str(error)) from None
+
+
+class _InvalidError(Exception):
+    """What is wrong with a manifest."""
+
+
+def _broken(path: Path, what: str) -> DataError:
+    return DataError(f"{path}: {what}. Build the data again into another folder, or restore this file")
+
+
+def _hash(content: Any) -> str:
+    return xxhash.xxh3_128_hexdigest(json.dumps(content).encode())
+
+
+def _parse(content: Any) -> Manifest:
+    top = _Fields(content, "the file")
+    version = top.integer("format_version")
+    if version != FORMAT_VERSION:
+        raise _InvalidError(f"format_version is {version}, this version reads {FORMAT_VERSION}")
+    splits = {
+        name: [_shard(row, f"shard {i} of {name}") for i, row in enumerate(_list(rows, f"splits.{name}"))]
+        for name, rows in top.mapping("splits").items()
+    }
+    levels = {name: _level(row, f"levels.{name}") for name, row in top.mapping("levels").items()}
+    sources = [_source(row, f"source {i}") for i, row in enumerate(_list(top.get("sources"), "sources"))]
+    manifest = Manifest(
+        rate=top.integer("rate", least=1),
+        samples=top.integer("samples", least=1),
+        hop=top.integer("hop", least=1),
+        level=top.text("level"),
+        settings=top.mapping("settings"),
+        splits=splits,
+        levels=levels,
+        sources=sources,
+    )
+    files = [shard.file for shards in splits.values() for shard in shards]
+    if len(set(files)) < len(files):
+        raise _InvalidError("a shard is listed twice")
+    for shard in (shard for shards in splits.values() for shard in shards):
+        if shard.bytes != manifest.chunk_format.shard_bytes(shard.chunks):
+            raise _InvalidError(
+                f"shard {shard.file} cannot hold {shard.chunks} chunks in {shard.bytes} bytes"
+            )
+    if levels.keys() != splits.keys():
+        raise _InvalidError("splits and levels name different splits")
+    for source in sources:
+        if source.split is not None and source.split not in splits:
+            raise _InvalidError(f"source {source.path} is in a split {source.split!r} that is not listed")
+    if top.text("fingerprint") != manifest.fingerprint:
+        raise _InvalidError("its fingerprint does not fit its shards, so it was changed after the build")
+    return manifest
+
+
+class _Fields:
+    """Typed access to a JSON object; every complaint says where it is."""
+
+    def __init__(self, content: Any, where: str):
+        if not isinstance(content, dict):
+            raise _InvalidError(f"{where} is not an object")
+        self.content, self.where = content, where
+
+    def get(self, key: str) -> Any:
+        if key not in self.content:
+            raise _InvalidError(f"{self.where} has no {key}")
+        return self.content[key]
+
+    def integer(self, key: str, least: int = 0) -> int:
+        value = self.get(key)
+        if type(value) is not int or not least <= value < 2**63:
+            raise _InvalidError(
+                f"{key} of {self.where} must be an integer of at least {least}, not {value!r}"
+            )
+        return value
+
+    def number(self, key: str) -> float:
+        value = self.get(key)
+        if type(value) not in (int, float) or not abs(value) < 1e300:  # not NaN, not infinite
+            raise _InvalidError(f"{key} of {self.where} must be a finite number, not {value!r}")
+        return float(value)
+
+    def text(self, key: str) -> str:
+        value = self.get(key)
+        if not isinstance(value, str):
+            raise _InvalidError(f"{key} of {self.where} must be text, not {value!r}")
+        return value
+
+    def boolean(self, key: str) -> bool:
+        value = self.get(key)
+        if not isinstance(value, bool):
+            raise _InvalidError(f"{key} of {self.where} must be true or false, not {value!r}")
+        return value
+
+    def mapping(self, key: str) -> dict[str, Any]:
+        value = self.get(key)
+        if not isinstance(value, dict):
+            raise _InvalidError(f"{key} of {self.where} must be an object")
+        return value
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise _InvalidError(f"{where} must be a list")
+    return value
+
+
+def _shard(row: Any, where: str) -> Shard:
+    fields = _Fields(row, where)
+    file = fields.text("file")
+    if not file or file.startswith(".") or any(c in file for c in "/\\\0"):
+        raise _InvalidError(f"file of {where} must be a plain file name, not {file!r}")
+    return Shard(file, fields.integer("chunks"), fields.integer("bytes"), fields.text("xxh3"))
+
+
+def _level(row: Any, where: str) -> Level:
+    fields = _Fields(row, where)
+    return Level(
+        chunks=fields.integer("chunks"),
+        hours=fields.number("hours"),
+        rms=fields.number("rms"),
+        peak=fields.number("peak"),
+        silent_chunks=fields.integer("silent_chunks"),
+    )
+
+
+def _source(row: Any, where: str) -> Source:
+    fields = _Fields(row, where)
+    return Source(
+        path=fields.text("path"),
+        fingerprint=fields.text("fingerprint"),
+        split=None if fields.get("split") is None else fields.text("split"),
+        chunks=fields.integer("chunks"),
+        duration_s=fields.number("duration_s"),
+        rate=fields.integer("rate"),
+        channels=fields.integer("channels"),
+        gain_db=fields.number("gain_db"),
+        peak=fields.number("peak"),
+        rms=fields.number("rms"),
+        silent=fields.boolean("silent"),
+        note=fields.text("note"),
+    )

@@ -1,0 +1,111 @@
+"""What a person is told about a data set. Tables go to stdout, remarks to stderr."""
+
+import math
+import sys
+from collections import Counter
+from pathlib import Path, PurePosixPath
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from shards.manifest import FILE_NAME, Manifest, Source
+from shards.plan import NOT_AUDIO
+
+LISTED = 20  # skipped files named one by one
+
+
+def line(text: str) -> None:
+    """One remark on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def show_build(manifest: Manifest, out_dir: Path, elapsed_s: float | None) -> None:
+    """The closing table of a build; ``elapsed_s`` is None when there was nothing left to do."""
+    console = Console(soft_wrap=True)
+    if elapsed_s is None:
+        console.print(Text(f"{out_dir} is complete: nothing to do"))
+    console.print(splits_table(manifest))
+    for text in remarks(manifest):
+        console.print(text)
+    if elapsed_s is not None:
+        seconds = sum(level.hours for level in manifest.levels.values()) * 3600
+        console.print(Text(f"{out_dir}: done in {elapsed_s:.1f} s, {seconds / elapsed_s:,.0f} x real time"))
+
+
+def splits_table(manifest: Manifest) -> Table:
+    """One row a split."""
+    length = manifest.samples / manifest.rate
+    table = Table(
+        title=f"chunks of {length:g} s at {manifest.rate} Hz, one every {manifest.hop / manifest.rate:g} s"
+    )
+    table.add_column("split")
+    for name in ("recordings", "hours", "chunks", "shards", "MB", "rms dBFS", "silent chunks"):
+        table.add_column(name, justify="right")
+    for name, shards in manifest.splits.items():
+        level = manifest.levels[name]
+        table.add_row(
+            Text(name),
+            f"{sum(source.split == name for source in manifest.sources):,}",
+            f"{level.hours:.2f}",
+            f"{level.chunks:,}",
+            f"{len(shards):,}",
+            f"{sum(shard.bytes for shard in shards) / 1e6:,.0f}",
+            f"{decibel(level.rms):.1f}",
+            f"{level.silent_chunks:,}",
+        )
+    return table
+
+
+def remarks(manifest: Manifest) -> list[Text]:
+    """Kept, silent and skipped recordings, and every reason."""
+    kept = [source for source in manifest.sources if source.split is not None]
+    silent = sum(source.silent for source in kept)
+    skipped = [source for source in manifest.sources if source.split is None]
+    other = sum(source.note == NOT_AUDIO for source in skipped)
+    counts = f"({silent:,} silent), skipped {len(skipped):,} ({other:,} not audio)"
+    texts = [Text(f"kept {len(kept):,} recordings {counts}")]
+    noted = sorted((s for s in manifest.sources if s.note not in ("", NOT_AUDIO)), key=_importance)
+    texts += [Text(f"  {_printable(source.path)}: {source.note}") for source in noted[:LISTED]]
+    if len(noted) > LISTED:
+        texts.append(Text(f"  ... and {len(noted) - LISTED:,} more, see {FILE_NAME}"))
+    if other:
+        texts.append(Text(f"  not audio: {_endings(skipped)}"))
+    wanted = {"train": 1.0, "valid": manifest.settings.get("valid"), "test": manifest.settings.get("test")}
+    texts += [
+        Text(f"the split {name} is empty: more recordings would fill it")
+        for name, share in wanted.items()
+        if share and name not in manifest.splits
+    ]
+    return texts
+
+
+def reasons(manifest: Manifest) -> dict[str, int]:
+    """How many files were skipped for which reason, without the details behind the colon."""
+    return dict(
+        Counter(
+            source.note.split(":")[0] for source in manifest.sources if source.split is None
+        ).most_common()
+    )
+
+
+def decibel(value: float) -> float:
+    """Full scale 1 -> dBFS, never below -120."""
+    return 20 * math.log10(max(value, 1e-6))
+
+
+def _importance(source: Source) -> tuple[bool, str]:
+    """Lost recordings first, then remarkable ones."""
+    return source.split is not None, source.path
+
+
+def _endings(skipped: list[Source]) -> str:
+    """What files that are not audio are called: "12 .txt, 1 readme"."""
+    paths = [PurePosixPath(source.path) for source in skipped if source.note == NOT_AUDIO]
+    counts = Counter(path.suffix or path.name for path in paths).most_common(LISTED)
+    return _printable(", ".join(f"{count:,} {ending}" for ending, count in counts))
+
+
+def _printable(path: str) -> str:
+    """File names need be neither UTF-8 nor free of control characters."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in path)

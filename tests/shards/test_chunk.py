@@ -1,0 +1,60 @@
+import io
+import tarfile
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shards.chunk import END_OF_TAR, ChunkFormat, member_name, parse_name, read_names
+
+
+def test_the_default_record_is_eleven_pages():
+    shape = ChunkFormat()
+    assert (shape.wav_bytes, shape.stride) == (44144, 45056)
+    assert shape.stride == 11 * 4096
+
+
+@pytest.mark.parametrize("shape", [ChunkFormat(), ChunkFormat(8000, 1), ChunkFormat(48000, 777)])
+def test_records_are_what_tarfile_writes(shape):
+    rng = np.random.default_rng(0)
+    audio = rng.integers(-32768, 32768, (5, shape.samples)).astype(np.int16)
+    source = np.array([0, 1, 7, 12345678, 99999999])
+    start = np.array([0, 11025, 10**9, 123456789012, 10**12 - 1])
+    expected = io.BytesIO()
+    with tarfile.open(fileobj=expected, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for row in range(5):
+            wav = io.BytesIO()
+            soundfile.write(wav, audio[row], shape.rate, "PCM_16", format="WAV")
+            info = tarfile.TarInfo(member_name(source[row], start[row]))
+            info.size, info.mode, info.uname, info.gname = len(wav.getvalue()), 0o644, "shards", "shards"
+            wav.seek(0)
+            tar.addfile(info, wav)
+    ours = shape.records(audio, source, start).tobytes() + END_OF_TAR
+    assert len(ours) == shape.shard_bytes(5)
+    assert expected.getvalue()[: len(ours)] == ours
+
+    with tarfile.open(fileobj=io.BytesIO(ours)) as tar:
+        for row, member in enumerate(tar):
+            assert parse_name(member.name) == (source[row], start[row])
+            decoded, rate = soundfile.read(io.BytesIO(tar.extractfile(member).read()), dtype="int16")
+            assert rate == shape.rate
+            np.testing.assert_array_equal(decoded, audio[row])
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**8 - 1), st.integers(0, 10**12 - 1)), min_size=1, max_size=5))
+def test_names_go_both_ways(keys):
+    names = np.stack([np.frombuffer(member_name(*key).encode(), np.uint8) for key in keys])
+    source, start, good = read_names(names)
+    assert good.all()
+    assert [*zip(source.tolist(), start.tolist(), strict=True)] == keys
+    assert [parse_name(member_name(*key)) for key in keys] == keys
+
+
+@pytest.mark.parametrize("name", ["", "1_2.wav", "00000000_000000000000.flac", "0000000a_000000000000.wav"])
+def test_other_names_are_refused(name):
+    with pytest.raises(ValueError, match="not a chunk name"):
+        parse_name(name)
+    padded = np.frombuffer(name.encode().ljust(25, b"\0")[:25], np.uint8)
+    assert not read_names(padded[None])[2][0]

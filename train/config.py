@@ -1,0 +1,184 @@
+"""A run's settings: one dataclass a family, read from YAML files and flags."""
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from audiovae.hvae import HVAEConfig
+from audiovae.vae import VAEConfig
+from audiovae.vqvae import VQVAEConfig
+from train.objective import HVAEWeights, VAEWeights, VQVAEWeights
+from train.schedules import Ramp
+
+
+@dataclass
+class DataConfig:
+    """Where the shards are and how they are batched.
+
+    Attributes:
+        path: Folder made by `python -m shards build`; `--data DIR` for short.
+        batch: Chunks in an optimizer step, over all processes: it stays the same on any number of GPUs.
+        microbatch: The most chunks that a process takes at once; 0 means its whole share. Smaller values
+            save memory by accumulating gradients and change nothing else.
+    """
+
+    path: Path
+    batch: int = 64
+    microbatch: int = 0
+
+
+@dataclass
+class OptimConfig:
+    """AdamW with warm-up and a cosine.
+
+    Attributes:
+        steps: Optimizer steps of the whole run.
+        lr: Peak learning rate.
+        warmup_steps: Steps of linear warm-up.
+        final_lr: Last learning rate as a share of the peak.
+        weight_decay: Decoupled weight decay.
+        betas: Decay rates of Adam's moments.
+        clip: Largest norm of the gradient; longer ones are scaled down.
+        ema: Longest decay of the averaged weights, which evaluation and export use.
+        skip_limit: Steps in a row that may be skipped for values that are not finite before the run ends.
+    """
+
+    steps: int = 100_000
+    lr: float = 1e-3
+    warmup_steps: int = 200
+    final_lr: float = 0.05
+    weight_decay: float = 0.01
+    betas: tuple[float, float] = (0.9, 0.95)
+    clip: float = 1.0
+    ema: float = 0.999
+    skip_limit: int = 50
+
+
+@dataclass
+class CheckpointConfig:
+    """When to save and what to keep.
+
+    Attributes:
+        every: Steps between saves.
+        keep: Newest checkpoints that stay.
+    """
+
+    every: int = 1000
+    keep: int = 3
+
+
+@dataclass
+class TrackingConfig:
+    """What is logged and where.
+
+    Attributes:
+        every: Steps between points.
+        evaluate_every: Steps between measurements on held-out chunks.
+        evaluate_chunks: The most held-out chunks that one measurement takes; 0 means all.
+        audio_every: Steps between held-out examples as audio and pictures.
+        wandb: online, offline, disabled, or auto: online with an API key, else offline.
+        project: W&B project.
+        name: W&B run name; the run folder's name when empty.
+    """
+
+    every: int = 20
+    evaluate_every: int = 1000
+    evaluate_chunks: int = 512
+    audio_every: int = 5000
+    wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
+    project: str = "audio-autoencoders"
+    name: str = ""
+
+
+@dataclass
+class RunConfig:
+    """What all families share.
+
+    Attributes:
+        data: Shards and batches.
+        run_dir: The run's folder: new, or one to resume.
+        seed: Of weights, order and noise.
+        kl_warmup: Rise of the KL weights, the beta warm-up.
+        optim: Optimisation.
+        checkpoint: Saving.
+        tracking: Logging.
+        allow_changes: Resume although settings differ from those the run was started with.
+    """
+
+    data: DataConfig
+    run_dir: Path
+    seed: int = 0
+    kl_warmup: Ramp = field(default_factory=Ramp)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    allow_changes: bool = False
+
+
+@dataclass
+class VAERun(RunConfig):
+    """Train a VAE: Gaussian latents along time.
+
+    Attributes:
+        model: The model's shape.
+        weights: Weights of the loss terms.
+    """
+
+    model: VAEConfig = field(default_factory=VAEConfig)
+    weights: VAEWeights = field(default_factory=VAEWeights)
+
+
+@dataclass
+class HVAERun(RunConfig):
+    """Train a hierarchical VAE: two to four levels of latents, top-down.
+
+    Attributes:
+        model: The model's shape.
+        weights: Weights of the loss terms.
+    """
+
+    model: HVAEConfig = field(default_factory=HVAEConfig)
+    weights: HVAEWeights = field(default_factory=HVAEWeights)
+
+
+@dataclass
+class VQVAERun(RunConfig):
+    """Train a VQ-VAE: residual codebooks along time.
+
+    Attributes:
+        model: The model's shape.
+        weights: Weights of the loss terms.
+    """
+
+    model: VQVAEConfig = field(default_factory=VQVAEConfig)
+    weights: VQVAEWeights = field(default_factory=VQVAEWeights)
+
+
+RUNS: dict[str, type[RunConfig]] = {"vae": VAERun, "hvae": HVAERun, "vqvae": VQVAERun}
+
+# What may differ between attempts of one run: it does not change what is learnt.
+FREE = ("data.path", "data.microbatch", "run_dir", "checkpoint", "tracking", "allow_changes")
+
+
+def flat(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Settings as dotted keys with plain values."""
+    result: dict[str, Any] = {}
+    values = asdict(config) if not isinstance(config, dict) else config
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict):
+            result |= flat(value, f"{key}.")
+        else:
+            result[key] = [*value] if isinstance(value, tuple) else str(value) if isinstance(value, Path) else value
+    return result
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Lines 'key: before -> now' for the settings that must stay the same in a run but do not."""
+    keys = sorted(before.keys() | now.keys())
+    bound = [key for key in keys if not any(key == free or key.startswith(f"{free}.") for free in FREE)]
+    return [
+        f"{key}: {before.get(key, 'not set')} -> {now.get(key, 'not set')}"
+        for key in bound
+        if before.get(key) != now.get(key)
+    ]

@@ -1,0 +1,144 @@
+"""The processes of a run: the only place that knows of accelerate and torch.distributed."""
+
+import logging
+import os
+from contextlib import AbstractContextManager, nullcontext
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
+from torch import Tensor, nn
+
+from audiovae import Statistics
+from train.errors import TrainError
+
+# A rank that waits longer than this for another one has lost it.
+COLLECTIVE_TIMEOUT = timedelta(minutes=10)
+
+
+def launched_rank() -> int:
+    """This process's rank before anything is initialised: for errors that only one rank should print."""
+    return int(os.environ.get("RANK", "0"))
+
+
+class Engine:
+    """Processes, devices and what they exchange.
+
+    Attributes:
+        rank, world: This process and how many there are.
+        device: Where its model lives.
+        precision: "no", "bf16" or "fp16".
+    """
+
+    def __init__(self) -> None:
+        on_cpu = not torch.cuda.is_available()
+        self.accelerator = Accelerator(
+            cpu=on_cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=COLLECTIVE_TIMEOUT)]
+        )
+        promised = int(os.environ.get("WORLD_SIZE", "1"))
+        if self.accelerator.num_processes != promised:
+            raise TrainError(
+                f"the launcher promised {promised} processes, but {self.accelerator.num_processes} met: "
+                "launch with --config_file accelerate_config.yaml and without --cpu"
+            )
+        self.rank = self.accelerator.process_index
+        self.world = self.accelerator.num_processes
+        self.device = self.accelerator.device
+        self.precision = self.accelerator.mixed_precision
+        if on_cpu:
+            # Launchers set one thread a process; share out the cores that this job may use.
+            local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+            torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local))
+        # Control messages go over the CPU, so that asking whether to stop never waits for the GPU.
+        self._control = dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT) if self.world > 1 else None
+        self._vote: tuple[Any, Tensor] | None = None
+        logging.getLogger("torch.distributed").setLevel(logging.ERROR)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.rank == 0
+
+    def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
+        """The model wrapped for training in all processes, and its optimizer."""
+        return self.accelerator.prepare(model, optimizer)
+
+    def accumulating(self, model: nn.Module, last: bool) -> AbstractContextManager:
+        """Around a backward pass: gradients are exchanged only in the last one of a step."""
+        return nullcontext() if last else self.accelerator.no_sync(model)
+
+    def autocast(self) -> AbstractContextManager:
+        """The precision chosen at launch, for passes outside the wrapped model."""
+        return self.accelerator.autocast()
+
+    def backward(self, loss: Tensor) -> None:
+        """Adds the gradients of a loss; the wrapper averages them over processes."""
+        self.accelerator.backward(loss)
+
+    def clip(self, model: nn.Module, longest: float) -> Tensor:
+        """Scales the gradient to a norm of `longest` at most; returns the norm before, the same everywhere."""
+        return self.accelerator.clip_grad_norm_(model.parameters(), longest)
+
+    def sum(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Each tensor added up over all processes, in one exchange; float32."""
+        if self.world == 1 or not values:
+            return values
+        flat = torch.cat([value.detach().float().reshape(-1) for value in values.values()])
+        dist.all_reduce(flat)
+        parts = flat.split([value.numel() for value in values.values()])
+        return {name: part.view(value.shape) for (name, value), part in zip(values.items(), parts, strict=True)}
+
+    def join(self, statistics: Statistics, rows: Tensor, batch: int) -> Statistics:
+        """The statistics of the whole global batch on every process, items in the order of its rows.
+
+        Args:
+            statistics: This process's part, items [n, ...].
+            rows: [n] int64, the rows of its items in the global batch.
+            batch: Rows of the global batch.
+        """
+        placed = {}
+        for name, value in statistics.items.items():
+            placed[name] = value.new_zeros(batch, *value.shape[1:]).index_copy_(0, rows, value)
+        whole = self.sum({**{f"s.{k}": v for k, v in statistics.sums.items()}, **{f"i.{k}": v for k, v in placed.items()}})
+        return Statistics(
+            {k[2:]: v for k, v in whole.items() if k.startswith("s.")},
+            {k[2:]: v for k, v in whole.items() if k.startswith("i.")},
+        )
+
+    def any_wants_to_stop(self, here: bool) -> bool:
+        """Whether some process wanted to stop one step ago: the same answer everywhere, without waiting."""
+        if self._control is None:
+            return here
+        before, self._vote = self._vote, None
+        ballot = torch.tensor([int(here)])
+        self._vote = (dist.all_reduce(ballot, dist.ReduceOp.MAX, self._control, async_op=True), ballot)
+        if before is None:
+            return False
+        before[0].wait()
+        return bool(before[1].item())
+
+    def share(self, value: Any) -> Any:
+        """Rank 0's value on every process; plain data only."""
+        if self._control is None:
+            return value
+        box = [value if self.is_main else None]
+        dist.broadcast_object_list(box, src=0, group=self._control)
+        return box[0]
+
+    def all_true(self, here: bool) -> bool:
+        """Whether it holds on every process; waits for all of them."""
+        if self._control is None:
+            return here
+        ballot = torch.tensor([int(here)])
+        dist.all_reduce(ballot, dist.ReduceOp.MIN, self._control)
+        return bool(ballot.item())
+
+    def close(self) -> None:
+        """Leaves the group of processes."""
+        if self._vote is not None:
+            self._vote[0].wait()
+        if dist.is_initialized():
+            dist.destroy_process_group()

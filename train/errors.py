@@ -1,0 +1,5 @@
+"""The one kind of error that is the user's to mend."""
+
+
+class TrainError(Exception):
+    """One line that names the file, key or flag and the remedy."""
