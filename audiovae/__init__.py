@@ -1,8 +1,8 @@
 """Three families of audio autoencoders: VAE, hierarchical VAE and VQ-VAE.
 
-    model = audiovae.load("runs/hvae")
-    latents = model.encode(audio)      # audio: [B, 1, samples] in [-1, 1]
-    audio = model.decode(latents)
+model = audiovae.load("runs/hvae")
+latents = model.encode(audio)      # audio: [B, 1, samples] in [-1, 1]
+audio = model.decode(latents)
 """
 
 from audiovae.autoencoder import Autoencoder, Output, Statistics

@@ -94,7 +94,7 @@ class Autoencoder(nn.Module):
     def sample(self, items: int, temperature: float = 1.0, noise: Noise | None = None) -> Tensor:
         """Audio [items, 1, samples] drawn from the prior."""
 
-    def update(self, statistics: Statistics, step: int) -> None:  # noqa: B027 - most families keep none
+    def update(self, statistics: Statistics, step: int) -> None:
         """Takes in the statistics of the whole global batch after optimizer step `step`."""
 
     @torch.no_grad()

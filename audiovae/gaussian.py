@@ -1,6 +1,5 @@
 """Diagonal Gaussians: divergence, sampling, free bits. All in float32."""
 
-import torch
 from torch import Tensor
 
 # exp(-12 / 2) = 0.0025: a posterior sharper than this says nothing more about 16-bit audio.

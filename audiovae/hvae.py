@@ -50,7 +50,11 @@ class HVAEConfig:
         levels = len(self.latents)
         if not 2 <= levels <= 4:
             raise ValueError(f"latents has {levels} levels: an HVAE has 2 to 4")
-        for name, wanted in (("level_strides", levels - 1), ("level_channels", levels - 1), ("free_nats", levels)):
+        for name, wanted in (
+            ("level_strides", levels - 1),
+            ("level_channels", levels - 1),
+            ("free_nats", levels),
+        ):
             if len(getattr(self, name)) != wanted:
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries: {levels} levels need {wanted}")
 
@@ -91,8 +95,10 @@ class TopDownLevel(nn.Module):
         self.enter = project(latent, width)
         self.after = residual_stack(width, trunk.blocks, trunk.kernel)
         if not finest:
+            # Its posterior starts as wide as its prior: let that noise in only as far as it is useful.
             with torch.no_grad():
                 self.shift.weight.mul_(0.1)
+                self.enter.weight.mul_(0.05)
 
     def prior_of(self, state: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of p(z_l | z_>l)."""

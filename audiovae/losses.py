@@ -27,9 +27,7 @@ def stft_magnitude(audio: Tensor, window: int) -> Tensor:
         [B, window / 2 + 1, frames].
     """
     taper = torch.hann_window(window, device=audio.device, dtype=audio.dtype)
-    spectrum = torch.stft(
-        audio, window, hop_length=window // 4, window=taper, return_complex=True, pad_mode="constant"
-    )
+    spectrum = torch.stft(audio, window, hop_length=window // 4, window=taper, return_complex=True, pad_mode="constant")
     # The root of a sum of squares has an endless slope at zero: keep it away from there.
     power = spectrum.real.square() + spectrum.imag.square()
     scale = taper.sum()

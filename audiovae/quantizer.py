@@ -194,9 +194,7 @@ class ResidualQuantizer(nn.Module):
         if not self.training:
             return Statistics()
         flat = vectors.reshape(-1, vectors.shape[-1])
-        return Statistics(
-            {"vectors": flat.new_full((), len(flat)), "sum": flat.sum(0), "square": flat.square().sum(0)}
-        )
+        return Statistics({"vectors": flat.new_full((), len(flat)), "sum": flat.sum(0), "square": flat.square().sum(0)})
 
     def _anchor(self, vectors: Tensor) -> Tensor:
         """Pulls log S towards 0: [B].

@@ -113,6 +113,7 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.point.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T] -> [B, C, T]."""
         return x + self.point(self.act(self.wide(self.act(x))))
 
 
@@ -175,13 +176,12 @@ class Encoder(nn.Module):
         super().__init__()
         widths = [inputs, *config.channels]
         self.stages = nn.ModuleList(
-            nn.Sequential(
-                downsample(before, after, stride), residual_stack(after, config.blocks, config.kernel)
-            )
+            nn.Sequential(downsample(before, after, stride), residual_stack(after, config.blocks, config.kernel))
             for before, after, stride in zip(widths, config.channels, config.strides, strict=False)
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
+        """[B, inputs, T] -> one [B, C_i, T_i] a stage."""
         features = []
         for stage in self.stages:
             x = stage(x)
@@ -196,12 +196,11 @@ class Decoder(nn.Module):
         super().__init__()
         widths = [outputs, *config.channels]
         stages = [
-            nn.Sequential(
-                residual_stack(after, config.blocks, config.kernel), upsample(after, before, stride)
-            )
+            nn.Sequential(residual_stack(after, config.blocks, config.kernel), upsample(after, before, stride))
             for before, after, stride in zip(widths, config.channels, config.strides, strict=False)
         ]
         self.stages = nn.Sequential(*reversed(stages))
 
     def forward(self, features: Tensor) -> Tensor:
+        """[B, C_last, T_last] -> [B, outputs, T]."""
         return self.stages(features)

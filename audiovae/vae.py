@@ -40,6 +40,7 @@ class GaussianEncoder(nn.Module):
         self.log_variance = silent_head(width, config.latent, POSTERIOR_START)
 
     def forward(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance in float32."""
         features = self.tower(target)[-1]
         return self.mean(features).float(), gaussian.bounded_log_variance(self.log_variance(features))
 
@@ -55,9 +56,7 @@ class VAE(Autoencoder):
         width = config.trunk.channels[-1]
         self.frames = frames_after(self.representation.frames, config.trunk.strides)[-1]
         self.encoder = GaussianEncoder(self.representation.channels, config)
-        self.decoder = nn.Sequential(
-            project(config.latent, width), Decoder(self.representation.channels, config.trunk)
-        )
+        self.decoder = nn.Sequential(project(config.latent, width), Decoder(self.representation.channels, config.trunk))
 
     def forward(self, target: Tensor, noise: Noise | None = None) -> Output:
         """Loss `kl` is in nats per input value, so its weight does not depend on the chunk's length."""

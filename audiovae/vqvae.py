@@ -35,6 +35,7 @@ class LatentEncoder(nn.Module):
         self.project = project(config.trunk.channels[-1], config.latent)
 
     def forward(self, target: Tensor) -> Tensor:
+        """[B, C, T] -> [B, latent, frames], unquantised."""
         return self.project(self.tower(target)[-1])
 
 
@@ -55,6 +56,7 @@ class VQVAE(Autoencoder):
         )
 
     def forward(self, target: Tensor, noise: Noise | None = None) -> Output:
+        """Losses are those of `Quantized`; noise chooses which vectors are offered to dead codes."""
         noise = noise or fresh_noise(len(target), target.device)
         quantized = self.quantizer(self.encoder(target), noise)
         recon = self.decoder(quantized.values)

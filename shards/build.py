@@ -79,9 +79,7 @@ def _check(settings: Settings, count: int) -> None:
     if settings.samples >= 2**30:
         raise DataError("--samples must be less than 2**30: a WAV file cannot be larger")
     if not 1 <= settings.hop <= settings.samples:
-        raise DataError(
-            f"--hop must be between 1 and the {settings.samples} samples of a chunk: none may be lost"
-        )
+        raise DataError(f"--hop must be between 1 and the {settings.samples} samples of a chunk: none may be lost")
     if not (settings.valid >= 0 and settings.test >= 0 and settings.valid + settings.test < 1):
         raise DataError("--valid and --test are shares of the recordings: from 0, together less than 1")
     if count < 0:
@@ -95,9 +93,7 @@ def _check_folders(audio_dir: Path, out_dir: Path) -> tuple[Path, Path]:
         raise DataError(f"{out_dir} is a file: name a folder to make")
     audio, out = audio_dir.resolve(), out_dir.resolve()
     if audio == out or audio in out.parents or out in audio.parents:
-        raise DataError(
-            f"{audio_dir} and {out_dir} lie in one another: build into a folder outside the recordings"
-        )
+        raise DataError(f"{audio_dir} and {out_dir} lie in one another: build into a folder outside the recordings")
     ours = (out / FILE_NAME).exists() or (out / SCRATCH).is_dir()
     if out.exists() and not ours and any(out.iterdir()):
         raise DataError(f"{out_dir} holds other files: build into a new or empty folder")
@@ -124,16 +120,12 @@ def _check_same(manifest: Manifest, plan: Plan, out_dir: Path) -> None:
     built = {"rate": manifest.rate, "samples": manifest.samples, "hop": manifest.hop, "level": manifest.level}
     built |= manifest.settings
     differing = [
-        f"--{name} {built.get(name)}"
-        for name, value in asdict(plan.settings).items()
-        if built.get(name) != value
+        f"--{name} {built.get(name)}" for name, value in asdict(plan.settings).items() if built.get(name) != value
     ]
     remedy = f"build into another folder, or delete {out_dir} first"
     if differing:
         raise DataError(f"{out_dir} was built with {' '.join(differing)}: {remedy}")
-    if [(s.path, s.fingerprint) for s in manifest.sources] != [
-        (c.path, c.fingerprint) for c in plan.candidates
-    ]:
+    if [(s.path, s.fingerprint) for s in manifest.sources] != [(c.path, c.fingerprint) for c in plan.candidates]:
         raise DataError(f"the recordings have changed since {out_dir} was built: {remedy}")
     for name in manifest.splits:
         manifest.check_sizes(out_dir, name)

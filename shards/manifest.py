@@ -163,9 +163,7 @@ def _parse(content: Any) -> Manifest:
         raise _InvalidError("a shard is listed twice")
     for shard in (shard for shards in splits.values() for shard in shards):
         if shard.bytes != manifest.chunk_format.shard_bytes(shard.chunks):
-            raise _InvalidError(
-                f"shard {shard.file} cannot hold {shard.chunks} chunks in {shard.bytes} bytes"
-            )
+            raise _InvalidError(f"shard {shard.file} cannot hold {shard.chunks} chunks in {shard.bytes} bytes")
     if levels.keys() != splits.keys():
         raise _InvalidError("splits and levels name different splits")
     for source in sources:
@@ -192,9 +190,7 @@ class _Fields:
     def integer(self, key: str, least: int = 0) -> int:
         value = self.get(key)
         if type(value) is not int or not least <= value < 2**63:
-            raise _InvalidError(
-                f"{key} of {self.where} must be an integer of at least {least}, not {value!r}"
-            )
+            raise _InvalidError(f"{key} of {self.where} must be an integer of at least {least}, not {value!r}")
         return value
 
     def number(self, key: str) -> float:

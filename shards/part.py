@@ -79,9 +79,7 @@ def result_path(out: Path, index: int) -> Path:
     return out / SCRATCH / f"part-{index:05d}.json"
 
 
-def build_part(
-    audio_dir: Path, out: Path, settings: Settings, part: Part, progress: Callable[[float], None]
-) -> None:
+def build_part(audio_dir: Path, out: Path, settings: Settings, part: Part, progress: Callable[[float], None]) -> None:
     """Make the shards of one part; ``progress`` is told the seconds of every recording done."""
     shape = ChunkFormat(settings.rate, settings.samples)
     scratch = out / SCRATCH / f"part-{part.index:05d}"

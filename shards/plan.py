@@ -146,9 +146,7 @@ def assign_splits(settings: Settings, candidates: list[Candidate]) -> list[Candi
     A split that chance would leave empty gets one recording (and its copies): the first, in the order of
     fingerprints, that fills a chunk.
     """
-    readable = sorted(
-        {c.fingerprint: c for c in candidates if not c.problem}.values(), key=lambda c: c.fingerprint
-    )
+    readable = sorted({c.fingerprint: c for c in candidates if not c.problem}.values(), key=lambda c: c.fingerprint)
     split = {c.fingerprint: _split_of(c.fingerprint, settings) for c in readable}
     whole = [c.fingerprint for c in readable if c.seconds * settings.rate >= settings.samples] or list(split)
     for wanted, share in (("train", 1.0), ("valid", settings.valid)):
@@ -184,9 +182,7 @@ def _make_parts(settings: Settings, candidates: list[Candidate]) -> list[Part]:
         for row in group:
             split = candidates[row].split
             estimate[split] = estimate.get(split, 0) + _chunks(settings, candidates[row])
-        shards = {
-            name: max(1, round(chunks / settings.chunks_per_shard)) for name, chunks in estimate.items()
-        }
+        shards = {name: max(1, round(chunks / settings.chunks_per_shard)) for name, chunks in estimate.items()}
         parts.append(Part(index, {row: candidates[row] for row in group}, shards))
     return parts
 

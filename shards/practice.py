@@ -49,9 +49,7 @@ def practice(out_dir: Path, minutes: float = 4.0, seed: int = 0) -> None:
     shares = np.random.default_rng([seed, len(_FILES)]).uniform(0.7, 1.3, len(_FILES))
     lengths = 60 * minutes * shares / shares.sum()
     with progress("playing", len(_FILES)) as update:
-        for number, ((rate, channels, ending, subtype), seconds) in enumerate(
-            zip(_FILES, lengths, strict=True)
-        ):
+        for number, ((rate, channels, ending, subtype), seconds) in enumerate(zip(_FILES, lengths, strict=True)):
             audio = _play(np.random.default_rng([seed, number]), seconds)
             audio = audio if channels == 2 else audio.mean(axis=1)
             audio = soxr.resample(audio, RATE, rate, "HQ")
@@ -94,9 +92,7 @@ def _play(rng: np.random.Generator, seconds: float) -> np.ndarray:
             hertz = _hertz(root + 12 + 12 * (melody // 5) + _PENTATONIC[melody % 5])
             start = at + step.begin * beat
             if (bar // 2) % 2:
-                mix.add(
-                    voice(hertz / 2, step.length * beat, rng.choice(["a", "e", "i", "o"])), start, 0.55, 0.1
-                )
+                mix.add(voice(hertz / 2, step.length * beat, rng.choice(["a", "e", "i", "o"])), start, 0.55, 0.1)
             else:
                 mix.add(bell(hertz, 1.5), start, 0.4, 0.4)
     echo = int(0.75 * beat * RATE)

@@ -36,9 +36,7 @@ def show_build(manifest: Manifest, out_dir: Path, elapsed_s: float | None) -> No
 def splits_table(manifest: Manifest) -> Table:
     """One row a split."""
     length = manifest.samples / manifest.rate
-    table = Table(
-        title=f"chunks of {length:g} s at {manifest.rate} Hz, one every {manifest.hop / manifest.rate:g} s"
-    )
+    table = Table(title=f"chunks of {length:g} s at {manifest.rate} Hz, one every {manifest.hop / manifest.rate:g} s")
     table.add_column("split")
     for name in ("recordings", "hours", "chunks", "shards", "MB", "rms dBFS", "silent chunks"):
         table.add_column(name, justify="right")
@@ -82,11 +80,7 @@ def remarks(manifest: Manifest) -> list[Text]:
 
 def reasons(manifest: Manifest) -> dict[str, int]:
     """How many files were skipped for which reason, without the details behind the colon."""
-    return dict(
-        Counter(
-            source.note.split(":")[0] for source in manifest.sources if source.split is None
-        ).most_common()
-    )
+    return dict(Counter(source.note.split(":")[0] for source in manifest.sources if source.split is None).most_common())
 
 
 def decibel(value: float) -> float:

@@ -121,9 +121,7 @@ class Split:
             # A private mapping: it needs no write access and holds no file descriptor.
             data = torch.from_file(str(path), shared=False, size=chunks * stride, dtype=torch.int16)
         except RuntimeError as error:
-            raise DataError(
-                f"shard {path} cannot be mapped ({str(error).splitlines()[0]}): copy it again"
-            ) from None
+            raise DataError(f"shard {path} cannot be mapped ({str(error).splitlines()[0]}): copy it again") from None
         head = data.as_strided((chunks, WAV_HEADER // 2), (stride, 1), TAR_HEADER // 2).numpy()
         names = data.view(torch.uint8).as_strided((chunks, NAME_LENGTH), (2 * stride, 1)).numpy()
         return _Shard(path, data.as_strided((chunks, samples), (stride, 1), AUDIO), head, names)

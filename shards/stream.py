@@ -65,9 +65,7 @@ class BatchStream:
         if not 0 <= rank < world:
             raise DataError(f"rank {rank} does not exist among {world} processes")
         if batch < world:
-            raise DataError(
-                f"a batch of {batch} leaves some of {world} processes without a row: raise the batch size"
-            )
+            raise DataError(f"a batch of {batch} leaves some of {world} processes without a row: raise the batch size")
         if batch > len(split):
             raise DataError(
                 f"split {split.name!r} has only {len(split)} chunks: lower the batch size from {batch}, "

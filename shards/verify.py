@@ -40,9 +40,7 @@ def verify(data_dir: Path) -> None:
     for damage in damages:
         print(f"{damage.file}: {damage.what}")
     if damages:
-        raise DataError(
-            f"{len(damages)} of {len(shards)} shards in {data_dir} are damaged: copy or build them again"
-        )
+        raise DataError(f"{len(damages)} of {len(shards)} shards in {data_dir} are damaged: copy or build them again")
     chunks = sum(shard.chunks for shard in shards)
     print(f"{data_dir}: {len(shards)} shards, {chunks} chunks, {done / 1e6:.0f} MB, every byte as built")
 

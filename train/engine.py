@@ -35,9 +35,7 @@ class Engine:
 
     def __init__(self) -> None:
         on_cpu = not torch.cuda.is_available()
-        self.accelerator = Accelerator(
-            cpu=on_cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=COLLECTIVE_TIMEOUT)]
-        )
+        self.accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=COLLECTIVE_TIMEOUT)])
         promised = int(os.environ.get("WORLD_SIZE", "1"))
         if self.accelerator.num_processes != promised:
             raise TrainError(
@@ -82,6 +80,15 @@ class Engine:
         """Scales the gradient to a norm of `longest` at most; returns the norm before, the same everywhere."""
         return self.accelerator.clip_grad_norm_(model.parameters(), longest)
 
+    def step(self, optimizer: Any, norm: Tensor) -> None:
+        """Updates the weights, but where the gradient's norm is not finite leaves everything as it was.
+
+        The optimizer looks at `found_inf` on the device, so nobody waits for the norm.
+        """
+        optimizer.optimizer.found_inf = (~norm.isfinite()).float()
+        optimizer.step()
+        optimizer.zero_grad()
+
     def sum(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """Each tensor added up over all processes, in one exchange; float32."""
         if self.world == 1 or not values:
@@ -102,7 +109,9 @@ class Engine:
         placed = {}
         for name, value in statistics.items.items():
             placed[name] = value.new_zeros(batch, *value.shape[1:]).index_copy_(0, rows, value)
-        whole = self.sum({**{f"s.{k}": v for k, v in statistics.sums.items()}, **{f"i.{k}": v for k, v in placed.items()}})
+        whole = self.sum(
+            {**{f"s.{k}": v for k, v in statistics.sums.items()}, **{f"i.{k}": v for k, v in placed.items()}}
+        )
         return Statistics(
             {k[2:]: v for k, v in whole.items() if k.startswith("s.")},
             {k[2:]: v for k, v in whole.items() if k.startswith("i.")},

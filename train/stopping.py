@@ -26,9 +26,14 @@ class StopWish:
         self.reason = signal.Signals(number).name
         self.restore()
         if self.look_for_file:
-            print(f"{self.reason}: saving at the end of this step; once more ends at once", file=sys.stderr, flush=True)
+            print(
+                f"{self.reason}: saving at the end of this step; once more ends at once",
+                file=sys.stderr,
+                flush=True,
+            )
 
     def __call__(self) -> bool:
+        """Whether to stop after this step."""
         if self.look_for_file and not self.reason and self.file.exists():
             self.reason = "STOP"
         return bool(self.reason)

@@ -32,9 +32,7 @@ def audio_dir(tmp_path_factory) -> Path:
     ]
     for seed, (name, rate, channels, subtype) in enumerate(kinds):
         form = "WAV" if name.endswith("eight") else None
-        soundfile.write(
-            folder / name, music(2.3 + 0.3 * seed, rate, channels, seed), rate, subtype, format=form
-        )
+        soundfile.write(folder / name, music(2.3 + 0.3 * seed, rate, channels, seed), rate, subtype, format=form)
     return folder
 
 

@@ -19,9 +19,7 @@ SMALL = {"samples": 2205, "hop": 1000, "valid": 0.2, "chunks_per_shard": 100, "w
 
 
 def contents(folder):
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
-    }
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_every_recording_is_there_sample_by_sample(audio_dir, data_dir):
@@ -36,11 +34,7 @@ def test_every_recording_is_there_sample_by_sample(audio_dir, data_dir):
         assert {manifest.sources[row].split for row in sources} == {name}
         for row, start, chunk in zip(sources, starts, split.read(np.arange(len(split))).numpy(), strict=True):
             rebuilt[row][start : start + 2205] = chunk
-        assert (
-            len(split)
-            == manifest.levels[name].chunks
-            == sum(s.chunks for s in manifest.sources if s.split == name)
-        )
+        assert len(split) == manifest.levels[name].chunks == sum(s.chunks for s in manifest.sources if s.split == name)
     for source, audio in zip(manifest.sources, rebuilt, strict=True):
         original = soundfile.read(audio_dir / source.path, always_2d=True)[0].mean(axis=1)
         assert len(audio) / 22050 == pytest.approx(len(original) / source.rate, abs=1e-3)

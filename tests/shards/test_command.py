@@ -23,9 +23,7 @@ def run(*words):
 
 
 def test_from_recordings_to_shards(audio_dir, tmp_path):
-    built = run(
-        "build", audio_dir, tmp_path / "set", "--samples", 2205, "--hop=1000", "--chunks-per-shard", 100
-    )
+    built = run("build", audio_dir, tmp_path / "set", "--samples", 2205, "--hop=1000", "--chunks-per-shard", 100)
     assert built.returncode == 0, built.stderr
     assert "kept 8 recordings" in built.stdout
     assert built.stderr == ""

@@ -59,9 +59,7 @@ def test_batches_are_well_mixed():
     # Neighbours in the store should meet in a batch hardly more often than by chance.
     for count in (2_000, 200_000):
         order = EpochOrder(count, 0, 0)
-        pairs = [
-            np.sum(np.diff(np.sort(order.at(np.arange(i * 256, (i + 1) * 256)) // 4)) == 0) for i in range(7)
-        ]
+        pairs = [np.sum(np.diff(np.sort(order.at(np.arange(i * 256, (i + 1) * 256)) // 4)) == 0) for i in range(7)]
         chance = 256 * 255 / 2 * 3 / count
         assert np.mean(pairs) < 3 * chance + 3
 

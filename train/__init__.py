@@ -1,0 +1,1 @@
+"""Training: config, engine, loop, checkpoints, tracking, evaluation."""

@@ -1,0 +1,73 @@
+"""`python -m train {vae,hvae,vqvae,evaluate} ...`, alone or under `accelerate launch`."""
+
+import os
+import sys
+import warnings
+
+
+def run(words: list[str]) -> int:
+    """Runs one command; returns the exit code."""
+    # Imported here so that an interrupt while the libraries load is an interrupt, not a traceback.
+    from shards import DataError
+    from train.command import parse
+    from train.config import RUNS
+    from train.engine import Engine, launched_rank
+    from train.errors import TrainError
+
+    speaks = launched_rank() == 0
+    if not speaks:
+        # Every process finds the same fault in the same flags: one of them says it.
+        warnings.simplefilter("ignore")
+    engine = None
+    try:
+        command, settings = parse_once(parse, words, speaks)
+        if command in RUNS:
+            from train.loop import run_training
+
+            engine = Engine()
+            return run_training(settings, command, engine)
+        from train.evaluate import evaluate
+
+        return evaluate(settings)
+    except (TrainError, DataError) as error:
+        if speaks:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        return 1
+    finally:
+        if engine:
+            engine.close()
+
+
+def parse_once(parse, words, speaks):  # type: ignore[no-untyped-def]
+    """Parses; a usage error ends every process but is printed by one."""
+    if speaks:
+        return parse(words)
+    with open(os.devnull, "w") as nowhere:
+        shown, sys.stderr = sys.stderr, nowhere
+        try:
+            return parse(words)
+        finally:
+            sys.stderr = shown
+
+
+def main() -> None:
+    """Runs and leaves without the interpreter's own ending: gloo's threads sometimes abort in it."""
+    code = 1
+    try:
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 130
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1 if stop.code else 0
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""Means of training values between two points of the log, summed on the device."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from train.engine import Engine
+
+
+class Meter:
+    """Adds up values of each step without waiting for the device; `read` gives means over all processes."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Starts a new interval."""
+        self.sums: dict[str, Tensor] = {}
+        self.steps = 0
+        self.waited = 0.0
+        self.began = time.monotonic()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Around what is not training (evaluation, saving): it does not count in the rate."""
+        began = time.monotonic()
+        yield
+        self.began += time.monotonic() - began
+
+    def add(self, values: dict[str, Tensor], share: float) -> None:
+        """Values of one micro-batch, weighted by its share of the global batch."""
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value.detach().float() * share
+
+    def read(self, engine: Engine, batch: int) -> dict[str, float]:
+        """Means over the interval's steps, and the rate; begins a new interval."""
+        names = sorted(self.sums)
+        stacked = torch.stack([self.sums[name] for name in names])
+        values = (engine.sum({"all": stacked})["all"] / max(1, self.steps)).tolist()
+        seconds = time.monotonic() - self.began
+        result = dict(zip(names, values, strict=True))
+        result["perf/chunks_per_second"] = self.steps * batch / seconds
+        result["perf/data_wait_share"] = self.waited / seconds
+        self.reset()
+        return result

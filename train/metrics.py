@@ -1,0 +1,47 @@
+"""How close a reconstruction is: measures of one chunk each, and their exact means over processes."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
+
+from audiovae.losses import squared_error, stft_distance
+
+# A chunk that nowhere exceeds -60 dBFS is silent: ratios say nothing about it, so it is counted apart.
+SILENT_PEAK = 1e-3
+
+
+def measure(output: Tensor, target: Tensor) -> dict[str, Tensor]:
+    """Measures of each item.
+
+    Args:
+        output, target: [B, 1, T] audio.
+
+    Returns:
+        Each [B] float32: `mse`, `cosine` in [-1, 1], `si_sdr` in dB (Le Roux et al. 2019), `stft` (see
+        `audiovae.losses.stft_distance`), `silent` 1 or 0. For silent items `cosine` and `si_sdr` are NaN.
+    """
+    output, target = output.float(), target.float()
+    silent = target.abs().amax((1, 2)) < SILENT_PEAK
+    blank = torch.where(silent, torch.nan, 0.0)
+    flat_output, flat_target = output.flatten(1), target.flatten(1)
+    return {
+        "mse": squared_error(output, target),
+        "cosine": cosine_similarity(flat_output, flat_target) + blank,
+        "si_sdr": scale_invariant_signal_distortion_ratio(flat_output, flat_target, zero_mean=True) + blank,
+        "stft": stft_distance(output, target),
+        "silent": silent.float(),
+    }
+
+
+def sums_and_counts(measures: dict[str, Tensor]) -> dict[str, Tensor]:
+    """For each measure [B] the sum and number of values that are not NaN: [2], ready to be added up."""
+    return {
+        name: torch.stack([values.nan_to_num().sum(), (~values.isnan()).float().sum()])
+        for name, values in measures.items()
+    }
+
+
+def means(sums: dict[str, Tensor]) -> dict[str, float]:
+    """Means from added-up sums and counts; NaN where nothing was counted."""
+    return {name: (value[0] / value[1]).item() if value[1] else float("nan") for name, value in sums.items()}

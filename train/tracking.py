@@ -1,0 +1,113 @@
+"""Points and media of a run: metrics.jsonl is the record, W&B the window on it. Rank 0 only."""
+
+import io
+import json
+import netrc
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import wandb
+from PIL import Image
+
+from shards.files import write_atomically
+from train.config import TrackingConfig, flat
+from train.pictures import comparison
+from train.rundir import RunDir, append_line, read_lines
+
+METRICS_FILE = "metrics.jsonl"
+
+
+def wandb_mode(wanted: str) -> str:
+    """What `auto` means here: WANDB_MODE if set, else online with an API key, else offline."""
+    if wanted != "auto":
+        return wanted
+    if mode := os.environ.get("WANDB_MODE"):
+        return mode
+    if os.environ.get("WANDB_API_KEY"):
+        return "online"
+    try:
+        known = netrc.netrc().authenticators("api.wandb.ai") is not None
+    except (OSError, netrc.NetrcParseError):
+        known = False
+    return "online" if known else "offline"
+
+
+def forget_after(path: Path, step: int) -> None:
+    """Drops the points after `step`: a resumed run will make them again, and each step is to be there once."""
+    rows = read_lines(path)
+    kept = [row for row in rows if row["step"] <= step]
+    if len(kept) < len(rows):
+        write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+class Tracker:
+    """Writes points to metrics.jsonl and, as long as it works, to W&B."""
+
+    def __init__(self, run: RunDir, config: TrackingConfig, settings: object, step: int) -> None:
+        self.file = run.path / METRICS_FILE
+        self.attempt = run.attempt
+        forget_after(self.file, step)
+        self._wandb: Any = None
+        mode = wandb_mode(config.wandb)
+        if mode != "disabled":
+            self._guarded(lambda: self._start(run, config, settings, mode))
+
+    def _start(self, run: RunDir, config: TrackingConfig, settings: object, mode: str) -> None:
+        self._wandb = wandb.init(
+            project=config.project,
+            name=config.name or run.path.name,
+            id=run.run_id,
+            resume="allow",
+            dir=run.path,
+            mode=mode,
+            config=flat(settings),
+            settings=wandb.Settings(silent=True, console="off", init_timeout=60, x_disable_stats=True),
+        )
+        self._wandb.define_metric("global_step")
+        self._wandb.define_metric("*", step_metric="global_step")
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        """W&B failing never stops training."""
+        try:
+            action()
+        except Exception as error:
+            self._wandb = None
+            print(
+                f"warning: W&B is off from here on ({type(error).__name__}); metrics.jsonl goes on",
+                file=sys.stderr,
+            )
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        """One point: values by name at an optimizer step."""
+        append_line(self.file, {"step": step, **values})
+        if self._wandb is not None:
+            point = {"global_step": step, "attempt": self.attempt, **values}
+            self._guarded(lambda: self._wandb.log(point))
+
+    def examples(self, step: int, reference: np.ndarray, reconstruction: np.ndarray, rate: int) -> None:
+        """Held-out chunks as sound (reference, then reconstruction) and as spectrograms; both [n, T]."""
+        if self._wandb is None:
+            return
+
+        def send() -> None:
+            pause = np.zeros(rate // 4, dtype=np.float32)
+            pairs = [np.concatenate([a, pause, b, pause]) for a, b in zip(reference, reconstruction, strict=True)]
+            picture = comparison(reference.reshape(-1), reconstruction.reshape(-1), rate)
+            self._wandb.log(
+                {
+                    "global_step": step,
+                    "valid/reference_then_reconstruction": wandb.Audio(np.concatenate(pairs).clip(-1, 1), rate),
+                    "valid/spectrograms": wandb.Image(Image.open(io.BytesIO(picture))),
+                }
+            )
+
+        self._guarded(send)
+
+    def close(self) -> None:
+        """Ends this attempt's part of the W&B run."""
+        if self._wandb is not None:
+            self._guarded(lambda: self._wandb.finish())
