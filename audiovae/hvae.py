@@ -95,10 +95,10 @@ class TopDownLevel(nn.Module):
         self.enter = project(latent, width)
         self.after = residual_stack(width, trunk.blocks, trunk.kernel)
         if not finest:
-            # Its posterior starts as wide as its prior: let that noise in only as far as it is useful.
+            # Its posterior starts as its prior: the noise gets in only as far as training finds it useful.
             with torch.no_grad():
                 self.shift.weight.mul_(0.1)
-                self.enter.weight.mul_(0.05)
+            nn.init.zeros_(self.enter.weight)
 
     def prior_of(self, state: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of p(z_l | z_>l)."""

@@ -16,13 +16,14 @@ EXAMPLES = """examples:
 
 
 def normalised(words: list[str]) -> list[str]:
-    """Flags as the parser knows them: dashes are underscores, and `--data DIR` is the shards' path."""
+    """Flags as the parser knows them: dashes are underscores, and in training `--data DIR` is the shards' path."""
     result = []
+    training = bool(words) and words[0] in RUNS
     for word in words:
         if word.startswith("--"):
             name, equals, value = word[2:].partition("=")
             name = name.replace("-", "_")
-            word = f"--{'data.path' if name == 'data' else name}{equals}{value}"
+            word = f"--{'data.path' if name == 'data' and training else name}{equals}{value}"
         result.append(word)
     return result
 
@@ -42,7 +43,7 @@ def make_parser() -> ArgumentParser:
         commands.add_subcommand(family, one, help=one.description)
     evaluate = ArgumentParser(description="Measure a run's model on held-out recordings and write a report.")
     evaluate.add_argument("run_dir", type=Path, help="The folder that was --run-dir in training.")
-    evaluate.add_argument("--data", dest="data.path", type=Path, help="Shards to measure on, if not the run's own.")
+    evaluate.add_argument("--data", type=Path | None, help="Shards to measure on, if not the run's own.")
     evaluate.add_argument("--split", default="valid", help="Which split to measure on.")
     evaluate.add_argument("--device", default="auto", help="cpu, cuda, or auto.")
     evaluate.add_argument("--examples", type=int, default=3, help="Best, median and worst examples of each kind.")

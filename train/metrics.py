@@ -9,6 +9,8 @@ from audiovae.losses import squared_error, stft_distance
 
 # A chunk that nowhere exceeds -60 dBFS is silent: ratios say nothing about it, so it is counted apart.
 SILENT_PEAK = 1e-3
+# SI-SDR of a silent output has no value of its own; it counts as this, and nothing counts as less.
+SI_SDR_FLOOR_DB = -50.0
 
 
 def measure(output: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -18,17 +20,20 @@ def measure(output: Tensor, target: Tensor) -> dict[str, Tensor]:
         output, target: [B, 1, T] audio.
 
     Returns:
-        Each [B] float32: `mse`, `cosine` in [-1, 1], `si_sdr` in dB (Le Roux et al. 2019), `stft` (see
+        Each [B] float32: `mse`, `cosine` in [-1, 1], `si_sdr` in dB from
+        SI_SDR_FLOOR_DB up (Le Roux et al. 2019), `stft` (see
         `audiovae.losses.stft_distance`), `silent` 1 or 0. For silent items `cosine` and `si_sdr` are NaN.
     """
     output, target = output.float(), target.float()
     silent = target.abs().amax((1, 2)) < SILENT_PEAK
     blank = torch.where(silent, torch.nan, 0.0)
     flat_output, flat_target = output.flatten(1), target.flatten(1)
+    si_sdr = scale_invariant_signal_distortion_ratio(flat_output, flat_target, zero_mean=True)
+    si_sdr = torch.where(flat_output.abs().amax(1) > 0, si_sdr, SI_SDR_FLOOR_DB).clamp_min(SI_SDR_FLOOR_DB)
     return {
         "mse": squared_error(output, target),
         "cosine": cosine_similarity(flat_output, flat_target) + blank,
-        "si_sdr": scale_invariant_signal_distortion_ratio(flat_output, flat_target, zero_mean=True) + blank,
+        "si_sdr": si_sdr + blank,
         "stft": stft_distance(output, target),
         "silent": silent.float(),
     }

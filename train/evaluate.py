@@ -1,0 +1,221 @@
+"""`python -m train evaluate RUN_DIR`: measures held-out recordings and writes RUN_DIR/report/."""
+
+import csv
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from torch import Tensor
+
+import audiovae
+from audiovae import Autoencoder, ModelError, reconstruct_recording
+from shards import DataError, Split
+from train import checkpoint
+from train.errors import TrainError
+from train.heldout import to_audio
+from train.metrics import measure
+from train.report import Example, Page, write_page
+from train.rundir import RunDir, read_lines
+from train.tracking import METRICS_FILE
+
+AT_A_TIME = 32
+# Training chunks that the mean predictor averages.
+MEAN_OF = 4096
+MEASURES = ("si_sdr", "stft", "mse", "cosine")
+
+
+@dataclass
+class Chunk:
+    """One held-out chunk and its measures (NaN where a silent chunk has none)."""
+
+    index: int
+    name: str
+    source: int
+    measures: dict[str, float]
+
+
+def evaluate(settings: Any) -> int:
+    """Measures, writes and says where; returns the exit code."""
+    run = RunDir.open(settings.run_dir)
+    model, origin = trained_model(run, settings.device)
+    data = settings.data or Path(run.config["data.path"])
+    split = Split.open(data, settings.split)
+    if (split.samples, split.rate) != (model.samples, model.rate):
+        raise TrainError(
+            f"{data}: chunks of {split.samples} samples at {split.rate} Hz, but the model was trained on "
+            f"{model.samples} at {model.rate}; give other shards with --data"
+        )
+    if not len(split):
+        raise TrainError(f"{data}: the split '{settings.split}' is empty; build shards with --{settings.split} 0.1")
+    chunks = measure_chunks(model, split)
+    floors = measure_floors(split, data)
+    folder = run.path / "report"
+    (folder / "audio").mkdir(parents=True, exist_ok=True)
+    summary = {
+        "run": run.path.name,
+        "family": run.family,
+        "model": origin,
+        "data": str(data),
+        "split": settings.split,
+        "chunks": len(chunks),
+        "silent_chunks": int(sum(chunk.measures["silent"] for chunk in chunks)),
+        "reconstruction": averages(chunks),
+        "floors": floors,
+        "recordings": by_recording(chunks, split),
+    }
+    examples = pick_examples(model, split, chunks, settings.examples)
+    examples += whole_recordings(model, split, chunks)
+    for example in examples:
+        stem = folder / "audio" / example.file
+        soundfile.write(f"{stem}-reference.wav", example.reference, split.rate, subtype="PCM_16")
+        soundfile.write(f"{stem}-reconstruction.wav", example.reconstruction.clip(-1, 1), split.rate, subtype="PCM_16")
+    (folder / "metrics.json").write_text(json.dumps(summary, indent=1) + "\n")
+    write_csv(folder / "metrics.csv", chunks)
+    write_page(folder / "index.html", Page(summary, examples, read_lines(run.path / METRICS_FILE), split.rate))
+    show(summary)
+    print(f"report:  {folder / 'index.html'}")
+    print(f"audio:   {folder / 'audio'} (…-reference.wav beside …-reconstruction.wav)")
+    print(f"run:     {run.path}")
+    return 0
+
+
+def trained_model(run: RunDir, device: str) -> tuple[Autoencoder, str]:
+    """The finished model, or that of the newest sound checkpoint, and where it came from."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise TrainError("--device cuda: no GPU is to be seen here; leave the flag away")
+    source = run.path / "model" if run.finished else checkpoint.newest_sound(run.path / "checkpoints")
+    if source is None:
+        raise TrainError(f"{run.path}: nothing saved yet; let it train until its first checkpoint")
+    try:
+        return audiovae.load(source, device), source.name
+    except ModelError as error:
+        raise TrainError(str(error)) from None
+
+
+def measure_chunks(model: Autoencoder, split: Split) -> list[Chunk]:
+    """Every chunk of the split, measured."""
+    device = next(model.parameters()).device
+    sources, _ = split.keys()
+    chunks: list[Chunk] = []
+    starts = range(0, len(split), AT_A_TIME)
+    console = Console(stderr=True)
+    for first in track(starts, "measuring", console=console, disable=not console.is_terminal):
+        indices = np.arange(first, min(first + AT_A_TIME, len(split)))
+        audio = to_audio(split.read(indices), device)
+        values = {k: v.tolist() for k, v in measure(model.reconstruct(audio), audio).items()}
+        for i, (index, name) in enumerate(zip(indices, split.names(indices), strict=True)):
+            chunks.append(Chunk(int(index), name, int(sources[index]), {k: v[i] for k, v in values.items()}))
+    return chunks
+
+
+def measure_floors(split: Split, data: Path) -> dict[str, dict[str, float]]:
+    """What silence and the mean of the training chunks would score on the same chunks."""
+    try:
+        train = Split.open(data, "train")
+        taken = np.arange(min(MEAN_OF, len(train))) * len(train) // min(MEAN_OF, len(train))
+        total = sum(to_audio(train.read(part), torch.device("cpu")).sum(0) for part in np.array_split(taken, 16))
+        mean = total / len(taken)
+    except (DataError, ZeroDivisionError):
+        mean = torch.zeros(1, split.samples)
+    floors = {}
+    for name, guess in (("silence", torch.zeros(1, split.samples)), ("mean of training chunks", mean)):
+        rows: list[Chunk] = []
+        for first in range(0, len(split), AT_A_TIME):
+            audio = to_audio(split.read(np.arange(first, min(first + AT_A_TIME, len(split)))), torch.device("cpu"))
+            values = {k: v.tolist() for k, v in measure(guess.expand_as(audio), audio).items()}
+            rows += [Chunk(first + i, "", 0, {k: v[i] for k, v in values.items()}) for i in range(len(audio))]
+        floors[name] = averages(rows)
+    return floors
+
+
+def averages(chunks: list[Chunk]) -> dict[str, float | None]:
+    """Mean of each measure over the chunks that have it, and the median of SI-SDR."""
+    result: dict[str, float | None] = {}
+    for name in MEASURES:
+        values = [chunk.measures[name] for chunk in chunks if chunk.measures[name] == chunk.measures[name]]
+        result[name] = float(np.mean(values)) if values else None
+        if name == "si_sdr":
+            result["si_sdr_median"] = float(np.median(values)) if values else None
+    return result
+
+
+def by_recording(chunks: list[Chunk], split: Split) -> list[dict[str, Any]]:
+    """Averages for each recording of the split."""
+    rows = []
+    for source in sorted({chunk.source for chunk in chunks}):
+        own = [chunk for chunk in chunks if chunk.source == source]
+        rows.append({"path": split.manifest.sources[source].path, "chunks": len(own), **averages(own)})
+    return rows
+
+
+def pick_examples(model: Autoencoder, split: Split, chunks: list[Chunk], count: int) -> list[Example]:
+    """Best, median and worst chunks by SI-SDR, with what the model makes of them."""
+    ranked = [chunk for chunk in chunks if chunk.measures["si_sdr"] == chunk.measures["si_sdr"]]
+    ranked.sort(key=lambda chunk: -chunk.measures["si_sdr"])
+    count = min(count, max(1, len(ranked) // 3))
+    middle = max(0, (len(ranked) - count) // 2)
+    kinds = {"best": ranked[:count], "median": ranked[middle : middle + count], "worst": ranked[-count:]}
+    examples = []
+    for kind, chosen in kinds.items():
+        for place, chunk in enumerate(chosen, start=1):
+            audio = to_audio(split.read(np.array([chunk.index])), next(model.parameters()).device)
+            title = f"{kind} {place}: {split.manifest.sources[chunk.source].path}"
+            pair = mono(audio), mono(model.reconstruct(audio))
+            examples.append(Example(f"{kind}-{place}", title, *pair, chunk.measures))
+    return examples
+
+
+def whole_recordings(model: Autoencoder, split: Split, chunks: list[Chunk], seconds: float = 20.0) -> list[Example]:
+    """The first seconds of up to three recordings, joined from their chunks and reconstructed in one piece."""
+    sources, starts = split.keys()
+    examples = []
+    for source in sorted({chunk.source for chunk in chunks})[:3]:
+        own = np.flatnonzero(sources == source)
+        own = own[np.argsort(starts[own])]
+        own = own[starts[own] < seconds * split.rate]
+        recording = np.zeros(int(starts[own].max()) + split.samples, dtype=np.float32)
+        for index, piece in zip(own, to_audio(split.read(own), torch.device("cpu")).squeeze(1).numpy(), strict=True):
+            recording[starts[index] : starts[index] + split.samples] = piece
+        output = reconstruct_recording(model, torch.from_numpy(recording))
+        values = {
+            k: v.item() for k, v in measure(output.view(1, 1, -1), torch.from_numpy(recording).view(1, 1, -1)).items()
+        }
+        title = f"recording: {split.manifest.sources[source].path}"
+        examples.append(Example(f"recording-{source}", title, recording, output.numpy(), values))
+    return examples
+
+
+def mono(audio: Tensor) -> np.ndarray:
+    """[1, 1, T] -> [T] float32 on the host."""
+    return audio.squeeze().float().cpu().numpy()
+
+
+def write_csv(path: Path, chunks: list[Chunk]) -> None:
+    """One line a chunk."""
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["chunk", *MEASURES, "silent"])
+        for chunk in chunks:
+            writer.writerow([chunk.name, *(f"{chunk.measures[name]:.6g}" for name in (*MEASURES, "silent"))])
+
+
+def show(summary: dict[str, Any]) -> None:
+    """The table a person reads in the terminal."""
+    table = Table(title=f"{summary['run']} ({summary['family']}) on {summary['chunks']} held-out chunks")
+    for column in ("", "SI-SDR dB", "STFT distance", "MSE", "cosine"):
+        table.add_column(column, justify="left" if not column else "right")
+    rows = {"reconstruction": summary["reconstruction"], **summary["floors"]}
+    for name, values in rows.items():
+        cells = ("—" if values[key] is None else f"{values[key]:.4g}" for key in MEASURES)
+        table.add_row(name, *cells)
+    Console(file=sys.stdout).print(table)
