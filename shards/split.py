@@ -49,7 +49,10 @@ class Split:
         """
         folder, manifest = Path(data_dir), Manifest.load(data_dir)
         if not manifest.splits.get(name):
-            raise DataError(f"{folder} has no split {name!r}, only {', '.join(manifest.splits) or 'none'}")
+            there = ", ".join(key for key, rows in manifest.splits.items() if rows) or "nothing"
+            raise DataError(
+                f"{folder} has no split {name!r}, only {there}: build from more recordings, or with a larger share"
+            )
         if verify_sizes:
             manifest.check_sizes(folder, name)
         return cls(folder, manifest, name)

@@ -20,7 +20,7 @@ def run(words: list[str]) -> int:
         warnings.simplefilter("ignore")
     engine = None
     try:
-        command, settings = parse_once(parse, words, speaks)
+        command, settings = parse(words)
         if command in RUNS:
             from train.loop import run_training
 
@@ -36,18 +36,6 @@ def run(words: list[str]) -> int:
     finally:
         if engine:
             engine.close()
-
-
-def parse_once(parse, words, speaks):  # type: ignore[no-untyped-def]
-    """Parses; a usage error ends every process but is printed by one."""
-    if speaks:
-        return parse(words)
-    with open(os.devnull, "w") as nowhere:
-        shown, sys.stderr = sys.stderr, nowhere
-        try:
-            return parse(words)
-        finally:
-            sys.stderr = shown
 
 
 def main() -> None:

@@ -1,11 +1,17 @@
 """The command line of `python -m train`: parsing only."""
 
+import dataclasses
+import difflib
+import re
+import typing
+from argparse import ArgumentError
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from train.config import RUNS, RunConfig
+from train.config import RUNS
+from train.errors import TrainError
 
 EXAMPLES = """examples:
   python -m train hvae --data shards/ --run-dir runs/first --config train/configs/hvae_tiny.yaml
@@ -31,35 +37,70 @@ def normalised(words: list[str]) -> list[str]:
 def make_parser() -> ArgumentParser:
     """A subcommand for each family and for each tool."""
     parser = ArgumentParser(
+        exit_on_error=False,
         prog="python -m train",
         description="Train audio autoencoders and look at the results.",
         epilog=EXAMPLES,
     )
     commands = parser.add_subcommands()
     for family, run in RUNS.items():
-        one = ArgumentParser(description=(run.__doc__ or "").strip().splitlines()[0])
+        one = ArgumentParser(exit_on_error=False, description=(run.__doc__ or "").strip().splitlines()[0])
         one.add_argument("--config", action="config", help="A YAML file of settings; flags after it override it.")
         one.add_class_arguments(run, as_group=True)
         commands.add_subcommand(family, one, help=one.description)
-    evaluate = ArgumentParser(description="Measure a run's model on held-out recordings and write a report.")
+    about = "Measure a run's model on held-out recordings and write a report."
+    evaluate = ArgumentParser(exit_on_error=False, description=about)
     evaluate.add_argument("run_dir", type=Path, help="The folder that was --run-dir in training.")
     evaluate.add_argument("--data", type=Path | None, help="Shards to measure on, if not the run's own.")
     evaluate.add_argument("--split", default="valid", help="Which split to measure on.")
     evaluate.add_argument("--device", default="auto", help="cpu, cuda, or auto.")
     evaluate.add_argument("--examples", type=int, default=3, help="Best, median and worst examples of each kind.")
-    commands.add_subcommand("evaluate", evaluate, help=evaluate.description)
+    commands.add_subcommand("evaluate", evaluate, help=about)
     return parser
 
 
 def parse(words: list[str]) -> tuple[str, Any]:
-    """The subcommand and its settings: a RunConfig for a family, else a namespace."""
+    """The subcommand and its settings: a RunConfig for a family, else a namespace.
+
+    Raises:
+        TrainError: for a flag, key or value that cannot be, with the nearest that can.
+    """
     parser = make_parser()
-    settings = parser.parse_args(normalised(words))
-    command = settings.subcommand
-    if command in RUNS:
-        objects = parser.instantiate_classes(settings)[command]
-        fields = {name: value for name, value in objects.as_dict().items() if name != "config"}
-        fields = {name: objects[name] for name in fields}
-        run: RunConfig = RUNS[command](**fields)
-        return command, run
+    try:
+        settings = parser.parse_args(normalised(words))
+        command = settings.subcommand
+        if command in RUNS:
+            fields = parser.instantiate(settings)[command]
+            names = [field.name for field in dataclasses.fields(RUNS[command])]
+            return command, RUNS[command](**{name: fields[name] for name in names})
+    except ArgumentError as error:
+        raise TrainError(explain(str(error), words)) from None
+    except ValueError as error:  # a config that refuses its own values
+        raise TrainError(f"model: {error}") from None
     return command, settings[command]
+
+
+def explain(message: str, words: list[str]) -> str:
+    """The parser's complaint as one line in the words of the command line, with the nearest known flag."""
+    message = re.sub(r"\s+", " ", message)
+    command = next((word for word in words if word in RUNS), "")
+    message = message.replace(f"{command}.data.path", "--data").replace(f"{command}.run_dir", "--run-dir")
+    wrong = re.search(
+        r"(?:unrecognized arguments: --|not accept option '|not accept nested key '|Key ')([\w.]+)", message
+    )
+    if wrong and command:
+        flags = [name for name in flat_names(RUNS[command]) if name != wrong[1]]
+        near = difflib.get_close_matches(wrong[1], flags, n=1, cutoff=0.5)
+        message += f"; did you mean {near[0]}?" if near else f"; see: python -m train {command} --help"
+    return message
+
+
+def flat_names(kind: type, prefix: str = "") -> list[str]:
+    """The dotted names of a config's fields, nested ones included."""
+    names = []
+    types = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        names.append(f"{prefix}{field.name}")
+        if dataclasses.is_dataclass(types[field.name]):
+            names += flat_names(types[field.name], f"{prefix}{field.name}.")
+    return names

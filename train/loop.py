@@ -2,141 +2,36 @@
 
 import json
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 import audiovae
-from audiovae import Autoencoder, Noise, Output, Statistics
-from shards import Batch, BatchStream, Cursor, Split
+from shards import Batch, BatchStream, Split
 from shards.files import write_atomically
 from train import checkpoint
-from train.average import AveragedWeights
-from train.checkpoint import Snapshot
 from train.config import RunConfig
 from train.console import Display
 from train.engine import Engine
 from train.errors import TrainError
 from train.heldout import measure_split, spread, to_audio
+from train.learner import Learner, make_learner, train_step
 from train.meter import Meter
 from train.objective import Objective
 from train.rundir import RunDir
-from train.schedules import learning_rate
 from train.stopping import FINISHED, STOPPED, StopWish
 from train.tracking import Tracker
 
 EXAMPLES = 4
 
 
-@dataclass
-class Learner:
-    """All that training changes.
-
-    Attributes:
-        model: The bare model.
-        wrapped: The model as the engine trains it.
-        optimizer: As prepared by the engine.
-        average: Averaged weights.
-        step: Optimizer steps done.
-        cursor: Where the next step begins in the data.
-    """
-
-    model: Autoencoder
-    wrapped: torch.nn.Module
-    optimizer: Any
-    average: AveragedWeights
-    step: int = 0
-    cursor: Cursor = field(default_factory=Cursor)
-
-    def snapshot(self) -> Snapshot:
-        """The state to save; no random state: noise and order are functions of seed and step."""
-        state = {"step": self.step, "epoch": self.cursor.epoch, "consumed": self.cursor.consumed}
-        weights = {name: value.detach() for name, value in self.model.state_dict().items()}
-        return Snapshot(state, weights, self.average.state_dict(), self.optimizer.state_dict())
-
-    def restore(self, snapshot: Snapshot) -> None:
-        """Goes back to a saved state."""
-        self.model.load_state_dict(snapshot.weights)
-        self.average.load_state_dict(snapshot.average)
-        self.optimizer.load_state_dict(snapshot.optimizer)
-        self.step = snapshot.state["step"]
-        self.cursor = Cursor(snapshot.state["epoch"], snapshot.state["consumed"])
-
-
-def make_learner(config: RunConfig, model: Autoencoder, engine: Engine) -> Learner:
-    """Model, optimizer and averages at step 0."""
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=config.optim.lr,
-        betas=config.optim.betas,
-        weight_decay=config.optim.weight_decay,
-        fused=True,
-    )
-    wrapped, optimizer = engine.prepare(model, optimizer)
-    return Learner(model, wrapped, optimizer, AveragedWeights(model, config.optim.ema))
-
-
-def micro_batches(batch: Batch, largest: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor, bool]]:
-    """Audio [n, 1, T], rows [n] and whether it is the last, for parts of at most `largest` chunks (0: one part)."""
-    size = largest or len(batch.rows)
-    starts = range(0, len(batch.rows), size)
-    for start in starts:
-        part = slice(start, start + size)
-        yield to_audio(batch.audio[part], device), batch.rows[part].to(device), start == starts[-1]
-
-
-def joined(parts: list[Statistics]) -> Statistics:
-    """The statistics of several micro-batches as one."""
-    sums = {name: torch.stack([part.sums[name] for part in parts]).sum(0) for name in parts[0].sums}
-    items = {name: torch.cat([part.items[name] for part in parts]) for name in parts[0].items}
-    return Statistics(sums, items)
-
-
-def train_step(
-    config: RunConfig, engine: Engine, learner: Learner, objective: Objective, batch: Batch, meter: Meter
-) -> Tensor:
-    """One optimizer step on one global batch; returns the gradient's norm, which may not be finite.
-
-    Each item weighs 1 / batch in the gradient, on whatever process and in whatever micro-batch it is.
-    """
-    weights = objective.weights_at(learner.step)
-    rate = learning_rate(
-        learner.step, config.optim.lr, config.optim.warmup_steps, config.optim.steps, config.optim.final_lr
-    )
-    for group in learner.optimizer.param_groups:
-        group["lr"] = rate
-    parts = []
-    for audio, rows, last in micro_batches(batch, config.data.microbatch, engine.device):
-        share = len(rows) / config.data.batch
-        with engine.accumulating(learner.wrapped, last):
-            target = learner.model.represent(audio)
-            output: Output = learner.wrapped(target, Noise(config.seed, learner.step, rows, config.data.batch))
-            terms = learner.model.distances(output.recon, target) | output.losses
-            loss = objective(terms, weights).mean()
-            # The wrapper divides by the number of processes; this undoes it.
-            engine.backward(loss * share * engine.world)
-        parts.append(output.statistics)
-        meter.add({f"loss/{name}": term.mean() for name, term in terms.items()}, share)
-        meter.add({f"model/{name}": value for name, value in output.metrics.items()}, share)
-        meter.add({"loss/total": loss}, share)
-    norm = engine.clip(learner.wrapped, config.optim.clip)
-    engine.step(learner.optimizer, norm)
-    learner.step += 1
-    statistics = engine.join(joined(parts), batch.rows.to(engine.device), config.data.batch)
-    learner.model.update(statistics, learner.step)
-    learner.average.update(learner.step)
-    learner.cursor = batch.next_cursor
-    meter.steps += 1
-    return norm
-
-
 class Training:
     """A run in progress: what happens between steps."""
 
-    def __init__(self, config: RunConfig, engine: Engine, run: RunDir, splits: tuple[Split, Split], learner: Learner):
+    def __init__(
+        self, config: RunConfig, engine: Engine, run: RunDir, splits: tuple[Split, Split | None], learner: Learner
+    ):
         self.config, self.engine, self.run, self.learner = config, engine, run, learner
         self.train_split, self.valid_split = splits
         terms = {"mse", "stft", *learner.model.loss_names}
@@ -162,6 +57,8 @@ class Training:
         learner.wrapped.train()
         with stream, Display(title, learner.step, config.optim.steps, engine.is_main) as display:
             self._greet(display)
+            if self.valid_split is None:
+                display.say("no held-out recordings in these shards: nothing is measured while training")
             if learner.step == 0:
                 self.track(self.evaluate(display))
             saved = learner.step
@@ -230,6 +127,8 @@ class Training:
     def evaluate(self, display: Display) -> dict[str, float]:
         """Held-out measures with the averaged weights, and now and then examples to hear."""
         learner, tracking = self.learner, self.config.tracking
+        if self.valid_split is None:
+            return {}
         with self.meter.paused(), learner.average.in_use():
             values = measure_split(learner.model, self.valid_split, tracking.evaluate_chunks, self.engine)
             heard = learner.step % tracking.audio_every == 0 or learner.step == self.config.optim.steps
@@ -293,17 +192,17 @@ def resume(learner: Learner, run: RunDir, engine: Engine) -> None:
 
 def run_training(config: RunConfig, family: str, engine: Engine) -> int:
     """A whole attempt: opens the data and the run, resumes or starts, trains; returns the exit code."""
-    splits = Split.open(config.data.path, "train"), Split.open(config.data.path, "valid")
-    run = open_run(config, family, splits[0], engine)
-    if run.finished:
-        if engine.is_main:
-            print(f"{run.path}: finished already; see it with: python -m train evaluate {run.path}")
-        return FINISHED
+    splits = open_splits(config.data.path)
     torch.manual_seed(config.seed)
     try:
         model = audiovae.build(family, config.model, splits[0].samples, splits[0].rate)  # type: ignore[attr-defined]
     except ValueError as error:
         raise TrainError(f"model: {error}") from None
+    run = open_run(config, family, splits[0], engine)
+    if run.finished:
+        if engine.is_main:
+            print(f"{run.path}: finished already; see it with: python -m train evaluate {run.path}")
+        return FINISHED
     learner = make_learner(config, model.to(engine.device), engine)
     resume(learner, run, engine)
     training = None
@@ -319,6 +218,12 @@ def run_training(config: RunConfig, family: str, engine: Engine) -> int:
     finally:
         if training:
             training.close()
+
+
+def open_splits(path: Path) -> tuple[Split, Split | None]:
+    """The training chunks, and the held-out ones if there are any."""
+    train = Split.open(path, "train")
+    return train, Split.open(path, "valid") if train.manifest.splits.get("valid") else None
 
 
 def open_run(config: RunConfig, family: str, split: Split, engine: Engine) -> RunDir:

@@ -70,14 +70,10 @@ class RunDir:
                 (path / "checkpoints").mkdir(parents=True)
             except OSError as error:
                 raise TrainError(f"{path}: cannot be made ({error.strerror}); choose another --run-dir") from None
-            content = {
-                "format": FORMAT,
-                "run_id": secrets.token_hex(8),
-                "family": family,
-                "config": flat(config),
-                "data_fingerprint": data_fingerprint,
-            }
-            write_atomically(path / "run.json", json.dumps(content, indent=1) + "\n")
+            cls._found(config, family, data_fingerprint)
+        elif not any((path / "checkpoints").glob("*")):
+            # Nothing was saved, so there is nothing to go on with and nothing to lose: settings may change.
+            cls._found(config, family, data_fingerprint)
         run = cls.open(path)
         if run.family != family:
             raise TrainError(f"{path}: holds a run of '{run.family}', not '{family}'; choose another --run-dir")
@@ -90,6 +86,18 @@ class RunDir:
                 "or give --allow_changes true:\n  " + "\n  ".join(changes)
             )
         return run
+
+    @staticmethod
+    def _found(config: RunConfig, family: str, data_fingerprint: str) -> None:
+        """Writes run.json."""
+        content = {
+            "format": FORMAT,
+            "run_id": secrets.token_hex(8),
+            "family": family,
+            "config": flat(config),
+            "data_fingerprint": data_fingerprint,
+        }
+        write_atomically(config.run_dir / "run.json", json.dumps(content, indent=1) + "\n")
 
     @property
     def finished(self) -> bool:

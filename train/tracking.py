@@ -37,9 +37,10 @@ def wandb_mode(wanted: str) -> str:
 
 
 def forget_after(path: Path, step: int) -> None:
-    """Drops the points after `step`: a resumed run will make them again, and each step is to be there once."""
+    """Drops the points that a run resumed at `step` makes again, so that each step is there once."""
     rows = read_lines(path)
-    kept = [row for row in rows if row["step"] <= step]
+    # A run that begins anew measures step 0 again; a resumed one has logged its step already.
+    kept = [row for row in rows if row["step"] <= step and step > 0]
     if len(kept) < len(rows):
         write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
 

@@ -1,0 +1,45 @@
+# make demo [AUDIO=dir]   recordings -> shards -> a trained HVAE -> a page to hear it by
+# make test               everything that CI runs
+# make lint               style only
+# The first use of any of them makes .venv.
+
+PYTHON ?= python3
+BIN := .venv/bin
+# Results of the demo: practice recordings and one's own do not mix.
+OUT ?= demo/$(if $(AUDIO),own,practice)
+STEPS ?= 600
+
+.PHONY: demo test lint clean-demo
+.DELETE_ON_ERROR:
+
+# uv installs in seconds where pip takes minutes; either gives the versions of constraints.txt.
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	@if command -v uv >/dev/null; then \
+	  uv pip install --python $(BIN)/python -c constraints.txt -e '.[test]'; \
+	else \
+	  $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[test]'; \
+	fi
+	@touch $@
+
+demo: .venv/installed
+ifeq ($(AUDIO),)
+	$(BIN)/python -m shards practice $(OUT)/audio
+endif
+	$(BIN)/python -m shards build $(if $(AUDIO),'$(AUDIO)',$(OUT)/audio) $(OUT)/shards
+	$(BIN)/accelerate launch --config_file accelerate_config.yaml -m train hvae \
+	  --config train/configs/hvae_tiny.yaml --data $(OUT)/shards --run-dir $(OUT)/hvae --optim.steps $(STEPS) \
+	  --kl_warmup.steps 200 --checkpoint.every 100 --tracking.evaluate_every 200
+	$(BIN)/python -m train evaluate $(OUT)/hvae
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean-demo:
+	rm -rf demo

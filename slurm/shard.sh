@@ -1,0 +1,22 @@
+#!/bin/bash
+# Builds shards: sbatch slurm/shard.sh AUDIO_DIR OUT_DIR [flags of python -m shards build]
+#SBATCH --job-name=shard
+#SBATCH --nodes=1
+#SBATCH --ntasks=1
+# One worker a CPU.
+#SBATCH --cpus-per-task=16
+#SBATCH --time=12:00:00
+# A build that was interrupted goes on where it was; all attempts in one log.
+#SBATCH --requeue
+#SBATCH --output=slurm-%x-%j.log
+#SBATCH --open-mode=append
+
+# Slurm runs a copy of this file from its own folder, so $0 does not lead to the project.
+home=${AUDIO_TRAIN_HOME:-${SLURM_SUBMIT_DIR:-$PWD}}
+if [ ! -r "$home/slurm/lib.sh" ]; then
+    echo "error: no slurm/lib.sh in $home: call sbatch in the project's folder or export AUDIO_TRAIN_HOME" >&2
+    exit 1
+fi
+# shellcheck source=slurm/lib.sh
+. "$home/slurm/lib.sh"
+shard_job "$@"
