@@ -2,7 +2,10 @@
 
 import os
 import sys
+import time
 import warnings
+
+GRACE_S = 15
 
 
 def run(words: list[str]) -> int:
@@ -16,7 +19,6 @@ def run(words: list[str]) -> int:
 
     speaks = launched_rank() == 0
     if not speaks:
-        # Every process finds the same fault in the same flags: one of them says it.
         warnings.simplefilter("ignore")
     engine = None
     try:
@@ -30,8 +32,12 @@ def run(words: list[str]) -> int:
 
         return evaluate(settings)
     except (TrainError, DataError) as error:
-        if speaks:
-            print(f"error: {error}", file=sys.stderr, flush=True)
+        if not speaks:
+            # Most errors are everybody's: rank 0 says them, and its end makes the launcher end this process.
+            # Whoever is still there afterwards has an error of its own. Leaving first would end rank 0 unheard.
+            time.sleep(GRACE_S)
+        who = "" if speaks else f" (process {launched_rank()})"
+        print(f"error{who}: {error}", file=sys.stderr, flush=True)
         return 1
     finally:
         if engine:

@@ -20,7 +20,7 @@ from audiovae import Autoencoder, ModelError, reconstruct_recording
 from shards import DataError, Split
 from train import checkpoint
 from train.errors import TrainError
-from train.heldout import to_audio
+from train.heldout import latent_use, to_audio
 from train.metrics import measure
 from train.report import Example, Page, write_page
 from train.rundir import RunDir, read_lines
@@ -69,6 +69,7 @@ def evaluate(settings: Any) -> int:
         "silent_chunks": int(sum(chunk.measures["silent"] for chunk in chunks)),
         "reconstruction": averages(chunks),
         "floors": floors,
+        "latents": latent_use(model, split),
         "recordings": by_recording(chunks, split),
     }
     examples = pick_examples(model, split, chunks, settings.examples)

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from audiovae import Autoencoder
+from audiovae.gaussian import active_share
 from shards import Split
 from train.engine import Engine
 from train.metrics import means, measure, sums_and_counts
@@ -36,3 +37,29 @@ def measure_split(model: Autoencoder, split: Split, limit: int, engine: Engine) 
         for name, value in sums_and_counts(measure(output, audio)).items():
             total[name] += value
     return means(engine.sum(total))
+
+
+@torch.no_grad()
+def latent_use(model: Autoencoder, split: Split, limit: int = 512) -> list[dict[str, float]]:
+    """How much of its latents a model uses, for each level of latents: posterior or codebook collapse shows here.
+
+    Returns:
+        A dict a level. Real latents: `active_units`, the share of channels that carry something about the
+        input. Codes: for each codebook `codes_used`, a share, and `perplexity`, the effective number of codes.
+    """
+    chunks = spread(len(split), limit)
+    device = next(model.parameters()).device
+    parts = []
+    for first in range(0, len(chunks), AT_A_TIME):
+        latents = model.encode(to_audio(split.read(chunks[first : first + AT_A_TIME]), device))
+        parts.append(latents if isinstance(latents, list) else [latents])
+    levels = [torch.cat(level).cpu() for level in zip(*parts, strict=True)]
+    if levels[0].is_floating_point():
+        return [{"active_units": active_share(level).item()} for level in levels]
+    size = model.config.quantizer.size
+    rows = []
+    for codes in levels[0].transpose(0, 1):
+        share = torch.bincount(codes.flatten(), minlength=size) / codes.numel()
+        entropy = -(share * share.clamp_min(1e-10).log()).sum()
+        rows.append({"codes_used": (share > 0).float().mean().item(), "perplexity": entropy.exp().item()})
+    return rows

@@ -23,7 +23,9 @@ class Ramp:
         """The value in [0, 1] at a step."""
         if step >= self.start + self.steps:
             return 1.0
-        share = max(0.0, (step - self.start) / self.steps)
+        if step <= self.start:
+            return 0.0
+        share = (step - self.start) / self.steps
         return share if self.shape == "linear" else 0.5 * (1.0 - math.cos(math.pi * share))
 
 

@@ -1,0 +1,121 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from shards.build import build
+
+ROOT = Path(__file__).parents[2]
+RATE = 22050
+SAMPLES = 2205
+STEPS = 8
+
+# Chunks of 0.1 s and towers of a few channels: a run takes seconds.
+TRUNK = ["--model.trunk.strides", "[21,5]", "--model.trunk.channels", "[24,24]", "--model.trunk.blocks", "1"]
+MODEL = {
+    "vae": [*TRUNK, "--model.latent", "8"],
+    "hvae": [
+        *TRUNK,
+        *["--model.level_strides", "[3,7]", "--model.level_channels", "[16,16]", "--model.latents", "[8,4,4]"],
+    ],
+    "vqvae": [*TRUNK, "--model.latent", "8", "--model.quantizer.codebooks", "2"],
+}
+MODEL["hvae"] += ["--model.latents", "[8,4,4]", "--model.free_nats", "[0,0,1]", "--weights.kl", "[0.02,0.02,0.02]"]
+MODEL["vqvae"] += ["--model.quantizer.size", "16", "--model.quantizer.start_step", "2"]
+
+
+def tune(seconds: float, seed: int) -> np.ndarray:
+    """Decaying tones of changing pitch, [n] at RATE."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(int(0.25 * RATE)) / RATE
+    notes = [
+        np.exp(-6 * t) * np.sin(2 * np.pi * rng.choice([220, 277, 330, 440, 554]) * t) for _ in range(int(seconds * 4))
+    ]
+    return 0.5 * np.concatenate(notes)
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory) -> Path:
+    """Shards of four tunes, one of them held out."""
+    audio = tmp_path_factory.mktemp("tunes")
+    for seed in range(4):
+        soundfile.write(audio / f"tune-{seed}.wav", tune(3.0, seed), RATE)
+    folder = tmp_path_factory.mktemp("data") / "set"
+    build(audio, folder, samples=SAMPLES, hop=SAMPLES, valid=0.25, workers=1)
+    return folder
+
+
+def flags(family: str, data: Path, run: Path, *more: str) -> list[str]:
+    """Arguments of a tiny run of STEPS steps that logs every step."""
+    settings = {
+        "data": data,
+        "run-dir": run,
+        "data.batch": 6,
+        "optim.steps": STEPS,
+        "optim.warmup_steps": 2,
+        "kl_warmup.steps": 4,
+        "tracking.every": 1,
+        "tracking.evaluate_every": 4,
+        "tracking.audio_every": 4,
+        "tracking.wandb": "disabled",
+        "checkpoint.every": 3,
+    }
+    words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    return [family, *words, *MODEL[family], *more]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The surroundings of a command: nothing of W&B's from outside, threads as launchers set them."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("WANDB") and k not in ("RANK", "WORLD_SIZE")}
+    return {**kept, "PYTHONPATH": str(ROOT), **more}
+
+
+def start(words: list[str], processes: int = 1, **more: str) -> subprocess.Popen:
+    """The real command: alone, or under the launcher with as many processes."""
+    command = [sys.executable, "-m"]
+    if processes > 1:
+        config = ["--config_file", str(ROOT / "accelerate_config.yaml"), "--num_processes", str(processes)]
+        command += ["accelerate.commands.launch", *config, "--main_process_port", "0", "-m"]
+    return subprocess.Popen(
+        [*command, "train", *words],
+        env=environment(**more),
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def train(words: list[str], processes: int = 1, code: int = 0, **more: str) -> str:
+    """Runs the command to its end and returns what it printed; its exit code must be `code`."""
+    process = start(words, processes, **more)
+    try:
+        out, err = process.communicate(timeout=200)
+    finally:
+        process.kill()
+    assert process.returncode == code, err[-4000:]
+    return out + err
+
+
+def points(run: Path) -> list[dict]:
+    """The lines of metrics.jsonl."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="session")
+def straight(tmp_path_factory, data_dir):
+    """run(family) -> the folder of an uninterrupted run in one process, made once."""
+    made: dict[str, Path] = {}
+
+    def run(family: str) -> Path:
+        if family not in made:
+            made[family] = tmp_path_factory.mktemp("straight") / family
+            train(flags(family, data_dir, made[family]))
+        return made[family]
+
+    return run

@@ -1,0 +1,99 @@
+"""Checkpoints are whole or not there."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+import audiovae
+from train import checkpoint
+from train.checkpoint import Snapshot
+from train.errors import TrainError
+
+CONFIG = {"trunk": {"strides": [21, 5], "channels": [8, 8], "blocks": 1, "kernel": 3}, "latent": 4}
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return audiovae.build("vae", CONFIG, 2205, 22050)
+
+
+def snapshot(model, step: int) -> Snapshot:
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
+    sum(p.sum() for p in model.parameters()).backward()
+    optimizer.step()
+    weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    average = {name: value * 0.5 for name, value in weights.items()}
+    return Snapshot({"step": step, "epoch": 1, "consumed": 5}, weights, average, optimizer.state_dict())
+
+
+def test_what_is_saved_is_loaded(model, tmp_path):
+    before = snapshot(model, 12)
+    path = checkpoint.save(tmp_path, model, before, keep=2)
+    assert path.name == "step-00000012"
+    after = checkpoint.load(path, torch.device("cpu"))
+    assert after.state == before.state
+    for name in before.weights:
+        assert torch.equal(after.weights[name], before.weights[name])
+        assert torch.equal(after.average[name], before.average[name])
+    assert after.optimizer["state"][0]["step"] == 1
+    used = audiovae.load(path)
+    assert torch.equal(next(used.parameters()), next(iter(before.average.values())))
+
+
+def test_old_ones_go_only_after_the_new_one_is_there(model, tmp_path):
+    for step in (1, 2, 3):
+        checkpoint.save(tmp_path, model, snapshot(model, step), keep=2)
+    assert [path.name for path in checkpoint.all_checkpoints(tmp_path)] == ["step-00000003", "step-00000002"]
+
+
+def test_any_damage_to_any_file_is_found(model, tmp_path):
+    checkpoint.save(tmp_path, model, snapshot(model, 1), keep=9)
+    whole = checkpoint.save(tmp_path, model, snapshot(model, 2), keep=9)
+    kept = tmp_path.parent / "kept"
+    for name in sorted(path.name for path in whole.iterdir()):
+        for harm in ("flip", "cut", "remove"):
+            shutil.rmtree(kept, ignore_errors=True)
+            shutil.copytree(whole, kept)
+            content = bytearray((whole / name).read_bytes())
+            if harm == "flip":
+                content[len(content) // 2] ^= 4
+                (whole / name).write_bytes(content)
+            elif harm == "cut":
+                (whole / name).write_bytes(content[: len(content) // 2])
+            else:
+                (whole / name).unlink()
+            with pytest.warns(UserWarning, match="set aside"):
+                chosen = checkpoint.newest_sound(tmp_path)
+            assert chosen.name == "step-00000001", (name, harm)
+            aside = next(tmp_path.glob("damaged-*"))
+            shutil.rmtree(aside)
+            shutil.copytree(kept, whole)
+    assert checkpoint.newest_sound(tmp_path) == whole
+
+
+def test_an_unfinished_save_counts_for_nothing(model, tmp_path):
+    path = checkpoint.save(tmp_path, model, snapshot(model, 1), keep=1)
+    path.rename(tmp_path / "step-00000002.tmp")
+    assert checkpoint.newest_sound(tmp_path) is None
+    again = checkpoint.save(tmp_path, model, snapshot(model, 2), keep=1)
+    assert checkpoint.newest_sound(tmp_path) == again
+
+
+def test_a_full_disk_loses_nothing(model, tmp_path, monkeypatch):
+    checkpoint.save(tmp_path, model, snapshot(model, 1), keep=1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
+    with pytest.raises(TrainError, match="make room"):
+        checkpoint.save(tmp_path, model, snapshot(model, 2), keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+    assert not checkpoint.damage(tmp_path / "step-00000001")
+
+
+def test_a_manifest_cannot_point_elsewhere(model, tmp_path):
+    path = checkpoint.save(tmp_path, model, snapshot(model, 1), keep=1)
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["files"]["../../etc/passwd"] = {"bytes": 1, "sha256": "0"}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    assert checkpoint.damage(path)

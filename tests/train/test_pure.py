@@ -1,0 +1,112 @@
+"""Schedules, objective, settings and measures: pure functions, by property."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from train.command import parse
+from train.config import differences, flat
+from train.errors import TrainError
+from train.metrics import SI_SDR_FLOOR_DB, means, measure, sums_and_counts
+from train.objective import HVAEWeights, Objective, VAEWeights, named
+from train.schedules import Ramp, ema_decay, learning_rate
+
+CONFIGS = sorted((Path(__file__).parents[2] / "train" / "configs").glob("*.yaml"))
+
+
+@given(st.integers(0, 5000), st.integers(0, 1000), st.integers(0, 1000), st.sampled_from(["linear", "cosine"]))
+def test_a_ramp_rises_from_0_to_1(step, start, steps, shape):
+    ramp = Ramp(start, steps, shape)
+    assert 0 <= ramp.at(step) <= ramp.at(step + 1) <= 1
+    assert ramp.at(start + steps) == 1
+    if steps:
+        assert ramp.at(start) == 0
+
+
+@given(st.integers(0, 20000), st.integers(0, 500), st.integers(501, 10000), st.floats(0, 1))
+def test_the_learning_rate_stays_between_its_bounds(step, warmup, total, final):
+    rate = learning_rate(step, 1e-3, warmup, total, final)
+    assert 0 <= rate <= 1e-3 * (1 + 1e-9)
+    if step >= warmup:
+        assert rate >= final * 1e-3 * (1 - 1e-9)
+        assert learning_rate(step + 1, 1e-3, warmup, total, final) <= rate
+    assert learning_rate(warmup, 1e-3, warmup, total, final) == pytest.approx(1e-3)
+    assert learning_rate(total, 1e-3, warmup, total, final) == pytest.approx(final * 1e-3)
+
+
+def test_the_average_forgets_its_start():
+    assert ema_decay(0, 0.999) == 0.1
+    assert ema_decay(10**6, 0.999) == 0.999
+
+
+def test_terms_and_weights_must_match():
+    terms = {"mse", "stft", "kl"}
+    with pytest.raises(TrainError, match=r"no weight for the loss term 'anchor'"):
+        Objective(VAEWeights(), Ramp(), terms | {"anchor"})
+    with pytest.raises(TrainError, match=r"weights.kl_0 belongs to no loss term"):
+        Objective(HVAEWeights(kl=[1.0]), Ramp(), {"mse", "stft"})
+    objective = Objective(VAEWeights(mse=2.0, stft=3.0, kl=4.0), Ramp(0, 10), terms)
+    values = {"mse": torch.ones(2), "stft": torch.ones(2), "kl": torch.ones(2)}
+    assert objective(values, objective.weights_at(0)).tolist() == [5.0, 5.0]
+    assert objective(values, objective.weights_at(10)).tolist() == [9.0, 9.0]
+    with pytest.raises(TrainError, match="do not match"):
+        objective({"mse": torch.ones(2)}, objective.weights_at(0))
+
+
+def test_a_list_of_weights_is_named_by_level():
+    assert named(HVAEWeights(kl=[1.0, 2.0]))["kl_1"] == 2.0
+
+
+@pytest.mark.parametrize("preset", CONFIGS, ids=lambda path: path.stem)
+def test_presets_are_short_and_valid(preset):
+    family = preset.stem.split("_")[0]
+    _, config = parse([family, "--config", str(preset), "--data", "d", "--run-dir", "r"])
+    assert config.data.path == Path("d")
+    given_keys = flat(yaml.safe_load(preset.read_text()))
+    assert given_keys
+    assert {key: flat(config)[key] for key in given_keys} == given_keys
+    assert len(preset.read_text().splitlines()) <= 15
+
+
+def test_flags_override_yaml_and_keep_the_rest(tmp_path):
+    (tmp_path / "my.yaml").write_text("optim: {lr: 5.0e-4, steps: 7}\nweights: {kl: 0.5}\n")
+    words = ["vae", "--config", str(tmp_path / "my.yaml"), "--data=d", "--run_dir", "r", "--optim.lr", "1e-2"]
+    _, config = parse(words)
+    assert (config.optim.lr, config.optim.steps, config.weights.kl) == (1e-2, 7, 0.5)
+    assert config.weights.mse == VAEWeights().mse
+
+
+def test_differences_leave_out_what_does_not_matter():
+    _, one = parse(["vae", "--data", "d", "--run-dir", "r"])
+    _, two = parse(["vae", "--data", "e", "--run-dir", "s", "--tracking.every", "3", "--seed", "4"])
+    assert differences(flat(one), flat(two)) == ["seed: 0 -> 4"]
+
+
+def test_measures_of_known_signals():
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randn(5, 1, 4000, generator=generator) * 0.1
+    noise = torch.randn(5, 1, 4000, generator=generator) * 0.01
+    # Noise that is orthogonal to the target and 20 dB below it, at any gain of the output.
+    noise -= (noise * target).sum(-1, keepdim=True) / target.square().sum(-1, keepdim=True) * target
+    noise *= 0.1 * target.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
+    values = measure(0.5 * (target + noise), target)
+    assert values["si_sdr"].tolist() == pytest.approx([20.0] * 5, abs=0.1)
+    exact = measure(target, target)
+    assert exact["mse"].max() == 0
+    assert exact["stft"].max() < 1e-6
+    assert exact["cosine"].tolist() == pytest.approx([1.0] * 5)
+
+
+def test_silence_is_counted_apart():
+    target = torch.stack([torch.zeros(1, 1000), torch.ones(1, 1000).cumsum(-1) / 1000])
+    values = measure(torch.zeros(2, 1, 1000), target)
+    assert values["silent"].tolist() == [1, 0]
+    assert values["si_sdr"][0].isnan()
+    assert values["si_sdr"][1] == SI_SDR_FLOOR_DB
+    result = means(sums_and_counts(values))
+    assert result["si_sdr"] == SI_SDR_FLOOR_DB
+    assert result["silent"] == 0.5

@@ -1,0 +1,188 @@
+"""The real command, tiny: alone, in several processes, interrupted, wrong."""
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import STEPS, flags, points, start, train
+from safetensors.torch import load_file
+
+import audiovae
+
+FAMILIES = ("vae", "hvae", "vqvae")
+SAME = ("loss/", "valid/", "model/", "optim/")
+
+
+def last_checkpoint(run: Path) -> Path:
+    return max((run / "checkpoints").glob("step-*"))
+
+
+def assert_same_state(one: Path, other: Path) -> None:
+    """Weights, averages, codebooks, optimizer and cursor are the same, bit for bit."""
+    a, b = last_checkpoint(one), last_checkpoint(other)
+    assert a.name == b.name
+    for file in ("training.safetensors", "model.safetensors"):
+        first, second = load_file(a / file), load_file(b / file)
+        assert first.keys() == second.keys()
+        for name in first:
+            assert torch.equal(first[name], second[name]), (file, name)
+    first, second = (torch.load(c / "optimizer.pt", weights_only=True) for c in (a, b))
+    for key in first["state"]:
+        for name, value in first["state"][key].items():
+            assert torch.equal(torch.as_tensor(value), torch.as_tensor(second["state"][key][name]))
+    assert (a / "state.json").read_text() == (b / "state.json").read_text()
+
+
+def wait_for_step(run: Path, step: int, process: subprocess.Popen) -> None:
+    """Until metrics.jsonl has a step, while the command runs."""
+    for _ in range(1500):
+        if (run / "metrics.jsonl").exists() and (rows := points(run)) and rows[-1]["step"] >= step:
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    raise AssertionError("the run did not get there")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_processes_equal_one(family, data_dir, straight, tmp_path):
+    run = tmp_path / family
+    train(flags(family, data_dir, run), processes=2)
+    one, two = points(straight(family)), points(run)
+    assert [row["step"] for row in one] == [row["step"] for row in two] == list(range(STEPS + 1))
+    for a, b in zip(one, two, strict=True):
+        assert a.keys() == b.keys()
+        for name in a:
+            if name.startswith(SAME):
+                assert b[name] == pytest.approx(a[name], rel=2e-3, abs=2e-5), (a["step"], name)
+    assert (run / "DONE").exists()
+
+
+def test_an_uneven_share_and_small_micro_batches_change_nothing(data_dir, straight, tmp_path):
+    """Six chunks over four processes are 2, 2, 1, 1; alone in micro-batches they are 4 and 2."""
+    for processes, more in ((4, []), (1, ["--data.microbatch", "4"])):
+        run = tmp_path / f"run-{processes}"
+        train(flags("vqvae", data_dir, run, *more), processes)
+        for a, b in zip(points(straight("vqvae")), points(run), strict=True):
+            for name in ("loss/total", "model/perplexity", "valid/si_sdr"):
+                if name in a:
+                    assert b[name] == pytest.approx(a[name], rel=2e-3, abs=1e-4), (processes, a["step"], name)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_stop_and_resume_equal_no_interruption(family, data_dir, straight, tmp_path):
+    run = tmp_path / family
+    process = start(flags(family, data_dir, run))
+    wait_for_step(run, 2, process)
+    (run / "STOP").touch()
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 85, err
+    assert (run / "STOPPED").exists()
+    assert not (run / "DONE").exists()
+    said = train(flags(family, data_dir, run))
+    assert "from step 0" not in said
+    assert not (run / "STOP").exists()
+    assert_same_state(run, straight(family))
+    assert [row["step"] for row in points(run)] == list(range(STEPS + 1))
+    events = [json.loads(line)["event"] for line in (run / "attempts.jsonl").read_text().splitlines()]
+    assert events == ["started", "ended", "started", "ended"]
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint(data_dir, straight, tmp_path):
+    run = tmp_path / "vqvae"
+    process = start(flags("vqvae", data_dir, run))
+    wait_for_step(run, 5, process)
+    process.kill()
+    process.wait()
+    train(flags("vqvae", data_dir, run))
+    assert_same_state(run, straight("vqvae"))
+    steps = [row["step"] for row in points(run)]
+    assert steps == list(range(STEPS + 1)), "each step once"
+
+
+def test_a_damaged_checkpoint_is_set_aside(data_dir, straight, tmp_path):
+    run = tmp_path / "vae"
+    process = start(flags("vae", data_dir, run))
+    wait_for_step(run, 7, process)
+    process.kill()
+    process.wait()
+    newest = last_checkpoint(run) / "training.safetensors"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    said = train(flags("vae", data_dir, run))
+    assert "set aside" in said
+    assert list((run / "checkpoints").glob("damaged-*"))
+    assert_same_state(run, straight("vae"))
+
+
+def test_resume_in_two_processes_and_a_signal(data_dir, straight, tmp_path):
+    """Ctrl-C on the launcher's process group, as a terminal sends it; then fewer processes go on."""
+    run = tmp_path / "hvae"
+    words = flags("hvae", data_dir, run, "--optim.steps", "400")
+    process = start(words, processes=2)
+    wait_for_step(run, 3, process)
+    children = subprocess.run(["pgrep", "-P", str(process.pid)], text=True, capture_output=True).stdout.split()
+    for child in children:
+        subprocess.run(["kill", "-INT", child])
+    _, err = process.communicate(timeout=100)
+    assert process.returncode != 0
+    assert "all saved" in err
+    assert (run / "STOPPED").exists()
+    stopped_at = points(run)[-1]["step"]
+    process = start(words)
+    wait_for_step(run, stopped_at + 2, process)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 85
+    assert f"from step {stopped_at}" in err
+
+
+def test_a_finished_run_says_so_and_can_be_loaded(data_dir, straight):
+    run = straight("vae")
+    before = (run / "attempts.jsonl").read_text()
+    assert "finished already" in train(flags("vae", data_dir, run))
+    assert (run / "attempts.jsonl").read_text() == before
+    model = audiovae.load(run)
+    assert model.family == "vae"
+    assert audiovae.load(last_checkpoint(run)).samples == model.samples
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (["--optim.lrr", "3"], "did you mean optim.lr?"),
+        (["--optim.lr", "fast"], "optim.lr"),
+        (["--data", "/nowhere"], "dataset.json"),
+        (["--data.batch", "100000"], "lower the batch size"),
+        (["--model.trunk.strides", "[4,5]"], "does not divide"),
+        (["--model.trunk.strides", "[21]"], "give one width for each stride"),
+        (["--config", "/nowhere.yaml"], "/nowhere.yaml"),
+    ],
+)
+def test_wrong_input_is_one_line(more, expected, data_dir, tmp_path):
+    said = train(flags("vae", data_dir, tmp_path / "run", *more), code=1)
+    lines = said.strip().splitlines()
+    assert len(lines) == 1, said
+    assert lines[0].startswith("error: ")
+    assert expected in lines[0]
+
+
+def test_wrong_input_is_said_by_one_process(data_dir, tmp_path):
+    said = train(flags("vae", data_dir, tmp_path / "run", "--optim.lrr", "3"), processes=2, code=1)
+    assert said.count("did you mean optim.lr?") == 1
+
+
+def test_other_settings_are_refused_with_the_difference(data_dir, straight, tmp_path):
+    said = train(flags("vae", data_dir, straight("vae"), "--optim.lr", "0.5"), code=1)
+    assert "optim.lr: 0.001 -> 0.5" in said
+    said = train(flags("vae", data_dir, tmp_path, "--seed", "1"))
+    assert "finished" in said
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    said = train(flags("vae", data_dir, tmp_path / "full"), code=1)
+    assert "not a run and not empty" in said
+    assert (tmp_path / "full" / "thesis.tex").exists()

@@ -1,0 +1,66 @@
+"""W&B's own files, read back with W&B's own reader, and metrics.jsonl."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import STEPS, flags, points, start, train
+from test_run import wait_for_step
+
+SECRET = "local-0123456789abcdef0123456789abcdef01234567"
+
+
+def records(folder: Path) -> list[dict]:
+    """The records of one offline run folder."""
+    (file,) = folder.glob("*.wandb")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+    printed = subprocess.run(command, text=True, capture_output=True, check=True).stdout
+    return [json.loads(line) for line in printed.splitlines()]
+
+
+def history(rows: list[dict]) -> list[dict]:
+    """The points that were logged."""
+    return [row["history"]["item"] for row in rows if row["type"] == "history"]
+
+
+def test_attempts_are_one_offline_run_and_no_secret_is_written(data_dir, tmp_path):
+    run = tmp_path / "vae"
+    words = flags("vae", data_dir, run, "--tracking.wandb", "offline")
+    process = start(words, WANDB_API_KEY=SECRET)
+    wait_for_step(run, 4, process)
+    (run / "STOP").touch()
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 85, err
+    train(words, WANDB_API_KEY=SECRET)
+    folders = sorted((run / "wandb").glob("offline-run-*"))
+    assert len(folders) == 2
+    run_id = json.loads((run / "run.json").read_text())["run_id"]
+    logged = []
+    for folder in folders:
+        rows = records(folder)
+        (about,) = (row["run"] for row in rows if row["type"] == "run")
+        assert about["run_id"] == run_id
+        logged += history(rows)
+    # Each attempt logs its own steps: together all of them, none twice, as in metrics.jsonl.
+    steps = list(range(STEPS + 1))
+    assert [row["step"] for row in points(run)] == steps
+    assert [item["global_step"] for item in logged if "loss/total" in item] == steps[1:]
+    assert [item["global_step"] for item in logged if "valid/si_sdr" in item] == [0, 4, 8]
+    assert {item["attempt"] for item in logged if "attempt" in item} == {1, 2}
+    assert any("valid/reference_then_reconstruction.path" in item for item in logged)
+    assert list((run / "wandb").rglob("*.wav"))
+    assert list((run / "wandb").rglob("*.png"))
+    for file in run.rglob("*"):
+        if file.is_file():
+            assert SECRET.encode() not in file.read_bytes(), file
+
+
+def test_wandb_failing_does_not_stop_training(data_dir, tmp_path):
+    """Online, with a key and no network: W&B gives up, training does not."""
+    run = tmp_path / "vae"
+    words = flags("vae", data_dir, run, "--tracking.wandb", "online")
+    said = train(words, WANDB_API_KEY=SECRET, WANDB_BASE_URL="http://127.0.0.1:9", WANDB_INIT_TIMEOUT="5")
+    assert "W&B is off from here on" in said
+    assert "finished at step" in said
+    assert [row["step"] for row in points(run)] == list(range(STEPS + 1))
