@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import soundfile
 import soxr
 import torch
@@ -28,16 +29,16 @@ def reconstruct(model: Path, input: Path, output: Path, device: str = "cpu", ove
         raise ModelError(f"--overlap {overlap}: choose 0 to 0.5")
     if output.suffix.lower() != ".wav":
         raise ModelError(f"{output}: the output is a WAV file, name it .wav")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise ModelError("--device cuda: no GPU is to be seen here; leave the flag away")
+    if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
+        raise ModelError(f"--device {device}: choose cpu, or cuda where there is a GPU")
     loaded = load(model, device)
     try:
         audio, rate = soundfile.read(input, dtype="float32", always_2d=True)
     except (soundfile.LibsndfileError, OSError) as error:
         raise ModelError(f"{input}: cannot be read as audio ({error})") from None
-    if not len(audio):
-        raise ModelError(f"{input}: holds no audio")
     mono = soxr.resample(audio.mean(1), rate, loaded.rate, quality="HQ")
+    if not len(mono) or not np.isfinite(mono).all():
+        raise ModelError(f"{input}: holds no audio, or values that are not finite")
     result = reconstruct_recording(loaded, torch.from_numpy(mono), overlap)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

@@ -211,7 +211,6 @@ class HVAE(Autoencoder):
             budget = self.config.free_nats[i] * self.seconds
             losses[f"kl_{i}"] = gaussian.with_free_nats(kl, budget) / target[0].numel()
             metrics[f"kl_{i}_nats_per_second"] = kl.detach().flatten(1).sum(1).mean() / self.seconds
-            metrics[f"active_units_{i}"] = gaussian.active_share(level.shift.detach())
         return Output(recon, losses, metrics)
 
     def encode(self, audio: Tensor) -> list[Tensor]:

@@ -92,8 +92,9 @@ def kmeans(vectors: Tensor, size: int, generator: torch.Generator) -> tuple[Tens
     means = means + 0.01 * twice * jitter * vectors.std()
     for _ in range(KMEANS_ROUNDS):
         choice = squared_distances(vectors, means).argmin(1)
-        count = torch.bincount(choice, minlength=size).to(vectors)
-        total = torch.zeros_like(means).index_add_(0, choice, vectors)
+        # A matrix product, since scattered additions on a GPU come out a little different each time.
+        member = (choice == torch.arange(size, device=choice.device).unsqueeze(1)).to(vectors)  # [K, N]
+        count, total = member.sum(1), member @ vectors
         means = torch.where(count.unsqueeze(1) > 0, total / count.clamp_min(1).unsqueeze(1), means)
     return means, count, total
 
@@ -155,7 +156,7 @@ class ResidualQuantizer(nn.Module):
             entry = F.embedding(choice, self.codes[q]).view_as(residual)
             commitment = commitment + (residual - entry).square().flatten(1).mean(1)
             if self.training:
-                share = torch.softmax(-distances / (self.config.softness * self.variance), dim=1)
+                share = torch.softmax(-distances / (self.config.softness * (self.variance + EPSILON)), dim=1)
                 share = share.view(items, frames, -1).mean(1)  # [B, K]
                 diversity = diversity + share @ (self.usage[q] * self.config.size).clamp_min(EPSILON).log()
                 soft.append(share.detach().sum(0))
@@ -224,13 +225,12 @@ class ResidualQuantizer(nn.Module):
     def update(self, statistics: Statistics, step: int) -> None:
         """Moves the codebooks by the statistics of the whole global batch.
 
-        Deterministic in its arguments, so that processes given the same statistics stay the same. Values
+        Deterministic in its arguments, so that processes given the same statistics stay the same. Sums
         that are not finite leave everything as it was.
         """
-        sums = statistics.sums
+        sums, decay = statistics.sums, self.config.decay
         finite = torch.stack([value.isfinite().all() for value in sums.values()]).all()
-        decay = torch.where(finite, self.config.decay, 1.0)
-        sums = {name: torch.where(finite, value, torch.zeros_like(value)) for name, value in sums.items()}
+        before = {name: buffer.clone() for name, buffer in self.named_buffers()}
         self._update_moments(sums, decay)
         generator = torch.Generator().manual_seed(step)
         if self.quantizing:
@@ -242,10 +242,12 @@ class ResidualQuantizer(nn.Module):
             smooth = (self.counts + EPSILON) / (total + self.config.size * EPSILON) * total
             self.codes.copy_(self.totals / smooth.clamp_min(EPSILON).unsqueeze(-1))
             self._restart(statistics.items["offers"], generator)
-        elif step >= self.config.start_step:
+        elif step >= self.config.start_step and finite.item():
             self._start(statistics.items["vectors"].flatten(0, 1), generator)
+        for name, buffer in self.named_buffers():
+            buffer.copy_(torch.where(finite, buffer, before[name]))
 
-    def _update_moments(self, sums: dict[str, Tensor], decay: Tensor) -> None:
+    def _update_moments(self, sums: dict[str, Tensor], decay: float) -> None:
         number = sums["vectors"].clamp_min(1)
         mean = sums["sum"] / number
         variance = (sums["square"] / number - mean.square()).clamp_min(0).mean()
@@ -255,7 +257,7 @@ class ResidualQuantizer(nn.Module):
     def _start(self, vectors: Tensor, generator: torch.Generator) -> None:
         if len(vectors) > KMEANS_VECTORS:
             vectors = vectors[torch.randperm(len(vectors), generator=generator)[:KMEANS_VECTORS].to(vectors.device)]
-        residual = vectors.nan_to_num()
+        residual = vectors
         self.mean.copy_(residual.mean(0))
         self.variance.copy_(residual.var(0, unbiased=False).mean())
         for q in range(self.config.codebooks):
@@ -272,7 +274,7 @@ class ResidualQuantizer(nn.Module):
         """Gives dead codes a new place among the offered vectors [B, m, Q, D]: code, count and total."""
         offers = offers.flatten(0, 1)
         order = torch.randperm(len(offers), generator=generator).to(offers.device)
-        offers = offers[order].nan_to_num()
+        offers = offers[order]
         for q in range(self.config.codebooks):
             fresh = self.counts[q].mean()
             dead = self.counts[q] < self.config.restart_below * fresh

@@ -22,7 +22,8 @@ class TrunkConfig:
     """Shape of the encoder tower; the decoder mirrors it.
 
     Attributes:
-        strides: Downsampling of each stage, from the waveform inwards. Their product must divide the length.
+        strides: Downsampling of each stage, 2 or more, from the waveform inwards. Their product must divide the
+            length.
         channels: Width after each stage, as many as strides.
         blocks: Residual blocks at each stage.
         kernel: Odd kernel size of the residual blocks, in frames.
@@ -39,8 +40,10 @@ class TrunkConfig:
                 f"trunk.strides has {len(self.strides)} entries and trunk.channels {len(self.channels)}: "
                 "give one width for each stride"
             )
-        if min(self.strides) < 1 or min(self.channels) < 1:
-            raise ValueError("trunk.strides and trunk.channels must be positive")
+        if min(self.strides) < 2:
+            raise ValueError(f"a stride of {min(self.strides)} does not shorten anything: strides are 2 or more")
+        if min(self.channels) < 1:
+            raise ValueError("trunk.channels must be positive")
         if self.kernel % 2 == 0:
             raise ValueError(f"trunk.kernel is {self.kernel}: it must be odd")
 

@@ -65,10 +65,7 @@ class VAE(Autoencoder):
         latents = gaussian.draw(mean, log_variance, noise.normal(*mean.shape[1:]))
         kl = gaussian.kl_to_standard(mean, log_variance)
         free = gaussian.with_free_nats(kl, self.config.free_nats * self.seconds)
-        metrics = {
-            "kl_nats_per_second": kl.detach().flatten(1).sum(1).mean() / self.seconds,
-            "active_units": gaussian.active_share(mean.detach()),
-        }
+        metrics = {"kl_nats_per_second": kl.detach().flatten(1).sum(1).mean() / self.seconds}
         return Output(self.decoder(latents), {"kl": free / target[0].numel()}, metrics)
 
     def encode(self, audio: Tensor) -> Tensor:

@@ -82,8 +82,8 @@ class VQVAE(Autoencoder):
         frequencies, below 1 sharpens them.
         """
         noise = noise or fresh_noise(items, self.quantizer.codes.device)
-        share = (self.quantizer.counts + 1e-6).pow(1.0 / max(temperature, 1e-3))
-        edges = (share / share.sum(1, keepdim=True)).cumsum(1)  # [Q, K]
+        share = torch.softmax((self.quantizer.counts + 1e-6).log() / max(temperature, 1e-3), dim=1)
+        edges = share.cumsum(1)  # [Q, K]
         uniform = 0.5 * (1 + torch.erf(noise.normal(len(edges), self.frames) / 2**0.5))  # [n, Q, T]
         codes = torch.searchsorted(edges, uniform.transpose(0, 1).flatten(1).contiguous())
         codes = codes.clamp_max(share.shape[1] - 1).view(len(edges), items, self.frames).transpose(0, 1)

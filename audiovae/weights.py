@@ -80,7 +80,7 @@ def load(path: str | Path, device: str = "cpu") -> Autoencoder:
             )
         model = build(about["family"], about["config"], int(about["samples"]), int(about["rate"]))
         model.load_state_dict(load_file(folder / WEIGHTS_FILE, device="cpu"))
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"{folder / CONFIG_FILE}: not a model description ({error}); export the model anew") from None
     except (SafetensorError, RuntimeError) as error:
         first = str(error).splitlines()[0]

@@ -111,7 +111,7 @@ train_job() {
     while kill -0 "$launcher" 2> /dev/null; do
         # Again and again, as the program begins by removing an old STOP, which may have been ours.
         [ -z "$asked" ] || ask_to_stop
-        sleep 5 > /dev/null 2>&1 &
+        sleep 2 > /dev/null 2>&1 &
         wait -n "$launcher" $!
     done
     wait "$launcher"
@@ -122,6 +122,10 @@ train_job() {
     if [ -e "$run_dir/DONE" ] && [ -z "$finished_before" ]; then
         exit 0
     elif [ -e "$run_dir/STOPPED" ]; then
+        if [ -z "$asked" ] && [[ $(< "$run_dir/STOPPED") == *': STOP' ]]; then
+            say "saved; somebody touched $run_dir/STOP, so the job ends here; sbatch with the same arguments goes on"
+            exit 0
+        fi
         requeue
     elif ((code)); then
         say "failed with exit code $code; the reason stands above, before what the launcher says"

@@ -123,14 +123,13 @@ def damage(path: Path) -> str:
     return ""
 
 
-def load(path: Path, device: torch.device) -> Snapshot:
-    """Reads a verified checkpoint."""
-    parameters = load_file(path / "training.safetensors", device="cpu")
+def load(path: Path) -> Snapshot:
+    """Reads a verified checkpoint, all on the CPU: whoever takes it in moves it where it belongs."""
     return Snapshot(
         json.loads((path / "state.json").read_text()),
-        parameters,
+        load_file(path / "training.safetensors", device="cpu"),
         load_file(path / "model.safetensors", device="cpu"),
-        torch.load(path / "optimizer.pt", map_location=device, weights_only=True),
+        torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True),
     )
 
 

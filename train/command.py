@@ -76,7 +76,7 @@ def parse(words: list[str]) -> tuple[str, Any]:
     except ArgumentError as error:
         raise TrainError(explain(str(error), words)) from None
     except ValueError as error:  # a config that refuses its own values
-        raise TrainError(f"model: {error}") from None
+        raise TrainError(str(error)) from None
     return command, settings[command]
 
 

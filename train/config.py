@@ -153,6 +153,14 @@ class VQVAERun(RunConfig):
     model: VQVAEConfig = field(default_factory=VQVAEConfig)
     weights: VQVAEWeights = field(default_factory=VQVAEWeights)
 
+    def __post_init__(self) -> None:
+        start = self.model.quantizer.start_step
+        if self.optim.steps <= start:
+            raise ValueError(
+                f"optim.steps is {self.optim.steps}, but the codebooks start after model.quantizer.start_step = {start}: "
+                "raise the one or lower the other"
+            )
+
 
 RUNS: dict[str, type[RunConfig]] = {"vae": VAERun, "hvae": HVAERun, "vqvae": VQVAERun}
 

@@ -20,7 +20,7 @@ from train.learner import Learner, make_learner, train_step
 from train.meter import Meter
 from train.objective import Objective
 from train.rundir import RunDir
-from train.stopping import FINISHED, STOPPED, StopWish
+from train.stopping import FINISHED, StopWish, exit_code_when_stopped
 from train.tracking import Tracker
 
 EXAMPLES = 4
@@ -166,7 +166,7 @@ class Training:
         if self.engine.is_main:
             self.run.end(reason or "signal on another process", self.learner.step)
         display.say(f"stopped at step {self.learner.step} ({reason}), all saved; the same command resumes")
-        return STOPPED
+        return exit_code_when_stopped()
 
     def finished(self, display: Display) -> int:
         """The last step is done: exports the model and says so."""
@@ -187,7 +187,7 @@ def resume(learner: Learner, run: RunDir, engine: Engine) -> None:
     chosen = checkpoint.newest_sound(run.path / "checkpoints") if engine.is_main else None
     chosen = engine.share(chosen)
     if chosen is not None:
-        learner.restore(checkpoint.load(chosen, engine.device))
+        learner.restore(checkpoint.load(chosen))
 
 
 def run_training(config: RunConfig, family: str, engine: Engine) -> int:

@@ -1,44 +1,52 @@
 """Wishes to stop: the file RUN_DIR/STOP, and signals on a workstation."""
 
+import os
 import signal
 import sys
+import time
 from pathlib import Path
 from types import FrameType
 
 # Exit codes: finished, and "stopped with everything saved: start me again".
 FINISHED = 0
 STOPPED = 85
+# A launcher passes the signal on that the terminal or Slurm has already sent to every process.
+ECHO_S = 3.0
+
+
+def exit_code_when_stopped() -> int:
+    """STOPPED, but under torchrun and accelerate 0: they would take any other code for a crash."""
+    return FINISHED if "TORCHELASTIC_RUN_ID" in os.environ else STOPPED
 
 
 class StopWish:
     """Whether this process has been asked to stop.
 
-    The first SIGINT or SIGTERM asks for a save at the step's end; a second one ends the process at once.
+    The first SIGINT or SIGTERM asks for a save at the step's end; a second SIGINT, not one sent along with the
+    first, ends the process at once. A second SIGTERM changes nothing: whoever is in a hurry has SIGKILL.
     """
 
     def __init__(self, file: Path, look_for_file: bool) -> None:
         self.file = file
         self.look_for_file = look_for_file
         self.reason = ""
-        self._before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._since = 0.0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self.reason = signal.Signals(number).name
-        self.restore()
+        now = time.monotonic()
+        if self.reason:
+            if number == signal.SIGINT and now - self._since > ECHO_S:
+                raise KeyboardInterrupt
+            return
+        self.reason, self._since = signal.Signals(number).name, now
         if self.look_for_file:
-            print(
-                f"{self.reason}: saving at the end of this step; once more ends at once",
-                file=sys.stderr,
-                flush=True,
-            )
+            says = f"{self.reason}: saving at the end of this step; Ctrl-C once more ends at once"
+            print(says, file=sys.stderr, flush=True)
 
     def __call__(self) -> bool:
         """Whether to stop after this step."""
         if self.look_for_file and not self.reason and self.file.exists():
-            self.reason = "STOP"
+            self.reason, self._since = "STOP", time.monotonic()
         return bool(self.reason)
-
-    def restore(self) -> None:
-        """Gives the signals back to whoever had them."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)

@@ -75,7 +75,7 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), **more}
 
 
-def start(words: list[str], processes: int = 1, **more: str) -> subprocess.Popen:
+def start(words: list[str], processes: int = 1, session: bool = False, **more: str) -> subprocess.Popen:
     """The real command: alone, or under the launcher with as many processes."""
     command = [sys.executable, "-m"]
     if processes > 1:
@@ -88,12 +88,13 @@ def start(words: list[str], processes: int = 1, **more: str) -> subprocess.Popen
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        start_new_session=session,
     )
 
 
 def train(words: list[str], processes: int = 1, code: int = 0, **more: str) -> str:
     """Runs the command to its end and returns what it printed; its exit code must be `code`."""
-    process = start(words, processes, **more)
+    process = start(words, processes, session=False, **more)
     try:
         out, err = process.communicate(timeout=200)
     finally:

@@ -80,6 +80,11 @@ def test_flags_override_yaml_and_keep_the_rest(tmp_path):
     assert config.weights.mse == VAEWeights().mse
 
 
+def test_codebooks_must_start_before_the_run_ends():
+    with pytest.raises(TrainError, match=r"start_step = 200"):
+        parse(["vqvae", "--data", "d", "--run-dir", "r", "--optim.steps", "200"])
+
+
 def test_differences_leave_out_what_does_not_matter():
     _, one = parse(["vae", "--data", "d", "--run-dir", "r"])
     _, two = parse(["vae", "--data", "e", "--run-dir", "s", "--tracking.every", "3", "--seed", "4"])

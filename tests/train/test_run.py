@@ -1,6 +1,7 @@
 """The real command, tiny: alone, in several processes, interrupted, wrong."""
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -119,26 +120,37 @@ def test_a_damaged_checkpoint_is_set_aside(data_dir, straight, tmp_path):
     assert_same_state(run, straight("vae"))
 
 
-def test_resume_in_two_processes_and_a_signal(data_dir, straight, tmp_path):
-    """Ctrl-C on the launcher's process group, as a terminal sends it; then fewer processes go on."""
+def test_a_signal_and_resume_on_another_number_of_processes(data_dir, tmp_path):
+    """Ctrl-C as a terminal sends it, to every process, and again by the launcher; then fewer, then more."""
     run = tmp_path / "hvae"
     words = flags("hvae", data_dir, run, "--optim.steps", "400")
-    process = start(words, processes=2)
+    process = start(words, processes=2, session=True)
     wait_for_step(run, 3, process)
-    children = subprocess.run(["pgrep", "-P", str(process.pid)], text=True, capture_output=True).stdout.split()
-    for child in children:
-        subprocess.run(["kill", "-INT", child])
+    os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=100)
-    assert process.returncode != 0
     assert "all saved" in err
-    assert (run / "STOPPED").exists()
+    assert "(SIGINT)" in err
     stopped_at = points(run)[-1]["step"]
+
     process = start(words)
     wait_for_step(run, stopped_at + 2, process)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=100)
     assert process.returncode == 85
     assert f"from step {stopped_at}" in err
+    stopped_at = points(run)[-1]["step"]
+
+    process = start(words, processes=2)
+    wait_for_step(run, stopped_at + 2, process)
+    (run / "STOP").touch()
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 0, "a launcher would take any other code for a crash"
+    assert f"from step {stopped_at}" in err
+    assert "Traceback" not in err
+    steps = [row["step"] for row in points(run)]
+    assert steps == list(range(len(steps)))
 
 
 def test_a_finished_run_says_so_and_can_be_loaded(data_dir, straight):
@@ -161,6 +173,7 @@ def test_a_finished_run_says_so_and_can_be_loaded(data_dir, straight):
         (["--model.trunk.strides", "[4,5]"], "does not divide"),
         (["--model.trunk.strides", "[21]"], "give one width for each stride"),
         (["--config", "/nowhere.yaml"], "/nowhere.yaml"),
+        (["--data.microbatch", "x"], "data.microbatch"),
     ],
 )
 def test_wrong_input_is_one_line(more, expected, data_dir, tmp_path):

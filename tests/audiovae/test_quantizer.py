@@ -1,0 +1,332 @@
+import copy
+
+import pytest
+import torch
+from tiny_models import buffers, noise
+
+from audiovae.autoencoder import Statistics
+from audiovae.quantizer import QuantizerConfig, ResidualQuantizer, kmeans, squared_distances
+
+D = 6
+
+
+def quantizer(latents: torch.Tensor | None = None, **changes) -> ResidualQuantizer:
+    """In training mode; with latents its codebooks have started from them."""
+    config = QuantizerConfig(**{"codebooks": 3, "size": 16, "start_step": 5, "decay": 0.5, **changes})
+    made = ResidualQuantizer(config, latents.shape[1] if latents is not None else D)
+    if latents is not None:
+        made.update(made(latents, noise(len(latents))).statistics, config.start_step)
+    return made
+
+
+def clouds(items: int = 8, frames: int = 20, seed: int = 0) -> torch.Tensor:
+    """Latents [items, D, frames] around a dozen centres."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = torch.randn(12, D, generator=generator)
+    choice = torch.randint(12, (items, frames), generator=generator)
+    return (centres[choice] + 0.2 * torch.randn(items, frames, D, generator=generator)).transpose(1, 2)
+
+
+def by_hand(codes: list[float], counts: list[float], **changes) -> ResidualQuantizer:
+    """One codebook of scalars, already started."""
+    made = ResidualQuantizer(QuantizerConfig(codebooks=1, size=len(codes), decay=0.5, **changes), 1)
+    made.codes[:] = torch.tensor(codes).view(1, -1, 1)
+    made.counts[:] = torch.tensor(counts)
+    made.totals[:] = made.codes * made.counts.unsqueeze(2)
+    made.started.fill_(True)
+    made.quantizing = True
+    return made
+
+
+# Start
+
+
+def test_codebooks_start_at_their_step_and_not_before():
+    made, latents = quantizer(), clouds()
+    for step in range(1, 5):
+        out = made(latents, noise(8))
+        assert torch.equal(out.values, latents)
+        assert out.losses["commitment"].abs().max() == 0
+        made.update(out.statistics, step)
+        assert not made.quantizing
+        assert not made.started
+    made.update(made(latents, noise(8)).statistics, 5)
+    assert made.quantizing
+    assert made.started
+
+
+def test_started_codebooks_are_used_and_each_adds_detail():
+    latents = clouds()
+    made = quantizer(latents).eval()
+    codes = made(latents).codes
+    assert codes.dtype == torch.int64
+    for q in range(3):
+        assert len(codes[:, q].unique()) > 12
+    errors = [(latents - made.decode(codes[:, : q + 1])).square().mean().item() for q in range(3)]
+    assert errors[0] < 0.5 * latents.square().mean()
+    assert errors[0] > errors[1] > errors[2]
+
+
+def test_kmeans_lowers_the_distortion_of_its_random_start():
+    vectors = clouds().transpose(1, 2).reshape(-1, D)
+    means, counts, totals = kmeans(vectors, 12, torch.Generator().manual_seed(0))
+    picked = vectors[torch.randperm(len(vectors), generator=torch.Generator().manual_seed(0))[:12]]
+
+    def distortion(codes):
+        return (vectors - codes[squared_distances(vectors, codes).argmin(1)]).square().sum(1).mean()
+
+    assert distortion(means) < 0.8 * distortion(picked)
+    assert counts.sum() == len(vectors)
+    torch.testing.assert_close(totals.sum(0), vectors.sum(0), rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(means * counts.unsqueeze(1), totals, rtol=1e-4, atol=1e-3)
+
+
+def test_kmeans_of_fewer_vectors_than_codes_gives_as_many_different_codes():
+    means, _, _ = kmeans(torch.randn(5, D), 16, torch.Generator().manual_seed(0))
+    assert means.shape == (16, D)
+    assert means.isfinite().all()
+    assert len(means.unique(dim=0)) == 16
+
+
+# Moving averages
+
+
+def test_the_moving_average_by_hand():
+    made = by_hand([0.0, 10.0], [1.0, 1.0], restart_below=0.0)
+    out = made(torch.tensor([[[1.0, 3.0, 9.0]]]), noise(1))
+    assert out.codes.tolist() == [[[0, 0, 1]]]
+    made.update(out.statistics, 1)
+    # counts: (1 + 2) / 2 and (1 + 1) / 2; totals: (0 + 4) / 2 and (10 + 9) / 2
+    torch.testing.assert_close(made.counts, torch.tensor([[1.5, 1.0]]))
+    torch.testing.assert_close(made.totals, torch.tensor([[[2.0], [9.5]]]))
+    torch.testing.assert_close(made.codes, torch.tensor([[[2.0 / 1.5], [9.5]]]), rtol=1e-4, atol=0)
+    # mean: (0 + 13/3) / 2; variance: (1 + mean of squares - square of mean) / 2
+    torch.testing.assert_close(made.mean, torch.tensor([13 / 6]))
+    torch.testing.assert_close(made.variance, torch.tensor((1 + 91 / 3 - (13 / 3) ** 2) / 2))
+
+
+def test_codes_come_to_rest_at_the_means_of_their_members():
+    made = by_hand([0.0, 10.0], [1.0, 1.0])
+    latents = torch.tensor([[[1.0, 3.0, 9.0]]])
+    for step in range(40):
+        made.update(made(latents, noise(1)).statistics, step)
+    torch.testing.assert_close(made.codes.flatten(), torch.tensor([2.0, 9.0]), rtol=1e-3, atol=0)
+
+
+def test_usage_follows_the_soft_assignment_and_stays_a_distribution():
+    latents = clouds()
+    made = quantizer(latents, codebooks=2)
+    for step in range(6, 12):
+        made.update(made(latents, noise(8)).statistics, step)
+    torch.testing.assert_close(made.usage.sum(1), torch.ones(2))
+    assert (made.usage - 1 / 16).abs().max() > 0.01
+
+
+# Dead codes
+
+
+def test_a_dead_code_is_restarted_and_then_chosen():
+    latents = clouds()
+    made = quantizer(latents)
+    with torch.no_grad():
+        made.codes[:, 4] = 1e3
+        made.counts[:, 4] = 1e-3
+        made.totals[:, 4] = 1.0
+    assert not (made(latents, noise(8)).codes == 4).any()
+    made.update(made(latents, noise(8, step=6)).statistics, 6)
+    fresh = made.counts[:, 4]
+    assert (fresh > 1).all()
+    torch.testing.assert_close(made.totals[:, 4], made.codes[:, 4] * fresh.unsqueeze(1))
+    assert made.codes[:, 4].abs().max() < 10
+    out = made(latents, noise(8, step=7))
+    for q in range(3):
+        assert (out.codes[:, q] == 4).any(), f"codebook {q}"
+    # Nor does the next moving average pull it back to where it was.
+    made.update(out.statistics, 7)
+    assert made.codes[:, 4].abs().max() < 10
+    assert (made(latents, noise(8, step=8)).codes[:, 0] == 4).any()
+
+
+def test_codes_in_use_are_not_restarted():
+    latents = clouds()
+    made, still = quantizer(latents, restart_below=0.0), quantizer(latents, restart_below=1e-6)
+    for step in (6, 7):
+        for one in (made, still):
+            one.update(one(latents, noise(8, step)).statistics, step)
+    assert torch.equal(made.codes, still.codes)
+
+
+def test_more_dead_codes_than_offers_wait_their_turn():
+    latents = clouds(items=1)  # offers 8 vectors
+    made = quantizer(latents, codebooks=1, size=40)
+    with torch.no_grad():
+        made.codes[0, :30], made.totals[0, :30], made.counts[0, :30] = 1e3, 1.0, 1e-3
+    made.update(made(latents, noise(1, step=6)).statistics, 6)
+    assert (made.counts[0, :30] > 0.1).sum() == 8
+    assert made.codes.isfinite().all()
+
+
+# Gradients and losses
+
+
+def test_the_gradient_passes_straight_through():
+    latents = clouds().requires_grad_()
+    made = quantizer(latents.detach())
+    weight = torch.randn_like(latents)
+    out = made(latents, noise(8))
+    (out.values * weight).sum().backward()
+    assert torch.equal(latents.grad, weight)
+    assert not torch.equal(out.values.detach(), latents.detach())
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_decoded_codes_are_the_quantised_values(training):
+    latents = clouds()
+    made = quantizer(latents).train(training)
+    out = made(latents, noise(8))
+    torch.testing.assert_close(made.decode(out.codes), out.values, rtol=1e-5, atol=1e-5)
+    # Each code is the nearest to what the codebooks before it left over.
+    residual = latents.transpose(1, 2)
+    for q in range(3):
+        assert torch.equal(torch.cdist(residual, made.codes[q]).argmin(2), out.codes[:, q])
+        residual = residual - made.codes[q][out.codes[:, q]]
+
+
+def test_commitment_is_the_distance_to_the_codes_over_the_variance():
+    made = by_hand([0.0, 10.0], [1.0, 1.0])
+    made.variance.fill_(4.0)
+    latents = torch.tensor([[[1.0, 3.0, 9.0]], [[0.0, 10.0, 0.0]]], requires_grad=True)
+    out = made(latents, noise(2))
+    torch.testing.assert_close(out.losses["commitment"], torch.tensor([11 / 3 / 4, 0.0]), rtol=1e-4, atol=1e-6)
+    out.losses["commitment"].sum().backward()
+    # Towards the code: 2 (z - e) / (3 S).
+    torch.testing.assert_close(latents.grad[0, 0], torch.tensor([2.0, 6.0, -2.0]) / 12, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.7, 3.0, 50.0])
+def test_commitment_does_not_depend_on_the_scale_of_latents_and_codes(scale):
+    latents = 2 * clouds()
+    made = quantizer(latents)
+    scaled = copy.deepcopy(made)
+    for buffer in (scaled.codes, scaled.totals):
+        buffer.mul_(scale)
+    before = made(latents, noise(8)).losses["commitment"]
+    at_once = scaled(scale * latents, noise(8)).losses["commitment"]
+    torch.testing.assert_close(at_once, scale**2 * before, rtol=1e-3, atol=0)
+    for _ in range(60):
+        scaled._update_moments(scaled(scale * latents, noise(8)).statistics.sums, 0.5)
+    torch.testing.assert_close(scaled(scale * latents, noise(8)).losses["commitment"], before, rtol=1e-3, atol=0)
+
+
+def test_effective_beta_is_bounded_when_the_variance_collapses():
+    made = quantizer(clouds(), largest_beta=10.0)
+    for variance, beta in ((0.0, 10.0), (1e-4, 10.0), (0.5, 2.0), (4.0, 0.25), (1e6, 1e-6)):
+        made.variance.fill_(variance)
+        assert made.effective_beta().item() == pytest.approx(beta, rel=1e-3)
+    made.variance.zero_()
+    out = made(1e-4 * clouds(), noise(8))
+    assert all(loss.isfinite().all() for loss in out.losses.values())
+
+
+@pytest.mark.parametrize("start", [0.05, 20.0])
+def test_the_anchor_alone_brings_the_variance_to_one(start):
+    made, latents = quantizer(), clouds()
+    latents = (latents - latents.mean((0, 2), keepdim=True)) / latents.std()
+    log_gain = (0.5 * torch.tensor(start).log()).requires_grad_()
+    optimizer = torch.optim.Adam([log_gain], lr=0.03)
+    for step in range(200):
+        out = made(log_gain.exp() * latents, noise(8))
+        out.losses["anchor"].mean().backward()
+        if step == 3:
+            assert torch.sign(log_gain.grad) == (1 if start > 1 else -1)
+        optimizer.step()
+        optimizer.zero_grad()
+        made.update(out.statistics, 0)
+    assert made.variance.item() == pytest.approx(1.0, rel=0.15)
+
+
+def test_diversity_pushes_towards_codes_used_less():
+    made = by_hand([-1.0, 1.0], [1.0, 1.0], softness=1.0)
+    made.usage[:] = torch.tensor([[0.9, 0.1]])
+    latents = torch.zeros(1, 1, 4, requires_grad=True)
+    loss = made(latents, noise(1)).losses["diversity"]
+    loss.sum().backward()
+    assert (latents.grad < 0).all()  # a step downhill goes towards the code at +1
+    made.usage[:] = 0.5
+    assert made(latents, noise(1)).losses["diversity"].abs().max() < 1e-6
+
+
+# State
+
+
+def test_updates_are_deterministic_whatever_the_global_generator():
+    latents = clouds()
+    results = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        made = quantizer(latents, restart_below=0.8)
+        for step in range(6, 10):
+            torch.rand(seed)
+            made.update(made(latents, noise(8, step)).statistics, step)
+        results.append(buffers(made))
+    assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", ["counts", "totals", "usage", "sum", "square"])
+def test_sums_that_are_not_finite_leave_all_as_it_was(name, bad):
+    latents = clouds()
+    made = quantizer(latents, restart_below=0.8)  # with dead codes to tempt a restart
+    statistics = made(latents, noise(8)).statistics
+    before = buffers(made)
+    statistics.sums[name].view(-1)[0] = bad
+    statistics.items["offers"][:] = bad
+    made.update(statistics, 6)
+    for key, value in buffers(made).items():
+        assert torch.equal(value, before[key]), key
+
+
+def test_codebooks_do_not_start_from_vectors_that_are_not_finite():
+    made, latents = quantizer(), clouds()
+    before = buffers(made)
+    broken = latents.clone()
+    broken[3, 2, 5] = torch.nan
+    made.update(made(broken, noise(8)).statistics, 5)
+    assert not made.quantizing
+    assert all(torch.equal(value, before[key]) for key, value in buffers(made).items())
+    made.update(made(latents, noise(8)).statistics, 6)
+    assert made.quantizing
+    assert all(buffer.isfinite().all() for buffer in made.buffers())
+
+
+def test_a_state_dict_carries_whether_the_codebooks_have_started():
+    latents = clouds()
+    started, blank = quantizer(latents), quantizer()
+    empty = {name: value.clone() for name, value in blank.state_dict().items()}
+    blank.load_state_dict(started.state_dict())
+    assert blank.quantizing
+    assert torch.equal(blank(latents, noise(8)).codes, started(latents, noise(8)).codes)
+    blank.load_state_dict(empty)
+    assert not blank.quantizing
+    assert torch.equal(blank(latents, noise(8)).values, latents)
+
+
+def test_evaluation_gathers_nothing_and_changes_nothing():
+    latents = clouds()
+    made = quantizer(latents).eval()
+    before = buffers(made)
+    assert made(latents).statistics == Statistics()
+    assert all(torch.equal(value, before[key]) for key, value in buffers(made).items())
+
+
+def test_perplexity_and_dead_codes_are_counted():
+    made = by_hand([0.0, 1.0, 2.0, 3.0], [5.0, 5.0, 0.0, 0.0])
+    metrics = made(torch.zeros(1, 1, 3), noise(1)).metrics
+    assert metrics["perplexity"].item() == pytest.approx(2.0, rel=1e-3)
+    assert metrics["dead_codes"].item() == 2
+
+
+@pytest.mark.parametrize("codebooks", [0, 9])
+def test_the_number_of_codebooks_is_bounded(codebooks):
+    with pytest.raises(ValueError, match=f"codebooks is {codebooks}"):
+        QuantizerConfig(codebooks=codebooks)

@@ -1,0 +1,195 @@
+import json
+import pickle
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_models import FAMILIES, awake, make, noise, start_codebooks, tones
+
+import audiovae
+from audiovae import ModelError
+from audiovae.weights import describe
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A function that saves a tiny model of a family and gives its folder."""
+
+    def save(family: str = "vae"):
+        audiovae.save(make(family), tmp_path / family)
+        return tmp_path / family
+
+    return save
+
+
+def change_config(folder, **changes) -> None:
+    about = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(about | changes))
+
+
+def error_of(path) -> str:
+    """The message of the ModelError that loading raises: one line that names the path."""
+    with pytest.raises(ModelError) as caught:
+        audiovae.load(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(path) in message
+    assert ";" in message, "no remedy"
+    return message
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_loaded_model_is_the_saved_one(family, tmp_path):
+    model, audio = awake(family).eval(), tones(2)
+    audiovae.save(model, tmp_path / "deep" / "folder")
+    loaded = audiovae.load(tmp_path / "deep" / "folder")
+    assert not loaded.training
+    assert describe(loaded) == describe(model)
+    assert loaded.config == model.config
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+    assert torch.equal(loaded.reconstruct(audio), model.reconstruct(audio))
+    assert torch.equal(loaded.sample(2, 1.0, noise(2)), model.sample(2, 1.0, noise(2)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_parts_lie_beside_the_whole(family, saved):
+    folder = saved(family)
+    parts = {"encoder", "decoder"} | ({"quantizer"} if family == "vqvae" else set())
+    assert {file.name for file in folder.iterdir()} == {"config.json", "model.safetensors"} | {
+        f"{part}.safetensors" for part in parts
+    }
+    other = make(family, seed=1)
+    for part in parts:
+        getattr(other, part).load_state_dict(load_file(folder / f"{part}.safetensors"))
+    for name, value in make(family).state_dict().items():
+        assert torch.equal(other.state_dict()[name], value), name
+
+
+def test_given_weights_are_saved_in_place_of_the_models_own(tmp_path):
+    model = make("vae")
+    doubled = {name: 2 * value for name, value in model.state_dict().items()}
+    audiovae.save(model, tmp_path, doubled)
+    assert all(torch.equal(value, doubled[name]) for name, value in audiovae.load(tmp_path).state_dict().items())
+    encoder = load_file(tmp_path / "encoder.safetensors")
+    assert torch.equal(encoder["mean.weight"], doubled["encoder.mean.weight"])
+
+
+def test_a_run_folder_is_loaded_from_its_model(saved):
+    folder = saved("vae")
+    folder.rename(folder.parent / "model")
+    loaded = audiovae.load(folder.parent)
+    assert torch.equal(loaded.state_dict()["encoder.mean.weight"], make("vae").state_dict()["encoder.mean.weight"])
+
+
+def test_started_codebooks_are_in_use_after_loading(tmp_path):
+    model = make("vqvae")
+    audiovae.save(model, tmp_path / "before")
+    start_codebooks(model, tones(4))
+    audiovae.save(model, tmp_path / "after")
+    assert not audiovae.load(tmp_path / "before").quantizer.quantizing
+    assert audiovae.load(tmp_path / "after").quantizer.quantizing
+
+
+def test_a_missing_folder(tmp_path):
+    assert "no config.json there" in error_of(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_missing_file(saved, name):
+    folder = saved()
+    (folder / name).unlink()
+    assert f"no {name} there" in error_of(folder)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[: len(data) // 2],
+        lambda data: b"",
+        lambda data: b"\xff" * 64 + data[64:],
+    ],
+    ids=["truncated", "empty", "overwritten"],
+)
+def test_damaged_weights(saved, damage):
+    folder = saved()
+    file = folder / "model.safetensors"
+    file.write_bytes(damage(file.read_bytes()))
+    assert f"{file}: damaged" in error_of(folder)
+
+
+def test_weights_of_another_shape(saved, tmp_path):
+    folder = saved("vae")
+    (folder / "model.safetensors").write_bytes((saved("hvae") / "model.safetensors").read_bytes())
+    assert "of another shape" in error_of(folder)
+
+
+@pytest.mark.parametrize("change", [{"format": 99}, {"family": "gan"}, {"family": None}])
+def test_another_format_or_family(saved, change):
+    folder = saved()
+    change_config(folder, **change)
+    message = error_of(folder)
+    assert str(next(iter(change.values()))) in message
+    assert "load it with the version that wrote it" in message
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "{}", '{"format": 1}', "\x00\xff"])
+def test_a_config_that_is_no_description(saved, text):
+    folder = saved()
+    (folder / "config.json").write_text(text, encoding="latin-1")
+    assert "not a model description" in error_of(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"family": ["vae"]},
+        {"samples": "many"},
+        {"samples": None},
+        {"rate": {}},
+        {"samples": 2204},
+        {"config": 5},
+        {"config": "vae"},
+        {"config": None},
+        {"config": [1, 2]},
+        {"config": {"trunk": None}},
+        {"config": {"trunk": 5}},
+        {"config": {"trunk": "deep"}},
+        {"config": {"trunk": {"strides": "15", "channels": [8, 8]}}},
+        {"config": {"trunk": {"strides": ["15", "7"], "channels": [8, 8]}}},
+        {"config": {"trunk": {"strides": [15, 7], "channels": [8, 8.5]}}},
+        {"config": {"trunk": {"strides": [15, 7]}}},
+        {"config": {"latent": "48"}},
+        {"config": {"latnt": 48}},
+    ],
+    ids=str,
+)
+def test_a_config_of_wrong_types(saved, change):
+    folder = saved()
+    if isinstance(change.get("config"), dict):
+        change = {"config": json.loads((folder / "config.json").read_text())["config"] | change["config"]}
+    change_config(folder, **change)
+    assert "not a model description" in error_of(folder)
+
+
+class Trap:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_nothing_is_unpickled(saved, tmp_path, name):
+    folder, sprung = saved(), tmp_path / "sprung"
+    trap = pickle.dumps(Trap(str(sprung)))
+    (folder / name).write_bytes(trap)
+    error_of(folder)
+    torch.save({"weight": Trap(str(sprung))}, folder / name)
+    error_of(folder)
+    assert not sprung.exists()
+    pickle.loads(trap).close()
+    assert sprung.exists(), "the trap itself works"

@@ -1,0 +1,86 @@
+import math
+
+import pytest
+import torch
+from tiny_models import FAMILIES, RATE, SAMPLES, awake, plucked
+
+from audiovae import reconstruct_recording
+
+LENGTHS = [1, 100, SAMPLES - 1, SAMPLES, SAMPLES + 1, int(3.7 * SAMPLES)]
+
+
+class Stub(torch.nn.Module):
+    """A model that does to each chunk what a function says, and remembers what it was given."""
+
+    samples, rate = SAMPLES, RATE
+
+    def __init__(self, function=lambda chunks: chunks):
+        super().__init__()
+        self.parameter = torch.nn.Parameter(torch.zeros(1))
+        self.function, self.seen = function, []
+
+    def reconstruct(self, chunks: torch.Tensor) -> torch.Tensor:
+        self.seen.append(chunks.clone())
+        return self.function(chunks)
+
+
+def recording(length: int, level: float = 0.3) -> torch.Tensor:
+    return level * torch.from_numpy(plucked(3, max(length, 50))).float()[:length] + 0.01 * level
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.1, 0.25, 0.5])
+@pytest.mark.parametrize("length", LENGTHS)
+def test_fades_add_up_to_one_and_the_level_is_kept(length, overlap):
+    audio = recording(length)
+    output = reconstruct_recording(Stub(), audio, overlap)
+    assert output.dtype == torch.float32
+    torch.testing.assert_close(output, audio, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("level", [1.0, 0.01])
+def test_the_model_hears_the_level_it_was_trained_on(level):
+    audio = recording(3 * SAMPLES, level)
+    model = Stub(lambda chunks: 0.5 * chunks)
+    output = reconstruct_recording(model, audio)
+    assert torch.cat(model.seen).abs().max().item() == pytest.approx(0.95, rel=1e-4)
+    torch.testing.assert_close(output, 0.5 * audio, rtol=1e-4, atol=1e-6)
+
+
+def test_neighbouring_chunks_are_cross_faded_without_a_step():
+    """Chunks of constant value i: between two of them the output climbs from one to the other."""
+    model = Stub(lambda chunks: torch.ones_like(chunks) * (1 - 2 * (torch.arange(len(chunks)) % 2)).view(-1, 1, 1))
+    audio = 0.95 * torch.ones(4 * SAMPLES)
+    output = reconstruct_recording(model, audio, overlap=0.25)
+    assert output.amax().item() == pytest.approx(1.0, abs=1e-4)
+    assert output.amin().item() == pytest.approx(-1.0, abs=1e-4)
+    fade = int(SAMPLES * 0.25)
+    assert output.diff().abs().max() < 1.1 * math.pi / fade
+    hop = SAMPLES - fade
+    assert output[hop + fade // 2].abs() < 0.02  # half and half
+
+
+def test_chunks_cover_the_recording_once_and_in_batches():
+    model = Stub()
+    reconstruct_recording(model, recording(10 * SAMPLES), overlap=0.0, batch=4)
+    assert [len(chunks) for chunks in model.seen] == [4, 4, 2]
+    model = Stub()
+    reconstruct_recording(model, recording(SAMPLES), overlap=0.5)
+    assert [len(chunks) for chunks in model.seen] == [1]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_silence_comes_out_finite(family):
+    model = awake(family).eval()
+    output = reconstruct_recording(model, torch.zeros(int(1.5 * SAMPLES)))
+    assert output.shape == (int(1.5 * SAMPLES),)
+    assert output.isfinite().all()
+    assert output.abs().max() < 1e-3  # the gain that lifts a quiet recording is taken back
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_recording_of_one_chunk_is_the_models_own_reconstruction(family):
+    model = awake(family).eval()
+    audio = recording(SAMPLES)
+    audio = audio / audio.abs().max() * 0.95
+    expected = model.reconstruct(audio.view(1, 1, -1)).flatten()
+    torch.testing.assert_close(reconstruct_recording(model, audio), expected, rtol=1e-4, atol=1e-5)

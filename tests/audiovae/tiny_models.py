@@ -1,0 +1,138 @@
+"""Small models, audio and helpers that the tests of `audiovae` share."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import audiovae
+from audiovae import Autoencoder, Noise, Output, Statistics
+
+ROOT = Path(__file__).parents[2]
+SAMPLES, RATE = 2205, 22050
+TRUNK = {"strides": [15, 7], "channels": [32, 64], "blocks": 1, "kernel": 3}
+CONFIGS = {
+    "vae": {"trunk": TRUNK, "latent": 48},
+    "hvae": {
+        "trunk": TRUNK,
+        "level_strides": [3, 7],
+        "level_channels": [48, 32],
+        "latents": [48, 16, 8],
+        "free_nats": [0.0, 10.0, 2.0],
+    },
+    "vqvae": {
+        "trunk": TRUNK,
+        "latent": 48,
+        "quantizer": {"codebooks": 4, "size": 64, "start_step": 20, "decay": 0.9},
+    },
+}
+FAMILIES = sorted(CONFIGS)
+
+
+def make(family: str, seed: int = 0, **changes: object) -> Autoencoder:
+    """A tiny model in training mode; a VQ-VAE's quantizer settings may be changed by name."""
+    config = dict(CONFIGS[family])
+    if family == "vqvae":
+        config["quantizer"] = {**config["quantizer"], **changes}
+    else:
+        config |= changes
+    torch.manual_seed(seed)
+    return audiovae.build(family, config, SAMPLES, RATE)
+
+
+def awake(family: str, seed: int = 0, **changes: object) -> Autoencoder:
+    """A tiny model in training mode whose weights have left their start and whose codebooks are in use."""
+    model = make(family, seed, **changes)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn_like(parameter))
+    if family == "vqvae":
+        start_codebooks(model, tones(8))
+    return model
+
+
+def start_codebooks(model: Autoencoder, audio: Tensor) -> None:
+    step = model.config.quantizer.start_step
+    model.update(model(audio, noise(len(audio))).statistics, step)
+    assert model.quantizer.quantizing
+
+
+def noise(items: int, step: int = 0, rows: list[int] | None = None) -> Noise:
+    """Noise for some rows (all by default) of a batch of `items`."""
+    return Noise(7, step, torch.arange(items) if rows is None else torch.tensor(rows), items)
+
+
+def plucked(seed: int, samples: int = SAMPLES, rate: int = RATE) -> np.ndarray:
+    """A string of falling overtones, a little detuned, float64 [samples] with a peak of 0.8."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(samples) / rate
+    pitch = 110 * 2 ** (rng.integers(0, 24) / 12)
+    note = sum(
+        np.exp(-t * 3 * k) / k * np.sin(2 * np.pi * pitch * k * (1 + 1e-4 * k * k) * t + rng.uniform(0, 6))
+        for k in range(1, 6)
+    )
+    return 0.8 * note / np.abs(note).max()
+
+
+def tones(items: int, first_seed: int = 0) -> Tensor:
+    """Different plucked strings: float32 [items, 1, SAMPLES]."""
+    return torch.from_numpy(np.stack([plucked(first_seed + i) for i in range(items)])).float().unsqueeze(1)
+
+
+def hard_signals() -> dict[str, Tensor]:
+    """Signals that break careless formulas, float32 [1, 1, SAMPLES] each."""
+    t = torch.arange(SAMPLES) / RATE
+    impulse = torch.zeros(SAMPLES)
+    impulse[SAMPLES // 2] = 1.0
+    signals = {
+        "silence": torch.zeros(SAMPLES),
+        "clipping square": torch.sign(torch.sin(2 * torch.pi * 441 * t) + 1e-6),
+        "direct current": torch.full((SAMPLES,), 0.7),
+        "impulse": impulse,
+        "one bit": torch.full((SAMPLES,), 1 / 32768),
+    }
+    return {name: signal.view(1, 1, -1) for name, signal in signals.items()}
+
+
+def si_sdr(output: Tensor, target: Tensor) -> Tensor:
+    """Scale-invariant signal-to-distortion ratio of each item in dB (Le Roux et al. 2019)."""
+    output, target = output.flatten(1), target.flatten(1)
+    scaled = (output * target).sum(1, keepdim=True) / target.square().sum(1, keepdim=True) * target
+    return 10 * torch.log10(scaled.square().sum(1) / (output - scaled).square().sum(1).clamp_min(1e-20))
+
+
+def joined(parts: list[Statistics]) -> Statistics:
+    """Parts of a global batch, in the order of its rows, as one."""
+    return Statistics(
+        {name: torch.stack([part.sums[name] for part in parts]).sum(0) for name in parts[0].sums},
+        {name: torch.cat([part.items[name] for part in parts]) for name in parts[0].items},
+    )
+
+
+def all_terms(model: Autoencoder, output: Output, target: Tensor) -> dict[str, Tensor]:
+    """Reconstruction and model terms, [B] each."""
+    return model.distances(output.recon, target) | output.losses
+
+
+def gradients(model: Autoencoder) -> dict[str, Tensor]:
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def buffers(model: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.named_buffers()}
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess:
+    """Runs `python -m audiovae` as a person would."""
+    return subprocess.run(
+        [sys.executable, "-m", "audiovae", *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )

@@ -1,0 +1,304 @@
+"""The batch scripts without a Slurm: srun, scontrol and accelerate are fakes on PATH."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+HOME = Path(__file__).resolve().parents[2]
+SCRIPTS = sorted((HOME / "slurm").glob("*.sh"))
+TRAIN = HOME / "slurm" / "train_hvae.sh"
+
+# Drops its own flags, as srun would, and runs the command as the first node.
+FAKE_SRUN = """#!/bin/bash
+printf '%s\\n' "$@" > "$FAKES/srun.args"
+while [[ $1 == --* ]]; do shift; done
+SLURM_NODEID=0 exec "$@"
+"""
+
+FAKE_SCONTROL = """#!/bin/bash
+case "$*" in
+    "show hostnames "*) printf 'first\\nsecond\\n' ;;
+    *"show job "*) echo "JobId=7 JobState=${FAKE_STATE:-RUNNING} Reason=None" ;;
+    "requeue "*) echo "$2" >> "$FAKES/requeued"; exit "${FAKE_REQUEUE_CODE:-0}" ;;
+    *) echo "fake scontrol: $*" >&2; exit 64 ;;
+esac
+"""
+
+# The program under its launcher: FAKE_MODE is how this attempt ends.
+FAKE_ACCELERATE = """#!/bin/bash
+printf '%s\\n' "$@" > "$FAKES/accelerate.args"
+case $FAKE_MODE in
+    done) touch "$RUN/DONE" ;;
+    fail) exit 7 ;;
+    stop)
+        rm -f "$RUN/STOP"
+        touch "$FAKES/ready"
+        until [ -e "$RUN/STOP" ]; do sleep 0.02; done
+        touch "$RUN/STOPPED"
+        exit 1 ;;
+    slow_start)   # the request comes before the program has begun and removed old requests
+        touch "$FAKES/ready"
+        until [ -e "$RUN/STOP" ]; do sleep 0.02; done
+        rm "$RUN/STOP"
+        until [ -e "$RUN/STOP" ]; do sleep 0.02; done
+        touch "$RUN/STOPPED"
+        exit 1 ;;
+esac
+"""
+
+FAKE_PYTHON = """#!/bin/bash
+printf '%s\\n' "$@" > "$FAKES/python.args"
+"""
+
+
+class Node:
+    """A folder of fakes, a run folder, and the environment Slurm would give a batch script."""
+
+    def __init__(self, path: Path) -> None:
+        self.fakes = path / "fakes"
+        self.run_dir = path / "my run"
+        self.run_dir.mkdir()
+        (self.run_dir / "run.json").write_text("{}")
+        self.fakes.mkdir()
+        programs = {"srun": FAKE_SRUN, "scontrol": FAKE_SCONTROL, "accelerate": FAKE_ACCELERATE, "python": FAKE_PYTHON}
+        for name, text in programs.items():
+            (self.fakes / name).write_text(text)
+            (self.fakes / name).chmod(0o755)
+        (path / "env.sh").write_text(f"PATH={self.fakes}:$PATH\n")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "AUDIO_TRAIN_"))}
+        self.env = kept | {
+            "FAKES": str(self.fakes),
+            "RUN": str(self.run_dir),
+            "FAKE_MODE": "done",
+            "AUDIO_TRAIN_ENV": str(path / "env.sh"),
+            "SLURM_SUBMIT_DIR": str(HOME),
+            "SLURM_JOB_ID": "10007",
+            "SLURM_JOB_NUM_NODES": "1",
+            "SLURM_JOB_NODELIST": "n[1-2]",
+            "PATH": f"{self.fakes}:{os.environ['PATH']}",
+        }
+
+    def start(self, *words: object, **env: str) -> subprocess.Popen:
+        """Starts a script or a command."""
+        return subprocess.Popen(
+            [str(word) for word in words],
+            env=self.env | env,
+            cwd=self.fakes.parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def call(self, *words: object, **env: str) -> tuple[int, str, str]:
+        """Exit code, output and errors of a script or a command."""
+        process = self.start(*words, **env)
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
+
+    def library(self, commands: str, *words: object, **env: str) -> tuple[int, str, str]:
+        """Runs commands with the library sourced; `words` are "$@"."""
+        return self.call("bash", "-c", f'. "{HOME}/slurm/lib.sh"; {commands}', "test", *words, **env)
+
+    def train(self, *words: object, **env: str) -> tuple[int, str, str]:
+        """A whole train_hvae.sh."""
+        return self.call("bash", TRAIN, "--data", "shards", "--run-dir", self.run_dir, *words, **env)
+
+    def lines(self, name: str) -> list[str]:
+        """What a fake wrote; empty when it was not called."""
+        file = self.fakes / name
+        return file.read_text().splitlines() if file.exists() else []
+
+    def signalled(self, number: signal.Signals, **env: str) -> tuple[int, str, str]:
+        """A training job that gets a signal when its program is ready."""
+        process = self.start("bash", TRAIN, "--data", "shards", "--run-dir", self.run_dir, **env)
+        deadline = time.monotonic() + 30
+        while not (self.fakes / "ready").exists():
+            assert time.monotonic() < deadline, "the fake launcher was not started"
+            time.sleep(0.02)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=60)
+        return process.returncode, out, err
+
+
+@pytest.fixture
+def node(tmp_path):
+    return Node(tmp_path)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
+def test_bash_can_read_it(script):
+    subprocess.run(["bash", "-n", str(script)], check=True)
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")
+def test_shellcheck_finds_nothing():
+    found = subprocess.run(
+        ["shellcheck", "-x", *(f"slurm/{script.name}" for script in SCRIPTS)], cwd=HOME, capture_output=True, text=True
+    )
+    assert found.returncode == 0, found.stdout
+
+
+@pytest.mark.parametrize("family", ["vae", "hvae", "vqvae"])
+def test_arguments_are_handed_on_unchanged(node, family):
+    words = ["--data", "my shards", "--run-dir", str(node.run_dir), "--x", "", "a  b", "$HOME", "*", "it's"]
+    code, _, err = node.call("bash", HOME / "slurm" / f"train_{family}.sh", *words)
+    assert code == 0, err
+    passed = node.lines("accelerate.args")
+    assert passed[passed.index("-m") :] == ["-m", "train", family, *words]
+
+
+def test_one_node_needs_no_network_name(node):
+    node.train(SLURM_GPUS_ON_NODE="4", AUDIO_TRAIN_LAUNCH="--mixed_precision bf16")
+    passed = " ".join(node.lines("accelerate.args"))
+    assert "--num_machines 1 --num_processes 4 --main_process_port 20007" in passed
+    assert "--main_process_ip" not in passed
+    assert "--mixed_precision bf16 -m train" in passed
+
+
+def test_two_nodes_meet_at_the_first(node):
+    node.train(SLURM_JOB_NUM_NODES="2", SLURM_GPUS_ON_NODE="4", SLURM_CPUS_PER_TASK="6")
+    passed = " ".join(node.lines("accelerate.args"))
+    assert "--machine_rank 0" in passed
+    assert "--num_machines 2 --num_processes 8" in passed
+    assert "--main_process_ip first --rdzv_backend static" in passed
+    assert {"--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--cpus-per-task=6"} <= set(node.lines("srun.args"))
+
+
+@pytest.mark.parametrize(
+    ("env", "expected"),
+    [
+        ({}, "1"),
+        ({"SLURM_GPUS_ON_NODE": "0"}, "1"),
+        ({"SLURM_GPUS_ON_NODE": "8"}, "8"),
+        ({"SLURM_GPUS_ON_NODE": "8", "AUDIO_TRAIN_PROCS": "2"}, "2"),
+    ],
+)
+def test_processes_of_a_node(node, env, expected):
+    assert node.library("procs_per_node", **env)[1].strip() == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--data", "d", "--run-dir", "a b", "--x"], "a b"),
+        (["--run-dir=a=b"], "a=b"),
+        (["--run_dir", "r"], "r"),
+        (["--run_dir=r"], "r"),
+        (["--run-dir", "first", "--run-dir=last"], "last"),
+        (["--run-dirs", "r"], ""),
+        (["--run-dir"], ""),
+    ],
+)
+def test_run_dir_is_found(node, words, expected):
+    assert node.library('run_dir_of "$@"', *words)[1] == expected + "\n"
+
+
+def test_job_name_of_an_array_task(node):
+    assert node.library("job_name")[1] == "10007\n"
+    task = {"SLURM_ARRAY_JOB_ID": "10007", "SLURM_ARRAY_TASK_ID": "3"}
+    assert node.library("job_name", **task)[1] == "10007_3\n"
+
+
+def test_finished_run_ends_the_job(node):
+    code, _, _ = node.train()
+    assert code == 0
+    assert not node.lines("requeued")
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM])
+def test_signal_leads_to_stop_and_one_requeue(node, number):
+    code, _, err = node.signalled(number, FAKE_MODE="stop")
+    assert node.lines("requeued") == ["10007"]
+    assert code == 0, err
+
+
+def test_signal_before_the_program_has_begun_is_not_lost(node):
+    code, _, err = node.signalled(signal.SIGUSR2, FAKE_MODE="slow_start")
+    assert code == 0, err
+    assert node.lines("requeued") == ["10007"]
+
+
+def test_signal_leaves_a_folder_that_is_no_run_alone(node):
+    (node.run_dir / "run.json").unlink()
+    node.library('run_dir="$1"; ask_to_stop', node.run_dir)
+    assert not list(node.run_dir.iterdir())
+
+
+def test_array_task_requeues_itself_alone(node):
+    task = {"SLURM_ARRAY_JOB_ID": "10007", "SLURM_ARRAY_TASK_ID": "3"}
+    node.signalled(signal.SIGUSR2, FAKE_MODE="stop", **task)
+    assert node.lines("requeued") == ["10007_3"]
+
+
+@pytest.mark.parametrize("state", ["COMPLETING", "CANCELLED", "TIMEOUT", "PENDING"])
+def test_job_that_was_ended_is_not_requeued(node, state):
+    node.signalled(signal.SIGTERM, FAKE_MODE="stop", FAKE_STATE=state)
+    assert not node.lines("requeued")
+
+
+def test_refused_requeue_is_a_failure(node):
+    code, _, err = node.signalled(signal.SIGUSR2, FAKE_MODE="stop", FAKE_REQUEUE_CODE="1")
+    assert code != 0
+    assert "could not be requeued" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("left", [[], ["STOPPED"], ["DONE"], ["STOP"]])
+def test_failure_is_passed_on_whatever_earlier_attempts_left(node, left):
+    for name in left:
+        (node.run_dir / name).touch()
+    code, _, _ = node.train(FAKE_MODE="fail")
+    assert code == 7
+    assert not node.lines("requeued")
+
+
+def test_missing_run_dir_is_one_line(node):
+    code, out, err = node.call("bash", TRAIN, "--data", "shards")
+    assert code != 0
+    assert "--run-dir is missing" in err
+    assert len((out + err).splitlines()) == 1
+    assert not node.lines("srun.args")
+
+
+@pytest.mark.parametrize("script", ["train_hvae.sh", "shard.sh"])
+def test_missing_project_is_one_line(node, tmp_path, script):
+    code, out, err = node.call("bash", HOME / "slurm" / script, SLURM_SUBMIT_DIR=str(tmp_path))
+    assert code != 0
+    assert "AUDIO_TRAIN_HOME" in err
+    assert len((out + err).splitlines()) == 1
+
+
+def test_project_elsewhere_is_found_by_its_variable(node, tmp_path):
+    code, _, err = node.train(SLURM_SUBMIT_DIR=str(tmp_path), AUDIO_TRAIN_HOME=str(HOME))
+    assert code == 0, err
+
+
+def test_missing_environment_is_one_line(node):
+    code, out, err = node.train(AUDIO_TRAIN_ENV="/nowhere/env.sh")
+    assert code != 0
+    assert len((out + err).splitlines()) == 1
+
+
+def test_no_environment_at_all_is_one_line(node, tmp_path):
+    project = tmp_path / "project"
+    shutil.copytree(HOME / "slurm", project / "slurm")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("bash", "dirname"):
+        (tools / name).symlink_to(shutil.which(name))
+    code, out, err = node.train(AUDIO_TRAIN_HOME=str(project), AUDIO_TRAIN_ENV="", PATH=str(tools))
+    assert code != 0
+    assert ".venv" in err
+    assert len((out + err).splitlines()) == 1
+
+
+def test_shards_are_built_with_the_cpus_of_the_task(node):
+    code, _, err = node.call(
+        "bash", HOME / "slurm" / "shard.sh", "my audio", "out", "--hop", "1", SLURM_CPUS_PER_TASK="6"
+    )
+    assert code == 0, err
+    assert node.lines("python.args") == ["-m", "shards", "build", "--workers", "6", "my audio", "out", "--hop", "1"]
