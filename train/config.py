@@ -157,8 +157,8 @@ class VQVAERun(RunConfig):
         start = self.model.quantizer.start_step
         if self.optim.steps <= start:
             raise ValueError(
-                f"optim.steps is {self.optim.steps}, but the codebooks start after model.quantizer.start_step = {start}: "
-                "raise the one or lower the other"
+                f"optim.steps is {self.optim.steps}, but the codebooks start after "
+                f"model.quantizer.start_step = {start}: raise the one or lower the other"
             )
 
 
