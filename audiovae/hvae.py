@@ -58,6 +58,9 @@ class HVAEConfig:
             if len(getattr(self, name)) != wanted:
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries: {levels} levels need {wanted}")
 
+        if min(self.latents) < 1 or min(self.level_channels) < 1 or min(self.free_nats) < 0:
+            raise ValueError("latents and level_channels are at least 1, free_nats at least 0")
+
     @property
     def tower(self) -> TrunkConfig:
         """The whole way up: the trunk and the levels above it."""

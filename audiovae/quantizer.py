@@ -47,6 +47,10 @@ class QuantizerConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.codebooks <= 8:
             raise ValueError(f"codebooks is {self.codebooks}: choose 1 to 8")
+        if self.size < 2 or not 0 < self.decay < 1 or self.start_step < 0:
+            raise ValueError("a codebook has a size of 2 or more, a decay between 0 and 1, a start_step of 0 or more")
+        if min(self.largest_beta, self.softness) <= 0 or not 0 <= self.restart_below < 1:
+            raise ValueError("largest_beta and softness are above 0, restart_below is at least 0 and below 1")
 
 
 @dataclass

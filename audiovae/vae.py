@@ -28,6 +28,10 @@ class VAEConfig:
     latent: int = 64
     free_nats: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.latent < 1 or self.free_nats < 0:
+            raise ValueError(f"latent is {self.latent} and free_nats {self.free_nats}: at least 1 and 0")
+
 
 class GaussianEncoder(nn.Module):
     """[B, C, T] -> posterior mean and log variance, each [B, latent, frames]."""

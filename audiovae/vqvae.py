@@ -25,6 +25,10 @@ class VQVAEConfig:
     latent: int = 64
     quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
 
+    def __post_init__(self) -> None:
+        if self.latent < 1:
+            raise ValueError(f"latent is {self.latent}: at least 1")
+
 
 class LatentEncoder(nn.Module):
     """[B, C, T] -> [B, latent, frames]."""

@@ -1,14 +1,14 @@
 """The command line of `python -m train`: parsing only."""
 
+import argparse
 import dataclasses
 import difflib
 import re
 import typing
-from argparse import ArgumentError
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from train.config import RUNS
 from train.errors import TrainError
@@ -19,6 +19,10 @@ EXAMPLES = """examples:
   python -m train hvae --data shards/ --run-dir runs/first --optim.lr 5e-4 --print_config
   python -m train evaluate runs/first
 """
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
+    """Keeps the lines of the examples."""
 
 
 def normalised(words: list[str]) -> list[str]:
@@ -38,16 +42,22 @@ def make_parser() -> ArgumentParser:
     """A subcommand for each family and for each tool."""
     parser = ArgumentParser(
         exit_on_error=False,
+        formatter_class=HelpFormatter,
         prog="python -m train",
         description="Train audio autoencoders and look at the results.",
         epilog=EXAMPLES,
     )
     commands = parser.add_subcommands()
     for family, run in RUNS.items():
-        one = ArgumentParser(exit_on_error=False, description=(run.__doc__ or "").strip().splitlines()[0])
+        about = (run.__doc__ or "").strip().splitlines()[0]
+        usage = f"python -m train {family} --data DIR --run-dir DIR [--config FILE.yaml] [--KEY VALUE ...]"
+        one = ArgumentParser(exit_on_error=False, formatter_class=HelpFormatter, description=about, usage=usage)
         one.add_argument("--config", action="config", help="A YAML file of settings; flags after it override it.")
         one.add_class_arguments(run, as_group=True)
-        commands.add_subcommand(family, one, help=one.description)
+        for action in one._actions:
+            if action.dest == "data":  # the parser would call it a file of settings
+                action.help, action.metavar = "The folder of shards; short for --data.path.", "DIR"
+        commands.add_subcommand(family, one, help=about)
     about = "Measure a run's model on held-out recordings and write a report."
     evaluate = ArgumentParser(exit_on_error=False, description=about)
     evaluate.add_argument("run_dir", type=Path, help="The folder that was --run-dir in training.")
@@ -73,7 +83,7 @@ def parse(words: list[str]) -> tuple[str, Any]:
             fields = parser.instantiate(settings)[command]
             names = [field.name for field in dataclasses.fields(RUNS[command])]
             return command, RUNS[command](**{name: fields[name] for name in names})
-    except ArgumentError as error:
+    except argparse.ArgumentError as error:
         raise TrainError(explain(str(error), words)) from None
     except ValueError as error:  # a config that refuses its own values
         raise TrainError(str(error)) from None

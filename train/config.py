@@ -4,6 +4,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from jsonargparse.typing import (
+    ClosedUnitInterval,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+)
+
 from audiovae.hvae import HVAEConfig
 from audiovae.vae import VAEConfig
 from audiovae.vqvae import VQVAEConfig
@@ -23,8 +31,8 @@ class DataConfig:
     """
 
     path: Path
-    batch: int = 64
-    microbatch: int = 0
+    batch: PositiveInt = 64
+    microbatch: NonNegativeInt = 0
 
 
 @dataclass
@@ -43,15 +51,15 @@ class OptimConfig:
         skip_limit: Steps in a row that may be skipped for values that are not finite before the run ends.
     """
 
-    steps: int = 100_000
-    lr: float = 1e-3
-    warmup_steps: int = 200
-    final_lr: float = 0.05
-    weight_decay: float = 0.01
+    steps: PositiveInt = 100_000
+    lr: PositiveFloat = 1e-3
+    warmup_steps: NonNegativeInt = 200
+    final_lr: ClosedUnitInterval = 0.05
+    weight_decay: NonNegativeFloat = 0.01
     betas: tuple[float, float] = (0.9, 0.95)
-    clip: float = 1.0
-    ema: float = 0.999
-    skip_limit: int = 50
+    clip: PositiveFloat = 1.0
+    ema: ClosedUnitInterval = 0.999
+    skip_limit: PositiveInt = 50
 
 
 @dataclass
@@ -63,8 +71,8 @@ class CheckpointConfig:
         keep: Newest checkpoints that stay.
     """
 
-    every: int = 1000
-    keep: int = 3
+    every: PositiveInt = 1000
+    keep: PositiveInt = 3
 
 
 @dataclass
@@ -81,10 +89,10 @@ class TrackingConfig:
         name: W&B run name; the run folder's name when empty.
     """
 
-    every: int = 20
-    evaluate_every: int = 1000
-    evaluate_chunks: int = 512
-    audio_every: int = 5000
+    every: PositiveInt = 20
+    evaluate_every: PositiveInt = 1000
+    evaluate_chunks: NonNegativeInt = 512
+    audio_every: PositiveInt = 5000
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
     project: str = "audio-autoencoders"
     name: str = ""
@@ -107,7 +115,7 @@ class RunConfig:
 
     data: DataConfig
     run_dir: Path
-    seed: int = 0
+    seed: NonNegativeInt = 0
     kl_warmup: Ramp = field(default_factory=Ramp)
     optim: OptimConfig = field(default_factory=OptimConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

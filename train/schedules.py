@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from jsonargparse.typing import NonNegativeInt
+
 
 @dataclass
 class Ramp:
@@ -15,8 +17,8 @@ class Ramp:
         shape: Its curve.
     """
 
-    start: int = 0
-    steps: int = 1000
+    start: NonNegativeInt = 0
+    steps: NonNegativeInt = 1000
     shape: Literal["linear", "cosine"] = "linear"
 
     def at(self, step: int) -> float:

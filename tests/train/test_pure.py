@@ -1,5 +1,6 @@
 """Schedules, objective, settings and measures: pure functions, by property."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,18 @@ def test_flags_override_yaml_and_keep_the_rest(tmp_path):
     _, config = parse(words)
     assert (config.optim.lr, config.optim.steps, config.weights.kl) == (1e-2, 7, 0.5)
     assert config.weights.mse == VAEWeights().mse
+
+
+IMPOSSIBLE = """
+    data.batch=0 data.microbatch=-1 optim.steps=0 optim.lr=-1 optim.lr=nan optim.final_lr=2 tracking.every=0 seed=-1
+    checkpoint.keep=0 kl_warmup.steps=-1 model.latent=0 model.trunk.kernel=4 model.trunk.channels=[0,0,0]
+"""
+
+
+@pytest.mark.parametrize("flag", IMPOSSIBLE.split())
+def test_impossible_values_are_refused(flag):
+    with pytest.raises(TrainError, match=re.search(r"(\w+)=", flag)[1]):
+        parse(["vae", "--data", "d", "--run-dir", "r", f"--{flag}"])
 
 
 def test_codebooks_must_start_before_the_run_ends():

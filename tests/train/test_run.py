@@ -1,7 +1,9 @@
 """The real command, tiny: alone, in several processes, interrupted, wrong."""
 
+import copy
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -13,6 +15,7 @@ from conftest import STEPS, flags, points, start, train
 from safetensors.torch import load_file
 
 import audiovae
+from train.engine import Engine
 
 FAMILIES = ("vae", "hvae", "vqvae")
 SAME = ("loss/", "valid/", "model/", "optim/")
@@ -187,6 +190,37 @@ def test_wrong_input_is_one_line(more, expected, data_dir, tmp_path):
 def test_wrong_input_is_said_by_one_process(data_dir, tmp_path):
     said = train(flags("vae", data_dir, tmp_path / "run", "--optim.lrr", "3"), processes=2, code=1)
     assert said.count("did you mean optim.lr?") == 1
+
+
+def test_a_run_that_only_skips_ends_and_names_its_chunks(data_dir, tmp_path):
+    """A learning rate that throws the weights to the end of the scale: all later gradients are not finite."""
+    run = tmp_path / "vae"
+    wild = ["--optim.lr", "1e30", "--optim.clip", "1e30", "--optim.skip_limit", "3", "--optim.steps", "40"]
+    said = train(flags("vae", data_dir, run, *wild, "--checkpoint.every", "100"), code=1)
+    assert "error: 3 steps in a row had values that are not finite" in said
+    (file,) = run.glob("skipped-step-*-rank-0.json")
+    assert all(re.fullmatch(r"\d{8}_\d{12}\.wav", name) for name in json.loads(file.read_text())["chunks"])
+    assert json.loads((run / "attempts.jsonl").read_text().splitlines()[-1])["event"] == "failed"
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing():
+    engine = Engine()
+    layer = torch.nn.Linear(3, 1)
+    wrapped, optimizer = engine.prepare(layer, torch.optim.AdamW(layer.parameters(), lr=0.1, fused=True))
+
+    def step(scale: float) -> None:
+        engine.backward(wrapped(torch.ones(2, 3)).sum() * scale)
+        engine.step(optimizer, engine.clip(wrapped, 1.0))
+
+    step(1.0)
+    before = copy.deepcopy((layer.state_dict(), optimizer.state_dict()))
+    step(float("nan"))
+    after = layer.state_dict(), optimizer.state_dict()
+    assert all(torch.equal(before[0][name], after[0][name]) for name in before[0])
+    for key, state in before[1]["state"].items():
+        assert all(torch.equal(state[name], after[1]["state"][key][name]) for name in state)
+    step(1.0)
+    assert not torch.equal(before[0]["weight"], layer.state_dict()["weight"])
 
 
 def test_other_settings_are_refused_with_the_difference(data_dir, straight, tmp_path):
