@@ -8,6 +8,8 @@ BIN := .venv/bin
 # Results of the demo: practice recordings and one's own do not mix.
 OUT ?= demo/$(if $(AUDIO),own,practice)
 STEPS ?= 600
+# One process a GPU, two where there is none.
+PROCESSES ?= $(shell $(BIN)/python -c 'import torch; print(torch.cuda.device_count() or 2)')
 
 .PHONY: demo test lint clean-demo
 .DELETE_ON_ERROR:
@@ -29,7 +31,7 @@ ifeq ($(AUDIO),)
 	$(BIN)/python -m shards practice $(OUT)/audio
 endif
 	$(BIN)/python -m shards build $(if $(AUDIO),'$(AUDIO)',$(OUT)/audio) $(OUT)/shards
-	$(BIN)/accelerate launch --config_file accelerate_config.yaml -m train hvae \
+	$(BIN)/accelerate launch --config_file accelerate_config.yaml --num_processes $(PROCESSES) -m train hvae \
 	  --config train/configs/hvae_tiny.yaml --data $(OUT)/shards --run-dir $(OUT)/hvae --optim.steps $(STEPS) \
 	  --kl_warmup.steps 200 --checkpoint.every 100 --tracking.evaluate_every 200
 	$(BIN)/python -m train evaluate $(OUT)/hvae

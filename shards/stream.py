@@ -141,5 +141,6 @@ class BatchStream:
                 # Pinned memory comes from torch's cache, which waits for copies still under way.
                 audio = torch.empty(len(rows), self._split.samples, dtype=torch.int16, pin_memory=self._pin)
                 self._split.read(chunks, audio)
-                yield Batch(audio, torch.from_numpy(rows), chunks, cursor, following)
+                places = torch.from_numpy(rows)
+                yield Batch(audio, places.pin_memory() if self._pin else places, chunks, cursor, following)
                 cursor = following

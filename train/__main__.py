@@ -31,7 +31,7 @@ def run(words: list[str]) -> int:
         from train.evaluate import evaluate
 
         return evaluate(settings)
-    except (TrainError, DataError) as error:
+    except (TrainError, DataError, OSError) as error:
         if not speaks:
             # Most errors are everybody's: rank 0 says them, and its end makes the launcher end this process.
             # Whoever is still there afterwards has an error of its own. Leaving first would end rank 0 unheard.

@@ -2,7 +2,7 @@
 
     RUN_DIR/checkpoints/step-00001234/
         manifest.json             sizes and sha256 of the files below
-        state.json                step, data cursor, what the run was
+        state.json                step and data cursor
         training.safetensors      weights and buffers as trained
         optimizer.pt              AdamW's moments (tensors and numbers only: loaded with weights_only)
         config.json, model.safetensors, encoder.safetensors, ...   averaged weights, for `audiovae.load`
@@ -16,12 +16,14 @@ import json
 import os
 import re
 import shutil
-import warnings
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -39,7 +41,7 @@ class Snapshot:
     """All that a run needs to go on.
 
     Attributes:
-        state: Plain values: step, cursor, counters.
+        state: Plain values: step, cursor.
         weights: The model's state dict.
         average: The averaged state dict.
         optimizer: The optimizer's state dict.
@@ -60,35 +62,47 @@ def save(folder: Path, model: Autoencoder, snapshot: Snapshot, keep: int) -> Pat
     final = folder / f"step-{snapshot.state['step']:08d}"
     if final.exists():
         return final
-    temporary = final.with_name(final.name + ".tmp")
-    try:
-        shutil.rmtree(temporary, ignore_errors=True)
+
+    def fill(temporary: Path) -> None:
         _check_space(folder)
-        temporary.mkdir(parents=True)
         audiovae.save(model, temporary, snapshot.average)
-        save_file(
-            {k: v.detach().cpu().contiguous() for k, v in snapshot.weights.items()},
-            temporary / "training.safetensors",
-        )
+        weights = {name: value.detach().cpu().contiguous() for name, value in snapshot.weights.items()}
+        save_file(weights, temporary / "training.safetensors")
         torch.save(snapshot.optimizer, temporary / "optimizer.pt")
         (temporary / "state.json").write_text(json.dumps(snapshot.state, indent=1) + "\n")
         files = {path.name: _describe(path) for path in sorted(temporary.iterdir())}
         (temporary / MANIFEST).write_text(json.dumps({"files": files}, indent=1) + "\n")
-        for path in temporary.iterdir():
-            _sync(path)
-        sync_folder(temporary)
-        temporary.rename(final)
-        sync_folder(folder)
-    except (
-        OSError,
-        RuntimeError,
-    ) as error:  # safetensors and torch.save wrap a full disk in their own errors
-        shutil.rmtree(temporary, ignore_errors=True)
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise TrainError(f"{final}: cannot be saved ({reason}); make room and start again to resume") from error
+
+    for unfinished in folder.glob("step-*.tmp"):
+        shutil.rmtree(unfinished, ignore_errors=True)
+    write_folder(final, fill)
     for old in all_checkpoints(folder)[keep:]:
         shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def write_folder(final: Path, fill: Callable[[Path], None]) -> None:
+    """Makes a folder that is whole or not there: filled under another name, synced, renamed.
+
+    Raises:
+        TrainError: when it cannot be written; an older `final` then stays as it was.
+    """
+    temporary = final.with_name(final.name + ".tmp")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        fill(temporary)
+        for path in temporary.iterdir():
+            _sync(path)
+        sync_folder(temporary)
+        if final.exists():
+            shutil.rmtree(final)
+        temporary.rename(final)
+        sync_folder(final.parent)
+    except (OSError, RuntimeError, SafetensorError) as error:  # a full disk comes as any of them
+        shutil.rmtree(temporary, ignore_errors=True)
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise TrainError(f"{final}: cannot be saved ({reason}); make room and start again to resume") from error
 
 
 def all_checkpoints(folder: Path) -> list[Path]:
@@ -97,29 +111,54 @@ def all_checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name[5:]), reverse=True)
 
 
-def newest_sound(folder: Path) -> Path | None:
-    """The newest checkpoint whose every file is as it was written; damaged ones are set aside with a warning."""
+def newest_sound(folder: Path, set_aside: bool = True) -> Path | None:
+    """The newest checkpoint whose every file is as it was written; None where nothing was ever saved.
+
+    Damaged ones are set aside with a warning, unless somebody else may be writing there.
+
+    Raises:
+        TrainError: when files cannot be read, which may pass, or when no saved checkpoint is sound: beginning
+            anew would throw away the run.
+    """
     for path in all_checkpoints(folder):
         problem = damage(path)
         if not problem:
             return path
-        aside = path.with_name(f"damaged-{path.name}")
-        while aside.exists():
-            aside = aside.with_name(aside.name + "+")
-        path.rename(aside)
-        warnings.warn(f"{path}: {problem}; set aside as {aside.name}, going back to an older one", stacklevel=2)
+        if set_aside:
+            aside = path.with_name(f"damaged-{path.name}")
+            while aside.exists():
+                aside = aside.with_name(aside.name + "+")
+            path.rename(aside)
+            print(f"warning: {path}: {problem}; set aside as {aside.name}", file=sys.stderr, flush=True)
+    if any(folder.glob("damaged-*")) or all_checkpoints(folder):
+        raise TrainError(
+            f"{folder}: no checkpoint is sound; restore one, or choose another --run-dir to begin anew "
+            "(damaged ones are kept as damaged-*)"
+        )
     return None
 
 
 def damage(path: Path) -> str:
-    """What is wrong with a checkpoint; empty when nothing is."""
+    """What is wrong with a checkpoint; empty when nothing is.
+
+    Raises:
+        TrainError: when a file is there but cannot be read: a network or a permission, not damage.
+    """
     try:
         files = json.loads((path / MANIFEST).read_text())["files"]
         for name, expected in files.items():
-            if _describe(path / Path(name).name) != expected:
+            if name != Path(name).name:
+                return f"{MANIFEST} names a file elsewhere"
+            if _describe(path / name) != expected:
                 return f"{name} is not as it was written"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"{MANIFEST} or a file it names cannot be read ({error})"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except OSError as error:
+        raise TrainError(
+            f"{error.filename or path}: cannot be read ({error.strerror}); nothing was changed, start again when it can"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{MANIFEST} is no manifest ({error})"
     return ""
 
 
@@ -148,7 +187,6 @@ def _sync(path: Path) -> None:
 
 def _check_space(folder: Path) -> None:
     """Refuses to start a save that the newest checkpoint says will not fit."""
-    folder.mkdir(parents=True, exist_ok=True)
     if existing := all_checkpoints(folder):
         needed = sum(file.stat().st_size for file in existing[0].iterdir())
         free = shutil.disk_usage(folder).free

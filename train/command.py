@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
+from jsonargparse.typing import PositiveInt
 
 from train.config import RUNS
 from train.errors import TrainError
@@ -64,7 +65,9 @@ def make_parser() -> ArgumentParser:
     evaluate.add_argument("--data", type=Path | None, help="Shards to measure on, if not the run's own.")
     evaluate.add_argument("--split", default="valid", help="Which split to measure on.")
     evaluate.add_argument("--device", default="auto", help="cpu, cuda, or auto.")
-    evaluate.add_argument("--examples", type=int, default=3, help="Best, median and worst examples of each kind.")
+    evaluate.add_argument(
+        "--examples", type=PositiveInt, default=3, help="Best, median and worst examples of each kind."
+    )
     commands.add_subcommand("evaluate", evaluate, help=about)
     return parser
 
@@ -94,7 +97,8 @@ def explain(message: str, words: list[str]) -> str:
     """The parser's complaint as one line in the words of the command line, with the nearest known flag."""
     message = re.sub(r"\s+", " ", message)
     command = next((word for word in words if word in RUNS), "")
-    message = message.replace(f"{command}.data.path", "--data").replace(f"{command}.run_dir", "--run-dir")
+    if command:
+        message = message.replace(f"{command}.data.path", "--data").replace(f"{command}.run_dir", "--run-dir")
     wrong = re.search(
         r"(?:unrecognized arguments: --|not accept option '|not accept nested key '|Key ')([\w.]+)", message
     )

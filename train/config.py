@@ -1,5 +1,6 @@
 """A run's settings: one dataclass a family, read from YAML files and flags."""
 
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -60,6 +61,10 @@ class OptimConfig:
     clip: PositiveFloat = 1.0
     ema: ClosedUnitInterval = 0.999
     skip_limit: PositiveInt = 50
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.lr) or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"optim.lr is {self.lr} and optim.betas {self.betas}: finite, and in [0, 1)")
 
 
 @dataclass
@@ -122,6 +127,10 @@ class RunConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     allow_changes: bool = False
 
+    def __post_init__(self) -> None:
+        if self.seed >= 2**63:
+            raise ValueError(f"seed is {self.seed}: below 2^63")
+
 
 @dataclass
 class VAERun(RunConfig):
@@ -162,6 +171,7 @@ class VQVAERun(RunConfig):
     weights: VQVAEWeights = field(default_factory=VQVAEWeights)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         start = self.model.quantizer.start_step
         if self.optim.steps <= start:
             raise ValueError(

@@ -27,12 +27,12 @@ class Display:
         console = Console(stderr=True)
         if shown and console.is_terminal:
             self.bar = Progress(
-                TextColumn(title),
+                TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[note]}"),
+                TextColumn("{task.fields[note]}", markup=False),
                 console=console,
             )
             self.task = self.bar.add_task(title, total=total, completed=step, note="")
@@ -71,6 +71,6 @@ class Display:
         if not self.shown:
             return
         if self.bar:
-            self.bar.console.print(text, highlight=False)
+            self.bar.console.print(text, highlight=False, markup=False)
         else:
             print(text, file=sys.stderr, flush=True)

@@ -2,9 +2,10 @@
 
 import logging
 import os
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -18,6 +19,8 @@ from train.errors import TrainError
 # A rank that waits longer than this for another one has lost it.
 COLLECTIVE_TIMEOUT = timedelta(minutes=10)
 
+T = TypeVar("T")
+
 
 def launched_rank() -> int:
     """This process's rank before anything is initialised: for errors that only one rank should print."""
@@ -30,11 +33,17 @@ class Engine:
     Attributes:
         rank, world: This process and how many there are.
         device: Where its model lives.
-        precision: "no", "bf16" or "fp16".
+        precision: "no" or "bf16".
     """
 
     def __init__(self) -> None:
         on_cpu = not torch.cuda.is_available()
+        local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        if 0 < torch.cuda.device_count() < local:
+            raise TrainError(
+                f"{local} processes for {torch.cuda.device_count()} GPU(s): launch with "
+                f"--num_processes {torch.cuda.device_count()}"
+            )
         self.accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=COLLECTIVE_TIMEOUT)])
         promised = int(os.environ.get("WORLD_SIZE", "1"))
         if self.accelerator.num_processes != promised:
@@ -46,9 +55,11 @@ class Engine:
         self.world = self.accelerator.num_processes
         self.device = self.accelerator.device
         self.precision = self.accelerator.mixed_precision
+        if self.precision == "fp16":
+            # Its loss scale would have to be part of every checkpoint, and small posteriors underflow in it.
+            raise TrainError("fp16 is not supported: launch with --mixed_precision bf16, or no")
         if on_cpu:
             # Launchers set one thread a process; share out the cores that this job may use.
-            local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
             torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local))
         # Control messages go over the CPU, so that asking whether to stop never waits for the GPU.
         self._control = dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT) if self.world > 1 else None
@@ -137,13 +148,18 @@ class Engine:
         dist.broadcast_object_list(box, src=0, group=self._control)
         return box[0]
 
-    def all_true(self, here: bool) -> bool:
-        """Whether it holds on every process; waits for all of them."""
-        if self._control is None:
-            return here
-        ballot = torch.tensor([int(here)])
-        dist.all_reduce(ballot, dist.ReduceOp.MIN, self._control)
-        return bool(ballot.item())
+    def on_main(self, action: Callable[[], T]) -> T:
+        """Does something on rank 0 alone and returns its result everywhere; its errors are raised everywhere."""
+        result, problem = None, None
+        if self.is_main:
+            try:
+                result = action()
+            except (TrainError, OSError) as error:
+                problem = str(error)
+        result, problem = self.share((result, problem))
+        if problem:
+            raise TrainError(problem)
+        return result
 
     def close(self) -> None:
         """Leaves the group of processes."""

@@ -11,22 +11,20 @@ import numpy as np
 import soundfile
 import torch
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
 import audiovae
 from audiovae import Autoencoder, ModelError, reconstruct_recording
 from shards import DataError, Split
+from shards.progress import progress
 from train import checkpoint
 from train.errors import TrainError
-from train.heldout import latent_use, to_audio
+from train.heldout import AT_A_TIME, latent_use, spread, to_audio
 from train.metrics import measure
 from train.report import Example, Page, write_page
-from train.rundir import RunDir, read_lines
-from train.tracking import METRICS_FILE
+from train.rundir import METRICS_FILE, RunDir, read_lines
 
-AT_A_TIME = 32
 # Training chunks that the mean predictor averages.
 MEAN_OF = 4096
 MEASURES = ("si_sdr", "stft", "mse", "cosine")
@@ -47,16 +45,17 @@ def evaluate(settings: Any) -> int:
     run = RunDir.open(settings.run_dir)
     model, origin = trained_model(run, settings.device)
     data = settings.data or Path(run.config["data.path"])
-    split = Split.open(data, settings.split)
+    try:
+        split = Split.open(data, settings.split)
+    except DataError as error:
+        raise TrainError(f"{error}; if the data is in another place now, give --data DIR") from None
     if (split.samples, split.rate) != (model.samples, model.rate):
         raise TrainError(
             f"{data}: chunks of {split.samples} samples at {split.rate} Hz, but the model was trained on "
             f"{model.samples} at {model.rate}; give other shards with --data"
         )
-    if not len(split):
-        raise TrainError(f"{data}: the split '{settings.split}' is empty; build shards with --{settings.split} 0.1")
     chunks = measure_chunks(model, split)
-    floors = measure_floors(split, data)
+    floors = measure_floors(split, data, next(model.parameters()).device)
     folder = run.path / "report"
     (folder / "audio").mkdir(parents=True, exist_ok=True)
     summary = {
@@ -92,9 +91,11 @@ def trained_model(run: RunDir, device: str) -> tuple[Autoencoder, str]:
     """The finished model, or that of the newest sound checkpoint, and where it came from."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise TrainError("--device cuda: no GPU is to be seen here; leave the flag away")
-    source = run.path / "model" if run.finished else checkpoint.newest_sound(run.path / "checkpoints")
+    if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
+        raise TrainError(f"--device {device}: choose cpu, or cuda where there is a GPU")
+    # The run may be in progress: its checkpoints are looked at and left as they are.
+    done = run.finished_at is not None
+    source = run.path / "model" if done else checkpoint.newest_sound(run.path / "checkpoints", set_aside=False)
     if source is None:
         raise TrainError(f"{run.path}: nothing saved yet; let it train until its first checkpoint")
     try:
@@ -109,30 +110,30 @@ def measure_chunks(model: Autoencoder, split: Split) -> list[Chunk]:
     sources, _ = split.keys()
     chunks: list[Chunk] = []
     starts = range(0, len(split), AT_A_TIME)
-    console = Console(stderr=True)
-    for first in track(starts, "measuring", console=console, disable=not console.is_terminal):
-        indices = np.arange(first, min(first + AT_A_TIME, len(split)))
-        audio = to_audio(split.read(indices), device)
-        values = {k: v.tolist() for k, v in measure(model.reconstruct(audio), audio).items()}
-        for i, (index, name) in enumerate(zip(indices, split.names(indices), strict=True)):
-            chunks.append(Chunk(int(index), name, int(sources[index]), {k: v[i] for k, v in values.items()}))
+    with progress("measuring chunks", len(split)) as show_done:
+        for first in starts:
+            indices = np.arange(first, min(first + AT_A_TIME, len(split)))
+            audio = to_audio(split.read(indices), device)
+            values = {k: v.tolist() for k, v in measure(model.reconstruct(audio), audio).items()}
+            for i, (index, name) in enumerate(zip(indices, split.names(indices), strict=True)):
+                chunks.append(Chunk(int(index), name, int(sources[index]), {k: v[i] for k, v in values.items()}))
+            show_done(len(chunks))
     return chunks
 
 
-def measure_floors(split: Split, data: Path) -> dict[str, dict[str, float]]:
+def measure_floors(split: Split, data: Path, device: torch.device) -> dict[str, dict[str, float | None]]:
     """What silence and the mean of the training chunks would score on the same chunks."""
-    try:
+    guesses = {"silence": torch.zeros(1, split.samples, device=device)}
+    if split.manifest.splits.get("train"):
         train = Split.open(data, "train")
-        taken = np.arange(min(MEAN_OF, len(train))) * len(train) // min(MEAN_OF, len(train))
-        total = sum(to_audio(train.read(part), torch.device("cpu")).sum(0) for part in np.array_split(taken, 16))
-        mean = total / len(taken)
-    except (DataError, ZeroDivisionError):
-        mean = torch.zeros(1, split.samples)
+        taken = spread(len(train), MEAN_OF)
+        total = sum(to_audio(train.read(part), device).sum(0) for part in np.array_split(taken, 16) if len(part))
+        guesses["mean of training chunks"] = total / len(taken)
     floors = {}
-    for name, guess in (("silence", torch.zeros(1, split.samples)), ("mean of training chunks", mean)):
+    for name, guess in guesses.items():
         rows: list[Chunk] = []
         for first in range(0, len(split), AT_A_TIME):
-            audio = to_audio(split.read(np.arange(first, min(first + AT_A_TIME, len(split)))), torch.device("cpu"))
+            audio = to_audio(split.read(np.arange(first, min(first + AT_A_TIME, len(split)))), device)
             values = {k: v.tolist() for k, v in measure(guess.expand_as(audio), audio).items()}
             rows += [Chunk(first + i, "", 0, {k: v[i] for k, v in values.items()}) for i in range(len(audio))]
         floors[name] = averages(rows)
@@ -165,7 +166,7 @@ def pick_examples(model: Autoencoder, split: Split, chunks: list[Chunk], count: 
     ranked.sort(key=lambda chunk: -chunk.measures["si_sdr"])
     count = min(count, max(1, len(ranked) // 3))
     middle = max(0, (len(ranked) - count) // 2)
-    kinds = {"best": ranked[:count], "median": ranked[middle : middle + count], "worst": ranked[-count:]}
+    kinds = {"best": ranked[:count], "median": ranked[middle : middle + count], "worst": ranked[len(ranked) - count :]}
     examples = []
     for kind, chosen in kinds.items():
         for place, chunk in enumerate(chosen, start=1):

@@ -49,7 +49,10 @@ class Learner:
         """Goes back to a saved state."""
         self.model.load_state_dict(snapshot.weights)
         self.average.load_state_dict(snapshot.average)
+        now = [{key: group[key] for key in ("betas", "weight_decay")} for group in self.optimizer.param_groups]
         self.optimizer.load_state_dict(snapshot.optimizer)
+        for group, settings in zip(self.optimizer.param_groups, now, strict=True):
+            group |= settings  # those of this attempt, where they were allowed to change
         self.step = snapshot.state["step"]
         self.cursor = Cursor(snapshot.state["epoch"], snapshot.state["consumed"])
 
@@ -67,13 +70,16 @@ def make_learner(config: RunConfig, model: Autoencoder, engine: Engine) -> Learn
     return Learner(model, wrapped, optimizer, AveragedWeights(model, config.optim.ema))
 
 
-def micro_batches(batch: Batch, largest: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor, bool]]:
-    """Audio [n, 1, T], rows [n] and whether it is the last, for parts of at most `largest` chunks (0: one part)."""
-    size = largest or len(batch.rows)
-    starts = range(0, len(batch.rows), size)
+def micro_batches(batch: Batch, rows: Tensor, largest: int) -> Iterator[tuple[Tensor, Tensor, bool]]:
+    """Audio [n, 1, T], rows [n] and whether it is the last, for parts of at most `largest` chunks (0: one part).
+
+    `rows` are the batch's rows on the device.
+    """
+    size = largest or len(rows)
+    starts = range(0, len(rows), size)
     for start in starts:
         part = slice(start, start + size)
-        yield to_audio(batch.audio[part], device), batch.rows[part].to(device), start == starts[-1]
+        yield to_audio(batch.audio[part], rows.device), rows[part], start == starts[-1]
 
 
 def joined(parts: list[Statistics]) -> Statistics:
@@ -97,7 +103,8 @@ def train_step(
     for group in learner.optimizer.param_groups:
         group["lr"] = rate
     parts = []
-    for audio, rows, last in micro_batches(batch, config.data.microbatch, engine.device):
+    device_rows = batch.rows.to(engine.device, non_blocking=True)
+    for audio, rows, last in micro_batches(batch, device_rows, config.data.microbatch):
         share = len(rows) / config.data.batch
         with engine.accumulating(learner.wrapped, last):
             target = learner.model.represent(audio)
@@ -113,7 +120,7 @@ def train_step(
     norm = engine.clip(learner.wrapped, config.optim.clip)
     engine.step(learner.optimizer, norm)
     learner.step += 1
-    statistics = engine.join(joined(parts), batch.rows.to(engine.device), config.data.batch)
+    statistics = engine.join(joined(parts), device_rows, config.data.batch)
     learner.model.update(statistics, learner.step)
     learner.average.update(learner.step)
     learner.cursor = batch.next_cursor

@@ -1,7 +1,9 @@
 """The training loop, for every family alike."""
 
 import json
+import math
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -96,7 +98,7 @@ class Training:
     def count_skipped(self, norm: Tensor) -> None:
         """Counts skipped steps in a row on the device; `measure_training` reads it."""
         self.skipped = (self.skipped + 1) * (~norm.isfinite())
-        values = {"optim/gradient_norm": norm.nan_to_num(), "optim/skipped": (~norm.isfinite()).float()}
+        values = {"optim/gradient_norm": norm, "optim/skipped": (~norm.isfinite()).float()}
         self.meter.add(values, 1.0 / self.engine.world)
 
     def track(self, point: dict[str, float]) -> None:
@@ -113,7 +115,7 @@ class Training:
         weights = self.objective.weights_at(learner.step - 1)
         values |= {f"weight/{name}": weight for name, weight in weights.items() if name.startswith("kl")}
         shown = ("loss/total", "loss/mse", "loss/stft")
-        display.note(learner.step, {name.removeprefix("loss/"): values[name] for name in shown})
+        display.note(learner.step, {name.removeprefix("loss/"): values.get(name, math.nan) for name in shown})
         if self.skipped.item() >= config.optim.skip_limit:
             names = self.train_split.names(batch.chunks)
             file = self.run.path / f"skipped-step-{learner.step}-rank-{self.engine.rank}.json"
@@ -149,43 +151,40 @@ class Training:
 
     def save(self) -> None:
         """A checkpoint of this step."""
-        problem = None
+        learner, keep = self.learner, self.config.checkpoint.keep
+        folder = self.run.path / "checkpoints"
         with self.meter.paused():
-            if self.engine.is_main:
-                try:
-                    folder = self.run.path / "checkpoints"
-                    checkpoint.save(folder, self.learner.model, self.learner.snapshot(), self.config.checkpoint.keep)
-                except TrainError as error:
-                    problem = str(error)
-            problem = self.engine.share(problem)
-        if problem:
-            raise TrainError(problem)
+            self.engine.on_main(lambda: checkpoint.save(folder, learner.model, learner.snapshot(), keep))
 
     def stopped(self, reason: str, display: Display) -> int:
         """Everything is saved and the run can go on."""
-        if self.engine.is_main:
-            self.run.end(reason or "signal on another process", self.learner.step)
+        reason = reason or "signal on another process"
+        self.engine.on_main(lambda: self.run.end(reason, self.learner.step))
         display.say(f"stopped at step {self.learner.step} ({reason}), all saved; the same command resumes")
         return exit_code_when_stopped()
 
     def finished(self, display: Display) -> int:
         """The last step is done: exports the model and says so."""
-        if self.engine.is_main:
-            audiovae.save(self.learner.model, self.run.path / "model", self.learner.average.state_dict())
-            self.run.end("finished", self.learner.step, finished=True)
-        display.say(f"finished at step {self.learner.step}: {self.run.path / 'model'}")
+        learner, folder = self.learner, self.run.path / "model"
+
+        def export() -> None:
+            weights = learner.average.state_dict()
+            checkpoint.write_folder(folder, lambda path: audiovae.save(learner.model, path, weights))
+            self.run.end("finished", learner.step, finished=True)
+
+        self.engine.on_main(export)
+        display.say(f"finished at step {learner.step}: {folder}")
         return FINISHED
 
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
         """Ends tracking."""
         if self.tracker:
-            self.tracker.close()
+            self.tracker.close(failed)
 
 
 def resume(learner: Learner, run: RunDir, engine: Engine) -> None:
     """Puts the learner where the newest sound checkpoint left off; all processes take rank 0's choice."""
-    chosen = checkpoint.newest_sound(run.path / "checkpoints") if engine.is_main else None
-    chosen = engine.share(chosen)
+    chosen = engine.on_main(lambda: checkpoint.newest_sound(run.path / "checkpoints"))
     if chosen is not None:
         learner.restore(checkpoint.load(chosen))
 
@@ -198,43 +197,32 @@ def run_training(config: RunConfig, family: str, engine: Engine) -> int:
         model = audiovae.build(family, config.model, splits[0].samples, splits[0].rate)  # type: ignore[attr-defined]
     except ValueError as error:
         raise TrainError(f"model: {error}") from None
-    run = open_run(config, family, splits[0], engine)
-    if run.finished:
+    run = engine.on_main(lambda: RunDir.create_or_resume(config, family, splits[0].fingerprint))
+    if (run.finished_at or 0) >= config.optim.steps:
         if engine.is_main:
             print(f"{run.path}: finished already; see it with: python -m train evaluate {run.path}")
         return FINISHED
     learner = make_learner(config, model.to(engine.device), engine)
     resume(learner, run, engine)
     training = None
+    failed = True
     try:
-        if engine.is_main:
-            run.begin(engine.world)
+        engine.on_main(lambda: run.begin(engine.world))
         training = Training(config, engine, run, splits, learner)
-        return training.go()
+        code = training.go()
+        failed = False
+        return code
     except Exception as error:
         if engine.is_main:
-            run.fail(str(error).splitlines()[0] if str(error) else type(error).__name__, learner.step)
+            with suppress(OSError):  # a full disk must not hide the error itself
+                run.fail(str(error).splitlines()[0] if str(error) else type(error).__name__, learner.step)
         raise
     finally:
         if training:
-            training.close()
+            training.close(failed)
 
 
 def open_splits(path: Path) -> tuple[Split, Split | None]:
     """The training chunks, and the held-out ones if there are any."""
     train = Split.open(path, "train")
     return train, Split.open(path, "valid") if train.manifest.splits.get("valid") else None
-
-
-def open_run(config: RunConfig, family: str, split: Split, engine: Engine) -> RunDir:
-    """The run's folder, decided on by rank 0; its errors are raised on every process."""
-    run, problem = None, None
-    if engine.is_main:
-        try:
-            run = RunDir.create_or_resume(config, family, split.fingerprint)
-        except TrainError as error:
-            problem = str(error)
-    run, problem = engine.share((run, problem))
-    if problem:
-        raise TrainError(problem)
-    return run

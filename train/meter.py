@@ -31,17 +31,20 @@ class Meter:
         self.began += time.monotonic() - began
 
     def add(self, values: dict[str, Tensor], share: float) -> None:
-        """Values of one micro-batch, weighted by its share of the global batch."""
+        """Values of one micro-batch, weighted by its share of the global batch; what is not finite is left out."""
         for name, value in values.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value.detach().float() * share
+            value = value.detach().float()
+            finite = value.isfinite()
+            pair = torch.stack([torch.where(finite, value, 0.0), finite.float()]) * share
+            self.sums[name] = self.sums.get(name, 0.0) + pair
 
     def read(self, engine: Engine, batch: int) -> dict[str, float]:
         """Means over the interval's steps, and the rate; begins a new interval."""
         names = sorted(self.sums)
         stacked = torch.stack([self.sums[name] for name in names])
-        values = (engine.sum({"all": stacked})["all"] / max(1, self.steps)).tolist()
+        totals = engine.sum({"all": stacked})["all"].tolist()
         seconds = time.monotonic() - self.began
-        result = dict(zip(names, values, strict=True))
+        result = {name: total / weight for name, (total, weight) in zip(names, totals, strict=True) if weight}
         result["perf/chunks_per_second"] = self.steps * batch / seconds
         result["perf/data_wait_share"] = self.waited / seconds
         self.reset()

@@ -1,27 +1,32 @@
 """The run's folder: what a run is, which attempts it had, and whether it is finished.
 
-RUN_DIR/run.json         id, family, settings, data fingerprint; written once
+RUN_DIR/run.json         id, family, settings, data fingerprint
 RUN_DIR/attempts.jsonl   a line when an attempt starts, a line when it ends
 RUN_DIR/metrics.jsonl    every logged point, each step once
 RUN_DIR/checkpoints/     see checkpoint.py
 RUN_DIR/model/           the finished model, for `audiovae.load`
 RUN_DIR/STOP             touch it to save and stop
 RUN_DIR/STOPPED, DONE    how the last attempt ended
+RUN_DIR/lock             held by the process that trains here
 """
 
+import fcntl
 import json
 import os
 import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from shards.files import write_atomically
 from train.config import RunConfig, differences, flat
 from train.errors import TrainError
 
 FORMAT = 1
+METRICS_FILE = "metrics.jsonl"
+# Locks of this process: they are held until it ends, however it ends.
+_locks: list[IO] = []
 
 
 @dataclass
@@ -53,60 +58,68 @@ class RunDir:
             if content["format"] != FORMAT:
                 raise TrainError(f"{path}/run.json: format {content['format']} is of another version of the program")
             fields = {k: content[k] for k in ("run_id", "family", "config", "data_fingerprint")}
-        except FileNotFoundError:
-            raise TrainError(f"{path}: no run.json there; give the folder that was --run-dir in training") from None
+            attempts = len(read_lines(path / "attempts.jsonl", "started"))
+        except OSError as error:
+            raise TrainError(
+                f"{path}: no run.json to be read there ({error.strerror}); give the --run-dir of a training"
+            ) from None
         except (ValueError, KeyError, TypeError) as error:
             raise TrainError(f"{path}/run.json: damaged ({error}); restore it or choose another --run-dir") from None
-        return cls(path, attempt=len(read_lines(path / "attempts.jsonl", "started")), **fields)
+        return cls(path, attempt=attempts, **fields)
 
     @classmethod
     def create_or_resume(cls, config: RunConfig, family: str, data_fingerprint: str) -> "RunDir":
-        """The folder of a new run, or that of one to go on with when everything that matters is the same."""
+        """The folder of a new run, or that of one to go on with when everything that matters is the same.
+
+        Raises:
+            TrainError: when the folder is something else, or in use, or a run with other settings.
+        """
         path = config.run_dir
-        if not (path / "run.json").exists():
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
-                raise TrainError(f"{path}: not a run and not empty; choose another --run-dir")
-            try:
-                (path / "checkpoints").mkdir(parents=True)
-            except OSError as error:
-                raise TrainError(f"{path}: cannot be made ({error.strerror}); choose another --run-dir") from None
-            cls._found(config, family, data_fingerprint)
-        elif not any((path / "checkpoints").glob("*")):
-            # Nothing was saved, so there is nothing to go on with and nothing to lose: settings may change.
-            cls._found(config, family, data_fingerprint)
+        if not (path / "run.json").exists() and path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise TrainError(f"{path}: not a run and not empty; choose another --run-dir")
+        try:
+            (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrainError(f"{path}: cannot be made ({error.strerror}); choose another --run-dir") from None
+        _lock(path)
+        if not any((path / "checkpoints").iterdir()):
+            # Nothing is saved, so there is nothing to go on with and nothing to lose: settings may be any.
+            _write(path, secrets.token_hex(8), family, flat(config), data_fingerprint)
         run = cls.open(path)
-        if run.family != family:
-            raise TrainError(f"{path}: holds a run of '{run.family}', not '{family}'; choose another --run-dir")
-        changes = differences(run.config, flat(config))
-        if run.data_fingerprint != data_fingerprint:
-            changes.append(f"data: fingerprint {run.data_fingerprint} -> {data_fingerprint}")
-        if changes and not config.allow_changes:
-            raise TrainError(
-                f"{path}: this run was started with other settings; use the same, choose another --run-dir, "
-                "or give --allow_changes true:\n  " + "\n  ".join(changes)
-            )
+        run._check_same(config, family, data_fingerprint)
+        if run.config["data.path"] != str(config.data.path.resolve()):
+            # The same data in another place: `evaluate` is to find it.
+            _write(path, run.run_id, family, {**run.config, "data.path": config.data.path}, data_fingerprint)
         return run
 
-    @staticmethod
-    def _found(config: RunConfig, family: str, data_fingerprint: str) -> None:
-        """Writes run.json."""
-        content = {
-            "format": FORMAT,
-            "run_id": secrets.token_hex(8),
-            "family": family,
-            "config": flat(config),
-            "data_fingerprint": data_fingerprint,
-        }
-        write_atomically(config.run_dir / "run.json", json.dumps(content, indent=1) + "\n")
+    def _check_same(self, config: RunConfig, family: str, data_fingerprint: str) -> None:
+        if self.family != family:
+            raise TrainError(f"{self.path}: holds a run of '{self.family}', not '{family}'; choose another --run-dir")
+        changes = differences(self.config, flat(config))
+        if self.data_fingerprint != data_fingerprint:
+            changes.append(f"data: fingerprint {self.data_fingerprint} -> {data_fingerprint}")
+        shape = [change for change in changes if change.startswith("model.")]
+        if shape:
+            raise TrainError(
+                f"{self.path}: saved with another model; choose another --run-dir:\n  " + "\n  ".join(shape)
+            )
+        if changes and not config.allow_changes:
+            raise TrainError(
+                f"{self.path}: this run was started with other settings; use the same, choose another --run-dir, "
+                "or give --allow_changes true:\n  " + "\n  ".join(changes)
+            )
 
     @property
-    def finished(self) -> bool:
-        """Whether the run reached its last step."""
-        return (self.path / "DONE").exists()
+    def finished_at(self) -> int | None:
+        """The step at which the run reached its end, or None."""
+        try:
+            return int((self.path / "DONE").read_text().split()[1].rstrip(":"))
+        except (OSError, ValueError, IndexError):
+            return None
 
     def begin(self, world: int) -> None:
-        """Notes that an attempt starts; removes the request to stop that ended the one before."""
-        for name in ("STOP", "STOPPED"):
+        """Notes that an attempt starts; removes what said how the one before ended."""
+        for name in ("STOP", "STOPPED", "DONE"):
             (self.path / name).unlink(missing_ok=True)
         self.attempt += 1
         self._note(event="started", world=world, job=os.environ.get("SLURM_JOB_ID", ""), pid=os.getpid())
@@ -128,16 +141,42 @@ class RunDir:
         append_line(self.path / "attempts.jsonl", line)
 
 
+def _write(path: Path, run_id: str, family: str, config: dict[str, Any], data_fingerprint: str) -> None:
+    """Writes run.json; the data's path is made absolute, so that it holds from any folder."""
+    content = {
+        "format": FORMAT,
+        "run_id": run_id,
+        "family": family,
+        "config": {**config, "data.path": str(Path(config["data.path"]).resolve())},
+        "data_fingerprint": data_fingerprint,
+    }
+    write_atomically(path / "run.json", json.dumps(content, indent=1) + "\n")
+
+
+def _lock(path: Path) -> None:
+    """Keeps a second training process out of the folder, for as long as this one lives."""
+    file = open(path / "lock", "a")  # noqa: SIM115 - closed by the end of the process
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise TrainError(f"{path}: another process is training there; wait for it, or touch {path}/STOP") from None
+    except OSError:
+        return  # a file system without locks: go on without
+    _locks.append(file)
+
+
 def append_line(path: Path, content: dict[str, Any]) -> None:
-    """Adds one JSON line and makes it durable."""
-    with open(path, "a") as file:
-        file.write(json.dumps(content) + "\n")
+    """Adds one JSON line and makes it durable; a line that a crash cut short stays a line of its own."""
+    with open(path, "ab+") as file:
+        if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+            file.write(b"\n")
+        file.write(json.dumps(content).encode() + b"\n")
         file.flush()
         os.fsync(file.fileno())
 
 
 def read_lines(path: Path, event: str | None = None) -> list[dict[str, Any]]:
-    """The JSON lines of a file, only those of one event if given; a last line cut short is passed over."""
+    """The JSON lines of a file, only those of one event if given; a line cut short is passed over."""
     if not path.exists():
         return []
     rows = []

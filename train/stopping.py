@@ -2,7 +2,6 @@
 
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 from types import FrameType
@@ -42,8 +41,8 @@ class StopWish:
             return
         self.reason, self._since = signal.Signals(number).name, now
         if self.look_for_file:
-            says = f"{self.reason}: saving at the end of this step; Ctrl-C once more ends at once"
-            print(says, file=sys.stderr, flush=True)
+            # os.write, as print may be under way where the signal came.
+            os.write(2, f"{self.reason}: saving at the end of this step; Ctrl-C once more ends at once\n".encode())
 
     def __call__(self) -> bool:
         """Whether to stop after this step."""

@@ -16,9 +16,7 @@ from PIL import Image
 from shards.files import write_atomically
 from train.config import TrackingConfig, flat
 from train.pictures import comparison
-from train.rundir import RunDir, append_line, read_lines
-
-METRICS_FILE = "metrics.jsonl"
+from train.rundir import METRICS_FILE, RunDir, append_line, read_lines
 
 
 def wandb_mode(wanted: str) -> str:
@@ -77,10 +75,8 @@ class Tracker:
             action()
         except Exception as error:
             self._wandb = None
-            print(
-                f"warning: W&B is off from here on ({type(error).__name__}); metrics.jsonl goes on",
-                file=sys.stderr,
-            )
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            print(f"warning: W&B is off from here on ({reason}); metrics.jsonl goes on", file=sys.stderr, flush=True)
 
     def log(self, step: int, values: dict[str, float]) -> None:
         """One point: values by name at an optimizer step."""
@@ -108,7 +104,7 @@ class Tracker:
 
         self._guarded(send)
 
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
         """Ends this attempt's part of the W&B run."""
         if self._wandb is not None:
-            self._guarded(lambda: self._wandb.finish())
+            self._guarded(lambda: self._wandb.finish(exit_code=int(failed)))

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 import audiovae
 from train import checkpoint
@@ -43,13 +44,24 @@ def test_what_is_saved_is_loaded(model, tmp_path):
     assert torch.equal(next(used.parameters()), next(iter(before.average.values())))
 
 
-def test_old_ones_go_only_after_the_new_one_is_there(model, tmp_path):
-    for step in (1, 2, 3):
+def test_old_ones_go_only_after_the_new_one_is_there(model, tmp_path, monkeypatch):
+    there_when_pruned = []
+    real = shutil.rmtree
+
+    def watched(path, **more):
+        there_when_pruned.append((path.name, [c.name for c in checkpoint.all_checkpoints(tmp_path)]))
+        real(path, **more)
+
+    for step in (1, 2):
         checkpoint.save(tmp_path, model, snapshot(model, step), keep=2)
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    checkpoint.save(tmp_path, model, snapshot(model, 3), keep=2)
     assert [path.name for path in checkpoint.all_checkpoints(tmp_path)] == ["step-00000003", "step-00000002"]
+    (state,) = (there for name, there in there_when_pruned if name == "step-00000001")
+    assert "step-00000003" in state
 
 
-def test_any_damage_to_any_file_is_found(model, tmp_path):
+def test_any_damage_to_any_file_is_found(model, tmp_path, capsys):
     checkpoint.save(tmp_path, model, snapshot(model, 1), keep=9)
     whole = checkpoint.save(tmp_path, model, snapshot(model, 2), keep=9)
     kept = tmp_path.parent / "kept"
@@ -65,8 +77,8 @@ def test_any_damage_to_any_file_is_found(model, tmp_path):
                 (whole / name).write_bytes(content[: len(content) // 2])
             else:
                 (whole / name).unlink()
-            with pytest.warns(UserWarning, match="set aside"):
-                chosen = checkpoint.newest_sound(tmp_path)
+            chosen = checkpoint.newest_sound(tmp_path)
+            assert "set aside" in capsys.readouterr().err
             assert chosen.name == "step-00000001", (name, harm)
             aside = next(tmp_path.glob("damaged-*"))
             shutil.rmtree(aside)
@@ -91,9 +103,47 @@ def test_a_full_disk_loses_nothing(model, tmp_path, monkeypatch):
     assert not checkpoint.damage(tmp_path / "step-00000001")
 
 
-def test_a_manifest_cannot_point_elsewhere(model, tmp_path):
+def test_safetensors_own_error_is_caught_too(model, tmp_path, monkeypatch):
+    def full(*_):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device")
+
+    checkpoint.save(tmp_path, model, snapshot(model, 1), keep=1)
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(TrainError, match=r"No space left.*make room"):
+        checkpoint.save(tmp_path, model, snapshot(model, 2), keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_a_manifest_cannot_point_elsewhere(model, tmp_path, monkeypatch):
+    """Even where the file elsewhere is as described."""
     path = checkpoint.save(tmp_path, model, snapshot(model, 1), keep=1)
+    (tmp_path / "elsewhere").write_text("x")
     manifest = json.loads((path / "manifest.json").read_text())
-    manifest["files"]["../../etc/passwd"] = {"bytes": 1, "sha256": "0"}
+    manifest["files"]["../elsewhere"] = checkpoint._describe(tmp_path / "elsewhere")
     (path / "manifest.json").write_text(json.dumps(manifest))
-    assert checkpoint.damage(path)
+    assert "elsewhere" in checkpoint.damage(path)
+
+
+def test_a_run_is_never_begun_anew_over_damaged_checkpoints(model, tmp_path):
+    assert checkpoint.newest_sound(tmp_path) is None
+    path = checkpoint.save(tmp_path, model, snapshot(model, 1), keep=1)
+    (path / "optimizer.pt").unlink()
+    with pytest.raises(TrainError, match="no checkpoint is sound"):
+        checkpoint.newest_sound(tmp_path, set_aside=False)
+    assert path.exists()
+    for _ in range(2):
+        with pytest.raises(TrainError, match="no checkpoint is sound"):
+            checkpoint.newest_sound(tmp_path)
+    assert not path.exists()
+
+
+def test_a_disk_that_cannot_be_read_is_not_damage(model, tmp_path, monkeypatch):
+    path = checkpoint.save(tmp_path, model, snapshot(model, 1), keep=1)
+
+    def stale(*_):
+        raise OSError(116, "Stale file handle", "model.safetensors")
+
+    monkeypatch.setattr(checkpoint, "_describe", stale)
+    with pytest.raises(TrainError, match="Stale file handle"):
+        checkpoint.newest_sound(tmp_path)
+    assert path.exists()

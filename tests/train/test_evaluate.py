@@ -43,7 +43,12 @@ def test_a_report_to_hear_and_to_read(family, straight, data_dir):
 
 @pytest.mark.parametrize(
     ("more", "expected"),
-    [(["--split", "test"], "no split 'test'"), (["--data", "/nowhere"], "dataset.json")],
+    [
+        (["--split", "test"], "no split 'test'"),
+        (["--data", "/nowhere"], "dataset.json"),
+        (["--device", "abacus"], "--device abacus"),
+        (["--examples", "0"], "examples"),
+    ],
 )
 def test_wrong_input_is_one_line(more, expected, straight):
     said = train(["evaluate", str(straight("vae")), *more], code=1)
@@ -54,3 +59,7 @@ def test_wrong_input_is_one_line(more, expected, straight):
 
 def test_no_run_there(tmp_path):
     assert "run.json" in train(["evaluate", str(tmp_path)], code=1)
+    (tmp_path / "file").touch()
+    said = train(["evaluate", str(tmp_path / "file")], code=1)
+    assert "Not a directory" in said
+    assert "Traceback" not in said

@@ -82,6 +82,7 @@ def test_flags_override_yaml_and_keep_the_rest(tmp_path):
 
 
 IMPOSSIBLE = """
+    optim.betas=[1.5,0.9] optim.lr=inf seed=99999999999999999999
     data.batch=0 data.microbatch=-1 optim.steps=0 optim.lr=-1 optim.lr=nan optim.final_lr=2 tracking.every=0 seed=-1
     checkpoint.keep=0 kl_warmup.steps=-1 model.latent=0 model.trunk.kernel=4 model.trunk.channels=[0,0,0]
 """

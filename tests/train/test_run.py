@@ -95,32 +95,61 @@ def test_stop_and_resume_equal_no_interruption(family, data_dir, straight, tmp_p
     assert events == ["started", "ended", "started", "ended"]
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint(data_dir, straight, tmp_path):
-    run = tmp_path / "vqvae"
-    process = start(flags("vqvae", data_dir, run))
-    wait_for_step(run, 5, process)
+def test_a_killed_run_goes_on_from_its_last_checkpoint_unless_it_is_damaged(data_dir, tmp_path):
+    """Killed in the midst of a step, with its newest checkpoint damaged; the same in the end as if it had not been."""
+    straight, run = tmp_path / "straight", tmp_path / "killed"
+    longer = ["--optim.steps", "40"]
+    train(flags("vqvae", data_dir, straight, *longer))
+    process = start(flags("vqvae", data_dir, run, *longer))
+    wait_for_step(run, 10, process)
     process.kill()
     process.wait()
-    train(flags("vqvae", data_dir, run))
-    assert_same_state(run, straight("vqvae"))
-    steps = [row["step"] for row in points(run)]
-    assert steps == list(range(STEPS + 1)), "each step once"
-
-
-def test_a_damaged_checkpoint_is_set_aside(data_dir, straight, tmp_path):
-    run = tmp_path / "vae"
-    process = start(flags("vae", data_dir, run))
-    wait_for_step(run, 7, process)
-    process.kill()
-    process.wait()
+    assert not (run / "DONE").exists(), "too fast to be killed"
     newest = last_checkpoint(run) / "training.safetensors"
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
-    said = train(flags("vae", data_dir, run))
+    said = train(flags("vqvae", data_dir, run, *longer))
     assert "set aside" in said
     assert list((run / "checkpoints").glob("damaged-*"))
-    assert_same_state(run, straight("vae"))
+    assert_same_state(run, straight)
+    assert [row["step"] for row in points(run)] == list(range(41)), "each step once"
+
+
+def test_two_processes_resume_bit_for_bit(data_dir, tmp_path):
+    straight, run = tmp_path / "straight", tmp_path / "stopped"
+    train(flags("vqvae", data_dir, straight), processes=2)
+    process = start(flags("vqvae", data_dir, run), processes=2)
+    wait_for_step(run, 2, process)
+    (run / "STOP").touch()
+    _, err = process.communicate(timeout=100)
+    assert (run / "STOPPED").exists(), err
+    train(flags("vqvae", data_dir, run), processes=2)
+    assert_same_state(run, straight)
+
+
+def test_one_process_at_a_time(data_dir, tmp_path):
+    run = tmp_path / "vae"
+    words = flags("vae", data_dir, run, "--optim.steps", "4000")
+    process = start(words)
+    wait_for_step(run, 2, process)
+    assert "another process is training there" in train(words, code=1)
+    process.kill()
+    process.wait()
+
+
+def test_more_steps_may_be_asked_of_a_finished_run(data_dir, tmp_path):
+    run = tmp_path / "vae"
+    train(flags("vae", data_dir, run))
+    more = ["--optim.steps", str(STEPS + 3), "--optim.betas", "[0.8,0.9]"]
+    assert "allow_changes" in train(flags("vae", data_dir, run, *more), code=1)
+    said = train(flags("vae", data_dir, run, *more, "--allow_changes", "true"))
+    assert f"from step {STEPS}" in said
+    assert f"finished at step {STEPS + 3}" in said
+    saved = torch.load(last_checkpoint(run) / "optimizer.pt", weights_only=True)
+    assert saved["param_groups"][0]["betas"] == (0.8, 0.9)
+    said = train(flags("vae", data_dir, run, "--model.latent", "5", "--allow_changes", "true"), code=1)
+    assert "model.latent: 8 -> 5" in said
 
 
 def test_a_signal_and_resume_on_another_number_of_processes(data_dir, tmp_path):
