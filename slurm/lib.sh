@@ -79,8 +79,8 @@ launch() {
         names=$(scontrol show hostnames "$SLURM_JOB_NODELIST") || return
         flags+=(--main_process_ip "${names%%$'\n'*}" --rdzv_backend static)
     fi
-    # --wait instead of --kill-on-bad-exit: when all have saved and stopped, launchers end with an error code, and
-    # the first must not take the others with it while they finish an upload. It ends nodes that hang after a crash.
+    # --wait instead of --kill-on-bad-exit: where one node ends by an error, the others have two minutes to say theirs
+    # and to finish what they write. It ends nodes that hang after a crash.
     # shellcheck disable=SC2016 # SLURM_NODEID is each node's own
     exec srun --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
         --kill-on-bad-exit=0 --wait=120 \

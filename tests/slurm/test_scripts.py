@@ -39,15 +39,16 @@ case $FAKE_MODE in
         rm -f "$RUN/STOP"
         touch "$FAKES/ready"
         until [ -e "$RUN/STOP" ]; do sleep 0.02; done
-        touch "$RUN/STOPPED"
-        exit 1 ;;
+        echo "step 3: STOP" > "$RUN/STOPPED"
+        exit 0 ;;
+    stopped_by_*) echo "step 3: ${FAKE_MODE#stopped_by_}" > "$RUN/STOPPED" ;;
     slow_start)   # the request comes before the program has begun and removed old requests
         touch "$FAKES/ready"
         until [ -e "$RUN/STOP" ]; do sleep 0.02; done
         rm "$RUN/STOP"
         until [ -e "$RUN/STOP" ]; do sleep 0.02; done
-        touch "$RUN/STOPPED"
-        exit 1 ;;
+        echo "step 3: STOP" > "$RUN/STOPPED"
+        exit 0 ;;
 esac
 """
 
@@ -239,6 +240,19 @@ def test_array_task_requeues_itself_alone(node):
 def test_job_that_was_ended_is_not_requeued(node, state):
     node.signalled(signal.SIGTERM, FAKE_MODE="stop", FAKE_STATE=state)
     assert not node.lines("requeued")
+
+
+def test_a_person_who_touches_stop_ends_the_job(node):
+    code, _, err = node.train(FAKE_MODE="stopped_by_STOP")
+    assert code == 0
+    assert "somebody touched" in err
+    assert not node.lines("requeued")
+
+
+def test_a_signal_that_only_the_program_saw_requeues(node):
+    """Preemption tells the steps, and not always the batch script."""
+    node.train(FAKE_MODE="stopped_by_SIGTERM")
+    assert node.lines("requeued") == ["10007"]
 
 
 def test_refused_requeue_is_a_failure(node):
