@@ -13,7 +13,7 @@ from typing import Literal
 
 from shards import report
 from shards.errors import DataError
-from shards.files import sync_folder, write_atomically
+from shards.files import sync, write_atomically
 from shards.manifest import FILE_NAME, Level, Manifest, Shard, Source
 from shards.part import SCRATCH, Loudness, PartResult, build_part, result_path, skipped
 from shards.plan import Candidate, Part, Plan, Settings, find_files, make_plan, probe
@@ -152,7 +152,7 @@ def _build(pool: Workers, audio_dir: Path, out_dir: Path, plan: Plan) -> Manifes
             raise DataError(f"no recording in {audio_dir} could be read ({first.path}: {first.note})")
         manifest.save(out_dir)
         shutil.rmtree(scratch)
-        sync_folder(out_dir)
+        sync(out_dir)
     return manifest
 
 

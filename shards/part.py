@@ -15,7 +15,7 @@ import numpy as np
 import xxhash
 
 from shards.chunk import END_OF_TAR, ChunkFormat
-from shards.files import sync_folder, write_atomically
+from shards.files import sync, write_atomically
 from shards.manifest import Shard, Source
 from shards.order import keyed_order, mix, splitmix64
 from shards.plan import Candidate, Part, Settings
@@ -100,7 +100,7 @@ def build_part(audio_dir: Path, out: Path, settings: Settings, part: Part, progr
         progress(candidate.seconds)
     for split, opened in shards.items():
         result.shards += [(split, shard) for shard in opened.close(out, part.index)]
-    sync_folder(out)
+    sync(out)
     result.save(result_path(out, part.index))
     shutil.rmtree(scratch)
 

@@ -13,7 +13,6 @@ never deleted.
 
 import hashlib
 import json
-import os
 import re
 import shutil
 import sys
@@ -29,7 +28,7 @@ from torch import Tensor
 
 import audiovae
 from audiovae import Autoencoder
-from shards.files import sync_folder
+from shards.files import sync
 from train.errors import TrainError
 
 MANIFEST = "manifest.json"
@@ -93,12 +92,12 @@ def write_folder(final: Path, fill: Callable[[Path], None]) -> None:
         temporary.mkdir(parents=True)
         fill(temporary)
         for path in temporary.iterdir():
-            _sync(path)
-        sync_folder(temporary)
+            sync(path)
+        sync(temporary)
         if final.exists():
             shutil.rmtree(final)
         temporary.rename(final)
-        sync_folder(final.parent)
+        sync(final.parent)
     except (OSError, RuntimeError, SafetensorError) as error:  # a full disk comes as any of them
         shutil.rmtree(temporary, ignore_errors=True)
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
@@ -175,14 +174,6 @@ def load(path: Path) -> Snapshot:
 def _describe(path: Path) -> dict[str, Any]:
     with open(path, "rb") as file:
         return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _check_space(folder: Path) -> None:

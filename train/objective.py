@@ -35,7 +35,7 @@ class VQVAEWeights:
     mse: float = 100.0
     stft: float = 0.1
     commitment: float = 0.1
-    anchor: float = 0.01
+    anchor: float = 0.3
     diversity: float = 0.001
 
 
