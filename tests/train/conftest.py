@@ -80,7 +80,7 @@ def start(words: list[str], processes: int = 1, session: bool = False, **more: s
     command = [sys.executable, "-m"]
     if processes > 1:
         config = ["--config_file", str(ROOT / "accelerate_config.yaml"), "--num_processes", str(processes)]
-        command += ["accelerate.commands.launch", *config, "--main_process_port", "0", "-m"]
+        command += ["accelerate.commands.launch", *config, "-m"]
     return subprocess.Popen(
         [*command, "train", *words],
         env=environment(**more),
