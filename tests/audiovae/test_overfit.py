@@ -4,7 +4,7 @@ from tiny_models import FAMILIES, all_terms, make, noise, si_sdr, tones
 
 from train.objective import HVAEWeights, VAEWeights, VQVAEWeights, named
 
-STEPS = 100
+STEPS = 200
 WEIGHTS = {"vae": VAEWeights(), "hvae": HVAEWeights(kl=[0.02] * 3), "vqvae": VQVAEWeights()}
 
 
