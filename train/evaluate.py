@@ -3,6 +3,7 @@
 import csv
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,8 +55,9 @@ def evaluate(settings: Any) -> int:
             f"{data}: chunks of {split.samples} samples at {split.rate} Hz, but the model was trained on "
             f"{model.samples} at {model.rate}; give other shards with --data"
         )
-    chunks = measure_chunks(model, split)
-    floors = measure_floors(split, data, next(model.parameters()).device)
+    device = next(model.parameters()).device
+    chunks = measure_chunks(split, device, model.reconstruct)
+    floors = measure_floors(split, data, device)
     folder = run.path / "report"
     (folder / "audio").mkdir(parents=True, exist_ok=True)
     summary = {
@@ -104,17 +106,15 @@ def trained_model(run: RunDir, device: str) -> tuple[Autoencoder, str]:
         raise TrainError(str(error)) from None
 
 
-def measure_chunks(model: Autoencoder, split: Split) -> list[Chunk]:
-    """Every chunk of the split, measured."""
-    device = next(model.parameters()).device
+def measure_chunks(split: Split, device: torch.device, reconstruct: Callable[[Tensor], Tensor]) -> list[Chunk]:
+    """Every chunk of the split, measured against what `reconstruct` makes of it ([B, 1, T] to the same)."""
     sources, _ = split.keys()
     chunks: list[Chunk] = []
-    starts = range(0, len(split), AT_A_TIME)
     with progress("measuring chunks", len(split)) as show_done:
-        for first in starts:
+        for first in range(0, len(split), AT_A_TIME):
             indices = np.arange(first, min(first + AT_A_TIME, len(split)))
             audio = to_audio(split.read(indices), device)
-            values = {k: v.tolist() for k, v in measure(model.reconstruct(audio), audio).items()}
+            values = {k: v.tolist() for k, v in measure(reconstruct(audio), audio).items()}
             for i, (index, name) in enumerate(zip(indices, split.names(indices), strict=True)):
                 chunks.append(Chunk(int(index), name, int(sources[index]), {k: v[i] for k, v in values.items()}))
             show_done(len(chunks))
@@ -129,15 +129,7 @@ def measure_floors(split: Split, data: Path, device: torch.device) -> dict[str, 
         taken = spread(len(train), MEAN_OF)
         total = sum(to_audio(train.read(part), device).sum(0) for part in np.array_split(taken, 16) if len(part))
         guesses["mean of training chunks"] = total / len(taken)
-    floors = {}
-    for name, guess in guesses.items():
-        rows: list[Chunk] = []
-        for first in range(0, len(split), AT_A_TIME):
-            audio = to_audio(split.read(np.arange(first, min(first + AT_A_TIME, len(split)))), device)
-            values = {k: v.tolist() for k, v in measure(guess.expand_as(audio), audio).items()}
-            rows += [Chunk(first + i, "", 0, {k: v[i] for k, v in values.items()}) for i in range(len(audio))]
-        floors[name] = averages(rows)
-    return floors
+    return {name: averages(measure_chunks(split, device, guess.expand_as)) for name, guess in guesses.items()}
 
 
 def averages(chunks: list[Chunk]) -> dict[str, float | None]:
