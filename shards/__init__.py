@@ -11,14 +11,14 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "Batch": "stream",
-    "BatchStream": "stream",
-    "Cursor": "stream",
+    "Batch": "reading.stream",
+    "BatchStream": "reading.stream",
+    "Cursor": "reading.stream",
     "DataError": "errors",
-    "EpochOrder": "order",
+    "EpochOrder": "reading.order",
     "Manifest": "manifest",
-    "Split": "split",
-    "steps_left": "stream",
+    "Split": "reading.split",
+    "steps_left": "reading.stream",
 }
 __all__ = [*_HOMES]
 

@@ -15,10 +15,10 @@ def main(args: list[str] | None = None) -> int:
     # Worker processes import this module again: the imports are for the command alone.
     from jsonargparse import ArgumentParser
 
-    from shards.build import build
+    from shards.building.build import build
+    from shards.building.practice import practice
     from shards.errors import DataError
     from shards.inspect import inspect
-    from shards.practice import practice
     from shards.verify import verify
 
     functions = {function.__name__: function for function in (build, inspect, verify, practice)}

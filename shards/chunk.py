@@ -1,6 +1,12 @@
 """A chunk as bytes: a WAV of fixed length inside a tar record of fixed length.
 
-Every record of a shard has the same size, so record i starts at ``i * stride``: the index is arithmetic.
+Every record of a shard has the same size, so record i starts at ``i * stride``: the index is arithmetic. The
+size is a whole number of memory pages, so that records can be mapped, and read around the page cache.
+
+A record is the tar header (512 bytes), the WAV header (44), the samples, and behind them a RIFF chunk ``xxh3``
+of 8 bytes: the hash of all that comes before it, so that every record can be checked alone. Where the tar's own
+padding (less than 512 bytes) does not reach the end of the page, a RIFF chunk ``JUNK`` does. Programs that read
+WAV files pass over both.
 """
 
 import re
@@ -10,9 +16,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import xxhash
 
 TAR_HEADER = 512
 WAV_HEADER = 44
+HEADERS = TAR_HEADER + WAV_HEADER  # bytes before the samples
+RIFF_HEADER = 8
+CHECKSUM_BYTES = 8
+PAGE = 4096
 END_OF_TAR = bytes(2 * TAR_HEADER)
 NAME_LENGTH = 25  # "00000012_000000011025.wav"
 MAX_SOURCE, MAX_START = 10**8, 10**12  # what the digits of a name can hold
@@ -48,14 +59,25 @@ class ChunkFormat:
     samples: int = 22050
 
     @property
-    def wav_bytes(self) -> int:
-        """Size of one WAV file."""
-        return WAV_HEADER + 2 * self.samples
+    def hashed(self) -> int:
+        """Bytes of a record that its checksum covers: both headers and the samples."""
+        return HEADERS + 2 * self.samples
 
     @property
     def stride(self) -> int:
-        """Size of one tar record: header and WAV, padded to whole 512-byte blocks."""
-        return TAR_HEADER + -(-self.wav_bytes // TAR_HEADER) * TAR_HEADER
+        """Size of one tar record, a whole number of pages."""
+        return -(-(self.hashed + RIFF_HEADER + CHECKSUM_BYTES) // PAGE) * PAGE
+
+    @property
+    def wav_bytes(self) -> int:
+        """Size of one WAV file."""
+        return self.stride - TAR_HEADER if self._junk else self.hashed - TAR_HEADER + RIFF_HEADER + CHECKSUM_BYTES
+
+    @property
+    def _junk(self) -> int:
+        """Size of the RIFF chunk that fills the last page, its header included; 0 when tar's padding does."""
+        left = self.stride - self.hashed - RIFF_HEADER - CHECKSUM_BYTES
+        return left if left >= TAR_HEADER else 0
 
     def shard_bytes(self, chunks: int) -> int:
         """Size of a shard of ``chunks`` chunks, with the two empty blocks that end a tar."""
@@ -65,9 +87,16 @@ class ChunkFormat:
     def wav_header(self) -> bytes:
         """The 44 bytes before the samples, the same in every chunk."""
         data = 2 * self.samples
-        riff = struct.pack("<4sI4s", b"RIFF", WAV_HEADER - 8 + data, b"WAVE")
+        riff = struct.pack("<4sI4s", b"RIFF", self.wav_bytes - RIFF_HEADER, b"WAVE")
         fmt = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, self.rate, 2 * self.rate, 2, 16)
         return riff + fmt + struct.pack("<4sI", b"data", data)
+
+    @cached_property
+    def trailer(self) -> np.ndarray:
+        """What comes behind the samples, uint8 [stride - hashed], with a checksum of zero."""
+        junk = struct.pack("<4sI", b"JUNK", self._junk - RIFF_HEADER) if self._junk else b""
+        content = struct.pack("<4sIQ", b"xxh3", CHECKSUM_BYTES, 0) + junk
+        return np.frombuffer(content.ljust(self.stride - self.hashed, b"\0"), np.uint8)
 
     @cached_property
     def _template(self) -> np.ndarray:
@@ -94,12 +123,29 @@ class ChunkFormat:
 
         audio int16 [n, samples], source int [n], start int [n] -> uint8 [n, stride].
         """
-        rows = np.zeros((len(audio), self.stride), np.uint8)
-        begin = TAR_HEADER + WAV_HEADER
-        rows[:, :begin] = self.headers(source, start)
-        body = np.ascontiguousarray(audio, dtype="<i2").view(np.uint8)
-        rows[:, begin : begin + body.shape[1]] = body
+        rows = np.empty((len(audio), self.stride), np.uint8)
+        rows[:, :HEADERS] = self.headers(source, start)
+        rows[:, HEADERS : self.hashed] = np.ascontiguousarray(audio, dtype="<i2").view(np.uint8)
+        rows[:, self.hashed :] = self.trailer
+        self.stored_checksums(rows)[:] = self.checksums(rows)
         return rows
+
+    def checksums(self, records: np.ndarray) -> np.ndarray:
+        """What the checksums of records, uint8 [n, stride], should be: xxh3-64, uint64 [n]."""
+        digest = xxhash.xxh3_64_intdigest
+        return np.array([digest(record) for record in records[:, : self.hashed]], np.uint64)
+
+    def stored_checksums(self, records: np.ndarray) -> np.ndarray:
+        """The checksums that records, uint8 [n, stride], carry: a view, uint64 [n]."""
+        begin = self.hashed + RIFF_HEADER
+        field = records[:, begin : begin + CHECKSUM_BYTES]
+        return np.lib.stride_tricks.as_strided(field.view("<u8"), (len(records),), (records.strides[0],))
+
+    def damaged(self, records: np.ndarray) -> np.ndarray:
+        """Which of the records, uint8 [n, stride], are not as they were written: bool [n]."""
+        header = np.frombuffer(self.wav_header, np.uint8)
+        wrong = (records[:, TAR_HEADER:HEADERS] != header).any(axis=1)
+        return wrong | (self.checksums(records) != self.stored_checksums(records))
 
 
 def _write_digits(field: np.ndarray, values: np.ndarray, base: int = 10) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from shards import report
+from shards.building import report
 from shards.manifest import Manifest
 
 

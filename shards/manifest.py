@@ -12,7 +12,7 @@ from shards.errors import DataError
 from shards.files import write_atomically
 
 FILE_NAME = "dataset.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 LEVEL_MODES = ("peak", "rms", "none")
 
 

@@ -6,7 +6,16 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from shards.chunk import END_OF_TAR, NAME_LENGTH, TAR_HEADER, WAV_HEADER, ChunkFormat, read_names
+from shards.chunk import (
+    CHECKSUM_BYTES,
+    END_OF_TAR,
+    HEADERS,
+    NAME_LENGTH,
+    RIFF_HEADER,
+    TAR_HEADER,
+    ChunkFormat,
+    read_names,
+)
 from shards.errors import DataError
 from shards.manifest import Manifest, Shard
 from shards.progress import progress
@@ -70,7 +79,7 @@ def check_shard(path: Path, shard: Shard, shape: ChunkFormat) -> Damage | None:
         return Damage(shard.file, f"the end, from byte {shard.chunks * shape.stride}, is damaged")
     checksum.update(end)
     if checksum.hexdigest() != shard.xxh3:
-        return Damage(shard.file, "its checksum differs though every header is right: samples have changed")
+        return Damage(shard.file, "its checksum differs though every member is sound: another shard than was built")
     return None
 
 
@@ -78,12 +87,14 @@ def _first_bad(rows: np.ndarray, shape: ChunkFormat) -> tuple[int, str] | None:
     """Row and complaint of the first record, uint8 [n, stride], that is not as the builder writes it."""
     source, start, named = read_names(rows[:, :NAME_LENGTH])
     right = shape.headers(np.where(named, source, 0), np.where(named, start, 0))
-    wav = slice(TAR_HEADER, TAR_HEADER + WAV_HEADER)
+    stored = slice(RIFF_HEADER, RIFF_HEADER + CHECKSUM_BYTES)
+    other = (rows[:, shape.hashed :] != shape.trailer) & ~np.isin(np.arange(len(shape.trailer)), np.r_[stored])
     complaints = {
         "its name is damaged": ~named,
         "its tar header is damaged": (rows[:, :TAR_HEADER] != right[:, :TAR_HEADER]).any(axis=1),
-        "its WAV header is damaged": (rows[:, wav] != right[:, wav]).any(axis=1),
-        "its padding is not zero": rows[:, TAR_HEADER + shape.wav_bytes :].any(axis=1),
+        "its WAV header is damaged": (rows[:, TAR_HEADER:HEADERS] != right[:, TAR_HEADER:HEADERS]).any(axis=1),
+        "its padding is damaged": other.any(axis=1),
+        "its samples or their checksum have changed": shape.checksums(rows) != shape.stored_checksums(rows),
     }
     first: tuple[int, str] | None = None
     for what, bad in complaints.items():

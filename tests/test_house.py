@@ -72,7 +72,7 @@ def circle(edges: dict[str, set[str]]) -> list[str] | None:
 
 def known_by(package: str) -> set[str]:
     """Everything that the modules of a package import, with all packages above."""
-    names = {other for name, others in graph().items() if name.split(".")[0] == package for other in others}
+    names = {other for name, others in graph().items() if f"{name}.".startswith(f"{package}.") for other in others}
     return names | {".".join(name.split(".")[:i]) for name in names for i in range(1, name.count(".") + 1)}
 
 
@@ -87,6 +87,8 @@ def test_all_three_packages_are_there():
         ("shards", {"audiovae", "train", "wandb", "torch.distributed", "accelerate"}),
         ("audiovae", {"shards", "train", "wandb", "torch.distributed", "accelerate"}),
         ("train", {"tests"}),
+        ("shards.building", {"shards.reading", "torch"}),
+        ("shards.reading", {"shards.building"}),
     ],
 )
 def test_who_may_know_whom(package, forbidden):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from shards.practice import practice
+from shards.building.practice import practice
 from train.command import parse
 
 ROOT = Path(__file__).parents[1]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from shards.build import build
+from shards.building.build import build
 
 
 def music(seconds: float, rate: int, channels: int = 1, seed: int = 0) -> np.ndarray:

@@ -9,11 +9,11 @@ import webdataset
 from conftest import music
 
 from shards import DataError, Manifest, Split
-from shards import build as build_module
-from shards.build import build
+from shards.building import build as build_module
+from shards.building.build import build
+from shards.building.part import result_path
+from shards.building.plan import Candidate, Settings, assign_splits, make_plan
 from shards.chunk import parse_name
-from shards.part import result_path
-from shards.plan import Candidate, Settings, assign_splits, make_plan
 
 SMALL = {"samples": 2205, "hop": 1000, "valid": 0.2, "chunks_per_shard": 100, "workers": 1}
 
@@ -70,7 +70,7 @@ def test_the_number_of_workers_and_the_folder_change_no_byte(audio_dir, data_dir
     build(tmp_path / "copy", tmp_path / "two", **SMALL | {"workers": 2})
     assert contents(tmp_path / "two") == contents(data_dir)
     # With several parts too.
-    monkeypatch.setattr("shards.plan.PART_CHUNKS", 120)
+    monkeypatch.setattr("shards.building.plan.PART_CHUNKS", 120)
     build(audio_dir, tmp_path / "a", **SMALL)
     build(audio_dir, tmp_path / "b", **SMALL | {"workers": 2})
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
@@ -82,7 +82,7 @@ class Killed(BaseException):
 
 
 def test_a_killed_build_continues_to_the_same_bytes(audio_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr("shards.plan.PART_CHUNKS", 120)
+    monkeypatch.setattr("shards.building.plan.PART_CHUNKS", 120)
     build(audio_dir, tmp_path / "whole", **SMALL)
 
     def die(*_):
@@ -279,7 +279,7 @@ def test_copies_share_a_split_and_short_ones_are_not_chosen():
 
 
 def test_parts_hold_every_recording_once(monkeypatch):
-    monkeypatch.setattr("shards.plan.PART_CHUNKS", 200)
+    monkeypatch.setattr("shards.building.plan.PART_CHUNKS", 200)
     plan = make_plan(settings(), candidates(300))
     rows = [row for part in plan.parts for row in part.sources]
     assert sorted(rows) == list(range(300))

@@ -12,27 +12,46 @@ from shards.chunk import END_OF_TAR, ChunkFormat, member_name, parse_name, read_
 
 def test_the_default_record_is_eleven_pages():
     shape = ChunkFormat()
-    assert (shape.wav_bytes, shape.stride) == (44144, 45056)
     assert shape.stride == 11 * 4096
 
 
-@pytest.mark.parametrize("shape", [ChunkFormat(), ChunkFormat(8000, 1), ChunkFormat(48000, 777)])
-def test_records_are_what_tarfile_writes(shape):
+@given(st.integers(1, 10**6))
+def test_every_record_is_whole_pages_and_its_parts_fill_it(samples):
+    shape = ChunkFormat(16000, samples)
+    assert shape.stride % 4096 == 0
+    assert shape.stride - shape.hashed - 16 < 4096
+    assert len(shape.trailer) == shape.stride - shape.hashed
+    assert 0 <= shape.stride - 512 - shape.wav_bytes < 512  # the tar's own padding
+
+
+def test_a_damaged_record_is_seen_wherever_the_damage_is():
+    shape = ChunkFormat(8000, 300)
+    audio = np.random.default_rng(0).integers(-9, 9, (3, 300)).astype(np.int16)
+    whole = shape.records(audio, np.arange(3), np.arange(3))
+    assert not shape.damaged(whole).any()
+    for place in [*range(shape.hashed), *range(shape.hashed + 8, shape.hashed + 16)]:
+        records = whole.copy()
+        records[1, place] ^= 1 << place % 8
+        assert shape.damaged(records).tolist() == [False, True, False], place
+
+
+# Ending in the tar's own padding, with none at all, and in a JUNK chunk.
+@pytest.mark.parametrize(
+    "shape", [ChunkFormat(), ChunkFormat(16000, 16000), ChunkFormat(8000, 1), ChunkFormat(48000, 777)]
+)
+def test_records_are_sound_members_of_a_tar(shape):
     rng = np.random.default_rng(0)
     audio = rng.integers(-32768, 32768, (5, shape.samples)).astype(np.int16)
     source = np.array([0, 1, 7, 12345678, 99999999])
     start = np.array([0, 11025, 10**9, 123456789012, 10**12 - 1])
+    ours = shape.records(audio, source, start).tobytes() + END_OF_TAR
+    assert len(ours) == shape.shard_bytes(5)
     expected = io.BytesIO()
     with tarfile.open(fileobj=expected, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for row in range(5):
-            wav = io.BytesIO()
-            soundfile.write(wav, audio[row], shape.rate, "PCM_16", format="WAV")
             info = tarfile.TarInfo(member_name(source[row], start[row]))
-            info.size, info.mode, info.uname, info.gname = len(wav.getvalue()), 0o644, "shards", "shards"
-            wav.seek(0)
-            tar.addfile(info, wav)
-    ours = shape.records(audio, source, start).tobytes() + END_OF_TAR
-    assert len(ours) == shape.shard_bytes(5)
+            info.size, info.mode, info.uname, info.gname = shape.wav_bytes, 0o644, "shards", "shards"
+            tar.addfile(info, io.BytesIO(ours[row * shape.stride + 512 :]))
     assert expected.getvalue()[: len(ours)] == ours
 
     with tarfile.open(fileobj=io.BytesIO(ours)) as tar:

@@ -100,5 +100,5 @@ def test_a_stopped_build_leaves_no_process_and_continues(tmp_path, how, code):
 
 
 def test_workers_do_not_import_torch():
-    code = "import sys, shards.build, shards.part, shards.recording; assert 'torch' not in sys.modules"
+    code = "import sys, shards.building.build, shards.building.part; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)

@@ -3,8 +3,8 @@ from collections import Counter
 import numpy as np
 import soundfile
 
-from shards import ogg
-from shards.practice import practice
+from shards.building import ogg
+from shards.building.practice import practice
 
 
 def test_practice_recordings(tmp_path):

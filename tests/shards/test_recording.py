@@ -3,7 +3,7 @@ import pytest
 import soundfile
 from conftest import music
 
-from shards.recording import RecordingError, read_recording
+from shards.building.recording import RecordingError, read_recording
 
 FORMATS = [
     ("wav", "PCM_16"),

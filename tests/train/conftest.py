@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from shards.build import build
+from shards.building.build import build
 
 ROOT = Path(__file__).parents[2]
 RATE = 22050

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from shards.errors import DataError
-from shards.order import EpochOrder
-from shards.split import Split
+from shards.reading.order import EpochOrder
+from shards.reading.split import Split
 
 POLL_S = 0.5
 

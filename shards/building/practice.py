@@ -10,9 +10,9 @@ import numpy as np
 import soundfile
 import soxr
 
-from shards import ogg
+from shards.building import ogg
+from shards.building.instruments import RATE, bell, drum, pluck, voice
 from shards.errors import DataError
-from shards.instruments import RATE, bell, drum, pluck, voice
 from shards.progress import progress
 
 # Rate in Hz, channels, ending, subtype: what a folder of recordings may hold.

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from shards.building.plan import NOT_AUDIO
 from shards.manifest import FILE_NAME, Manifest, Source
-from shards.plan import NOT_AUDIO
 
 LISTED = 20  # skipped files named one by one
 

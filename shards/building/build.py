@@ -11,14 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
-from shards import report
+from shards.building import report
+from shards.building.part import SCRATCH, Loudness, PartResult, build_part, result_path, skipped
+from shards.building.plan import Candidate, Part, Plan, Settings, find_files, make_plan, probe
+from shards.building.workers import Workers, count_done, open_workers
 from shards.errors import DataError
 from shards.files import sync, write_atomically
 from shards.manifest import FILE_NAME, Level, Manifest, Shard, Source
-from shards.part import SCRATCH, Loudness, PartResult, build_part, result_path, skipped
-from shards.plan import Candidate, Part, Plan, Settings, find_files, make_plan, probe
 from shards.progress import progress
-from shards.workers import Workers, count_done, open_workers
 
 FILES_PER_JOB = 64  # looked at per call of a worker
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import soundfile
 import xxhash
 
+from shards.building.recording import RecordingError, reason
 from shards.errors import DataError
-from shards.recording import RecordingError, reason
 
 PART_CHUNKS = 16384  # chunks of one unit of work: about eight shards
 EDGE = 1 << 16  # bytes read at either end of a file for its fingerprint

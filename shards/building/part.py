@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
+from shards.building.plan import Candidate, Part, Settings
+from shards.building.recording import SILENCE, Recording, RecordingError, read_recording
+from shards.building.tiling import chunk_starts
 from shards.chunk import END_OF_TAR, ChunkFormat
 from shards.files import sync, write_atomically
 from shards.manifest import Shard, Source
-from shards.order import keyed_order, mix, splitmix64
-from shards.plan import Candidate, Part, Settings
-from shards.recording import SILENCE, Recording, RecordingError, read_recording
-from shards.tiling import chunk_starts
+from shards.splitmix import keyed_order, mix, splitmix64
 
 SCRATCH = ".build"
 BATCH = 256  # chunks made or copied at a time, 11 MB

@@ -10,7 +10,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from shards import ogg
+from shards.building import ogg
 
 PEAK = 0.95  # full scale is 1
 RMS = 0.1  # -20 dBFS
