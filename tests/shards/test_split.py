@@ -124,7 +124,7 @@ def edit(path, *keys, value):
 @pytest.mark.parametrize(
     ("keys", "value", "message"),
     [
-        (["format_version"], 2, "format_version is 2"),
+        (["format_version"], 1, "format_version is 1"),
         (["format_version"], None, "format_version"),
         (["rate"], 0, "rate"),
         (["samples"], "many", "samples"),
