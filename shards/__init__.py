@@ -13,12 +13,12 @@ from typing import Any
 _HOMES = {
     "Batch": "reading.stream",
     "BatchStream": "reading.stream",
-    "Cursor": "reading.stream",
+    "Cursor": "reading.schedule",
     "DataError": "errors",
     "EpochOrder": "reading.order",
     "Manifest": "manifest",
     "Split": "reading.split",
-    "steps_left": "reading.stream",
+    "steps_left": "reading.schedule",
 }
 __all__ = [*_HOMES]
 

@@ -29,11 +29,17 @@ class DataConfig:
         batch: Chunks in an optimizer step, over all processes: it stays the same on any number of GPUs.
         microbatch: The most chunks that a process takes at once; 0 means its whole share. Smaller values
             save memory by accumulating gradients and change nothing else.
+        memory_gb: Memory that the data may take on a node, in GB; 0 means half of what is free. Shards that fit
+            are kept in memory; of larger ones, blocks are read shortly before they are needed.
+        damage_limit: The share of the training chunks that may be damaged; they are replaced by others. 0 allows
+            none.
     """
 
     path: Path
     batch: PositiveInt = 64
     microbatch: NonNegativeInt = 0
+    memory_gb: NonNegativeFloat = 0.0
+    damage_limit: ClosedUnitInterval = 0.001
 
 
 @dataclass
@@ -183,7 +189,10 @@ class VQVAERun(RunConfig):
 RUNS: dict[str, type[RunConfig]] = {"vae": VAERun, "hvae": HVAERun, "vqvae": VQVAERun}
 
 # What may differ between attempts of one run: it does not change what is learnt.
-FREE = ("data.path", "data.microbatch", "run_dir", "checkpoint", "tracking", "allow_changes")
+FREE = (
+    *("data.path", "data.microbatch", "data.memory_gb", "data.damage_limit"),
+    *("run_dir", "checkpoint", "tracking", "allow_changes"),
+)
 
 
 def flat(config: Any, prefix: str = "") -> dict[str, Any]:

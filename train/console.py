@@ -68,8 +68,11 @@ class Display:
 
     def say(self, text: str) -> None:
         """A line for people."""
-        if not self.shown:
-            return
+        if self.shown:
+            self.warn(text)
+
+    def warn(self, text: str) -> None:
+        """A line for people, from any process."""
         if self.bar:
             self.bar.console.print(text, highlight=False, markup=False)
         else:

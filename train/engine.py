@@ -32,13 +32,14 @@ class Engine:
 
     Attributes:
         rank, world: This process and how many there are.
+        local_world: Processes on this node.
         device: Where its model lives.
         precision: "no" or "bf16".
     """
 
     def __init__(self) -> None:
         on_cpu = not torch.cuda.is_available()
-        local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        local = self.local_world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         if 0 < torch.cuda.device_count() < local:
             raise TrainError(
                 f"{local} processes for {torch.cuda.device_count()} GPU(s): launch with "

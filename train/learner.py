@@ -79,7 +79,7 @@ def micro_batches(batch: Batch, rows: Tensor, largest: int) -> Iterator[tuple[Te
     starts = range(0, len(rows), size)
     for start in starts:
         part = slice(start, start + size)
-        yield to_audio(batch.audio[part], rows.device), rows[part], start == starts[-1]
+        yield to_audio(batch.on(rows.device, part), rows.device), rows[part], start == starts[-1]
 
 
 def joined(parts: list[Statistics]) -> Statistics:

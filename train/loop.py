@@ -4,6 +4,7 @@ import json
 import math
 import time
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -21,7 +22,7 @@ from train.heldout import measure_split, spread, to_audio
 from train.learner import Learner, make_learner, train_step
 from train.meter import Meter
 from train.objective import Objective
-from train.rundir import RunDir
+from train.rundir import DAMAGE_FILE, RunDir, append_line
 from train.stopping import FINISHED, StopWish, exit_code_when_stopped
 from train.tracking import Tracker
 
@@ -41,6 +42,7 @@ class Training:
         self.tracker = Tracker(run, config.tracking, config, learner.step) if engine.is_main else None
         self.meter = Meter()
         self.skipped = torch.zeros((), device=engine.device)
+        self.damaged = torch.zeros((), device=engine.device)  # chunks found by this process in this attempt
 
     def go(self) -> int:
         """Trains until the last step or a wish to stop; returns the exit code."""
@@ -55,6 +57,9 @@ class Training:
             engine.world,
             learner.cursor,
             pin_memory=engine.device.type == "cuda",
+            memory=int(config.data.memory_gb * 1e9) or None,
+            share=engine.local_world,
+            damage_limit=config.data.damage_limit,
         )
         learner.wrapped.train()
         with stream, Display(title, learner.step, config.optim.steps, engine.is_main) as display:
@@ -70,6 +75,7 @@ class Training:
                 self.meter.waited += time.monotonic() - waited
                 norm = train_step(config, engine, learner, self.objective, batch, self.meter)
                 self.count_skipped(norm)
+                self.note_damage(stream, display)
                 display.step(learner.step)
                 last = learner.step == config.optim.steps
                 point = {}
@@ -101,6 +107,15 @@ class Training:
         values = {"optim/gradient_norm": norm, "optim/skipped": (~norm.isfinite()).float()}
         self.meter.add(values, 1.0 / self.engine.world)
 
+    def note_damage(self, stream: BatchStream, display: Display) -> None:
+        """Tells of damaged chunks and what was used in their place."""
+        for damage in stream.damage():
+            other = self.train_split.names([damage.replacement])[0]
+            display.warn(f"{damage.shard}: member {damage.member} is damaged; {other} is used in its place")
+            content = {"step": self.learner.step, "rank": self.engine.rank, "replacement": other, **asdict(damage)}
+            append_line(self.run.path / DAMAGE_FILE, content)
+            self.damaged += 1
+
     def track(self, point: dict[str, float]) -> None:
         """Logs what there is to log about this step."""
         if self.tracker and point:
@@ -111,6 +126,7 @@ class Training:
         config, learner = self.config, self.learner
         values = self.meter.read(self.engine, config.data.batch)
         values["optim/learning_rate"] = learner.optimizer.param_groups[0]["lr"]
+        values["data/damaged_chunks"] = self.engine.sum({"damaged": self.damaged})["damaged"].item()
         values["samples_seen"] = learner.step * config.data.batch
         weights = self.objective.weights_at(learner.step - 1)
         values |= {f"weight/{name}": weight for name, weight in weights.items() if name.startswith("kl")}
@@ -207,7 +223,8 @@ def run_training(config: RunConfig, family: str, engine: Engine) -> int:
     training = None
     failed = True
     try:
-        engine.on_main(lambda: run.begin(engine.world))
+        place = {"step": learner.step, **asdict(learner.cursor), "batch": config.data.batch, "seed": config.seed}
+        engine.on_main(lambda: run.begin(engine.world, place))
         training = Training(config, engine, run, splits, learner)
         code = training.go()
         failed = False

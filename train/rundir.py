@@ -25,6 +25,7 @@ from train.errors import TrainError
 
 FORMAT = 1
 METRICS_FILE = "metrics.jsonl"
+DAMAGE_FILE = "damage.jsonl"
 # Locks of this process: they are held until it ends, however it ends.
 _locks: list[IO] = []
 
@@ -117,12 +118,12 @@ class RunDir:
         except (OSError, ValueError, IndexError):
             return None
 
-    def begin(self, world: int) -> None:
-        """Notes that an attempt starts; removes what said how the one before ended."""
+    def begin(self, world: int, place: dict[str, int]) -> None:
+        """Notes that an attempt starts, and where in the data; removes what said how the one before ended."""
         for name in ("STOP", "STOPPED", "DONE"):
             (self.path / name).unlink(missing_ok=True)
         self.attempt += 1
-        self._note(event="started", world=world, job=os.environ.get("SLURM_JOB_ID", ""), pid=os.getpid())
+        self._note(event="started", world=world, **place, job=os.environ.get("SLURM_JOB_ID", ""), pid=os.getpid())
 
     def end(self, reason: str, step: int, finished: bool = False) -> None:
         """Notes how the attempt ended, for people and for the batch script.

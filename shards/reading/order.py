@@ -77,11 +77,14 @@ class EpochOrder:
             runs = np.arange(self._body // self.block, -(-self.count // self.block))
             yield Window(self._body, self.count - 1, self._block_numbers(runs))
 
-    def resident_blocks(self, world: int = 1) -> int:
-        """The most blocks that a rank needs at once."""
+    def resident_blocks(self, batch: int = 1, world: int = 1) -> int:
+        """The most blocks that a rank needs at once for ``batch`` positions in a row, over all ranks."""
         lanes = self.lanes // math.gcd(self.lanes, world)
         tail = -(-self.count // self.block) - self._body // self.block
-        return max(lanes * min(self.window, self._per_lane), tail)
+        # Where a batch crosses from window to window it needs both, of the lanes that change there.
+        borders = ((batch - 1) // self.lanes + 1) // self.block + 1
+        changing = borders * min(lanes, -(-self.lanes // self.window))
+        return (lanes + changing) * min(self.window, self._per_lane) + tail
 
     def _body_slots(self, positions: np.ndarray) -> np.ndarray:
         place, lane = np.divmod(positions, self.lanes)

@@ -1,6 +1,5 @@
-"""One split of a data folder, memory-mapped: any chunk is one seek away."""
+"""One split of a data folder: any chunk by its number."""
 
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,21 +7,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shards.chunk import NAME_LENGTH, TAR_HEADER, WAV_HEADER, read_names
+from shards.chunk import HEADERS, NAME_LENGTH, read_names
 from shards.errors import DataError
 from shards.manifest import Manifest
+from shards.reading.local import LocalRecords
+from shards.reading.mapped import MOST_SHARDS, MappedShards
+from shards.reading.memory import allocate
+from shards.reading.records import Records
 
-AUDIO = (TAR_HEADER + WAV_HEADER) // 2  # where a record's samples begin, in int16 units
-
-
-@dataclass(frozen=True)
-class _Shard:
-    """Views into one mapped file, one row a chunk."""
-
-    path: Path
-    audio: Tensor  # int16 [chunks, samples]
-    heads: np.ndarray  # int16 [chunks, 22], the WAV headers
-    names: np.ndarray  # uint8 [chunks, 25]
+AT_ONCE = 256  # records looked at together, 12 MB
 
 
 class Split:
@@ -30,14 +23,19 @@ class Split:
 
     Reading keeps no state, so threads and forked processes may share it; a fork must call
     ``torch.set_num_threads(1)`` first, as always with torch.
+
+    Args:
+        manifest: The manifest of the data.
+        name: The split's name.
+        records: Where its bytes come from.
+        mapped: The same as memory, where that is possible.
+        where: What people call the data: its folder or URL.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, name: str):
-        self.manifest, self.name = manifest, name
-        shape = manifest.chunk_format
-        self._header = np.frombuffer(shape.wav_header, np.int16)
-        self._shards = [self._map(folder / row.file, row.chunks) for row in manifest.splits[name]]
-        self._ends = np.cumsum([row.chunks for row in manifest.splits[name]], dtype=np.int64)
+    def __init__(self, manifest: Manifest, name: str, records: Records, mapped: MappedShards | None, where: str):
+        self.manifest, self.name, self.records, self.mapped, self.where = manifest, name, records, mapped, where
+        self._rows = manifest.splits[name]
+        self._ends = np.cumsum([row.chunks for row in self._rows], dtype=np.int64)
         self._keys: tuple[np.ndarray, np.ndarray] | None = None
 
     @classmethod
@@ -55,7 +53,9 @@ class Split:
             )
         if verify_sizes:
             manifest.check_sizes(folder, name)
-        return cls(folder, manifest, name)
+        rows, shape = manifest.splits[name], manifest.chunk_format
+        mapped = MappedShards(folder, rows, shape) if len(rows) <= MOST_SHARDS else None
+        return cls(manifest, name, LocalRecords(folder, rows, shape), mapped, str(folder))
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -71,6 +71,11 @@ class Split:
         return self.manifest.samples
 
     @property
+    def bytes(self) -> int:
+        """Size of all records."""
+        return len(self) * self.manifest.chunk_format.stride
+
+    @property
     def fingerprint(self) -> str:
         """Equal fingerprints mean the same chunks in the same order."""
         return self.manifest.split_fingerprint(self.name)
@@ -78,73 +83,81 @@ class Split:
     def read(self, chunks: np.ndarray, out: Tensor | None = None) -> Tensor:
         """Audio of the given chunks, int64 [n] -> int16 [n, samples], written to ``out`` when given.
 
-        Raises IndexError for a chunk outside the split, DataError for a member whose header is damaged.
+        Raises IndexError for a chunk outside the split, DataError for a damaged one.
         """
-        chunks = np.asarray(chunks, np.int64)
+        chunks = self._inside(chunks)
         if out is None:
             out = torch.empty(len(chunks), self.samples, dtype=torch.int16)
-        views: list[Tensor] = [out] * len(chunks)
-        for shard, where, rows in self._by_shard(chunks):
-            bad = (shard.heads[rows] != self._header).any(axis=1)
+        shape = self.manifest.chunk_format
+        for begin in range(0, len(chunks), AT_ONCE):
+            here = chunks[begin : begin + AT_ONCE]
+            records = self.raw(here)
+            bad = shape.damaged(records)
             if bad.any():
-                raise self._damaged(shard, int(rows[bad.argmax()]))
-            for place, row in zip(where.tolist(), rows.tolist(), strict=True):
-                views[place] = shard.audio[row]
-        # One call copies all rows outside the GIL. A gather per shard would be some fifty small parallel
-        # calls a batch, each of which waits for all cores: 100 times slower while they are busy.
-        return torch.stack(views, out=out) if views else out
+                shard, member = self.place(int(here[bad.argmax()]))
+                raise DataError(
+                    f"shard {shard}: member {member} ({_name(records[bad.argmax()])}) is damaged. "
+                    f"Run: python -m shards verify {self.where}; copy the shard again or build the data again"
+                )
+            audio = records[:, HEADERS : shape.hashed].view(np.int16)
+            out[begin : begin + AT_ONCE] = torch.from_numpy(audio)
+        return out
 
     def names(self, chunks: np.ndarray) -> list[str]:
         """Member names of the given chunks, int64 [n]."""
-        found = [""] * len(chunks)
-        for shard, where, rows in self._by_shard(np.asarray(chunks, np.int64)):
-            for place, name in zip(where, shard.names[rows], strict=True):
-                found[place] = name.tobytes().decode("ascii", "backslashreplace")
-        return found
+        return [_name(row) for row in self._heads(self._inside(chunks))]
 
     def keys(self) -> tuple[np.ndarray, np.ndarray]:
         """Source id and first sample of every chunk, two int64 [chunks], read from the tar headers once."""
         if self._keys is None:
             found = []
-            for shard in self._shards:
-                source, start, good = read_names(shard.names)
+            for begin in range(0, len(self), AT_ONCE):
+                here = np.arange(begin, min(begin + AT_ONCE, len(self)))
+                source, start, good = read_names(self._heads(here))
                 if not good.all():
-                    raise self._damaged(shard, int(np.flatnonzero(~good)[0]))
+                    shard, member = self.place(int(here[good.argmin()]))
+                    raise DataError(
+                        f"shard {shard}: the name of member {member} is damaged. "
+                        f"Run: python -m shards verify {self.where}; copy the shard again or build the data again"
+                    )
                 found.append((source, start))
             self._keys = tuple(np.concatenate(column) for column in zip(*found, strict=True))
         return self._keys
 
+    def place(self, chunk: int) -> tuple[str, int]:
+        """The path of a chunk's shard, and the chunk's row in it."""
+        shard = int(np.searchsorted(self._ends, chunk, side="right"))
+        return f"{self.where}/{self._rows[shard].file}", chunk - int(self._ends[shard] - self._rows[shard].chunks)
+
+    def raw(self, chunks: np.ndarray) -> np.ndarray:
+        """Whole records of the given chunks as they are stored, int64 [n] -> uint8 [n, stride]."""
+        stride = self.manifest.chunk_format.stride
+        out = allocate(len(chunks) * stride).reshape(-1, stride) if len(chunks) else np.empty((0, stride), np.uint8)
+        if self.mapped:
+            return np.take(self.mapped.records, chunks, 0, out, "clip")
+        runs = np.flatnonzero(np.diff(chunks, prepend=-2, append=-2) != 1)
+        for begin, end in pairwise(runs):
+            self.records.read(int(chunks[begin]), out[begin:end])
+        return out
+
     def close(self) -> None:
-        """Let go of the mapped files."""
-        self._shards = []
+        """Let go of the files."""
+        self.records.close()
+        if self.mapped:
+            self.mapped.close()
 
-    def _map(self, path: Path, chunks: int) -> _Shard:
-        stride, samples = self.manifest.chunk_format.stride // 2, self.manifest.samples
-        try:
-            # A private mapping: it needs no write access and holds no file descriptor.
-            data = torch.from_file(str(path), shared=False, size=chunks * stride, dtype=torch.int16)
-        except RuntimeError as error:
-            raise DataError(f"shard {path} cannot be mapped ({str(error).splitlines()[0]}): copy it again") from None
-        head = data.as_strided((chunks, WAV_HEADER // 2), (stride, 1), TAR_HEADER // 2).numpy()
-        names = data.view(torch.uint8).as_strided((chunks, NAME_LENGTH), (2 * stride, 1)).numpy()
-        return _Shard(path, data.as_strided((chunks, samples), (stride, 1), AUDIO), head, names)
+    def _heads(self, chunks: np.ndarray) -> np.ndarray:
+        """The names of chunks as they are stored, uint8 [n, 25]."""
+        if self.mapped:
+            return self.mapped.records[chunks, :NAME_LENGTH]
+        return self.raw(chunks)[:, :NAME_LENGTH]
 
-    def _by_shard(self, chunks: np.ndarray):
-        """For each shard that holds some of the chunks: it, their places in ``chunks``, their rows in it."""
+    def _inside(self, chunks: np.ndarray) -> np.ndarray:
+        chunks = np.asarray(chunks, np.int64)
         if len(chunks) and not 0 <= chunks.min() <= chunks.max() < len(self):
             raise IndexError(f"chunks must lie in [0, {len(self)})")
-        shard = np.searchsorted(self._ends, chunks, side="right")
-        order = np.argsort(shard, kind="stable")
-        bounds = np.flatnonzero(np.diff(shard[order], prepend=-1, append=-1))
-        for begin, end in pairwise(bounds):
-            where = order[begin:end]
-            k = shard[where[0]]
-            yield self._shards[k], where, chunks[where] - (self._ends[k] - len(self._shards[k].audio))
+        return chunks
 
-    def _damaged(self, shard: _Shard, row: int) -> DataError:
-        name = shard.names[row].tobytes().decode("ascii", "backslashreplace")
-        folder = shard.path.parent
-        return DataError(
-            f"shard {shard.path}: member {row} ({name}) is damaged. Run: python -m shards verify {folder}; "
-            "copy the shard again or build the data again"
-        )
+
+def _name(record: np.ndarray) -> str:
+    return record[:NAME_LENGTH].tobytes().decode("ascii", "backslashreplace")

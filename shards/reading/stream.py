@@ -1,51 +1,84 @@
 """Endless batches over the epochs of a split, the same for any number of ranks, from any cursor on."""
 
-import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from shards.chunk import HEADERS
 from shards.errors import DataError
+from shards.reading.arena import Arena, RowReader
+from shards.reading.damage import Damage, Mender
+from shards.reading.memory import allocate, available_memory
 from shards.reading.order import EpochOrder
+from shards.reading.ring import Ring
+from shards.reading.schedule import Cursor, Schedule, Step
 from shards.reading.split import Split
 
-POLL_S = 0.5
-
-
-@dataclass(frozen=True)
-class Cursor:
-    """Where training stands in the data: all there is to save."""
-
-    epoch: int = 0
-    consumed: int = 0  # chunks of this epoch, over all ranks
+FILLERS = 2  # threads that copy from mapped memory; one core does 300,000 chunks a second
+ROW_READS = 16  # single records under way when there is no memory for blocks
+BEGINNING = Cursor()
+READ_AHEAD = 1.25  # blocks held, relative to what is needed at once
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One rank's share of a step."""
+    """One rank's share of a step. Its audio may be used until the next batch is asked for: the memory is reused.
 
-    audio: Tensor  # int16 [n, samples]
-    rows: Tensor  # int64 [n], which rows of the global batch these are
-    chunks: np.ndarray  # int64 [n], chunk numbers in the split
-    cursor: Cursor  # before this step
-    next_cursor: Cursor  # after it: what to save once the step is done
+    Attributes:
+        records: int16 [n, stride / 2], tar records with the audio in them.
+        samples: Samples of a chunk.
+        rows: int64 [n], which rows of the global batch these are.
+        chunks: int64 [n], chunk numbers in the split.
+        cursor: Before this step.
+        next_cursor: After it: what to save once the step is done.
+    """
 
+    records: Tensor
+    samples: int
+    rows: Tensor
+    chunks: np.ndarray
+    cursor: Cursor
+    next_cursor: Cursor
 
-def steps_left(count: int, batch: int, cursor: Cursor) -> int:
-    """Whole steps of ``batch`` chunks left in the cursor's epoch of ``count`` chunks."""
-    return max(0, count - cursor.consumed) // batch
+    @property
+    def audio(self) -> Tensor:
+        """int16 [n, samples], a view."""
+        return self.records[:, HEADERS // 2 : HEADERS // 2 + self.samples]
+
+    def on(self, device: torch.device, part: slice = slice(None)) -> Tensor:
+        """The audio of some rows on a device, int16 [n, samples].
+
+        Whole records go there, as a copy of one piece, and are cut there.
+        """
+        moved = self.records[part].to(device, non_blocking=True)
+        return moved[:, HEADERS // 2 : HEADERS // 2 + self.samples]
 
 
 class BatchStream:
-    """Iterates for ever over the global batches of a split, giving this rank's rows of each.
+    """Iterates for ever over the global batches of a split, giving this rank's rows of each; see ``Schedule``.
 
-    A step takes the next ``batch`` positions of the epoch; rank r of ``world`` gets the positions p with
-    ``p % world == r``, so ranks may differ by a row. What is left at the end of an epoch, less than a
-    batch, is dropped: other chunks each time. One thread reads ahead. Use it as a context manager.
+    Threads read ahead into a ring of reused buffers: from a memory map when the split fits into memory; else from
+    an area of blocks, read with large reads shortly before they are needed; else, when there is no room for that
+    either, record by record. Damaged chunks are replaced, see ``Mender``. Use it as a context manager.
+
+    Args:
+        split: Where the chunks are.
+        batch: Chunks of a step, over all ranks.
+        seed: Of the order.
+        rank: This process.
+        world: All processes.
+        cursor: Where to begin.
+        prefetch: Batches read ahead.
+        timeout_s: How long to wait for a batch before giving up.
+        pin_memory: Whether the buffers are for a GPU.
+        memory: Bytes that the data may take on this node; None for half of what is available.
+        share: Processes on this node that read, among which ``memory`` is shared.
+        damage_limit: The share of the split's chunks that may be damaged.
+        order: The order of an epoch.
 
     Raises DataError for impossible sizes, and from the iterator for damaged or unreachable data.
     """
@@ -57,52 +90,71 @@ class BatchStream:
         seed: int,
         rank: int = 0,
         world: int = 1,
-        cursor: Cursor = Cursor(),
+        cursor: Cursor = BEGINNING,
         prefetch: int = 3,
         timeout_s: float = 300.0,
         pin_memory: bool = False,
+        memory: int | None = None,
+        share: int = 1,
+        damage_limit: float = 0.001,
+        order: Callable[[int, int, int], EpochOrder] = EpochOrder,
     ):
-        if not 0 <= rank < world:
-            raise DataError(f"rank {rank} does not exist among {world} processes")
-        if batch < world:
-            raise DataError(f"a batch of {batch} leaves some of {world} processes without a row: raise the batch size")
-        if batch > len(split):
-            raise DataError(
-                f"split {split.name!r} has only {len(split)} chunks: lower the batch size from {batch}, "
-                "or build from more recordings"
-            )
-        if cursor.epoch < 0 or cursor.consumed < 0:
-            raise DataError(f"{cursor} is no place in an epoch: resume elsewhere")
-        self._split, self._batch, self._seed = split, batch, seed
-        self._rank, self._world, self._timeout = rank, world, timeout_s
-        self._pin = pin_memory
-        self._queue: queue.Queue[Batch | BaseException] = queue.Queue(prefetch)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._fill, args=(cursor,), name="batches", daemon=True)
-        self._thread.start()
+        _check(split, batch, rank, world, cursor)
+        schedule = Schedule(len(split), batch, seed, rank, world, order)
+        shape = split.manifest.chunk_format
+        self._split, self._timeout, self._pin = split, timeout_s, pin_memory
+        self._shape = shape
+        self._pending: dict[int, Step] = {}
+        self._taken = -1  # number of the batch that the user has
+        self._fences: dict[int, torch.cuda.Event] = {}  # by number: when copies from that batch's memory are done
+        slots = max(prefetch, 1) + 1  # and the one that the user has
+        rows = -(-batch // world)
+        self._buffers = allocate(slots * rows * shape.stride, pin_memory).reshape(slots, rows, shape.stride)
+        self._ring = Ring(slots)
+        memory = available_memory() // 2 if memory is None else memory
+        self.reader, fillers = self._make_reader(schedule, cursor, memory, share)
+        once = self.reader is None  # mapped memory stays as it was read
+        self._mender = Mender(shape, len(split), split.place, self._read_one, damage_limit, once)
+        self._steps = schedule.steps(cursor)
+        self._claiming = threading.Lock()
+        self._threads = [threading.Thread(target=self._fill, name=f"batches-{k}", daemon=True) for k in range(fillers)]
+        for thread in self._threads:
+            thread.start()
 
     def __iter__(self) -> Iterator[Batch]:
         return self
 
     def __next__(self) -> Batch:
-        if self._stop.is_set():
-            raise StopIteration
+        if self._pin and self._taken >= 0:
+            # Copies to the GPU may still be waiting behind its work when the memory goes back to the ring.
+            self._fences[self._taken] = torch.cuda.Event()
+            self._fences[self._taken].record()
         try:
-            item = self._queue.get(timeout=self._timeout)
-        except queue.Empty:
-            self._stop.set()
+            item = self._ring.take(self._timeout)
+            self._taken += 1
+        except TimeoutError:
+            waiting = self._where()
+            self.close()
             raise DataError(
-                f"no batch of split {self._split.name!r} came in {self._timeout:g} s: is its disk there?"
+                f"no batch of split {self._split.name!r} came in {self._timeout:g} s, reading {waiting}: "
+                "is the disk or the network there?"
             ) from None
         if isinstance(item, BaseException):
             self.close()
             raise item
         return item
 
+    def damage(self) -> list[Damage]:
+        """Damaged chunks found since the last call."""
+        return self._mender.news()
+
     def close(self) -> None:
-        """Stop reading ahead and wait for the thread, but not for ever: a dead disk may hold it."""
-        self._stop.set()
-        self._thread.join(10)
+        """Stop reading ahead and wait for the threads, but not for ever: a dead disk may hold them."""
+        self._ring.close()
+        if self.reader:
+            self.reader.close()
+        for thread in self._threads:
+            thread.join(10)
 
     def __enter__(self) -> "BatchStream":
         return self
@@ -110,37 +162,77 @@ class BatchStream:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _fill(self, cursor: Cursor) -> None:
+    def _make_reader(self, schedule: Schedule, cursor: Cursor, memory: int, share: int) -> tuple[object, int]:
+        """What gathers the records of a step, None for the memory map, and how many threads may use it."""
+        split, stride = self._split, self._shape.stride
+        if split.mapped and split.bytes <= memory:
+            split.mapped.prefault()
+            return None, FILLERS
+        order = schedule.order(schedule.count, schedule.seed, 0)
+        needed = order.resident_blocks(schedule.batch, schedule.world)
+        room = memory // share // (order.block * stride)
+        if room < needed:
+            return RowReader(split.records, stride, ROW_READS), 1
+        slots = min(room, int(needed * READ_AHEAD) + 16)
+        windows = schedule.windows(cursor)
+        return Arena(split.records, len(split), order.block, stride, slots, windows), 1
+
+    def _fill(self) -> None:
+        number = None
         try:
-            for batch in self._batches(cursor):
-                if not self._put(batch):
-                    return
+            while True:
+                with self._claiming:
+                    number = self._ring.claim()
+                    if number is None:
+                        return
+                    step = next(self._steps)
+                    self._pending[number] = step
+                self._ring.put(number, self._read(number, step))
+                del self._pending[number]
         except BaseException as error:  # whatever it is, the consumer raises it
-            self._put(error)
+            if number is not None:
+                self._ring.put(number, error)
 
-    def _put(self, item: Batch | BaseException) -> bool:
-        """Wait for room in the queue; False when the stream was closed meanwhile."""
-        while not self._stop.is_set():
-            try:
-                self._queue.put(item, timeout=POLL_S)
-            except queue.Full:
-                continue
-            return True
-        return False
+    def _read(self, number: int, step: Step) -> Batch:
+        out = self._buffers[number % self._ring.slots, : len(step.chunks)]
+        if fence := self._fences.pop(number - self._ring.slots, None):
+            fence.synchronize()
+        if self.reader:
+            self.reader.gather(step, out)
+        else:
+            np.take(self._split.mapped.records, step.chunks, 0, out, "clip")
+        chunks = self._mender.mend(step.chunks, out)
+        rows = torch.from_numpy(step.rows)
+        return Batch(
+            torch.from_numpy(out).view(torch.int16),
+            self._shape.samples,
+            rows.pin_memory() if self._pin else rows,
+            chunks,
+            step.cursor,
+            step.next_cursor,
+        )
 
-    def _batches(self, cursor: Cursor) -> Iterator[Batch]:
-        count = len(self._split)
-        while True:
-            if steps_left(count, self._batch, cursor) == 0:
-                cursor = Cursor(cursor.epoch + 1)
-            order = EpochOrder(count, self._seed, cursor.epoch)
-            for _ in range(steps_left(count, self._batch, cursor)):
-                following = Cursor(cursor.epoch, cursor.consumed + self._batch)
-                rows = np.arange((self._rank - cursor.consumed) % self._world, self._batch, self._world)
-                chunks = order.at(cursor.consumed + rows)
-                # Pinned memory comes from torch's cache, which waits for copies still under way.
-                audio = torch.empty(len(rows), self._split.samples, dtype=torch.int16, pin_memory=self._pin)
-                self._split.read(chunks, audio)
-                places = torch.from_numpy(rows)
-                yield Batch(audio, places.pin_memory() if self._pin else places, chunks, cursor, following)
-                cursor = following
+    def _read_one(self, chunk: int) -> np.ndarray:
+        return self._split.raw(np.array([chunk]))[0]
+
+    def _where(self) -> str:
+        """The shards of the oldest batch under way, for people."""
+        step = next(iter([*self._pending.values()]), None)
+        if step is None:
+            return "nothing"
+        shards = sorted({self._split.place(chunk)[0] for chunk in step.chunks[:64].tolist()})
+        return ", ".join(shards[:3]) + (f" and {len(shards) - 3} more shards" if len(shards) > 3 else "")
+
+
+def _check(split: Split, batch: int, rank: int, world: int, cursor: Cursor) -> None:
+    if not 0 <= rank < world:
+        raise DataError(f"rank {rank} does not exist among {world} processes")
+    if batch < world:
+        raise DataError(f"a batch of {batch} leaves some of {world} processes without a row: raise the batch size")
+    if batch > len(split):
+        raise DataError(
+            f"split {split.name!r} has only {len(split)} chunks: lower the batch size from {batch}, "
+            "or build from more recordings"
+        )
+    if cursor.epoch < 0 or cursor.consumed < 0:
+        raise DataError(f"{cursor} is no place in an epoch: resume elsewhere")

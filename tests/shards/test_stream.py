@@ -1,11 +1,22 @@
+import os
 import threading
 import time
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
+import psutil
 import pytest
 import torch
 
-from shards import BatchStream, Cursor, DataError, Split, steps_left
+from shards import BatchStream, Cursor, DataError, Split
+from shards.reading.arena import Arena, RowReader
+from shards.reading.order import EpochOrder
+
+# Orders that make a small set behave as a large one.
+SMALL = partial(EpochOrder, block=4, lanes=4, window=2)
+RECORD = 8192  # bytes of the records of 2,205 samples
+READERS = {"map": None, "arena": 120 * 4 * RECORD, "rows": 0}
 
 
 @pytest.fixture(scope="module")
@@ -13,16 +24,28 @@ def split(data_dir):
     return Split.open(data_dir, "train")
 
 
+def kept(batch):
+    """A batch that stays when the next one comes."""
+    return replace(batch, records=batch.records.clone())
+
+
 def take(stream, steps):
     with stream:
-        return [next(stream) for _ in range(steps)]
+        return [kept(next(stream)) for _ in range(steps)]
 
 
+def open_stream(split, kind, *args, **settings):
+    stream = BatchStream(split, *args, memory=READERS[kind], order=SMALL, **settings)
+    assert type(stream.reader) is {"map": type(None), "arena": Arena, "rows": RowReader}[kind]
+    return stream
+
+
+@pytest.mark.parametrize("kind", READERS)
 @pytest.mark.parametrize("world", [1, 2, 3, 4])
-def test_ranks_together_see_the_sequence_of_one(split, world):
+def test_ranks_together_see_the_sequence_of_one(split, world, kind):
     batch, steps = 10, 2 * len(split) // 10 + 3  # into the third epoch
-    alone = take(BatchStream(split, batch, seed=5), steps)
-    ranks = [take(BatchStream(split, batch, 5, rank, world), steps) for rank in range(world)]
+    alone = take(open_stream(split, "map", batch, 5), steps)
+    ranks = [take(open_stream(split, kind, batch, 5, rank, world), steps) for rank in range(world)]
     for step, one in enumerate(alone):
         chunks = np.full(batch, -1)
         for rank in ranks:
@@ -42,69 +65,84 @@ def test_an_epoch_holds_no_chunk_twice_and_epochs_differ(split):
     assert batches[steps].cursor == Cursor(1, 0)
 
 
-def test_resuming_at_any_step_gives_the_same_continuation(split):
+@pytest.mark.parametrize("kind", READERS)
+def test_resuming_at_any_step_gives_the_same_continuation(split, kind):
     batch = len(split) // 4
-    whole = take(BatchStream(split, batch, seed=1), 9)
+    whole = take(open_stream(split, "map", batch, 1), 9)
     for step in range(8):
-        rest = take(BatchStream(split, batch, 1, cursor=whole[step].next_cursor), 8 - step)
+        rest = take(open_stream(split, kind, batch, 1, cursor=whole[step].next_cursor), 8 - step)
         for one, other in zip(rest, whole[step + 1 :], strict=True):
             assert one.chunks.tolist() == other.chunks.tolist()
             assert torch.equal(one.audio, other.audio)
 
 
-def test_steps_left():
-    assert steps_left(100, 30, Cursor()) == 3
-    assert steps_left(100, 30, Cursor(5, 30)) == 2
-    assert steps_left(100, 30, Cursor(5, 90)) == 0
-    assert steps_left(100, 30, Cursor(5, 400)) == 0
-
-
-def test_close_leaves_no_thread(split):
-    before = threading.active_count()
-    streams = [BatchStream(split, 8, seed) for seed in range(5)]
+@pytest.mark.parametrize("kind", READERS)
+def test_close_leaves_no_thread_and_no_file(data_dir, kind):
+    before = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    split = Split.open(data_dir, "train")
+    streams = [open_stream(split, kind, 8, seed) for seed in range(5)]
     for stream in streams[:3]:
         next(stream)
     for stream in streams:
         stream.close()
-    assert threading.active_count() == before
-    with pytest.raises(StopIteration):
-        next(streams[0])
-
-
-class Broken:
-    """A split whose third read goes wrong."""
-
-    def __init__(self, split, failure):
-        self.split, self.failure, self.reads = split, failure, 0
-        self.name, self.samples = split.name, split.samples
-
-    def __len__(self):
-        return len(self.split)
-
-    def read(self, chunks, out):
-        self.reads += 1
-        if self.reads == 3:
-            self.failure()
-        return self.split.read(chunks, out)
-
-
-def test_errors_reach_the_consumer(split):
-    def fail():
-        raise OSError("the disk is gone")
-
-    with BatchStream(Broken(split, fail), 4, 0) as stream:
-        next(stream), next(stream)
-        with pytest.raises(OSError, match="the disk is gone"):
-            next(stream)
         with pytest.raises(StopIteration):
             next(stream)
+    split.close()
+    wait_for(lambda: threading.active_count() <= before[0])
+    assert len(os.listdir("/proc/self/fd")) <= before[1]
 
 
-def test_a_stalled_disk_is_an_error_not_a_hang(split):
-    with BatchStream(Broken(split, lambda: time.sleep(2)), 4, 0, prefetch=1, timeout_s=0.3) as stream:
-        next(stream), next(stream)
-        with pytest.raises(DataError, match="no batch"):
+def wait_for(condition, seconds=10):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def exhaust(stream):
+    for _ in range(1000):
+        next(stream)
+
+
+class Faulty:
+    """Records of which one read goes wrong."""
+
+    def __init__(self, records, failure, after):
+        self.records, self.failure, self.left = records, failure, after
+
+    def read(self, first, out):
+        self.left -= 1
+        if self.left == 0:
+            self.failure()
+        self.records.read(first, out)
+
+    def close(self):
+        self.records.close()
+
+
+@pytest.mark.parametrize("kind", ["arena", "rows"])
+def test_errors_reach_the_consumer(split, kind):
+    def fail():
+        raise DataError("the disk is gone")
+
+    before = threading.active_count()
+    faulty = Split(split.manifest, "train", Faulty(split.records, fail, 40), None, split.where)
+    with open_stream(faulty, kind, 4, 0) as stream:
+        with pytest.raises(DataError, match="the disk is gone"):
+            exhaust(stream)
+        with pytest.raises(StopIteration):
             next(stream)
+    wait_for(lambda: threading.active_count() <= before)
+
+
+@pytest.mark.parametrize("kind", ["arena", "rows"])
+def test_a_stalled_disk_is_an_error_not_a_hang(split, kind):
+    answered = threading.Event()
+    faulty = Split(split.manifest, "train", Faulty(split.records, answered.wait, 40), None, split.where)
+    with open_stream(faulty, kind, 4, 0, prefetch=1, timeout_s=0.5) as stream:
+        threading.Timer(3, answered.set).start()
+        with pytest.raises(DataError, match=r"no batch of split 'train' came in 0.5 s, reading .*train-00000-00"):
+            exhaust(stream)
 
 
 @pytest.mark.parametrize(
@@ -123,8 +161,23 @@ def test_impossible_sizes(split, arguments, message):
     assert threading.active_count() == before
 
 
-def test_many_short_lives(split):
-    # A ring that loses a wake-up would hang here now and then.
-    for seed in range(150):
-        with BatchStream(split, 16, seed, prefetch=1 + seed % 3, timeout_s=20) as stream:
-            assert len(next(stream).chunks) == 16
+@pytest.mark.parametrize("kind", READERS)
+def test_many_short_lives(split, kind):
+    # Threads that lose a wake-up would hang here now and then.
+    for seed in range(100):
+        with open_stream(split, kind, 16, seed, prefetch=1 + seed % 3, timeout_s=20) as stream:
+            for _ in range(seed % 4):
+                assert len(next(stream).chunks) == 16
+
+
+def test_memory_stays_within_its_bound(data_dir):
+    # The blocks of an arena are its own memory; the rest of the data must not come on top.
+    split = Split.open(data_dir, "train")
+    process = psutil.Process()
+    with open_stream(split, "arena", 16, 0) as stream:
+        for _ in range(5):
+            next(stream)
+        before = process.memory_info().rss
+        for _ in range(5 * len(split) // 16):
+            next(stream)
+        assert process.memory_info().rss - before < READERS["arena"] + 30e6
