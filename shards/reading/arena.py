@@ -19,19 +19,17 @@ THREADS = 4  # large reads under way: what saturates an NVMe disk; network file 
 class RowReader:
     """Records read one by one, some at a time: when there is no room for whole blocks, or no time."""
 
-    def __init__(self, records: Records, stride: int, threads: int):
+    def __init__(self, records: Records, threads: int):
         self._records = records
         self._pool = ThreadPoolExecutor(threads, "rows")
-        self._stride = stride
+        self._threads, self._stop = threads, False
 
     def read(self, chunks: np.ndarray, out: np.ndarray, places: np.ndarray) -> None:
         """Read chunks, int64 [n], to the rows ``places``, int64 [n], of uint8 [m, stride]."""
-        futures = [
-            self._pool.submit(self._read_one, chunk, out[place])
-            for chunk, place in zip(chunks.tolist(), places.tolist(), strict=True)
-        ]
-        for future in futures:
-            future.result()
+        # A job for each thread, not for each record: handing jobs over costs more than a read.
+        jobs = [self._pool.submit(self._read_some, chunks, out, places, part) for part in range(self._threads)]
+        for job in jobs:
+            job.result()
 
     def gather(self, step: Step, out: np.ndarray) -> None:
         """The records of a step, in its order, into uint8 [n, stride]."""
@@ -39,10 +37,15 @@ class RowReader:
 
     def close(self) -> None:
         """End the threads."""
+        self._stop = True
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _read_one(self, chunk: int, out: np.ndarray) -> None:
-        self._records.read(chunk, out[None])
+    def _read_some(self, chunks: np.ndarray, out: np.ndarray, places: np.ndarray, part: int) -> None:
+        mine = slice(part, None, self._threads)
+        for chunk, place in zip(chunks[mine].tolist(), places[mine].tolist(), strict=True):
+            if self._stop:
+                return
+            self._records.read(chunk, out[place : place + 1])
 
 
 class Arena:
@@ -80,7 +83,7 @@ class Arena:
         self._stop = False
         self._filled = False  # whether a step has found all its blocks at once
         self._pool = ThreadPoolExecutor(threads, "blocks")
-        self._single = RowReader(records, stride, threads)
+        self._single = RowReader(records, threads)
         self._loader = threading.Thread(target=self._load, args=(windows,), name="arena", daemon=True)
         self._loader.start()
 

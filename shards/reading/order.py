@@ -30,10 +30,10 @@ class Window:
 class EpochOrder:
     """A bijection on ``[0, count)`` for each (seed, epoch).
 
-    A set smaller than one window of every lane (65,536 chunks by default) is one window: shuffled as a whole.
+    A set smaller than one window of every lane (32,768 chunks by default) is one window: shuffled as a whole.
     """
 
-    def __init__(self, count: int, seed: int, epoch: int, block: int = 64, lanes: int = 64, window: int = 16):
+    def __init__(self, count: int, seed: int, epoch: int, block: int = 64, lanes: int = 64, window: int = 8):
         if count < 1:
             raise ValueError(f"an epoch needs at least one chunk, not {count}")
         self.count, self.block, self.lanes, self.window = count, block, lanes, window

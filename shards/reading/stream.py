@@ -172,7 +172,7 @@ class BatchStream:
         needed = order.resident_blocks(schedule.batch, schedule.world)
         room = memory // share // (order.block * stride)
         if room < needed:
-            return RowReader(split.records, stride, ROW_READS), 1
+            return RowReader(split.records, ROW_READS), 1
         slots = min(room, int(needed * READ_AHEAD) + 16)
         windows = schedule.windows(cursor)
         return Arena(split.records, len(split), order.block, stride, slots, windows), 1
