@@ -1,21 +1,42 @@
 """Records of shards that lie behind a URL, read by range requests."""
 
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 
 from shards.chunk import ChunkFormat
-from shards.manifest import Shard
+from shards.errors import DataError
+from shards.manifest import FILE_NAME, Shard
+from shards.reading.failures import LastingError, Place
+from shards.reading.fsspec_files import FsspecFiles
+from shards.reading.http_files import HttpFiles
+from shards.reading.patience import PATIENCE, Patience, Retries
+
+PIECE = 16 << 20  # bytes asked for at once
+CHECKERS = 16  # sizes asked for at once
+NO_MANIFEST = "there is no such file: it is no data folder, or it was not copied there whole. Check the URL"
+OPENING_S = 60.0  # nobody waits longer than this for a typing mistake in a host's name
 
 
-@dataclass(frozen=True)
-class Patience:
-    """How long to wait for a server. Seconds."""
+class Files(Protocol):
+    """Files of one folder. Each request ends after ``limit_s`` seconds, and raises failures as they come."""
 
-    answer_s: float = 30.0  # without a connection, or without a single byte
-    total_s: float = 300.0  # for one read with all its retries
-    first_pause_s: float = 0.2  # before the first retry; doubled each time, and drawn at random below that
-    longest_pause_s: float = 20.0
+    def listing(self, limit_s: float) -> dict[str, int | None] | None:
+        """Names and sizes of all files, None where there is no such thing."""
+
+    def size(self, name: str, limit_s: float) -> int | None:
+        """Size of a file, None when the server does not say."""
+
+    def read(self, name: str, offset: int, out: memoryview, limit_s: float) -> None:
+        """Fill ``out`` with the bytes of a file from ``offset`` on."""
+
+    def whole(self, name: str, limit_s: float) -> bytes:
+        """All bytes of a file."""
+
+    def close(self) -> None:
+        """Close connections; reads that are under way fail."""
 
 
 class RemoteRecords:
@@ -29,32 +50,104 @@ class RemoteRecords:
     or signatures, and the remedy.
     """
 
-    retries: int  # failed requests so far
-    refetched: int  # records that arrived damaged so far
-
     def __init__(
         self,
         url: str,
         rows: list[Shard],
         shape: ChunkFormat,
-        patience: Patience = Patience(),
+        patience: Patience = PATIENCE,
         connections: int = 16,
         verify_sizes: bool = True,
     ):
         """Connect, and unless ``verify_sizes`` is off compare the sizes of all shards with the manifest's.
 
         ``url`` is the data folder; a query (of a signed URL) is handed on with every request. ``rows`` are the
-        split's shards. At most ``connections`` requests are under way at once.
+        split's shards. ``connections`` are kept open; there are more when more threads read at once.
         """
-        raise NotImplementedError
+        self._rows, self._shape = rows, shape
+        self._ends = np.cumsum([row.chunks for row in rows], dtype=np.int64)
+        self._place = Place(url)
+        self._retries = Retries(self._place, patience)
+        self.refetched = 0  # records that arrived damaged
+        self._files = _connect(self._place, patience, connections)
+        if verify_sizes:
+            try:
+                self._verify_sizes(_opening(patience))
+            except BaseException:
+                self.close()
+                raise
+
+    def __enter__(self) -> "RemoteRecords":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def retries(self) -> int:
+        """Requests that failed and were made again."""
+        return self._retries.count
 
     def read(self, first: int, out: np.ndarray) -> None:
         """Read the records from ``first`` on into uint8 [n, stride]; the run may cross shards."""
-        raise NotImplementedError
+        self._fetch(first, out)
+        bad = np.flatnonzero(self._shape.damaged(out))
+        for row in bad.tolist():
+            self._fetch(first + row, out[row : row + 1])
+        self.refetched += len(bad)
 
     def close(self) -> None:
         """Close the connections and end the thread; a read under way fails."""
-        raise NotImplementedError
+        self._retries.close()
+        self._files.close()
+
+    def _fetch(self, first: int, out: np.ndarray) -> None:
+        if not (first >= 0 and first + len(out) <= (self._ends[-1] if len(self._ends) else 0)):
+            raise IndexError(f"records {first} to {first + len(out) - 1} are not all in this split")
+        stride, most, done = self._shape.stride, max(1, PIECE // self._shape.stride), 0
+        while done < len(out):
+            shard = int(np.searchsorted(self._ends, first + done, side="right"))
+            row = self._rows[shard]
+            begin = first + done - (int(self._ends[shard]) - row.chunks)
+            count = min(len(out) - done, row.chunks - begin, most)
+            view = memoryview(out[done : done + count]).cast("B")
+            self._read_piece(row.file, begin * stride, view)
+            done += count
+
+    def _read_piece(self, file: str, offset: int, out: memoryview) -> None:
+        def request(limit_s: float) -> None:
+            self._files.read(file, offset, out, limit_s)
+
+        self._retries.call(f"shard {_below(self._place, file)}", request, len(out))
+
+    def _verify_sizes(self, patience: Patience) -> None:
+        retries = Retries(self._place, patience)
+        listed = retries.call(self._place.shown, self._files.listing)
+        if listed is not None:
+            for row in self._rows:
+                if row.file not in listed:
+                    raise DataError(f"shard {_below(self._place, row.file)} is missing: copy it there again")
+                self._verify_size(row, listed[row.file])
+            return
+
+        def check(row: Shard) -> None:
+            what = f"shard {_below(self._place, row.file)}"
+            self._verify_size(row, retries.call(what, lambda limit_s: self._files.size(row.file, limit_s)))
+
+        with ThreadPoolExecutor(CHECKERS, "remote-sizes") as pool:
+            try:
+                list(pool.map(check, self._rows))
+            except BaseException:
+                retries.close()
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def _verify_size(self, row: Shard, size: int | None) -> None:
+        if size is not None and size != row.bytes:
+            raise DataError(
+                f"shard {_below(self._place, row.file)} has {size} bytes, the manifest says {row.bytes}: "
+                "copy it there again"
+            )
 
 
 def is_url(place: object) -> bool:
@@ -62,6 +155,32 @@ def is_url(place: object) -> bool:
     return "://" in str(place)
 
 
-def read_manifest(url: str, patience: Patience = Patience()) -> bytes:
+def read_manifest(url: str, patience: Patience = PATIENCE) -> bytes:
     """The content of ``dataset.json`` in a data folder behind a URL. Raises DataError."""
-    raise NotImplementedError
+    place = Place(url)
+    files = _connect(place, patience, 1)
+
+    def request(_: float) -> bytes:
+        try:
+            return files.whole(FILE_NAME, patience.total_s)  # it may be large
+        except FileNotFoundError:
+            raise LastingError(NO_MANIFEST) from None
+
+    try:
+        return Retries(place, _opening(patience)).call(_below(place, FILE_NAME), request)
+    finally:
+        files.close()
+
+
+def _connect(place: Place, patience: Patience, connections: int) -> Files:
+    if place.protocol in ("http", "https"):
+        return HttpFiles(place.url, patience.answer_s, connections)
+    return FsspecFiles(place.url, place.shown, patience.answer_s, connections)
+
+
+def _below(place: Place, file: str) -> str:
+    return f"{place.shown.rstrip('/')}/{file}"
+
+
+def _opening(patience: Patience) -> Patience:
+    return replace(patience, total_s=min(patience.total_s, OPENING_S))

@@ -1,0 +1,158 @@
+"""Parts of files behind http:// and https://, received straight into the caller's memory.
+
+Not through fsspec: its one event loop takes twice the processor time for the same bytes, all of it under the
+interpreter's lock, and it downloads the whole file where a server ignores ranges.
+"""
+
+import contextlib
+import re
+import threading
+import time
+import urllib.request
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+import urllib3
+
+from shards.reading.failures import LastingError, PassingError, StatusError
+
+PIECE = 128 * 1024  # bytes taken from a connection at once
+REDIRECTS = 5
+
+_NO_RANGES = (
+    "the server ignores range requests and would send the whole file each time. Use a server that has them, "
+    "or copy the data folder to a disk"
+)
+
+
+class HttpFiles:
+    """Files of a folder on an HTTP server. Any number of threads may use it.
+
+    The query of the folder's URL, such as a signature, goes with every request; a user name and password become
+    an Authorization header. Proxies come from the environment. Requests raise failures of all kinds, none of
+    which is meant for people.
+    """
+
+    def __init__(self, url: str, answer_s: float, connections: int):
+        parts = urlsplit(url)
+        user, _, host = parts.netloc.rpartition("@")
+        self._parts, self._answer_s = parts._replace(netloc=host, fragment=""), answer_s
+        self._headers = {"Accept-Encoding": "identity"}
+        if user:
+            self._headers |= urllib3.util.make_headers(basic_auth=unquote(user))
+        proxy = urllib.request.getproxies().get(parts.scheme)
+        if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
+            login = urlsplit(proxy).netloc.rpartition("@")[0]
+            headers = urllib3.util.make_headers(proxy_basic_auth=unquote(login)) if login else None
+            self._pool = urllib3.ProxyManager(proxy, maxsize=connections, proxy_headers=headers)
+        else:
+            self._pool = urllib3.PoolManager(maxsize=connections)
+        self._lock = threading.Lock()
+        self._busy: set[urllib3.BaseHTTPResponse] = set()
+
+    def listing(self, limit_s: float) -> None:
+        """Sizes of all files of the folder: HTTP has no such thing."""
+
+    def size(self, name: str, limit_s: float) -> int | None:
+        """Size of a file, None when the server does not say."""
+        deadline = time.monotonic() + limit_s
+        with self._answer(name, limit_s, 0, 1) as response:
+            _fill(response, memoryview(bytearray(1)), deadline)
+            return _range(response)[1]
+
+    def read(self, name: str, offset: int, out: memoryview, limit_s: float) -> None:
+        """Fill ``out`` with the bytes of a file from ``offset`` on."""
+        deadline = time.monotonic() + limit_s
+        with self._answer(name, limit_s, offset, offset + len(out)) as response:
+            _fill(response, out, deadline)
+
+    def whole(self, name: str, limit_s: float) -> bytes:
+        """All bytes of a file."""
+        deadline = time.monotonic() + limit_s
+        with self._answer(name, limit_s) as response:
+            pieces = []
+            while piece := response.read1(PIECE):
+                pieces.append(piece)
+                _check(deadline)
+            return b"".join(pieces)
+
+    def close(self) -> None:
+        """Close the connections; reads that are under way fail."""
+        self._pool.clear()
+        with self._lock:
+            for response in self._busy:
+                with contextlib.suppress(Exception):  # it may just have ended
+                    response.shutdown()
+
+    @contextlib.contextmanager
+    def _answer(self, name: str, limit_s: float, begin: int = 0, end: int | None = None):
+        """The answer to a request for a file or a range of it, its content still to be read."""
+        url = urlunsplit(self._parts._replace(path=f"{self._parts.path.rstrip('/')}/{quote(name)}"))
+        wait = min(self._answer_s, limit_s)
+        response = self._pool.request(
+            "GET",
+            url,
+            headers=self._headers | ({} if end is None else {"Range": f"bytes={begin}-{end - 1}"}),
+            preload_content=False,
+            decode_content=False,
+            timeout=urllib3.Timeout(connect=wait, read=wait),
+            retries=urllib3.Retry(REDIRECTS, connect=0, read=0, status=0, other=0, redirect=REDIRECTS),
+        )
+        with self._lock:
+            self._busy.add(response)
+        try:
+            _check_answer(response, begin, end)
+            yield response
+        finally:
+            with self._lock:
+                self._busy.discard(response)
+            if response.length_remaining != 0:
+                response.close()  # what is left of the content would be taken for the next answer
+            response.release_conn()
+
+
+def _check_answer(response: urllib3.BaseHTTPResponse, begin: int, end: int | None) -> None:
+    if response.status == 416 and end is not None:
+        size = response.headers.get("Content-Range", "").rpartition("/")[2]
+        raise LastingError(f"it has {size or 'fewer'} bytes, none from byte {begin} on. Copy it there again")
+    if response.status not in (200, 206):
+        after = response.headers.get("Retry-After", "")
+        raise StatusError(response.status, float(after) if re.fullmatch(r"\d{1,6}", after) else 0)
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise LastingError("the server compresses its answers. Switch that off for .tar files")
+    if end is None:
+        return
+    if response.status != 206:
+        raise LastingError(_NO_RANGES)
+    got, size = _range(response)
+    if got[0] != begin or got[1] > end:
+        raise LastingError(f"the server answers bytes {begin}-{end - 1} with bytes {got[0]}-{got[1] - 1}")
+    if got[1] < end and got[1] == size:
+        raise LastingError(f"it has {size} bytes, {end} or more were expected. Copy it there again")
+    if got[1] < end:
+        raise PassingError(f"only {got[1] - begin} of {end - begin} bytes came")
+
+
+def _range(response: urllib3.BaseHTTPResponse) -> tuple[tuple[int, int], int | None]:
+    """First byte of the answer's content, the one behind its last, and the size of the file where it is said."""
+    text = response.headers.get("Content-Range", "")
+    found = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", text.strip())
+    if found is None:
+        raise LastingError(f"the server says no usable Content-Range ({text[:60]!r}). Use another server")
+    size = None if found[3] == "*" else int(found[3])
+    return (int(found[1]), int(found[2]) + 1), size
+
+
+def _fill(response: urllib3.BaseHTTPResponse, out: memoryview, deadline: float) -> None:
+    done = 0
+    while done < len(out):
+        piece = response.read1(min(PIECE, len(out) - done))
+        if not piece:
+            raise PassingError(f"the connection ended after {done} of {len(out)} bytes")
+        out[done : done + len(piece)] = piece
+        done += len(piece)
+        _check(deadline)
+
+
+def _check(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise TimeoutError

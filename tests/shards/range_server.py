@@ -1,0 +1,151 @@
+"""A real HTTP server of a folder, with range requests, and with faults on demand."""
+
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a client asked for."""
+
+    number: int  # counted from 0
+    path: str
+    query: str
+    begin: int | None  # of the range
+    end: int | None  # one behind its last byte
+    authorization: str
+
+
+# What a fault may be:
+#   an int    that status, without the content
+#   "drop"    the connection is closed before an answer
+#   "cut"     it is closed in the middle of the content
+#   "short"   an honest answer with fewer bytes than were asked for
+#   "flip"    the content with one byte changed
+#   "hang"    nothing, until the server closes
+#   "stall"   half of the content, then nothing
+#   "drip"    a byte now and then
+#   "whole"   the whole file, as by a server that knows no ranges
+#   "shifted" other bytes than were asked for
+#   "gzip"    the answer says that it is compressed
+Fault = str | int | None
+
+
+class RangeServer:
+    """Serves ``folder`` at ``url`` from threads until it is closed. Use it as a context manager."""
+
+    def __init__(self, folder: Path, fault: Callable[[Request], Fault] = lambda request: None, latency_s: float = 0):
+        self.folder, self.fault, self.latency_s = folder, fault, latency_s
+        self.requests: list[Request] = []
+        self.connections = 0
+        self.closing = threading.Event()
+        self.lock = threading.Lock()
+        handler = type("Handler", (_Handler,), {"owner": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        self.port = self._server.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> "RangeServer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(10)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    owner: RangeServer
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def handle(self) -> None:
+        with self.owner.lock:
+            self.owner.connections += 1
+        try:
+            super().handle()
+        except (ConnectionError, TimeoutError):
+            self.close_connection = True
+
+    def do_GET(self) -> None:
+        owner = self.owner
+        target = urlsplit(self.path)
+        asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        begin, end = (int(asked[1]), int(asked[2]) + 1) if asked else (None, None)
+        with owner.lock:
+            authorization = self.headers.get("Authorization", "")
+            request = Request(len(owner.requests), unquote(target.path), target.query, begin, end, authorization)
+            owner.requests.append(request)
+        if owner.latency_s:
+            time.sleep(owner.latency_s)
+        fault = owner.fault(request)
+        path = owner.folder / request.path.lstrip("/")
+        if not isinstance(fault, int) and not path.is_file():
+            fault = 404
+        if isinstance(fault, int):
+            self._head(fault, 0)
+        elif fault == "drop":
+            self.close_connection = True
+        elif fault == "hang":
+            owner.closing.wait()
+            self.close_connection = True
+        else:
+            self._send(path, begin, end, fault)
+
+    def _send(self, path: Path, begin: int | None, end: int | None, fault: str | None) -> None:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if begin is None or fault == "whole":
+                begin, end, status, extra = 0, size, 200, {}
+            elif begin >= size:
+                self._head(416, 0, {"Content-Range": f"bytes */{size}"})
+                return
+            else:
+                end = min(end, size)
+                end -= (end - begin) // 2 if fault == "short" else 0
+                begin, end = (begin + 1, end + 1) if fault == "shifted" else (begin, end)
+                status, extra = 206, {"Content-Range": f"bytes {begin}-{end - 1}/{size}"}
+            extra |= {"Content-Encoding": "gzip"} if fault == "gzip" else {}
+            self._head(status, end - begin, extra)
+            if fault in ("cut", "stall", "drip", "flip"):
+                file.seek(begin)
+                self._spoil(bytearray(file.read(end - begin)), fault)
+            else:
+                self.connection.sendfile(file, begin, end - begin)
+
+    def _spoil(self, content: bytearray, fault: str) -> None:
+        if fault == "flip":
+            content[600 % len(content)] ^= 1  # in the samples of the first record
+            self.wfile.write(content)
+            return
+        self.close_connection = True
+        if fault == "drip":
+            for byte in content:
+                self.wfile.write(bytes([byte]))
+                if self.owner.closing.wait(0.05):
+                    return
+        self.wfile.write(content[: len(content) // 2])
+        if fault == "stall":
+            self.owner.closing.wait()
+
+    def _head(self, status: int, length: int, extra: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(length))
+        for key, value in (extra or {}).items():
+            self.send_header(key, value)
+        self.end_headers()
+        self.wfile.flush()
