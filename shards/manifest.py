@@ -109,7 +109,7 @@ class Manifest:
         """Read and check the manifest of a data folder. Raises DataError naming what is wrong."""
         path = Path(folder) / FILE_NAME
         try:
-            content = json.loads(path.read_bytes())
+            content = path.read_bytes()
         except FileNotFoundError:
             raise DataError(
                 f"{folder} has no {FILE_NAME}: it is no data folder, or its build has not finished. "
@@ -117,10 +117,15 @@ class Manifest:
             ) from None
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror}") from None
+        return cls.parse(content, path)
+
+    @classmethod
+    def parse(cls, content: bytes, path: str | Path) -> "Manifest":
+        """Check the content of a manifest. Raises DataError naming ``path`` and what is wrong."""
+        try:
+            return _parse(json.loads(content))
         except (ValueError, RecursionError) as error:
             raise _broken(path, f"it is not JSON ({error})") from None
-        try:
-            return _parse(content)
         except _InvalidError as error:
             raise _broken(path, str(error)) from None
 
@@ -129,7 +134,7 @@ class _InvalidError(Exception):
     """What is wrong with a manifest."""
 
 
-def _broken(path: Path, what: str) -> DataError:
+def _broken(path: str | Path, what: str) -> DataError:
     return DataError(f"{path}: {what}. Build the data again into another folder, or restore this file")
 
 
