@@ -1,4 +1,4 @@
-"""`python -m train {vae,hvae,vqvae,evaluate} ...`, alone or under `accelerate launch`."""
+"""`python -m train {vae,hvae,vqvae,evaluate,which-samples} ...`, alone or under `accelerate launch`."""
 
 import os
 import sys
@@ -28,6 +28,10 @@ def run(words: list[str]) -> int:
 
             engine = Engine()
             return run_training(settings, command, engine)
+        if command == "which-samples":
+            from train.samples import which_samples
+
+            return which_samples(settings)
         from train.evaluate import evaluate
 
         return evaluate(settings)

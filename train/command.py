@@ -19,6 +19,7 @@ EXAMPLES = """examples:
   accelerate launch --config_file accelerate_config.yaml -m train hvae --data shards/ --run-dir runs/first
   python -m train hvae --data shards/ --run-dir runs/first --optim.lr 5e-4 --print_config
   python -m train evaluate runs/first
+  python -m train which-samples runs/first --step 1200 --wav chunks/
 """
 
 
@@ -62,13 +63,21 @@ def make_parser() -> ArgumentParser:
     about = "Measure a run's model on held-out recordings and write a report."
     evaluate = ArgumentParser(exit_on_error=False, description=about)
     evaluate.add_argument("run_dir", type=Path, help="The folder that was --run-dir in training.")
-    evaluate.add_argument("--data", type=Path | None, help="Shards to measure on, if not the run's own.")
+    evaluate.add_argument("--data", type=str | None, help="Shards to measure on, if not the run's own.")
     evaluate.add_argument("--split", default="valid", help="Which split to measure on.")
     evaluate.add_argument("--device", default="auto", help="cpu, cuda, or auto.")
     evaluate.add_argument(
         "--examples", type=PositiveInt, default=3, help="Best, median and worst examples of each kind."
     )
     commands.add_subcommand("evaluate", evaluate, help=about)
+    about = "Name the chunks that a step of a run was made of."
+    which = ArgumentParser(exit_on_error=False, description=about)
+    which.add_argument("run_dir", type=Path, help="The folder that was --run-dir in training.")
+    which.add_argument("--step", type=PositiveInt, required=True, help="The step, as in metrics.jsonl: from 1.")
+    which.add_argument("--wav", type=Path | None, help="A folder to write the chunks to as WAV files.")
+    which.add_argument("--data", type=str | None, help="The run's shards, if they are in another place now.")
+    which.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
+    commands.add_subcommand("which-samples", which, help=about)
     return parser
 
 

@@ -16,6 +16,8 @@ from jsonargparse.typing import (
 from audiovae.hvae import HVAEConfig
 from audiovae.vae import VAEConfig
 from audiovae.vqvae import VQVAEConfig
+from shards.reading.failures import cleaned
+from shards.reading.remote import is_url
 from train.objective import HVAEWeights, VAEWeights, VQVAEWeights
 from train.schedules import Ramp
 
@@ -25,21 +27,32 @@ class DataConfig:
     """Where the shards are and how they are batched.
 
     Attributes:
-        path: Folder made by `python -m shards build`; `--data DIR` for short.
+        path: Folder made by `python -m shards build`, or the URL of one (s3://, gs://, https://); `--data DIR`
+            for short.
         batch: Chunks in an optimizer step, over all processes: it stays the same on any number of GPUs.
         microbatch: The most chunks that a process takes at once; 0 means its whole share. Smaller values
             save memory by accumulating gradients and change nothing else.
         memory_gb: Memory that the data may take on a node, in GB; 0 means half of what is free. Shards that fit
             are kept in memory; of larger ones, blocks are read shortly before they are needed.
+        scratch: A folder on the node's own disk, such as $SLURM_TMPDIR, to copy the shards to while they are read
+            from where they are. The processes of a node share the copy.
+        scratch_gb: The most that the copy may take, in GB; 0 means all free space but 5 percent of the disk.
         damage_limit: The share of the training chunks that may be damaged; they are replaced by others. 0 allows
             none.
     """
 
-    path: Path
+    path: str
     batch: PositiveInt = 64
     microbatch: NonNegativeInt = 0
     memory_gb: NonNegativeFloat = 0.0
+    scratch: Path | None = None
+    scratch_gb: NonNegativeFloat = 0.0
     damage_limit: ClosedUnitInterval = 0.001
+
+    @property
+    def place(self) -> str:
+        """The path so that it holds from any folder; of a URL, what may be shown: no password, no signature."""
+        return cleaned(self.path) if is_url(self.path) else str(Path(self.path).resolve())
 
 
 @dataclass
@@ -98,6 +111,7 @@ class TrackingConfig:
         wandb: online, offline, disabled, or auto: online with an API key, else offline.
         project: W&B project.
         name: W&B run name; the run folder's name when empty.
+        samples: Write the chunks of every step to `samples/` in the run folder, one file for each process.
     """
 
     every: PositiveInt = 20
@@ -107,6 +121,7 @@ class TrackingConfig:
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
     project: str = "audio-autoencoders"
     name: str = ""
+    samples: bool = False
 
 
 @dataclass
@@ -190,9 +205,14 @@ RUNS: dict[str, type[RunConfig]] = {"vae": VAERun, "hvae": HVAERun, "vqvae": VQV
 
 # What may differ between attempts of one run: it does not change what is learnt.
 FREE = (
-    *("data.path", "data.microbatch", "data.memory_gb", "data.damage_limit"),
+    *("data.path", "data.microbatch", "data.memory_gb", "data.scratch", "data.scratch_gb", "data.damage_limit"),
     *("run_dir", "checkpoint", "tracking", "allow_changes"),
 )
+
+
+def settings_of(config: "RunConfig") -> dict[str, Any]:
+    """Settings as dotted keys with plain values, for the record: without what is secret in the data's URL."""
+    return {**flat(config), "data.path": config.data.place}
 
 
 def flat(config: Any, prefix: str = "") -> dict[str, Any]:

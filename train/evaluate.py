@@ -45,7 +45,7 @@ def evaluate(settings: Any) -> int:
     """Measures, writes and says where; returns the exit code."""
     run = RunDir.open(settings.run_dir)
     model, origin = trained_model(run, settings.device)
-    data = settings.data or Path(run.config["data.path"])
+    data = settings.data or run.config["data.path"]
     try:
         split = Split.open(data, settings.split)
     except DataError as error:
@@ -121,7 +121,7 @@ def measure_chunks(split: Split, device: torch.device, reconstruct: Callable[[Te
     return chunks
 
 
-def measure_floors(split: Split, data: Path, device: torch.device) -> dict[str, dict[str, float | None]]:
+def measure_floors(split: Split, data: str, device: torch.device) -> dict[str, dict[str, float | None]]:
     """What silence and the mean of the training chunks would score on the same chunks."""
     guesses = {"silence": torch.zeros(1, split.samples, device=device)}
     if split.manifest.splits.get("train"):

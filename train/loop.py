@@ -5,7 +5,6 @@ import math
 import time
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ import audiovae
 from shards import Batch, BatchStream, Split
 from shards.files import write_atomically
 from train import checkpoint
-from train.config import RunConfig
+from train.config import DataConfig, RunConfig
 from train.console import Display
 from train.engine import Engine
 from train.errors import TrainError
@@ -75,6 +74,7 @@ class Training:
                 self.meter.waited += time.monotonic() - waited
                 norm = train_step(config, engine, learner, self.objective, batch, self.meter)
                 self.count_skipped(norm)
+                self.note_samples(batch)
                 self.note_damage(stream, display)
                 display.step(learner.step)
                 last = learner.step == config.optim.steps
@@ -106,6 +106,13 @@ class Training:
         self.skipped = (self.skipped + 1) * (~norm.isfinite())
         values = {"optim/gradient_norm": norm, "optim/skipped": (~norm.isfinite()).float()}
         self.meter.add(values, 1.0 / self.engine.world)
+
+    def note_samples(self, batch: Batch) -> None:
+        """Writes down what this process consumed, when that is wanted."""
+        if self.config.tracking.samples:
+            content = {"step": self.learner.step, "rows": batch.rows.tolist(), "chunks": batch.chunks.tolist()}
+            (self.run.path / "samples").mkdir(exist_ok=True)
+            append_line(self.run.path / "samples" / f"rank-{self.engine.rank:05d}.jsonl", content)
 
     def note_damage(self, stream: BatchStream, display: Display) -> None:
         """Tells of damaged chunks and what was used in their place."""
@@ -207,7 +214,7 @@ def resume(learner: Learner, run: RunDir, engine: Engine) -> None:
 
 def run_training(config: RunConfig, family: str, engine: Engine) -> int:
     """A whole attempt: opens the data and the run, resumes or starts, trains; returns the exit code."""
-    splits = open_splits(config.data.path)
+    splits = open_splits(config.data)
     torch.manual_seed(config.seed)
     try:
         model = audiovae.build(family, config.model, splits[0].samples, splits[0].rate)  # type: ignore[attr-defined]
@@ -239,7 +246,8 @@ def run_training(config: RunConfig, family: str, engine: Engine) -> int:
             training.close(failed)
 
 
-def open_splits(path: Path) -> tuple[Split, Split | None]:
+def open_splits(data: DataConfig) -> tuple[Split, Split | None]:
     """The training chunks, and the held-out ones if there are any."""
-    train = Split.open(path, "train")
-    return train, Split.open(path, "valid") if train.manifest.splits.get("valid") else None
+    more = {"scratch": data.scratch, "scratch_bytes": int(data.scratch_gb * 1e9)}
+    train = Split.open(data.path, "train", **more)
+    return train, Split.open(data.path, "valid", **more) if train.manifest.splits.get("valid") else None

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from shards.files import write_atomically
-from train.config import RunConfig, differences, flat
+from train.config import RunConfig, differences, settings_of
 from train.errors import TrainError
 
 FORMAT = 1
@@ -85,18 +85,18 @@ class RunDir:
         _lock(path)
         if not any((path / "checkpoints").iterdir()):
             # Nothing is saved, so there is nothing to go on with and nothing to lose: settings may be any.
-            _write(path, secrets.token_hex(8), family, flat(config), data_fingerprint)
+            _write(path, secrets.token_hex(8), family, settings_of(config), data_fingerprint)
         run = cls.open(path)
         run._check_same(config, family, data_fingerprint)
-        if run.config["data.path"] != str(config.data.path.resolve()):
+        if run.config["data.path"] != config.data.place:
             # The same data in another place: `evaluate` is to find it.
-            _write(path, run.run_id, family, {**run.config, "data.path": config.data.path}, data_fingerprint)
+            _write(path, run.run_id, family, {**run.config, "data.path": config.data.place}, data_fingerprint)
         return run
 
     def _check_same(self, config: RunConfig, family: str, data_fingerprint: str) -> None:
         if self.family != family:
             raise TrainError(f"{self.path}: holds a run of '{self.family}', not '{family}'; choose another --run-dir")
-        changes = differences(self.config, flat(config))
+        changes = differences(self.config, settings_of(config))
         if self.data_fingerprint != data_fingerprint:
             changes.append(f"data: fingerprint {self.data_fingerprint} -> {data_fingerprint}")
         shape = [change for change in changes if change.startswith("model.")]
@@ -117,6 +117,11 @@ class RunDir:
             return int((self.path / "DONE").read_text().split()[1].rstrip(":"))
         except (OSError, ValueError, IndexError):
             return None
+
+    def starts(self) -> list[dict[str, Any]]:
+        """Where each attempt began: step, epoch, consumed, batch, seed."""
+        rows = read_lines(self.path / "attempts.jsonl", "started")
+        return [row for row in rows if {"step", "epoch", "consumed", "batch", "seed"} <= row.keys()]
 
     def begin(self, world: int, place: dict[str, int]) -> None:
         """Notes that an attempt starts, and where in the data; removes what said how the one before ended."""
@@ -143,12 +148,12 @@ class RunDir:
 
 
 def _write(path: Path, run_id: str, family: str, config: dict[str, Any], data_fingerprint: str) -> None:
-    """Writes run.json; the data's path is made absolute, so that it holds from any folder."""
+    """Writes run.json."""
     content = {
         "format": FORMAT,
         "run_id": run_id,
         "family": family,
-        "config": {**config, "data.path": str(Path(config["data.path"]).resolve())},
+        "config": config,
         "data_fingerprint": data_fingerprint,
     }
     write_atomically(path / "run.json", json.dumps(content, indent=1) + "\n")

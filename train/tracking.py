@@ -14,7 +14,7 @@ import wandb
 from PIL import Image
 
 from shards.files import write_atomically
-from train.config import TrackingConfig, flat
+from train.config import RunConfig, TrackingConfig, settings_of
 from train.pictures import comparison
 from train.rundir import METRICS_FILE, RunDir, append_line, read_lines
 
@@ -46,7 +46,7 @@ def forget_after(path: Path, step: int) -> None:
 class Tracker:
     """Writes points to metrics.jsonl and, as long as it works, to W&B."""
 
-    def __init__(self, run: RunDir, config: TrackingConfig, settings: object, step: int) -> None:
+    def __init__(self, run: RunDir, config: TrackingConfig, settings: RunConfig, step: int) -> None:
         self.file = run.path / METRICS_FILE
         self.attempt = run.attempt
         forget_after(self.file, step)
@@ -55,7 +55,7 @@ class Tracker:
         if mode != "disabled":
             self._guarded(lambda: self._start(run, config, settings, mode))
 
-    def _start(self, run: RunDir, config: TrackingConfig, settings: object, mode: str) -> None:
+    def _start(self, run: RunDir, config: TrackingConfig, settings: RunConfig, mode: str) -> None:
         self._wandb = wandb.init(
             project=config.project,
             name=config.name or run.path.name,
@@ -63,7 +63,7 @@ class Tracker:
             resume="allow",
             dir=run.path,
             mode=mode,
-            config=flat(settings),
+            config=settings_of(settings),
             settings=wandb.Settings(silent=True, console="off", init_timeout=60, x_disable_stats=True),
         )
         self._wandb.define_metric("global_step")

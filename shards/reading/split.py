@@ -9,11 +9,14 @@ from torch import Tensor
 
 from shards.chunk import HEADERS, NAME_LENGTH, read_names
 from shards.errors import DataError
-from shards.manifest import Manifest
+from shards.manifest import FILE_NAME, Manifest
+from shards.reading.failures import cleaned
 from shards.reading.local import LocalRecords
 from shards.reading.mapped import MOST_SHARDS, MappedShards
 from shards.reading.memory import allocate
 from shards.reading.records import Records
+from shards.reading.remote import RemoteRecords, is_url, read_manifest
+from shards.reading.scratch import ScratchRecords
 
 AT_ONCE = 256  # records looked at together, 12 MB
 
@@ -36,26 +39,50 @@ class Split:
         self.manifest, self.name, self.records, self.mapped, self.where = manifest, name, records, mapped, where
         self._rows = manifest.splits[name]
         self._ends = np.cumsum([row.chunks for row in self._rows], dtype=np.int64)
+        self._source: Records | None = None  # what the records are copied from
         self._keys: tuple[np.ndarray, np.ndarray] | None = None
 
     @classmethod
-    def open(cls, data_dir: str | Path, name: str, verify_sizes: bool = True) -> "Split":
-        """Open a split of a data folder.
+    def open(
+        cls,
+        data_dir: str | Path,
+        name: str,
+        verify_sizes: bool = True,
+        scratch: Path | None = None,
+        scratch_bytes: int = 0,
+    ) -> "Split":
+        """Open a split of a data folder, or of the URL of one (s3://, gs://, https:// and others).
+
+        ``scratch`` is a folder to copy the data to while it is read from where it is, of ``scratch_bytes`` at
+        most, see ``ScratchRecords``.
 
         Raises DataError when the folder has no such split, or, unless ``verify_sizes`` is off, naming a
         shard that is missing or whose size disagrees with the manifest.
         """
-        folder, manifest = Path(data_dir), Manifest.load(data_dir)
+        remote = is_url(data_dir)
+        where = cleaned(str(data_dir)) if remote else str(data_dir)
+        manifest = (
+            Manifest.parse(read_manifest(str(data_dir)), f"{where}/{FILE_NAME}") if remote else Manifest.load(data_dir)
+        )
         if not manifest.splits.get(name):
             there = ", ".join(key for key, rows in manifest.splits.items() if rows) or "nothing"
             raise DataError(
-                f"{folder} has no split {name!r}, only {there}: build from more recordings, or with a larger share"
+                f"{where} has no split {name!r}, only {there}: build from more recordings, or with a larger share"
             )
-        if verify_sizes:
-            manifest.check_sizes(folder, name)
         rows, shape = manifest.splits[name], manifest.chunk_format
-        mapped = MappedShards(folder, rows, shape) if len(rows) <= MOST_SHARDS else None
-        return cls(manifest, name, LocalRecords(folder, rows, shape), mapped, str(folder))
+        records: Records
+        if remote:
+            records, mapped = RemoteRecords(str(data_dir), rows, shape, verify_sizes=verify_sizes), None
+        else:
+            folder = Path(data_dir)
+            if verify_sizes:
+                manifest.check_sizes(folder, name)
+            mapped = MappedShards(folder, rows, shape) if len(rows) <= MOST_SHARDS and not scratch else None
+            records = LocalRecords(folder, rows, shape)
+        split = cls(manifest, name, records, mapped, where)
+        if scratch:
+            split._copy_to(scratch, scratch_bytes)
+        return split
 
     def __len__(self) -> int:
         return int(self._ends[-1])
@@ -141,10 +168,18 @@ class Split:
         return out
 
     def close(self) -> None:
-        """Let go of the files."""
-        self.records.close()
-        if self.mapped:
-            self.mapped.close()
+        """Let go of files and connections, and end the copying."""
+        for held in (self.records, self._source, self.mapped):
+            if held:
+                held.close()
+
+    def _copy_to(self, scratch: Path, limit: int) -> None:
+        try:
+            copy = ScratchRecords(self.records, scratch, self.fingerprint, len(self), self.manifest.chunk_format, limit)
+        except BaseException:
+            self.close()
+            raise
+        self.records, self._source = copy, self.records
 
     def _heads(self, chunks: np.ndarray) -> np.ndarray:
         """The names of chunks as they are stored, uint8 [n, 25]."""
