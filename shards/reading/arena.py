@@ -13,6 +13,7 @@ from shards.reading.records import Records
 from shards.reading.ring import POLL_S
 from shards.reading.schedule import Step
 
+ALONE = 6  # steps after the start that do not wait for blocks: the ring's and a few
 THREADS = 4  # large reads under way: what saturates an NVMe disk; network file systems like as many
 
 
@@ -81,7 +82,7 @@ class Arena:
         self._held: list[tuple[int, Window]] = []
         self._failure: BaseException | None = None
         self._stop = False
-        self._filled = False  # whether a step has found all its blocks at once
+        self._alone = ALONE  # steps that may still read their own records
         self._pool = ThreadPoolExecutor(threads, "blocks")
         self._single = RowReader(records, threads)
         self._loader = threading.Thread(target=self._load, args=(windows,), name="arena", daemon=True)
@@ -93,14 +94,15 @@ class Arena:
         block, row = np.divmod(step.chunks, self._block)
         with self._changed:
             slot, there = self._find(step.cursor.epoch, block)
-            self._filled |= bool(there.all())
-            while self._filled and not there.all():
+            self._alone -= 1
+            while self._alone < 0 and not there.all():
                 self._changed.wait(POLL_S)
                 slot, there = self._find(step.cursor.epoch, block)
         if there.all():
             np.take(self._area, slot * self._block + row, 0, out, "clip")
             return
-        # At the start a step would wait for hundreds of blocks: until they are there it reads its own records.
+        # At the start a step would wait for hundreds of blocks: the first ones read their own records alone. More
+        # of them would hold up the blocks.
         places = np.flatnonzero(there)
         out[places] = self._area[slot[places] * self._block + row[places]]
         places = np.flatnonzero(~there)

@@ -39,10 +39,14 @@ def is_for_people(error, file):
 
 def reads_as(content, original):
     """Whether a manifest is taken, and then with the same shards as the original; refused in one line if not."""
+    parsed = refusal = None
     try:
         parsed = Manifest.parse(content, "dataset.json")
     except DataError as error:
-        return not is_for_people(error, "dataset.json")
+        refusal = error
+    if refusal:
+        assert is_for_people(refusal, "dataset.json")
+        return False
     assert parsed.splits == original.splits
     assert (parsed.rate, parsed.samples) == (original.rate, original.samples)
     return True
