@@ -1,7 +1,10 @@
 import json
+import os
 import shutil
 import signal
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +12,9 @@ import soundfile
 from conftest import STEPS, flags, points, start, train
 
 from shards import Manifest
+
+sys.path.append(str(Path(__file__).parents[1] / "shards"))
+from range_server import RangeServer
 
 
 def consumed(run):
@@ -69,8 +75,6 @@ def test_killed_and_resumed_on_others_consumes_the_same(alone, data_dir, tmp_pat
     while not (run / "checkpoints/step-00000003").exists():
         assert time.monotonic() < end
         time.sleep(0.05)
-    import os
-
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate(timeout=60)
     train(flags("vae", data_dir, run, *more, "--data.microbatch", "1"), processes=3)
@@ -98,3 +102,23 @@ def test_a_damaged_chunk_is_replaced_told_and_counted(alone, data_dir, tmp_path)
     told = train(flags("vae", tmp_path / "set", tmp_path / "strict", "--data.damage_limit", "0"), code=1)
     assert told.strip().splitlines()[-1].startswith("error: shard ")
     assert f"{shard.file}: member {chunk} is damaged" in told
+
+
+def test_data_behind_a_url_is_trained_on_like_a_folder(alone, data_dir, tmp_path):
+    run, scratch = tmp_path / "run", tmp_path / "scratch"
+    with RangeServer(data_dir) as server:
+        url = server.url.replace("//", "//ada:hunter2@")
+        more = ["--tracking.samples", "true", "--data.memory_gb", "1e-6", "--data.scratch", str(scratch)]
+        told = train(flags("vae", url, run, *more), processes=2)
+        assert consumed(run) == consumed(alone)
+        assert {request.path for request in server.requests} > {"/dataset.json"}
+        before = len(server.requests)
+        train(flags("vae", url, tmp_path / "again", *more))  # on the same node: from the copy
+        asked = [request for request in server.requests[before:] if (request.end or 0) - (request.begin or 0) > 1]
+        assert [request.path for request in asked if request.path != "/dataset.json"] == []
+        assert [row["chunk"] for row in which(run, 4, "--data", url)["chunks"]] == consumed(alone)[4]
+    written = [file.read_text() for file in run.rglob("*.json*")]
+    assert "hunter2" not in told + "".join(written)
+    assert json.loads((run / "run.json").read_text())["config"]["data.path"] == server.url
+    told = train(flags("vae", "http://127.0.0.1:9/data", tmp_path / "none"), code=1)
+    assert told.strip().splitlines()[-1].startswith("error: http://127.0.0.1:9/data")
