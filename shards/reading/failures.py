@@ -89,6 +89,8 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def status_of(error: BaseException) -> int | None:
     """The HTTP status behind an error, or None."""
+    if any(type(cause).__module__ == "aiohttp.http_exceptions" for cause in causes(error)):
+        return None  # a garbled or unfinished answer, which aiohttp gives a status of its own making
     for cause in causes(error):
         if isinstance(cause, OSError) and str(cause).startswith("Forbidden: "):  # gcsfs says it in words only
             return 403
@@ -96,7 +98,7 @@ def status_of(error: BaseException) -> int | None:
         if isinstance(response, dict):  # botocore
             found = [response.get("ResponseMetadata", {}).get("HTTPStatusCode")]
         else:
-            found = [getattr(cause, name, None) for name in ("status", "code", "status_code")]
+            found = [getattr(cause, name, None) for name in ("status", "status_code", "code")]
             found.append(getattr(response, "status_code", None))
         for status in found:
             if isinstance(status, int) and 300 <= status < 600:
@@ -122,13 +124,14 @@ def may_pass(error: BaseException) -> bool:
 
 def in_words(error: BaseException, answer_s: float) -> str:
     """What went wrong, for people; it may still hold secrets. ``answer_s`` is how long an answer was waited for."""
-    said = f" ({error})" if str(error) else ""
     status = status_of(error)
     if isinstance(error, PassingError | LastingError):
         return str(error)
+    text = getattr(error, "strerror", None) or str(error)
+    phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else ""
+    said = f" ({text})" if text and text != phrase else ""
     if status is not None:
-        phrase = f" {HTTPStatus(status).phrase}" if status in set(HTTPStatus) else ""
-        return f"HTTP {status}{phrase}{said}"
+        return f"HTTP {status} {phrase}".rstrip() + said
     if _without_credentials(error):
         return f"there are no valid credentials{said}"
     if _of_a(error, ssl.SSLCertVerificationError):

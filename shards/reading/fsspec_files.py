@@ -39,9 +39,9 @@ class FsspecFiles:
         try:
             kind = fsspec.get_filesystem_class(protocol)
         except ImportError as error:
-            package = PACKAGES.get(protocol, "")
-            remedy = f"Run: python -m pip install {package}" if package else str(error)
-            raise DataError(f"{shown}: reading {protocol}:// needs another package. {remedy}") from None
+            reason, package = error.__cause__ or error, PACKAGES.get(protocol)
+            remedy = f". Run: python -m pip install {package}" if package else f". {error}"
+            raise DataError(f"{shown}: reading {protocol}:// needs another package ({reason}){remedy}") from None
         except ValueError:
             known = "https, s3, gs, file and all that fsspec knows"
             raise DataError(f"{shown}: there is no protocol {protocol}://, only {known}. Check the URL") from None
@@ -65,7 +65,10 @@ class FsspecFiles:
         """Names and sizes of all files of the folder, None where listing is not allowed."""
         try:
             rows = self._call("ls", limit_s, self._folder, detail=True)
-        except PermissionError:
+        except PermissionError as error:
+            answer = getattr(error.__cause__, "response", None) or {}
+            if answer.get("Error", {}).get("Code", "AccessDenied") != "AccessDenied":
+                raise  # such as S3's InvalidAccessKeyId: nothing else will be allowed either
             return None
         return {row["name"].rpartition("/")[2]: row.get("size") for row in rows if row.get("type") == "file"}
 

@@ -77,8 +77,9 @@ class HttpFiles:
 
     def close(self) -> None:
         """Close the connections; reads that are under way fail."""
-        self._pool.clear()
         with self._lock:
+            for key in self._pool.pools.keys():  # noqa: SIM118, it cannot be iterated
+                self._pool.pools[key].close()
             for response in self._busy:
                 with contextlib.suppress(Exception):  # it may just have ended
                     response.shutdown()

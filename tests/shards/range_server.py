@@ -35,6 +35,7 @@ class Request:
 #   "whole"   the whole file, as by a server that knows no ranges
 #   "shifted" other bytes than were asked for
 #   "gzip"    the answer says that it is compressed
+#   "moved"   a redirection to the same file with the query "moved"
 Fault = str | int | None
 
 
@@ -94,8 +95,6 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(owner.latency_s)
         fault = owner.fault(request)
         path = owner.folder / request.path.lstrip("/")
-        if not isinstance(fault, int) and not path.is_file():
-            fault = 404
         if isinstance(fault, int):
             self._head(fault, 0)
         elif fault == "drop":
@@ -103,8 +102,14 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault == "hang":
             owner.closing.wait()
             self.close_connection = True
+        elif fault == "moved" and request.query != "moved":
+            self._head(302, 0, {"Location": f"{target.path}?moved"})
+        elif not path.is_file():
+            self._head(404, 0)
         else:
             self._send(path, begin, end, fault)
+
+    do_HEAD = do_GET  # noqa: N815
 
     def _send(self, path: Path, begin: int | None, end: int | None, fault: str | None) -> None:
         with open(path, "rb") as file:
@@ -121,6 +126,8 @@ class _Handler(BaseHTTPRequestHandler):
                 status, extra = 206, {"Content-Range": f"bytes {begin}-{end - 1}/{size}"}
             extra |= {"Content-Encoding": "gzip"} if fault == "gzip" else {}
             self._head(status, end - begin, extra)
+            if self.command == "HEAD":
+                return
             if fault in ("cut", "stall", "drip", "flip"):
                 file.seek(begin)
                 self._spoil(bytearray(file.read(end - begin)), fault)

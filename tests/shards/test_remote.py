@@ -1,0 +1,372 @@
+import contextlib
+import os
+import re
+import shutil
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import chain, repeat
+
+import fsspec
+import numpy as np
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from range_server import RangeServer
+from remote_split import QUICK, RemoteSplit
+
+from shards.errors import DataError
+from shards.reading.failures import Place, StatusError, may_pass
+from shards.reading.patience import Patience, Retries
+from shards.reading.remote import RemoteRecords, is_url, read_manifest
+
+SECRETS = ("reader", "pass%40word", "pass@word", "abc123signature")
+PASSING = [500, 502, 503, 429, 408, "drop", "cut", "short"]
+
+
+@pytest.fixture(scope="module")
+def split(data_dir) -> RemoteSplit:
+    split = RemoteSplit.of(data_dir)
+    assert len(split.rows) > 1
+    return split
+
+
+@pytest.fixture
+def server(split):
+    with RangeServer(split.folder) as server:
+        yield server
+
+
+def connect(url: str, split: RemoteSplit, **options) -> RemoteRecords:
+    return RemoteRecords(url, split.rows, split.shape, **{"patience": QUICK, **options})
+
+
+def once(fault):
+    """A fault for the first request of each range of more than the one byte that asks for a size."""
+    seen, lock = set(), threading.Lock()
+
+    def choose(request):
+        key = request.path, request.begin, request.end
+        with lock:
+            if request.begin is None or request.end - request.begin == 1 or key in seen:
+                return None
+            seen.add(key)
+        return fault
+
+    return choose
+
+
+def ranges(server) -> list[tuple]:
+    """The requests for records."""
+    return [(r.path, r.begin, r.end) for r in server.requests if r.begin is not None and r.end - r.begin > 1]
+
+
+@pytest.fixture(scope="module")
+def places(split):
+    """The same folder behind three protocols."""
+    memory = fsspec.filesystem("memory")
+    memory.put(str(split.folder) + "/", "/data set", recursive=True)
+    with RangeServer(split.folder) as server:
+        opened = {
+            "http": connect(server.url, split),
+            "file": connect(f"file://{split.folder}", split),
+            "memory": connect("memory://data set", split),
+        }
+        yield opened
+        for records in opened.values():
+            records.close()
+    memory.rm("/data set", recursive=True)
+
+
+@pytest.mark.parametrize("protocol", ["http", "file", "memory"])
+@given(data=st.data())
+def test_any_run_of_records_equals_the_local_bytes(split, places, protocol, data):
+    first = data.draw(st.integers(0, len(split.records) - 1))
+    count = data.draw(st.integers(0, len(split.records) - first))
+    out = split.room(count)
+    places[protocol].read(first, out)
+    assert np.array_equal(out, split.records[first : first + count])
+
+
+def test_a_run_is_one_request_a_shard_and_keeps_its_connection(split, server):
+    with connect(server.url, split, verify_sizes=False) as records:
+        assert server.requests == []
+        for _ in range(3):
+            records.read(0, split.room())
+    assert len(server.requests) == 3 * sum(row.chunks > 0 for row in split.rows)
+    assert server.connections == 1
+
+
+def test_records_outside_the_split_are_an_index_error(split, places):
+    for first, count in [(-1, 2), (len(split.records), 1), (len(split.records) - 1, 2)]:
+        with pytest.raises(IndexError, match="are not all in this split"):
+            places["file"].read(first, split.room(count))
+
+
+@pytest.mark.parametrize("fault", PASSING)
+def test_a_failure_that_passes_is_not_seen(split, server, fault):
+    server.fault = once(fault)
+    with connect(server.url, split) as records:
+        out = split.room()
+        records.read(0, out)
+        assert np.array_equal(out, split.records)
+        assert records.retries == len(set(ranges(server))) > 1
+
+
+@pytest.mark.parametrize("fault", [*PASSING, "hang", "stall", "drip"])
+def test_a_failure_that_stays_ends_in_one_line(split, server, fault):
+    server.fault = lambda request: fault if request.end - request.begin > 1 else None
+    with (
+        connect(server.url, split, patience=replace(QUICK, total_s=0.5)) as records,
+        pytest.raises(DataError, match=rf"{split.rows[0].file}: .* after \d+ tries in .*reachable") as caught,
+    ):
+        records.read(0, split.room(2))
+    assert "\n" not in str(caught.value)
+    assert len(ranges(server)) > 1
+    assert str(fault) in str(caught.value) or not isinstance(fault, int)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (401, "HTTP 401 Unauthorized.*password"),
+        (403, "HTTP 403 Forbidden.*signed URL"),
+        (404, "HTTP 404 Not Found.*copy"),
+        (501, "HTTP 501"),
+        ("whole", "ignores range requests.*copy the data folder"),
+        ("shifted", "answers bytes 0-"),
+        ("gzip", "compresses"),
+    ],
+)
+def test_a_failure_that_cannot_pass_ends_at_once(split, server, fault, words):
+    server.fault = lambda request: fault if request.end - request.begin > 1 else None
+    with connect(server.url, split) as records, pytest.raises(DataError, match=words):
+        records.read(0, split.room(2))
+    assert len(ranges(server)) == 1
+
+
+def test_a_server_without_ranges_is_refused_before_anything_is_read(split, server):
+    server.fault = lambda request: "whole"
+    with pytest.raises(DataError, match="ignores range requests"):
+        connect(server.url, split)
+
+
+def test_records_that_are_damaged_on_the_way_are_fetched_once_more(split, server):
+    server.fault = lambda request: "flip" if request.end - request.begin > split.shape.stride else None
+    with connect(server.url, split) as records:
+        out = split.room()
+        records.read(0, out)
+        assert np.array_equal(out, split.records)
+        assert records.refetched == sum(row.chunks > 0 for row in split.rows)
+
+
+def test_records_that_are_damaged_where_they_lie_come_as_they_are(split, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(split.folder, folder)
+    with open(folder / split.rows[0].file, "r+b") as file:
+        file.seek(split.shape.stride + 600)
+        file.write(b"xx")
+    with RangeServer(folder) as server, connect(server.url, split) as records:
+        out = split.room()
+        records.read(0, out)
+        assert np.flatnonzero((out != split.records).any(axis=1)).tolist() == [1]
+        assert split.shape.damaged(out).tolist().index(True) == records.refetched == 1
+
+
+def test_a_shard_of_another_size_is_named_before_anything_is_read(split, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(split.folder, folder)
+    with open(folder / split.rows[1].file, "ab") as file:
+        file.write(b"more")
+    with RangeServer(folder) as server:
+        for url in (server.url, f"file://{folder}"):
+            with pytest.raises(DataError, match=rf"{split.rows[1].file} has \d+ bytes, the manifest says \d+: copy"):
+                connect(url, split)
+        (folder / split.rows[1].file).unlink()
+        for url, words in ((server.url, "HTTP 404"), (f"file://{folder}", "is missing")):
+            with pytest.raises(DataError, match=rf"{split.rows[1].file}.* ?{words}"):
+                connect(url, split)
+        os.truncate(folder / split.rows[0].file, 3 * split.shape.stride)
+        with (
+            connect(server.url, split, verify_sizes=False) as records,
+            pytest.raises(DataError, match=f"{split.rows[0].file}: it has {3 * split.shape.stride} bytes"),
+        ):
+            records.read(1, split.room(3))
+        with (
+            connect(server.url, split, verify_sizes=False) as records,
+            pytest.raises(DataError, match=f"{split.rows[0].file}: it has {3 * split.shape.stride} bytes"),
+        ):
+            records.read(3, split.room(1))
+
+
+@pytest.mark.parametrize("fault", [None, *PASSING, 401, 403, 404, "whole", "shifted", "hang", "moved", "gone"])
+def test_no_secret_is_ever_shown(split, server, fault, caplog):
+    address = server.url.split("//")[1]
+    url = f"http://reader:pass%40word@{address}/?X-Signature=abc123signature"
+    if fault == "gone":
+        server.__exit__()
+    else:
+        server.fault = lambda request: fault
+    fails = contextlib.nullcontext() if fault in (None, "moved") else pytest.raises(DataError)
+    with fails as caught, connect(url, split, patience=Patience(0.1, 0.3, 0.01, 0.02)) as records:
+        records.read(0, split.room(1))
+    shown = ""
+    if caught:
+        shown = str(caught.value)
+        assert f"http://{address}" in shown
+        assert caught.value.__suppress_context__
+    for secret in SECRETS:
+        assert secret not in shown + caplog.text
+    for request in server.requests:
+        assert request.authorization == "Basic cmVhZGVyOnBhc3NAd29yZA=="
+        assert request.query in ("X-Signature=abc123signature", "moved")
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("nothing://bucket/x", "no protocol nothing://"),
+        ("simplecache::s3://bucket/x", "chained URLs"),
+        ("s3://key:secretsecret@bucket/x", "no user and password in a URL of this kind. Set AWS_PROFILE"),
+        ("https://", "No host specified"),
+        ("http://localhost:1/x", "the connection was refused"),
+        ("http://no-such-host.invalid/x", "the name of its host is not known"),
+        ("file:///no/such/folder", "there is no such file, folder or bucket"),
+    ],
+)
+def test_a_url_that_leads_nowhere_is_one_line(split, url, words, monkeypatch):
+    look_up = socket.getaddrinfo
+
+    def quick_look_up(host, *rest, **more):  # what a resolver says, without waiting for it
+        if host == "no-such-host.invalid":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return look_up(host, *rest, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", quick_look_up)
+    patience = replace(QUICK, total_s=0.2)
+    for attempt in (lambda: connect(url, split, patience=patience), lambda: read_manifest(url, patience)):
+        with pytest.raises(DataError) as caught:
+            attempt()
+        assert "secretsecret" not in str(caught.value)
+    if not url.startswith("file"):
+        assert re.search(words, str(caught.value))
+
+
+@pytest.mark.parametrize(("protocol", "package"), [("s3", "s3fs"), ("gs", "gcsfs"), ("abfs", "adlfs")])
+def test_a_missing_package_is_named(split, monkeypatch, protocol, package):
+    def absent(protocol):
+        raise ImportError(f"Install something to read {protocol}")
+
+    monkeypatch.setattr(fsspec, "get_filesystem_class", absent)
+    with pytest.raises(DataError, match=f"needs another package .* Run: python -m pip install {package}"):
+        connect(f"{protocol}://bucket/folder", split)
+
+
+def test_the_manifest_comes_whole_or_not_at_all(split, server):
+    content = (split.folder / "dataset.json").read_bytes()
+    faults = chain([503, "drop", "cut", "stall"], repeat(None))
+    server.fault = lambda request: next(faults)
+    assert read_manifest(server.url, replace(QUICK, total_s=10)) == content
+    assert read_manifest(f"file://{split.folder}") == content
+    for url in (server.url + "/nowhere", f"file://{split.folder}/nowhere"):
+        with pytest.raises(DataError, match=r"nowhere/dataset\.json: (HTTP 404|there is no such file).*URL"):
+            read_manifest(url, QUICK)
+
+
+def test_many_threads_over_a_flaky_server(split):
+    kinds = [503, "drop", "cut", "short", "flip", None, None, None]
+    with RangeServer(split.folder, lambda request: kinds[request.number % len(kinds)], 0.001) as server:
+        with connect(server.url, split, patience=replace(QUICK, total_s=20), connections=4) as records:
+
+            def work(seed: int) -> bool:
+                rng = np.random.default_rng(seed)
+                first = int(rng.integers(len(split.records)))
+                out = split.room(int(rng.integers(1, 1 + len(split.records) - first)))
+                records.read(first, out)
+                return np.array_equal(out, split.records[first : first + len(out)])
+
+            with ThreadPoolExecutor(12) as pool:
+                right = list(pool.map(work, range(150)))
+        assert records.retries > 100
+    # A record whose second copy is damaged as well comes as it is: the reader above finds it.
+    assert np.mean(right) > 0.5
+
+
+def test_nothing_is_left_when_it_is_closed(split, server):
+    def left() -> tuple[set[str], int]:
+        clients = [c for c in psutil.Process().net_connections("tcp") if c.raddr and c.raddr.port == server.port]
+        return {thread.name for thread in threading.enumerate() if "remote" in thread.name}, len(clients)
+
+    fsspec.filesystem("memory").put(str(split.folder) + "/", "/set", recursive=True)
+    before = left()
+    server.fault = once("drop")
+    opened = [connect(server.url, split), connect("memory://set", split), connect(f"file://{split.folder}", split)]
+    for records in opened:
+        records.read(0, split.room())
+    assert left()[1] > 0
+    opened[0].close()
+    for records in opened:
+        records.close()  # twice is no mistake
+    assert left() == before == (set(), 0)
+
+
+def test_closing_ends_a_read_that_the_server_keeps_waiting(split, server):
+    server.fault = lambda request: "stall"
+    records = connect(server.url, split, verify_sizes=False, patience=Patience(answer_s=60, total_s=60))
+    failures = []
+
+    def read():
+        try:
+            records.read(0, split.room(2))
+        except DataError as error:
+            failures.append(str(error))
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    while not records._files._busy:
+        assert thread.is_alive()
+    records.close()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert re.search("reading was stopped", failures[0])
+
+
+def test_what_may_pass():
+    for error in (StatusError(503), StatusError(429), ConnectionResetError(), TimeoutError(), OSError(5, "I/O")):
+        assert may_pass(error)
+        wrapped = RuntimeError("of some library")
+        wrapped.__cause__ = error
+        assert may_pass(wrapped)
+    for error in (StatusError(404), StatusError(501), PermissionError(), FileNotFoundError(), ValueError(), KeyError()):
+        assert not may_pass(error)
+    assert not may_pass(KeyboardInterrupt())
+
+
+def test_pauses_grow_up_to_a_limit_and_heed_the_server():
+    pauses = []
+    retries = Retries(Place("http://host"), Patience(1, 1000, first_pause_s=1, longest_pause_s=8))
+    retries._closing.wait = lambda timeout: pauses.append(timeout) is None
+    answers = chain(
+        [StatusError(503)] * 40, [StatusError(503, retry_after_s=7.5)], [StatusError(503, 99)], repeat(None)
+    )
+
+    def request(_: float) -> str:
+        if error := next(answers):
+            raise error
+        return "done"
+
+    assert retries.call("it", request) == "done"
+    assert all(pause <= min(8, 2**i) for i, pause in enumerate(pauses))
+    assert max(pauses[4:40]) > 4
+    assert len(set(pauses[:40])) == 40  # drawn, so that ranks do not come back together
+    assert 7.5 <= pauses[40] <= pauses[41] == 8
+    assert retries.count == 42
+
+
+def test_what_is_a_url():
+    assert is_url("s3://bucket/x")
+    assert is_url("memory://x")
+    assert not is_url("/data/x")
+    assert not is_url("data")
