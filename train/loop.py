@@ -3,7 +3,8 @@
 import json
 import math
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict
 
 import torch
@@ -214,7 +215,11 @@ def resume(learner: Learner, run: RunDir, engine: Engine) -> None:
 
 def run_training(config: RunConfig, family: str, engine: Engine) -> int:
     """A whole attempt: opens the data and the run, resumes or starts, trains; returns the exit code."""
-    splits = open_splits(config.data)
+    with open_splits(config.data) as splits:
+        return _run(config, family, engine, splits)
+
+
+def _run(config: RunConfig, family: str, engine: Engine, splits: tuple[Split, Split | None]) -> int:
     torch.manual_seed(config.seed)
     try:
         model = audiovae.build(family, config.model, splits[0].samples, splits[0].rate)  # type: ignore[attr-defined]
@@ -246,8 +251,13 @@ def run_training(config: RunConfig, family: str, engine: Engine) -> int:
             training.close(failed)
 
 
-def open_splits(data: DataConfig) -> tuple[Split, Split | None]:
+@contextmanager
+def open_splits(data: DataConfig) -> Iterator[tuple[Split, Split | None]]:
     """The training chunks, and the held-out ones if there are any."""
     more = {"scratch": data.scratch, "scratch_bytes": int(data.scratch_gb * 1e9)}
-    train = Split.open(data.path, "train", **more)
-    return train, Split.open(data.path, "valid", **more) if train.manifest.splits.get("valid") else None
+    with ExitStack() as opened:
+        train = opened.enter_context(closing(Split.open(data.path, "train", **more)))
+        valid = None
+        if train.manifest.splits.get("valid"):
+            valid = opened.enter_context(closing(Split.open(data.path, "valid", **more)))
+        yield train, valid
