@@ -40,7 +40,7 @@ class Snapshot:
     """All that a run needs to go on.
 
     Attributes:
-        state: Plain values: step, cursor.
+        state: Plain values: step, cursor, and valid_si_sdr when held-out chunks were measured.
         weights: The model's state dict.
         average: The averaged state dict.
         optimizer: The optimizer's state dict.
@@ -52,7 +52,37 @@ class Snapshot:
     optimizer: dict[str, Any]
 
 
-def save(folder: Path, model: Autoencoder, snapshot: Snapshot, keep: int) -> Path:
+@dataclass(frozen=True)
+class Retention:
+    """Which checkpoints stay: the newest, the best, and those of round steps.
+
+    Attributes:
+        newest: How many of the newest.
+        best: Whether the one with the highest `valid_si_sdr` in its state.
+        every: Those whose step is a multiple of this; 0 means none.
+    """
+
+    newest: int = 3
+    best: bool = True
+    every: int = 0
+
+
+def copied(snapshot: Snapshot) -> Snapshot:
+    """The same in memory of its own, on the CPU: training may go on while it is written."""
+    return Snapshot(
+        dict(snapshot.state), *(_copied(part) for part in (snapshot.weights, snapshot.average, snapshot.optimizer))
+    )
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _copied(part) for key, part in value.items()}
+    return [_copied(part) for part in value] if isinstance(value, list) else value
+
+
+def save(folder: Path, model: Autoencoder, snapshot: Snapshot, retention: Retention) -> Path:
     """Writes a checkpoint for snapshot.state["step"] and prunes older ones; by one process only.
 
     Raises:
@@ -75,9 +105,36 @@ def save(folder: Path, model: Autoencoder, snapshot: Snapshot, keep: int) -> Pat
     for unfinished in folder.glob("step-*.tmp"):
         shutil.rmtree(unfinished, ignore_errors=True)
     write_folder(final, fill)
-    for old in all_checkpoints(folder)[keep:]:
+    for old in superfluous(folder, retention):
         shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def superfluous(folder: Path, retention: Retention) -> list[Path]:
+    """The checkpoints that need not stay."""
+    found = all_checkpoints(folder)
+    best = best_checkpoint(folder) if retention.best else None
+    return [
+        path
+        for path in found[retention.newest :]
+        if path != best and not (retention.every and step_of(path) % retention.every == 0)
+    ]
+
+
+def best_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint with the highest held-out SI-SDR; None when none was measured."""
+    measured = {}
+    for path in all_checkpoints(folder):
+        try:
+            measured[path] = float(json.loads((path / "state.json").read_text())["valid_si_sdr"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # not measured, or damaged
+    return max(measured, key=lambda path: measured[path], default=None)
+
+
+def step_of(path: Path) -> int:
+    """The step of a checkpoint's folder."""
+    return int(path.name[5:])
 
 
 def write_folder(final: Path, fill: Callable[[Path], None]) -> None:
@@ -107,7 +164,7 @@ def write_folder(final: Path, fill: Callable[[Path], None]) -> None:
 def all_checkpoints(folder: Path) -> list[Path]:
     """Finished checkpoints, newest first; unverified."""
     found = [path for path in folder.glob("step-*") if NAME.fullmatch(path.name) and path.is_dir()]
-    return sorted(found, key=lambda path: int(path.name[5:]), reverse=True)
+    return sorted(found, key=step_of, reverse=True)
 
 
 def newest_sound(folder: Path, set_aside: bool = True) -> Path | None:

@@ -93,10 +93,14 @@ class CheckpointConfig:
     Attributes:
         every: Steps between saves.
         keep: Newest checkpoints that stay.
+        keep_best: Keep the one with the best held-out SI-SDR too.
+        keep_every: Keep those whose step is a multiple of this too; 0 means none.
     """
 
     every: PositiveInt = 1000
     keep: PositiveInt = 3
+    keep_best: bool = True
+    keep_every: NonNegativeInt = 0
 
 
 @dataclass

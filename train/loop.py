@@ -14,6 +14,7 @@ import audiovae
 from shards import Batch, BatchStream, Split
 from shards.files import write_atomically
 from train import checkpoint
+from train.checkpoint import Retention
 from train.config import DataConfig, RunConfig
 from train.console import Display
 from train.engine import Engine
@@ -23,6 +24,7 @@ from train.learner import Learner, make_learner, train_step
 from train.meter import Meter
 from train.objective import Objective
 from train.rundir import DAMAGE_FILE, RunDir, append_line
+from train.saving import Saver
 from train.stopping import FINISHED, StopWish, exit_code_when_stopped
 from train.tracking import Tracker
 
@@ -40,6 +42,10 @@ class Training:
         terms = {"mse", "stft", *learner.model.loss_names}
         self.objective = Objective(config.weights, config.kl_warmup, terms)  # type: ignore[attr-defined]
         self.tracker = Tracker(run, config.tracking, config, learner.step) if engine.is_main else None
+        keep = config.checkpoint
+        retention = Retention(keep.keep, keep.keep_best, keep.keep_every)
+        self.saver = Saver(run.path / "checkpoints", learner.model, retention)
+        self.valid_si_sdr: float | None = None  # the last measured
         self.meter = Meter()
         self.skipped = torch.zeros((), device=engine.device)
         self.damaged = torch.zeros((), device=engine.device)  # chunks found by this process in this attempt
@@ -160,6 +166,7 @@ class Training:
             heard = learner.step % tracking.audio_every == 0 or learner.step == self.config.optim.steps
             if self.tracker and heard:
                 self.send_examples()
+        self.valid_si_sdr = values["si_sdr"] if math.isfinite(values["si_sdr"]) else None
         display.say(
             f"step {learner.step}: held-out SI-SDR {values['si_sdr']:.2f} dB, STFT distance {values['stft']:.3f}, "
             f"cosine {values['cosine']:.3f}"
@@ -174,16 +181,22 @@ class Training:
         self.tracker.examples(self.learner.step, *pair, self.valid_split.rate)
 
     def save(self) -> None:
-        """A checkpoint of this step."""
-        learner, keep = self.learner, self.config.checkpoint.keep
-        folder = self.run.path / "checkpoints"
-        with self.meter.paused():
-            self.engine.on_main(lambda: checkpoint.save(folder, learner.model, learner.snapshot(), keep))
+        """Begins a checkpoint of this step; it is written while training goes on."""
+        snapshot = self.learner.snapshot()
+        if self.valid_si_sdr is not None:
+            snapshot.state["valid_si_sdr"] = self.valid_si_sdr
+        with self.meter.saving():
+            self.engine.on_main(lambda: self.saver.begin(snapshot))
 
     def stopped(self, reason: str, display: Display) -> int:
         """Everything is saved and the run can go on."""
         reason = reason or "signal on another process"
-        self.engine.on_main(lambda: self.run.end(reason, self.learner.step))
+
+        def end() -> None:
+            self.saver.finish()
+            self.run.end(reason, self.learner.step)
+
+        self.engine.on_main(end)
         display.say(f"stopped at step {self.learner.step} ({reason}), all saved; the same command resumes")
         return exit_code_when_stopped()
 
@@ -192,6 +205,7 @@ class Training:
         learner, folder = self.learner, self.run.path / "model"
 
         def export() -> None:
+            self.saver.finish()
             weights = learner.average.state_dict()
             checkpoint.write_folder(folder, lambda path: audiovae.save(learner.model, path, weights))
             self.run.end("finished", learner.step, finished=True)
@@ -201,7 +215,9 @@ class Training:
         return FINISHED
 
     def close(self, failed: bool) -> None:
-        """Ends tracking."""
+        """Ends saving and tracking; a checkpoint that is being written is not lost."""
+        with suppress(TrainError):
+            self.saver.finish()
         if self.tracker:
             self.tracker.close(failed)
 

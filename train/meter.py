@@ -21,6 +21,7 @@ class Meter:
         self.sums: dict[str, Tensor] = {}
         self.steps = 0
         self.waited = 0.0
+        self.stall = 0.0  # seconds
         self.began = time.monotonic()
 
     @contextmanager
@@ -29,6 +30,14 @@ class Meter:
         began = time.monotonic()
         yield
         self.began += time.monotonic() - began
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Around what a checkpoint keeps the training from; `perf/save_stall` is the longest of the interval."""
+        began = time.monotonic()
+        with self.paused():
+            yield
+        self.stall = max(self.stall, time.monotonic() - began)
 
     def add(self, values: dict[str, Tensor], share: float) -> None:
         """Values of one micro-batch, weighted by its share of the global batch; what is not finite is left out."""
@@ -47,5 +56,7 @@ class Meter:
         result = {name: total / weight for name, (total, weight) in zip(names, totals, strict=True) if weight}
         result["perf/chunks_per_second"] = self.steps * batch / seconds
         result["perf/data_wait_share"] = self.waited / seconds
+        if self.stall:
+            result["perf/save_stall"] = self.stall
         self.reset()
         return result

@@ -4,8 +4,10 @@ import io
 import json
 import netrc
 import os
+import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from shards.files import write_atomically
 from train.config import RunConfig, TrackingConfig, settings_of
 from train.pictures import comparison
 from train.rundir import METRICS_FILE, RunDir, append_line, read_lines
+
+READING_S = 60
 
 
 def wandb_mode(wanted: str) -> str:
@@ -34,13 +38,33 @@ def wandb_mode(wanted: str) -> str:
     return "online" if known else "offline"
 
 
-def forget_after(path: Path, step: int) -> None:
-    """Drops the points that a run resumed at `step` makes again, so that each step is there once."""
+def forget_after(path: Path, step: int) -> list[dict[str, Any]]:
+    """Drops the points that a run resumed at `step` makes again, so that each step is there once.
+
+    Returns the points that stay.
+    """
     rows = read_lines(path)
     # A run that begins anew measures step 0 again; a resumed one has logged its step already.
     kept = [row for row in rows if row["step"] <= step and step > 0]
     if len(kept) < len(rows):
         write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
+    return kept
+
+
+def last_step_sent(folder: Path, run: Any) -> int:
+    """The last step of this run that W&B has from attempts before, -1 for none.
+
+    The server says it when a run is resumed online. Offline, the files of the attempts say it, by W&B's own
+    reader: after a crash they hold less than was logged.
+    """
+    known = run.summary.get("global_step", -1)
+    for file in folder.glob("offline-run-*/*.wandb"):
+        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=READING_S, check=False)
+        for line in done.stdout.splitlines():
+            with suppress(ValueError):
+                known = max(known, json.loads(line).get("history", {}).get("item", {}).get("global_step", -1))
+    return int(known)
 
 
 class Tracker:
@@ -49,11 +73,15 @@ class Tracker:
     def __init__(self, run: RunDir, config: TrackingConfig, settings: RunConfig, step: int) -> None:
         self.file = run.path / METRICS_FILE
         self.attempt = run.attempt
-        forget_after(self.file, step)
+        kept = forget_after(self.file, step)
+        # What attempts before have sent cannot be taken back, and comes out the same: it is not sent again.
+        self._sent = -1
         self._wandb: Any = None
         mode = wandb_mode(config.wandb)
         if mode != "disabled":
             self._guarded(lambda: self._start(run, config, settings, mode))
+            for row in kept if self._wandb is not None and step > 0 else []:
+                self._send(row)  # what a crash kept from getting there
 
     def _start(self, run: RunDir, config: TrackingConfig, settings: RunConfig, mode: str) -> None:
         self._wandb = wandb.init(
@@ -66,6 +94,7 @@ class Tracker:
             config=settings_of(settings),
             settings=wandb.Settings(silent=True, console="off", init_timeout=60, x_disable_stats=True),
         )
+        self._sent = last_step_sent(run.path / "wandb", self._wandb)
         self._wandb.define_metric("global_step")
         self._wandb.define_metric("*", step_metric="global_step")
 
@@ -80,14 +109,20 @@ class Tracker:
 
     def log(self, step: int, values: dict[str, float]) -> None:
         """One point: values by name at an optimizer step."""
-        append_line(self.file, {"step": step, **values})
-        if self._wandb is not None:
+        row = {"step": step, **values}
+        append_line(self.file, row)
+        self._send(row)
+
+    def _send(self, row: dict[str, Any]) -> None:
+        values = dict(row)
+        step = values.pop("step")
+        if self._wandb is not None and step > self._sent:
             point = {"global_step": step, "attempt": self.attempt, **values}
             self._guarded(lambda: self._wandb.log(point))
 
     def examples(self, step: int, reference: np.ndarray, reconstruction: np.ndarray, rate: int) -> None:
         """Held-out chunks as sound (reference, then reconstruction) and as spectrograms; both [n, T]."""
-        if self._wandb is None:
+        if self._wandb is None or step <= self._sent:
             return
 
         def send() -> None:

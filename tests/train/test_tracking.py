@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from conftest import STEPS, flags, points, start, train
@@ -54,6 +55,26 @@ def test_attempts_are_one_offline_run_and_no_secret_is_written(data_dir, tmp_pat
     for file in run.rglob("*"):
         if file.is_file():
             assert SECRET.encode() not in file.read_bytes(), file
+
+
+def test_a_crash_leaves_each_point_once_in_wandb(data_dir, tmp_path):
+    """Killed after steps that no checkpoint holds: they are made again, and are not there twice."""
+    run = tmp_path / "vae"
+    words = flags("vae", data_dir, run, "--tracking.wandb", "offline", "--checkpoint.every", "3", "--optim.steps", "40")
+    process = start(words, session=True)
+    end = time.monotonic() + 120
+    while not (run / "metrics.jsonl").exists() or points(run)[-1]["step"] < 11:
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    process.kill()
+    process.communicate(timeout=60)
+    reached = points(run)[-1]["step"]
+    train(words)
+    assert [row["step"] for row in points(run)] == [*range(41)]
+    folders = sorted((run / "wandb").glob("offline-run-*"))
+    logged = [item["global_step"] for folder in folders for item in history(records(folder)) if "loss/total" in item]
+    assert logged == [*range(1, 41)]
+    assert reached % 3 or len(folders) == 2
 
 
 def test_wandb_failing_does_not_stop_training(data_dir, tmp_path):

@@ -1,0 +1,56 @@
+"""Checkpoints written beside the training."""
+
+import threading
+from pathlib import Path
+
+from audiovae import Autoencoder
+from train.checkpoint import Retention, Snapshot, copied, save
+from train.errors import TrainError
+
+
+class Saver:
+    """Copies the state, which takes a moment, and lets a thread write it. One checkpoint at a time.
+
+    Args:
+        folder: Of the checkpoints.
+        model: For its configuration and the names of its parts.
+        retention: Which checkpoints stay.
+    """
+
+    def __init__(self, folder: Path, model: Autoencoder, retention: Retention) -> None:
+        self._folder, self._model, self._retention = folder, model, retention
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        self.saved = 0  # the newest step on the disk, written by this process
+
+    def begin(self, snapshot: Snapshot) -> None:
+        """Start to save; waits for the save before, if it is still under way.
+
+        Raises:
+            TrainError: when that one failed.
+        """
+        self.finish()
+        self._thread = threading.Thread(target=self._write, args=(copied(snapshot),), name="saver")
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Waits until all is on the disk.
+
+        Raises:
+            TrainError: when it could not be written.
+        """
+        if self._thread:
+            self._thread.join()
+            self._thread = None
+        if self._failure:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def _write(self, snapshot: Snapshot) -> None:
+        try:
+            save(self._folder, self._model, snapshot, self._retention)
+            self.saved = snapshot.state["step"]
+        except TrainError as error:
+            self._failure = error
+        except Exception as error:  # in this thread nobody else would hear of it
+            self._failure = TrainError(f"{self._folder}: cannot be saved ({error!r}); this is a bug")
