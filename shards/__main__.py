@@ -16,12 +16,13 @@ def main(args: list[str] | None = None) -> int:
     from jsonargparse import ArgumentParser
 
     from shards.building.build import build
+    from shards.building.merge import merge
     from shards.building.practice import practice
     from shards.errors import DataError
     from shards.inspect import inspect
     from shards.verify import verify
 
-    functions = {function.__name__: function for function in (build, inspect, verify, practice)}
+    functions = {function.__name__: function for function in (build, merge, inspect, verify, practice)}
     parser = ArgumentParser(prog="python -m shards", description=__doc__)
     commands = parser.add_subcommands()
     for name, function in functions.items():

@@ -50,6 +50,7 @@ def summary(manifest: Manifest) -> dict:
                 "hours": level.hours,
                 "chunks": level.chunks,
                 "silent_chunks": level.silent_chunks,
+                "left_out": level.left_out,
                 "shards": len(manifest.splits[name]),
                 "rms_dbfs": round(report.decibel(level.rms), 2),
                 "peak_dbfs": round(report.decibel(level.peak), 2),

@@ -1,6 +1,7 @@
 """``dataset.json``, the only contract between the builder and the readers."""
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ class Source:
     fingerprint: str  # of the file's content
     split: str | None  # None when skipped
     chunks: int
+    silent_chunks: int  # of them: their peak is below -80 dBFS
+    left_out: int  # more silent chunks, which the build was told to leave out
     duration_s: float
     rate: int  # Hz, as recorded
     channels: int
@@ -46,13 +49,30 @@ class Shard:
 
 @dataclass(frozen=True)
 class Level:
-    """Loudness of a split's chunks, full scale 1."""
+    """How much a split holds and how loud its recordings are after the gain, full scale 1."""
 
     chunks: int
     hours: float  # of recordings, overlap not counted twice
     rms: float
     peak: float
     silent_chunks: int  # peak below -80 dBFS
+    left_out: int  # more silent chunks, which the build was told to leave out
+
+    @classmethod
+    def of(cls, sources: list[Source]) -> "Level":
+        """Of all recordings of a split."""
+        seconds = math.fsum(source.duration_s for source in sources)
+        gains = [10 ** (source.gain_db / 20) for source in sources]
+        energy = [source.duration_s * (source.rms * gain) ** 2 for source, gain in zip(sources, gains, strict=True)]
+        peaks = [source.peak * gain for source, gain in zip(sources, gains, strict=True)]
+        return cls(
+            chunks=sum(source.chunks for source in sources),
+            hours=round(seconds / 3600, 6),
+            rms=round(math.sqrt(math.fsum(energy) / seconds), 6),
+            peak=round(min(max(peaks), 1.0), 6),
+            silent_chunks=sum(source.silent_chunks for source in sources),
+            left_out=sum(source.left_out for source in sources),
+        )
 
 
 @dataclass(frozen=True)
@@ -245,6 +265,7 @@ def _level(row: Any, where: str) -> Level:
         rms=fields.number("rms"),
         peak=fields.number("peak"),
         silent_chunks=fields.integer("silent_chunks"),
+        left_out=fields.integer("left_out"),
     )
 
 
@@ -255,6 +276,8 @@ def _source(row: Any, where: str) -> Source:
         fingerprint=fields.text("fingerprint"),
         split=None if fields.get("split") is None else fields.text("split"),
         chunks=fields.integer("chunks"),
+        silent_chunks=fields.integer("silent_chunks"),
+        left_out=fields.integer("left_out"),
         duration_s=fields.number("duration_s"),
         rate=fields.integer("rate"),
         channels=fields.integer("channels"),

@@ -1,26 +1,37 @@
-"""Recordings -> shards: plan, run the parts in worker processes, merge their results into the manifest."""
+"""Recordings -> shards: make or find the plan, run its parts in worker processes, merge when all are there."""
 
-import fcntl
+import errno
 import math
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 from shards.building import report
-from shards.building.part import SCRATCH, Loudness, PartResult, build_part, result_path, skipped
-from shards.building.plan import Candidate, Part, Plan, Settings, find_files, make_plan, probe
+from shards.building.lease import Lease, holder
+from shards.building.merge import (
+    Task,
+    check_strict,
+    describe_missing,
+    merge_plan,
+    missing,
+    open_plan,
+)
+from shards.building.part import PartResult, build_part
+from shards.building.plan import Part, Plan, Settings, make_plan
+from shards.building.probe import NOT_AUDIO, Candidate, find_files, probe
+from shards.building.scratch import NAME, Scratch
 from shards.building.workers import Workers, count_done, open_workers
 from shards.errors import DataError
-from shards.files import sync, write_atomically
-from shards.manifest import FILE_NAME, Level, Manifest, Shard, Source
-from shards.progress import progress
+from shards.files import sync
+from shards.manifest import FILE_NAME, Manifest
+from shards.progress import audio_speed, progress
 
 FILES_PER_JOB = 64  # looked at per call of a worker
+PLAN_LIMIT_S = 4 * 3600.0  # that another task may take to look at all files
+REMARK_EVERY_S = 30.0
 
 
 def build(
@@ -33,14 +44,16 @@ def build(
     valid: float = 0.1,
     test: float = 0.0,
     chunks_per_shard: int = 2048,
+    max_silence: float = 1.0,
     workers: int = 0,
+    task: str = "",
     strict: bool = False,
 ) -> None:
-    """Turn a folder of recordings into shards for training; run it again to continue after a stop.
+    """Turn a folder of recordings into shards; run it again to continue, or to add recordings that came later.
 
     Args:
         audio_dir: Folder of recordings, searched with all its subfolders.
-        out_dir: Data folder to make.
+        out_dir: Data folder to make, or to add the new ones of the recordings to.
         rate: Sample rate of the chunks in Hz.
         samples: Samples per chunk.
         hop: Samples from one chunk of a recording to the next; less than a chunk makes them overlap.
@@ -48,28 +61,32 @@ def build(
         valid: Share of the recordings held out to evaluate during training.
         test: Share of the recordings held out for a last test.
         chunks_per_shard: About how many chunks go into one shard.
+        max_silence: Largest share of a recording's chunks that may be silent; more of them are left out.
         workers: Worker processes; 0 is one for each core.
+        task: Build only the part I/N of the work, such as 3/16; the last task to finish merges.
         strict: Fail when any audio file had to be skipped.
     """
-    settings = Settings(rate, samples, hop, level, valid, test, chunks_per_shard)
+    settings = Settings(rate, samples, hop, level, valid, test, chunks_per_shard, max_silence)
     _check(settings, workers)
+    share = Task.parse(task)
     audio_dir, out_dir = _check_folders(audio_dir, out_dir)
-    files = find_files(audio_dir)
-    if not files:
-        raise DataError(f"{audio_dir} holds no file: give the folder of your recordings")
-    start = time.monotonic()
-    with open_workers(workers or len(os.sched_getaffinity(0))) as pool:
-        plan = make_plan(settings, _probe_all(pool, audio_dir, files))
-        finished = (out_dir / FILE_NAME).exists()
-        if finished:
-            manifest = Manifest.load(out_dir)
-            _check_same(manifest, plan, out_dir)
-        else:
-            manifest = _build(pool, audio_dir, out_dir, plan)
-    report.show_build(manifest, out_dir, None if finished else time.monotonic() - start)
-    missed = sum(source.split is None and source.note != "not audio" for source in manifest.sources)
-    if strict and missed:
-        raise DataError(f"{missed} audio files were skipped and --strict is set: see {out_dir / FILE_NAME}")
+    scratch = Scratch(out_dir)
+    try:
+        with _lease(scratch, share), open_workers(workers or len(os.sched_getaffinity(0))) as pool:
+            told = _build(pool, audio_dir, scratch, settings, share)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise DataError(
+                f"{out_dir} cannot take more ({error.strerror}): make room and run the same command again to continue"
+            ) from None
+        raise
+    finally:
+        scratch.leave()
+    if told is None:
+        return
+    manifest = Manifest.load(out_dir)
+    report.show_build(manifest, f"{out_dir}{told}")
+    check_strict(manifest, out_dir, strict)
 
 
 def _check(settings: Settings, count: int) -> None:
@@ -82,6 +99,8 @@ def _check(settings: Settings, count: int) -> None:
         raise DataError(f"--hop must be between 1 and the {settings.samples} samples of a chunk: none may be lost")
     if not (settings.valid >= 0 and settings.test >= 0 and settings.valid + settings.test < 1):
         raise DataError("--valid and --test are shares of the recordings: from 0, together less than 1")
+    if not 0 <= settings.max_silence <= 1:
+        raise DataError("--max_silence is a share of a recording's chunks: from 0 to 1")
     if count < 0:
         raise DataError("--workers must be 0 (one for each core) or more")
 
@@ -94,17 +113,132 @@ def _check_folders(audio_dir: Path, out_dir: Path) -> tuple[Path, Path]:
     audio, out = audio_dir.resolve(), out_dir.resolve()
     if audio == out or audio in out.parents or out in audio.parents:
         raise DataError(f"{audio_dir} and {out_dir} lie in one another: build into a folder outside the recordings")
-    ours = (out / FILE_NAME).exists() or (out / SCRATCH).is_dir()
+    ours = (out / FILE_NAME).exists() or (out / NAME).is_dir()
     if out.exists() and not ours and any(out.iterdir()):
         raise DataError(f"{out_dir} holds other files: build into a new or empty folder")
     return audio, out
 
 
-def _probe_all(pool: Workers, audio_dir: Path, files: list[str]) -> list[Candidate]:
+def _lease(scratch: Scratch, share: Task) -> Lease:
+    """The right to do this share of the work. Raises DataError when it, or one that overlaps it, is being done."""
+    mine = scratch.lease(f"task-{share.index}-of-{share.count}")
+    lease = Lease.take(mine)
+    if lease is None:
+        raise DataError(_busy(scratch, mine))
+    for other in scratch.folder.glob("task-*-of-*.lease"):
+        if not other.stem.endswith(f"-of-{share.count}"):
+            found = Lease.take(other)
+            if found is None:
+                lease.__exit__()
+                raise DataError(_busy(scratch, other))
+            found.__exit__()
+    return lease
+
+
+def _busy(scratch: Scratch, path: Path) -> str:
+    what = path.stem.removeprefix("task-").replace("-of-", "/")
+    who = "another build" if what == "1/1" else f"another build, task {what},"
+    return f"{who} is writing to {scratch.out} ({holder(path)}): wait for it or end it"
+
+
+def _build(pool: Workers, audio_dir: Path, scratch: Scratch, settings: Settings, share: Task) -> str | None:
+    """Do this share of all that is to be done. Returns how it went, or None when other tasks have to finish."""
+    start, seconds, outcome = time.monotonic(), 0.0, " is complete: nothing to do"
+    while True:
+        plan, is_new = _find_plan(pool, audio_dir, scratch, settings)
+        if plan is None:
+            break
+        scratch.note_tasks(share.count)
+        seconds += _run_parts(pool, audio_dir, scratch, plan, share)
+        absent = missing(scratch, plan)
+        if absent and scratch.plan.exists():
+            done = len(share.of(plan))
+            print(
+                f"task {share}: its {done} parts are done; {describe_missing(scratch, plan, absent)}. The last task "
+                f"merges them; so does: python -m shards merge {scratch.out}"
+            )
+            return None
+        if not merge_plan(scratch, plan):
+            print(f"task {share}: all parts are done, another task merges them ({holder(scratch.lease('merge'))})")
+            return None
+        outcome = ": done"
+        if is_new or share.count > 1:
+            break
+        # What a stopped build had planned is done: now for the files that came after it was planned.
+    elapsed = time.monotonic() - start
+    return outcome + (f" in {elapsed:.1f} s, {seconds / elapsed:,.0f} x real time" if seconds else "")
+
+
+def _find_plan(pool: Workers, audio_dir: Path, scratch: Scratch, settings: Settings) -> tuple[Plan | None, bool]:
+    """The plan of what is to be done, and whether this process made it; None when there is nothing to do.
+
+    One process makes it while the others wait.
+    """
+    end, remark = time.monotonic() + PLAN_LIMIT_S, time.monotonic()
+    path = scratch.lease("plan")
+    while True:
+        plan = open_plan(scratch)
+        if plan is not None:
+            _check_continues(plan, settings, scratch)
+            return plan, False
+        lease = Lease.take(path)
+        if lease is not None:
+            break
+        now = time.monotonic()
+        if now > end:
+            raise DataError(f"no plan after {PLAN_LIMIT_S / 3600:.0f} hours from {holder(path)}: end it and try again")
+        if now >= remark:
+            report.line(f"waiting while another task looks at the files ({holder(path)})")
+            remark = now + REMARK_EVERY_S
+        time.sleep(1.0)
+    with lease:
+        plan = open_plan(scratch)
+        if plan is not None:
+            _check_continues(plan, settings, scratch)
+            return plan, False
+        scratch.clear()
+        plan = _make_plan(pool, audio_dir, scratch, settings)
+        return (scratch.publish(plan), True) if plan.sources else (None, True)
+
+
+def _check_continues(plan: Plan, settings: Settings, scratch: Scratch) -> None:
+    differing = settings.differing(asdict(plan.settings))
+    if differing:
+        raise DataError(
+            f"{scratch.out} holds an unfinished build with other settings ({differing}): run it with these, "
+            f"build into another folder, or delete {scratch.folder} first"
+        )
+
+
+def _make_plan(pool: Workers, audio_dir: Path, scratch: Scratch, settings: Settings) -> Plan:
+    manifest = _built(scratch.out, settings)
+    files = find_files(audio_dir)
+    if not files:
+        raise DataError(f"{audio_dir} holds no file: give the folder of your recordings")
     groups = [files[i : i + FILES_PER_JOB] for i in range(0, len(files), FILES_PER_JOB)]
     with progress("looking at files", len(files)) as update:
         found = pool.run(_probe_group, [(audio_dir, group) for group in groups], update)
-    return [candidate for group in found for candidate in group]
+    candidates = [candidate for group in found for candidate in group]
+    plan = make_plan(settings, candidates, manifest, audio_dir)
+    if manifest is None and not plan.parts:
+        problems = [c for c in candidates if c.problem != NOT_AUDIO] or candidates
+        reasons = "; ".join(f"{c.path}: {c.problem}" for c in problems[:3])
+        raise DataError(f"nothing in {audio_dir} can be read as audio ({reasons})")
+    return plan
+
+
+def _built(out_dir: Path, settings: Settings) -> Manifest | None:
+    """The data set to add to. Raises DataError when it was built with other settings or is not whole."""
+    if not (out_dir / FILE_NAME).exists():
+        return None
+    manifest = Manifest.load(out_dir)
+    built = {"rate": manifest.rate, "samples": manifest.samples, "hop": manifest.hop, "level": manifest.level}
+    differing = settings.differing(built | manifest.settings)
+    if differing:
+        raise DataError(f"{out_dir} was built with {differing}: build into another folder, or delete {out_dir} first")
+    for name in manifest.splits:
+        manifest.check_sizes(out_dir, name)
+    return manifest
 
 
 def _probe_group(audio_dir: Path, files: list[str]) -> list[Candidate]:
@@ -115,110 +249,30 @@ def _probe_group(audio_dir: Path, files: list[str]) -> list[Candidate]:
     return found
 
 
-def _check_same(manifest: Manifest, plan: Plan, out_dir: Path) -> None:
-    """Raise DataError unless a finished data set is what this command would build."""
-    built = {"rate": manifest.rate, "samples": manifest.samples, "hop": manifest.hop, "level": manifest.level}
-    built |= manifest.settings
-    differing = [
-        f"--{name} {built.get(name)}" for name, value in asdict(plan.settings).items() if built.get(name) != value
-    ]
-    remedy = f"build into another folder, or delete {out_dir} first"
-    if differing:
-        raise DataError(f"{out_dir} was built with {' '.join(differing)}: {remedy}")
-    if [(s.path, s.fingerprint) for s in manifest.sources] != [(c.path, c.fingerprint) for c in plan.candidates]:
-        raise DataError(f"the recordings have changed since {out_dir} was built: {remedy}")
-    for name in manifest.splits:
-        manifest.check_sizes(out_dir, name)
+def _run_parts(pool: Workers, audio_dir: Path, scratch: Scratch, plan: Plan, share: Task) -> float:
+    """Build what is missing of a share of the parts. Returns how many seconds of audio that was."""
+    mine = {part.index: part for part in share.of(plan)}
+    todo = [part for part in missing(scratch, plan) if part.index in mine]
+    if not scratch.plan.exists():  # another task has merged everything just now
+        return 0.0
+    if len(todo) < len(mine):
+        report.line(f"continuing: {len(mine) - len(todo)} of {len(mine)} parts are done")
+
+    def finish(number: int, result: PartResult) -> None:
+        """Here and not in the worker, which goes on while the disk takes the shards."""
+        for made in result.shards:
+            sync(scratch.shards / made.shard.file)
+        sync(scratch.shards)
+        result.save(scratch.result(plan.key, todo[number]))
+        for folder in scratch.work(plan.key, todo[number]):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    seconds = math.fsum(part.seconds for part in todo)
+    with progress("building", seconds, audio_speed) as update:
+        jobs = [(audio_dir, scratch, plan.key, plan.settings, part) for part in todo]
+        pool.run(_run_part, jobs, update, finish)
+    return seconds
 
 
-def _build(pool: Workers, audio_dir: Path, out_dir: Path, plan: Plan) -> Manifest:
-    if not plan.parts:
-        reasons = "; ".join(f"{c.path}: {c.problem}" for c in plan.candidates[:3])
-        raise DataError(f"nothing in {audio_dir} can be read as audio ({reasons})")
-    scratch = out_dir / SCRATCH
-    scratch.mkdir(parents=True, exist_ok=True)
-    with _lock(scratch):
-        _check_continues(scratch / "plan", plan, out_dir)
-        todo = [part for part in plan.parts if not _is_finished(out_dir, part)]
-        if len(todo) < len(plan.parts):
-            report.line(f"continuing: {len(plan.parts) - len(todo)} of {len(plan.parts)} parts are done")
-        seconds = sum(candidate.seconds for part in todo for candidate in part.sources.values())
-        with progress("building", seconds) as update:
-            pool.run(_run_part, [(audio_dir, out_dir, plan.settings, part) for part in todo], update)
-        manifest = _merge(plan, [PartResult.load(result_path(out_dir, part.index)) for part in plan.parts])
-        if not any(manifest.splits.values()):
-            shutil.rmtree(scratch)
-            first = next(s for s in manifest.sources if s.note != "not audio")
-            raise DataError(f"no recording in {audio_dir} could be read ({first.path}: {first.note})")
-        manifest.save(out_dir)
-        shutil.rmtree(scratch)
-        sync(out_dir)
-    return manifest
-
-
-def _check_continues(path: Path, plan: Plan, out_dir: Path) -> None:
-    """Note the plan at the first run; raise DataError when a later one has another."""
-    if not path.exists():
-        write_atomically(path, plan.key)
-    elif path.read_text() != plan.key:
-        raise DataError(
-            f"{out_dir} holds an unfinished build with other settings or recordings: "
-            f"build into another folder, or delete {out_dir} first"
-        )
-
-
-def _is_finished(out_dir: Path, part: Part) -> bool:
-    """Whether an earlier run made this part and its shards are still there."""
-    path = result_path(out_dir, part.index)
-    if not path.exists():
-        return False
-    shards = [shard for _, shard in PartResult.load(path).shards]
-    files = [(out_dir / shard.file, shard.bytes) for shard in shards]
-    return all(file.exists() and file.stat().st_size == size for file, size in files)
-
-
-def _merge(plan: Plan, results: list[PartResult]) -> Manifest:
-    sources = {row: skipped(c, c.problem) for row, c in enumerate(plan.candidates) if c.problem}
-    splits: dict[str, list[Shard]] = {}
-    loudness: dict[str, Loudness] = {}
-    for result in results:
-        sources |= result.sources
-        for split, shard in result.shards:
-            splits.setdefault(split, []).append(shard)
-        for split, sums in result.loudness.items():
-            loudness.setdefault(split, Loudness()).merge(sums)
-    listed = [sources[row] for row in range(len(plan.candidates))]
-    settings = asdict(plan.settings)
-    return Manifest(
-        **{name: settings.pop(name) for name in ("rate", "samples", "hop", "level")},
-        settings=settings,
-        splits=dict(sorted(splits.items())),
-        levels={split: _level(plan, split, sums, listed) for split, sums in sorted(loudness.items())},
-        sources=listed,
-    )
-
-
-def _level(plan: Plan, split: str, sums: Loudness, sources: list[Source]) -> Level:
-    seconds = math.fsum(source.duration_s for source in sources if source.split == split)
-    samples = sums.chunks * plan.settings.samples
-    return Level(
-        chunks=sums.chunks,
-        hours=round(seconds / 3600, 6),
-        rms=round(math.sqrt(sums.squares / samples) / 32768, 6),
-        peak=round(sums.peak / 32768, 6),
-        silent_chunks=sums.silent,
-    )
-
-
-def _run_part(audio_dir: Path, out_dir: Path, settings: Settings, part: Part) -> None:
-    build_part(audio_dir, out_dir, settings, part, count_done)
-
-
-@contextmanager
-def _lock(scratch: Path) -> Iterator[None]:
-    with open(scratch / "lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"another build is writing to {scratch.parent}: wait for it or end it") from None
-        yield
+def _run_part(audio_dir: Path, scratch: Scratch, plan_key: str, settings: Settings, part: Part) -> PartResult:
+    return build_part(audio_dir, scratch, plan_key, settings, part, count_done)

@@ -1,63 +1,35 @@
-"""One unit of a build: decode its recordings, scatter their chunks over open shards, close the shards.
+"""One unit of a build: decode its recordings into a spool, then write their chunks, shuffled, as shards.
 
-Runs in a worker process. It leaves shards in the data folder and, last, a result file: a part without one
-is done again after an interruption.
+Runs in a worker process. A part that is interrupted goes on after its last finished recording or shard.
 """
 
 import json
-import os
-import shutil
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import xxhash
 
-from shards.building.plan import Candidate, Part, Settings
+from shards.building.plan import Part, Settings
+from shards.building.probe import Candidate
 from shards.building.recording import SILENCE, Recording, RecordingError, read_recording
-from shards.building.tiling import chunk_starts
-from shards.chunk import END_OF_TAR, ChunkFormat
-from shards.files import sync, write_atomically
+from shards.building.scratch import Scratch
+from shards.building.shuffle import Shuffler
+from shards.building.spool import Leftover, PartShard, Piece, Spool
+from shards.building.tiling import left_out
+from shards.chunk import ChunkFormat
+from shards.errors import DataError
+from shards.files import write_atomically
 from shards.manifest import Shard, Source
-from shards.splitmix import keyed_order, mix, splitmix64
-
-SCRATCH = ".build"
-BATCH = 256  # chunks made or copied at a time, 11 MB
-
-
-@dataclass
-class Loudness:
-    """Sums over the chunks of a split, in units of 16-bit samples: exact, so they add up in any order."""
-
-    chunks: int = 0
-    squares: int = 0
-    peak: int = 0
-    silent: int = 0
-
-    def add(self, audio: np.ndarray) -> None:
-        """Count chunks, int16 [n, samples]."""
-        peaks = np.maximum(audio.max(axis=1).astype(int), -audio.min(axis=1).astype(int))
-        self.chunks += len(audio)
-        self.squares += int(np.einsum("ij,ij->", audio, audio, dtype=np.float64))
-        self.peak = max(self.peak, int(peaks.max()))
-        self.silent += int((peaks < SILENCE * 32768).sum())
-
-    def merge(self, other: "Loudness") -> None:
-        """Count another part's chunks."""
-        self.chunks += other.chunks
-        self.squares += other.squares
-        self.peak = max(self.peak, other.peak)
-        self.silent += other.silent
 
 
 @dataclass
 class PartResult:
     """What a part made."""
 
-    shards: list[tuple[str, Shard]]  # split, shard
+    shards: list[PartShard]
     sources: dict[int, Source]
-    loudness: dict[str, Loudness]
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all."""
@@ -65,111 +37,133 @@ class PartResult:
 
     @classmethod
     def load(cls, path: Path) -> "PartResult":
-        """Read what ``save`` wrote."""
-        content = json.loads(path.read_text())
-        return cls(
-            shards=[(split, Shard(**shard)) for split, shard in content["shards"]],
-            sources={int(row): Source(**source) for row, source in content["sources"].items()},
-            loudness={split: Loudness(**sums) for split, sums in content["loudness"].items()},
-        )
-
-
-def result_path(out: Path, index: int) -> Path:
-    """Where a part leaves its result."""
-    return out / SCRATCH / f"part-{index:05d}.json"
-
-
-def build_part(audio_dir: Path, out: Path, settings: Settings, part: Part, progress: Callable[[float], None]) -> None:
-    """Make the shards of one part; ``progress`` is told the seconds of every recording done."""
-    shape = ChunkFormat(settings.rate, settings.samples)
-    scratch = out / SCRATCH / f"part-{part.index:05d}"
-    shutil.rmtree(scratch, ignore_errors=True)  # what an interrupted attempt left
-    scratch.mkdir()
-    shards = {split: _OpenShards(scratch, shape, split, count) for split, count in part.shards.items()}
-    result = PartResult([], {}, {})
-    for row, candidate in part.sources.items():
+        """Read what ``save`` wrote. Raises DataError when it is damaged."""
         try:
-            recording = read_recording(audio_dir / candidate.path, settings.rate, settings.level)
-        except RecordingError as error:
-            result.sources[row] = skipped(candidate, str(error))
-        else:
-            starts = chunk_starts(len(recording.audio), settings.samples, settings.hop)
-            loudness = result.loudness.setdefault(candidate.split, Loudness())
-            shards[candidate.split].add(recording.audio, row, starts, loudness)
-            result.sources[row] = _kept(candidate, recording, len(starts))
-        progress(candidate.seconds)
-    for split, opened in shards.items():
-        result.shards += [(split, shard) for shard in opened.close(out, part.index)]
-    sync(out)
-    result.save(result_path(out, part.index))
-    shutil.rmtree(scratch)
+            content = json.loads(path.read_text())
+            return cls(
+                shards=[PartShard(row["split"], Shard(**row["shard"])) for row in content["shards"]],
+                sources={int(row): Source(**source) for row, source in content["sources"].items()},
+            )
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise DataError(f"{path} is damaged: delete it and run the build again") from None
+
+
+def build_part(
+    audio_dir: Path, scratch: Scratch, plan_key: str, settings: Settings, part: Part, heard: Callable[[float], None]
+) -> PartResult:
+    """Make the shards of one part in ``scratch.shards``; ``heard`` is told the seconds that are done.
+
+    Raises DataError when a recording is no longer what was planned, OSError when nothing can be written.
+    """
+    left = Leftover(scratch.work(plan_key, part))
+    with Spool(scratch.new_work(plan_key, part)) as spool:
+        for row, candidate in part.sources.items():
+            told = _Told(heard)
+            if not spool.take_over(left, row):
+                spool.commit(_decode(audio_dir, candidate, row, settings, spool, told))
+            told.rest_of(candidate.seconds)
+        shape = ChunkFormat(settings.rate, settings.samples)
+        shuffler = Shuffler(spool, shape, settings.hop, settings.chunks_per_shard, part.index)
+        shards = shuffler.write(scratch.shards, left.shards)
+        return PartResult(shards, {row: piece.source for row, piece in spool.pieces.items()})
+
+
+class _Told:
+    """Seconds of a recording that were reported: they add up to what the plan expects of it."""
+
+    def __init__(self, heard: Callable[[float], None]):
+        self._heard, self._seconds = heard, 0.0
+
+    def __call__(self, seconds: float) -> None:
+        self._heard(seconds)
+        self._seconds += seconds
+
+    def rest_of(self, seconds: float) -> None:
+        self._heard(seconds - self._seconds)
+
+
+def _decode(
+    audio_dir: Path, candidate: Candidate, row: int, settings: Settings, spool: Spool, heard: Callable[[float], None]
+) -> Piece:
+    _check_unchanged(audio_dir, candidate)
+    path = audio_dir / candidate.path
+    try:
+        with read_recording(path, settings.rate, settings.level, spool.folder, heard) as recording:
+            offset, samples, xxh3 = spool.write(recording.audio())
+    except RecordingError as error:
+        _check_unchanged(audio_dir, candidate)  # a file that is being replaced is no bad recording
+        return _nothing(row, candidate, str(error))
+    silent = _silent(spool.view(offset, samples), settings)
+    without = left_out(silent, settings.max_silence)
+    if len(without) == len(silent):
+        return _nothing(row, candidate, "silent: left out by --max_silence")
+    return Piece(row, _kept(candidate, recording, silent, without), offset, samples, xxh3, without.tolist())
+
+
+def _nothing(row: int, candidate: Candidate, why: str) -> Piece:
+    return Piece(row, skipped(candidate, why), 0, 0, "", [])
+
+
+def _check_unchanged(audio_dir: Path, candidate: Candidate) -> None:
+    try:
+        if candidate.is_unchanged(audio_dir):
+            return
+        what = "has changed"
+    except OSError as error:
+        what = f"cannot be read any more ({error.strerror})"
+    raise DataError(
+        f"{audio_dir / candidate.path} {what} since the build was planned: put it back and run the same command "
+        "again, or delete the folder .build in the data folder to plan anew"
+    )
+
+
+def _silent(audio: np.ndarray, settings: Settings) -> np.ndarray:
+    """Which chunks of a recording, int16 [samples], never rise above -80 dBFS: bool [chunks]."""
+    if len(audio) < settings.samples:
+        groups = [audio[None]]
+    else:
+        # As ``chunk_starts`` has them, but by slices: indices would copy the chunks.
+        last = len(audio) - settings.samples
+        windows = np.lib.stride_tricks.sliding_window_view(audio, settings.samples)
+        groups = [windows[: last : settings.hop], windows[last:]]
+    limit = SILENCE * 32768
+    return np.concatenate([(group.max(axis=1) < limit) & (group.min(axis=1) > -limit) for group in groups])
 
 
 def skipped(candidate: Candidate, why: str) -> Source:
     """The manifest's row of a file that gives no chunk."""
-    return Source(candidate.path, candidate.fingerprint, None, 0, 0.0, 0, 0, 0.0, 0.0, 0.0, False, why)
+    return Source(
+        path=candidate.path,
+        fingerprint=candidate.fingerprint,
+        split=None,
+        chunks=0,
+        silent_chunks=0,
+        left_out=0,
+        duration_s=0.0,
+        rate=0,
+        channels=0,
+        gain_db=0.0,
+        peak=0.0,
+        rms=0.0,
+        silent=False,
+        note=why,
+    )
 
 
-def _kept(candidate: Candidate, recording: Recording, chunks: int) -> Source:
+def _kept(candidate: Candidate, recording: Recording, silent: np.ndarray, without: np.ndarray) -> Source:
     return Source(
         path=candidate.path,
         fingerprint=candidate.fingerprint,
         split=candidate.split,
-        chunks=chunks,
+        chunks=len(silent) - len(without),
+        silent_chunks=int(silent.sum()) - len(without),
+        left_out=len(without),
         duration_s=round(recording.duration_s, 6),
         rate=recording.rate,
         channels=recording.channels,
-        gain_db=round(recording.gain_db, 4),
+        gain_db=round(20 * math.log10(recording.gain), 4),
         peak=round(recording.peak, 6),
         rms=round(recording.rms, 6),
         silent=recording.silent,
         note=recording.note,
     )
-
-
-class _OpenShards:
-    """The shards of one split while chunks are scattered over them by hash.
-
-    Rows wait in files, in the order they come, so that memory does not grow with the shards.
-    """
-
-    def __init__(self, scratch: Path, shape: ChunkFormat, split: str, count: int):
-        self.shape, self.split, self.count = shape, split, count
-        self.scratch = scratch
-        self.rows = [scratch / f"{split}-{k:03d}.rows" for k in range(count)]
-
-    def add(self, audio: np.ndarray, source: int, starts: np.ndarray, loudness: Loudness) -> None:
-        """Cut a recording, int16 [samples], and append each chunk to the shard its hash names."""
-        padded = np.pad(audio, (0, max(self.shape.samples - len(audio), 0)))
-        windows = np.lib.stride_tricks.sliding_window_view(padded, self.shape.samples)
-        target = splitmix64(starts.astype(np.uint64) ^ np.uint64(mix(source))) % np.uint64(self.count)
-        for begin in range(0, len(starts), BATCH):
-            here = starts[begin : begin + BATCH]
-            chunks = windows[here]
-            loudness.add(chunks)
-            records = self.shape.records(chunks, np.full(len(here), source), here)
-            for k in np.unique(target[begin : begin + BATCH]):
-                with open(self.rows[k], "ab") as file:
-                    file.write(records[target[begin : begin + BATCH] == k].data)
-
-    def close(self, out: Path, part: int) -> list[Shard]:
-        """Shuffle the rows of each shard and put it in its place under its final name."""
-        return [self._close(out, part, k) for k, rows in enumerate(self.rows) if rows.exists()]
-
-    def _close(self, out: Path, part: int, k: int) -> Shard:
-        name = f"{self.split}-{part:05d}-{k:03d}.tar"
-        rows = np.memmap(self.rows[k], np.uint8, "r").reshape(-1, self.shape.stride)
-        order = keyed_order(len(rows), mix(part, k))
-        checksum = xxhash.xxh3_128()
-        with open(self.scratch / name, "wb") as file:
-            for begin in range(0, len(rows), BATCH):
-                piece = rows[order[begin : begin + BATCH]].data
-                checksum.update(piece)
-                file.write(piece)
-            checksum.update(END_OF_TAR)
-            file.write(END_OF_TAR)
-            file.flush()
-            os.fsync(file.fileno())
-        (self.scratch / name).replace(out / name)
-        self.rows[k].unlink()
-        return Shard(name, len(rows), self.shape.shard_bytes(len(rows)), checksum.hexdigest())

@@ -2,37 +2,22 @@
 
 import json
 import math
-import os
+import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
-import soundfile
 import xxhash
 
-from shards.building.recording import RecordingError, reason
+from shards.building.probe import Candidate
+from shards.chunk import MAX_SOURCE
 from shards.errors import DataError
+from shards.manifest import Manifest, Source
 
 PART_CHUNKS = 16384  # chunks of one unit of work: about eight shards
-EDGE = 1 << 16  # bytes read at either end of a file for its fingerprint
-NOT_AUDIO = "not audio"
-# A file that is no audio to libsndfile is a lost recording under one of these endings, any file otherwise.
-_AUDIO = {"." + name.lower() for name in soundfile.available_formats()} - {".raw"}
-_AUDIO |= {
-    ".aif",
-    ".aifc",
-    ".m4a",
-    ".mp4",
-    ".aac",
-    ".opus",
-    ".wma",
-    ".oga",
-    ".mp2",
-    ".webm",
-    ".amr",
-    ".ape",
-    ".wv",
-}
+LISTED = 5  # recordings named in an error
 
 
 @dataclass(frozen=True)
@@ -46,19 +31,12 @@ class Settings:
     valid: float  # share of recordings
     test: float
     chunks_per_shard: int
+    max_silence: float  # share of a recording's chunks
 
-
-@dataclass(frozen=True)
-class Candidate:
-    """A file of the audio folder before it is decoded."""
-
-    path: str  # relative, with forward slashes
-    size: int  # bytes
-    modified: int  # ns
-    fingerprint: str
-    seconds: float  # 0 when it has a problem
-    problem: str  # why it is skipped without decoding it
-    split: str | None = None
+    def differing(self, others: dict[str, object]) -> str:
+        """The flags in which others differ, as they were given there; empty when they are equal."""
+        mine = asdict(self)
+        return " ".join(f"--{name} {others.get(name)}" for name, value in mine.items() if others.get(name) != value)
 
 
 @dataclass(frozen=True)
@@ -67,94 +45,128 @@ class Part:
 
     index: int
     sources: dict[int, Candidate]  # by row in the manifest
-    shards: dict[str, int]  # how many of each split
+
+    @property
+    def seconds(self) -> float:
+        """Length of its recordings."""
+        return math.fsum(candidate.seconds for candidate in self.sources.values())
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The same for the same settings and recordings, however many workers carry it out."""
+    """The files that a build adds to a data set, which is empty at first.
+
+    It is made once and kept in a file, so that all tasks and attempts carry out the same.
+    """
 
     settings: Settings
-    candidates: list[Candidate]
-    parts: list[Part]
+    audio_dir: str
+    base: str  # fingerprint of the data set that it adds to
+    first_part: int
+    sources: dict[int, Candidate]  # by row in the manifest
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Changes when a setting or a recording does."""
-        content = [asdict(self.settings), [asdict(candidate) for candidate in self.candidates]]
-        return xxhash.xxh3_128_hexdigest(json.dumps(content).encode())
+        return xxhash.xxh3_128_hexdigest(self.to_json().encode())
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """Units of work, the same however many workers or tasks carry them out."""
+        rows = [row for row, candidate in self.sources.items() if not candidate.problem]
+        rows.sort(key=lambda row: (self.sources[row].fingerprint, row))
+        groups: list[dict[int, Candidate]] = []
+        filled = PART_CHUNKS
+        for row in rows:
+            if filled >= PART_CHUNKS:
+                groups.append({})
+                filled = 0
+            groups[-1][row] = self.sources[row]
+            filled += self._chunks(self.sources[row])
+        return [Part(self.first_part + i, group) for i, group in enumerate(groups)]
+
+    def _chunks(self, candidate: Candidate) -> int:
+        beyond = candidate.seconds * self.settings.rate - self.settings.samples
+        return 1 + max(0, math.ceil(beyond / self.settings.hop))
+
+    def to_json(self) -> str:
+        """As text that ``from_json`` reads."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Plan":
+        """Raises ValueError, TypeError or KeyError when the text is no plan of this version."""
+        content = json.loads(text)
+        content["settings"] = Settings(**content["settings"])
+        content["sources"] = {int(row): Candidate(**fields) for row, fields in content["sources"].items()}
+        return cls(**content)
 
 
-def find_files(folder: Path) -> list[str]:
-    """All regular files below a folder but hidden ones, as sorted relative paths; links are followed."""
+def make_plan(settings: Settings, candidates: Iterable[Candidate], manifest: Manifest | None, folder: Path) -> Plan:
+    """What is to be added to a data set (None: a new one) so that it holds all candidates.
 
-    def fail(error: OSError) -> None:
-        raise DataError(f"cannot list {error.filename}: {error.strerror}")
-
-    found, visited = [], set()
-    for here, folders, files in os.walk(folder, onerror=fail, followlinks=True):
-        real = os.path.realpath(here)
-        if real in visited:  # a link back into the tree
-            folders.clear()
-            continue
-        visited.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        paths = (Path(here, name) for name in files if not name.startswith("."))
-        found += [path.relative_to(folder).as_posix() for path in paths if path.is_file()]
-    return sorted(found)
+    ``candidates`` are all files of the audio folder ``folder``, in the order of their paths. Raises DataError
+    when a recording that the data set holds has changed or is gone.
+    """
+    old = manifest.sources if manifest else []
+    new = _additions(old, list(candidates), folder)
+    if len(old) + len(new) > MAX_SOURCE:
+        raise DataError(f"{folder} holds more than {MAX_SOURCE:,} files: the names of chunks cannot number them")
+    splits = assign_splits(settings, list(new.values()), old)
+    sources = dict(zip(new, splits, strict=True))
+    return Plan(settings, str(folder), manifest.fingerprint if manifest else "", _first_part(manifest), sources)
 
 
-def probe(folder: Path, path: str) -> Candidate:
-    """Look at one file without decoding it."""
-    file = folder / path
-    size, modified, fingerprint, seconds, problem = 0, 0, "", 0.0, ""
-    try:
-        status = file.stat()
-        size, modified = status.st_size, status.st_mtime_ns
-        fingerprint = _fingerprint(file, size)
-        if size == 0:
-            raise RecordingError("empty: it has no bytes")
-        info = soundfile.info(file)
-        if info.frames == 0:
-            raise RecordingError("empty: it has no samples")
-        # Streams may not know their length; the size stands in, which only balances the parts.
-        seconds = info.frames / info.samplerate if info.frames < 2**62 else size / 32000
-    except RecordingError as error:
-        problem = str(error)
-    except Exception as error:  # soundfile raises many kinds, from TypeError to its own
-        problem = reason(error) if file.suffix.lower() in _AUDIO else NOT_AUDIO
-    return Candidate(path, size, modified, fingerprint, seconds, problem)
+def _additions(old: list[Source], candidates: list[Candidate], folder: Path) -> dict[int, Candidate]:
+    """New files by the rows they get: behind the old ones, but a file that was skipped and has changed keeps its."""
+    rows = {source.path: row for row, source in enumerate(old)}
+    found = {candidate.path for candidate in candidates}
+    lost = [source.path for source in old if source.split is not None and source.path not in found]
+    changed, new = [], {}
+    for candidate in candidates:
+        row = rows.get(candidate.path)
+        if row is None:
+            new[len(rows)] = candidate
+            rows[candidate.path] = len(rows)
+        elif candidate.fingerprint != old[row].fingerprint:
+            if old[row].split is None:
+                new[row] = candidate
+            else:
+                changed.append(candidate.path)
+    for paths, what in ((lost, "are no longer there"), (changed, "have changed")):
+        if paths:
+            named = ", ".join(map(ascii, paths[:LISTED])) + (", ..." if len(paths) > LISTED else "")
+            raise DataError(
+                f"{len(paths):,} recordings {what} in {folder} since the data was built ({named}): put them back, "
+                "or build into another folder; to add recordings, put or link them into the folder of the first ones"
+            )
+    return dict(sorted(new.items()))
 
 
-def _fingerprint(file: Path, size: int) -> str:
-    """Hash of a file's size and ends, cheap enough for terabytes of recordings."""
-    with open(file, "rb") as stream:
-        head = stream.read(EDGE)
-        stream.seek(max(size - EDGE, 0))
-        return xxhash.xxh3_128_hexdigest(size.to_bytes(8, "little") + head + stream.read(EDGE))
+def _first_part(manifest: Manifest | None) -> int:
+    """The number behind those in the names of the shards that are there."""
+    shards = [shard for rows in manifest.splits.values() for shard in rows] if manifest else []
+    numbers = [re.search(r"-(\d{5,})-\d{3,}\.tar$", shard.file) for shard in shards]
+    return 1 + max((int(found[1]) for found in numbers if found), default=-1)
 
 
-def make_plan(settings: Settings, candidates: Iterable[Candidate]) -> Plan:
-    """Assign splits and parts. ``candidates`` come in the order of their paths."""
-    sources = assign_splits(settings, list(candidates))
-    return Plan(settings, sources, _make_parts(settings, sources))
-
-
-def assign_splits(settings: Settings, candidates: list[Candidate]) -> list[Candidate]:
+def assign_splits(settings: Settings, candidates: list[Candidate], old: Iterable[Source] = ()) -> list[Candidate]:
     """Give each readable recording its split by its fingerprint, so that adding recordings moves none.
 
-    A split that chance would leave empty gets one recording (and its copies): the first, in the order of
-    fingerprints, that fills a chunk.
+    A copy of an ``old`` recording goes where that one is. A split that chance would leave empty gets one new
+    recording (and its copies): the first, in the order of fingerprints, that fills a chunk.
     """
+    held = {source.fingerprint: source.split for source in old if source.split is not None}
     readable = sorted({c.fingerprint: c for c in candidates if not c.problem}.values(), key=lambda c: c.fingerprint)
-    split = {c.fingerprint: _split_of(c.fingerprint, settings) for c in readable}
-    whole = [c.fingerprint for c in readable if c.seconds * settings.rate >= settings.samples] or list(split)
+    movable = [c for c in readable if c.fingerprint not in held]
+    split = held | {c.fingerprint: _split_of(c.fingerprint, settings) for c in movable}
+    whole = [c for c in movable if c.seconds * settings.rate >= settings.samples] or movable
     for wanted, share in (("train", 1.0), ("valid", settings.valid)):
-        present = list(split.values())
+        present = Counter(split.values())
         # Train comes first and gives nothing up when it has only one.
-        spare = [f for f in whole if wanted == "train" or split[f] != "train" or present.count("train") > 1]
-        if share > 0 and wanted not in present and spare:
-            split[spare[0]] = wanted
+        spare = [c for c in whole if wanted == "train" or split[c.fingerprint] != "train" or present["train"] > 1]
+        if share > 0 and not present[wanted] and spare:
+            split[spare[0].fingerprint] = wanted
     return [c if c.problem else replace(c, split=split[c.fingerprint]) for c in candidates]
 
 
@@ -163,29 +175,3 @@ def _split_of(fingerprint: str, settings: Settings) -> str:
     if share < settings.valid:
         return "valid"
     return "test" if share < settings.valid + settings.test else "train"
-
-
-def _make_parts(settings: Settings, candidates: list[Candidate]) -> list[Part]:
-    rows = [row for row, candidate in enumerate(candidates) if not candidate.problem]
-    rows.sort(key=lambda row: (candidates[row].fingerprint, row))
-    groups: list[list[int]] = []
-    filled = PART_CHUNKS
-    for row in rows:
-        if filled >= PART_CHUNKS:
-            groups.append([])
-            filled = 0
-        groups[-1].append(row)
-        filled += _chunks(settings, candidates[row])
-    parts = []
-    for index, group in enumerate(groups):
-        estimate: dict[str, int] = {}
-        for row in group:
-            split = candidates[row].split
-            estimate[split] = estimate.get(split, 0) + _chunks(settings, candidates[row])
-        shards = {name: max(1, round(chunks / settings.chunks_per_shard)) for name, chunks in estimate.items()}
-        parts.append(Part(index, {row: candidates[row] for row in group}, shards))
-    return parts
-
-
-def _chunks(settings: Settings, candidate: Candidate) -> int:
-    return 1 + max(0, math.ceil((candidate.seconds * settings.rate - settings.samples) / settings.hop))

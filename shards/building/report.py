@@ -3,13 +3,13 @@
 import math
 import sys
 from collections import Counter
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shards.building.plan import NOT_AUDIO
+from shards.building.probe import NOT_AUDIO
 from shards.manifest import FILE_NAME, Manifest, Source
 
 LISTED = 20  # skipped files named one by one
@@ -20,17 +20,13 @@ def line(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def show_build(manifest: Manifest, out_dir: Path, elapsed_s: float | None) -> None:
-    """The closing table of a build; ``elapsed_s`` is None when there was nothing left to do."""
+def show_build(manifest: Manifest, outcome: str) -> None:
+    """The closing table of a build, and what came of it."""
     console = Console(soft_wrap=True)
-    if elapsed_s is None:
-        console.print(Text(f"{out_dir} is complete: nothing to do"))
     console.print(splits_table(manifest))
     for text in remarks(manifest):
         console.print(text)
-    if elapsed_s is not None:
-        seconds = sum(level.hours for level in manifest.levels.values()) * 3600
-        console.print(Text(f"{out_dir}: done in {elapsed_s:.1f} s, {seconds / elapsed_s:,.0f} x real time"))
+    console.print(Text(outcome))
 
 
 def splits_table(manifest: Manifest) -> Table:
@@ -38,7 +34,8 @@ def splits_table(manifest: Manifest) -> Table:
     length = manifest.samples / manifest.rate
     table = Table(title=f"chunks of {length:g} s at {manifest.rate} Hz, one every {manifest.hop / manifest.rate:g} s")
     table.add_column("split")
-    for name in ("recordings", "hours", "chunks", "shards", "MB", "rms dBFS", "silent chunks"):
+    capped = any(level.left_out for level in manifest.levels.values())
+    for name in ("recordings", "hours", "chunks", "shards", "MB", "rms dBFS", "silent", *["left out"] * capped):
         table.add_column(name, justify="right")
     for name, shards in manifest.splits.items():
         level = manifest.levels[name]
@@ -51,6 +48,7 @@ def splits_table(manifest: Manifest) -> Table:
             f"{sum(shard.bytes for shard in shards) / 1e6:,.0f}",
             f"{decibel(level.rms):.1f}",
             f"{level.silent_chunks:,}",
+            *[f"{level.left_out:,}"] * capped,
         )
     return table
 

@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
@@ -13,12 +13,15 @@ from typing import Any
 from shards.errors import DataError
 
 POLL_S = 0.2
-_done: Any = None  # in a worker: seconds of audio done by all of them, shared
+_done: Any = None  # in a worker: what each has done, shared; every worker writes to its own place only
+_place = 0
 
 
-def _start_worker(done: Any) -> None:
-    global _done
-    _done = done
+def _start_worker(done: Any, started: Any) -> None:
+    global _done, _place
+    with started.get_lock():
+        _done, _place = done, started.value
+        started.value += 1
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command's own process ends the workers
     # The MP3 decoder writes its complaints to stderr; what matters comes back as an exception.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -33,8 +36,7 @@ def _end_with_parent() -> None:
 
 def count_done(amount: float) -> None:
     """Called in a worker: that much more is done."""
-    with _done.get_lock():
-        _done.value += amount
+    _done[_place] += amount
 
 
 class Workers:
@@ -43,19 +45,28 @@ class Workers:
     def __init__(self, executor: ProcessPoolExecutor, done: Any):
         self._executor, self._done = executor, done
 
-    def run(self, function: Callable, jobs: list[tuple], progress: Callable[[float], None]) -> list[Any]:
-        """Results of ``function(*job)`` in the order of the jobs; ``progress`` hears the sum of reports."""
-        self._done.value = 0.0
-        pending: set[Future] = set()
+    def run(
+        self,
+        function: Callable,
+        jobs: list[tuple],
+        progress: Callable[[float], None],
+        finish: Callable[[int, Any], None] = lambda number, result: None,
+    ) -> list[Any]:
+        """Results of ``function(*job)`` in the order of the jobs.
+
+        ``progress`` hears the sum of reports; ``finish`` gets the number of each job and its result as soon as
+        it is there, in this process.
+        """
+        before = sum(self._done)
         try:
-            futures = [self._executor.submit(function, *job) for job in jobs]
-            pending = set(futures)
+            numbers = {self._executor.submit(function, *job): number for number, job in enumerate(jobs)}
+            pending = set(numbers)
             while pending:
                 finished, pending = wait(pending, POLL_S, FIRST_COMPLETED)
                 for future in finished:
-                    future.result()
-                progress(self._done.value)
-            return [future.result() for future in futures]
+                    finish(numbers[future], future.result())
+                progress(sum(self._done) - before)
+            return [future.result() for future in numbers]
         except BrokenProcessPool:
             raise DataError(
                 "a worker process died, perhaps for lack of memory: run the same command again to continue, "
@@ -68,8 +79,8 @@ def open_workers(count: int) -> Iterator[Workers]:
     """A pool of ``count`` processes; an error or Ctrl-C ends them at once."""
     before = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")
-    done = context.Value("d", 0.0)
-    executor = ProcessPoolExecutor(count, context, _start_worker, (done,))
+    done = context.RawArray("d", count)
+    executor = ProcessPoolExecutor(count, context, _start_worker, (done, context.Value("i", 0)))
     try:
         yield Workers(executor, done)
     except BaseException:

@@ -1,25 +1,18 @@
 import io
 import shutil
-from collections import Counter
 
 import numpy as np
 import pytest
 import soundfile
 import webdataset
 from conftest import music
+from small_builds import SMALL, add_recordings, build_here, contents
 
 from shards import DataError, Manifest, Split
-from shards.building import build as build_module
 from shards.building.build import build
-from shards.building.part import result_path
-from shards.building.plan import Candidate, Settings, assign_splits, make_plan
+from shards.building.lease import Lease
+from shards.building.probe import probe
 from shards.chunk import parse_name
-
-SMALL = {"samples": 2205, "hop": 1000, "valid": 0.2, "chunks_per_shard": 100, "workers": 1}
-
-
-def contents(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_every_recording_is_there_sample_by_sample(audio_dir, data_dir):
@@ -77,38 +70,6 @@ def test_the_number_of_workers_and_the_folder_change_no_byte(audio_dir, data_dir
     assert len({path.name.split("-")[1] for path in (tmp_path / "a").glob("*.tar")}) > 2
 
 
-class Killed(BaseException):
-    pass
-
-
-def test_a_killed_build_continues_to_the_same_bytes(audio_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr("shards.building.plan.PART_CHUNKS", 120)
-    build(audio_dir, tmp_path / "whole", **SMALL)
-
-    def die(*_):
-        raise Killed
-
-    out = tmp_path / "killed"
-    with monkeypatch.context() as patch:
-        patch.setattr(build_module, "_merge", die)
-        with pytest.raises(Killed):
-            build(audio_dir, out, **SMALL)
-    assert not (out / "dataset.json").exists()
-    # As if it had been killed within part 1, and part 2 had lost a shard, while part 0 was done.
-    result_path(out, 1).unlink()
-    (out / ".build" / "part-00001").mkdir()
-    (out / ".build" / "part-00001" / "train-000.rows").write_bytes(b"half a rec")
-    for shard in out.glob("*-00002-*.tar"):
-        shard.write_bytes(b"short")
-    kept = {path: path.stat().st_mtime_ns for path in out.glob("*-00000-*.tar")}
-    with pytest.raises(DataError, match="unfinished build with other settings"):
-        build(audio_dir, out, **SMALL | {"hop": 500})
-    build(audio_dir, out, **SMALL)
-    assert contents(out) == contents(tmp_path / "whole")
-    assert kept
-    assert kept == {path: path.stat().st_mtime_ns for path in kept}
-
-
 def test_running_a_complete_build_again(audio_dir, data_dir, tmp_path, capsys):
     out = tmp_path / "set"
     shutil.copytree(data_dir, out)
@@ -120,7 +81,7 @@ def test_running_a_complete_build_again(audio_dir, data_dir, tmp_path, capsys):
     changed = tmp_path / "audio"
     shutil.copytree(audio_dir, changed)
     soundfile.write(changed / "one.wav", music(1, 22050, 1, 77), 22050)
-    with pytest.raises(DataError, match="recordings have changed"):
+    with pytest.raises(DataError, match=r"1 recordings have changed in .* \('one.wav'\)"):
         build(changed, out, **SMALL)
     assert contents(out) == before
     next(out.glob("train*.tar")).unlink()
@@ -205,6 +166,12 @@ def test_nothing_to_keep(tmp_path):
         ({"valid": float("nan")}, "--valid"),
         ({"chunks_per_shard": 0}, "--chunks_per_shard"),
         ({"workers": -1}, "--workers"),
+        ({"max_silence": 1.1}, "--max_silence"),
+        ({"max_silence": float("nan")}, "--max_silence"),
+        ({"task": "0/4"}, "--task 0/4"),
+        ({"task": "5/4"}, "--task 5/4"),
+        ({"task": "1"}, "--task 1 "),
+        ({"task": "a/b"}, "--task a/b"),
     ],
 )
 def test_impossible_settings(audio_dir, tmp_path, arguments, message):
@@ -228,62 +195,107 @@ def test_folders_that_would_harm(audio_dir, tmp_path):
 
 
 def test_two_builds_of_one_folder_are_refused(audio_dir, tmp_path):
-    (tmp_path / ".build").mkdir()
-    with build_module._lock(tmp_path / ".build"), pytest.raises(DataError, match="another build"):
+    with Lease.take(tmp_path / ".build" / "task-1-of-1.lease"), pytest.raises(DataError, match="another build is"):
         build(audio_dir, tmp_path, **SMALL)
+    with Lease.take(tmp_path / ".build" / "task-3-of-4.lease"), pytest.raises(DataError, match="task 3/4, is writing"):
+        build(audio_dir, tmp_path, **SMALL)
+    assert not list(tmp_path.glob("*.json"))
 
 
-def candidates(count, seconds=10.0):
-    rng = np.random.default_rng(0)
-    return [Candidate(f"{i:04d}.wav", 1, 1, rng.bytes(16).hex(), seconds, "") for i in range(count)]
+def test_an_unfinished_build_keeps_its_settings(audio_dir, tmp_path, monkeypatch):
+    build_here(monkeypatch)
+    monkeypatch.setattr("shards.building.plan.PART_CHUNKS", 120)
+    out = tmp_path / "set"
+    build(audio_dir, out, **SMALL, task="1/2")
+    with pytest.raises(DataError, match=r"unfinished build with other settings \(--hop 1000\)"):
+        build(audio_dir, out, **SMALL | {"hop": 500})
+    build(audio_dir, out, **SMALL)
+    build(audio_dir, tmp_path / "whole", **SMALL)
+    assert contents(out) == contents(tmp_path / "whole")
 
 
-def settings(**changes):
-    base = {"rate": 100, "samples": 100, "hop": 50, "level": "peak", "valid": 0.1, "test": 0.05}
-    return Settings(**base | {"chunks_per_shard": 50} | changes)
+def test_recordings_that_change_under_the_build(tmp_path, monkeypatch):
+    build_here(monkeypatch)
+    monkeypatch.setattr("shards.building.plan.PART_CHUNKS", 20)
+    audio, out = tmp_path / "audio", tmp_path / "set"
+    add_recordings(audio, range(4))
+    build(audio, out, **SMALL, task="1/4")
+    for file in audio.iterdir():
+        file.touch()
+    with pytest.raises(DataError, match=r"\.wav has changed since the build was planned"):
+        build(audio, out, **SMALL)
+    for file in audio.iterdir():
+        file.rename(file.with_suffix(".gone"))
+    with pytest.raises(DataError, match=r"\.wav cannot be read any more \(No such file"):
+        build(audio, out, **SMALL)
+    assert [path.name for path in out.iterdir()] == [".build"]
+    shutil.rmtree(out / ".build")
+    build(audio, out, **SMALL)
+    assert {source.path for source in Manifest.load(out).sources} == {f"0{i}.gone" for i in range(4)}
 
 
-def test_splits_follow_content_and_do_not_move():
-    many = candidates(2000)
-    all_of_them = {c.path: c.split for c in assign_splits(settings(), many)}
-    counts = Counter(all_of_them.values())
-    assert counts["valid"] == pytest.approx(200, abs=50)
-    assert counts["test"] == pytest.approx(100, abs=40)
-    half = {c.path: c.split for c in assign_splits(settings(), many[::2])}
-    assert half.items() <= all_of_them.items()
+def test_silence_beyond_its_share_is_left_out(tmp_path, monkeypatch, capsys):
+    build_here(monkeypatch)
+    audio = tmp_path / "audio"
+    audio.mkdir()
+    for seed in range(3):
+        pause = np.zeros(22050)
+        parts = [music(1, 22050, 1, seed), pause, music(1, 22050, 1, seed + 5)]
+        soundfile.write(audio / f"{seed}.wav", np.concatenate(parts), 22050)
+    soundfile.write(audio / "silent.wav", np.zeros(22050), 22050)
+    plain = {"samples": 2205, "hop": 2205, "valid": 0.4, "workers": 1}
+    build(audio, tmp_path / "all", **plain)
+    levels = Manifest.load(tmp_path / "all").levels
+    assert sum(level.silent_chunks for level in levels.values()) == 40
+    assert sum(level.chunks for level in levels.values()) == 100
+    for share, silent in ((0.2, 15), (0.0, 0)):
+        build(audio, tmp_path / f"{share}", **plain, max_silence=share)
+        manifest = Manifest.load(tmp_path / f"{share}")
+        assert sum(level.silent_chunks for level in manifest.levels.values()) == silent
+        assert sum(level.left_out for level in manifest.levels.values()) == 30 - silent
+        *rest, nothing = manifest.sources
+        assert nothing.note == "silent: left out by --max_silence"
+        assert [(source.chunks, source.left_out) for source in rest] == [(20 + silent // 3, 10 - silent // 3)] * 3
+        for name in manifest.splits:
+            split = Split.open(tmp_path / f"{share}", name)
+            heard = split.read(np.arange(len(split))).numpy()
+            assert (np.abs(heard).max(axis=1) == 0).sum() == manifest.levels[name].silent_chunks
+    assert "left out" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("count", range(2, 9))
-def test_small_sets_have_both_splits(count):
-    for valid in (0.001, 0.1, 0.5, 0.999):
-        splits = Counter(c.split for c in assign_splits(settings(valid=valid, test=0), candidates(count)))
-        assert splits["valid"] >= 1
-        assert splits["train"] >= 1
-    splits = Counter(c.split for c in assign_splits(settings(valid=0, test=0), candidates(count)))
-    assert splits == {"train": count}
+def test_a_recording_longer_than_memory_gives_the_same_bytes(audio_dir, data_dir, tmp_path, monkeypatch):
+    build_here(monkeypatch)
+    monkeypatch.setattr("shards.building.recording.IN_MEMORY", 10_000)
+    build(audio_dir, tmp_path / "set", **SMALL)
+    assert contents(tmp_path / "set") == contents(data_dir)
 
 
-@pytest.mark.parametrize("seconds", [0.5, 10.0])
-def test_a_single_recording_is_for_training(seconds):
-    for valid in (0.001, 0.999):
-        for found in (candidates(1, seconds), candidates(1, seconds) * 3):
-            assert {c.split for c in assign_splits(settings(valid=valid, test=0), found)} == {"train"}
+def test_recordings_that_may_not_be_read(tmp_path):
+    """Some of the machine's own files cannot even be read by its administrator."""
+    audio = tmp_path / "audio"
+    add_recordings(audio, range(2))
+    (audio / "secret").symlink_to("/proc/self/mem")
+    found = probe(audio, "secret")
+    assert found.problem == "unreadable: Input/output error"
+    with pytest.raises(DataError, match="1 audio files were skipped"):
+        build(audio, tmp_path / "set", **SMALL, strict=True)
+    source = Manifest.load(tmp_path / "set").sources[-1]
+    assert (source.split, source.note) == (None, "unreadable: Input/output error")
 
 
-def test_copies_share_a_split_and_short_ones_are_not_chosen():
-    pair = candidates(1) * 2
-    assert len({c.split for c in assign_splits(settings(valid=0.5), pair)}) == 1
-    mixed = [*candidates(3, seconds=0.5), Candidate("long.wav", 1, 1, "f" * 32, 9.0, "")]
-    found = {c.path: c.split for c in assign_splits(settings(valid=0.001, test=0), mixed)}
-    assert [path for path, split in found.items() if split == "valid"] == ["long.wav"]
-
-
-def test_parts_hold_every_recording_once(monkeypatch):
-    monkeypatch.setattr("shards.building.plan.PART_CHUNKS", 200)
-    plan = make_plan(settings(), candidates(300))
-    rows = [row for part in plan.parts for row in part.sources]
-    assert sorted(rows) == list(range(300))
-    chunks = [19 * len(part.sources) for part in plan.parts]
-    assert all(200 <= size < 220 for size in chunks[:-1])
-    other = make_plan(settings(hop=51), candidates(300))
-    assert plan.key != other.key
+def test_names_of_all_kinds(tmp_path, monkeypatch, capsys):
+    build_here(monkeypatch)
+    monkeypatch.setattr("shards.building.plan.PART_CHUNKS", 30)
+    audio, out = tmp_path / "audio", tmp_path / "set"
+    add_recordings(audio, range(6), seconds=0.3)
+    names = ["\udcff\udcfe.wav", "a\nb\tc.wav", "-rf.wav", '"quoted\\".wav', "x" * 200 + ".wav", "[bold]%s{}.tar"]
+    for file, name in zip(sorted(audio.iterdir()), names, strict=True):
+        file.rename(audio / name)
+    build(audio, out, **SMALL, task="1/2")
+    build(audio, out, **SMALL, task="2/2")
+    assert {source.path for source in Manifest.load(out).sources} == set(names)
+    soundfile.write(audio / "later.wav", music(0.3, 22050, 1, 9), 22050)
+    build(audio, out, **SMALL)
+    assert {source.path for source in Manifest.load(out).sources} == {*names, "later.wav"}
+    assert sum(Manifest.load(out).chunks(name) for name in Manifest.load(out).splits) > 20
+    capsys.readouterr()

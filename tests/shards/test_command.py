@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -7,7 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+import soundfile
 from conftest import music
+from small_builds import contents
 
 import shards
 
@@ -69,22 +72,20 @@ def workers_of(folder):
     return found
 
 
-@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, -15), (signal.SIGKILL, -9)])
 def test_a_stopped_build_leaves_no_process_and_continues(tmp_path, how, code):
-    import soundfile
-
     audio, out = tmp_path / "audio", tmp_path / "set"
     audio.mkdir()
-    for seed in range(2):
-        soundfile.write(audio / f"{seed}.wav", music(400, 44100, 1, seed), 44100)
-    words = command("build", audio, out, "--samples", 512, "--hop", 128, "--workers", 2)
+    for seed in range(8):
+        soundfile.write(audio / f"{seed}.wav", music(40, 44100, 1, seed), 44100)
+    words = command("build", audio, out, "--samples", 512, "--hop", 256, "--workers", 2)
     marked = os.environ | {"BUILD_MARK": str(tmp_path)}
     process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=marked)
     limit = time.monotonic() + 60
-    while not list(out.glob(".build/part-*/*.rows")):
+    while not any(journal.stat().st_size for journal in out.glob(".build/part-*/journal")):
         assert time.monotonic() < limit
         assert process.poll() is None
-        time.sleep(0.01)
+        time.sleep(0.001)
     process.send_signal(how)
     _, told = process.communicate(timeout=20)
     assert process.returncode == code
@@ -93,10 +94,77 @@ def test_a_stopped_build_leaves_no_process_and_continues(tmp_path, how, code):
     while workers_of(tmp_path):
         assert time.monotonic() < limit
         time.sleep(0.05)
-    assert not (out / "dataset.json").exists()
+    assert [path.name for path in out.iterdir()] == [".build"]
     again = run(*words[3:])
     assert again.returncode == 0, again.stderr
     assert run("verify", out).returncode == 0
+    assert not (out / ".build").exists()
+
+
+def test_array_tasks_and_their_merge(audio_dir, tmp_path):
+    flags = ["--samples", 2205, "--hop", 1000, "--chunks-per-shard", 100, "--workers", 1]
+    tasks = [command("build", audio_dir, tmp_path / "set", *flags, "--task", f"{i}/3") for i in (1, 2, 3)]
+    running = [
+        subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for words in tasks
+    ]
+    for process in running:
+        _, told = process.communicate(timeout=120)
+        assert process.returncode == 0, told
+    merged = run("merge", tmp_path / "set")
+    assert merged.returncode == 0, merged.stderr
+    assert run("build", audio_dir, tmp_path / "whole", *flags).returncode == 0
+    assert contents(tmp_path / "set") == contents(tmp_path / "whole")
+
+
+def test_the_second_of_two_builds_is_told_so(tmp_path):
+    audio, out = tmp_path / "audio", tmp_path / "set"
+    audio.mkdir()
+    soundfile.write(audio / "0.wav", music(200, 44100), 44100)
+    words = command("build", audio, out, "--samples", 512, "--hop", 256, "--workers", 1)
+    first = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    limit = time.monotonic() + 60
+    while not list(out.glob(".build/part-*/journal")):
+        assert time.monotonic() < limit
+        assert first.poll() is None
+        time.sleep(0.001)
+    first.send_signal(signal.SIGSTOP)  # it lives, however long the second takes to start
+    try:
+        second = run(*words[3:])
+    finally:
+        first.send_signal(signal.SIGCONT)
+    assert second.returncode == 1
+    assert second.stderr.startswith(f"error: another build is writing to {out} (host ")
+    assert f"process {first.pid}" in second.stderr
+    assert second.stderr.count("\n") == 1
+    _, told = first.communicate(timeout=60)
+    assert first.returncode == 0, told
+    assert run("verify", out).returncode == 0
+
+
+@pytest.mark.parametrize("room", [3000, 20_000, 100_000])
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(audio_dir, tmp_path, room):
+    """A limit on the size of files stands for the disk's: writing fails in the middle."""
+    out = tmp_path / "set"
+    words = ["build", audio_dir, out, "--samples", 2205, "--hop", 1000, "--workers", 1]
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+
+    full = subprocess.run(command(*words), cwd=ROOT, capture_output=True, text=True, timeout=120, preexec_fn=limit)
+    assert full.returncode == 1
+    assert full.stderr.startswith(f"error: {out} cannot take more (File too large): make room")
+    assert full.stderr.count("\n") == 1
+    assert not out.exists() or [path.name for path in out.iterdir()] == [".build"]
+    again = run(*words)
+    assert again.returncode == 0, again.stderr
+    assert run("verify", out).returncode == 0
+
+
+def test_a_folder_that_cannot_be_written(audio_dir):
+    refused = run("build", audio_dir, "/proc/never")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: /proc/never")
+    assert refused.stderr.count("\n") == 1
 
 
 def test_workers_do_not_import_torch():

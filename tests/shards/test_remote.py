@@ -12,7 +12,7 @@ import fsspec
 import numpy as np
 import psutil
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from range_server import RangeServer
 from remote_split import QUICK, RemoteSplit
@@ -81,6 +81,7 @@ def places(split):
 
 
 @pytest.mark.parametrize("protocol", ["http", "file", "memory"])
+@settings(deadline=None)
 @given(data=st.data())
 def test_any_run_of_records_equals_the_local_bytes(split, places, protocol, data):
     first = data.draw(st.integers(0, len(split.records) - 1))
@@ -118,8 +119,9 @@ def test_a_failure_that_passes_is_not_seen(split, server, fault):
 @pytest.mark.parametrize("fault", [*PASSING, "hang", "stall", "drip"])
 def test_a_failure_that_stays_ends_in_one_line(split, server, fault):
     server.fault = lambda request: fault if request.end - request.begin > 1 else None
+    total_s = 1.5 if fault in ("hang", "stall", "drip") else 0.5
     with (
-        connect(server.url, split, patience=replace(QUICK, total_s=0.5)) as records,
+        connect(server.url, split, patience=replace(QUICK, total_s=total_s)) as records,
         pytest.raises(DataError, match=rf"{split.rows[0].file}: .* after \d+ tries in .*reachable") as caught,
     ):
         records.read(0, split.room(2))

@@ -223,7 +223,7 @@ def test_a_folder_that_may_be_read_but_not_listed_works(split, s3, monkeypatch):
 def test_a_store_that_does_not_answer_ends_in_one_line(split, s3, monkeypatch, tmp_path, fault):
     with RangeServer(tmp_path, lambda request: fault) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-        text = failure(split, patience=replace(QUICK, answer_s=0.5, total_s=3))
+        text = failure(split, patience=replace(QUICK, answer_s=0.5, total_s=2))
     assert "tries in" in text
 
 

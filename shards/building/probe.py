@@ -1,0 +1,100 @@
+"""The files of an audio folder before any is decoded."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import soundfile
+import xxhash
+
+from shards.building.recording import RecordingError, reason
+from shards.errors import DataError
+
+EDGE = 1 << 16  # bytes read at either end of a file for its fingerprint
+NOT_AUDIO = "not audio"
+# A file that is no audio to libsndfile is a lost recording under one of these endings, any file otherwise.
+_AUDIO = {"." + name.lower() for name in soundfile.available_formats()} - {".raw"}
+_AUDIO |= {
+    ".aif",
+    ".aifc",
+    ".m4a",
+    ".mp4",
+    ".aac",
+    ".opus",
+    ".wma",
+    ".oga",
+    ".mp2",
+    ".webm",
+    ".amr",
+    ".ape",
+    ".wv",
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file of the audio folder."""
+
+    path: str  # relative, with forward slashes
+    size: int  # bytes
+    modified: int  # ns
+    fingerprint: str  # empty when it cannot be read
+    seconds: float  # 0 when it has a problem
+    problem: str  # why it is skipped without decoding it
+    split: str | None = None
+
+    def is_unchanged(self, folder: Path) -> bool:
+        """Whether the file is still the one that was looked at. Raises OSError when it is gone."""
+        status = (folder / self.path).stat()
+        return (status.st_size, status.st_mtime_ns) == (self.size, self.modified)
+
+
+def find_files(folder: Path) -> list[str]:
+    """All regular files below a folder but hidden ones, as sorted relative paths; links are followed."""
+
+    def fail(error: OSError) -> None:
+        raise DataError(f"cannot list {error.filename}: {error.strerror}")
+
+    found, visited = [], set()
+    for here, folders, files in os.walk(folder, onerror=fail, followlinks=True):
+        real = os.path.realpath(here)
+        if real in visited:  # a link back into the tree
+            folders.clear()
+            continue
+        visited.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        paths = (Path(here, name) for name in files if not name.startswith("."))
+        found += [path.relative_to(folder).as_posix() for path in paths if path.is_file()]
+    return sorted(found)
+
+
+def probe(folder: Path, path: str) -> Candidate:
+    """Look at one file without decoding it."""
+    file = folder / path
+    size, modified, fingerprint, seconds, problem = 0, 0, "", 0.0, ""
+    try:
+        status = file.stat()
+        size, modified = status.st_size, status.st_mtime_ns
+        fingerprint = _fingerprint(file, size)
+        if size == 0:
+            raise RecordingError("empty: it has no bytes")
+        info = soundfile.info(file)
+        if info.frames == 0:
+            raise RecordingError("empty: it has no samples")
+        # Streams may not know their length; the size stands in, which only balances the parts.
+        seconds = info.frames / info.samplerate if info.frames < 2**62 else size / 32000
+    except RecordingError as error:
+        problem = str(error)
+    except OSError as error:
+        problem = reason(error)
+    except Exception as error:  # soundfile raises many kinds, from TypeError to its own
+        problem = reason(error) if file.suffix.lower() in _AUDIO else NOT_AUDIO
+    return Candidate(path, size, modified, fingerprint, seconds, problem)
+
+
+def _fingerprint(file: Path, size: int) -> str:
+    """Hash of a file's size and ends, cheap enough for terabytes of recordings."""
+    with open(file, "rb") as stream:
+        head = stream.read(EDGE)
+        stream.seek(max(size - EDGE, 0))
+        return xxhash.xxh3_128_hexdigest(size.to_bytes(8, "little") + head + stream.read(EDGE))

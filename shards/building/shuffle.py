@@ -1,0 +1,100 @@
+"""The chunks of a part, shuffled over its shards and inside each."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+from shards.building.spool import PartShard, Piece, Spool
+from shards.building.tiling import chunk_starts
+from shards.chunk import END_OF_TAR, HEADERS, ChunkFormat
+from shards.manifest import Shard
+from shards.splitmix import keyed_order, mix
+
+BATCH = 32  # records made at a time, 1.4 MB: they stay in the processor's cache until they are written
+
+
+@dataclass(frozen=True)
+class _Chunks:
+    """Chunks of a spool, one row each, int64 [n]."""
+
+    source: np.ndarray
+    start: np.ndarray  # samples into the recording
+    offset: np.ndarray  # bytes into the spool
+    length: np.ndarray  # samples that are there; zeros follow
+
+    def take(self, order: np.ndarray) -> "_Chunks":
+        return _Chunks(self.source[order], self.start[order], self.offset[order], self.length[order])
+
+
+class Shuffler:
+    """Makes the shards of one part."""
+
+    def __init__(self, spool: Spool, shape: ChunkFormat, hop: int, chunks_per_shard: int, part: int):
+        self._spool, self._shape, self._hop, self._part = spool, shape, hop, part
+        self._chunks_per_shard = chunks_per_shard
+
+    def write(self, target: Path, left: dict[str, PartShard]) -> list[PartShard]:
+        """Write all shards into a folder but those that an earlier attempt has ``left`` there, sound."""
+        target.mkdir(exist_ok=True)
+        made = []
+        splits = {piece.source.split for piece in self._spool.pieces.values()} - {None}
+        for split in sorted(splits):
+            chunks = self._chunks(split)
+            count = max(1, round(len(chunks.start) / self._chunks_per_shard))
+            order = keyed_order(len(chunks.start), mix(self._part))
+            for k, rows in enumerate(np.array_split(order, count)):
+                name = f"{split}-{self._part:05d}-{k:03d}.tar"
+                if name in left and _is_sound(target / name, left[name].shard):
+                    made.append(left[name])
+                else:
+                    made.append(PartShard(split, self._write(target / name, chunks.take(rows))))
+                self._spool.commit_shard(made[-1])
+        return made
+
+    def _chunks(self, split: str) -> _Chunks:
+        columns = [self._tile(piece) for _, piece in sorted(self._spool.pieces.items()) if piece.source.split == split]
+        return _Chunks(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+
+    def _tile(self, piece: Piece) -> tuple[np.ndarray, ...]:
+        start = np.delete(chunk_starts(piece.samples, self._shape.samples, self._hop), piece.left_out)
+        source = np.full(len(start), piece.row)
+        return source, start, piece.offset + 2 * start, np.minimum(self._shape.samples, piece.samples - start)
+
+    def _write(self, path: Path, chunks: _Chunks) -> Shard:
+        shape, count = self._shape, len(chunks.start)
+        rows = np.empty((min(BATCH, count), shape.stride), np.uint8)
+        rows[:, shape.hashed :] = shape.trailer
+        checksum = xxhash.xxh3_128()
+        temporary = self._spool.folder / path.name
+        with open(self._spool.path, "rb") as spool, open(temporary, "wb") as file:
+            for begin in range(0, count, BATCH):
+                here = chunks.take(slice(begin, begin + BATCH))
+                records = rows[: len(here.start)]
+                records[:, :HEADERS] = shape.headers(here.source, here.start)
+                audio = records[:, HEADERS : shape.hashed]
+                for row, offset, length in zip(audio, here.offset.tolist(), here.length.tolist(), strict=True):
+                    if os.preadv(spool.fileno(), [row[: 2 * length]], offset) != 2 * length:
+                        raise OSError(None, "became shorter while it was read", str(self._spool.path))
+                    row[2 * length :] = 0
+                shape.stored_checksums(records)[:] = shape.checksums(records)
+                checksum.update(records.data)
+                file.write(records.data)
+            checksum.update(END_OF_TAR)
+            file.write(END_OF_TAR)
+        temporary.replace(path)
+        return Shard(path.name, count, shape.shard_bytes(count), checksum.hexdigest())
+
+
+def _is_sound(path: Path, shard: Shard) -> bool:
+    """Whether a shard is whole: it may have been on its way to the disk when the machine stopped."""
+    checksum = xxhash.xxh3_128()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                checksum.update(block)
+    except FileNotFoundError:
+        return False
+    return checksum.hexdigest() == shard.xxh3

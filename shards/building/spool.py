@@ -1,0 +1,150 @@
+"""The decoded recordings of a part, one behind the other in a file, and a journal of what is sound.
+
+A journal entry is written when what it tells of is complete, and carries its hash: whatever a killed process
+or machine leaves, the next attempt takes over exactly what was finished.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+from shards.manifest import Shard, Source
+
+_BLOCK = 1 << 20  # bytes copied at a time
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One recording of a part, int16 samples in a spool; none when it was skipped."""
+
+    row: int  # in the manifest
+    source: Source
+    offset: int  # bytes
+    samples: int
+    xxh3: str
+    left_out: list[int]  # silent chunks
+
+
+@dataclass(frozen=True)
+class PartShard:
+    """A shard that a part has made."""
+
+    split: str
+    shard: Shard
+
+
+class Spool:
+    """What one attempt at a part has done so far, in a folder of its own."""
+
+    def __init__(self, folder: Path):
+        folder.mkdir(parents=True)
+        self.folder = folder
+        self.pieces: dict[int, Piece] = {}
+        self._end = 0
+        self._audio = open(folder / "audio.s16", "wb")  # noqa: SIM115 - closed by __exit__
+        self._journal = open(folder / "journal", "w")  # noqa: SIM115
+
+    def __enter__(self) -> "Spool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._audio.close()
+        finally:
+            self._journal.close()
+
+    @property
+    def path(self) -> Path:
+        """The file of samples."""
+        return self.folder / "audio.s16"
+
+    def write(self, blocks: Iterable) -> tuple[int, int, str]:
+        """Write blocks of int16; what was written before but not committed is overwritten.
+
+        Returns their offset in bytes, their number of samples and their hash.
+        """
+        self._audio.seek(self._end)
+        digest, written = xxhash.xxh3_64(), 0
+        for block in blocks:
+            digest.update(block)
+            written += self._audio.write(block)
+        self._audio.flush()
+        return self._end, written // 2, digest.hexdigest()
+
+    def view(self, offset: int, samples: int) -> np.ndarray:
+        """Samples that were written, at least one, mapped from the file: int16 [samples]."""
+        return np.memmap(self.path, "<i2", "r", offset, (samples,))
+
+    def commit(self, piece: Piece) -> None:
+        """Note that a recording is complete."""
+        self.pieces[piece.row] = piece
+        self._end = max(self._end, piece.offset + 2 * piece.samples)
+        self._note({"piece": asdict(piece)})
+
+    def commit_shard(self, made: PartShard) -> None:
+        """Note that a shard is complete."""
+        self._note({"shard": asdict(made)})
+
+    def take_over(self, left: "Leftover", row: int) -> bool:
+        """Copy a recording that an earlier attempt has finished; False when it has not, or not soundly."""
+        for folder, piece in left.pieces.get(row, []):
+            if not piece.samples:
+                self.commit(replace(piece, offset=self._end))
+                return True
+            try:
+                offset, samples, xxh3 = self.write(_blocks(folder / "audio.s16", piece))
+            except FileNotFoundError:
+                continue
+            if (samples, xxh3) == (piece.samples, piece.xxh3):
+                self.commit(replace(piece, offset=offset))
+                return True
+        return False
+
+    def _note(self, entry: dict) -> None:
+        self._journal.write(json.dumps(entry) + "\n")
+        self._journal.flush()
+
+
+def _blocks(path: Path, piece: Piece) -> Iterator[bytes]:
+    with open(path, "rb") as file:
+        file.seek(piece.offset)
+        left = 2 * piece.samples
+        while left and (block := file.read(min(left, _BLOCK))):
+            left -= len(block)
+            yield block
+
+
+class Leftover:
+    """What earlier attempts at a part have noted."""
+
+    def __init__(self, folders: list[Path]):
+        self.folders = folders
+        self.pieces: dict[int, list[tuple[Path, Piece]]] = {}
+        self.shards: dict[str, PartShard] = {}
+        for folder in folders:
+            for entry in _entries(folder / "journal"):
+                if isinstance(entry, Piece):
+                    self.pieces.setdefault(entry.row, []).append((folder, entry))
+                else:
+                    self.shards[entry.shard.file] = entry
+
+
+def _entries(path: Path) -> Iterator[Piece | PartShard]:
+    """The entries of a journal up to the first that is torn."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return
+    for text in lines[:-1]:
+        try:
+            entry = json.loads(text)
+            if "piece" in entry:
+                yield Piece(**entry["piece"] | {"source": Source(**entry["piece"]["source"])})
+            else:
+                yield PartShard(entry["shard"]["split"], Shard(**entry["shard"]["shard"]))
+        except (ValueError, TypeError, KeyError):
+            return
