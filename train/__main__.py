@@ -1,11 +1,34 @@
-"""`python -m train {vae,hvae,vqvae,evaluate,which-samples} ...`, alone or under `accelerate launch`."""
+"""`python -m train {vae,hvae,vqvae,evaluate,status,which-samples} ...`, alone or under `accelerate launch`."""
 
 import os
 import sys
 import time
 import warnings
+from collections.abc import Callable
 
 GRACE_S = 15
+
+
+def _evaluate() -> Callable:
+    from train.evaluate import evaluate
+
+    return evaluate
+
+
+def _status() -> Callable:
+    from train.status import status
+
+    return status
+
+
+def _which_samples() -> Callable:
+    from train.samples import which_samples
+
+    return which_samples
+
+
+# Imported when they are used: a table of attempts need not wait for plotting libraries.
+TOOLS = {"evaluate": _evaluate, "status": _status, "which-samples": _which_samples}
 
 
 def run(words: list[str]) -> int:
@@ -28,13 +51,7 @@ def run(words: list[str]) -> int:
 
             engine = Engine()
             return run_training(settings, command, engine)
-        if command == "which-samples":
-            from train.samples import which_samples
-
-            return which_samples(settings)
-        from train.evaluate import evaluate
-
-        return evaluate(settings)
+        return TOOLS[command]()(settings)
     except (TrainError, DataError, OSError) as error:
         if not speaks:
             # Most errors are everybody's: rank 0 says them, and its end makes the launcher end this process.

@@ -19,6 +19,7 @@ EXAMPLES = """examples:
   accelerate launch --config_file accelerate_config.yaml -m train hvae --data shards/ --run-dir runs/first
   python -m train hvae --data shards/ --run-dir runs/first --optim.lr 5e-4 --print_config
   python -m train evaluate runs/first
+  python -m train status runs/first
   python -m train which-samples runs/first --step 1200 --wav chunks/
 """
 
@@ -70,6 +71,11 @@ def make_parser() -> ArgumentParser:
         "--examples", type=PositiveInt, default=3, help="Best, median and worst examples of each kind."
     )
     commands.add_subcommand("evaluate", evaluate, help=about)
+    about = "Tell how a run stands: attempts, why each ended, steps lost, goodput, checkpoints."
+    status = ArgumentParser(exit_on_error=False, description=about)
+    status.add_argument("run_dir", type=Path, help="The folder that was --run-dir in training.")
+    status.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
+    commands.add_subcommand("status", status, help=about)
     about = "Name the chunks that a step of a run was made of."
     which = ArgumentParser(exit_on_error=False, description=about)
     which.add_argument("run_dir", type=Path, help="The folder that was --run-dir in training.")

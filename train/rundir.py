@@ -125,10 +125,22 @@ class RunDir:
 
     def begin(self, world: int, place: dict[str, int]) -> None:
         """Notes that an attempt starts, and where in the data; removes what said how the one before ended."""
+        self._note_loss(place["step"])
         for name in ("STOP", "STOPPED", "DONE"):
             (self.path / name).unlink(missing_ok=True)
         self.attempt += 1
         self._note(event="started", world=world, **place, job=os.environ.get("SLURM_JOB_ID", ""), pid=os.getpid())
+
+    def _note_loss(self, step: int) -> None:
+        """Notes how far the attempt before came when it could not say so itself, and what of it is lost."""
+        rows = read_lines(self.path / METRICS_FILE)
+        events = read_lines(self.path / "attempts.jsonl")
+        if rows and events and events[-1].get("event") == "started":
+            last = rows[-1]
+            if last.get("attempt") == self.attempt:
+                self._note(event="crashed", reason="killed", step=last["step"], seen=last["time"])
+            else:
+                self._note(event="crashed", reason="killed", step=events[-1].get("step", 0), seen=events[-1]["time"])
 
     def end(self, reason: str, step: int, finished: bool = False) -> None:
         """Notes how the attempt ended, for people and for the batch script.

@@ -6,6 +6,7 @@ import netrc
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -109,15 +110,13 @@ class Tracker:
 
     def log(self, step: int, values: dict[str, float]) -> None:
         """One point: values by name at an optimizer step."""
-        row = {"step": step, **values}
+        row = {"step": step, "attempt": self.attempt, "time": round(time.time(), 3), **values}
         append_line(self.file, row)
         self._send(row)
 
     def _send(self, row: dict[str, Any]) -> None:
-        values = dict(row)
-        step = values.pop("step")
-        if self._wandb is not None and step > self._sent:
-            point = {"global_step": step, "attempt": self.attempt, **values}
+        if self._wandb is not None and row["step"] > self._sent:
+            point = {"global_step": row["step"], **{k: v for k, v in row.items() if k not in ("step", "time")}}
             self._guarded(lambda: self._wandb.log(point))
 
     def examples(self, step: int, reference: np.ndarray, reconstruction: np.ndarray, rate: int) -> None:
