@@ -149,8 +149,24 @@ requeue() {
     exit 0
 }
 
-# shard_job AUDIO_DIR OUT_DIR [flags]: builds shards with all CPUs of the task.
+# This task's share of an array as I/N. Arrays may begin anywhere and have a step, but must be whole.
+array_share() {
+    # shellcheck disable=SC2153 # these are names of Slurm
+    local id=$SLURM_ARRAY_TASK_ID min=$SLURM_ARRAY_TASK_MIN max=$SLURM_ARRAY_TASK_MAX
+    local step=${SLURM_ARRAY_TASK_STEP:-1} count=$SLURM_ARRAY_TASK_COUNT
+    if (((max - min) / step + 1 != count || (id - min) % step)); then
+        die "the array's tasks are no plain range: use --array=1-N; tasks that are done end at once"
+    fi
+    printf '%s/%s\n' $(((id - min) / step + 1)) "$count"
+}
+
+# shard_job AUDIO_DIR OUT_DIR [flags]: builds shards with all CPUs of the task; in an array, this task's share of them.
+# The task that finishes last merges: no job has to wait for the others.
 shard_job() {
+    local share=()
     load_environment
-    exec python -m shards build --workers "${SLURM_CPUS_PER_TASK:-1}" "$@"
+    if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then
+        share=(--task "$(array_share)") || exit
+    fi
+    exec python -m shards build --workers "${SLURM_CPUS_PER_TASK:-1}" "${share[@]}" "$@"
 }

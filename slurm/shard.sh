@@ -1,5 +1,6 @@
 #!/bin/bash
 # Builds shards: sbatch slurm/shard.sh AUDIO_DIR OUT_DIR [flags of python -m shards build]
+# On many nodes: sbatch --array=1-16 slurm/shard.sh AUDIO_DIR OUT_DIR [flags]. The same command again continues.
 #SBATCH --job-name=shard
 #SBATCH --nodes=1
 #SBATCH --ntasks=1

@@ -316,3 +316,35 @@ def test_shards_are_built_with_the_cpus_of_the_task(node):
     )
     assert code == 0, err
     assert node.lines("python.args") == ["-m", "shards", "build", "--workers", "6", "my audio", "out", "--hop", "1"]
+
+
+def array(task: int, count: int, first: int = 1, step: int = 1) -> dict[str, str]:
+    """What Slurm tells a task of an array."""
+    values = {"ID": task, "MIN": first, "MAX": first + (count - 1) * step, "STEP": step, "COUNT": count}
+    return {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in values.items()}
+
+
+@pytest.mark.parametrize(
+    ("env", "share"),
+    [
+        (array(3, 16), "3/16"),
+        (array(0, 16, first=0), "1/16"),
+        (array(15, 16, first=0), "16/16"),
+        (array(9, 3, first=1, step=4), "3/3"),
+        (array(7, 1, first=7), "1/1"),
+    ],
+)
+def test_a_task_of_an_array_builds_its_share(node, env, share):
+    code, _, err = node.call("bash", HOME / "slurm" / "shard.sh", "my audio", "out", SLURM_CPUS_PER_TASK="6", **env)
+    assert code == 0, err
+    flags = ["--workers", "6", "--task", share]
+    assert node.lines("python.args") == ["-m", "shards", "build", *flags, "my audio", "out"]
+
+
+def test_an_array_with_gaps_is_refused(node):
+    env = array(3, 2) | {"SLURM_ARRAY_TASK_MAX": "7"}
+    code, out, err = node.call("bash", HOME / "slurm" / "shard.sh", "audio", "out", **env)
+    assert code != 0
+    assert "use --array=1-N" in err
+    assert len((out + err).splitlines()) == 1
+    assert not node.lines("python.args")
