@@ -15,11 +15,10 @@ import fcntl
 import json
 import os
 import socket
+import sys
 import threading
 import time
 from pathlib import Path
-
-from shards.building.report import line
 
 BEAT_S = 5.0
 STALE_S = 60.0
@@ -125,7 +124,8 @@ def _remove_dead(path: Path) -> bool:
 def _is_beating(path: Path) -> bool:
     """Whether the lease is rewritten within a minute."""
     before = _read(path)
-    line(f"waiting at most {STALE_S:.0f} s to see whether another build is alive ({holder(path)})")
+    told = f"waiting at most {STALE_S:.0f} s to see whether another build is alive ({holder(path)})"
+    print(told, file=sys.stderr, flush=True)
     end = time.monotonic() + STALE_S
     while before is not None and time.monotonic() < end:
         time.sleep(_POLL_S)

@@ -78,6 +78,9 @@ class Workers:
 def open_workers(count: int) -> Iterator[Workers]:
     """A pool of ``count`` processes; an error or Ctrl-C ends them at once."""
     before = set(multiprocessing.active_children())
+    # On large nodes a thread a core in each of as many workers would exceed what a user may start.
+    threads = os.environ.get("OPENBLAS_NUM_THREADS")
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     context = multiprocessing.get_context("spawn")
     done = context.RawArray("d", count)
     executor = ProcessPoolExecutor(count, context, _start_worker, (done, context.Value("i", 0)))
@@ -88,4 +91,9 @@ def open_workers(count: int) -> Iterator[Workers]:
         for child in set(multiprocessing.active_children()) - before:
             child.terminate()
         raise
+    finally:
+        if threads is None:
+            del os.environ["OPENBLAS_NUM_THREADS"]
+        else:
+            os.environ["OPENBLAS_NUM_THREADS"] = threads
     executor.shutdown()
