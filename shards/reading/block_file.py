@@ -94,10 +94,6 @@ class BlockFile:
         # Not through the map: a full disk would end the process there.
         os.pwrite(self._marks, b"\1", block)
 
-    def forget(self, block: int) -> None:
-        """Mark a block as missing."""
-        os.pwrite(self._marks, b"\0", block)
-
     def claim(self) -> bool:
         """Become the one process that copies, until it closes the files or dies; False while another one is."""
         try:

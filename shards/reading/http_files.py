@@ -15,7 +15,7 @@ import urllib3
 
 from shards.reading.failures import LastingError, PassingError, StatusError
 
-PIECE = 128 * 1024  # bytes taken from a connection at once
+PIECE = 256 * 1024  # bytes taken from a connection at once
 REDIRECTS = 5
 
 _NO_RANGES = (

@@ -67,7 +67,6 @@ class ScratchRecords:
         self._lock = threading.Lock()
         self._cursor = 0  # the copiers have been through the blocks before it
         self._under_way = 0  # runs of blocks that are being copied
-        self._skipped: set[int] = set()  # blocks with records that are damaged in the source
         self._told = False
         names = [f"scratch-{i}" for i in range(copiers)]
         self._threads = [threading.Thread(target=self._copy, name=name, daemon=True) for name in names]
@@ -153,22 +152,14 @@ class ScratchRecords:
             out[:] = records[first - begin : first - begin + len(out)]
 
     def _keep(self, block: int, records: np.ndarray) -> None:
-        """Store consecutive whole blocks, all but those with damaged records."""
-        rows = range(0, len(records), self._block)
-        damaged = np.logical_or.reduceat(self._shape.damaged(records), rows)
+        """Store consecutive whole blocks. Damaged records, too: they are found, and fetched again, when read."""
         try:
-            for i, row in enumerate(rows):
-                if not damaged[i]:
-                    self._file.store(block + i, records[row : row + self._block])
-                elif self._file.present[block + i]:
-                    self._file.forget(block + i)
+            for row in range(0, len(records), self._block):
+                self._file.store(block + row // self._block, records[row : row + self._block])
         except NoRoomError:
             self._stop_keeping("there is no more room for it")
         except OSError as error:
             self._stop_keeping(error.strerror or str(error))
-        if damaged.any():
-            with self._lock:
-                self._skipped.update((block + np.flatnonzero(damaged)).tolist())
 
     def _stop_keeping(self, reason: str) -> None:
         with self._lock:
@@ -192,7 +183,7 @@ class ScratchRecords:
                 run = self._next_run(most // self._block)
                 if run is not None:
                     self._copy_run(*run, memory)
-                elif self._complete():
+                elif self._file.present.all():
                     return
                 else:
                     self._closing.wait(POLL_S)
@@ -206,8 +197,6 @@ class ScratchRecords:
                 return None
             while self._cursor < self.blocks:
                 missing = self._cursor + np.flatnonzero(~self._file.present[self._cursor : self._cursor + SEARCH])
-                if self._skipped:
-                    missing = missing[~np.isin(missing, list(self._skipped))]
                 if len(missing):
                     missing = missing[:most]
                     gaps = np.flatnonzero(np.diff(missing) != 1)
@@ -217,7 +206,7 @@ class ScratchRecords:
                     return run
                 self._cursor += SEARCH
             if not self._under_way:
-                self._cursor = 0  # once more, for what failed or was damaged meanwhile
+                self._cursor = 0  # once more, for what failed
             return None
 
     def _copy_run(self, begin: int, end: int, memory: np.ndarray) -> None:
@@ -240,9 +229,3 @@ class ScratchRecords:
         if not told:
             _log.warning("copying to %s pauses: %s", self._file.records_path.parent, error)
         self._closing.wait(PAUSE_S)
-
-    def _complete(self) -> bool:
-        """Whether all blocks are there, but those that are damaged in the source."""
-        missing = np.flatnonzero(~self._file.present)
-        with self._lock:
-            return set(missing.tolist()) <= self._skipped

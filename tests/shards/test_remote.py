@@ -272,6 +272,10 @@ def test_the_manifest_comes_whole_or_not_at_all(split, server):
     server.fault = lambda request: next(faults)
     assert read_manifest(server.url, replace(QUICK, total_s=10)) == content
     assert read_manifest(f"file://{split.folder}") == content
+    server.fault = lambda request: "drip"
+    with pytest.raises(DataError, match=r"no answer within .* or one too slow"):
+        read_manifest(server.url, replace(QUICK, total_s=0.3))
+    server.fault = lambda request: None
     for url in (server.url + "/nowhere", f"file://{split.folder}/nowhere"):
         with pytest.raises(DataError, match=r"nowhere/dataset\.json: (HTTP 404|there is no such file).*URL"):
             read_manifest(url, QUICK)
@@ -333,6 +337,13 @@ def test_closing_ends_a_read_that_the_server_keeps_waiting(split, server):
     thread.join(20)
     assert not thread.is_alive()
     assert re.search("reading was stopped", failures[0])
+
+
+def test_what_a_library_repeats_of_a_url_is_hidden():
+    place = Place("https://reader:pass%40word@host/folder/?X-Signature=abc123signature#part")
+    assert place.shown == "https://host/folder/"
+    said = "bad\nreader:pass%40word in X-Signature=abc123signature of https://other:word@host/x?key=1 and /x?token=2"
+    assert place.cleaned(said) == "bad ... in ... of https://host/x and /x"
 
 
 def test_what_may_pass():
