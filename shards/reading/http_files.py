@@ -43,9 +43,9 @@ class HttpFiles:
         if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
             login = urlsplit(proxy).netloc.rpartition("@")[0]
             headers = urllib3.util.make_headers(proxy_basic_auth=unquote(login)) if login else None
-            self._pool = urllib3.ProxyManager(proxy, maxsize=connections, proxy_headers=headers)
+            self._pool = urllib3.ProxyManager(proxy, maxsize=connections, block=True, proxy_headers=headers)
         else:
-            self._pool = urllib3.PoolManager(maxsize=connections)
+            self._pool = urllib3.PoolManager(maxsize=connections, block=True)
         self._lock = threading.Lock()
         self._busy: set[urllib3.BaseHTTPResponse] = set()
 
@@ -96,6 +96,7 @@ class HttpFiles:
             preload_content=False,
             decode_content=False,
             timeout=urllib3.Timeout(connect=wait, read=wait),
+            pool_timeout=limit_s,
             retries=urllib3.Retry(REDIRECTS, connect=0, read=0, status=0, other=0, redirect=REDIRECTS),
         )
         with self._lock:

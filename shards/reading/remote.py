@@ -62,7 +62,7 @@ class RemoteRecords:
         """Connect, and unless ``verify_sizes`` is off compare the sizes of all shards with the manifest's.
 
         ``url`` is the data folder; a query (of a signed URL) is handed on with every request. ``rows`` are the
-        split's shards. ``connections`` are kept open; there are more when more threads read at once.
+        split's shards. No more than ``connections`` requests are under way at once.
         """
         self._rows, self._shape = rows, shape
         self._ends = np.cumsum([row.chunks for row in rows], dtype=np.int64)

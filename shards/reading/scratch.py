@@ -14,7 +14,7 @@ from shards.reading.records import Records
 
 COPY_BYTES = 16 << 20  # read from the source at once
 SEARCH = 1 << 16  # blocks looked at together
-POLL_S = 1.0  # between looks whether another process still copies
+POLL_S = 0.2  # between looks whether there is something to copy, and whether another process does it
 PAUSE_S = 30.0  # after the source has failed
 CLOSING_S = 5.0
 
@@ -67,6 +67,7 @@ class ScratchRecords:
         self._lock = threading.Lock()
         self._cursor = 0  # the copiers have been through the blocks before it
         self._under_way = 0  # runs of blocks that are being copied
+        self._awaited = 0  # reads of the source that training waits for
         self._told = False
         names = [f"scratch-{i}" for i in range(copiers)]
         self._threads = [threading.Thread(target=self._copy, name=name, daemon=True) for name in names]
@@ -145,7 +146,13 @@ class ScratchRecords:
             begin = first
         else:
             records = allocate((end - begin) * self._shape.stride).reshape(end - begin, self._shape.stride)
-        self._source.read(begin, records)
+        with self._lock:
+            self._awaited += 1
+        try:
+            self._source.read(begin, records)
+        finally:
+            with self._lock:
+                self._awaited -= 1
         if self._keeping:
             self._keep(begin // self._block, records)
         if records is not out:
@@ -191,10 +198,14 @@ class ScratchRecords:
             self._file.leave()
 
     def _next_run(self, most: int) -> tuple[int, int] | None:
-        """The next run of at most so many missing blocks, None when there is none or another process copies."""
+        """The next run of at most so many missing blocks; None when there is none, or it is not the time.
+
+        While training waits for the source, one block at a time is copied: most of the source's speed is its own.
+        """
         with self._lock:
-            if not self._file.claim():
+            if not self._file.claim() or (self._awaited and self._under_way):
                 return None
+            most = 1 if self._awaited else most
             while self._cursor < self.blocks:
                 missing = self._cursor + np.flatnonzero(~self._file.present[self._cursor : self._cursor + SEARCH])
                 if len(missing):

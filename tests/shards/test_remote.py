@@ -4,6 +4,7 @@ import re
 import shutil
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import chain, repeat
@@ -281,7 +282,7 @@ def test_the_manifest_comes_whole_or_not_at_all(split, server):
             read_manifest(url, QUICK)
 
 
-def test_many_threads_over_a_flaky_server(split):
+def test_many_threads_over_a_flaky_server(split, caplog):
     kinds = [503, "drop", "cut", "short", "flip", None, None, None]
     with RangeServer(split.folder, lambda request: kinds[request.number % len(kinds)], 0.001) as server:
         with connect(server.url, split, patience=replace(QUICK, total_s=20), connections=4) as records:
@@ -296,6 +297,7 @@ def test_many_threads_over_a_flaky_server(split):
             with ThreadPoolExecutor(12) as pool:
                 right = list(pool.map(work, range(150)))
         assert records.retries > 100
+    assert "pool is full" not in caplog.text
     # A record whose second copy is damaged as well comes as it is: the reader above finds it.
     assert np.mean(right) > 0.5
 
@@ -316,6 +318,24 @@ def test_nothing_is_left_when_it_is_closed(split, server):
     for records in opened:
         records.close()  # twice is no mistake
     assert left() == before == (set(), 0)
+
+
+def test_no_more_connections_than_allowed(split, server):
+    at_once, most, lock = 0, 0, threading.Lock()
+
+    def count(request):
+        nonlocal at_once, most
+        with lock:
+            at_once += 1
+            most = max(most, at_once)
+        time.sleep(0.002)
+        with lock:
+            at_once -= 1
+
+    server.fault = count
+    with connect(server.url, split, connections=3) as records, ThreadPoolExecutor(12) as pool:
+        list(pool.map(lambda first: records.read(first, split.room(1)), range(60)))
+    assert 1 < most <= 3
 
 
 def test_closing_ends_a_read_that_the_server_keeps_waiting(split, server):

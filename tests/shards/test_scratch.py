@@ -253,6 +253,28 @@ def test_records_that_are_damaged_in_the_source_stay_its_matter(tmp_path):
         assert np.array_equal(read(scratch), RECORDS)
 
 
+def test_copying_leaves_the_source_to_training(tmp_path, monkeypatch):
+    held, release, may_copy = threading.Event(), threading.Event(), threading.Event()
+    claim = block_file.BlockFile.claim
+    monkeypatch.setattr(block_file.BlockFile, "claim", lambda file: may_copy.is_set() and claim(file))
+
+    def before(number: int) -> None:
+        if number == 0:
+            held.set()
+            release.wait(20)
+
+    source = MemoryRecords(RECORDS, before)
+    with scratch_of(source, tmp_path, copiers=2) as scratch, ThreadPoolExecutor(1) as pool:
+        awaited = pool.submit(read, scratch, (BLOCKS - 2) * BLOCK, BLOCK)
+        assert held.wait(20)
+        may_copy.set()
+        until(lambda: len(source.calls) > 10)
+        release.set()
+        assert {count for _, count in source.calls[:11]} == {BLOCK}  # not the two blocks of a large read
+        assert np.array_equal(awaited.result(), RECORDS[(BLOCKS - 2) * BLOCK : (BLOCKS - 1) * BLOCK])
+        until(lambda: scratch.present == BLOCKS)
+
+
 def test_copying_waits_for_a_source_that_fails(tmp_path, caplog):
     source = MemoryRecords(RECORDS, fail)
     with scratch_of(source, tmp_path, copiers=1) as scratch:
