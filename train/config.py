@@ -140,6 +140,8 @@ class RunConfig:
         optim: Optimisation.
         checkpoint: Saving.
         tracking: Logging.
+        watchdog_s: Seconds without a step after which a process writes down where it stands and ends, instead of
+            hanging; 0 means never.
         allow_changes: Resume although settings differ from those the run was started with.
     """
 
@@ -150,6 +152,7 @@ class RunConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    watchdog_s: NonNegativeFloat = 900.0
     allow_changes: bool = False
 
     def __post_init__(self) -> None:
@@ -210,7 +213,7 @@ RUNS: dict[str, type[RunConfig]] = {"vae": VAERun, "hvae": HVAERun, "vqvae": VQV
 # What may differ between attempts of one run: it does not change what is learnt.
 FREE = (
     *("data.path", "data.microbatch", "data.memory_gb", "data.scratch", "data.scratch_gb", "data.damage_limit"),
-    *("run_dir", "checkpoint", "tracking", "allow_changes"),
+    *("run_dir", "checkpoint", "tracking", "watchdog_s", "allow_changes"),
 )
 
 
