@@ -101,12 +101,13 @@ class Training:
                 if last or learner.step % config.tracking.evaluate_every == 0:
                     point |= self.evaluate(display)
                 self.track(point)
-                stop = engine.any_wants_to_stop(wish())
+                planned = f"stop_at {config.stop_at}" if learner.step == config.stop_at else ""
+                stop = engine.any_wants_to_stop(wish()) or bool(planned)
                 if stop or last or learner.step - saved >= config.checkpoint.every:
                     self.save()
                     saved = learner.step
                 if stop and not last:
-                    return self.stopped(wish.reason, display)
+                    return self.stopped(wish.reason or planned, display)
             return self.finished(display)
 
     def _greet(self, display: Display) -> None:
