@@ -1,4 +1,4 @@
-"""`python -m train {vae,hvae,vqvae,evaluate,status,which-samples} ...`, alone or under `accelerate launch`."""
+"""`python -m train COMMAND ...`, a training alone or under `accelerate launch`, or a tool; see --help."""
 
 import os
 import sys
@@ -21,6 +21,12 @@ def _status() -> Callable:
     return status
 
 
+def _verify_resume() -> Callable:
+    from train.verify_resume import verify_resume
+
+    return lambda wanted: verify_resume(wanted.config, wanted.words)
+
+
 def _which_samples() -> Callable:
     from train.samples import which_samples
 
@@ -28,7 +34,7 @@ def _which_samples() -> Callable:
 
 
 # Imported when they are used: a table of attempts need not wait for plotting libraries.
-TOOLS = {"evaluate": _evaluate, "status": _status, "which-samples": _which_samples}
+TOOLS = {"evaluate": _evaluate, "status": _status, "verify-resume": _verify_resume, "which-samples": _which_samples}
 
 
 def run(words: list[str]) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from jsonargparse.typing import PositiveInt
 
-from train.config import RUNS
+from train.config import RUNS, RunConfig
 from train.errors import TrainError
 
 EXAMPLES = """examples:
@@ -19,6 +19,7 @@ EXAMPLES = """examples:
   accelerate launch --config_file accelerate_config.yaml -m train hvae --data shards/ --run-dir runs/first
   python -m train hvae --data shards/ --run-dir runs/first --optim.lr 5e-4 --print_config
   python -m train evaluate runs/first
+  python -m train verify-resume vae --data shards/ --config train/configs/vae_tiny.yaml --optim.steps 20
   python -m train status runs/first
   python -m train which-samples runs/first --step 1200 --wav chunks/
 """
@@ -26,6 +27,14 @@ EXAMPLES = """examples:
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
     """Keeps the lines of the examples."""
+
+
+@dataclasses.dataclass
+class Verification:
+    """A training to be verified: its settings, and its words on the command line, the family first."""
+
+    config: RunConfig
+    words: list[str]
 
 
 def normalised(words: list[str]) -> list[str]:
@@ -76,6 +85,14 @@ def make_parser() -> ArgumentParser:
     status.add_argument("run_dir", type=Path, help="The folder that was --run-dir in training.")
     status.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
     commands.add_subcommand("status", status, help=about)
+    about = "Make a short run straight, and stopped and resumed, on other processes too, and compare."
+    verify = ArgumentParser(
+        exit_on_error=False,
+        description=f"{about} What follows are the family and flags of a training, without --run-dir.",
+        usage="python -m train verify-resume {vae,hvae,vqvae} --data DIR [--config FILE.yaml] [--KEY VALUE ...]",
+    )
+    verify.add_argument("family", choices=[*RUNS], help="The family to train.")
+    commands.add_subcommand("verify-resume", verify, help=about)
     about = "Name the chunks that a step of a run was made of."
     which = ArgumentParser(exit_on_error=False, description=about)
     which.add_argument("run_dir", type=Path, help="The folder that was --run-dir in training.")
@@ -94,6 +111,10 @@ def parse(words: list[str]) -> tuple[str, Any]:
         TrainError: for a flag, key or value that cannot be, with the nearest that can.
     """
     parser = make_parser()
+    if words[:1] == ["verify-resume"] and words[1:2] and words[1] in RUNS and not {"-h", "--help"} & {*words}:
+        # The flags are those of a training, which checks them.
+        _, config = parse([*words[1:], "--run-dir", "verify-resume"])
+        return "verify-resume", Verification(config, words[1:])
     try:
         settings = parser.parse_args(normalised(words))
         command = settings.subcommand

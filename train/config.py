@@ -140,6 +140,9 @@ class RunConfig:
         optim: Optimisation.
         checkpoint: Saving.
         tracking: Logging.
+        stop_at: End this attempt after that step as if STOP had been touched; 0 means at no step.
+        watchdog_s: Seconds without a step after which a process writes down where it stands and ends, instead of
+            hanging; 0 means never.
         allow_changes: Resume although settings differ from those the run was started with.
     """
 
@@ -150,6 +153,8 @@ class RunConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    stop_at: NonNegativeInt = 0
+    watchdog_s: NonNegativeFloat = 900.0
     allow_changes: bool = False
 
     def __post_init__(self) -> None:
@@ -210,7 +215,7 @@ RUNS: dict[str, type[RunConfig]] = {"vae": VAERun, "hvae": HVAERun, "vqvae": VQV
 # What may differ between attempts of one run: it does not change what is learnt.
 FREE = (
     *("data.path", "data.microbatch", "data.memory_gb", "data.scratch", "data.scratch_gb", "data.damage_limit"),
-    *("run_dir", "checkpoint", "tracking", "allow_changes"),
+    *("run_dir", "checkpoint", "tracking", "stop_at", "watchdog_s", "allow_changes"),
 )
 
 

@@ -27,6 +27,7 @@ from train.rundir import DAMAGE_FILE, RunDir, append_line
 from train.saving import Saver
 from train.stopping import FINISHED, StopWish, exit_code_when_stopped
 from train.tracking import Tracker
+from train.watchdog import Watchdog
 
 EXAMPLES = 4
 
@@ -45,6 +46,7 @@ class Training:
         keep = config.checkpoint
         retention = Retention(keep.keep, keep.keep_best, keep.keep_every)
         self.saver = Saver(run.path / "checkpoints", learner.model, retention)
+        self.batch: Batch | None = None  # the last one
         self.valid_si_sdr: float | None = None  # the last measured
         self.meter = Meter()
         self.skipped = torch.zeros((), device=engine.device)
@@ -68,7 +70,14 @@ class Training:
             damage_limit=config.data.damage_limit,
         )
         learner.wrapped.train()
-        with stream, Display(title, learner.step, config.optim.steps, engine.is_main) as display:
+        self.watchdog = Watchdog(
+            config.watchdog_s,
+            self.run.path / f"hang-rank-{engine.rank}.txt",
+            lambda: self._whereabouts(stream),
+            lambda what: self.run.fail(what, learner.step) if engine.is_main else None,
+        )
+        shown = Display(title, learner.step, config.optim.steps, engine.is_main)
+        with stream, shown as display, self.watchdog:
             self._greet(display)
             if self.valid_split is None:
                 display.say("no held-out recordings in these shards: nothing is measured while training")
@@ -77,9 +86,10 @@ class Training:
             saved = learner.step
             while learner.step < config.optim.steps:
                 waited = time.monotonic()
-                batch = next(stream)
+                batch = self.batch = next(stream)
                 self.meter.waited += time.monotonic() - waited
                 norm = train_step(config, engine, learner, self.objective, batch, self.meter)
+                self.watchdog.beat()
                 self.count_skipped(norm)
                 self.note_samples(batch)
                 self.note_damage(stream, display)
@@ -91,12 +101,13 @@ class Training:
                 if last or learner.step % config.tracking.evaluate_every == 0:
                     point |= self.evaluate(display)
                 self.track(point)
-                stop = engine.any_wants_to_stop(wish())
+                planned = f"stop_at {config.stop_at}" if learner.step == config.stop_at else ""
+                stop = engine.any_wants_to_stop(wish()) or bool(planned)
                 if stop or last or learner.step - saved >= config.checkpoint.every:
                     self.save()
                     saved = learner.step
                 if stop and not last:
-                    return self.stopped(wish.reason, display)
+                    return self.stopped(wish.reason or planned, display)
             return self.finished(display)
 
     def _greet(self, display: Display) -> None:
@@ -107,6 +118,13 @@ class Training:
             f"precision {self.engine.precision}, from step {self.learner.step}; to stop and save: "
             f"touch {self.run.path}/STOP"
         )
+
+    def _whereabouts(self, stream: BatchStream) -> str:
+        """What to tell when there is no progress."""
+        told = f"step {self.learner.step} of {self.config.optim.steps}; being read: {stream.waiting_for()}"
+        if self.batch is not None:
+            told += "\nchunks of the last batch:\n" + "\n".join(self.train_split.names(self.batch.chunks))
+        return told
 
     def count_skipped(self, norm: Tensor) -> None:
         """Counts skipped steps in a row on the device; `measure_training` reads it."""
@@ -161,7 +179,7 @@ class Training:
         learner, tracking = self.learner, self.config.tracking
         if self.valid_split is None:
             return {}
-        with self.meter.paused(), learner.average.in_use():
+        with self.watchdog.paused(), self.meter.paused(), learner.average.in_use():
             values = measure_split(learner.model, self.valid_split, tracking.evaluate_chunks, self.engine)
             heard = learner.step % tracking.audio_every == 0 or learner.step == self.config.optim.steps
             if self.tracker and heard:
@@ -185,7 +203,7 @@ class Training:
         snapshot = self.learner.snapshot()
         if self.valid_si_sdr is not None:
             snapshot.state["valid_si_sdr"] = self.valid_si_sdr
-        with self.meter.saving():
+        with self.watchdog.paused(), self.meter.saving():
             self.engine.on_main(lambda: self.saver.begin(snapshot))
 
     def stopped(self, reason: str, display: Display) -> int:
@@ -196,7 +214,8 @@ class Training:
             self.saver.finish()
             self.run.end(reason, self.learner.step)
 
-        self.engine.on_main(end)
+        with self.watchdog.paused():
+            self.engine.on_main(end)
         display.say(f"stopped at step {self.learner.step} ({reason}), all saved; the same command resumes")
         return exit_code_when_stopped()
 
@@ -210,7 +229,8 @@ class Training:
             checkpoint.write_folder(folder, lambda path: audiovae.save(learner.model, path, weights))
             self.run.end("finished", learner.step, finished=True)
 
-        self.engine.on_main(export)
+        with self.watchdog.paused():
+            self.engine.on_main(export)
         display.say(f"finished at step {learner.step}: {folder}")
         return FINISHED
 

@@ -133,7 +133,7 @@ class BatchStream:
             item = self._ring.take(self._timeout)
             self._taken += 1
         except TimeoutError:
-            waiting = self._where()
+            waiting = self.waiting_for()
             self.close()
             raise DataError(
                 f"no batch of split {self._split.name!r} came in {self._timeout:g} s, reading {waiting}: "
@@ -215,8 +215,8 @@ class BatchStream:
     def _read_one(self, chunk: int) -> np.ndarray:
         return self._split.raw(np.array([chunk]))[0]
 
-    def _where(self) -> str:
-        """The shards of the oldest batch under way, for people."""
+    def waiting_for(self) -> str:
+        """The shards of the oldest batch that is being read, for people."""
         step = next(iter([*self._pending.values()]), None)
         if step is None:
             return "nothing"

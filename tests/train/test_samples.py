@@ -12,19 +12,10 @@ import soundfile
 from conftest import STEPS, flags, points, start, train
 
 from shards import Manifest
+from train.verify_resume import consumed
 
 sys.path.append(str(Path(__file__).parents[1] / "shards"))
 from range_server import RangeServer
-
-
-def consumed(run):
-    """What each step was made of, by the notes of all processes; the last attempt at a step counts."""
-    steps = {}
-    lines = [line for file in (run / "samples").iterdir() for line in file.read_text().splitlines()]
-    for row in map(json.loads, lines):
-        whole = steps.setdefault(row["step"], {})
-        whole |= dict(zip(row["rows"], row["chunks"], strict=True))
-    return {step: [whole[row] for row in sorted(whole)] for step, whole in sorted(steps.items())}
 
 
 @pytest.fixture(scope="module")

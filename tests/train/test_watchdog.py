@@ -1,0 +1,66 @@
+"""A process without progress ends and says where it stood."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+from conftest import flags, start
+
+ROOT = Path(__file__).parents[2]
+
+STUCK = """
+import sys, time
+from pathlib import Path
+from train.watchdog import Watchdog
+def where_the_time_goes():
+    time.sleep(60)
+with Watchdog(float(sys.argv[2]), Path(sys.argv[1]), lambda: "chunks 1 2 3", lambda what: print("last:", what)) as dog:
+    with dog.paused():
+        time.sleep(1.0)
+    for _ in range(20):
+        dog.beat()
+        time.sleep(0.05)
+    print("was fine", flush=True)
+    where_the_time_goes()
+"""
+
+
+def test_a_stuck_process_tells_and_ends(tmp_path):
+    command = [sys.executable, "-c", STUCK, str(tmp_path / "hang.txt"), "0.6"]
+    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stdout.startswith("was fine\nlast: no progress for 0.6 s")
+    assert done.stderr == f"error: no progress for 0.6 s; where each thread stood: {tmp_path}/hang.txt\n"
+    told = (tmp_path / "hang.txt").read_text()
+    assert "where_the_time_goes" in told or "line 6" in told
+    assert told.endswith("chunks 1 2 3\n")
+
+
+def test_a_process_that_hangs_ends_the_run(data_dir, tmp_path):
+    """One of two processes is halted; the other waits for it, and does not do so for ever."""
+    run = tmp_path / "run"
+    words = flags("vae", data_dir, run, "--optim.steps", "100000", "--watchdog_s", "6")
+    launcher = start(words, processes=2, session=True)
+    end = time.monotonic() + 120
+    while not (run / "metrics.jsonl").exists() or (run / "metrics.jsonl").read_text().count("\n") < 5:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    (halted,) = (
+        child
+        for child in psutil.Process(launcher.pid).children(recursive=True)
+        if child.environ().get("RANK") == "1" and "vae" in child.cmdline()
+    )
+    halted.send_signal(signal.SIGSTOP)
+    _, err = launcher.communicate(timeout=120)
+    assert launcher.returncode != 0
+    assert "error: no progress for 6 s" in err
+    told = (run / "hang-rank-0.txt").read_text()
+    assert "train_step" in told or "any_wants_to_stop" in told
+    assert ".wav" in told
+    last = json.loads((run / "attempts.jsonl").read_text().splitlines()[-1])
+    assert last["event"] == "failed"
+    assert "no progress" in last["reason"]
