@@ -1,5 +1,6 @@
 # make demo [AUDIO=dir]   recordings -> shards -> a trained HVAE -> a page to hear it by
 # make test               everything that CI runs
+# make bench [QUICK=1]    speed and shuffling beside other libraries -> a table and bench.json
 # make lint               style only
 # The first use of any of them makes .venv.
 
@@ -11,7 +12,7 @@ STEPS ?= 600
 # One process a GPU, two where there is none.
 PROCESSES ?= $(shell $(BIN)/python -c 'import torch; print(torch.cuda.device_count() or 2)')
 
-.PHONY: demo test lint clean-demo
+.PHONY: demo test bench lint clean-demo
 .DELETE_ON_ERROR:
 
 # uv installs in seconds where pip takes minutes; either gives the versions of constraints.txt.
@@ -38,6 +39,20 @@ endif
 
 test: lint
 	$(BIN)/python -m pytest
+
+# mosaicml-streaming says that it needs numpy < 2.2, transformers < 5 and xxhash < 4. What is measured works without.
+.venv/bench: .venv/installed
+	@if command -v uv >/dev/null; then \
+	  uv pip install --python $(BIN)/python -c constraints.txt -e '.[test,bench]'; \
+	  uv pip install --python $(BIN)/python --no-deps mosaicml-streaming==0.13.0; \
+	else \
+	  $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[test,bench]'; \
+	  $(BIN)/python -m pip install --disable-pip-version-check --no-deps mosaicml-streaming==0.13.0; \
+	fi
+	@touch $@
+
+bench: .venv/bench
+	$(BIN)/python -m bench $(PARTS) $(if $(QUICK),--quick)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

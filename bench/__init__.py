@@ -1,0 +1,1 @@
+"""The speed and the shuffle of the data path, measured beside other libraries: ``python -m bench``."""

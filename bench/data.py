@@ -1,0 +1,117 @@
+"""Data sets of random audio, made of real records without decoding anything."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import xxhash
+
+from shards.chunk import END_OF_TAR, ChunkFormat
+from shards.errors import DataError
+from shards.manifest import FILE_NAME, Level, Manifest, Shard, Source
+
+SHAPE = ChunkFormat()
+PER_SHARD = 2048  # at most; a set has four shards or more, so that workers can share it
+POOL = 2048  # different chunks; a larger set repeats their audio under other names
+AT_ONCE = 256
+
+
+def make_shards(folder: Path, chunks: int) -> Path:
+    """A data folder whose split ``train`` has so many chunks, made unless it is there."""
+    if (folder / FILE_NAME).exists() and Manifest.load(folder).chunks("train") == chunks:
+        return folder
+    check_room(folder, chunks * SHAPE.stride)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    audio = random_audio(min(POOL, chunks))
+    shards, each = [], min(PER_SHARD, -(-chunks // 4))
+    for k, first in enumerate(range(0, chunks, each)):
+        count = min(each, chunks - first)
+        checksum = xxhash.xxh3_128()
+        name = f"train-00000-{k:03d}.tar"
+        with open(folder / name, "wb") as file:
+            for begin in range(first, first + count, AT_ONCE):
+                number = np.arange(begin, min(begin + AT_ONCE, first + count))
+                records = SHAPE.records(audio[number % len(audio)], np.zeros_like(number), number * 11025)
+                checksum.update(records.data)
+                file.write(records.data)
+            checksum.update(END_OF_TAR)
+            file.write(END_OF_TAR)
+            file.flush()
+            os.fsync(file.fileno())  # only clean pages can be dropped from the cache
+        shards.append(Shard(name, count, SHAPE.shard_bytes(count), checksum.hexdigest()))
+    save_manifest(folder, shards)
+    return folder
+
+
+def save_manifest(folder: Path, shards: list[Shard]) -> None:
+    """The manifest of one recording that is all in the split ``train``."""
+    chunks = sum(shard.chunks for shard in shards)
+    seconds = chunks * 0.5
+    source = Source(
+        path="noise.wav",
+        fingerprint="",
+        split="train",
+        chunks=chunks,
+        silent_chunks=0,
+        left_out=0,
+        duration_s=seconds,
+        rate=SHAPE.rate,
+        channels=1,
+        gain_db=0.0,
+        peak=0.1,
+        rms=0.05,
+        silent=False,
+        note="",
+    )
+    level = Level.of([source])
+    Manifest(SHAPE.rate, SHAPE.samples, 11025, "none", {}, {"train": shards}, {"train": level}, [source]).save(folder)
+
+
+def random_audio(chunks: int) -> np.ndarray:
+    """Noise, int16 [chunks, samples]."""
+    return np.random.default_rng(0).integers(-3000, 3000, (chunks, SHAPE.samples), np.int16)
+
+
+def all_audio(folder: Path):
+    """The audio of a data folder, shard by shard: int16 [n, samples]."""
+    for shard in Manifest.load(folder).splits["train"]:
+        rows = np.memmap(folder / shard.file, np.uint8, "r", shape=(shard.chunks, SHAPE.stride))
+        yield rows.view(np.int16)[:, 278 : 278 + SHAPE.samples]
+
+
+def array_path(shards: Path) -> Path:
+    """Where ``make_array`` leaves its file."""
+    return shards.parent / f"{shards.name}-array.bin"
+
+
+def make_array(shards: Path) -> None:
+    """The audio of a data folder as one bare array beside it, int16 [chunks, samples], made unless it is there."""
+    path = array_path(shards)
+    if path.exists() and path.stat().st_size == Manifest.load(shards).chunks("train") * 2 * SHAPE.samples:
+        return
+    with open(path, "wb") as file:
+        for rows in all_audio(shards):
+            for begin in range(0, len(rows), AT_ONCE):
+                file.write(np.ascontiguousarray(rows[begin : begin + AT_ONCE]).data)
+
+
+def drop_caches(folder: Path) -> None:
+    """Let the kernel forget the pages of all files of a folder; they have been written to the disk."""
+    for path in folder.iterdir():
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(handle)
+
+
+def check_room(folder: Path, needed: int, margin: int = 1 << 30) -> None:
+    """Raise DataError unless the disk of a folder has so many bytes left, and some more."""
+    here = folder
+    while not here.exists():
+        here = here.parent
+    free = shutil.disk_usage(here).free
+    if free < needed + margin:
+        raise DataError(f"{here} has {free >> 20} MiB left, this needs {needed + margin >> 20}: name another --folder")

@@ -1,0 +1,72 @@
+"""Which chunk of which recording lies where in the shards: names alone, without any audio."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from shards.building.plan import PART_CHUNKS
+from shards.building.tiling import chunk_starts
+from shards.splitmix import keyed_order, mix
+
+RATE, SAMPLES, HOP = 22050, 22050, 11025
+PER_SHARD = 2048
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The chunks of a data set in the order in which they lie in its shards."""
+
+    source: np.ndarray  # int64 [chunks], recording
+    start: np.ndarray  # int64 [chunks], samples
+    shards: np.ndarray  # int64 [shards], chunks of each
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+def recordings(chunks: int, median_s: float, spread: float, seed: int = 0) -> np.ndarray:
+    """Lengths of recordings, samples int64 [n], log-normal, that give about ``chunks`` chunks together."""
+    rng = np.random.default_rng(seed)
+    mean_s = median_s * np.exp(spread**2 / 2)
+    count = round(chunks / (mean_s * RATE / HOP))
+    return np.maximum(SAMPLES, rng.lognormal(np.log(median_s), spread, max(4, count)) * RATE).astype(np.int64)
+
+
+def sequential(lengths: np.ndarray) -> Layout:
+    """Recording after recording, as a script that writes shards in one loop leaves them."""
+    starts = [chunk_starts(int(length), SAMPLES, HOP) for length in lengths]
+    source = np.repeat(np.arange(len(lengths)), [len(row) for row in starts])
+    return Layout(source, np.concatenate(starts), shard_sizes(len(source), PER_SHARD))
+
+
+def scattered(lengths: np.ndarray) -> Layout:
+    """As ``python -m shards build`` leaves them: parts of whole recordings, each shuffled over its shards.
+
+    A test compares it with a real build.
+    """
+    chunks = np.array([len(chunk_starts(length, SAMPLES, HOP)) for length in lengths.tolist()])
+    rows = keyed_order(len(lengths), 0)  # the builder sorts by hashes of the contents
+    found, part, begin = [], 0, 0
+    for end in range(1, len(rows) + 1):
+        if chunks[rows[begin:end]].sum() >= PART_CHUNKS or end == len(rows):
+            here = {row: int(lengths[row]) for row in rows[begin:end].tolist()}
+            found += scatter(part, here)
+            part, begin = part + 1, end
+    source, start = (np.concatenate(column) for column in zip(*found, strict=True))
+    return Layout(source, start, np.array([len(row) for row, _ in found]))
+
+
+def scatter(
+    part: int, lengths: dict[int, int], samples: int = SAMPLES, hop: int = HOP, per_shard: int = PER_SHARD
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Source and start of the rows of each shard that a part makes of recordings, ``{row: samples}``."""
+    starts = {row: chunk_starts(length, samples, hop) for row, length in sorted(lengths.items())}
+    source = np.concatenate([np.full(len(here), row) for row, here in starts.items()])
+    start = np.concatenate(list(starts.values()))
+    shards = max(1, round(len(start) / per_shard))
+    return [(source[rows], start[rows]) for rows in np.array_split(keyed_order(len(start), mix(part)), shards)]
+
+
+def shard_sizes(chunks: int, each: int) -> np.ndarray:
+    """Sizes of shards that are full but for the last, int64."""
+    return np.diff(np.append(np.arange(0, chunks, each), chunks))
