@@ -127,6 +127,8 @@ def in_words(error: BaseException, answer_s: float) -> str:
     status = status_of(error)
     if isinstance(error, PassingError | LastingError):
         return str(error)
+    if isinstance(getattr(error, "reason", None), Exception):  # urllib3's MaxRetryError
+        error = error.reason
     text = getattr(error, "strerror", None) or str(error)
     phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else ""
     said = f" ({text})" if text and text != phrase else ""
@@ -134,8 +136,9 @@ def in_words(error: BaseException, answer_s: float) -> str:
         return f"HTTP {status} {phrase}".rstrip() + said
     if _without_credentials(error):
         return f"there are no valid credentials{said}"
-    if _of_a(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not trusted{said}"
+    untrusted = [cause for cause in causes(error) if isinstance(cause, ssl.SSLCertVerificationError)]
+    if untrusted:
+        return f"its certificate is not trusted ({untrusted[0].verify_message or untrusted[0]})"
     if any(isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__ for cause in causes(error)):
         return f"no answer within {answer_s:g} s, or one too slow"
     names = {type(cause).__name__ for cause in causes(error)}
@@ -161,6 +164,8 @@ def remedy(error: BaseException, protocol: str) -> str:
         return "Is the server reachable from this node? A run goes on where it was saved"
     if status in (401, 403) or _without_credentials(error) or _of_a(error, PermissionError):
         return credentials(protocol)
+    if _of_a(error, ssl.SSLCertVerificationError):
+        return "Set SSL_CERT_FILE to the certificates of its authority"
     if status in (404, 410) or isinstance(error, FileNotFoundError):
         return "Check the URL, or copy the data folder there again"
     return "Check the URL and the settings of its server"

@@ -2,6 +2,7 @@
 
 import os
 import re
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -20,7 +21,7 @@ class Request:
     query: str
     begin: int | None  # of the range
     end: int | None  # one behind its last byte
-    authorization: str
+    headers: dict[str, str]  # by names in small letters
 
 
 # What a fault may be:
@@ -42,7 +43,13 @@ Fault = str | int | None
 class RangeServer:
     """Serves ``folder`` at ``url`` from threads until it is closed. Use it as a context manager."""
 
-    def __init__(self, folder: Path, fault: Callable[[Request], Fault] = lambda request: None, latency_s: float = 0):
+    def __init__(
+        self,
+        folder: Path,
+        fault: Callable[[Request], Fault] = lambda request: None,
+        latency_s: float = 0,
+        certificate: Path | None = None,  # with its key: then it speaks https
+    ):
         self.folder, self.fault, self.latency_s = folder, fault, latency_s
         self.requests: list[Request] = []
         self.connections = 0
@@ -52,7 +59,12 @@ class RangeServer:
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http{'s' if certificate else ''}://127.0.0.1:{self.port}"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            listening = self._server.socket
+            self._server.socket = context.wrap_socket(listening, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 
@@ -79,7 +91,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.owner.connections += 1
         try:
             super().handle()
-        except (ConnectionError, TimeoutError):
+        except (ConnectionError, TimeoutError, ssl.SSLError):
             self.close_connection = True
 
     def do_GET(self) -> None:
@@ -88,8 +100,8 @@ class _Handler(BaseHTTPRequestHandler):
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         begin, end = (int(asked[1]), int(asked[2]) + 1) if asked else (None, None)
         with owner.lock:
-            authorization = self.headers.get("Authorization", "")
-            request = Request(len(owner.requests), unquote(target.path), target.query, begin, end, authorization)
+            headers = {key.lower(): value for key, value in self.headers.items()}
+            request = Request(len(owner.requests), unquote(target.path), target.query, begin, end, headers)
             owner.requests.append(request)
         if owner.latency_s:
             time.sleep(owner.latency_s)

@@ -1,4 +1,5 @@
 import contextlib
+import datetime
 import os
 import re
 import shutil
@@ -7,20 +8,24 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from ipaddress import ip_address
 from itertools import chain, repeat
 
 import fsspec
 import numpy as np
 import psutil
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from range_server import RangeServer
 from remote_split import QUICK, RemoteSplit
 
 from shards.errors import DataError
-from shards.reading.failures import Place, StatusError, may_pass
-from shards.reading.patience import Patience, Retries
+from shards.reading.patience import Patience
 from shards.reading.remote import RemoteRecords, is_url, read_manifest
 
 SECRETS = ("reader", "pass%40word", "pass@word", "abc123signature")
@@ -223,7 +228,7 @@ def test_no_secret_is_ever_shown(split, server, fault, caplog):
     for secret in SECRETS:
         assert secret not in shown + caplog.text
     for request in server.requests:
-        assert request.authorization == "Basic cmVhZGVyOnBhc3NAd29yZA=="
+        assert request.headers["authorization"] == "Basic cmVhZGVyOnBhc3NAd29yZA=="
         assert request.query in ("X-Signature=abc123signature", "moved")
 
 
@@ -255,6 +260,56 @@ def test_a_url_that_leads_nowhere_is_one_line(split, url, words, monkeypatch):
         assert "secretsecret" not in str(caught.value)
     if not url.startswith("file"):
         assert re.search(words, str(caught.value))
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """Of 127.0.0.1, signed by itself, with its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    file = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    file.write_bytes(private + made.public_bytes(pem))
+    return file
+
+
+def test_https_is_read_when_its_certificate_is_trusted_and_refused_at_once_when_not(split, certificate, monkeypatch):
+    with RangeServer(split.folder, certificate=certificate) as server:
+        with pytest.raises(
+            DataError, match=r"^https://127\.0\.0\.1.*: its certificate is not trusted .*self.signed.*SSL_CERT_FILE"
+        ):
+            read_manifest(server.url, QUICK)
+        assert server.requests == []
+        assert server.connections == 1
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        with connect(server.url, split) as records:
+            out = split.room()
+            records.read(0, out)
+            assert np.array_equal(out, split.records)
+
+
+def test_a_proxy_of_the_environment_is_used(split, server, monkeypatch):
+    monkeypatch.setenv("http_proxy", f"http://user:secret@127.0.0.1:{server.port}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with connect("http://data.invalid", split) as records:
+        out = split.room()
+        records.read(0, out)
+        assert np.array_equal(out, split.records)
+    assert {request.headers["host"] for request in server.requests} == {"data.invalid"}
+    assert {request.headers["proxy-authorization"] for request in server.requests} == {"Basic dXNlcjpzZWNyZXQ="}
+    server.fault = lambda request: 502
+    with pytest.raises(DataError) as caught:
+        read_manifest("http://data.invalid", replace(QUICK, total_s=0.1))
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("protocol", "package"), [("s3", "s3fs"), ("gs", "gcsfs"), ("abfs", "adlfs")])
@@ -357,45 +412,6 @@ def test_closing_ends_a_read_that_the_server_keeps_waiting(split, server):
     thread.join(20)
     assert not thread.is_alive()
     assert re.search("reading was stopped", failures[0])
-
-
-def test_what_a_library_repeats_of_a_url_is_hidden():
-    place = Place("https://reader:pass%40word@host/folder/?X-Signature=abc123signature#part")
-    assert place.shown == "https://host/folder/"
-    said = "bad\nreader:pass%40word in X-Signature=abc123signature of https://other:word@host/x?key=1 and /x?token=2"
-    assert place.cleaned(said) == "bad ... in ... of https://host/x and /x"
-
-
-def test_what_may_pass():
-    for error in (StatusError(503), StatusError(429), ConnectionResetError(), TimeoutError(), OSError(5, "I/O")):
-        assert may_pass(error)
-        wrapped = RuntimeError("of some library")
-        wrapped.__cause__ = error
-        assert may_pass(wrapped)
-    for error in (StatusError(404), StatusError(501), PermissionError(), FileNotFoundError(), ValueError(), KeyError()):
-        assert not may_pass(error)
-    assert not may_pass(KeyboardInterrupt())
-
-
-def test_pauses_grow_up_to_a_limit_and_heed_the_server():
-    pauses = []
-    retries = Retries(Place("http://host"), Patience(1, 1000, first_pause_s=1, longest_pause_s=8))
-    retries._closing.wait = lambda timeout: pauses.append(timeout) is None
-    answers = chain(
-        [StatusError(503)] * 40, [StatusError(503, retry_after_s=7.5)], [StatusError(503, 99)], repeat(None)
-    )
-
-    def request(_: float) -> str:
-        if error := next(answers):
-            raise error
-        return "done"
-
-    assert retries.call("it", request) == "done"
-    assert all(pause <= min(8, 2**i) for i, pause in enumerate(pauses))
-    assert max(pauses[4:40]) > 4
-    assert len(set(pauses[:40])) == 40  # drawn, so that ranks do not come back together
-    assert 7.5 <= pauses[40] <= pauses[41] == 8
-    assert retries.count == 42
 
 
 def test_what_is_a_url():
