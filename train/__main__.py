@@ -21,6 +21,12 @@ def _status() -> Callable:
     return status
 
 
+def _sync() -> Callable:
+    from train.sync import sync
+
+    return sync
+
+
 def _verify_resume() -> Callable:
     from train.verify_resume import verify_resume
 
@@ -34,7 +40,13 @@ def _which_samples() -> Callable:
 
 
 # Imported when they are used: a table of attempts need not wait for plotting libraries.
-TOOLS = {"evaluate": _evaluate, "status": _status, "verify-resume": _verify_resume, "which-samples": _which_samples}
+TOOLS = {
+    "evaluate": _evaluate,
+    "status": _status,
+    "sync": _sync,
+    "verify-resume": _verify_resume,
+    "which-samples": _which_samples,
+}
 
 
 def run(words: list[str]) -> int:

@@ -85,6 +85,11 @@ def make_parser() -> ArgumentParser:
     status.add_argument("run_dir", type=Path, help="The folder that was --run-dir in training.")
     status.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
     commands.add_subcommand("status", status, help=about)
+    about = "Upload the offline parts of a run to W&B as one run."
+    sync = ArgumentParser(exit_on_error=False, description=about)
+    sync.add_argument("run_dir", type=Path, help="The folder that was --run-dir in training.")
+    sync.add_argument("--prepare", action="store_true", help="Only make the parts whole; upload nothing.")
+    commands.add_subcommand("sync", sync, help=about)
     about = "Make a short run straight, and stopped and resumed, on other processes too, and compare."
     verify = ArgumentParser(
         exit_on_error=False,

@@ -52,20 +52,45 @@ def forget_after(path: Path, step: int) -> list[dict[str, Any]]:
     return kept
 
 
-def last_step_sent(folder: Path, run: Any) -> int:
-    """The last step of this run that W&B has from attempts before, -1 for none.
+def offline_parts(folder: Path) -> list[Path]:
+    """The files of a run's offline parts, in the order in which they were begun."""
+    return sorted(folder.glob("offline-run-*/*.wandb"), key=lambda file: file.parent.name)
 
-    The server says it when a run is resumed online. Offline, the files of the attempts say it, by W&B's own
-    reader: after a crash they hold less than was logged.
-    """
-    known = run.summary.get("global_step", -1)
-    for file in folder.glob("offline-run-*/*.wandb"):
+
+def offline_steps(folder: Path) -> set[int]:
+    """The steps that the offline parts hold, by W&B's own reader: after a crash fewer than were logged."""
+    steps: set[int] = set()
+    for file in offline_parts(folder):
         command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=READING_S, check=False)
         for line in done.stdout.splitlines():
             with suppress(ValueError):
-                known = max(known, json.loads(line).get("history", {}).get("item", {}).get("global_step", -1))
-    return int(known)
+                item = json.loads(line).get("history", {}).get("item", {})
+                if "attempt" in item:  # not the media
+                    steps.add(int(item["global_step"]))
+    return steps
+
+
+def start_wandb(run: RunDir, project: str, name: str, mode: str, settings: dict[str, Any]) -> Any:
+    """W&B's run of this folder, the same one in all attempts, over the axis `global_step`."""
+    part = wandb.init(
+        project=project,
+        name=name,
+        id=run.run_id,
+        resume="allow",
+        dir=run.path,
+        mode=mode,
+        config=settings,
+        settings=wandb.Settings(silent=True, console="off", init_timeout=60, x_disable_stats=True),
+    )
+    part.define_metric("global_step")
+    part.define_metric("*", step_metric="global_step")
+    return part
+
+
+def to_point(row: dict[str, Any]) -> dict[str, Any]:
+    """A line of metrics.jsonl as W&B gets it."""
+    return {"global_step": row["step"], **{k: v for k, v in row.items() if k not in ("step", "time")}}
 
 
 class Tracker:
@@ -85,19 +110,10 @@ class Tracker:
                 self._send(row)  # what a crash kept from getting there
 
     def _start(self, run: RunDir, config: TrackingConfig, settings: RunConfig, mode: str) -> None:
-        self._wandb = wandb.init(
-            project=config.project,
-            name=config.name or run.path.name,
-            id=run.run_id,
-            resume="allow",
-            dir=run.path,
-            mode=mode,
-            config=settings_of(settings),
-            settings=wandb.Settings(silent=True, console="off", init_timeout=60, x_disable_stats=True),
-        )
-        self._sent = last_step_sent(run.path / "wandb", self._wandb)
-        self._wandb.define_metric("global_step")
-        self._wandb.define_metric("*", step_metric="global_step")
+        self._wandb = start_wandb(run, config.project, config.name or run.path.name, mode, settings_of(settings))
+        # The server says what it has when a run is resumed online; offline, the files of the attempts say it.
+        online = self._wandb.summary.get("global_step", -1)
+        self._sent = max(offline_steps(run.path / "wandb"), default=-1) if mode == "offline" else int(online)
 
     def _guarded(self, action: Callable[[], None]) -> None:
         """W&B failing never stops training."""
@@ -116,8 +132,7 @@ class Tracker:
 
     def _send(self, row: dict[str, Any]) -> None:
         if self._wandb is not None and row["step"] > self._sent:
-            point = {"global_step": row["step"], **{k: v for k, v in row.items() if k not in ("step", "time")}}
-            self._guarded(lambda: self._wandb.log(point))
+            self._guarded(lambda: self._wandb.log(to_point(row)))
 
     def examples(self, step: int, reference: np.ndarray, reconstruction: np.ndarray, rate: int) -> None:
         """Held-out chunks as sound (reference, then reconstruction) and as spectrograms; both [n, T]."""
