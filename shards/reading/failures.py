@@ -50,10 +50,16 @@ class StatusError(Exception):
 
 
 class Place:
-    """A URL and what may be shown of it: not the user, the password and the query, which hold secrets."""
+    """A URL and what may be shown of it: not the user, the password and the query, which hold secrets.
+
+    Raises DataError when it is no URL.
+    """
 
     def __init__(self, url: str):
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise DataError(f"{cleaned(url)} is no URL ({error}): correct it") from None
         user = parts.netloc.rpartition("@")[0]
         secrets = [user, *user.split(":"), parts.query, parts.fragment]
         self.url, self.protocol = url, parts.scheme

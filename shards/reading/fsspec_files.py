@@ -55,8 +55,6 @@ class FsspecFiles:
         except BaseException:
             self.close()
             raise
-        if protocol in ("s3", "s3a"):
-            self._files.retries = 1  # retrying is done above
         self._folder = folder.rstrip("/")
         # What has no event loop is not known to be safe for threads, but for these two.
         self._one: Any = contextlib.nullcontext() if protocol in ("file", "local", "memory") else threading.Lock()
@@ -136,6 +134,7 @@ def _limits(protocol: str, answer_s: float, connections: int) -> dict[str, Any]:
             "read_timeout": answer_s,
             "retries": {"total_max_attempts": 1},
             "max_pool_connections": connections,
+            "signature_version": "s3v4",
         }
         return {"config_kwargs": ours | given.get("config_kwargs", {})}
     if protocol in ("gs", "gcs"):

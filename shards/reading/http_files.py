@@ -28,24 +28,25 @@ class HttpFiles:
     """Files of a folder on an HTTP server. Any number of threads may use it.
 
     The query of the folder's URL, such as a signature, goes with every request; a user name and password become
-    an Authorization header. Proxies come from the environment. Requests raise failures of all kinds, none of
-    which is meant for people.
+    an Authorization header. Proxies come from the environment. ``authorities`` is a file of certificates that are
+    trusted instead of the system's. Requests raise failures of all kinds, none of which is meant for people.
     """
 
-    def __init__(self, url: str, answer_s: float, connections: int):
+    def __init__(self, url: str, answer_s: float, connections: int, authorities: str | None = None):
         parts = urlsplit(url)
         user, _, host = parts.netloc.rpartition("@")
         self._parts, self._answer_s = parts._replace(netloc=host, fragment=""), answer_s
         self._headers = {"Accept-Encoding": "identity"}
         if user:
             self._headers |= urllib3.util.make_headers(basic_auth=unquote(user))
+        options = {"maxsize": connections, "block": True, "ca_certs": authorities}
         proxy = urllib.request.getproxies().get(parts.scheme)
         if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
             login = urlsplit(proxy).netloc.rpartition("@")[0]
             headers = urllib3.util.make_headers(proxy_basic_auth=unquote(login)) if login else None
-            self._pool = urllib3.ProxyManager(proxy, maxsize=connections, block=True, proxy_headers=headers)
+            self._pool = urllib3.ProxyManager(proxy, proxy_headers=headers, **options)
         else:
-            self._pool = urllib3.PoolManager(maxsize=connections, block=True)
+            self._pool = urllib3.PoolManager(**options)
         self._lock = threading.Lock()
         self._busy: set[urllib3.BaseHTTPResponse] = set()
 
@@ -55,20 +56,24 @@ class HttpFiles:
     def size(self, name: str, limit_s: float) -> int | None:
         """Size of a file, None when the server does not say."""
         deadline = time.monotonic() + limit_s
-        with self._answer(name, limit_s, 0, 1) as response:
+        with self._answer(self._url(name), limit_s, 0, 1) as response:
             _fill(response, memoryview(bytearray(1)), deadline)
             return _range(response)[1]
 
     def read(self, name: str, offset: int, out: memoryview, limit_s: float) -> None:
         """Fill ``out`` with the bytes of a file from ``offset`` on."""
+        self.read_url(self._url(name), offset, out, limit_s)
+
+    def read_url(self, url: str, offset: int, out: memoryview, limit_s: float) -> None:
+        """The same for a whole URL."""
         deadline = time.monotonic() + limit_s
-        with self._answer(name, limit_s, offset, offset + len(out)) as response:
+        with self._answer(url, limit_s, offset, offset + len(out)) as response:
             _fill(response, out, deadline)
 
     def whole(self, name: str, limit_s: float) -> bytes:
         """All bytes of a file."""
         deadline = time.monotonic() + limit_s
-        with self._answer(name, limit_s) as response:
+        with self._answer(self._url(name), limit_s) as response:
             pieces = []
             while piece := response.read1(PIECE):
                 pieces.append(piece)
@@ -84,10 +89,12 @@ class HttpFiles:
                 with contextlib.suppress(Exception):  # it may just have ended
                     response.shutdown()
 
+    def _url(self, name: str) -> str:
+        return urlunsplit(self._parts._replace(path=f"{self._parts.path.rstrip('/')}/{quote(name)}"))
+
     @contextlib.contextmanager
-    def _answer(self, name: str, limit_s: float, begin: int = 0, end: int | None = None):
+    def _answer(self, url: str, limit_s: float, begin: int = 0, end: int | None = None):
         """The answer to a request for a file or a range of it, its content still to be read."""
-        url = urlunsplit(self._parts._replace(path=f"{self._parts.path.rstrip('/')}/{quote(name)}"))
         wait = min(self._answer_s, limit_s)
         response = self._pool.request(
             "GET",

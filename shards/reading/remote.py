@@ -9,10 +9,11 @@ import numpy as np
 from shards.chunk import ChunkFormat
 from shards.errors import DataError
 from shards.manifest import FILE_NAME, Shard
-from shards.reading.failures import LastingError, Place
+from shards.reading.failures import LastingError, Place, in_words, remedy
 from shards.reading.fsspec_files import FsspecFiles
 from shards.reading.http_files import HttpFiles
 from shards.reading.patience import PATIENCE, Patience, Retries
+from shards.reading.s3_files import S3Files
 
 PIECE = 16 << 20  # bytes asked for at once
 CHECKERS = 16  # sizes asked for at once
@@ -173,9 +174,16 @@ def read_manifest(url: str, patience: Patience = PATIENCE) -> bytes:
 
 
 def _connect(place: Place, patience: Patience, connections: int) -> Files:
-    if place.protocol in ("http", "https"):
-        return HttpFiles(place.url, patience.answer_s, connections)
-    return FsspecFiles(place.url, place.shown, patience.answer_s, connections)
+    try:
+        if place.protocol in ("http", "https"):
+            return HttpFiles(place.url, patience.answer_s, connections)
+        kind = S3Files if place.protocol in ("s3", "s3a") else FsspecFiles
+        return kind(place.url, place.shown, patience.answer_s, connections)
+    except DataError:
+        raise
+    except Exception as error:  # such as an option in fsspec's settings that its package does not know
+        reason = place.cleaned(in_words(error, patience.answer_s))
+        raise DataError(f"{place.shown}: {reason}. {remedy(error, place.protocol)}") from None
 
 
 def _below(place: Place, file: str) -> str:

@@ -239,6 +239,8 @@ def test_no_secret_is_ever_shown(split, server, fault, caplog):
         ("simplecache::s3://bucket/x", "chained URLs"),
         ("s3://key:secretsecret@bucket/x", "no user and password in a URL of this kind. Set AWS_PROFILE"),
         ("https://", "No host specified"),
+        ("https://[host/x", "is no URL"),
+        ("https://host:port/x", "port"),
         ("http://localhost:1/x", "the connection was refused"),
         ("http://no-such-host.invalid/x", "the name of its host is not known"),
         ("file:///no/such/folder", "there is no such file, folder or bucket"),
@@ -310,6 +312,13 @@ def test_a_proxy_of_the_environment_is_used(split, server, monkeypatch):
     with pytest.raises(DataError) as caught:
         read_manifest("http://data.invalid", replace(QUICK, total_s=0.1))
     assert "secret" not in str(caught.value)
+
+
+def test_settings_of_fsspec_that_do_not_fit_are_one_line(split, monkeypatch):
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"max_concurrency": -1, "key": "secretsecret"})
+    with pytest.raises(DataError, match=r"^s3://bucket/x: ValueError \(max_concurrency must be"):
+        connect("s3://bucket/x", split)
+    assert not [thread for thread in threading.enumerate() if thread.name == "remote"]
 
 
 @pytest.mark.parametrize(("protocol", "package"), [("s3", "s3fs"), ("gs", "gcsfs"), ("abfs", "adlfs")])

@@ -33,6 +33,7 @@ class FaultyS3:
         self.fault = lambda number: None
         self.numbers = itertools.count()
         self.listings = 0
+        self.ways = []  # how records were asked for
         handler = type("Quiet", (WSGIRequestHandler,), {"log": lambda *_: None})
         self.server = make_server("127.0.0.1", 0, self, threaded=True, request_handler=handler)
         self.url = f"http://127.0.0.1:{self.server.port}"
@@ -41,6 +42,8 @@ class FaultyS3:
 
     def __call__(self, environ, start_response):
         listing = "list-type" in environ["QUERY_STRING"]
+        if environ["REQUEST_METHOD"] == "GET" and "HTTP_RANGE" in environ:
+            self.ways.append("signed" if "X-Amz-Signature" in environ["QUERY_STRING"] else "usual")
         self.listings += listing
         fault = None
         if environ["REQUEST_METHOD"] == "GET" and not listing:
@@ -93,6 +96,7 @@ def sound(s3):
     """Each test begins with a server without faults."""
     s3.fault = lambda number: None
     s3.listings = 0
+    s3.ways.clear()
 
 
 def connect(split: RemoteSplit, url: str = URL, **options) -> RemoteRecords:
@@ -113,6 +117,7 @@ def test_the_records_are_those_of_the_disk(split, s3):
         out = split.room()
         records.read(0, out)
         assert np.array_equal(out, split.records)
+    assert set(s3.ways) == {"signed"}
     assert read_manifest(URL, PATIENT) == (split.folder / "dataset.json").read_bytes()
 
 
@@ -217,6 +222,30 @@ def test_a_folder_that_may_be_read_but_not_listed_works(split, s3, monkeypatch):
         records.read(0, out)
         assert np.array_equal(out, split.records[:3])
     assert s3.listings == 1
+
+
+@pytest.mark.parametrize("kind", ["expired once", "never allowed"])
+def test_a_store_that_refuses_signed_urls_is_read_the_usual_way(split, s3, monkeypatch, kind):
+    app, refused = s3.app, []
+
+    def refuse_signed(environ, start_response):
+        if "X-Amz-Signature" not in environ["QUERY_STRING"] or (kind == "expired once" and refused):
+            return app(environ, start_response)
+        refused.append(environ["PATH_INFO"])
+        start_response("403 Forbidden", [("Content-Type", "application/xml")])
+        return [b"<Error><Code>ExpiredToken</Code><Message>The token has expired.</Message></Error>"]
+
+    monkeypatch.setattr(s3, "app", refuse_signed)
+    with connect(split) as records:
+        for first in range(10):
+            out = split.room(1)
+            records.read(first, out)
+            assert np.array_equal(out, split.records[first : first + 1])
+        assert records.retries == 0
+    if kind == "expired once":
+        assert s3.ways == ["signed", "usual", *["signed"] * 9]
+    else:
+        assert s3.ways == ["signed", "usual"] * 3 + ["usual"] * 7
 
 
 @pytest.mark.parametrize("fault", ["hang", "drop", 503])
