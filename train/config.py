@@ -16,8 +16,8 @@ from jsonargparse.typing import (
 from audiovae.hvae import HVAEConfig
 from audiovae.vae import VAEConfig
 from audiovae.vqvae import VQVAEConfig
-from shards.reading.failures import cleaned
-from shards.reading.remote import is_url
+from shards.reading.remote.failures import cleaned
+from shards.reading.remote.records import is_url
 from train.objective import HVAEWeights, VAEWeights, VQVAEWeights
 from train.schedules import Ramp
 

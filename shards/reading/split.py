@@ -10,12 +10,12 @@ from torch import Tensor
 from shards.chunk import HEADERS, NAME_LENGTH, read_names
 from shards.errors import DataError
 from shards.manifest import FILE_NAME, Manifest
-from shards.reading.failures import cleaned
 from shards.reading.local import LocalRecords
 from shards.reading.mapped import MOST_SHARDS, MappedShards
-from shards.reading.memory import allocate
+from shards.reading.memory import allocate, available_memory
 from shards.reading.records import Records
-from shards.reading.remote import RemoteRecords, is_url, read_manifest
+from shards.reading.remote.failures import cleaned
+from shards.reading.remote.records import RemoteRecords, is_url, read_manifest
 from shards.reading.scratch import ScratchRecords
 
 AT_ONCE = 256  # records looked at together, 12 MB
@@ -39,7 +39,6 @@ class Split:
         self.manifest, self.name, self.records, self.mapped, self.where = manifest, name, records, mapped, where
         self._rows = manifest.splits[name]
         self._ends = np.cumsum([row.chunks for row in self._rows], dtype=np.int64)
-        self._source: Records | None = None  # what the records are copied from
         self._keys: tuple[np.ndarray, np.ndarray] | None = None
 
     @classmethod
@@ -169,17 +168,19 @@ class Split:
 
     def close(self) -> None:
         """Let go of files and connections, and end the copying."""
-        for held in (self.records, self._source, self.mapped):
-            if held:
-                held.close()
+        self.records.close()
+        if self.mapped:
+            self.mapped.close()
 
     def _copy_to(self, scratch: Path, limit: int) -> None:
+        shape, large = self.manifest.chunk_format, self.bytes > available_memory() // 2
         try:
-            copy = ScratchRecords(self.records, scratch, self.fingerprint, len(self), self.manifest.chunk_format, limit)
+            self.records = ScratchRecords(
+                self.records, scratch, self.fingerprint, len(self), shape, limit, direct=large
+            )
         except BaseException:
             self.close()
             raise
-        self.records, self._source = copy, self.records
 
     def _heads(self, chunks: np.ndarray) -> np.ndarray:
         """The names of chunks as they are stored, uint8 [n, 25]."""

@@ -1,7 +1,7 @@
 from itertools import chain, repeat
 
-from shards.reading.failures import Place, StatusError, may_pass
-from shards.reading.patience import Patience, Retries
+from shards.reading.remote.failures import Place, StatusError, may_pass
+from shards.reading.remote.patience import Patience, Retries
 
 
 def test_what_a_library_repeats_of_a_url_is_hidden():

@@ -25,8 +25,8 @@ from range_server import RangeServer
 from remote_split import QUICK, RemoteSplit
 
 from shards.errors import DataError
-from shards.reading.patience import Patience
-from shards.reading.remote import RemoteRecords, is_url, read_manifest
+from shards.reading.remote.patience import Patience
+from shards.reading.remote.records import RemoteRecords, is_url, read_manifest
 
 SECRETS = ("reader", "pass%40word", "pass@word", "abc123signature")
 PASSING = [500, 502, 503, 429, 408, "drop", "cut", "short"]

@@ -14,7 +14,7 @@ from remote_split import QUICK, RemoteSplit
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from shards.errors import DataError
-from shards.reading.remote import RemoteRecords, read_manifest
+from shards.reading.remote.records import RemoteRecords, read_manifest
 
 URL = "s3://recordings/set"
 # The first use of a client reads its service's description, which takes a while.

@@ -24,7 +24,7 @@ from shards.errors import DataError
 from shards.manifest import Shard
 from shards.reading import block_file
 from shards.reading.memory import allocate
-from shards.reading.remote import RemoteRecords
+from shards.reading.remote.records import RemoteRecords
 from shards.reading.scratch import ScratchRecords
 
 RECORDS = make_records()

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import urllib3
 
-from shards.reading.failures import LastingError, PassingError, StatusError
+from shards.reading.remote.failures import LastingError, PassingError, StatusError
 
 PIECE = 256 * 1024  # bytes taken from a connection at once
 REDIRECTS = 5

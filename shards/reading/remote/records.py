@@ -9,11 +9,11 @@ import numpy as np
 from shards.chunk import ChunkFormat
 from shards.errors import DataError
 from shards.manifest import FILE_NAME, Shard
-from shards.reading.failures import LastingError, Place, in_words, remedy
-from shards.reading.fsspec_files import FsspecFiles
-from shards.reading.http_files import HttpFiles
-from shards.reading.patience import PATIENCE, Patience, Retries
-from shards.reading.s3_files import S3Files
+from shards.reading.remote.failures import LastingError, Place, in_words, remedy
+from shards.reading.remote.fsspec_files import FsspecFiles
+from shards.reading.remote.http_files import HttpFiles
+from shards.reading.remote.patience import PATIENCE, Patience, Retries
+from shards.reading.remote.s3_files import S3Files
 
 PIECE = 16 << 20  # bytes asked for at once
 CHECKERS = 16  # sizes asked for at once

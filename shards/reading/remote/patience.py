@@ -11,7 +11,7 @@ from typing import TypeVar
 import tenacity
 
 from shards.errors import DataError
-from shards.reading.failures import Place, causes, in_words, may_pass, remedy
+from shards.reading.remote.failures import Place, causes, in_words, may_pass, remedy
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ import fsspec
 from fsspec.config import conf
 
 from shards.errors import DataError
-from shards.reading.failures import LastingError, PassingError, credentials
+from shards.reading.remote.failures import LastingError, PassingError, credentials
 
 T = TypeVar("T")
 

@@ -9,9 +9,9 @@ import os
 import threading
 import time
 
-from shards.reading.failures import may_pass
-from shards.reading.fsspec_files import FsspecFiles
-from shards.reading.http_files import HttpFiles
+from shards.reading.remote.failures import may_pass
+from shards.reading.remote.fsspec_files import FsspecFiles
+from shards.reading.remote.http_files import HttpFiles
 
 VALID_S = 3600
 RENEW_S = 1800  # a signature is used no longer than this
