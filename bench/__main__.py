@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from bench import quiet
 from bench.machine import facts
 from bench.rows import Row, table
 from shards.errors import DataError
@@ -33,6 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="tiny data: shows that it works, not how fast")
     parser.add_argument("--folder", type=Path, help="where to put the data, up to 40 GB; kept when it is named")
     parser.add_argument("--out", type=Path, help="bench.json, in build/ with --quick; other parts' rows are kept")
+    parser.add_argument(
+        "--patience", type=float, default=300, help="seconds to wait in each part for other programs to be quiet"
+    )
     args = parser.parse_args(arguments)
     unknown = set(args.parts) - PARTS.keys()
     if unknown:
@@ -58,12 +62,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(parts: list[str], folder: Path, args: argparse.Namespace, console: Console) -> None:
     for part in parts:
+        quiet.be_patient(0 if args.quick else args.patience)
         with console.status(f"{part}: {PARTS[part]}"):
             command = f"python -m bench {part}" + (" --quick" if args.quick else "")
             rows = import_module(f"bench.{part}").measure(folder, args.quick)
             rows = [replace(row, command=row.command or command) for row in rows]
         console.print(table(rows))
-        console.print()
+        others = quiet.others()
+        console.print("" if others is None else f"other programs took {others:.0f} % of the processors\n")
         save(args.out, part, rows)
 
 
@@ -73,7 +79,8 @@ def save(path: Path, part: str, rows: list[Row]) -> None:
     if path.exists():
         kept = [row for row in json.loads(path.read_text())["rows"] if row["part"] != part]
     machine = facts()
-    new = [{"part": part} | row.to_json() | {"date": machine["date"]} for row in rows]
+    when = {"date": machine["date"], "others_percent": quiet.others() and round(quiet.others(), 1)}
+    new = [{"part": part} | row.to_json() | when for row in rows]
     ordered = sorted(kept + new, key=lambda row: list(PARTS).index(row["part"]))
     write_atomically(path, json.dumps({"machine": machine, "rows": ordered}, indent=1) + "\n")
 

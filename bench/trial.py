@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from bench import quiet
+
 TIMEOUT_S = 600
 
 # Readers: a folder, the batch size and options -> endless batches [n, samples]. Modules are imported when used.
@@ -64,6 +66,7 @@ class Trial:
 
 def in_new_process(function, *arguments):
     """What a function returns when it runs in a clean process that has imported torch and nothing else."""
+    quiet.wait()
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "numpy"])
     ours, theirs = context.Pipe()
