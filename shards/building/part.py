@@ -13,11 +13,11 @@ import numpy as np
 
 from shards.building.plan import Part, Settings
 from shards.building.probe import Candidate
-from shards.building.recording import SILENCE, Recording, RecordingError, read_recording
+from shards.building.recording import SILENCE, Decoder, Recording, RecordingError
 from shards.building.scratch import Scratch
 from shards.building.shuffle import Shuffler
 from shards.building.spool import Leftover, PartShard, Piece, Spool
-from shards.building.tiling import left_out
+from shards.building.tiling import chunk_starts, left_out
 from shards.chunk import ChunkFormat
 from shards.errors import DataError
 from shards.files import write_atomically
@@ -57,10 +57,11 @@ def build_part(
     """
     left = Leftover(scratch.work(plan_key, part))
     with Spool(scratch.new_work(plan_key, part)) as spool:
+        intake = _Intake(audio_dir, settings, spool)
         for row, candidate in part.sources.items():
             told = _Told(heard)
             if not spool.take_over(left, row):
-                spool.commit(_decode(audio_dir, candidate, row, settings, spool, told))
+                spool.commit(intake.take(row, candidate, told))
             told.rest_of(candidate.seconds)
         shape = ChunkFormat(settings.rate, settings.samples)
         shuffler = Shuffler(spool, shape, settings.hop, settings.chunks_per_shard, part.index)
@@ -82,52 +83,59 @@ class _Told:
         self._heard(seconds - self._seconds)
 
 
-def _decode(
-    audio_dir: Path, candidate: Candidate, row: int, settings: Settings, spool: Spool, heard: Callable[[float], None]
-) -> Piece:
-    _check_unchanged(audio_dir, candidate)
-    path = audio_dir / candidate.path
-    try:
-        with read_recording(path, settings.rate, settings.level, spool.folder, heard) as recording:
-            offset, samples, xxh3 = spool.write(recording.audio())
-    except RecordingError as error:
-        _check_unchanged(audio_dir, candidate)  # a file that is being replaced is no bad recording
-        return _nothing(row, candidate, str(error))
-    silent = _silent(spool.view(offset, samples), settings)
-    without = left_out(silent, settings.max_silence)
-    if len(without) == len(silent):
-        return _nothing(row, candidate, "silent: left out by --max_silence")
-    return Piece(row, _kept(candidate, recording, silent, without), offset, samples, xxh3, without.tolist())
+class _Intake:
+    """Decodes recordings into a spool."""
+
+    def __init__(self, audio_dir: Path, settings: Settings, spool: Spool):
+        self._audio_dir, self._settings, self._spool = audio_dir, settings, spool
+        self._decoder = Decoder(settings.rate, settings.level, spool.folder)
+
+    def take(self, row: int, candidate: Candidate, heard: Callable[[float], None]) -> Piece:
+        """Write one recording, or find out why it gives nothing."""
+        self._check_unchanged(candidate)
+        try:
+            with self._decoder.read(self._audio_dir / candidate.path, heard) as recording:
+                offset, samples, xxh3 = self._spool.write(recording.audio())
+        except RecordingError as error:
+            self._check_unchanged(candidate)  # a file that is being replaced is no bad recording
+            return _nothing(row, candidate, str(error))
+        silent = self._silent(offset, samples)
+        without = left_out(silent, self._settings.max_silence)
+        if len(without) == len(silent):
+            return _nothing(row, candidate, "silent: left out by --max_silence")
+        return Piece(row, _kept(candidate, recording, silent, without), offset, samples, xxh3, without.tolist())
+
+    def _check_unchanged(self, candidate: Candidate) -> None:
+        try:
+            if candidate.is_unchanged(self._audio_dir):
+                return
+            what = "has changed"
+        except OSError as error:
+            what = f"cannot be read any more ({error.strerror})"
+        raise DataError(
+            f"{self._audio_dir / candidate.path} {what} since the build was planned: put it back and run the same "
+            "command again, or delete the folder .build in the data folder to plan anew"
+        )
+
+    def _silent(self, offset: int, samples: int) -> np.ndarray:
+        """Which chunks of a recording in the spool never rise above -80 dBFS: bool [chunks]."""
+        length, hop, limit = self._settings.samples, self._settings.hop, SILENCE * 32768
+        starts = chunk_starts(samples, length, hop)
+        found = []
+        at_once = max(1, (1 << 20) // hop)  # some 2 MB
+        for begin in range(0, len(starts), at_once):
+            here = starts[begin : begin + at_once]
+            first, last = int(here[0]), int(here[-1])
+            audio = self._spool.read(offset + 2 * first, min(last + length, samples) - first)
+            windows = np.lib.stride_tricks.sliding_window_view(audio, min(length, samples))
+            # All but the recording's last lie ``hop`` apart: by slices, as indices would copy the chunks.
+            for group in (windows[: last - first : hop], windows[last - first :]):
+                found.append((group.max(axis=1) < limit) & (group.min(axis=1) > -limit))
+        return np.concatenate(found)
 
 
 def _nothing(row: int, candidate: Candidate, why: str) -> Piece:
     return Piece(row, skipped(candidate, why), 0, 0, "", [])
-
-
-def _check_unchanged(audio_dir: Path, candidate: Candidate) -> None:
-    try:
-        if candidate.is_unchanged(audio_dir):
-            return
-        what = "has changed"
-    except OSError as error:
-        what = f"cannot be read any more ({error.strerror})"
-    raise DataError(
-        f"{audio_dir / candidate.path} {what} since the build was planned: put it back and run the same command "
-        "again, or delete the folder .build in the data folder to plan anew"
-    )
-
-
-def _silent(audio: np.ndarray, settings: Settings) -> np.ndarray:
-    """Which chunks of a recording, int16 [samples], never rise above -80 dBFS: bool [chunks]."""
-    if len(audio) < settings.samples:
-        groups = [audio[None]]
-    else:
-        # As ``chunk_starts`` has them, but by slices: indices would copy the chunks.
-        last = len(audio) - settings.samples
-        windows = np.lib.stride_tricks.sliding_window_view(audio, settings.samples)
-        groups = [windows[: last : settings.hop], windows[last:]]
-    limit = SILENCE * 32768
-    return np.concatenate([(group.max(axis=1) < limit) & (group.min(axis=1) > -limit) for group in groups])
 
 
 def skipped(candidate: Candidate, why: str) -> Source:

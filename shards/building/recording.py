@@ -33,20 +33,20 @@ class RecordingError(Exception):
 
 
 class _Signal:
-    """Mono float32 blocks in the order they come; beyond IN_MEMORY samples they wait in a file without a name."""
+    """The mono samples of one recording, float32; whenever the buffer is full they go on to a file without a name."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, buffer: np.ndarray, folder: Path):
         self.samples = 0
         self.high = self.low = self.squares = 0.0
-        self._folder = folder
+        self._buffer, self._folder = buffer, folder
+        self._filled = 0
         self._wide = np.empty(BLOCK, np.float64)
-        self._blocks: list[np.ndarray] = []
         self._file: BinaryIO | None = None
 
-    def add(self, block: np.ndarray) -> None:
+    def add(self, audio: np.ndarray) -> None:
         """Append float32 [n]. Raises RecordingError when a sample is no finite number."""
-        for begin in range(0, len(block), BLOCK):  # raising the rate makes longer ones
-            self._add(block[begin : begin + BLOCK])
+        for begin in range(0, len(audio), BLOCK):  # raising the rate makes long blocks
+            self._add(audio[begin : begin + BLOCK])
 
     def _add(self, block: np.ndarray) -> None:
         high, low = float(block.max()), float(block.min())
@@ -57,20 +57,21 @@ class _Signal:
         wide[:] = block
         self.squares += float(np.square(wide, out=wide).sum())
         self.samples += len(block)
-        self._blocks.append(block)
-        if self.samples > IN_MEMORY:
+        if self._filled + len(block) > len(self._buffer):
             self._file = self._file or tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - see close
-            for waiting in self._blocks:
-                self._file.write(waiting.data)
-            self._blocks.clear()
+            self._file.write(self._buffer[: self._filled].data)
+            self._filled = 0
+        self._buffer[self._filled : self._filled + len(block)] = block
+        self._filled += len(block)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """The blocks, float32 [n] of at most BLOCK samples."""
+        """All of them, in blocks of at most BLOCK."""
         if self._file:
             self._file.seek(0)
             while len(block := np.frombuffer(self._file.read(4 * BLOCK), np.float32)):
                 yield block
-        yield from self._blocks
+        for begin in range(0, self._filled, BLOCK):
+            yield self._buffer[begin : min(begin + BLOCK, self._filled)]
 
     def close(self) -> None:
         """Let go of the file."""
@@ -111,45 +112,46 @@ class Recording:
             yield result
 
 
-@contextmanager
-def read_recording(
-    path: str | Path, rate: int, level: str, scratch: Path, heard: Callable[[float], None] = lambda seconds: None
-) -> Iterator[Recording]:
-    """Read a file as mono at ``rate`` Hz; a long one leaves a file in ``scratch`` until the context ends.
+class Decoder:
+    """Reads files as mono at ``rate`` Hz, one at a time.
 
-    ``level`` is ``peak`` (to 0.95 of full scale), ``rms`` (to -20 dBFS, the peak at most 0.99) or ``none``;
-    ``heard`` is told the seconds of each block. Raises RecordingError with the reason when the file is
-    unreadable, truncated, empty or not finite, OSError when ``scratch`` cannot be written.
+    ``level`` is ``peak`` (to 0.95 of full scale), ``rms`` (to -20 dBFS, the peak at most 0.99) or ``none``. Of a
+    recording that is longer than ``IN_MEMORY`` samples the rest waits in a file in ``scratch``.
     """
-    signal = _Signal(scratch)
-    try:
-        with _opened(path) as file:
-            for block in _resampled(file, rate, heard):
-                signal.add(block)
-            recorded_rate, channels = file.samplerate, file.channels
-        if not signal.samples:
-            raise RecordingError("empty: it has no samples")
+
+    def __init__(self, rate: int, level: str, scratch: Path):
+        self._rate, self._level, self._scratch = rate, level, scratch
+        self._buffer = np.empty(max(IN_MEMORY, BLOCK), np.float32)
+
+    @contextmanager
+    def read(self, path: str | Path, heard: Callable[[float], None] = lambda seconds: None) -> Iterator[Recording]:
+        """A recording that is valid until the context ends; ``heard`` is told the seconds of each block.
+
+        Raises RecordingError with the reason when the file is unreadable, truncated, empty or not finite,
+        OSError when the scratch folder cannot be written.
+        """
+        signal = _Signal(self._buffer, self._scratch)
+        try:
+            with _opened(path) as file:
+                for block in _resampled(file, self._rate, heard):
+                    signal.add(block)
+                rate, channels = file.samplerate, file.channels
+            if not signal.samples:
+                raise RecordingError("empty: it has no samples")
+            yield self._levelled(signal, rate, channels)
+        finally:
+            signal.close()
+
+    def _levelled(self, signal: _Signal, rate: int, channels: int) -> Recording:
         peak = max(signal.high, -signal.low)
         rms = math.sqrt(signal.squares / signal.samples)
-        gain = 1.0 if peak < SILENCE else _gain(level, peak, rms)
+        gain = 1.0 if peak < SILENCE else _gain(self._level, peak, rms)
         note = ""
         if peak < SILENCE:
             note = "silent: never above -80 dBFS"
         elif peak * gain > 1:
             note = f"clipped: its peak is {peak:.2f} of full scale"
-        yield Recording(
-            signal=signal,
-            samples=signal.samples,
-            duration_s=signal.samples / rate,
-            rate=recorded_rate,
-            channels=channels,
-            gain=gain,
-            peak=peak,
-            rms=rms,
-            note=note,
-        )
-    finally:
-        signal.close()
+        return Recording(signal, signal.samples, signal.samples / self._rate, rate, channels, gain, peak, rms, note)
 
 
 @contextmanager
@@ -180,13 +182,13 @@ def check_whole(path: str | Path, file: soundfile.SoundFile) -> None:
 
 
 def _resampled(file: soundfile.SoundFile, rate: int, heard: Callable[[float], None]) -> Iterator[np.ndarray]:
-    """Mono float32 blocks at ``rate`` Hz."""
+    """Mono float32 blocks at ``rate`` Hz, valid until the next one."""
     resampler = soxr.ResampleStream(file.samplerate, rate, 1, dtype="float32", quality="HQ")
-    # Samples of 16 bits are exact in float32 and in a sum of them: as they are, a WAV is read 7 times as fast.
-    is_short = file.subtype == "PCM_16"
     frames = BLOCK if file.channels <= 2 else max(1, 2 * BLOCK // file.channels)
-    buffer = np.empty((frames, file.channels), np.int16 if is_short else np.float32)
-    mean = np.float32(1 / (file.channels * (32768 if is_short else 1)))
+    wide = np.empty((frames, file.channels), np.float32)
+    # Samples of 16 bits are exact in float32 and in a sum of them: read as they are, a WAV takes half the time.
+    buffer, full_scale = (np.empty(wide.shape, np.int16), 32768) if file.subtype == "PCM_16" else (wide, 1)
+    mean = np.float32(1 / (file.channels * full_scale))
     mono = np.empty(frames, np.float32)
     decoded = 0
     while True:
@@ -196,9 +198,11 @@ def _resampled(file: soundfile.SoundFile, rate: int, heard: Callable[[float], No
             raise RecordingError(reason(error)) from None
         decoded += len(block)
         last = len(block) < frames
-        mixed = _mix(block, mono[: len(block)])
+        if buffer is not wide:
+            wide[: len(block)] = block  # at once: casting column by column takes twice as long
+        mixed = _mix(wide[: len(block)], mono[: len(block)])
         mixed *= mean
-        yield mixed.copy() if file.samplerate == rate else resampler.resample_chunk(mixed, last=last)
+        yield mixed if file.samplerate == rate else resampler.resample_chunk(mixed, last=last)
         heard(len(block) / file.samplerate)
         if last:
             break
@@ -207,9 +211,12 @@ def _resampled(file: soundfile.SoundFile, rate: int, heard: Callable[[float], No
 
 
 def _mix(block: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Sum of the channels, [n, channels] -> float32 [n]. NumPy's own sum along this axis takes 20 times as long."""
-    out[:] = block[:, 0]
-    for channel in range(1, block.shape[1]):
+    """Sum of the channels, float32 [n, channels] -> [n]. NumPy's own sum along this axis takes 20 times as long."""
+    if block.shape[1] == 1:
+        out[:] = block[:, 0]
+        return out
+    np.add(block[:, 0], block[:, 1], out=out)
+    for channel in range(2, block.shape[1]):
         out += block[:, channel]
     return out
 

@@ -5,6 +5,7 @@ or machine leaves, the next attempt takes over exactly what was finished.
 """
 
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -45,7 +46,7 @@ class Spool:
         self.folder = folder
         self.pieces: dict[int, Piece] = {}
         self._end = 0
-        self._audio = open(folder / "audio.s16", "wb")  # noqa: SIM115 - closed by __exit__
+        self._audio = open(folder / "audio.s16", "w+b")  # noqa: SIM115 - closed by __exit__
         self._journal = open(folder / "journal", "w")  # noqa: SIM115
 
     def __enter__(self) -> "Spool":
@@ -75,9 +76,9 @@ class Spool:
         self._audio.flush()
         return self._end, written // 2, digest.hexdigest()
 
-    def view(self, offset: int, samples: int) -> np.ndarray:
-        """Samples that were written, at least one, mapped from the file: int16 [samples]."""
-        return np.memmap(self.path, "<i2", "r", offset, (samples,))
+    def read(self, offset: int, samples: int) -> np.ndarray:
+        """Samples that were written, int16 [samples]."""
+        return np.frombuffer(os.pread(self._audio.fileno(), 2 * samples, offset), "<i2")
 
     def commit(self, piece: Piece) -> None:
         """Note that a recording is complete."""

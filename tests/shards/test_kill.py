@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_builds import SMALL, add_recordings, build_here, contents, in_child
 
-from shards.building import part, shuffle
+from shards.building import recording, shuffle
 from shards.building.build import build
 from shards.verify import verify
 
@@ -115,7 +115,7 @@ def counted(monkeypatch):
 
         monkeypatch.setattr(module, name, counting)
 
-    count(part, "read_recording", "recordings")
+    count(recording.Decoder, "read", "recordings")
     count(shuffle.Shuffler, "_write", "shards")
     return counts, stop_at
 

@@ -7,7 +7,7 @@ import soxr
 from conftest import music
 
 from shards.building import recording as recording_module
-from shards.building.recording import RecordingError, read_recording
+from shards.building.recording import Decoder, RecordingError
 
 FORMATS = [
     ("wav", "PCM_16"),
@@ -38,7 +38,7 @@ class Decoded:
 
 
 def decode(path, rate=22050, level="none"):
-    with read_recording(path, rate, level, path.parent) as found:
+    with Decoder(rate, level, path.parent).read(path) as found:
         audio = np.concatenate([block.copy() for block in found.audio()])
         assert len(audio) == found.samples
         assert found.duration_s == found.samples / rate
@@ -189,7 +189,7 @@ def test_sixteen_bits_are_read_as_they_are(tmp_path):
 def test_progress_adds_up_to_the_length(tmp_path):
     soundfile.write(tmp_path / "x.wav", music(9, 44100), 44100)
     heard = []
-    with read_recording(tmp_path / "x.wav", 22050, "none", tmp_path, heard.append):
+    with Decoder(22050, "none", tmp_path).read(tmp_path / "x.wav", heard.append):
         pass
     assert len(heard) > 5
     assert sum(heard) == pytest.approx(9)
@@ -200,6 +200,6 @@ def test_a_scratch_folder_that_cannot_be_written_is_no_fault_of_the_recording(tm
     monkeypatch.setattr(recording_module, "IN_MEMORY", 1000)
     with (
         pytest.raises(OSError, match="nowhere"),
-        read_recording(tmp_path / "x.wav", 22050, "none", tmp_path / "nowhere"),
+        Decoder(22050, "none", tmp_path / "nowhere").read(tmp_path / "x.wav"),
     ):
         pass
