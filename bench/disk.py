@@ -13,7 +13,7 @@ from bench.trial import Trial, Unavailable, rounds
 from shards.errors import DataError
 
 GIB = 2**30
-MARGIN = 10 * GIB  # of the disk, left to others
+MARGIN = 6 * GIB  # of the disk, left to others
 UNIT = "chunks/s"
 SIZE = "BENCH_DISK_GB"  # environment variable: size of the set
 

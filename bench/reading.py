@@ -46,8 +46,8 @@ def measure(folder: Path, quick: bool) -> list[Row]:
 
 
 TARGETS = {
-    "webdataset, soundfile to int16": 40,
-    "webdataset, soundfile to float32": None,
+    "webdataset, standard (soundfile, float32)": 40,
+    "webdataset, standard, but int16": None,
     "webdataset, tuned": 10,
     "litdata, best": 5,
     "mosaicml-streaming": None,
@@ -66,8 +66,8 @@ def _rivals(short: dict, chunks: int, quick: bool) -> dict[str, dict[str, Trial]
     direct = {"samples copied from the bare dataset": Trial("litdata", options={"workers": 0, "loader": False}, **slow)}
     return {
         "gather": {f"{n} threads": Trial("gather", options={"threads": n}, **fast) for n in (1, 2)},
-        "webdataset, soundfile to int16": each("webdataset_standard"),
-        "webdataset, soundfile to float32": each("webdataset_standard", dtype="float32"),
+        "webdataset, standard (soundfile, float32)": each("webdataset_standard", dtype="float32"),
+        "webdataset, standard, but int16": each("webdataset_standard"),
         "webdataset, tuned": each("webdataset_tuned"),
         "litdata, best": each("litdata") | direct,
         "mosaicml-streaming": each("mosaicml"),

@@ -1,6 +1,7 @@
 """One contender at work in a process of its own, so that its memory and threads disturb no other."""
 
 import multiprocessing
+import os
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -67,6 +68,8 @@ class Trial:
 def in_new_process(function, *arguments):
     """What a function returns when it runs in a clean process that has imported torch and nothing else."""
     quiet.wait()
+    # Libraries leave shared memory behind; it is cleared away all the same.
+    os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "numpy"])
     ours, theirs = context.Pipe()
