@@ -113,8 +113,8 @@ def _check_folders(audio_dir: Path, out_dir: Path) -> tuple[Path, Path]:
     audio, out = audio_dir.resolve(), out_dir.resolve()
     if audio == out or audio in out.parents or out in audio.parents:
         raise DataError(f"{audio_dir} and {out_dir} lie in one another: build into a folder outside the recordings")
-    ours = (out / FILE_NAME).exists() or (out / NAME).is_dir()
-    if out.exists() and not ours and any(out.iterdir()):
+    names = set(os.listdir(out)) if out.exists() else set()  # at once: other tasks start at the same time
+    if names and not names & {FILE_NAME, NAME}:
         raise DataError(f"{out_dir} holds other files: build into a new or empty folder")
     return audio, out
 
@@ -152,10 +152,9 @@ def _build(pool: Workers, audio_dir: Path, scratch: Scratch, settings: Settings,
         seconds += _run_parts(pool, audio_dir, scratch, plan, share)
         absent = missing(scratch, plan)
         if absent and scratch.plan.exists():
-            done = len(share.of(plan))
             print(
-                f"task {share}: its {done} parts are done; {describe_missing(scratch, plan, absent)}. The last task "
-                f"merges them; so does: python -m shards merge {scratch.out}"
+                f"task {share} is done; {describe_missing(scratch, plan, absent)}. The last task merges them; "
+                f"so does: python -m shards merge {scratch.out}"
             )
             return None
         if not merge_plan(scratch, plan):

@@ -56,16 +56,38 @@ def build_part(
     Raises DataError when a recording is no longer what was planned, OSError when nothing can be written.
     """
     left = Leftover(scratch.work(plan_key, part))
-    with Spool(scratch.new_work(plan_key, part)) as spool:
+    folder = scratch.new_work(plan_key, part)
+    try:
+        return _build(audio_dir, scratch, folder, left, settings, part, heard)
+    except FileNotFoundError:
+        if folder.exists():
+            raise
+        raise DataError(
+            f"another build has taken over part {part.index} of {scratch.out}, as this one seemed to be dead: "
+            "let it go on, or end both and run one"
+        ) from None
+
+
+def _build(
+    audio_dir: Path,
+    scratch: Scratch,
+    folder: Path,
+    left: Leftover,
+    settings: Settings,
+    part: Part,
+    heard: Callable[[float], None],
+) -> PartResult:
+    with Spool(folder) as spool:
+        spool.take_over(left, part.sources, scratch.shards)
         intake = _Intake(audio_dir, settings, spool)
         for row, candidate in part.sources.items():
             told = _Told(heard)
-            if not spool.take_over(left, row):
+            if row not in spool.pieces:
                 spool.commit(intake.take(row, candidate, told))
             told.rest_of(candidate.seconds)
         shape = ChunkFormat(settings.rate, settings.samples)
         shuffler = Shuffler(spool, shape, settings.hop, settings.chunks_per_shard, part.index)
-        shards = shuffler.write(scratch.shards, left.shards)
+        shards = shuffler.write(scratch.shards)
         return PartResult(shards, {row: piece.source for row, piece in spool.pieces.items()})
 
 

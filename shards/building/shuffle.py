@@ -36,8 +36,8 @@ class Shuffler:
         self._spool, self._shape, self._hop, self._part = spool, shape, hop, part
         self._chunks_per_shard = chunks_per_shard
 
-    def write(self, target: Path, left: dict[str, PartShard]) -> list[PartShard]:
-        """Write all shards into a folder but those that an earlier attempt has ``left`` there, sound."""
+    def write(self, target: Path) -> list[PartShard]:
+        """Write all shards into a folder but those that the spool knows to be there."""
         target.mkdir(exist_ok=True)
         made = []
         splits = {piece.source.split for piece in self._spool.pieces.values()} - {None}
@@ -47,11 +47,10 @@ class Shuffler:
             order = keyed_order(len(chunks.start), mix(self._part))
             for k, rows in enumerate(np.array_split(order, count)):
                 name = f"{split}-{self._part:05d}-{k:03d}.tar"
-                if name in left and _is_sound(target / name, left[name].shard):
-                    made.append(left[name])
-                else:
-                    made.append(PartShard(split, self._write(target / name, chunks.take(rows))))
-                self._spool.commit_shard(made[-1])
+                if name not in self._spool.shards:
+                    shard = self._write(target / name, chunks.take(rows))
+                    self._spool.commit_shard(PartShard(split, shard))
+                made.append(self._spool.shards[name])
         return made
 
     def _chunks(self, split: str) -> _Chunks:
@@ -86,15 +85,3 @@ class Shuffler:
             file.write(END_OF_TAR)
         temporary.replace(path)
         return Shard(path.name, count, shape.shard_bytes(count), checksum.hexdigest())
-
-
-def _is_sound(path: Path, shard: Shard) -> bool:
-    """Whether a shard is whole: it may have been on its way to the disk when the machine stopped."""
-    checksum = xxhash.xxh3_128()
-    try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                checksum.update(block)
-    except FileNotFoundError:
-        return False
-    return checksum.hexdigest() == shard.xxh3

@@ -6,6 +6,7 @@ or machine leaves, the next attempt takes over exactly what was finished.
 
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -45,6 +46,7 @@ class Spool:
         folder.mkdir(parents=True)
         self.folder = folder
         self.pieces: dict[int, Piece] = {}
+        self.shards: dict[str, PartShard] = {}
         self._end = 0
         self._audio = open(folder / "audio.s16", "w+b")  # noqa: SIM115 - closed by __exit__
         self._journal = open(folder / "journal", "w")  # noqa: SIM115
@@ -88,22 +90,38 @@ class Spool:
 
     def commit_shard(self, made: PartShard) -> None:
         """Note that a shard is complete."""
+        self.shards[made.shard.file] = made
         self._note({"shard": asdict(made)})
 
-    def take_over(self, left: "Leftover", row: int) -> bool:
-        """Copy a recording that an earlier attempt has finished; False when it has not, or not soundly."""
-        for folder, piece in left.pieces.get(row, []):
-            if not piece.samples:
-                self.commit(replace(piece, offset=self._end))
-                return True
+    def take_over(self, left: "Leftover", rows: Iterable[int], shards: Path) -> None:
+        """Copy what earlier attempts have finished, as far as it is sound, and remove what they left.
+
+        Raises OSError when there is no room; then what they left stays, and this attempt leaves nothing.
+        """
+        try:
+            for row in rows:
+                any(self._copy(folder, piece) for folder, piece in left.pieces.get(row, []))
+        except OSError:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+        for made in left.shards.values():
+            if _is_sound(shards / made.shard.file, made.shard):
+                self.commit_shard(made)
+        for folder in left.folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _copy(self, folder: Path, piece: Piece) -> bool:
+        """Whether a recording was there and as it was written."""
+        offset = self._end
+        if piece.samples:
             try:
                 offset, samples, xxh3 = self.write(_blocks(folder / "audio.s16", piece))
             except FileNotFoundError:
-                continue
-            if (samples, xxh3) == (piece.samples, piece.xxh3):
-                self.commit(replace(piece, offset=offset))
-                return True
-        return False
+                return False
+            if (samples, xxh3) != (piece.samples, piece.xxh3):
+                return False
+        self.commit(replace(piece, offset=offset))
+        return True
 
     def _note(self, entry: dict) -> None:
         self._journal.write(json.dumps(entry) + "\n")
@@ -149,3 +167,15 @@ def _entries(path: Path) -> Iterator[Piece | PartShard]:
                 yield PartShard(entry["shard"]["split"], Shard(**entry["shard"]["shard"]))
         except (ValueError, TypeError, KeyError):
             return
+
+
+def _is_sound(path: Path, shard: Shard) -> bool:
+    """Whether a shard is whole: it may have been on its way to the disk when the machine stopped."""
+    checksum = xxhash.xxh3_128()
+    try:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                checksum.update(block)
+    except FileNotFoundError:
+        return False
+    return checksum.hexdigest() == shard.xxh3

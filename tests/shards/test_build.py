@@ -1,4 +1,5 @@
 import io
+import os
 import shutil
 
 import numpy as np
@@ -281,6 +282,19 @@ def test_recordings_that_may_not_be_read(tmp_path):
         build(audio, tmp_path / "set", **SMALL, strict=True)
     source = Manifest.load(tmp_path / "set").sources[-1]
     assert (source.split, source.note) == (None, "unreadable: Input/output error")
+
+
+def test_permission_denied(tmp_path):
+    add_recordings(tmp_path, range(1))
+    (tmp_path / "00.wav").rename(tmp_path / "secret")
+    (tmp_path / "secret").chmod(0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)  # permissions are nothing to an administrator
+    try:
+        assert probe(tmp_path, "secret").problem == "unreadable: Permission denied"
+    finally:
+        os.seteuid(user)
 
 
 def test_names_of_all_kinds(tmp_path, monkeypatch, capsys):

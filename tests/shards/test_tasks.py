@@ -38,7 +38,7 @@ def test_the_last_task_merges_to_the_same_bytes(audio, whole, tmp_path, order, c
     for task in order[:-1]:
         build(audio, out, **SMALL, task=task)
         assert not (out / "dataset.json").exists()
-        assert f"task {task}: its" in capsys.readouterr().out
+        assert f"task {task} is done; " in capsys.readouterr().out
     build(audio, out, **SMALL, task=order[-1])
     assert contents(out) == whole
     merge(out)
@@ -169,11 +169,17 @@ def test_the_same_task_twice_at_once(audio, tmp_path):
 
 def test_two_that_work_on_the_same_part_harm_nothing(audio, whole, tmp_path, monkeypatch):
     """As when a node was frozen for so long that its lease was given to another."""
-    out = tmp_path / "out"
+    out, refused = tmp_path / "out", []
     original = build_module._run_part
 
+    def work(*arguments):
+        try:
+            original(*arguments)
+        except DataError as error:
+            refused.append(str(error))
+
     def twice(*arguments):
-        threads = [threading.Thread(target=original, args=arguments) for _ in range(2)]
+        threads = [threading.Thread(target=work, args=arguments) for _ in range(2)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -183,6 +189,7 @@ def test_two_that_work_on_the_same_part_harm_nothing(audio, whole, tmp_path, mon
     monkeypatch.setattr(build_module, "_run_part", twice)
     build(audio, out, **SMALL)
     assert contents(out) == whole
+    assert all("another build has taken over part" in told for told in refused)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"settings": 3}', '{"sources": {}}'])
