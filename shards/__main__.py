@@ -2,6 +2,7 @@
 
 import inspect as introspection
 import os
+import signal
 import sys
 
 _SWITCHES = {  # flags that take no value
@@ -58,4 +59,5 @@ def _underscored(word: str) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -22,7 +22,8 @@ def _start_worker(done: Any, started: Any) -> None:
     with started.get_lock():
         _done, _place = done, started.value
         started.value += 1
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command's own process ends the workers
+    for number in (signal.SIGINT, signal.SIGTERM):  # terminals and Slurm signal all; the command ends the workers
+        signal.signal(number, signal.SIG_IGN)
     # The MP3 decoder writes its complaints to stderr; what matters comes back as an exception.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -89,7 +90,7 @@ def open_workers(count: int) -> Iterator[Workers]:
     except BaseException:
         executor.shutdown(wait=False, cancel_futures=True)
         for child in set(multiprocessing.active_children()) - before:
-            child.terminate()
+            child.kill()
         raise
     finally:
         if threads is None:
