@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import wandb
+
 from train.errors import TrainError
 from train.rundir import METRICS_FILE, RunDir, read_lines
 from train.tracking import offline_parts, offline_steps, start_wandb, to_point, wandb_mode

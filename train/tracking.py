@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import wandb
 from PIL import Image
 
-import wandb
 from shards.files import write_atomically
 from train.config import RunConfig, TrackingConfig, settings_of
 from train.pictures import comparison
