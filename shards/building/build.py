@@ -129,9 +129,9 @@ def _lease(scratch: Scratch, share: Task) -> Lease:
         if not other.stem.endswith(f"-of-{share.count}"):
             found = Lease.take(other)
             if found is None:
-                lease.__exit__()
+                lease.release()
                 raise DataError(_busy(scratch, other))
-            found.__exit__()
+            found.release()
     return lease
 
 

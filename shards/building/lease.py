@@ -57,6 +57,10 @@ class Lease:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Give it back."""
         self._over.set()
         self._thread.join()
         try:

@@ -115,7 +115,7 @@ def test_a_holder_that_was_given_up_leaves_its_successor_alone(path):
     frozen = Lease.take(path)
     path.unlink()
     with Lease.take(path) as successor:
-        frozen.__exit__()
+        frozen.release()
         assert successor is not None
         assert path.exists()
     assert not path.exists()
@@ -154,7 +154,7 @@ def test_many_at_once_are_one_at_a_time(path):
                 most = max(most, held)
             with lock:
                 held -= 1
-            lease.__exit__()
+            lease.release()
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
