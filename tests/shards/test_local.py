@@ -60,7 +60,9 @@ def test_a_file_system_that_refuses_direct_reads_is_read_otherwise(data_dir, mon
     assert refused
     assert np.array_equal(out, expected(data_dir, 0, 200))
     seen = len(refused)
-    records.read(Manifest.load(data_dir).chunks("train") - 200, out)  # in shards that were not opened yet: not tried again
+    records.read(
+        Manifest.load(data_dir).chunks("train") - 200, out
+    )  # in shards that were not opened yet: not tried again
     assert len(refused) <= seen + 1
 
 

@@ -4,6 +4,7 @@ import shutil
 import signal
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import soundfile
 from conftest import STEPS, flags, points, start, train
 
-from shards import Manifest
+from shards import Manifest, Split
 from train.verify_resume import consumed
 
 sys.path.append(str(Path(__file__).parents[1] / "shards"))
@@ -96,20 +97,37 @@ def test_a_damaged_chunk_is_replaced_told_and_counted(alone, data_dir, tmp_path)
 
 
 def test_data_behind_a_url_is_trained_on_like_a_folder(alone, data_dir, tmp_path):
-    run, scratch = tmp_path / "run", tmp_path / "scratch"
+    run = tmp_path / "run"
     with RangeServer(data_dir) as server:
         url = server.url.replace("//", "//ada:hunter2@")
-        more = ["--tracking.samples", "true", "--data.memory_gb", "1e-6", "--data.scratch", str(scratch)]
+        more = ["--tracking.samples", "true", "--data.memory_gb", "1e-6", "--data.scratch", str(tmp_path / "scratch")]
         told = train(flags("vae", url, run, *more), processes=2)
         assert consumed(run) == consumed(alone)
         assert {request.path for request in server.requests} > {"/dataset.json"}
-        before = len(server.requests)
-        train(flags("vae", url, tmp_path / "again", *more))  # on the same node: from the copy
-        asked = [request for request in server.requests[before:] if (request.end or 0) - (request.begin or 0) > 1]
-        assert [request.path for request in asked if request.path != "/dataset.json"] == []
         assert [row["chunk"] for row in which(run, 4, "--data", url)["chunks"]] == consumed(alone)[4]
     written = [file.read_text() for file in run.rglob("*.json*")]
     assert "hunter2" not in told + "".join(written)
     assert json.loads((run / "run.json").read_text())["config"]["data.path"] == server.url
     told = train(flags("vae", "http://127.0.0.1:9/data", tmp_path / "none"), code=1)
     assert told.strip().splitlines()[-1].startswith("error: http://127.0.0.1:9/data")
+
+
+def test_the_next_attempt_on_a_node_reads_from_the_copy(alone, data_dir, tmp_path):
+    room = shutil.disk_usage(tmp_path)
+    if room.free < 0.07 * room.total:
+        pytest.skip("so little of the disk is free that nothing is copied")
+    scratch = tmp_path / "scratch"
+    with RangeServer(data_dir) as server:
+        for name in ("train", "valid"):
+            with closing(Split.open(server.url, name, scratch=scratch)) as split:
+                end = time.monotonic() + 60
+                while split.records.present < split.records.blocks:
+                    assert time.monotonic() < end
+                    time.sleep(0.05)
+        before = len(server.requests)
+        more = ["--tracking.samples", "true", "--data.memory_gb", "1e-6", "--data.scratch", str(scratch)]
+        train(flags("vae", server.url, tmp_path / "run", *more))
+        # A request of one byte asks for a shard's size.
+        large = [request for request in server.requests[before:] if (request.end or 0) - (request.begin or 0) > 1]
+        assert [request.path for request in large if request.path != "/dataset.json"] == []
+    assert consumed(tmp_path / "run") == consumed(alone)
