@@ -44,6 +44,8 @@ def test_a_process_that_hangs_ends_the_run(data_dir, tmp_path):
     """One of two processes is halted; the other waits for it, and does not do so for ever."""
     run = tmp_path / "run"
     words = flags("vae", data_dir, run, "--optim.steps", "100000", "--watchdog_s", "6")
+    # Measuring and saving may take any time: the watchdog does not look then, the exchange's own limit does.
+    words += ["--tracking.evaluate_every", "100000", "--checkpoint.every", "100000"]
     launcher = start(words, processes=2, session=True)
     end = time.monotonic() + 120
     while not (run / "metrics.jsonl").exists() or (run / "metrics.jsonl").read_text().count("\n") < 5:
@@ -59,7 +61,7 @@ def test_a_process_that_hangs_ends_the_run(data_dir, tmp_path):
     assert launcher.returncode != 0
     assert "error: no progress for 6 s" in err
     told = (run / "hang-rank-0.txt").read_text()
-    assert "train_step" in told or "any_wants_to_stop" in told
+    assert "loop.py" in told  # wherever in a step it waits for the other
     assert ".wav" in told
     last = json.loads((run / "attempts.jsonl").read_text().splitlines()[-1])
     assert last["event"] == "failed"
