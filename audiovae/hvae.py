@@ -118,6 +118,18 @@ class TopDownLevel(nn.Module):
         return self.after(state + self.enter(latents.to(state.dtype)))
 
 
+class LearnedStart(nn.Module):
+    """The learned state above the coarsest level; a module of its own, as parameters may be gathered by module."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.state = nn.Parameter(torch.zeros(1, width, 1))
+
+    def forward(self, items: int, frames: int) -> Tensor:
+        """[items, C, frames]."""
+        return self.state.expand(items, -1, frames)
+
+
 class TopDown(nn.Module):
     """From the coarsest level's latents to the waveform's representation."""
 
@@ -125,7 +137,7 @@ class TopDown(nn.Module):
         super().__init__()
         widths = [config.trunk.channels[-1], *config.level_channels]
         self.frames = list(frames)
-        self.start = nn.Parameter(torch.zeros(1, widths[-1], 1))
+        self.start = LearnedStart(widths[-1])
         self.levels = nn.ModuleList(
             TopDownLevel(width, latent, config.trunk, finest=i == 0)
             for i, (width, latent) in enumerate(zip(widths, config.latents, strict=True))
@@ -138,7 +150,7 @@ class TopDown(nn.Module):
 
     def first_state(self, items: int) -> Tensor:
         """The learned state above the coarsest level: [items, C, frames]."""
-        return self.start.expand(items, -1, self.frames[-1])
+        return self.start(items, self.frames[-1])
 
     def below(self, index: int, state: Tensor) -> Tensor:
         """The state as the next finer level sees it, or the representation below the finest."""
@@ -228,5 +240,5 @@ class HVAE(Autoencoder):
     @torch.no_grad()
     def sample(self, items: int, temperature: float = 1.0, noise: Noise | None = None) -> Tensor:
         """Draws every level from its prior: [items, 1, samples]."""
-        noise = noise or fresh_noise(items, self.decoder.start.device)
+        noise = noise or fresh_noise(items, self.decoder.start.state.device)
         return self.render(self.descend(items, noise, temperature=temperature)[0])

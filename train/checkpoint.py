@@ -4,7 +4,7 @@
         manifest.json             sizes and sha256 of the files below
         state.json                step and data cursor
         training.safetensors      weights and buffers as trained
-        optimizer.pt              AdamW's moments (tensors and numbers only: loaded with weights_only)
+        optimizer.safetensors     AdamW's moments
         config.json, model.safetensors, encoder.safetensors, ...   averaged weights, for `audiovae.load`
 
 Written as step-00001234.tmp, synced, renamed; older ones go only afterwards. A damaged one is set aside,
@@ -21,35 +21,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 import audiovae
 from audiovae import Autoencoder
 from shards.files import sync
 from train.errors import TrainError
+from train.snapshot import Snapshot
 
 MANIFEST = "manifest.json"
+FORMAT = 2
 NAME = re.compile(r"step-(\d{8,})")
-
-
-@dataclass
-class Snapshot:
-    """All that a run needs to go on.
-
-    Attributes:
-        state: Plain values: step, cursor, and valid_si_sdr when held-out chunks were measured.
-        weights: The model's state dict.
-        average: The averaged state dict.
-        optimizer: The optimizer's state dict.
-    """
-
-    state: dict[str, Any]
-    weights: dict[str, Tensor]
-    average: dict[str, Tensor]
-    optimizer: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -67,21 +50,6 @@ class Retention:
     every: int = 0
 
 
-def copied(snapshot: Snapshot) -> Snapshot:
-    """The same in memory of its own, on the CPU: training may go on while it is written."""
-    return Snapshot(
-        dict(snapshot.state), *(_copied(part) for part in (snapshot.weights, snapshot.average, snapshot.optimizer))
-    )
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return value.detach().to("cpu", copy=True)
-    if isinstance(value, dict):
-        return {key: _copied(part) for key, part in value.items()}
-    return [_copied(part) for part in value] if isinstance(value, list) else value
-
-
 def save(folder: Path, model: Autoencoder, snapshot: Snapshot, retention: Retention) -> Path:
     """Writes a checkpoint for snapshot.state["step"] and prunes older ones; by one process only.
 
@@ -94,13 +62,13 @@ def save(folder: Path, model: Autoencoder, snapshot: Snapshot, retention: Retent
 
     def fill(temporary: Path) -> None:
         _check_space(folder)
-        audiovae.save(model, temporary, snapshot.average)
-        weights = {name: value.detach().cpu().contiguous() for name, value in snapshot.weights.items()}
-        save_file(weights, temporary / "training.safetensors")
-        torch.save(snapshot.optimizer, temporary / "optimizer.pt")
-        (temporary / "state.json").write_text(json.dumps(snapshot.state, indent=1) + "\n")
+        audiovae.save(model, temporary, snapshot.averaged)
+        save_file(snapshot.weights, temporary / "training.safetensors")
+        save_file(snapshot.moments, temporary / "optimizer.safetensors")
+        state = {**snapshot.state, "updates": snapshot.updates}
+        (temporary / "state.json").write_text(json.dumps(state, indent=1) + "\n")
         files = {path.name: _describe(path) for path in sorted(temporary.iterdir())}
-        (temporary / MANIFEST).write_text(json.dumps({"files": files}, indent=1) + "\n")
+        (temporary / MANIFEST).write_text(json.dumps({"format": FORMAT, "files": files}, indent=1) + "\n")
 
     for unfinished in folder.glob("step-*.tmp"):
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -219,13 +187,18 @@ def damage(path: Path) -> str:
 
 
 def load(path: Path) -> Snapshot:
-    """Reads a verified checkpoint, all on the CPU: whoever takes it in moves it where it belongs."""
-    return Snapshot(
-        json.loads((path / "state.json").read_text()),
-        load_file(path / "training.safetensors", device="cpu"),
-        load_file(path / "model.safetensors", device="cpu"),
-        torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True),
-    )
+    """Reads a verified checkpoint, all on the CPU: whoever takes it in moves it where it belongs.
+
+    Raises:
+        TrainError: when another version of the program wrote it.
+    """
+    if (found := json.loads((path / MANIFEST).read_text()).get("format")) != FORMAT:
+        raise TrainError(f"{path}: format {found}, not {FORMAT}; go on with the version of the program that wrote it")
+    state = json.loads((path / "state.json").read_text())
+    weights = load_file(path / "training.safetensors", device="cpu")
+    averaged = load_file(path / "model.safetensors", device="cpu")
+    moments = load_file(path / "optimizer.safetensors", device="cpu")
+    return Snapshot(weights, averaged, moments, state["updates"], state)
 
 
 def _describe(path: Path) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""The processes of a run: the only place that knows of accelerate and torch.distributed."""
+"""The processes of a run and what they say to each other."""
 
 import logging
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
-from torch import Tensor, nn
+from torch import Tensor
 
 from audiovae import Statistics
 from train.errors import TrainError
@@ -35,6 +35,7 @@ class Engine:
         local_world: Processes on this node.
         device: Where its model lives.
         precision: "no" or "bf16".
+        launch: What the launcher said, as environment variables.
     """
 
     def __init__(self) -> None:
@@ -45,6 +46,9 @@ class Engine:
                 f"{local} processes for {torch.cuda.device_count()} GPU(s): launch with "
                 f"--num_processes {torch.cuda.device_count()}"
             )
+        # DeepSpeed joins the processes that stand here: accelerate would set up others for it.
+        self.launch = dict(os.environ)
+        os.environ.pop("ACCELERATE_USE_DEEPSPEED", None)
         self.accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=COLLECTIVE_TIMEOUT)])
         promised = int(os.environ.get("WORLD_SIZE", "1"))
         if self.accelerator.num_processes != promised:
@@ -72,34 +76,9 @@ class Engine:
         """Whether this process writes files and speaks."""
         return self.rank == 0
 
-    def prepare(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[nn.Module, Any]:
-        """The model wrapped for training in all processes, and its optimizer."""
-        return self.accelerator.prepare(model, optimizer)
-
-    def accumulating(self, model: nn.Module, last: bool) -> AbstractContextManager:
-        """Around a backward pass: gradients are exchanged only in the last one of a step."""
-        return nullcontext() if last else self.accelerator.no_sync(model)
-
     def autocast(self) -> AbstractContextManager:
         """The precision chosen at launch, for passes outside the wrapped model."""
-        return self.accelerator.autocast()
-
-    def backward(self, loss: Tensor) -> None:
-        """Adds the gradients of a loss; the wrapper averages them over processes."""
-        self.accelerator.backward(loss)
-
-    def clip(self, model: nn.Module, longest: float) -> Tensor:
-        """Scales the gradient to a norm of `longest` at most; returns the norm before, the same everywhere."""
-        return self.accelerator.clip_grad_norm_(model.parameters(), longest)
-
-    def step(self, optimizer: Any, norm: Tensor) -> None:
-        """Updates the weights, but where the gradient's norm is not finite leaves everything as it was.
-
-        The optimizer looks at `found_inf` on the device, so nobody waits for the norm.
-        """
-        optimizer.optimizer.found_inf = (~norm.isfinite()).float()
-        optimizer.step()
-        optimizer.zero_grad()
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def sum(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """Each tensor added up over all processes, in one exchange; float32."""
@@ -109,6 +88,14 @@ class Engine:
         dist.all_reduce(flat)
         parts = flat.split([value.numel() for value in values.values()])
         return {name: part.view(value.shape) for (name, value), part in zip(values.items(), parts, strict=True)}
+
+    def all_parts(self, part: Tensor) -> Tensor:
+        """The parts [n] of all processes in their order: [world, n]."""
+        if self.world == 1:
+            return part.unsqueeze(0)
+        parts = [torch.empty_like(part) for _ in range(self.world)]
+        dist.all_gather(parts, part)
+        return torch.stack(parts)
 
     def join(self, statistics: Statistics, rows: Tensor, batch: int) -> Statistics:
         """The statistics of the whole global batch on every process, items in the order of its rows.

@@ -1,73 +1,79 @@
 """What training changes, and one step of it."""
 
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from audiovae import Autoencoder, Noise, Output, Statistics
 from shards import Batch, Cursor
-from train.average import AveragedWeights
-from train.checkpoint import Snapshot
 from train.config import RunConfig
 from train.engine import Engine
+from train.errors import TrainError
 from train.heldout import to_audio
 from train.meter import Meter
 from train.objective import Objective
+from train.parallel import Strategy, make_strategy
 from train.schedules import learning_rate
+from train.snapshot import HostCopies, Snapshot, keep_nothing
 
 
-@dataclass
 class Learner:
     """All that training changes.
 
     Attributes:
-        model: The bare model.
-        wrapped: The model as the engine trains it.
-        optimizer: As prepared by the engine.
-        average: Averaged weights.
+        strategy: The model, its averages and its optimizer in all processes.
         step: Optimizer steps done.
         cursor: Where the next step begins in the data.
     """
 
-    model: Autoencoder
-    wrapped: torch.nn.Module
-    optimizer: Any
-    average: AveragedWeights
-    step: int = 0
-    cursor: Cursor = field(default_factory=Cursor)
+    def __init__(self, strategy: Strategy, engine: Engine) -> None:
+        self.strategy = strategy
+        self.step = 0
+        self.cursor = Cursor()
+        self._main = engine.is_main
+        self._copies = HostCopies()
+
+    @property
+    def model(self) -> Autoencoder:
+        """The bare model."""
+        return self.strategy.model
 
     def snapshot(self) -> Snapshot:
-        """The state to save; no random state: noise and order are functions of seed and step."""
-        state = {"step": self.step, "epoch": self.cursor.epoch, "consumed": self.cursor.consumed}
-        weights = {name: value.detach() for name, value in self.model.state_dict().items()}
-        return Snapshot(state, weights, self.average.state_dict(), self.optimizer.state_dict())
+        """The state to save, on rank 0; every process calls it. Valid until the next one is taken."""
+        snapshot = self.strategy.gather(self._copies.keep if self._main else keep_nothing)
+        self._copies.wait()
+        snapshot.state = {"step": self.step, "epoch": self.cursor.epoch, "consumed": self.cursor.consumed}
+        return snapshot
 
     def restore(self, snapshot: Snapshot) -> None:
         """Goes back to a saved state."""
-        self.model.load_state_dict(snapshot.weights)
-        self.average.load_state_dict(snapshot.average)
-        now = [{key: group[key] for key in ("betas", "weight_decay")} for group in self.optimizer.param_groups]
-        self.optimizer.load_state_dict(snapshot.optimizer)
-        for group, settings in zip(self.optimizer.param_groups, now, strict=True):
-            group |= settings  # those of this attempt, where they were allowed to change
+        self.strategy.restore(snapshot)
         self.step = snapshot.state["step"]
         self.cursor = Cursor(snapshot.state["epoch"], snapshot.state["consumed"])
 
 
 def make_learner(config: RunConfig, model: Autoencoder, engine: Engine) -> Learner:
-    """Model, optimizer and averages at step 0."""
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=config.optim.lr,
-        betas=config.optim.betas,
-        weight_decay=config.optim.weight_decay,
-        fused=True,
-    )
-    wrapped, optimizer = engine.prepare(model, optimizer)
-    return Learner(model, wrapped, optimizer, AveragedWeights(model, config.optim.ema))
+    """Model, optimizer and averages at step 0.
+
+    Raises:
+        TrainError: when DeepSpeed is asked for something that cannot be.
+    """
+    counted = passes(config.data.batch, engine.world, config.data.microbatch)
+    if engine.launch.get("ACCELERATE_USE_DEEPSPEED") == "true" and len({*counted}) > 1:
+        raise TrainError(
+            f"data.batch {config.data.batch} over {engine.world} processes in parts of {config.data.microbatch}: "
+            "some would make more passes than others, which DeepSpeed would wait for; "
+            f"choose a data.batch that {engine.world} divides"
+        )
+    return Learner(make_strategy(model, engine, config.optim), engine)
+
+
+def passes(batch: int, world: int, largest: int) -> list[int]:
+    """Passes that each process makes in a step, in parts of at most `largest` chunks (0: one part)."""
+    shares = [len(range(rank, batch, world)) for rank in range(world)]
+    return [math.ceil(share / (largest or max(share, 1))) for share in shares]
 
 
 def micro_batches(batch: Batch, rows: Tensor, largest: int) -> Iterator[tuple[Tensor, Tensor, bool]]:
@@ -100,29 +106,26 @@ def train_step(
     rate = learning_rate(
         learner.step, config.optim.lr, config.optim.warmup_steps, config.optim.steps, config.optim.final_lr
     )
-    for group in learner.optimizer.param_groups:
-        group["lr"] = rate
     parts = []
     device_rows = batch.rows.to(engine.device, non_blocking=True)
     for audio, rows, last in micro_batches(batch, device_rows, config.data.microbatch):
         share = len(rows) / config.data.batch
-        with engine.accumulating(learner.wrapped, last):
+        with learner.strategy.accumulating(last):
             target = learner.model.represent(audio)
-            output: Output = learner.wrapped(target, Noise(config.seed, learner.step, rows, config.data.batch))
+            output: Output = learner.strategy.wrapped(target, Noise(config.seed, learner.step, rows, config.data.batch))
             terms = learner.model.distances(output.recon, target) | output.losses
             loss = objective(terms, weights).mean()
             # The wrapper divides by the number of processes; this undoes it.
-            engine.backward(loss * share * engine.world)
+            learner.strategy.backward(loss * share * engine.world)
         parts.append(output.statistics)
         meter.add({f"loss/{name}": term.mean() for name, term in terms.items()}, share)
         meter.add({f"model/{name}": value for name, value in output.metrics.items()}, share)
         meter.add({"loss/total": loss}, share)
-    norm = engine.clip(learner.wrapped, config.optim.clip)
-    engine.step(learner.optimizer, norm)
+    norm = learner.strategy.step(rate)
     learner.step += 1
     statistics = engine.join(joined(parts), device_rows, config.data.batch)
     learner.model.update(statistics, learner.step)
-    learner.average.update(learner.step)
+    learner.strategy.update_average(learner.step)
     learner.cursor = batch.next_cursor
     meter.steps += 1
     return norm

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import audiovae
+from audiovae import Autoencoder
 from shards import Batch, BatchStream, Split
 from shards.files import write_atomically
 from train import checkpoint
@@ -69,7 +70,7 @@ class Training:
             share=engine.local_world,
             damage_limit=config.data.damage_limit,
         )
-        learner.wrapped.train()
+        learner.strategy.wrapped.train()
         self.watchdog = Watchdog(
             config.watchdog_s,
             self.run.path / f"hang-rank-{engine.rank}.txt",
@@ -157,7 +158,7 @@ class Training:
         """Means of the steps since the last point; ends a run that only skips."""
         config, learner = self.config, self.learner
         values = self.meter.read(self.engine, config.data.batch)
-        values["optim/learning_rate"] = learner.optimizer.param_groups[0]["lr"]
+        values["optim/learning_rate"] = learner.strategy.rate
         values["data/damaged_chunks"] = self.engine.sum({"damaged": self.damaged})["damaged"].item()
         values["samples_seen"] = learner.step * config.data.batch
         weights = self.objective.weights_at(learner.step - 1)
@@ -179,11 +180,11 @@ class Training:
         learner, tracking = self.learner, self.config.tracking
         if self.valid_split is None:
             return {}
-        with self.watchdog.paused(), self.meter.paused(), learner.average.in_use():
-            values = measure_split(learner.model, self.valid_split, tracking.evaluate_chunks, self.engine)
+        with self.watchdog.paused(), self.meter.paused(), learner.strategy.averaged() as model:
+            values = measure_split(model, self.valid_split, tracking.evaluate_chunks, self.engine)
             heard = learner.step % tracking.audio_every == 0 or learner.step == self.config.optim.steps
             if self.tracker and heard:
-                self.send_examples()
+                self.send_examples(model)
         self.valid_si_sdr = values["si_sdr"] if math.isfinite(values["si_sdr"]) else None
         display.say(
             f"step {learner.step}: held-out SI-SDR {values['si_sdr']:.2f} dB, STFT distance {values['stft']:.3f}, "
@@ -191,20 +192,22 @@ class Training:
         )
         return {f"valid/{name}": value for name, value in values.items() if value == value}
 
-    def send_examples(self) -> None:
+    def send_examples(self, model: Autoencoder) -> None:
         """The same few held-out chunks each time, and what the model makes of them."""
         audio = to_audio(self.valid_split.read(spread(len(self.valid_split), EXAMPLES)), self.engine.device)
-        output = self.learner.model.reconstruct(audio).float()
+        output = model.reconstruct(audio).float()
         pair = audio.squeeze(1).cpu().numpy(), output.squeeze(1).cpu().numpy()
         self.tracker.examples(self.learner.step, *pair, self.valid_split.rate)
 
     def save(self) -> None:
         """Begins a checkpoint of this step; it is written while training goes on."""
-        snapshot = self.learner.snapshot()
-        if self.valid_si_sdr is not None:
-            snapshot.state["valid_si_sdr"] = self.valid_si_sdr
         with self.watchdog.paused(), self.meter.saving():
-            self.engine.on_main(lambda: self.saver.begin(snapshot))
+            self.engine.on_main(self.saver.finish)
+            snapshot = self.learner.snapshot()
+            if self.valid_si_sdr is not None:
+                snapshot.state["valid_si_sdr"] = self.valid_si_sdr
+            if self.engine.is_main:
+                self.saver.begin(snapshot)
 
     def stopped(self, reason: str, display: Display) -> int:
         """Everything is saved and the run can go on."""
@@ -222,14 +225,14 @@ class Training:
     def finished(self, display: Display) -> int:
         """The last step is done: exports the model and says so."""
         learner, folder = self.learner, self.run.path / "model"
-
-        def export() -> None:
-            self.saver.finish()
-            weights = learner.average.state_dict()
-            checkpoint.write_folder(folder, lambda path: audiovae.save(learner.model, path, weights))
-            self.run.end("finished", learner.step, finished=True)
-
         with self.watchdog.paused():
+            self.engine.on_main(self.saver.finish)
+            weights = learner.snapshot().averaged
+
+            def export() -> None:
+                checkpoint.write_folder(folder, lambda path: audiovae.save(learner.model, path, weights))
+                self.run.end("finished", learner.step, finished=True)
+
             self.engine.on_main(export)
         display.say(f"finished at step {learner.step}: {folder}")
         return FINISHED
@@ -276,6 +279,7 @@ def _run(config: RunConfig, family: str, engine: Engine, splits: tuple[Split, Sp
         training = Training(config, engine, run, splits, learner)
         code = training.go()
         failed = False
+        learner.strategy.close()
         return code
     except Exception as error:
         if engine.is_main:

@@ -4,12 +4,13 @@ import threading
 from pathlib import Path
 
 from audiovae import Autoencoder
-from train.checkpoint import Retention, Snapshot, copied, save
+from train.checkpoint import Retention, save
 from train.errors import TrainError
+from train.snapshot import Snapshot
 
 
 class Saver:
-    """Copies the state, which takes a moment, and lets a thread write it. One checkpoint at a time.
+    """Lets a thread write checkpoints, one at a time.
 
     Args:
         folder: Of the checkpoints.
@@ -24,13 +25,9 @@ class Saver:
         self.saved = 0  # the newest step on the disk, written by this process
 
     def begin(self, snapshot: Snapshot) -> None:
-        """Start to save; waits for the save before, if it is still under way.
-
-        Raises:
-            TrainError: when that one failed.
-        """
-        self.finish()
-        self._thread = threading.Thread(target=self._write, args=(copied(snapshot),), name="saver")
+        """Starts to save a snapshot, which must stay as it is until `finish`; the save before must be finished."""
+        assert self._thread is None, "the save before is still under way"
+        self._thread = threading.Thread(target=self._write, args=(snapshot,), name="saver")
         self._thread.start()
 
     def finish(self) -> None:

@@ -132,5 +132,4 @@ def _attempt(words: list[str], run: Path, processes: int, stop_at: int) -> None:
 def _hashes(run: Path) -> str:
     newest = max((run / "checkpoints").glob("step-*"))
     files: dict[str, Any] = json.loads((newest / "manifest.json").read_text())["files"]
-    # The optimizer's file is a zip with a date in it.
-    return files["training.safetensors"]["sha256"] + files["model.safetensors"]["sha256"]
+    return "".join(files[f"{name}.safetensors"]["sha256"] for name in ("training", "model", "optimizer"))

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -75,12 +76,14 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), **more}
 
 
-def start(words: list[str], processes: int = 1, session: bool = False, **more: str) -> subprocess.Popen:
+def start(
+    words: list[str], processes: int = 1, session: bool = False, launcher: Sequence[str] = (), **more: str
+) -> subprocess.Popen:
     """The real command: alone, or under the launcher with as many processes."""
     command = [sys.executable, "-m"]
     if processes > 1:
         config = ["--config_file", str(ROOT / "accelerate_config.yaml"), "--num_processes", str(processes)]
-        command += ["accelerate.commands.launch", *config, "-m"]
+        command += ["accelerate.commands.launch", *config, *launcher, "-m"]
     return subprocess.Popen(
         [*command, "train", *words],
         env=environment(**more),
@@ -92,9 +95,9 @@ def start(words: list[str], processes: int = 1, session: bool = False, **more: s
     )
 
 
-def train(words: list[str], processes: int = 1, code: int = 0, **more: str) -> str:
+def train(words: list[str], processes: int = 1, code: int = 0, launcher: Sequence[str] = (), **more: str) -> str:
     """Runs the command to its end and returns what it printed; its exit code must be `code`."""
-    process = start(words, processes, session=False, **more)
+    process = start(words, processes, launcher=launcher, **more)
     try:
         out, err = process.communicate(timeout=200)
     finally:

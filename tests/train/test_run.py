@@ -1,6 +1,5 @@
 """The real command, tiny: alone, in several processes, interrupted, wrong."""
 
-import copy
 import json
 import os
 import re
@@ -15,7 +14,6 @@ from conftest import STEPS, flags, points, start, train
 from safetensors.torch import load_file
 
 import audiovae
-from train.engine import Engine
 
 FAMILIES = ("vae", "hvae", "vqvae")
 SAME = ("loss/", "valid/", "model/", "optim/")
@@ -29,15 +27,11 @@ def assert_same_state(one: Path, other: Path) -> None:
     """Weights, averages, codebooks, optimizer and cursor are the same, bit for bit."""
     a, b = last_checkpoint(one), last_checkpoint(other)
     assert a.name == b.name
-    for file in ("training.safetensors", "model.safetensors"):
+    for file in ("training.safetensors", "model.safetensors", "optimizer.safetensors"):
         first, second = load_file(a / file), load_file(b / file)
         assert first.keys() == second.keys()
         for name in first:
             assert torch.equal(first[name], second[name]), (file, name)
-    first, second = (torch.load(c / "optimizer.pt", weights_only=True) for c in (a, b))
-    for key in first["state"]:
-        for name, value in first["state"][key].items():
-            assert torch.equal(torch.as_tensor(value), torch.as_tensor(second["state"][key][name]))
     assert (a / "state.json").read_text() == (b / "state.json").read_text()
 
 
@@ -146,8 +140,6 @@ def test_more_steps_may_be_asked_of_a_finished_run(data_dir, tmp_path):
     said = train(flags("vae", data_dir, run, *more, "--allow_changes", "true"))
     assert f"from step {STEPS}" in said
     assert f"finished at step {STEPS + 3}" in said
-    saved = torch.load(last_checkpoint(run) / "optimizer.pt", weights_only=True)
-    assert saved["param_groups"][0]["betas"] == (0.8, 0.9)
     said = train(flags("vae", data_dir, run, "--model.latent", "5", "--allow_changes", "true"), code=1)
     assert "model.latent: 8 -> 5" in said
 
@@ -230,26 +222,6 @@ def test_a_run_that_only_skips_ends_and_names_its_chunks(data_dir, tmp_path):
     (file,) = run.glob("skipped-step-*-rank-0.json")
     assert all(re.fullmatch(r"\d{8}_\d{12}\.wav", name) for name in json.loads(file.read_text())["chunks"])
     assert json.loads((run / "attempts.jsonl").read_text().splitlines()[-1])["event"] == "failed"
-
-
-def test_a_gradient_that_is_not_finite_changes_nothing():
-    engine = Engine()
-    layer = torch.nn.Linear(3, 1)
-    wrapped, optimizer = engine.prepare(layer, torch.optim.AdamW(layer.parameters(), lr=0.1, fused=True))
-
-    def step(scale: float) -> None:
-        engine.backward(wrapped(torch.ones(2, 3)).sum() * scale)
-        engine.step(optimizer, engine.clip(wrapped, 1.0))
-
-    step(1.0)
-    before = copy.deepcopy((layer.state_dict(), optimizer.state_dict()))
-    step(float("nan"))
-    after = layer.state_dict(), optimizer.state_dict()
-    assert all(torch.equal(before[0][name], after[0][name]) for name in before[0])
-    for key, state in before[1]["state"].items():
-        assert all(torch.equal(state[name], after[1]["state"][key][name]) for name in state)
-    step(1.0)
-    assert not torch.equal(before[0]["weight"], layer.state_dict()["weight"])
 
 
 def test_other_settings_are_refused_with_the_difference(data_dir, straight, tmp_path):

@@ -1,0 +1,182 @@
+"""One rank of the experiments of test_parallel.py: python parallel_ranks.py RESULT.json, under RANK and WORLD_SIZE.
+
+Every family is trained for some steps by every strategy, saved in the middle, and taken up from there by a fresh
+model. Rank 0 writes what came out, as a dict from "FAMILY STRATEGY" to facts.
+"""
+
+import json
+import os
+import sys
+import typing
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import audiovae
+import train.engine
+from shards import Batch, Cursor
+from shards.chunk import HEADERS
+from train.config import RUNS, DataConfig, OptimConfig
+from train.engine import Engine
+from train.learner import Learner, make_learner, train_step
+from train.meter import Meter
+from train.objective import Objective
+from train.snapshot import Snapshot
+
+SAMPLES, RATE, ROWS = 2205, 22050, 6
+TRUNK = {"strides": [15, 7], "channels": [32, 64], "blocks": 1, "kernel": 3}
+MODELS = {
+    "vae": {"trunk": TRUNK, "latent": 16},
+    "hvae": {
+        "trunk": TRUNK,
+        "level_strides": [3, 7],
+        "level_channels": [48, 32],
+        "latents": [16, 8, 4],
+        "free_nats": [0.0, 10.0, 2.0],
+    },
+    "vqvae": {"trunk": TRUNK, "latent": 16, "quantizer": {"codebooks": 2, "size": 16, "start_step": 2, "decay": 0.9}},
+}
+# Nothing is too small to be parted: without it stage 3 would leave these models whole.
+PART_ALL = {"stage": 3, "stage3_param_persistence_threshold": 0}
+STAGES = {"zero 1": {"stage": 1}, "zero 2": {"stage": 2}, "zero 3": PART_ALL}
+OFFLOADED = {
+    "zero 2 offloaded": {"stage": 2, "offload_optimizer": {"device": "cpu"}},
+    "zero 3 offloaded": {**PART_ALL, "offload_optimizer": {"device": "cpu"}, "offload_param": {"device": "cpu"}},
+}
+
+
+def launch(engine: Engine, strategy: str, folder: Path) -> None:
+    """Lets the engine believe that the launcher was asked for a strategy."""
+    engine.launch = {}
+    if strategy != "ddp":
+        file = folder / f"deepspeed-{engine.rank}.json"
+        file.write_text(json.dumps({"zero_optimization": {**STAGES, **OFFLOADED}[strategy]}))
+        engine.launch = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_CONFIG_FILE": str(file)}
+
+
+def config_of(family: str, microbatch: int) -> object:
+    kind = RUNS[family]
+    made = kind(
+        data=DataConfig("nowhere", batch=ROWS, microbatch=microbatch),
+        run_dir=Path("nowhere"),
+        model=audiovae.families.from_dict(typing.get_type_hints(kind)["model"], MODELS[family]),
+        optim=OptimConfig(lr=1e-3, steps=20, warmup_steps=2, clip=0.5, ema=0.9),
+    )
+    if family == "hvae":
+        made.weights.kl = [0.02] * 3
+    return made
+
+
+def batch_at(step: int, engine: Engine, spoiled: bool = False) -> Batch:
+    """Decaying tones, this rank's rows of them; the levels of spoiled ones make float32 overflow."""
+    rng = np.random.default_rng(step)
+    time = np.arange(SAMPLES) / RATE
+    tones = np.sin(2 * np.pi * rng.uniform(100, 2000, (ROWS, 1)) * time) * np.exp(-5 * time)
+    records = np.zeros((ROWS, HEADERS // 2 + SAMPLES), np.int16)
+    records[:, HEADERS // 2 :] = (0.5 * tones * 32767).astype(np.int16)
+    rows = torch.arange(ROWS)[engine.rank :: engine.world]
+    batch = Batch(torch.from_numpy(records)[rows], SAMPLES, rows, rows.numpy(), Cursor(0, step), Cursor(0, step + 1))
+    return SpoiledBatch(**vars(batch)) if spoiled else batch
+
+
+class SpoiledBatch(Batch):
+    """Rank 0's audio is not finite."""
+
+    def on(self, device: torch.device, part: slice = slice(None)) -> Tensor:
+        audio = super().on(device, part).float()
+        return audio * torch.nan if 0 in self.rows.tolist() else audio
+
+
+def learner_of(config: object, family: str, engine: Engine, seed: int) -> tuple[Learner, Objective]:
+    torch.manual_seed(seed)
+    model = audiovae.build(family, config.model, SAMPLES, RATE).to(engine.device)
+    learner = make_learner(config, model, engine)
+    learner.strategy.wrapped.train()
+    return learner, Objective(config.weights, config.kl_warmup, {"mse", "stft", *model.loss_names})
+
+
+def steps(config: object, engine: Engine, learner: Learner, objective: Objective, first: int, last: int) -> list[float]:
+    norms = []
+    for step in range(first, last):
+        norms.append(float(train_step(config, engine, learner, objective, batch_at(step, engine), Meter())))
+    return norms
+
+
+def copied(snapshot: Snapshot) -> Snapshot:
+    """The content of a snapshot, which is overwritten by the next one, on every process."""
+    parts = [
+        {k: v.clone() for k, v in part.items()} for part in (snapshot.weights, snapshot.averages, snapshot.moments)
+    ]
+    return Snapshot(*parts, snapshot.updates, dict(snapshot.state))
+
+
+def everywhere(engine: Engine, snapshot: Snapshot, folder: Path) -> Snapshot:
+    """Rank 0's snapshot on every process, as a checkpoint would bring it."""
+    if engine.is_main:
+        torch.save(vars(copied(snapshot)), folder / "snapshot.pt")
+    engine.share(None)
+    return Snapshot(**torch.load(folder / "snapshot.pt", weights_only=True))
+
+
+def difference(one: Snapshot, other: Snapshot) -> float:
+    """The largest difference of any weight, average or moment, in units of the largest value of its tensor."""
+    worst = 0.0
+    for a, b in ((one.weights, other.weights), (one.averages, other.averages), (one.moments, other.moments)):
+        assert a.keys() == b.keys()
+        for name in a:
+            gap = (a[name].double() - b[name].double()).abs().max().item()
+            worst = max(worst, gap / max(a[name].double().abs().max().item(), 1e-3))
+    return worst if one.updates == other.updates else float("inf")
+
+
+def experiment(engine: Engine, family: str, strategy: str, folder: Path) -> dict:
+    config = config_of(family, microbatch=2)
+    launch(engine, strategy, folder)
+    learner, objective = learner_of(config, family, engine, seed=1)
+    facts: dict = {"norms": steps(config, engine, learner, objective, 0, 4)}
+    middle = everywhere(engine, learner.snapshot(), folder)
+    facts["norms"] += steps(config, engine, learner, objective, 4, 7)
+    end = copied(learner.snapshot())
+
+    train_step(config, engine, learner, objective, batch_at(7, engine, spoiled=True), Meter())
+    after = learner.snapshot()
+    unchanged = [torch.equal(end.weights[n], after.weights[n]) for n in end.weights]
+    unchanged += [torch.equal(end.moments[n], after.moments[n]) for n in end.moments]
+    facts["skipped"] = all(unchanged) and after.updates == end.updates
+
+    with learner.strategy.averaged() as model:
+        audio = batch_at(0, engine).on(engine.device).unsqueeze(1).float() / 32768
+        if engine.is_main:  # a pass that the other processes take no part in
+            plain = audiovae.build(family, config.model, SAMPLES, RATE)
+            plain.load_state_dict(after.averaged)
+            facts["averaged"] = torch.equal(model.reconstruct(audio), plain.eval().reconstruct(audio))
+
+    for name, other in (("resumed", strategy), ("taken up by ddp", "ddp")):
+        launch(engine, other, folder)
+        fresh, _ = learner_of(config, family, engine, seed=2)
+        fresh.restore(middle)
+        steps(config, engine, fresh, objective, 4, 7)
+        found = fresh.snapshot()  # with the help of all
+        facts[name] = difference(end, found) if engine.is_main else 0.0
+    return facts
+
+
+def main() -> None:
+    result = Path(sys.argv[1])
+    train.engine.COLLECTIVE_TIMEOUT = timedelta(seconds=60)
+    engine = Engine()
+    facts = {}
+    for family in sys.argv[2:] or MODELS:
+        for strategy in ("ddp", *STAGES, *(OFFLOADED if family == "vqvae" else ())):
+            facts[f"{family} {strategy}"] = experiment(engine, family, strategy, result.parent)
+    if engine.is_main:
+        result.write_text(json.dumps(facts))
+    sys.stdout.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The whole model in every process, gradients averaged: torch's DistributedDataParallel, or one process alone."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+
+from audiovae import Autoencoder
+from train.config import OptimConfig
+from train.engine import Engine
+from train.parallel.strategy import MOMENTS, Keep, Strategy, adamw
+from train.snapshot import Snapshot
+
+
+class DDP(Strategy):
+    """Every process holds everything."""
+
+    def __init__(self, model: Autoencoder, engine: Engine, config: OptimConfig) -> None:
+        self.model = model
+        self._engine, self._clip = engine, config.clip
+        self._parameters = dict(model.named_parameters())
+        self._optimizer = adamw(model, config)
+        self.wrapped: nn.Module = engine.accelerator.prepare_model(model)
+        super().__init__(config.ema)
+
+    def accumulating(self, last: bool) -> AbstractContextManager:
+        """Around a pass; gradients are exchanged in the last one only."""
+        return nullcontext() if last else self._engine.accelerator.no_sync(self.wrapped)
+
+    def backward(self, loss: Tensor) -> None:
+        """Adds the gradients."""
+        loss.backward()
+
+    def step(self, rate: float) -> Tensor:
+        """Clips and updates.
+
+        The optimizer looks at `found_inf` on the device, so nobody waits for the norm.
+        """
+        self.rate = rate
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        norm = nn.utils.clip_grad_norm_(self._parameters.values(), self._clip)
+        self._optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        return norm
+
+    def held(self) -> list[Tensor]:
+        """Every parameter."""
+        return [parameter.detach() for parameter in self._parameters.values()]
+
+    @contextmanager
+    def averaged(self) -> Iterator[Autoencoder]:
+        """The model itself, which holds the averages inside the block."""
+        kept = [part.clone() for part in self.held()]
+        was_training = self.model.training
+        torch._foreach_copy_(self.held(), self._averages)
+        self.model.eval()
+        try:
+            yield self.model
+        finally:
+            torch._foreach_copy_(self.held(), kept)
+            self.model.train(was_training)
+
+    @torch.no_grad()
+    def gather(self, keep: Keep) -> Snapshot:
+        """What this process holds is all."""
+        moments, updates = {}, 0
+        for name, parameter in self._parameters.items():
+            state = self._optimizer.state.get(parameter, {})
+            updates = int(state["step"]) if state and not updates else updates
+            for moment in MOMENTS:
+                value = state[moment] if state else torch.zeros_like(parameter)
+                moments[f"{moment}.{name}"] = keep(f"{moment}.{name}", value)
+        return Snapshot(
+            {name: keep(name, value) for name, value in self.model.state_dict().items()},
+            {
+                name: keep(f"average.{name}", value)
+                for name, value in zip(self._parameters, self._averages, strict=True)
+            },
+            moments,
+            updates,
+        )
+
+    @torch.no_grad()
+    def restore(self, snapshot: Snapshot) -> None:
+        """Takes everything in."""
+        self.model.load_state_dict(snapshot.weights)
+        for (name, parameter), average in zip(self._parameters.items(), self._averages, strict=True):
+            average.copy_(snapshot.averages[name])
+            state = {moment: snapshot.moments[f"{moment}.{name}"].to(parameter, copy=True) for moment in MOMENTS}
+            state["step"] = torch.tensor(float(snapshot.updates), device=parameter.device)
+            self._optimizer.state[parameter] = state
