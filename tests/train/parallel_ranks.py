@@ -1,4 +1,4 @@
-"""One rank of the experiments of test_parallel.py: python parallel_ranks.py RESULT.json, under RANK and WORLD_SIZE.
+"""One rank of the experiments of test_parallel.py: python parallel_ranks.py RESULT.json [STRATEGY ...].
 
 Every family is trained for some steps by every strategy, saved in the middle, and taken up from there by a fresh
 model. Rank 0 writes what came out, as a dict from "FAMILY STRATEGY" to facts.
@@ -169,8 +169,8 @@ def main() -> None:
     train.engine.COLLECTIVE_TIMEOUT = timedelta(seconds=60)
     engine = Engine()
     facts = {}
-    for family in sys.argv[2:] or MODELS:
-        for strategy in ("ddp", *STAGES, *(OFFLOADED if family == "vqvae" else ())):
+    for family in MODELS:
+        for strategy in sys.argv[2:] or ("ddp", *STAGES, *(OFFLOADED if family == "vqvae" else ())):
             facts[f"{family} {strategy}"] = experiment(engine, family, strategy, result.parent)
     if engine.is_main:
         result.write_text(json.dumps(facts))

@@ -22,16 +22,16 @@ needs_deepspeed = pytest.mark.skipif(
 )
 
 
-def ranks(script: str, result: Path, world: int) -> None:
-    """Runs a script of this folder as so many processes, as a launcher would."""
+def ranks(result: Path, world: int, *strategies: str, **more: str) -> dict[str, dict]:
+    """What parallel_ranks.py found, as so many processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     started = [
         subprocess.Popen(
-            [sys.executable, str(Path(__file__).parent / script), str(result)],
-            env=environment(**{k: str(v) for k, v in {**shared, "RANK": rank, "LOCAL_RANK": rank}.items()}),
+            [sys.executable, str(Path(__file__).parent / "parallel_ranks.py"), str(result), *strategies],
+            env=environment(**{k: str(v) for k, v in {**shared, **more, "RANK": rank, "LOCAL_RANK": rank}.items()}),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -44,13 +44,12 @@ def ranks(script: str, result: Path, world: int) -> None:
         for process in started:
             process.kill()
     assert [process.returncode for process in started] == [0] * world, "\n".join(said)[-6000:]
+    return json.loads(result.read_text())
 
 
 @pytest.fixture(scope="module")
 def experiments(tmp_path_factory) -> dict[str, dict]:
-    result = tmp_path_factory.mktemp("parallel") / "result.json"
-    ranks("parallel_ranks.py", result, 2)
-    return json.loads(result.read_text())
+    return ranks(tmp_path_factory.mktemp("parallel") / "result.json", 2)
 
 
 @needs_deepspeed
@@ -67,6 +66,21 @@ def test_every_strategy_trains_the_same(experiments, family):
         assert facts["taken up by ddp"] < 2e-3, name
         assert facts["skipped"], f"{name}: a step that is not finite on one process changes nothing on any"
         assert facts["averaged"], f"{name}: the averaged model is whole on one process alone"
+
+
+@needs_deepspeed
+@pytest.mark.timeout(600)
+def test_bf16_is_the_same_too(experiments, tmp_path):
+    """Passes under autocast: near to float32, and a resume is exact here as well."""
+    found = ranks(tmp_path / "result.json", 2, "ddp", "zero 3", ACCELERATE_MIXED_PRECISION="bf16")
+    assert len(found) == 6
+    for name, facts in found.items():
+        full = experiments[name]["norms"]
+        assert facts["norms"][:3] == pytest.approx(full[:3], rel=0.05), name
+        assert facts["norms"] != pytest.approx(full, rel=1e-5), f"{name}: bf16 was not used"
+        assert facts["norms"][:3] == pytest.approx(found[f"{name.split()[0]} ddp"]["norms"][:3], rel=0.02), name
+        assert facts["resumed"] == 0, name
+        assert facts["skipped"], name
 
 
 @needs_deepspeed
