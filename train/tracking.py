@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,7 @@ class Tracker:
         self.attempt = run.attempt
         kept = forget_after(self.file, step)
         # What attempts before have sent cannot be taken back, and comes out the same: it is not sent again.
-        self._sent = -1
+        self._sent: Container[int] = ()
         self._wandb: Any = None
         mode = wandb_mode(config.wandb)
         if mode != "disabled":
@@ -139,10 +139,11 @@ class Tracker:
                 self._send(row)  # what a crash kept from getting there
 
     def _start(self, run: RunDir, config: TrackingConfig, settings: RunConfig, mode: str) -> None:
+        # The server says how far it got when a run is resumed online; offline, the files of the attempts say what
+        # they hold, and one written on a full disk may have gaps.
+        offline = offline_steps(run.path / "wandb") if mode == "offline" else None
         self._wandb = start_wandb(run, config.project, config.name or run.path.name, mode, settings_of(settings))
-        # The server says what it has when a run is resumed online; offline, the files of the attempts say it.
-        online = self._wandb.summary.get("global_step", -1)
-        self._sent = max(offline_steps(run.path / "wandb"), default=-1) if mode == "offline" else int(online)
+        self._sent = range(int(self._wandb.summary.get("global_step", -1)) + 1) if offline is None else offline
 
     def _guarded(self, action: Callable[[], None]) -> None:
         """W&B failing never stops training."""
@@ -160,12 +161,12 @@ class Tracker:
         self._send(row)
 
     def _send(self, row: dict[str, Any]) -> None:
-        if self._wandb is not None and row["step"] > self._sent:
+        if self._wandb is not None and row["step"] not in self._sent:
             self._guarded(lambda: self._wandb.log(to_point(row)))
 
     def examples(self, step: int, reference: np.ndarray, reconstruction: np.ndarray, rate: int) -> None:
         """Held-out chunks as sound (reference, then reconstruction) and as spectrograms; both [n, T]."""
-        if self._wandb is None or step <= self._sent:
+        if self._wandb is None or step in self._sent:
             return
 
         def send() -> None:

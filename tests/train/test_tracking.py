@@ -6,11 +6,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from conftest import STEPS, flags, points, start, train
 from test_run import wait_for_step
 
 from train import tracking
+from train.config import DataConfig, TrackingConfig, VAERun
 
 SECRET = "local-0123456789abcdef0123456789abcdef01234567"
 
@@ -143,3 +146,18 @@ def test_points_are_forgotten_with_lines_that_were_cut_short(tmp_path):
     assert tracking.forget_after(file, 2) == rows[:3]
     assert tracking.forget_after(file, 0) == []
     assert file.read_text() == ""
+
+
+@pytest.mark.parametrize(("mode", "sent"), [("offline", [2, 4, 5]), ("online", [4, 5])])
+def test_what_wandb_lacks_is_sent_again(mode, sent, tmp_path, monkeypatch):
+    """Offline parts may have gaps; a server tells the last step it has."""
+    logged = []
+    part = SimpleNamespace(summary={"global_step": 3}, log=lambda point: logged.append(point["global_step"]))
+    monkeypatch.setattr(tracking, "start_wandb", lambda *_: part)
+    monkeypatch.setattr(tracking, "offline_steps", lambda folder: {0, 1, 3})
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps({"step": step}) + "\n" for step in range(6)))
+    config = VAERun(DataConfig("data"), tmp_path, tracking=TrackingConfig(wandb=mode))
+    run = SimpleNamespace(path=tmp_path, attempt=2)
+    tracker = tracking.Tracker(run, config.tracking, config, step=4)
+    tracker.log(5, {"loss/total": 1.0})
+    assert logged == sent
