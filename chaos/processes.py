@@ -33,6 +33,7 @@ class Processes:
     def __init__(self, command: list[str], log: Path) -> None:
         self.log = log
         self._mark = secrets.token_hex(8)
+        self._aimed: list[psutil.Process] = []
         self.began = time.time()
         with open(log, "ab") as output:
             self.launcher = subprocess.Popen(
@@ -68,8 +69,15 @@ class Processes:
                     found.append(process)
         return found
 
+    def take_aim(self) -> None:
+        """Finds all now, which takes longer than a save, so that `kill_all` need not."""
+        self._aimed = self.living()
+
     def kill_all(self) -> None:
         """Everything at once, as far as that is possible."""
+        for process in self._aimed:
+            with suppress(*GONE):
+                process.kill()  # nobody else who has its number by now
         while living := self.living():
             for process in living:
                 kill(process.pid)

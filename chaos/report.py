@@ -6,12 +6,15 @@ from typing import Any
 
 from rich.table import Table
 
-from chaos.plan import EVERY, KINDS
+from chaos.plan import DAMAGING, EVERY, KINDS
 from chaos.siege import Outcome
 
 
 def rows_of(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """A row for each kind of attack that struck."""
+    """A row for each kind of attack that struck.
+
+    `in_a_save` counts the attacks that ended the writing of a checkpoint: then an interval is lost, or more.
+    """
     rows = []
     for kind in KINDS:
         own = [outcome for outcome in outcomes if outcome.attack.kind == kind]
@@ -23,7 +26,7 @@ def rows_of(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
                     "times": len(own),
                     "lost_mean": round(mean(outcome.lost for outcome in own), 1),
                     "lost_max": max(outcome.lost for outcome in own),
-                    "beyond_interval": sum(outcome.lost > EVERY for outcome in own),
+                    "in_a_save": None if kind in DAMAGING else sum(outcome.lost >= EVERY for outcome in own),
                     "end_max_s": max(outcome.end_s for outcome in own),
                     "recovery_mean_s": round(mean(recovered), 1) if recovered else None,
                     "recovery_max_s": round(max(recovered), 1) if recovered else None,
@@ -37,7 +40,7 @@ def table_of(rows: Sequence[dict[str, Any]], skipped: dict[str, str], seed: int)
     count = sum(row["times"] for row in rows)
     table = Table(title=f"{count} attacks, seed {seed}; a save every {EVERY} steps")
     table.add_column("attack")
-    for column in ("times", "steps lost, mean", "most", "more than the interval", "s to end", "s to recover", "most"):
+    for column in ("times", "steps lost, mean", "most", "in a save", "s to end", "s to recover", "most "):
         table.add_column(column, justify="right")
     for row in rows:
         values = [*row.values()]

@@ -123,10 +123,10 @@ class Siege:
             raise ChaosError(f"the attempt began at step {first}, the newest sound checkpoint was of step {saved}")
         last = reached(run, noted)
         last = saved if last is None else last
+        self._note_recovery(processes, number)
         if attack.kind == "disk full" and attack.where < 0.5:
             self._start_on_full_disk()
         note = afterwards(attack, run, self._disk)
-        self._note_recovery(processes, number)
         allowed = most_lost(attack.kind, first, last)
         return Outcome(
             attack,

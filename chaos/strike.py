@@ -30,6 +30,7 @@ def wait_for_moment(attack: Attack, processes: Processes, run: Path, attempt: in
 
     processes.wait_until(far_enough, LIMIT_S, f"{attack.steps} steps of attempt {attempt}")
     if attack.moment == "save":
+        processes.take_aim()
         since = time.time()
         processes.wait_until(lambda: is_saving(run, since), LIMIT_S, "a save")
     time.sleep(attack.fraction * (SAVE_S if attack.moment == "save" else STEP_S))
