@@ -1,6 +1,7 @@
 # make demo [AUDIO=dir]   recordings -> shards -> a trained HVAE -> a page to hear it by
 # make test               everything that CI runs
 # make bench [QUICK=1]    speed and shuffling beside other libraries -> a table and bench.json
+# make chaos [KILLS=100]  a tiny run killed that often: was anything lost? (SEED=0, JSON=file)
 # make lint               style only
 # The first use of any of them makes .venv.
 
@@ -9,10 +10,13 @@ BIN := .venv/bin
 # Results of the demo: practice recordings and one's own do not mix.
 OUT ?= demo/$(if $(AUDIO),own,practice)
 STEPS ?= 600
+# Attacks of make chaos, and the seed of their plan.
+KILLS ?= 100
+SEED ?= 0
 # One process a GPU, two where there is none.
 PROCESSES ?= $(shell $(BIN)/python -c 'import torch; print(torch.cuda.device_count() or 2)')
 
-.PHONY: demo test bench lint clean-demo
+.PHONY: demo test bench chaos lint clean-demo
 .DELETE_ON_ERROR:
 
 # uv installs in seconds where pip takes minutes; either gives the versions of constraints.txt.
@@ -53,6 +57,9 @@ test: lint
 
 bench: .venv/bench
 	$(BIN)/python -m bench $(PARTS) $(if $(QUICK),--quick)
+
+chaos: .venv/installed
+	$(BIN)/python -m chaos --kills $(KILLS) --seed $(SEED) $(if $(JSON),--json $(JSON))
 
 lint: .venv/installed
 	$(BIN)/ruff check .

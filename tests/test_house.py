@@ -86,7 +86,7 @@ def test_all_three_packages_are_there():
     [
         ("shards", {"audiovae", "train", "wandb", "torch.distributed", "accelerate"}),
         ("audiovae", {"shards", "train", "wandb", "torch.distributed", "accelerate"}),
-        ("train", {"tests"}),
+        ("train", {"tests", "chaos"}),
         ("shards.building", {"shards.reading", "torch"}),
         ("shards.reading", {"shards.building"}),
     ],

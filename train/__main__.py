@@ -6,6 +6,8 @@ import time
 import warnings
 from collections.abc import Callable
 
+from train.stopping import end_with_launcher
+
 GRACE_S = 15
 
 
@@ -85,6 +87,7 @@ def run(words: list[str]) -> int:
 
 def main() -> None:
     """Runs and leaves without the interpreter's own ending: gloo's threads sometimes abort in it."""
+    end_with_launcher()
     code = 1
     try:
         code = run(sys.argv[1:])

@@ -184,13 +184,20 @@ def _lock(path: Path) -> None:
 
 
 def append_line(path: Path, content: dict[str, Any]) -> None:
-    """Adds one JSON line and makes it durable; a line that a crash cut short stays a line of its own."""
-    with open(path, "ab+") as file:
-        if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
-            file.write(b"\n")
-        file.write(json.dumps(content).encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """Adds one JSON line and makes it durable; a line that a crash cut short stays a line of its own.
+
+    Raises:
+        OSError: with the file's name, which writing alone would not tell: a full disk.
+    """
+    try:
+        with open(path, "ab+") as file:
+            if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+                file.write(b"\n")
+            file.write(json.dumps(content).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def read_lines(path: Path, event: str | None = None) -> list[dict[str, Any]]:

@@ -1,7 +1,9 @@
-"""Wishes to stop: the file RUN_DIR/STOP, and signals on a workstation."""
+"""Wishes to stop: the file RUN_DIR/STOP, signals on a workstation, and the end of the launcher."""
 
+import ctypes
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from types import FrameType
@@ -11,11 +13,22 @@ FINISHED = 0
 STOPPED = 85
 # A launcher passes the signal on that the terminal or Slurm has already sent to every process.
 ECHO_S = 3.0
+PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
 
 
 def exit_code_when_stopped() -> int:
     """STOPPED, but under torchrun and accelerate 0: they would take any other code for a crash."""
     return FINISHED if "TORCHELASTIC_RUN_ID" in os.environ else STOPPED
+
+
+def end_with_launcher() -> None:
+    """Has the kernel send this process SIGTERM when its launcher dies.
+
+    Else a launcher that was killed would leave processes that hold the run's folder and the GPUs and that nobody
+    looks after: in training until the last step, at start-up until they stop waiting for each other.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
 
 
 class StopWish:

@@ -8,6 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from conftest import STEPS, flags, points, start, train
@@ -175,6 +176,31 @@ def test_a_signal_and_resume_on_another_number_of_processes(data_dir, tmp_path):
     assert "Traceback" not in err
     steps = [row["step"] for row in points(run)]
     assert steps == list(range(len(steps)))
+
+
+def test_the_launchers_death_ends_its_processes(data_dir, tmp_path):
+    """In training they save and stop; at start-up they end before they have met."""
+    run = tmp_path / "vae"
+    words = flags("vae", data_dir, run, "--optim.steps", "4000")
+    process = start(words, processes=2)
+    wait_for_step(run, 3, process)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    _, err = process.communicate(timeout=60)
+    assert not psutil.wait_procs(children, timeout=60)[1]
+    assert "all saved" in err
+    assert (run / "STOPPED").exists()
+    assert points(run)[-1]["step"] == int(last_checkpoint(run).name[5:]), "nothing is lost"
+
+    process = start(words, processes=2)
+    end = time.monotonic() + 60
+    while len(children := psutil.Process(process.pid).children()) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    time.sleep(1.0)  # the interpreter has begun, the libraries have not come
+    process.kill()
+    process.communicate(timeout=60)
+    assert not psutil.wait_procs(children, timeout=60)[1]
 
 
 def test_a_finished_run_says_so_and_can_be_loaded(data_dir, straight):

@@ -6,9 +6,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from conftest import STEPS, flags, points, start, train
 from test_run import wait_for_step
+
+from train import tracking
+from train.config import DataConfig, TrackingConfig, VAERun
 
 SECRET = "local-0123456789abcdef0123456789abcdef01234567"
 
@@ -99,3 +104,60 @@ def test_wandb_failing_does_not_stop_training(data_dir, tmp_path):
     assert "W&B is off from here on" in said
     assert "finished at step" in said
     assert [row["step"] for row in points(run)] == list(range(STEPS + 1))
+
+
+def test_a_part_is_read_once_until_it_grows(tmp_path, monkeypatch):
+    """A run of a hundred attempts has a hundred parts, and each takes most of a second to read."""
+    read = []
+
+    def steps_of(file):
+        read.append(file.parent.name)
+        return [file.stat().st_size]
+
+    def write(name, size):
+        (tmp_path / name).mkdir(exist_ok=True)
+        (tmp_path / name / "run-x.wandb").write_bytes(b"." * size)
+
+    monkeypatch.setattr(tracking, "steps_of_part", steps_of)
+    assert tracking.offline_steps(tmp_path) == set()
+    write("offline-run-1", 10)
+    write("offline-run-2", 20)
+    assert tracking.offline_steps(tmp_path) == {10, 20}
+    assert tracking.offline_steps(tmp_path) == {10, 20}
+    assert read == ["offline-run-1", "offline-run-2"]
+    write("offline-run-2", 21)
+    assert tracking.offline_steps(tmp_path) == {10, 21}
+    assert read == ["offline-run-1", "offline-run-2", "offline-run-2"]
+    shutil.rmtree(tmp_path / "offline-run-1")
+    (tmp_path / tracking.STEPS_FILE).write_text("{cut sh")
+    assert tracking.offline_steps(tmp_path) == {21}
+
+
+def test_points_are_forgotten_with_lines_that_were_cut_short(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    assert tracking.forget_after(file, 3) == []
+    rows = [{"step": step} for step in range(6)]
+    text = [json.dumps(row) for row in rows]
+    for cut in ("", text[4][:5]):
+        for end in ("", "\n", text[5][:4]):
+            file.write_text("\n".join(filter(None, [*text[:4], cut, text[4]])) + "\n" + end)
+            assert tracking.forget_after(file, 4) == rows[:5]
+            assert file.read_text().splitlines() == text[:5]
+    assert tracking.forget_after(file, 2) == rows[:3]
+    assert tracking.forget_after(file, 0) == []
+    assert file.read_text() == ""
+
+
+@pytest.mark.parametrize(("mode", "sent"), [("offline", [2, 4, 5]), ("online", [4, 5])])
+def test_what_wandb_lacks_is_sent_again(mode, sent, tmp_path, monkeypatch):
+    """Offline parts may have gaps; a server tells the last step it has."""
+    logged = []
+    part = SimpleNamespace(summary={"global_step": 3}, log=lambda point: logged.append(point["global_step"]))
+    monkeypatch.setattr(tracking, "start_wandb", lambda *_: part)
+    monkeypatch.setattr(tracking, "offline_steps", lambda folder: {0, 1, 3})
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps({"step": step}) + "\n" for step in range(6)))
+    config = VAERun(DataConfig("data"), tmp_path, tracking=TrackingConfig(wandb=mode))
+    run = SimpleNamespace(path=tmp_path, attempt=2)
+    tracker = tracking.Tracker(run, config.tracking, config, step=4)
+    tracker.log(5, {"loss/total": 1.0})
+    assert logged == sent
