@@ -4,11 +4,8 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
 
 from chaos.plan import GENTLE
 from chaos.siege import Outcome
@@ -53,31 +50,13 @@ def weights(run: Path, straight: Path) -> list[str]:
         return [f"the last sound checkpoint is {two.name}, not {one.name}"]
     problems = [f"{path}: {damage}" for path in (one, two) if (damage := checkpoint.damage(path))]
     hashes = [json.loads((path / "manifest.json").read_text())["files"] for path in (one, two)]
-    # The optimizer's file is a zip with a date in it: its tensors are compared.
-    names = sorted((hashes[0].keys() | hashes[1].keys()) - {"optimizer.pt"})
+    names = sorted(hashes[0].keys() | hashes[1].keys())
     problems += [f"{two.name}/{name} differs" for name in names if hashes[0].get(name) != hashes[1].get(name)]
-    first, second = (dict(leaves(torch.load(path / "optimizer.pt", weights_only=True))) for path in (one, two))
-    if first.keys() != second.keys():
-        problems.append(f"{two.name}/optimizer.pt has other entries")
-    differing = [name for name in first.keys() & second.keys() if not torch.equal(first[name], second[name])]
-    problems += [f"{two.name}/optimizer.pt: {name} differs" for name in sorted(differing)[:MOST_TOLD]]
     for file in sorted((straight / "model").iterdir()):
         other = run / "model" / file.name
         if not other.exists() or other.read_bytes() != file.read_bytes():
             problems.append(f"model/{file.name} differs")
     return problems
-
-
-def leaves(value: Any, name: str = "") -> Iterator[tuple[str, torch.Tensor]]:
-    """The numbers of nested plain values, as tensors by dotted name."""
-    if isinstance(value, dict):
-        for key, part in value.items():
-            yield from leaves(part, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list | tuple):
-        for key, part in enumerate(value):
-            yield from leaves(part, f"{name}.{key}")
-    elif isinstance(value, torch.Tensor | int | float):
-        yield name, torch.as_tensor(value)
 
 
 def samples(run: Path, steps: int, chunks: int, batch: int) -> list[str]:
