@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import wandb
 
+from shards.reading.remote.failures import cleaned
 from train.config import TrackingConfig
 from train.media import Media
 from train.rundir import METRICS_FILE, RunDir
@@ -156,8 +157,8 @@ def end_service() -> None:
 
 
 def first_line(error: Exception) -> str:
-    """What to tell of an error."""
-    return (str(error) or type(error).__name__).splitlines()[0]
+    """What to tell of an error: a proxy's or a server's address may hold a password."""
+    return cleaned((str(error) or type(error).__name__).splitlines()[0])
 
 
 def warn(what: str) -> None:

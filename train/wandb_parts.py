@@ -11,6 +11,7 @@ from typing import Any
 
 import wandb
 
+from shards.reading.remote.failures import cleaned
 from train.rundir import RunDir
 
 READING_S = 60
@@ -36,6 +37,8 @@ def wandb_mode(wanted: str) -> str:
 def start_part(run: RunDir, project: str, name: str, mode: str, settings: dict[str, Any]) -> Any:
     """A new part of this folder's W&B run, the same run in all attempts, over the axis `global_step`."""
     os.environ.setdefault("WANDB_SILENT", "true")  # it speaks before it has read its settings
+    # W&B notes the words of the command line, where a URL may hold a password or a signature.
+    sys.argv[1:] = [cleaned(word) if "://" in word else word for word in sys.argv[1:]]
     wait = float(os.environ.get("WANDB_INIT_TIMEOUT", INIT_S))
     part = wandb.init(
         project=project,

@@ -39,7 +39,7 @@ class WandbServer:
                 state.authorizations.add(self.headers.get("authorization", ""))
                 self.reply(state.answer(self.path, body))
 
-            do_GET = do_PUT = do_POST
+            do_GET = do_PUT = do_POST  # noqa: N815
 
             def reply(self, content: dict, code: int = 200) -> None:
                 data = json.dumps(content).encode()
