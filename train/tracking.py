@@ -37,6 +37,11 @@ class Tracker:
         """One point: values by name at an optimizer step. A full disk does not end training: it is tried again."""
         row = {"step": step, "attempt": self.attempt, "time": round(time.time(), 3), **values}
         self._unwritten.append(row)
+        self._write()
+        if self._sender:
+            self._sender.wake()
+
+    def _write(self) -> None:
         try:
             while self._unwritten:
                 append_line(self.file, self._unwritten[0])
@@ -44,8 +49,6 @@ class Tracker:
         except OSError as error:
             if len(self._unwritten) == 1:
                 warn(f"{self.file}: not written ({error.strerror}); points are kept in memory until there is room")
-        if self._sender:
-            self._sender.wake()
 
     def show(self, media: Media) -> None:
         """Held-out examples and the use of codes, for W&B alone."""
@@ -54,5 +57,6 @@ class Tracker:
 
     def close(self, failed: bool) -> None:
         """Ends this attempt's part of the W&B run; takes no longer than `sender.CLOSE_S`."""
+        self._write()
         if self._sender:
             self._sender.close(failed)

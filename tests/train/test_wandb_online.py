@@ -62,7 +62,7 @@ def finish(process: subprocess.Popen) -> str:
 
 def core_of(process: subprocess.Popen) -> psutil.Process:
     """W&B's own process, as soon as there is one."""
-    for _ in range(1500):
+    for _ in range(6000):
         for child in psutil.Process(process.pid).children(recursive=True):
             if child.name().startswith("wandb-core"):
                 return child
