@@ -19,9 +19,13 @@ def test_the_list_of_panels_is_complete(data_dir, tmp_path):
     runs = {family: tmp_path / family for family in ("vae", "hvae", "vqvae")}
     # Saving every 3 steps: perf/save_stall.
     begun = [start(flags(family, data_dir, run, "--tracking.wandb", "offline")) for family, run in runs.items()]
-    for process in begun:
-        _, err = process.communicate(timeout=200)
-        assert process.returncode == 0, err
+    try:
+        for process in begun:
+            _, err = process.communicate(timeout=250)
+            assert process.returncode == 0, err
+    finally:
+        for process in begun:
+            process.kill()
     seen = set()
     for run in runs.values():
         rows = points(run)
