@@ -85,13 +85,13 @@ class WandbServer:
         if name == "RunResumeStatus":
             bucket = None
             if self.run == variables["name"]:
-                last = json.dumps(json.dumps(self.history[-1])) if self.history else '""'
+                tail = [json.dumps(row) for row in self.history[-1:]]
                 bucket = self.bucket() | {
                     "summaryMetrics": json.dumps(self.summary),
                     "historyLineCount": len(self.history),
                     "logLineCount": 0,
                     "eventsLineCount": 0,
-                    "historyTail": f"[{last}]",
+                    "historyTail": json.dumps(tail),
                     "eventsTail": "[]",
                     "tags": [],
                     "notes": "",
