@@ -97,6 +97,10 @@ class Autoencoder(nn.Module):
     def update(self, statistics: Statistics, step: int) -> None:
         """Takes in the statistics of the whole global batch after optimizer step `step`."""
 
+    def usage(self) -> dict[str, Tensor]:
+        """By codebook the share of each code in recent use, [K]; empty for families without codes."""
+        return {}
+
     @torch.no_grad()
     def reconstruct(self, audio: Tensor) -> Tensor:
         """[B, 1, samples] audio -> [B, 1, samples], through the latents and without noise."""

@@ -70,6 +70,13 @@ class VQVAE(Autoencoder):
         """Moves the codebooks; see `ResidualQuantizer.update`."""
         self.quantizer.update(statistics, step)
 
+    def usage(self) -> dict[str, Tensor]:
+        """By codebook, "0" the coarsest, the share of each code by its moving average; empty before they start."""
+        if not self.quantizer.quantizing:
+            return {}
+        counts = self.quantizer.counts
+        return {str(q): share for q, share in enumerate(counts / counts.sum(1, keepdim=True))}
+
     def encode(self, audio: Tensor) -> Tensor:
         """[B, 1, samples] -> codes [B, codebooks, frames] int64."""
         return self.quantizer(self.encoder(self.represent(audio))).codes

@@ -12,8 +12,8 @@ from chaos.siege import Outcome
 from chaos.subject import ROOT, environment
 from chaos.watch import newest_sound
 from train import checkpoint
-from train.rundir import METRICS_FILE, read_lines
-from train.tracking import offline_parts, steps_of_part
+from train.rundir import METRICS_FILE, RunDir, read_lines
+from train.wandb_parts import offline_parts, steps_of_part
 
 # What a point says of the run; the rest is about time.
 SAME = ("loss/", "model/", "optim/", "valid/", "weight/", "samples_seen")
@@ -117,7 +117,7 @@ def points(run: Path, straight: Path, steps: int) -> list[str]:
 
 def wandb_points(run: Path, steps: int) -> list[str]:
     """All offline parts together, by W&B's own reader."""
-    often = Counter(step for part in offline_parts(run / "wandb") for step in steps_of_part(part))
+    often = Counter(step for part in offline_parts(RunDir.open(run)) for step in steps_of_part(part))
     missing = [step for step in range(steps + 1) if not often[step]]
     repeated = [step for step, count in often.items() if count > 1]
     unknown = [step for step in often if not 0 <= step <= steps]

@@ -20,8 +20,9 @@ from train.config import DataConfig, RunConfig
 from train.console import Display
 from train.engine import Engine
 from train.errors import TrainError
-from train.heldout import measure_split, spread, to_audio
+from train.heldout import latent_use, measure_split, spread, to_audio
 from train.learner import Learner, make_learner, train_step
+from train.media import Media
 from train.meter import Meter
 from train.objective import Objective
 from train.rundir import DAMAGE_FILE, RunDir, append_line
@@ -31,6 +32,7 @@ from train.tracking import Tracker
 from train.watchdog import Watchdog
 
 EXAMPLES = 4
+LATENT_USE_CHUNKS = 256
 
 
 class Training:
@@ -184,7 +186,7 @@ class Training:
             values = measure_split(model, self.valid_split, tracking.evaluate_chunks, self.engine)
             heard = learner.step % tracking.audio_every == 0 or learner.step == self.config.optim.steps
             if self.tracker and heard:
-                self.send_examples(model)
+                values |= self.send_examples(model)
         self.valid_si_sdr = values["si_sdr"] if math.isfinite(values["si_sdr"]) else None
         display.say(
             f"step {learner.step}: held-out SI-SDR {values['si_sdr']:.2f} dB, STFT distance {values['stft']:.3f}, "
@@ -192,12 +194,16 @@ class Training:
         )
         return {f"valid/{name}": value for name, value in values.items() if value == value}
 
-    def send_examples(self, model: Autoencoder) -> None:
-        """The same few held-out chunks each time, and what the model makes of them."""
-        audio = to_audio(self.valid_split.read(spread(len(self.valid_split), EXAMPLES)), self.engine.device)
+    def send_examples(self, model: Autoencoder) -> dict[str, float]:
+        """The same few held-out chunks each time, what the model makes of them, and how it uses its latents."""
+        split = self.valid_split
+        audio = to_audio(split.read(spread(len(split), EXAMPLES)), self.engine.device)
         output = model.reconstruct(audio).float()
         pair = audio.squeeze(1).cpu().numpy(), output.squeeze(1).cpu().numpy()
-        self.tracker.examples(self.learner.step, *pair, self.valid_split.rate)
+        usage = {name: share.cpu().numpy() for name, share in model.usage().items()}
+        self.tracker.show(Media(self.learner.step, *pair, split.rate, usage))
+        levels = latent_use(model, split, LATENT_USE_CHUNKS)
+        return {f"{name}_{i}": value for i, level in enumerate(levels) for name, value in level.items()}
 
     def save(self) -> None:
         """Begins a checkpoint of this step; it is written while training goes on."""

@@ -1,4 +1,4 @@
-"""Spectrograms of reference and reconstruction, side by side on one scale."""
+"""Pictures of a model: spectrograms of reference and reconstruction on one scale, and the use of codes."""
 
 import io
 
@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 
 FLOOR_DB = -90.0
 WINDOW = 1024
+# The least share of a code that is drawn: unused ones lie on this line.
+LEAST_SHARE = 1e-6
 
 
 def decibels(audio: np.ndarray) -> np.ndarray:
@@ -39,6 +41,21 @@ def comparison(reference: np.ndarray, reconstruction: np.ndarray, rate: int) -> 
         axis.set(title=title, xlabel="s")
     axes[0].set_ylabel("kHz")
     figure.colorbar(picture, ax=axes, label="dBFS")
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
+
+
+def ranking(usage: dict[str, np.ndarray]) -> bytes:
+    """PNG with the share of each code by rank, a line a codebook; dashed, where all codes are used alike."""
+    figure = Figure(figsize=(5, 3), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    for name, share in usage.items():
+        ordered = np.sort(share)[::-1]
+        axes.plot(np.arange(1, len(ordered) + 1), np.maximum(ordered, LEAST_SHARE), label=f"codebook {name}")
+    axes.axhline(1 / len(ordered), color="gray", linestyle="--", linewidth=1)
+    axes.set(xscale="log", yscale="log", xlabel="code, the most used first", ylabel="share of the frames")
+    axes.legend(fontsize="small")
     file = io.BytesIO()
     figure.savefig(file, format="png")
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""`python -m train sync RUN_DIR`: the offline parts of a run, made whole and uploaded to W&B as one run."""
+"""`python -m train sync RUN_DIR`: what W&B lacks of a run, made whole and uploaded as one run."""
 
 import os
 import subprocess
@@ -10,7 +10,9 @@ import wandb
 
 from train.errors import TrainError
 from train.rundir import METRICS_FILE, RunDir, read_lines
-from train.tracking import offline_parts, offline_steps, start_wandb, to_point, wandb_mode
+from train.sender import first_line
+from train.status import is_locked
+from train.wandb_parts import offline_parts, online_parts, start_part, steps_at_server, steps_in, to_point, wandb_mode
 
 UPLOAD_S = 3600
 
@@ -18,33 +20,60 @@ UPLOAD_S = 3600
 def sync(settings: Any) -> int:
     """Adds what a crash kept from the files, then uploads them in the order of the attempts; returns the exit code."""
     run = RunDir.open(settings.run_dir)
-    if not offline_parts(run.path / "wandb"):
-        raise TrainError(
-            f"{run.path}/wandb: no offline part of a run there; was it online, or --tracking.wandb disabled?"
-        )
+    if not (run.path / METRICS_FILE).exists():
+        raise TrainError(f"{run.path}/{METRICS_FILE}: nothing was logged yet")
+    if is_locked(run.path / "lock"):
+        raise TrainError(f"{run.path}: a process is training there; sync when it has ended")
     added = complete(run)
-    parts = offline_parts(run.path / "wandb")
-    print(f"{len(parts)} parts of run {run.run_id}, {added} points added from {METRICS_FILE}")
+    parts = offline_parts(run)
+    print(f"{len(parts)} offline parts of run {run.run_id}, {added} points added from {METRICS_FILE}")
     if settings.prepare:
         return 0
     if wandb_mode("auto") != "online":
         raise TrainError("no W&B API key: run wandb login, or set WANDB_API_KEY, where there is a network")
+    there = send_rest(run, steps_in(parts)) if online_parts(run) else -1
     for part in parts:
-        upload(part.parent)
+        if is_uploaded(part) or max(steps_in([part]), default=0) <= there:
+            print(f"{part.parent.name} is there already")
+        else:
+            upload(part.parent)
     print(f"all of run {run.run_id} is at W&B")
     return 0
 
 
 def complete(run: RunDir) -> int:
-    """Writes the points of metrics.jsonl that no offline part holds into a part of their own; returns how many."""
-    known = offline_steps(run.path / "wandb")
+    """Writes the points of metrics.jsonl that no part on disk holds into a part of their own; returns how many."""
+    known = steps_in(online_parts(run) + offline_parts(run))
     missing = [row for row in read_lines(run.path / METRICS_FILE) if row["step"] not in known]
     if missing:
-        part = start_wandb(run, run.config.get("tracking.project", ""), run.path.name, "offline", run.config)
-        for row in missing:
-            part.log(to_point(row))
-        part.finish()
+        send(run, "offline", missing)
     return len(missing)
+
+
+def send(run: RunDir, mode: str, rows: list[dict[str, Any]]) -> int:
+    """A part with those rows that the server lacks; returns the last step that it had before."""
+    name = run.config.get("tracking.name") or run.path.name
+    part = start_part(run, run.config.get("tracking.project", ""), name, mode, run.config)
+    there = steps_at_server(part) if mode == "online" else -1
+    for row in rows:
+        if row["step"] > there:
+            part.log(to_point(row))
+    part.finish()
+    return there
+
+
+def send_rest(run: RunDir, offline: set[int]) -> int:
+    """Sends what online parts did not bring to the server; returns the last step that the server had before."""
+    rows = [row for row in read_lines(run.path / METRICS_FILE) if row["step"] not in offline]
+    try:
+        return send(run, "online", rows)
+    except (wandb.Error, OSError) as error:
+        raise TrainError(f"W&B cannot be reached ({first_line(error)}); run the same command again later") from None
+
+
+def is_uploaded(part: Path) -> bool:
+    """Whether W&B's own command has left its mark."""
+    return part.with_name(f"{part.name}.synced").exists()
 
 
 def upload(part: Path) -> None:

@@ -38,7 +38,7 @@ def assert_same_state(one: Path, other: Path) -> None:
 
 def wait_for_step(run: Path, step: int, process: subprocess.Popen) -> None:
     """Until metrics.jsonl has a step, while the command runs."""
-    for _ in range(1500):
+    for _ in range(6000):
         if (run / "metrics.jsonl").exists() and (rows := points(run)) and rows[-1]["step"] >= step:
             return
         assert process.poll() is None, process.communicate()

@@ -1,0 +1,233 @@
+"""`python arithmetic.py OUT`: the same training on one, two and three processes over gloo, for test_arithmetic.py.
+
+Each process writes what it has into OUT/WORLD-RANK.safetensors. The processes are forks of one that has
+imported everything, so that all six together take little longer than one.
+"""
+
+import multiprocessing
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from conftest import flags
+from safetensors.torch import save_file
+from torch import Tensor
+
+import audiovae
+from audiovae import Autoencoder, Noise
+from shards import Cursor
+from train import heldout
+from train.command import parse
+from train.config import RunConfig
+from train.engine import Engine
+from train.learner import Learner, make_learner, train_step
+from train.meter import Meter
+from train.objective import Objective
+
+WORLDS = (1, 2, 3)
+SAMPLES, RATE = 2205, 22050
+BATCH, MICRO = 7, 2  # shares of 7, of 4 and 3, of 3, 2 and 2; in micro-batches of 2 and 1
+HELD_OUT = 23  # chunks: no multiple of the processes nor of what is measured at a time
+AT_A_TIME = 4
+SILENT = (0, 22)
+NAN_ROW = 1  # of the batch that is skipped: in the share of one process only
+CLIP = 0.05  # far below the norm
+NO_CLIP = 1e9
+FAR = 1e3  # where the code lies that nothing chooses
+
+
+def chunks(count: int, seed: int) -> Tensor:
+    """Noise from loud to faint, so that a mean weighted wrongly is another one: int16 [count, SAMPLES]."""
+    generator = torch.Generator().manual_seed(seed)
+    loudness = 10 ** -torch.linspace(0.3, 2, count).unsqueeze(1)
+    return (torch.randn(count, SAMPLES, generator=generator) * loudness * 8192).clamp(-32768, 32767).to(torch.int16)
+
+
+@dataclass
+class Share:
+    """One process's rows of a global batch, as the loop gets them; float audio may hold NaN."""
+
+    audio: Tensor  # [n, SAMPLES]
+    rows: Tensor
+    next_cursor: Cursor
+
+    def on(self, device: torch.device, part: slice) -> Tensor:
+        return self.audio[part].to(device)
+
+
+class HeldOut:
+    """Chunks that are measured; two are silent and are left out of the ratios."""
+
+    def __init__(self) -> None:
+        self.audio = chunks(HELD_OUT, 100)
+        self.audio[list(SILENT)] = 0
+
+    def __len__(self) -> int:
+        return HELD_OUT
+
+    def read(self, wanted: object) -> Tensor:
+        return self.audio[torch.as_tensor(wanted)]
+
+
+def whole_batch(step: int) -> Tensor:
+    """The global batch of a step, in another order each time."""
+    return chunks(BATCH, step)[torch.randperm(BATCH, generator=torch.Generator().manual_seed(step))]
+
+
+def share_of(batch: Tensor, step: int, engine: Engine) -> Share:
+    rows = torch.arange(engine.rank, BATCH, engine.world)
+    return Share(batch[rows], rows, Cursor(0, BATCH * (step + 1)))
+
+
+def config_of(family: str, *more: str) -> RunConfig:
+    words = [*("--data.batch", str(BATCH)), *("--data.microbatch", str(MICRO)), *("--optim.clip", str(NO_CLIP)), *more]
+    return parse(flags(family, Path("data"), Path("run"), *words))[1]
+
+
+def learner_of(family: str, config: RunConfig, engine: Engine) -> Learner:
+    """A model whose weights have left their start, the same on every process."""
+    torch.manual_seed(1)
+    model = audiovae.build(family, config.model, SAMPLES, RATE)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape))
+    learner = make_learner(config, model.to(engine.device), engine)
+    learner.wrapped.train()
+    return learner
+
+
+def objective_of(config: RunConfig, model: Autoencoder) -> Objective:
+    return Objective(config.weights, config.kl_warmup, {"mse", "stft", *model.loss_names})
+
+
+def state_of(learner: Learner) -> dict[str, Tensor]:
+    """Weights and buffers, and the optimizer's moments: after one step the first is 1 - beta times the gradient."""
+    snapshot = learner.snapshot()
+    state = {f"weight/{name}": value for name, value in snapshot.weights.items()}
+    for index, moments in snapshot.optimizer["state"].items():
+        state |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in moments.items()}
+    return {name: value.detach().clone().contiguous() for name, value in state.items()}
+
+
+def plain_gradients(config: RunConfig, learner: Learner) -> dict[str, Tensor]:
+    """Of the first batch by the book: all items at once, one process, one mean."""
+    audio = heldout.to_audio(whole_batch(0), torch.device("cpu"))
+    objective = objective_of(config, learner.model)
+    target = learner.model.represent(audio)
+    output = learner.model(target, Noise(config.seed, 0, torch.arange(BATCH), BATCH))
+    terms = learner.model.distances(output.recon, target) | output.losses
+    loss = objective(terms, objective.weights_at(0)).mean()
+    parameters = dict(learner.model.named_parameters())
+    found = torch.autograd.grad(loss, [*parameters.values()])
+    return {f"plain/{index}": value for index, value in enumerate(found)} | {"plain/loss": loss.detach()}
+
+
+def one_step(family: str, engine: Engine, *more: str) -> dict[str, Tensor]:
+    """State, norm and metrics after the first step."""
+    config = config_of(family, *more)
+    learner = learner_of(family, config, engine)
+    result = plain_gradients(config, learner)
+    meter = Meter()
+    objective = objective_of(config, learner.model)
+    norm = train_step(config, engine, learner, objective, share_of(whole_batch(0), 0, engine), meter)
+    values = {f"metric/{k}": torch.tensor(v) for k, v in meter.read(engine, BATCH).items() if not k.startswith("perf")}
+    return result | values | state_of(learner) | {"norm": norm.detach()}
+
+
+def skipped_step(engine: Engine) -> dict[str, Tensor]:
+    """A VQ-VAE's state before and after a batch with NaN in one row, and after the good one that follows."""
+    config = config_of("vqvae", "--model.quantizer.start_step", "1")
+    learner = learner_of("vqvae", config, engine)
+    objective = objective_of(config, learner.model)
+    result: dict[str, Tensor] = {}
+    for step in range(4):
+        batch = whole_batch(step)
+        if step == 2:
+            batch = batch.float()
+            batch[NAN_ROW] = torch.nan
+            result |= {f"before/{name}": value for name, value in state_of(learner).items()}
+        norm = train_step(config, engine, learner, objective, share_of(batch, step, engine), Meter())
+        if step == 2:
+            result |= {f"after/{name}": value for name, value in state_of(learner).items()} | {"skipped/norm": norm}
+    result |= {f"end/{name}": value for name, value in state_of(learner).items()}
+    return result | {"steps": torch.tensor(learner.step), "consumed": torch.tensor(learner.cursor.consumed)}
+
+
+def codebooks(engine: Engine) -> dict[str, Tensor]:
+    """The quantiser's buffers after its moments moved, the start by k-means, moving averages, and a restart."""
+    config = config_of("vqvae", "--model.quantizer.start_step", "2")
+    learner = learner_of("vqvae", config, engine)
+    objective = objective_of(config, learner.model)
+    result: dict[str, Tensor] = {}
+    for step, name in enumerate(("moments", "kmeans", "averages", "restart")):
+        quantizer = learner.model.quantizer
+        if name == "restart":
+            quantizer.counts[:, 0] = 1e-3
+            quantizer.codes[:, 0] = FAR
+            quantizer.totals[:, 0] = FAR * 1e-3
+        train_step(config, engine, learner, objective, share_of(whole_batch(step), step, engine), Meter())
+        result |= {f"{name}/{key}": value.clone() for key, value in quantizer.named_buffers()}
+    return result
+
+
+def held_out(engine: Engine) -> dict[str, Tensor]:
+    """Measures by all processes, and those of a plain mean over all chunks."""
+    config = config_of("vae")
+    model = learner_of("vae", config, engine).model.eval()
+    split = HeldOut()
+    heldout.AT_A_TIME = AT_A_TIME
+    result = {f"held/{k}": torch.tensor(v) for k, v in heldout.measure_split(model, split, 0, engine).items()}
+    audio = heldout.to_audio(split.audio, torch.device("cpu"))
+    plain = heldout.measure(model.reconstruct(audio), audio)
+    return result | {f"plain/{name}": value.nanmean() for name, value in plain.items()}
+
+
+def work() -> dict[str, Tensor]:
+    """All results of this process."""
+    engine = Engine()
+    cases: dict[str, Callable[[], dict[str, Tensor]]] = {
+        **{f"{family}.step": lambda family=family: one_step(family, engine) for family in ("vae", "hvae", "vqvae")},
+        "vae.clipped": lambda: one_step("vae", engine, "--optim.clip", str(CLIP)),
+        "skipped": lambda: skipped_step(engine),
+        "codebooks": lambda: codebooks(engine),
+        "heldout": lambda: held_out(engine),
+    }
+    found = {f"{case}:{name}": value for case, run in cases.items() for name, value in run().items()}
+    engine.close()
+    return found
+
+
+def rank(out: Path, number: int, world: int, port: int) -> None:
+    """One process of a group."""
+    os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(world)}
+    os.environ |= {"LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    save_file({k: v.contiguous().clone() for k, v in work().items()}, out / f"{world}-{number}.safetensors")
+    os._exit(0)
+
+
+def main(out: Path) -> int:
+    """All groups at once; the first process that fails ends all."""
+    fork = multiprocessing.get_context("fork")
+    started = []
+    for world in WORLDS:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        started += [fork.Process(target=rank, args=(out, number, world, port)) for number in range(world)]
+    for process in started:
+        process.start()
+    while any(process.is_alive() for process in started):
+        if any(process.exitcode for process in started):
+            for process in started:
+                process.kill()
+            return 1
+        time.sleep(0.05)
+    return int(any(process.exitcode for process in started))
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
