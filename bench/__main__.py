@@ -22,6 +22,7 @@ PARTS = {
     "busy": "a training thread beside the reader",
     "resume": "the first batch after resuming",
     "waiting": "the share of a training step spent waiting for data",
+    "saving": "what checkpoints cost a training",
     "shuffling": "same-recording pairs in a batch",
     "building": "recordings to shards",
 }
