@@ -1,6 +1,7 @@
 # make demo [AUDIO=dir]   recordings -> shards -> a trained HVAE -> a page to hear it by
 # make test               everything that CI runs
 # make bench [QUICK=1]    speed and shuffling beside other libraries -> a table and bench.json
+# make slurm-test         the batch scripts on a private Slurm; needs: apt-get install slurmctld slurmd slurm-client
 # make lint               style only
 # The first use of any of them makes .venv.
 
@@ -12,7 +13,7 @@ STEPS ?= 600
 # One process a GPU, two where there is none.
 PROCESSES ?= $(shell $(BIN)/python -c 'import torch; print(torch.cuda.device_count() or 2)')
 
-.PHONY: demo test bench lint clean-demo
+.PHONY: demo test slurm-test bench lint clean-demo
 .DELETE_ON_ERROR:
 
 # uv installs in seconds where pip takes minutes; either gives the versions of constraints.txt.
@@ -39,6 +40,9 @@ endif
 
 test: lint
 	$(BIN)/python -m pytest
+
+slurm-test: .venv/installed
+	$(BIN)/python -m pytest tests/slurm
 
 # mosaicml-streaming says that it needs numpy < 2.2, transformers < 5 and xxhash < 4. What is measured works without.
 .venv/bench: .venv/installed
