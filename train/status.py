@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from train.again import JOBS_FILE
 from train.checkpoint import all_checkpoints, best_checkpoint, step_of
 from train.rundir import METRICS_FILE, RunDir, read_lines
 
@@ -97,6 +98,7 @@ def summary_of(run: RunDir, now: float) -> dict[str, Any]:
     saved = step_of(checkpoints[0]) if checkpoints else None
     rate = rows[-1].get("perf/chunks_per_second") if rows else None
     due = (saved or 0) + every - step
+    jobs = read_lines(run.path / JOBS_FILE)
     return {
         "run": str(run.path),
         "family": run.family,
@@ -105,6 +107,7 @@ def summary_of(run: RunDir, now: float) -> dict[str, Any]:
         "steps": run.config["optim.steps"],
         "goodput": goodput(attempts, rows, batch),
         "steps_lost": sum(attempt.lost for attempt in attempts),
+        "job": jobs[-1] if jobs else None,
         "attempts": [{**asdict(attempt), "lost": attempt.lost} for attempt in attempts],
         "checkpoints": {
             "newest": saved,
@@ -182,6 +185,8 @@ def show(summary: dict[str, Any]) -> None:
             (attempt["why"] or summary["state"]).replace("[", r"\["),
         )
     console.print(table)
+    if job := summary["job"]:
+        console.print(f"job {job['job']} {'goes on' if job['again'] else 'ended'}: {job['why']}", markup=False)
     saved = summary["checkpoints"]
     if saved["newest"] is None:
         console.print("no checkpoint yet")
