@@ -105,6 +105,16 @@ make_command() {
         "${flags[@]}" "${more[@]}" -m train "$@")
 }
 
+# For the program's forecast; newer Slurms set them themselves.
+note_limits() {
+    local facts=
+    [ -z "${SLURM_JOB_END_TIME:-}" ] || return 0
+    facts=$(job_facts) || return 0
+    SLURM_JOB_START_TIME=$(date -d "$(fact StartTime "$facts")" +%s 2> /dev/null) &&
+        SLURM_JOB_END_TIME=$(date -d "$(fact EndTime "$facts")" +%s 2> /dev/null) &&
+        export SLURM_JOB_START_TIME SLURM_JOB_END_TIME
+}
+
 # Asks the program to save and stop. A folder that is not yet a run must stay empty, or the program refuses it.
 ask_to_stop() {
     if [ -e "$run_dir/run.json" ]; then touch "$run_dir/STOP"; fi
@@ -136,6 +146,7 @@ train_job() {
     trap 'asked=USR2; ask_to_stop' USR2
     trap 'asked=TERM; ask_to_stop' TERM
     load_environment
+    note_limits
     make_command "${arguments[@]}" || die "scontrol cannot name the nodes of this job"
     before=$(attempts_begun)
     # The first node's program and this script share its /tmp.

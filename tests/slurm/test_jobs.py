@@ -132,3 +132,30 @@ def test_chain(desk: Desk):
     assert len(jobs[0].attempts()) == 2
     assert "the next job of the chain goes on" in jobs[0].log
     assert "finished already" in jobs[2].log
+
+
+@beside
+def test_full_disk(desk: Desk):
+    """A save fails, the next attempt refuses to begin, and with some room again nothing but the last steps is lost."""
+    small, inside = desk.cluster.small, desk.cluster.inside
+    job = desk.train("full", *ENDLESS, run=small / "run")
+
+    def newest() -> int:
+        there = inside("find", small, "-path", "*/run/checkpoints/step-????????", check=False).split()
+        return max((int(path[-8:]) for path in there), default=0)
+
+    until(lambda: newest() >= 10, job.told)
+    inside("dd", "if=/dev/zero", f"of={small}/ballast", "bs=1M", check=False)
+    assert job.over() == "FAILED", job.told()
+    kept = newest()
+    lines = job.log.splitlines()
+    assert sum("cannot be saved" in line for line in lines) >= 1
+    assert "the program refused to begin" in lines[-1]
+    assert "make room" in lines[-1]
+    assert job.lives == 2
+    inside("rm", small / "ballast")
+    again = desk.train("full-again", *ENDLESS, run=small / "run")
+    until(lambda: newest() > kept, again.told)
+    inside("touch", small / "run/STOP")
+    assert again.over() == "COMPLETED"
+    assert f"from step {kept};" in again.log
