@@ -75,25 +75,31 @@ submit_again() {
         sbatch --parsable --dependency="afterany:$(job_name)" "${flags[@]}" "$0" "$@")
 }
 
+# submit_instead WHY ARGUMENTS...: another job goes on when this one has ended.
+submit_instead() {
+    local why=$1 next
+    shift
+    if [ "${AUDIO_TRAIN_AGAIN:-}" = no ]; then
+        say "$why; the next job of the chain goes on"
+    elif next=$(submit_again "$@"); then
+        say "$why; job $next goes on when this one has ended"
+    else
+        die "$why; but nothing more can be submitted: sbatch with the same arguments goes on"
+    fi
+}
+
 # go_on WHY ARGUMENTS...: ends this script; another life of this job, or another job, goes on.
 go_on() {
-    local why=$1 job next
-    shift
+    local job
     job=$(job_name)
-    trap '' USR2 TERM # requeueing sends TERM, also to scontrol
     case ${AUDIO_TRAIN_AGAIN:-requeue} in
-        no)
-            say "$why; the next job of the chain goes on"
-            exit 0
-            ;;
-        submit) ;;
+        no | submit) ;;
         *)
-            say "$why; requeueing job $job"
+            say "$1; requeueing job $job"
             ! scontrol requeue "$job" || exit 0
             say "job $job may not be requeued; submitting another one instead"
             ;;
     esac
-    next=$(submit_again "$@") || die "$why; but nothing more can be submitted: sbatch with the same arguments goes on"
-    say "$why; job $next goes on when this one has ended"
+    submit_instead "$@"
     exit 0
 }

@@ -136,15 +136,45 @@ make_arguments() {
 # How many attempts of the run have begun.
 attempts_begun() { grep -cs '"event": "started"' "$run_dir/attempts.jsonl" || true; }
 
+# decide CODE ASKED OUTSIDE: sets `why` and `again` by train/again.py.
+decide() {
+    why=$("${python[@]}" -m train.again "$run_dir" --code "$1" --asked "$2" --outside "$3" --refusal "$refusal" \
+        --before "${before:-0}" --restarts "${SLURM_RESTART_COUNT:-0}" --job "$(job_name)")
+    case $? in
+        0) again=yes ;;
+        1) again= ;;
+        *) # without Python there is still what the program has said
+            why="the program ended with exit code $1" again=
+            [ ! -e "$run_dir/STOPPED" ] || [ -z "$2" ] || again=yes
+            ;;
+    esac
+}
+
+# When TERM comes because time is up, this script and the program have half a minute (Slurm's KillWait) until both are
+# killed: another job is submitted first, while the program may still save.
+when_time_is_up() {
+    asked=TERM
+    ask_to_stop
+    [[ $(ended_from_outside) == *TimeLimit* ]] || return 0
+    decide 143 "the time limit" ""
+    if [ -n "$again" ]; then
+        submit_instead "$why" "$@"
+    else
+        say "$why"
+    fi
+    late=yes
+}
+
 # train_job FAMILY ARGUMENTS...: trains until the run is finished, in as many lives of this job as that takes.
 train_job() {
-    local launcher code asked='' before arguments command refusal outside why
+    local launcher code asked='' termed='' late='' before arguments command refusal why again
     [ -n "$(run_dir_of "$@")" ] ||
         die "--run-dir is missing: sbatch slurm/train_$1.sh --data OUT_DIR --run-dir RUN_DIR [flags]"
     make_arguments "$@"
     run_dir=$(run_dir_of "${arguments[@]}")
-    trap 'asked=USR2; ask_to_stop' USR2
-    trap 'asked=TERM; ask_to_stop' TERM
+    # Handlers only take notes: bash may lose its way in one that starts programs when another signal comes.
+    trap 'asked=USR2' USR2
+    trap 'termed=yes' TERM
     load_environment
     note_limits
     make_command "${arguments[@]}" || die "scontrol cannot name the nodes of this job"
@@ -156,6 +186,10 @@ train_job() {
     "${command[@]}" &
     launcher=$!
     while kill -0 "$launcher" 2> /dev/null; do
+        if [ -n "$termed" ]; then
+            termed=
+            when_time_is_up "${@:2}"
+        fi
         # Again and again, as the program begins by removing an old STOP, which may have been ours.
         [ -z "$asked" ] || ask_to_stop
         sleep 2 > /dev/null 2>&1 &
@@ -164,20 +198,13 @@ train_job() {
     wait "$launcher"
     code=$?
     trap '' USR2 TERM # what is decided from here on must not be cut short
-    outside=$(ended_from_outside)
-    why=$("${python[@]}" -m train.again "$run_dir" --code "$code" --asked "$asked" --outside "$outside" \
-        --refusal "$refusal" --before "${before:-0}" --job "$(job_name)")
-    case $? in
-        0) again=yes ;;
-        1) again= ;;
-        *) # without Python there is still what the program has said
-            why="the program ended with exit code $code" again=
-            [ ! -e "$run_dir/STOPPED" ] || [ -z "$asked" ] || again=yes
-            ;;
-    esac
+    [ -z "$termed" ] || [ -n "$asked" ] || asked=TERM
+    if [ -z "$late" ]; then
+        decide "$code" "$asked" "$(ended_from_outside)"
+        [ -z "$again" ] || go_on "$why" "${@:2}"
+        say "$why"
+    fi
     rm -f "$refusal"
-    [ -z "$again" ] || go_on "$why" "${@:2}"
-    say "$why"
     exit "$code"
 }
 

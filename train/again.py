@@ -16,6 +16,8 @@ from typing import Any
 JOBS_FILE = "jobs.jsonl"
 # Attempts in a row that end by themselves and leave no new checkpoint.
 LIMIT = 3
+# Lives of a job, of which some may have been preempted before the program could begin: from then on these count too.
+PATIENCE = 10
 AGAIN, END = 0, 1
 
 
@@ -25,13 +27,14 @@ class Ending:
 
     Attributes:
         code: Its exit code.
-        asked: The signal by which the batch script was told to end, or "".
+        asked: What told the batch script to end: a signal, "the time limit" when time is up already, or "".
         outside: Slurm's word for the job's state when that is no longer RUNNING, as after scancel; else "".
         refusal: The line by which the program refused to begin, or "".
         before: Attempts that had begun before this launch.
         events: The lines of attempts.jsonl.
         history: The lines of jobs.jsonl.
         newest: Step of the newest checkpoint; 0 when there is none.
+        restarts: How often Slurm has put this job back into its queue.
         done, stopped: What the files DONE and STOPPED say; "" where they are not there.
     """
 
@@ -43,6 +46,7 @@ class Ending:
     events: list[dict[str, Any]] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
     newest: int = 0
+    restarts: int = 0
     done: str = ""
     stopped: str = ""
 
@@ -74,7 +78,7 @@ def decide(ending: Ending) -> Decision:
         if wanted:
             return Decision(False, f"saved and stopped as wished ({ending.stopped}); sbatch again to go on")
         return Decision(True, f"saved ({ending.stopped})")
-    if ending.asked and not new:
+    if ending.asked and not new and ending.restarts < PATIENCE:
         return Decision(True, f"{ending.asked} came before the program had begun")
     if not ending.code:
         return Decision(False, "the program ended without a training")
@@ -147,15 +151,12 @@ def repeats(attempts: list[dict[str, Any]]) -> bool:
     return alike and one["lost"] and two["lost"] and one["reached"] > one["first"] and bool(one["why"])
 
 
-def ending_of(run_dir: Path, code: int, asked: str, outside: str, refusal: Path | None, before: int) -> Ending:
-    """Reads what the run's folder says."""
+def ending_of(run_dir: Path, refusal: Path | None, **known: Any) -> Ending:
+    """Adds what the run's folder says to what the batch script knows."""
     steps = [path.name.removeprefix("step-") for path in (run_dir / "checkpoints").glob("step-*")]
     return Ending(
-        code=code,
-        asked=asked,
-        outside=outside,
+        **known,
         refusal=_line(refusal) if refusal else "",
-        before=before,
         events=_rows(run_dir / "attempts.jsonl"),
         history=_rows(run_dir / JOBS_FILE),
         newest=max((int(step) for step in steps if step.isdigit()), default=0),
@@ -192,21 +193,23 @@ def main(words: list[str]) -> int:
     parser.add_argument("--outside", default="")
     parser.add_argument("--refusal", type=Path)
     parser.add_argument("--before", type=int, default=0)
+    parser.add_argument("--restarts", type=int, default=0)
     parser.add_argument("--job", default="")
-    given = parser.parse_args(words)
-    ending = ending_of(given.run_dir, given.code, given.asked, given.outside, given.refusal, given.before)
+    given = vars(parser.parse_args(words))
+    run_dir, job = given.pop("run_dir"), given.pop("job")
+    ending = ending_of(run_dir, **given)
     decision = decide(ending)
-    if (given.run_dir / "run.json").exists():  # another folder must stay as it is
+    if (run_dir / "run.json").exists():  # another folder must stay as it is
         line = {
             "time": round(time.time(), 3),
-            "job": given.job,
+            "job": job,
             "attempt": ending.began,
             "began": ending.began > ending.before,
             "newest": ending.newest,
             "again": decision.again,
             "why": decision.why,
         }
-        with suppress(OSError), open(given.run_dir / JOBS_FILE, "a") as file:  # a full disk changes no decision
+        with suppress(OSError), open(run_dir / JOBS_FILE, "a") as file:  # a full disk changes no decision
             file.write(json.dumps(line) + "\n")
     print(decision.why)
     return AGAIN if decision.again else END

@@ -9,7 +9,10 @@ AT_ONCE = 5
 
 
 def beside(scenario: Callable) -> Callable:
-    """Makes a test of a function that takes a Desk. The first test to run starts all that were selected."""
+    """Makes a test of a function that takes a Desk. The first test to run starts all that were selected.
+
+    Those whose names begin with `test_time` wait for a clock, not for a processor, and are started first.
+    """
 
     @pytest.mark.timeout(900)
     def test(results: Callable[[Callable], None]) -> None:
@@ -21,7 +24,8 @@ def beside(scenario: Callable) -> Callable:
 
 
 def start_all(items: list, desk: object) -> tuple[ThreadPoolExecutor, dict[Callable, Future]]:
-    """Starts the scenarios of the selected tests, in their order, a few at a time."""
+    """Starts the scenarios of the selected tests, a few at a time."""
     pool = ThreadPoolExecutor(AT_ONCE)
     wanted = [item.function.scenario for item in items if hasattr(getattr(item, "function", None), "scenario")]
+    wanted.sort(key=lambda scenario: not scenario.__name__.startswith("test_time"))
     return pool, {scenario: pool.submit(scenario, desk) for scenario in wanted}

@@ -31,10 +31,9 @@ def test_time_limit(desk: Desk):
     """A run longer than its jobs may be: it ends as one that was never interrupted, with the same curve and samples."""
     more = ["--optim.steps", "100000", "--tracking.samples", "true", "--tracking.every", "10"]
     more += ["--tracking.evaluate_every", "50", "--checkpoint.every", "100000"]
-    straight, job = desk.folder / "runs" / "straight", desk.folder / "runs" / "limited"
-    # The shortest limit that Slurm knows; the signal comes 20 s before its end, or up to 30 s earlier.
-    job = desk.train("limited", *more, slurm=[*CPU, "--time=1", "--signal=B:USR2@20"])
-    until(lambda: job.lives == 2, job.told, 150)
+    # The signal comes 30 s before the limit, or up to half a minute earlier.
+    job = desk.train("limited", *more, slurm=[*CPU, "--time=2", "--signal=B:USR2@30"])
+    until(lambda: job.lives == 2, job.told, 240)
     job.begun(2)
     job.stop()
     assert "STOP" in job.attempts("ended")[0]["reason"]
@@ -48,6 +47,18 @@ def test_time_limit(desk: Desk):
     assert consumed(job.run) == consumed(straight.run)
     assert len(consumed(job.run)) == last
     assert [*map(curve, [job.run])] == [*map(curve, [straight.run])]
+
+
+@beside
+def test_time_is_up_without_a_warning(desk: Desk):
+    """Where the signal comes too late or not at all, another job is there before this one is killed."""
+    more = ["--optim.steps", "1000000", "--checkpoint.every", "1000000"]
+    job = desk.train("late", *more, slurm=[*CPU, "--time=1", "--signal=B:WINCH@1"])
+    assert job.over() == "TIMEOUT"
+    job.number = desk.cluster.inside("squeue", "-h", "--name=late", "-o", "%i").strip()
+    job.begun(1)
+    job.stop()
+    assert "goes on when this one has ended" in job.log
 
 
 @beside
@@ -72,7 +83,7 @@ def test_two_nodes_by_two_processes(desk: Desk):
 @beside
 def test_two_jobs_on_the_same_nodes(desk: Desk):
     """At once, each over both nodes: they do not meet."""
-    slurm = ["--nodelist=n5,n6", *CPU]
+    slurm = ["--nodes=2", "--nodelist=n5,n6", *CPU]
     jobs = [desk.train(f"neighbour-{seed}", "--seed", seed, slurm=slurm) for seed in (1, 2)]
     for job in jobs:
         assert job.over() == "COMPLETED", job.told()

@@ -45,6 +45,8 @@ CASES = {
     "refused": (Ending(1, refusal="unrecognized arguments"), False, "would again: unrecognized arguments"),
     "--help": (Ending(0), False, "without a training"),
     "asked before it began": (Ending(1, "USR2"), True, "before the program had begun"),
+    "always preempted before it began": (Ending(1, "USR2", restarts=10), False, "never began"),
+    "time is up": (Ending(143, "the time limit", events=[started(1)]), True, "in time after the time limit; 1 of 3"),
     "the first start fails in silence": (Ending(1), False, "never began (exit code 1)"),
     "a later start fails in silence": (Ending(1, before=1, events=[started(1)], newest=5), True, "1 of 3"),
     "a crash after a checkpoint": (Ending(1, events=[started(1)], newest=5), True, "it had made a new checkpoint"),
