@@ -2,6 +2,7 @@
 # make test               everything that CI runs
 # make bench [QUICK=1]    speed and shuffling beside other libraries -> a table and bench.json
 # make chaos [KILLS=100]  a tiny run killed that often: was anything lost? (SEED=0, JSON=file)
+# make slurm-test         the batch scripts on a private Slurm; needs: apt-get install slurmctld slurmd slurm-client
 # make lint               style only
 # The first use of any of them makes .venv.
 
@@ -16,7 +17,7 @@ SEED ?= 0
 # One process a GPU, two where there is none.
 PROCESSES ?= $(shell $(BIN)/python -c 'import torch; print(torch.cuda.device_count() or 2)')
 
-.PHONY: demo test bench chaos lint clean-demo
+.PHONY: demo test slurm-test bench chaos lint clean-demo
 .DELETE_ON_ERROR:
 
 # uv installs in seconds where pip takes minutes; either gives the versions of constraints.txt.
@@ -43,6 +44,9 @@ endif
 
 test: lint
 	$(BIN)/python -m pytest
+
+slurm-test: .venv/installed
+	$(BIN)/python -m pytest tests/slurm
 
 # mosaicml-streaming says that it needs numpy < 2.2, transformers < 5 and xxhash < 4. What is measured works without.
 .venv/bench: .venv/installed

@@ -1,14 +1,26 @@
 # shellcheck shell=bash
-# What the batch scripts share.
+# What the batch scripts share; docs/slurm.md tells how to use them.
 #
 # Variables a user may export before sbatch:
 #   AUDIO_TRAIN_HOME    the project's folder, when sbatch is called from another one
-#   AUDIO_TRAIN_ENV     a file to source on the node instead of .venv: module load ..., conda activate ...
+#   AUDIO_TRAIN_ENV     the hook: a file to source on the node instead of .venv/bin/activate. It may load modules,
+#                       activate conda, and for containers set one of these arrays:
+#                         run_with=(apptainer exec --nv image.sif)       words before each program
+#                         srun_flags=(--container-image=image.sqsh)      flags for srun (pyxis, or --mpi=none ...)
 #   AUDIO_TRAIN_PROCS   training processes a node; otherwise one a GPU, or one where there is none
 #   AUDIO_TRAIN_LAUNCH  more flags for `accelerate launch`: "--mixed_precision bf16"
+#   AUDIO_TRAIN_AGAIN   requeue, submit or no: how a job goes on; see again.sh
+# Where the cluster sets SLURM_TMPDIR, shards are copied there while they are read (--data.scratch overrides it).
+#
+# No NCCL_* or OMP_* is set: NCCL finds interfaces by itself, and the program shares out the CPUs of its task. What a
+# cluster does need (NCCL_SOCKET_IFNAME) belongs into the hook.
 
 set -u
 home=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+run_with=()
+srun_flags=()
+# shellcheck source=slurm/again.sh
+. "$home/slurm/again.sh"
 
 say() { printf '%(%F %T)T slurm: %s\n' -1 "$*" >&2; }
 
@@ -28,11 +40,14 @@ load_environment() {
         . "$file"
         set -u
     fi
-    command -v accelerate > /dev/null ||
+    [ -n "${run_with[*]}${srun_flags[*]}" ] || command -v accelerate > /dev/null ||
         die "no Python environment: make $home/.venv, or let AUDIO_TRAIN_ENV name a file that loads one"
     # The job's folder stays where sbatch was called, as the user's relative paths begin there.
     export PYTHONPATH=$home${PYTHONPATH:+:$PYTHONPATH}
     export PYTHONUNBUFFERED=1 # the log shows a line when it is written
+    # Python on this node alone, in the container if there is one.
+    python=("${run_with[@]}" python)
+    [ -z "${srun_flags[*]}" ] || python=(srun --nodes=1 --ntasks=1 --overlap "${srun_flags[@]}" "${python[@]}")
 }
 
 # The value of --run-dir among training's arguments, spelled as the program allows it; the last one counts.
@@ -48,6 +63,16 @@ run_dir_of() {
     printf '%s\n' "$value"
 }
 
+# Whether a flag is among the arguments, as --NAME VALUE or --NAME=VALUE.
+has_flag() {
+    local flag=$1 word
+    shift
+    for word; do
+        case $word in "$flag" | "$flag="*) return 0 ;; esac
+    done
+    return 1
+}
+
 # How many training processes each node runs.
 procs_per_node() {
     local procs=${AUDIO_TRAIN_PROCS:-${SLURM_GPUS_ON_NODE:-1}}
@@ -55,37 +80,39 @@ procs_per_node() {
     printf '%s\n' "$procs"
 }
 
-# This job as scontrol should know it: an array's last task has the array's own id as SLURM_JOB_ID,
-# and requeueing that would run all its tasks again.
-job_name() {
-    if [ -n "${SLURM_ARRAY_JOB_ID:-}" ]; then
-        printf '%s_%s\n' "$SLURM_ARRAY_JOB_ID" "$SLURM_ARRAY_TASK_ID"
-    else
-        printf '%s\n' "$SLURM_JOB_ID"
-    fi
-}
+# The port at which several nodes meet: by the job's id, so that two jobs on one node do not; another one in each life of
+# the job, should something else hold it. Below the range from which systems take ports for outgoing connections.
+meeting_port() { printf '%s\n' $((20000 + (SLURM_JOB_ID + 101 * ${SLURM_RESTART_COUNT:-0}) % 10000)); }
 
-# Runs one launcher on each node; ends with the worst of their exit codes.
-launch() {
-    local nodes=$SLURM_JOB_NUM_NODES procs more
+# Sets `command` to what starts one launcher on each node.
+make_command() {
+    local nodes=$SLURM_JOB_NUM_NODES procs more first
     procs=$(procs_per_node)
     read -ra more <<< "${AUDIO_TRAIN_LAUNCH:-}"
-    # Ports from the job's id, so that two jobs on one node do not meet.
     local flags=(--config_file "$home/accelerate_config.yaml"
-        --num_machines "$nodes" --num_processes $((nodes * procs))
-        --main_process_port $((20000 + SLURM_JOB_ID % 10000)))
+        --num_machines "$nodes" --num_processes $((nodes * procs)))
+    # One node needs no name in the network and takes any free port.
     if ((nodes > 1)); then
-        local names
-        names=$(scontrol show hostnames "$SLURM_JOB_NODELIST") || return
-        flags+=(--main_process_ip "${names%%$'\n'*}" --rdzv_backend static)
+        first=$(scontrol show hostnames "$SLURM_JOB_NODELIST") || return
+        flags+=(--main_process_ip "${first%%$'\n'*}" --main_process_port "$(meeting_port)" --rdzv_backend static)
     fi
     # --wait instead of --kill-on-bad-exit: where one node ends by an error, the others have two minutes to say theirs
     # and to finish what they write. It ends nodes that hang after a crash.
     # shellcheck disable=SC2016 # SLURM_NODEID is each node's own
-    exec srun --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}" \
-        --kill-on-bad-exit=0 --wait=120 \
-        bash -c 'exec accelerate launch --machine_rank "$SLURM_NODEID" "$@"' launch \
-        "${flags[@]}" "${more[@]}" -m train "$@"
+    command=(srun --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}"
+        --kill-on-bad-exit=0 --wait=120 "${srun_flags[@]}" "${run_with[@]}"
+        bash -c 'exec accelerate launch --machine_rank "$SLURM_NODEID" "$@"' launch
+        "${flags[@]}" "${more[@]}" -m train "$@")
+}
+
+# For the program's forecast; newer Slurms set them themselves.
+note_limits() {
+    local facts=
+    [ -z "${SLURM_JOB_END_TIME:-}" ] || return 0
+    facts=$(job_facts) || return 0
+    SLURM_JOB_START_TIME=$(date -d "$(fact StartTime "$facts")" +%s 2> /dev/null) &&
+        SLURM_JOB_END_TIME=$(date -d "$(fact EndTime "$facts")" +%s 2> /dev/null) &&
+        export SLURM_JOB_START_TIME SLURM_JOB_END_TIME
 }
 
 # Asks the program to save and stop. A folder that is not yet a run must stay empty, or the program refuses it.
@@ -93,22 +120,76 @@ ask_to_stop() {
     if [ -e "$run_dir/run.json" ]; then touch "$run_dir/STOP"; fi
 }
 
-# train_job FAMILY ARGUMENTS...: trains until the run is finished, requeueing this job where time ran out.
+# Sets `arguments` to those of the program: %a is the task of an array, and shards go to the node's own disk if it has one.
+make_arguments() {
+    arguments=("$@")
+    if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then
+        [[ $(run_dir_of "$@") == *%a* ]] ||
+            die "the tasks of this array would share one run: put %a into --run-dir, as in --run-dir runs/seed-%a --seed %a"
+        arguments=("${arguments[@]//%a/$SLURM_ARRAY_TASK_ID}")
+    fi
+    if [ -d "${SLURM_TMPDIR:-}" ] && ! has_flag --data.scratch "$@"; then
+        arguments+=(--data.scratch "$SLURM_TMPDIR/shards")
+    fi
+}
+
+# How many attempts of the run have begun.
+attempts_begun() { grep -cs '"event": "started"' "$run_dir/attempts.jsonl" || true; }
+
+# decide CODE ASKED OUTSIDE: sets `why` and `again` by train/again.py.
+decide() {
+    why=$("${python[@]}" -m train.again "$run_dir" --code "$1" --asked "$2" --outside "$3" --refusal "$refusal" \
+        --before "${before:-0}" --restarts "${SLURM_RESTART_COUNT:-0}" --job "$(job_name)")
+    case $? in
+        0) again=yes ;;
+        1) again= ;;
+        *) # without Python there is still what the program has said
+            why="the program ended with exit code $1" again=
+            [ ! -e "$run_dir/STOPPED" ] || [ -z "$2" ] || again=yes
+            ;;
+    esac
+}
+
+# When TERM comes because time is up, this script and the program have half a minute (Slurm's KillWait) until both are
+# killed: another job is submitted first, while the program may still save.
+when_time_is_up() {
+    asked=TERM
+    ask_to_stop
+    [[ $(ended_from_outside) == *TimeLimit* ]] || return 0
+    decide 143 "the time limit" ""
+    if [ -n "$again" ]; then
+        submit_instead "$why" "$@"
+    else
+        say "$why"
+    fi
+    late=yes
+}
+
+# train_job FAMILY ARGUMENTS...: trains until the run is finished, in as many lives of this job as that takes.
 train_job() {
-    local launcher code finished_before='' asked=''
-    run_dir=$(run_dir_of "$@")
-    [ -n "$run_dir" ] || die "--run-dir is missing: sbatch slurm/train_$1.sh --data OUT_DIR --run-dir RUN_DIR [flags]"
-    trap 'asked=USR2; ask_to_stop' USR2
-    trap 'asked=TERM; ask_to_stop' TERM
+    local launcher code asked='' termed='' late='' before arguments command refusal why again
+    [ -n "$(run_dir_of "$@")" ] ||
+        die "--run-dir is missing: sbatch slurm/train_$1.sh --data OUT_DIR --run-dir RUN_DIR [flags]"
+    make_arguments "$@"
+    run_dir=$(run_dir_of "${arguments[@]}")
+    # Handlers only take notes: bash may lose its way in one that starts programs when another signal comes.
+    trap 'asked=USR2' USR2
+    trap 'termed=yes' TERM
     load_environment
-    # An attempt that fails early leaves these as they were; then they say nothing about it.
-    rm -f "$run_dir/STOPPED"
-    [ ! -e "$run_dir/DONE" ] || finished_before=yes
+    note_limits
+    make_command "${arguments[@]}" || die "scontrol cannot name the nodes of this job"
+    before=$(attempts_begun)
+    # The first node's program and this script share its /tmp.
+    refusal=$(mktemp) && export AUDIO_TRAIN_REFUSAL=$refusal
 
     # bash runs traps between commands only, but a signal does end `wait`.
-    launch "$@" &
+    "${command[@]}" &
     launcher=$!
     while kill -0 "$launcher" 2> /dev/null; do
+        if [ -n "$termed" ]; then
+            termed=
+            when_time_is_up "${@:2}"
+        fi
         # Again and again, as the program begins by removing an old STOP, which may have been ours.
         [ -z "$asked" ] || ask_to_stop
         sleep 2 > /dev/null 2>&1 &
@@ -116,37 +197,15 @@ train_job() {
     done
     wait "$launcher"
     code=$?
-    trap '' USR2 TERM # requeueing sends TERM, also to scontrol
-    [ -z "$asked" ] || say "$asked came: the program was asked to save and stop"
-
-    if [ -e "$run_dir/DONE" ] && [ -z "$finished_before" ]; then
-        exit 0
-    elif [ -e "$run_dir/STOPPED" ]; then
-        if [ -z "$asked" ] && [[ $(< "$run_dir/STOPPED") == *': STOP' ]]; then
-            say "saved; somebody touched $run_dir/STOP, so the job ends here; sbatch with the same arguments goes on"
-            exit 0
-        fi
-        requeue
-    elif ((code)); then
-        say "failed with exit code $code; the reason stands above, before what the launcher says"
+    trap '' USR2 TERM # what is decided from here on must not be cut short
+    [ -z "$termed" ] || [ -n "$asked" ] || asked=TERM
+    if [ -z "$late" ]; then
+        decide "$code" "$asked" "$(ended_from_outside)"
+        [ -z "$again" ] || go_on "$why" "${@:2}"
+        say "$why"
     fi
+    rm -f "$refusal"
     exit "$code"
-}
-
-# Puts this job back into the queue: the run is saved but not finished.
-requeue() {
-    local job state
-    job=$(job_name)
-    state=$(scontrol --oneliner show job "$job")
-    if [[ $state == *JobState=* && $state != *"JobState=RUNNING "* ]]; then
-        # Ended by scancel or at its time limit, or in the queue already.
-        say "saved; job $job was ended from outside and is not requeued"
-        exit 0
-    fi
-    say "saved; requeueing job $job"
-    scontrol requeue "$job" ||
-        die "job $job could not be requeued; sbatch with the same arguments goes on from the last step"
-    exit 0
 }
 
 # This task's share of an array as I/N. Arrays may begin anywhere and have a step, but must be whole.
@@ -168,5 +227,5 @@ shard_job() {
     if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then
         share=(--task "$(array_share)") || exit
     fi
-    exec python -m shards build --workers "${SLURM_CPUS_PER_TASK:-1}" "${share[@]}" "$@"
+    exec "${python[@]}" -m shards build --workers "${SLURM_CPUS_PER_TASK:-1}" "${share[@]}" "$@"
 }

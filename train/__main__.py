@@ -5,6 +5,8 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 from train.stopping import end_with_launcher
 
@@ -51,6 +53,13 @@ TOOLS = {
 }
 
 
+def note_refusal(line: str) -> None:
+    """Tells the batch script, which sees no exit code through a launcher, that this error is the user's to mend."""
+    if file := os.environ.get("AUDIO_TRAIN_REFUSAL"):
+        with suppress(OSError):
+            Path(file).write_text(f"{line}\n")
+
+
 def run(words: list[str]) -> int:
     """Runs one command; returns the exit code."""
     # Imported here so that an interrupt while the libraries load is an interrupt, not a traceback.
@@ -77,6 +86,8 @@ def run(words: list[str]) -> int:
             # Most errors are everybody's: rank 0 says them, and its end makes the launcher end this process.
             # Whoever is still there afterwards has an error of its own. Leaving first would end rank 0 unheard.
             time.sleep(GRACE_S)
+        elif isinstance(error, TrainError | DataError):
+            note_refusal(str(error))
         who = "" if speaks else f" (process {launched_rank()})"
         print(f"error{who}: {error}", file=sys.stderr, flush=True)
         return 1

@@ -143,6 +143,7 @@ class RunConfig:
         stop_at: End this attempt after that step as if STOP had been touched; 0 means at no step.
         watchdog_s: Seconds without a step after which a process writes down where it stands and ends, instead of
             hanging; 0 means never.
+        preflight: Look at devices, shards, disk and W&B before the first step of each attempt; it takes seconds.
         allow_changes: Resume although settings differ from those the run was started with.
     """
 
@@ -155,6 +156,7 @@ class RunConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     stop_at: NonNegativeInt = 0
     watchdog_s: NonNegativeFloat = 900.0
+    preflight: bool = True
     allow_changes: bool = False
 
     def __post_init__(self) -> None:
@@ -215,7 +217,7 @@ RUNS: dict[str, type[RunConfig]] = {"vae": VAERun, "hvae": HVAERun, "vqvae": VQV
 # What may differ between attempts of one run: it does not change what is learnt.
 FREE = (
     *("data.path", "data.microbatch", "data.memory_gb", "data.scratch", "data.scratch_gb", "data.damage_limit"),
-    *("run_dir", "checkpoint", "tracking", "stop_at", "watchdog_s", "allow_changes"),
+    *("run_dir", "checkpoint", "tracking", "stop_at", "watchdog_s", "preflight", "allow_changes"),
 )
 
 

@@ -25,6 +25,7 @@ from train.learner import Learner, make_learner, train_step
 from train.media import Media
 from train.meter import Meter
 from train.objective import Objective
+from train.preflight import preflight
 from train.rundir import DAMAGE_FILE, RunDir, append_line
 from train.saving import Saver
 from train.stopping import FINISHED, StopWish, exit_code_when_stopped
@@ -277,6 +278,7 @@ def _run(config: RunConfig, family: str, engine: Engine, splits: tuple[Split, Sp
         return FINISHED
     learner = make_learner(config, model.to(engine.device), engine)
     resume(learner, run, engine)
+    preflight(config, engine, run, splits, learner)
     training = None
     failed = True
     try:

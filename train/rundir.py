@@ -5,6 +5,8 @@ RUN_DIR/attempts.jsonl   a line when an attempt starts, a line when it ends
 RUN_DIR/metrics.jsonl    every logged point, each step once
 RUN_DIR/checkpoints/     see checkpoint.py
 RUN_DIR/model/           the finished model, for `audiovae.load`
+RUN_DIR/jobs.jsonl       what batch jobs decided when their launcher had ended, see again.py
+RUN_DIR/preflight.json   what the look before the first step found
 RUN_DIR/STOP             touch it to save and stop
 RUN_DIR/STOPPED, DONE    how the last attempt ended
 RUN_DIR/lock             held by the process that trains here
@@ -26,6 +28,7 @@ from train.errors import TrainError
 FORMAT = 1
 METRICS_FILE = "metrics.jsonl"
 DAMAGE_FILE = "damage.jsonl"
+PREFLIGHT_FILE = "preflight.json"  # bytes and seconds of a save, the length of a job
 # Locks of this process: they are held until it ends, however it ends.
 _locks: list[IO] = []
 

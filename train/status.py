@@ -12,8 +12,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from train.again import JOBS_FILE
 from train.checkpoint import all_checkpoints, best_checkpoint, step_of
-from train.rundir import METRICS_FILE, RunDir, read_lines
+from train.forecast import duration, forecast
+from train.rundir import METRICS_FILE, PREFLIGHT_FILE, RunDir, read_lines
 
 
 @dataclass
@@ -97,6 +99,10 @@ def summary_of(run: RunDir, now: float) -> dict[str, Any]:
     saved = step_of(checkpoints[0]) if checkpoints else None
     rate = rows[-1].get("perf/chunks_per_second") if rows else None
     due = (saved or 0) + every - step
+    jobs = read_lines(run.path / JOBS_FILE)
+    looked = read_lines(run.path / PREFLIGHT_FILE)
+    left = run.config["optim.steps"] - step
+    seen = forecast(left, batch / rate, every, looked[-1]["save_s"] if looked else 0.0) if rate else None
     return {
         "run": str(run.path),
         "family": run.family,
@@ -105,6 +111,7 @@ def summary_of(run: RunDir, now: float) -> dict[str, Any]:
         "steps": run.config["optim.steps"],
         "goodput": goodput(attempts, rows, batch),
         "steps_lost": sum(attempt.lost for attempt in attempts),
+        "job": jobs[-1] if jobs else None,
         "attempts": [{**asdict(attempt), "lost": attempt.lost} for attempt in attempts],
         "checkpoints": {
             "newest": saved,
@@ -114,6 +121,8 @@ def summary_of(run: RunDir, now: float) -> dict[str, Any]:
             "best": step_of(best) if best else None,
             "damaged": sorted(path.name for path in (run.path / "checkpoints").glob("damaged-*")),
         },
+        "left_s": seen.seconds if seen else None,
+        "lead_s": seen.lead_s if seen else None,
         "next_save_s": max(0.0, due * batch / rate) if running and rate else None,
     }
 
@@ -182,6 +191,13 @@ def show(summary: dict[str, Any]) -> None:
             (attempt["why"] or summary["state"]).replace("[", r"\["),
         )
     console.print(table)
+    if job := summary["job"]:
+        console.print(f"job {job['job']} {'goes on' if job['again'] else 'ended'}: {job['why']}", markup=False)
+    if summary["left_s"] and summary["state"] != "finished":
+        console.print(
+            f"about {duration(summary['left_s'])} of training to go; stopping takes up to "
+            f"{summary['lead_s'] / 2:.0f} s, so for batch jobs: sbatch --signal=B:USR2@{summary['lead_s']}, or more"
+        )
     saved = summary["checkpoints"]
     if saved["newest"] is None:
         console.print("no checkpoint yet")
@@ -194,11 +210,3 @@ def show(summary: dict[str, Any]) -> None:
     console.print(line)
     if saved["damaged"]:
         console.print(f"damaged, set aside: {', '.join(saved['damaged'])}")
-
-
-def duration(seconds: float) -> str:
-    """12 s, 3 min, 4.5 h, 2.1 d."""
-    for size, unit, digits in ((86400, "d", 1), (3600, "h", 1), (60, "min", 0)):
-        if seconds >= 2 * size or (unit == "h" and seconds >= size):
-            return f"{seconds / size:.{digits}f} {unit}"
-    return f"{seconds:.0f} s"

@@ -1,9 +1,10 @@
-"""The batch scripts without a Slurm: srun, scontrol and accelerate are fakes on PATH."""
+"""What the batch scripts decide by themselves, without a Slurm: srun, scontrol and accelerate are fakes on PATH."""
 
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -32,6 +33,7 @@ esac
 # The program under its launcher: FAKE_MODE is how this attempt ends.
 FAKE_ACCELERATE = """#!/bin/bash
 printf '%s\\n' "$@" > "$FAKES/accelerate.args"
+[ $FAKE_MODE = fail ] || echo '{"event": "started", "attempt": 1, "step": 0}' >> "$RUN/attempts.jsonl"
 case $FAKE_MODE in
     done) touch "$RUN/DONE" ;;
     fail) exit 7 ;;
@@ -53,6 +55,7 @@ esac
 """
 
 FAKE_PYTHON = """#!/bin/bash
+[[ $2 != train.again ]] || exec "$REAL_PYTHON" "$@"
 printf '%s\\n' "$@" > "$FAKES/python.args"
 """
 
@@ -76,6 +79,7 @@ class Node:
             "FAKES": str(self.fakes),
             "RUN": str(self.run_dir),
             "FAKE_MODE": "done",
+            "REAL_PYTHON": sys.executable,
             "AUDIO_TRAIN_ENV": str(path / "env.sh"),
             "SLURM_SUBMIT_DIR": str(HOME),
             "SLURM_JOB_ID": "10007",
@@ -156,7 +160,8 @@ def test_arguments_are_handed_on_unchanged(node, family):
 def test_one_node_needs_no_network_name(node):
     node.train(SLURM_GPUS_ON_NODE="4", AUDIO_TRAIN_LAUNCH="--mixed_precision bf16")
     passed = " ".join(node.lines("accelerate.args"))
-    assert "--num_machines 1 --num_processes 4 --main_process_port 20007" in passed
+    assert "--num_machines 1 --num_processes 4" in passed
+    assert "--main_process_port" not in passed  # any free one, by accelerate_config.yaml
     assert "--main_process_ip" not in passed
     assert "--mixed_precision bf16 -m train" in passed
 
@@ -166,7 +171,7 @@ def test_two_nodes_meet_at_the_first(node):
     passed = " ".join(node.lines("accelerate.args"))
     assert "--machine_rank 0" in passed
     assert "--num_machines 2 --num_processes 8" in passed
-    assert "--main_process_ip first --rdzv_backend static" in passed
+    assert "--main_process_ip first --main_process_port 20007 --rdzv_backend static" in passed
     assert {"--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--cpus-per-task=6"} <= set(node.lines("srun.args"))
 
 
@@ -205,12 +210,6 @@ def test_job_name_of_an_array_task(node):
     assert node.library("job_name", **task)[1] == "10007_3\n"
 
 
-def test_finished_run_ends_the_job(node):
-    code, _, _ = node.train()
-    assert code == 0
-    assert not node.lines("requeued")
-
-
 @pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM])
 def test_signal_leads_to_stop_and_one_requeue(node, number):
     code, _, err = node.signalled(number, FAKE_MODE="stop")
@@ -230,44 +229,43 @@ def test_signal_leaves_a_folder_that_is_no_run_alone(node):
     assert not list(node.run_dir.iterdir())
 
 
-def test_array_task_requeues_itself_alone(node):
-    task = {"SLURM_ARRAY_JOB_ID": "10007", "SLURM_ARRAY_TASK_ID": "3"}
-    node.signalled(signal.SIGUSR2, FAKE_MODE="stop", **task)
-    assert node.lines("requeued") == ["10007_3"]
-
-
-@pytest.mark.parametrize("state", ["COMPLETING", "CANCELLED", "TIMEOUT", "PENDING"])
-def test_job_that_was_ended_is_not_requeued(node, state):
-    node.signalled(signal.SIGTERM, FAKE_MODE="stop", FAKE_STATE=state)
-    assert not node.lines("requeued")
-
-
-def test_a_person_who_touches_stop_ends_the_job(node):
-    code, _, err = node.train(FAKE_MODE="stopped_by_STOP")
-    assert code == 0
-    assert "somebody touched" in err
-    assert not node.lines("requeued")
-
-
-def test_a_signal_that_only_the_program_saw_requeues(node):
-    """Preemption tells the steps, and not always the batch script."""
-    node.train(FAKE_MODE="stopped_by_SIGTERM")
-    assert node.lines("requeued") == ["10007"]
-
-
-def test_refused_requeue_is_a_failure(node):
-    code, _, err = node.signalled(signal.SIGUSR2, FAKE_MODE="stop", FAKE_REQUEUE_CODE="1")
-    assert code != 0
-    assert "could not be requeued" in err.splitlines()[-1]
-
-
-@pytest.mark.parametrize("left", [[], ["STOPPED"], ["DONE"], ["STOP"]])
-def test_failure_is_passed_on_whatever_earlier_attempts_left(node, left):
-    for name in left:
-        (node.run_dir / name).touch()
-    code, _, _ = node.train(FAKE_MODE="fail")
+def test_a_failure_is_passed_on(node):
+    code, _, err = node.train(FAKE_MODE="fail")
     assert code == 7
+    assert "never began (exit code 7)" in err
     assert not node.lines("requeued")
+
+
+def test_tasks_of_an_array_have_arguments_of_their_own(node):
+    task = {"SLURM_ARRAY_JOB_ID": "10007", "SLURM_ARRAY_TASK_ID": "3"}
+    node.call("bash", TRAIN, "--data", "shards", "--run-dir", "runs/seed-%a", "--seed", "%a", **task)
+    passed = node.lines("accelerate.args")
+    assert passed[-4:] == ["--run-dir", "runs/seed-3", "--seed", "3"]
+
+
+def test_tasks_of_an_array_may_not_share_a_run(node):
+    code, out, err = node.train(SLURM_ARRAY_JOB_ID="10007", SLURM_ARRAY_TASK_ID="3")
+    assert code != 0
+    assert "put %a into --run-dir" in err
+    assert len((out + err).splitlines()) == 1
+    assert not node.lines("srun.args")
+
+
+@pytest.mark.parametrize("given", [["--data.scratch", "/mine"], ["--data.scratch=/mine"], []])
+def test_shards_go_to_the_nodes_own_disk(node, tmp_path, given):
+    node.train(*given, SLURM_TMPDIR=str(tmp_path))
+    passed = node.lines("accelerate.args")
+    assert passed[-2:] == (
+        ["--data.scratch", f"{tmp_path}/shards"] if not given else [*passed[-2 : -len(given)], *given]
+    )
+
+
+def test_a_container_comes_from_the_hook(node, tmp_path):
+    hook = tmp_path / "hook.sh"
+    hook.write_text(f"PATH={node.fakes}:$PATH\nrun_with=(env INSIDE=image)\nsrun_flags=(--container-image=x.sqsh)\n")
+    node.train(AUDIO_TRAIN_ENV=str(hook))
+    words = node.lines("srun.args")
+    assert "--container-image=x.sqsh" in words
 
 
 def test_missing_run_dir_is_one_line(node):

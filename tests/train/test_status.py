@@ -5,7 +5,8 @@ import json
 
 from conftest import STEPS, train
 
-from train.status import attempts_of, duration, goodput, is_locked
+from train.forecast import duration
+from train.status import attempts_of, goodput, is_locked
 
 
 def event(kind, attempt, time, **more):

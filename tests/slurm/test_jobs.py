@@ -1,0 +1,161 @@
+"""What befalls training jobs, and what becomes of them, on a real Slurm. The scenarios run beside each other."""
+
+import signal
+
+from beside import beside
+from jobs import CPU, ENDLESS, Desk
+from slurm_cluster import until
+
+
+@beside
+def test_killed_rank(desk: Desk):
+    """One of two processes is killed: the job goes on from the newest checkpoint, and status tells it."""
+    job = desk.train("killed-rank", *ENDLESS, AUDIO_TRAIN_PROCS="2")
+    job.begun(1, steps=5)
+    job.hit(signal.SIGKILL, rank=1)
+    job.begun(2, steps=5)
+    assert job.attempts()[1]["step"] >= 5
+    job.stop()
+    assert job.lives == 2
+    assert "exit code 1" in job.decisions()[0]["why"]
+    told = job.status()
+    assert "killed" in told
+    assert "saved and stopped as wished" in told
+
+
+@beside
+def test_killed_launcher(desk: Desk):
+    """As a killed process."""
+    job = desk.train("killed-launcher", *ENDLESS)
+    job.begun(1, steps=5)
+    job.hit(signal.SIGKILL)
+    job.begun(2, steps=5)
+    assert job.attempts()[1]["step"] >= 5
+    job.stop()
+    assert job.lives == 2
+
+
+@beside
+def test_crashes_without_progress(desk: Desk):
+    """Three attempts that leave no checkpoint end the job."""
+    job = desk.train("no-progress", *ENDLESS, "--checkpoint.every", "1000000")
+    for life in (1, 2, 3):
+        job.begun(life)
+        job.hit(signal.SIGKILL, rank=0)
+    assert job.over() == "FAILED"
+    assert job.lives == 3
+    assert "3 attempts in a row ended without a new checkpoint" in job.log.splitlines()[-1]
+    assert "3 attempts in a row ended without a new checkpoint" in job.status()
+
+
+@beside
+def test_hanging_rank(desk: Desk):
+    """A process that stands still ends the attempt after `watchdog_s`; the job goes on."""
+    job = desk.train("hanging", *ENDLESS, "--watchdog_s", "6", AUDIO_TRAIN_PROCS="2")
+    job.begun(1, steps=5)
+    job.hit(signal.SIGSTOP, rank=1)
+    job.begun(2, steps=5)
+    job.stop()
+    assert job.lives == 2
+    assert "no progress for 6 s" in job.status()
+
+
+@beside
+def test_scancel(desk: Desk):
+    """The run is saved; the job is not requeued."""
+    job = desk.train("scancel", *ENDLESS)
+    job.begun(1, steps=5)
+    desk.cluster.inside("scancel", job.number)
+    assert job.over() == "CANCELLED"
+    assert job.lives == 1
+    until(lambda: job.attempts("ended"), job.told, 20)
+    assert "SIGTERM" in job.attempts("ended")[0]["reason"]
+    assert "stopped" in job.status()
+
+
+@beside
+def test_preemption(desk: Desk):
+    """A more urgent job takes the node: the run is saved, waits, and goes on."""
+    job = desk.train("preempted", *ENDLESS, slurm=[*CPU, "--partition=low", "--nodelist=n1"])
+    job.begun(1, steps=5)
+    urgent = desk.sbatch("--partition=high", "--nodelist=n1", "--exclusive", "--wrap", "sleep 3")
+    until(lambda: desk.cluster.facts(urgent)["JobState"] == "COMPLETED", job.told)
+    job.begun(2, steps=5)
+    ended = job.attempts("ended")[0]
+    assert job.attempts()[1]["step"] == ended["step"], "steps were lost"
+    job.stop()
+    assert job.lives == 2
+    assert ended["reason"] in job.status()
+
+
+@beside
+def test_dying_nodes(desk: Desk):
+    """First a node dies on which the batch script does not run, then the one on which it does."""
+    job = desk.train("dying-nodes", *ENDLESS, slurm=["--partition=frail", "--nodes=2", *CPU])
+    for life, node in enumerate(("n8", "n7"), 1):
+        job.begun(life, steps=5)
+        desk.cluster.order("node", "crash", node)
+        until(lambda life=life: job.lives > life, job.told, 60)
+        desk.cluster.order("node", "start", node)
+    job.begun(3, steps=5)
+    assert job.attempts()[2]["step"] >= 10
+    job.stop()
+    assert "killed" in job.status()
+
+
+@beside
+def test_requeueing_refused(desk: Desk):
+    """Where the cluster forbids it another job goes on, with the same arguments, nodes and log."""
+    job = desk.train("refused", *ENDLESS, slurm=["--no-requeue", "--nodes=1", "--time=7", *CPU])
+    job.begun(1, steps=5)
+    desk.cluster.inside("scancel", "--batch", "--signal=USR2", job.number)
+    assert job.over() == "COMPLETED"
+    job.number = desk.cluster.inside("squeue", "-h", "--name=refused", "-o", "%i").strip()
+    job.begun(2, steps=5)
+    assert job.attempts()[1]["step"] == job.attempts("ended")[0]["step"]
+    assert desk.cluster.facts(job.number)["TimeLimit"] == "00:07:00"
+    job.stop()
+    assert "goes on when this one has ended" in job.log
+
+
+@beside
+def test_chain(desk: Desk):
+    """Jobs submitted beforehand, one after the other; what is left of them once the run is done ends at once."""
+    more = ["--optim.steps", "400", "--checkpoint.every", "400"]
+    slurm = ["--dependency=singleton", *CPU]
+    jobs = [desk.train("chain", *more, slurm=slurm, AUDIO_TRAIN_AGAIN="no") for _ in range(3)]
+    jobs[0].begun(1)
+    desk.cluster.inside("scancel", "--batch", "--signal=USR2", jobs[0].number)
+    for job in jobs:
+        assert job.over() == "COMPLETED"
+        assert job.lives == 1
+    assert len(jobs[0].attempts()) == 2
+    assert "the next job of the chain goes on" in jobs[0].log
+    assert "finished already" in jobs[2].log
+
+
+@beside
+def test_full_disk(desk: Desk):
+    """A save fails, the next attempt refuses to begin, and with some room again nothing but the last steps is lost."""
+    small, inside = desk.cluster.small, desk.cluster.inside
+    job = desk.train("full", *ENDLESS, run=small / "run")
+
+    def newest() -> int:
+        there = inside("find", small, "-path", "*/run/checkpoints/step-????????", check=False).split()
+        return max((int(path[-8:]) for path in there), default=0)
+
+    until(lambda: newest() >= 10, job.told)
+    inside("dd", "if=/dev/zero", f"of={small}/ballast", "bs=1M", check=False)
+    assert job.over() == "FAILED", job.told()
+    kept = newest()
+    lines = job.log.splitlines()
+    assert sum("cannot be saved" in line for line in lines) >= 1
+    assert "the program refused to begin" in lines[-1]
+    assert "make room" in lines[-1]
+    assert job.lives == 2
+    inside("rm", small / "ballast")
+    again = desk.train("full-again", *ENDLESS, run=small / "run")
+    until(lambda: newest() > kept, again.told)
+    inside("touch", small / "run/STOP")
+    assert again.over() == "COMPLETED"
+    assert f"from step {kept};" in again.log
