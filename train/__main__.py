@@ -67,7 +67,7 @@ def run(words: list[str]) -> int:
     from train.command import parse
     from train.config import RUNS
     from train.engine import Engine, launched_rank
-    from train.errors import TrainError
+    from train.errors import LostPeerError, TrainError
 
     speaks = launched_rank() == 0
     if not speaks:
@@ -76,7 +76,7 @@ def run(words: list[str]) -> int:
     try:
         command, settings = parse(words)
         if command in RUNS:
-            from train.loop import run_training
+            from train.attempt import run_training
 
             engine = Engine()
             return run_training(settings, command, engine)
@@ -86,7 +86,7 @@ def run(words: list[str]) -> int:
             # Most errors are everybody's: rank 0 says them, and its end makes the launcher end this process.
             # Whoever is still there afterwards has an error of its own. Leaving first would end rank 0 unheard.
             time.sleep(GRACE_S)
-        elif isinstance(error, TrainError | DataError):
+        elif isinstance(error, TrainError | DataError) and not isinstance(error, LostPeerError):
             note_refusal(str(error))
         who = "" if speaks else f" (process {launched_rank()})"
         print(f"error{who}: {error}", file=sys.stderr, flush=True)

@@ -2,8 +2,8 @@
 
 import logging
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -14,10 +14,11 @@ from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor
 
 from audiovae import Statistics
-from train.errors import TrainError
+from train.errors import LostPeerError, TrainError
 
 # A rank that waits longer than this for another one has lost it.
 COLLECTIVE_TIMEOUT = timedelta(minutes=10)
+LOST = "another process of this run ended, for a reason of its own; the same command goes on from the last checkpoint"
 
 T = TypeVar("T")
 
@@ -25,6 +26,25 @@ T = TypeVar("T")
 def launched_rank() -> int:
     """This process's rank before anything is initialised: for errors that only one rank should print."""
     return int(os.environ.get("RANK", "0"))
+
+
+def is_lost_peer(error: BaseException) -> bool:
+    """Whether an error means that another process has ended: gloo and NCCL have no type of their own for it."""
+    known = ("closed by peer", "reset by peer", "Broken pipe", "Timed out waiting", "communicator was aborted")
+    return isinstance(error, dist.DistError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in known)
+    )
+
+
+@contextmanager
+def lost_peers_told() -> Iterator[None]:
+    """Turns the errors that the loss of another process raises into one line."""
+    try:
+        yield
+    except RuntimeError as error:
+        if is_lost_peer(error):
+            raise LostPeerError(LOST) from None
+        raise
 
 
 class Engine:
@@ -151,7 +171,8 @@ class Engine:
 
     def close(self) -> None:
         """Leaves the group of processes."""
-        if self._vote is not None:
-            self._vote[0].wait()
+        with suppress(RuntimeError):  # of a process that is gone
+            if self._vote is not None:
+                self._vote[0].wait()
         if dist.is_initialized():
             dist.destroy_process_group()

@@ -3,3 +3,7 @@
 
 class TrainError(Exception):
     """One line that names the file, key or flag and the remedy."""
+
+
+class LostPeerError(TrainError):
+    """Another process of the run has ended; it, or nobody, knows why."""

@@ -1,5 +1,7 @@
 """Chunks of a split as audio, and a model's measures on them."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -25,8 +27,13 @@ def spread(count: int, limit: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def measure_split(model: Autoencoder, split: Split, limit: int, engine: Engine) -> dict[str, float]:
-    """Mean measures over a split's chunks, the same on every process, each chunk counted once."""
+def measure_split(
+    model: Autoencoder, split: Split, limit: int, engine: Engine, beat: Callable[[], None] = lambda: None
+) -> dict[str, float]:
+    """Mean measures over a split's chunks, the same on every process, each chunk counted once.
+
+    `beat` is called now and then, as a sign of progress.
+    """
     chunks = spread(len(split), limit)[engine.rank :: engine.world]
     zero = torch.zeros(2, device=engine.device)
     total = {name: zero.clone() for name in ("mse", "cosine", "si_sdr", "stft", "silent")}
@@ -36,6 +43,7 @@ def measure_split(model: Autoencoder, split: Split, limit: int, engine: Engine) 
             output = model.reconstruct(audio)
         for name, value in sums_and_counts(measure(output, audio)).items():
             total[name] += value
+        beat()
     return means(engine.sum(total))
 
 

@@ -26,12 +26,14 @@ class Learner:
         strategy: The model, its averages and its optimizer in all processes.
         step: Optimizer steps done.
         cursor: Where the next step begins in the data.
+        valid_si_sdr: Held-out SI-SDR in dB, as last measured; None when it was not.
     """
 
     def __init__(self, strategy: Strategy, engine: Engine) -> None:
         self.strategy = strategy
         self.step = 0
         self.cursor = Cursor()
+        self.valid_si_sdr: float | None = None
         self._main = engine.is_main
         self._copies = HostCopies()
 
@@ -45,6 +47,8 @@ class Learner:
         snapshot = self.strategy.gather(self._copies.keep if self._main else keep_nothing)
         self._copies.wait()
         snapshot.state = {"step": self.step, "epoch": self.cursor.epoch, "consumed": self.cursor.consumed}
+        if self.valid_si_sdr is not None:
+            snapshot.state["valid_si_sdr"] = self.valid_si_sdr
         return snapshot
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -52,6 +56,7 @@ class Learner:
         self.strategy.restore(snapshot)
         self.step = snapshot.state["step"]
         self.cursor = Cursor(snapshot.state["epoch"], snapshot.state["consumed"])
+        self.valid_si_sdr = snapshot.state.get("valid_si_sdr")
 
 
 def make_learner(config: RunConfig, model: Autoencoder, engine: Engine) -> Learner:

@@ -3,8 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict
 
 import torch
@@ -16,16 +15,15 @@ from shards import Batch, BatchStream, Split
 from shards.files import write_atomically
 from train import checkpoint
 from train.checkpoint import Retention
-from train.config import DataConfig, RunConfig
+from train.config import RunConfig
 from train.console import Display
 from train.engine import Engine
 from train.errors import TrainError
 from train.heldout import latent_use, measure_split, spread, to_audio
-from train.learner import Learner, make_learner, train_step
+from train.learner import Learner, train_step
 from train.media import Media
 from train.meter import Meter
 from train.objective import Objective
-from train.preflight import preflight
 from train.rundir import DAMAGE_FILE, RunDir, append_line
 from train.saving import Saver
 from train.stopping import FINISHED, StopWish, exit_code_when_stopped
@@ -51,7 +49,6 @@ class Training:
         retention = Retention(keep.keep, keep.keep_best, keep.keep_every)
         self.saver = Saver(run.path / "checkpoints", learner.model, retention)
         self.batch: Batch | None = None  # the last one
-        self.valid_si_sdr: float | None = None  # the last measured
         self.meter = Meter()
         self.skipped = torch.zeros((), device=engine.device)
         self.damaged = torch.zeros((), device=engine.device)  # chunks found by this process in this attempt
@@ -94,6 +91,7 @@ class Training:
                 self.meter.waited += time.monotonic() - waited
                 norm = train_step(config, engine, learner, self.objective, batch, self.meter)
                 self.watchdog.beat()
+                self.saver.check()
                 self.count_skipped(norm)
                 self.note_samples(batch)
                 self.note_damage(stream, display)
@@ -183,12 +181,13 @@ class Training:
         learner, tracking = self.learner, self.config.tracking
         if self.valid_split is None:
             return {}
-        with self.watchdog.paused(), self.meter.paused(), learner.strategy.averaged() as model:
-            values = measure_split(model, self.valid_split, tracking.evaluate_chunks, self.engine)
+        with self.meter.paused(), learner.strategy.averaged() as model:
+            chunks = tracking.evaluate_chunks
+            values = measure_split(model, self.valid_split, chunks, self.engine, self.watchdog.beat)
             heard = learner.step % tracking.audio_every == 0 or learner.step == self.config.optim.steps
             if self.tracker and heard:
                 values |= self.send_examples(model)
-        self.valid_si_sdr = values["si_sdr"] if math.isfinite(values["si_sdr"]) else None
+        learner.valid_si_sdr = values["si_sdr"] if math.isfinite(values["si_sdr"]) else None
         display.say(
             f"step {learner.step}: held-out SI-SDR {values['si_sdr']:.2f} dB, STFT distance {values['stft']:.3f}, "
             f"cosine {values['cosine']:.3f}"
@@ -211,8 +210,6 @@ class Training:
         with self.watchdog.paused(), self.meter.saving():
             self.engine.on_main(self.saver.finish)
             snapshot = self.learner.snapshot()
-            if self.valid_si_sdr is not None:
-                snapshot.state["valid_si_sdr"] = self.valid_si_sdr
             if self.engine.is_main:
                 self.saver.begin(snapshot)
 
@@ -250,62 +247,3 @@ class Training:
             self.saver.finish()
         if self.tracker:
             self.tracker.close(failed)
-
-
-def resume(learner: Learner, run: RunDir, engine: Engine) -> None:
-    """Puts the learner where the newest sound checkpoint left off; all processes take rank 0's choice."""
-    chosen = engine.on_main(lambda: checkpoint.newest_sound(run.path / "checkpoints"))
-    if chosen is not None:
-        learner.restore(checkpoint.load(chosen))
-
-
-def run_training(config: RunConfig, family: str, engine: Engine) -> int:
-    """A whole attempt: opens the data and the run, resumes or starts, trains; returns the exit code."""
-    with open_splits(config.data) as splits:
-        return _run(config, family, engine, splits)
-
-
-def _run(config: RunConfig, family: str, engine: Engine, splits: tuple[Split, Split | None]) -> int:
-    torch.manual_seed(config.seed)
-    try:
-        model = audiovae.build(family, config.model, splits[0].samples, splits[0].rate)  # type: ignore[attr-defined]
-    except ValueError as error:
-        raise TrainError(f"model: {error}") from None
-    run = engine.on_main(lambda: RunDir.create_or_resume(config, family, splits[0].fingerprint))
-    if (run.finished_at or 0) >= config.optim.steps:
-        if engine.is_main:
-            print(f"{run.path}: finished already; see it with: python -m train evaluate {run.path}")
-        return FINISHED
-    learner = make_learner(config, model.to(engine.device), engine)
-    resume(learner, run, engine)
-    preflight(config, engine, run, splits, learner)
-    training = None
-    failed = True
-    try:
-        place = {"step": learner.step, **asdict(learner.cursor), "batch": config.data.batch, "seed": config.seed}
-        engine.on_main(lambda: run.begin(engine.world, place))
-        training = Training(config, engine, run, splits, learner)
-        code = training.go()
-        failed = False
-        learner.strategy.close()
-        return code
-    except Exception as error:
-        if engine.is_main:
-            with suppress(OSError):  # a full disk must not hide the error itself
-                run.fail(str(error).splitlines()[0] if str(error) else type(error).__name__, learner.step)
-        raise
-    finally:
-        if training:
-            training.close(failed)
-
-
-@contextmanager
-def open_splits(data: DataConfig) -> Iterator[tuple[Split, Split | None]]:
-    """The training chunks, and the held-out ones if there are any."""
-    more = {"scratch": data.scratch, "scratch_bytes": int(data.scratch_gb * 1e9)}
-    with ExitStack() as opened:
-        train = opened.enter_context(closing(Split.open(data.path, "train", **more)))
-        valid = None
-        if train.manifest.splits.get("valid"):
-            valid = opened.enter_context(closing(Split.open(data.path, "valid", **more)))
-        yield train, valid

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 from shards.files import write_atomically
 from train.config import RunConfig, differences, settings_of
 from train.errors import TrainError
@@ -127,10 +129,16 @@ class RunDir:
         return [row for row in rows if {"step", "epoch", "consumed", "batch", "seed"} <= row.keys()]
 
     def begin(self, world: int, place: dict[str, int]) -> None:
-        """Notes that an attempt starts, and where in the data; removes what said how the one before ended."""
+        """Notes that an attempt starts, and where in the data; removes what said how the one before ended.
+
+        A STOP that somebody touched since this process began is meant for this attempt, and stays.
+        """
         self._note_loss(place["step"])
-        for name in ("STOP", "STOPPED", "DONE"):
+        for name in ("STOPPED", "DONE"):
             (self.path / name).unlink(missing_ok=True)
+        stop = self.path / "STOP"
+        if stop.exists() and stop.stat().st_mtime < psutil.Process().create_time():
+            stop.unlink()
         self.attempt += 1
         self._note(event="started", world=world, **place, job=os.environ.get("SLURM_JOB_ID", ""), pid=os.getpid())
 
@@ -151,6 +159,7 @@ class RunDir:
         Launchers do not pass exit codes on, so the files DONE and STOPPED say the same.
         """
         self._note(event="ended", reason=reason, step=step)
+        (self.path / "STOP").unlink(missing_ok=True)
         write_atomically(self.path / ("DONE" if finished else "STOPPED"), f"step {step}: {reason}\n")
 
     def fail(self, reason: str, step: int) -> None:

@@ -39,6 +39,14 @@ class Saver:
         if self._thread:
             self._thread.join()
             self._thread = None
+        self.check()
+
+    def check(self) -> None:
+        """Hears of a save that failed, without waiting.
+
+        Raises:
+            TrainError: when it could not be written.
+        """
         if self._failure:
             failure, self._failure = self._failure, None
             raise failure

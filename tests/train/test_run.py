@@ -123,6 +123,36 @@ def test_two_processes_resume_bit_for_bit(data_dir, tmp_path):
     assert_same_state(run, straight)
 
 
+def test_a_stop_during_start_up_is_heard_and_an_old_one_is_not(data_dir, tmp_path):
+    run = tmp_path / "vae"
+    words = flags("vae", data_dir, run, "--optim.steps", "4000")
+    train([*words, "--stop_at", "3"], code=85)
+    (run / "STOP").touch()
+    os.utime(run / "STOP", (1e9, 1e9))
+    assert "(stop_at 5)" in train([*words, "--stop_at", "5"], code=85)
+    process = start(words)
+    (run / "STOP").touch()
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 85, err
+    assert "stopped at step 6 (STOP)" in err
+    assert not (run / "STOP").exists()
+
+
+def test_the_loss_of_a_process_is_one_line(data_dir, tmp_path):
+    """kill -9 of one of two: the other says what it knows, without the traceback of a library."""
+    run = tmp_path / "vae"
+    process = start(flags("vae", data_dir, run, "--optim.steps", "4000"), processes=2)
+    wait_for_step(run, 3, process)
+    (launcher,) = (p for p in psutil.process_iter() if p.pid == process.pid)
+    ranks = {p.environ()["RANK"]: p for p in launcher.children(recursive=True) if "RANK" in p.environ()}
+    ranks["1"].kill()
+    _, err = process.communicate(timeout=200)
+    assert process.returncode
+    assert err.count("error: another process of this run ended") == 1
+    assert "gloo" not in err
+    assert json.loads((run / "attempts.jsonl").read_text().splitlines()[-1])["event"] == "failed"
+
+
 def test_one_process_at_a_time(data_dir, tmp_path):
     run = tmp_path / "vae"
     words = flags("vae", data_dir, run, "--optim.steps", "4000")
