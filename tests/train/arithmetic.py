@@ -28,6 +28,7 @@ from train.engine import Engine
 from train.learner import Learner, make_learner, train_step
 from train.meter import Meter
 from train.objective import Objective
+from train.parallel.strategy import MOMENTS
 
 WORLDS = (1, 2, 3)
 SAMPLES, RATE = 2205, 22050
@@ -97,7 +98,7 @@ def learner_of(family: str, config: RunConfig, engine: Engine) -> Learner:
         for parameter in model.parameters():
             parameter.add_(0.02 * torch.randn(parameter.shape))
     learner = make_learner(config, model.to(engine.device), engine)
-    learner.wrapped.train()
+    learner.strategy.wrapped.train()
     return learner
 
 
@@ -107,11 +108,12 @@ def objective_of(config: RunConfig, model: Autoencoder) -> Objective:
 
 def state_of(learner: Learner) -> dict[str, Tensor]:
     """Weights and buffers, and the optimizer's moments: after one step the first is 1 - beta times the gradient."""
-    snapshot = learner.snapshot()
-    state = {f"weight/{name}": value for name, value in snapshot.weights.items()}
-    for index, moments in snapshot.optimizer["state"].items():
-        state |= {f"optimizer/{index}/{name}": torch.as_tensor(value) for name, value in moments.items()}
-    return {name: value.detach().clone().contiguous() for name, value in state.items()}
+    # Not learner.snapshot(), of which rank 0 alone keeps anything.
+    held = learner.strategy.gather(lambda _, value: value.detach().clone().contiguous())
+    state = {f"weight/{name}": value for name, value in held.weights.items()}
+    for index, (name, _) in enumerate(learner.model.named_parameters()):
+        state |= {f"optimizer/{index}/{moment}": held.moments[f"{moment}.{name}"] for moment in MOMENTS}
+    return state | {"optimizer/updates": torch.tensor(held.updates)}
 
 
 def plain_gradients(config: RunConfig, learner: Learner) -> dict[str, Tensor]:

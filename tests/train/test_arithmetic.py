@@ -43,7 +43,7 @@ def results(tmp_path_factory) -> Results:
     folder = tmp_path_factory.mktemp("arithmetic")
     command = [sys.executable, str(Path(__file__).with_name("arithmetic.py")), str(folder)]
     more = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    subprocess.run(command, env=environment(**more), cwd=ROOT, check=True, timeout=280)
+    subprocess.run(command, env=environment(**more), cwd=ROOT, check=True, timeout=580)
     return Results(folder)
 
 
