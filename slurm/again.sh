@@ -92,6 +92,10 @@ submit_instead() {
 go_on() {
     local job
     job=$(job_name)
+    if [[ $(job_facts) == *BatchFlag=0* ]]; then # salloc: somebody sits there
+        say "$1; the same command goes on"
+        exit 0
+    fi
     case ${AUDIO_TRAIN_AGAIN:-requeue} in
         no | submit) ;;
         *)
