@@ -169,7 +169,7 @@ when_time_is_up() {
 
 # train_job FAMILY ARGUMENTS...: trains until the run is finished, in as many lives of this job as that takes.
 train_job() {
-    local launcher code asked='' termed='' late='' before arguments command refusal why again word
+    local launcher code asked='' termed='' late='' before arguments command refusal why again word outside
     [ -n "$(run_dir_of "$@")" ] ||
         die "--run-dir is missing: sbatch slurm/train_$1.sh --data OUT_DIR --run-dir RUN_DIR [flags]"
     case ${2:-} in
@@ -212,8 +212,9 @@ train_job() {
     trap '' USR2 TERM # what is decided from here on must not be cut short
     [ -z "$termed" ] || [ -n "$asked" ] || asked=TERM
     if [ -z "$late" ]; then
-        decide "$code" "$asked" "$(ended_from_outside)"
-        [ -z "$again" ] || go_on "$why" "${@:2}"
+        outside=$(ended_from_outside)
+        decide "$code" "$asked" "$outside"
+        [ -z "$again" ] || go_on "$why" "$outside" "${@:2}"
         say "$why"
     fi
     rm -f "$refusal"

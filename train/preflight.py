@@ -152,6 +152,7 @@ def company(answers: list[Answer]) -> str:
 
 def _look_on_main(config: RunConfig, run: RunDir, learner: Learner, snapshot: Snapshot) -> list[str]:
     """What one process looks at for all; returns lines to print."""
+    room(config, run.path / "checkpoints", bytes_of(snapshot), 0.0)  # before anything is written there
     size, save_s = round_trip(run.path, learner, snapshot)
     lines = [room(config, run.path / "checkpoints", size, save_s)]
     lines += [line for line in (choose_wandb(config),) if line]
@@ -191,6 +192,17 @@ def round_trip(folder: Path, learner: Learner, snapshot: Snapshot) -> tuple[int,
 def asdict_of(snapshot: Snapshot) -> dict[str, Any]:
     """The parts of a snapshot; dataclasses.asdict would copy them."""
     return {field.name: getattr(snapshot, field.name) for field in fields(snapshot)}
+
+
+def bytes_of(value: Any) -> int:
+    """Bytes of all tensors in nested values or a snapshot: about what saving them takes."""
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, Snapshot):
+        return sum(map(bytes_of, asdict_of(value).values()))
+    if isinstance(value, dict | list | tuple):
+        return sum(map(bytes_of, value.values() if isinstance(value, dict) else value))
+    return 0
 
 
 def same(one: Any, other: Any) -> bool:
