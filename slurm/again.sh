@@ -25,14 +25,18 @@ fact() {
     done
 }
 
-# Slurm's word for this job's state when it is being ended from outside, else nothing.
+# What Slurm does to this job when it ends it: "requeued" where another life follows, else its state; nothing while it runs.
 ended_from_outside() {
     local facts state
     facts=$(job_facts) || return 0
     state=$(fact JobState "$facts")
     case $state in RUNNING | '') return ;; esac
-    # Slurm may have put it back into the queue itself: another life begins there.
-    printf '%s, reason %s\n' "$state" "$(fact Reason "$facts")"
+    # A node that failed, or a preemption: told by the count alone, the state is COMPLETING in all cases.
+    if (($(fact Restarts "$facts") > ${SLURM_RESTART_COUNT:-0})); then
+        echo requeued
+    else
+        printf '%s, reason %s\n' "$state" "$(fact Reason "$facts")"
+    fi
 }
 
 # Flags of sbatch for a job like this one, one a line: those of the script are in the script, these may have been given on
@@ -88,18 +92,27 @@ submit_instead() {
     fi
 }
 
-# go_on WHY ARGUMENTS...: ends this script; another life of this job, or another job, goes on.
+# go_on WHY OUTSIDE ARGUMENTS...: ends this script; another life of this job, or another job, goes on.
 go_on() {
-    local job
+    local why=$1 outside=$2 job
+    shift 2
     job=$(job_name)
+    if [ "$outside" = requeued ]; then
+        say "$why"
+        exit 0
+    fi
+    if [[ $(job_facts) == *BatchFlag=0* ]]; then # salloc: somebody sits there
+        say "$why; the same command goes on"
+        exit 0
+    fi
     case ${AUDIO_TRAIN_AGAIN:-requeue} in
         no | submit) ;;
         *)
-            say "$1; requeueing job $job"
+            say "$why; requeueing job $job"
             ! scontrol requeue "$job" || exit 0
             say "job $job may not be requeued; submitting another one instead"
             ;;
     esac
-    submit_instead "$@"
+    submit_instead "$why" "$@"
     exit 0
 }

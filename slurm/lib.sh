@@ -21,6 +21,8 @@ run_with=()
 srun_flags=()
 # shellcheck source=slurm/again.sh
 . "$home/slurm/again.sh"
+# shellcheck source=slurm/dry_run.sh
+. "$home/slurm/dry_run.sh"
 
 say() { printf '%(%F %T)T slurm: %s\n' -1 "$*" >&2; }
 
@@ -167,9 +169,19 @@ when_time_is_up() {
 
 # train_job FAMILY ARGUMENTS...: trains until the run is finished, in as many lives of this job as that takes.
 train_job() {
-    local launcher code asked='' termed='' late='' before arguments command refusal why again
+    local launcher code asked='' termed='' late='' before arguments command refusal why again word outside
     [ -n "$(run_dir_of "$@")" ] ||
         die "--run-dir is missing: sbatch slurm/train_$1.sh --data OUT_DIR --run-dir RUN_DIR [flags]"
+    case ${2:-} in
+        --dry-run | --dry-run=*)
+            load_environment
+            word=${2#--dry-run}
+            dry_run "${word#=}" "$1" "${@:3}"
+            exit
+            ;;
+    esac
+    [ -n "${SLURM_JOB_ID:-}" ] ||
+        die "this is a batch script: sbatch $0 ${*:2}; or, to see what it would do: bash $0 --dry-run ..."
     make_arguments "$@"
     run_dir=$(run_dir_of "${arguments[@]}")
     # Handlers only take notes: bash may lose its way in one that starts programs when another signal comes.
@@ -200,8 +212,9 @@ train_job() {
     trap '' USR2 TERM # what is decided from here on must not be cut short
     [ -z "$termed" ] || [ -n "$asked" ] || asked=TERM
     if [ -z "$late" ]; then
-        decide "$code" "$asked" "$(ended_from_outside)"
-        [ -z "$again" ] || go_on "$why" "${@:2}"
+        outside=$(ended_from_outside)
+        decide "$code" "$asked" "$outside"
+        [ -z "$again" ] || go_on "$why" "$outside" "${@:2}"
         say "$why"
     fi
     rm -f "$refusal"

@@ -13,7 +13,7 @@
 #SBATCH --open-mode=append
 
 # Slurm runs a copy of this file from its own folder, so $0 does not lead to the project.
-home=${AUDIO_TRAIN_HOME:-${SLURM_SUBMIT_DIR:-$PWD}}
+home=${AUDIO_TRAIN_HOME:-${SLURM_SUBMIT_DIR:-$(dirname "$0")/..}}
 if [ ! -r "$home/slurm/lib.sh" ]; then
     echo "error: no slurm/lib.sh in $home: call sbatch in the project's folder or export AUDIO_TRAIN_HOME" >&2
     exit 1

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Trains a hierarchical VAE: sbatch slurm/train_hvae.sh --data OUT_DIR --run-dir RUN_DIR [flags of python -m train hvae]
-# More nodes or GPUs: sbatch --nodes 2 --gpus-per-node 4 slurm/train_hvae.sh ...; see lib.sh for variables.
+# More nodes or GPUs: sbatch --nodes 2 --gpus-per-node 4 slurm/train_hvae.sh ...; --dry-run shows it; see docs/slurm.md.
 #SBATCH --job-name=train_hvae
 #SBATCH --nodes=1
 # One launcher a node; it starts one process a GPU.
@@ -18,7 +18,7 @@
 #SBATCH --open-mode=append
 
 # Slurm runs a copy of this file from its own folder, so $0 does not lead to the project.
-home=${AUDIO_TRAIN_HOME:-${SLURM_SUBMIT_DIR:-$PWD}}
+home=${AUDIO_TRAIN_HOME:-${SLURM_SUBMIT_DIR:-$(dirname "$0")/..}}
 if [ ! -r "$home/slurm/lib.sh" ]; then
     echo "error: no slurm/lib.sh in $home: call sbatch in the project's folder or export AUDIO_TRAIN_HOME" >&2
     exit 1

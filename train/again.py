@@ -19,6 +19,7 @@ LIMIT = 3
 # Lives of a job, of which some may have been preempted before the program could begin: from then on these count too.
 PATIENCE = 10
 AGAIN, END = 0, 1
+REQUEUED = "requeued"
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class Ending:
     Attributes:
         code: Its exit code.
         asked: What told the batch script to end: a signal, "the time limit" when time is up already, or "".
-        outside: Slurm's word for the job's state when that is no longer RUNNING, as after scancel; else "".
+        outside: Slurm's word for the job's state when that is no longer RUNNING, as after scancel; REQUEUED where it
+            goes on by itself; else "".
         refusal: The line by which the program refused to begin, or "".
         before: Attempts that had begun before this launch.
         events: The lines of attempts.jsonl.
@@ -70,7 +72,9 @@ def decide(ending: Ending) -> Decision:
     if ending.done and (new or not ending.code):
         return Decision(False, f"the run is finished ({ending.done})")
     if ending.outside:
-        saved = "saved" if new and ending.stopped else "not saved since the newest checkpoint"
+        saved = f"saved ({ending.stopped})" if new and ending.stopped else "not saved since the newest checkpoint"
+        if ending.outside == REQUEUED:
+            return Decision(True, f"Slurm has put the job back into its queue; {saved}")
         return Decision(False, f"the job was ended from outside ({ending.outside}); {saved}, sbatch again to go on")
     if new and ending.stopped:
         # The batch script's own wish is the file STOP too.

@@ -33,6 +33,7 @@ def run_training(config: RunConfig, family: str, engine: Engine) -> int:
 
 
 def _run(config: RunConfig, family: str, engine: Engine, splits: tuple[Split, Split | None]) -> int:
+    splits[0].check_batch(config.data.batch, engine.world)
     torch.manual_seed(config.seed)
     try:
         model = audiovae.build(family, config.model, splits[0].samples, splits[0].rate)  # type: ignore[attr-defined]

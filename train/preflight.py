@@ -152,6 +152,7 @@ def company(answers: list[Answer]) -> str:
 
 def _look_on_main(config: RunConfig, run: RunDir, learner: Learner, snapshot: Snapshot) -> list[str]:
     """What one process looks at for all; returns lines to print."""
+    room(config, run.path / "checkpoints", bytes_of(snapshot), 0.0)  # before anything is written there
     size, save_s = round_trip(run.path, learner, snapshot)
     lines = [room(config, run.path / "checkpoints", size, save_s)]
     lines += [line for line in (choose_wandb(config),) if line]
@@ -184,6 +185,12 @@ def round_trip(folder: Path, learner: Learner, snapshot: Snapshot) -> tuple[int,
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return size, seconds
+
+
+def bytes_of(snapshot: Snapshot) -> int:
+    """Bytes of all tensors: about what saving them takes."""
+    parts = (snapshot.weights, snapshot.averaged, snapshot.moments)
+    return sum(value.numel() * value.element_size() for part in parts for value in part.values())
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:

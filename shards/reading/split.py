@@ -83,6 +83,16 @@ class Split:
             split._copy_to(scratch, scratch_bytes)
         return split
 
+    def check_batch(self, batch: int, world: int) -> None:
+        """Raises DataError when so many processes cannot share batches of so many chunks of this split."""
+        if batch < world:
+            raise DataError(f"a batch of {batch} leaves some of {world} processes without a row: raise the batch size")
+        if batch > len(self):
+            raise DataError(
+                f"split {self.name!r} has only {len(self)} chunks: lower the batch size from {batch}, "
+                "or build from more recordings"
+            )
+
     def __len__(self) -> int:
         return int(self._ends[-1])
 

@@ -227,12 +227,6 @@ class BatchStream:
 def _check(split: Split, batch: int, rank: int, world: int, cursor: Cursor) -> None:
     if not 0 <= rank < world:
         raise DataError(f"rank {rank} does not exist among {world} processes")
-    if batch < world:
-        raise DataError(f"a batch of {batch} leaves some of {world} processes without a row: raise the batch size")
-    if batch > len(split):
-        raise DataError(
-            f"split {split.name!r} has only {len(split)} chunks: lower the batch size from {batch}, "
-            "or build from more recordings"
-        )
+    split.check_batch(batch, world)
     if cursor.epoch < 0 or cursor.consumed < 0:
         raise DataError(f"{cursor} is no place in an epoch: resume elsewhere")

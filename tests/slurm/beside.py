@@ -1,11 +1,14 @@
 """Scenarios that run beside each other: jobs mostly wait, and a cluster has room for many."""
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
 AT_ONCE = 5
+# Seconds of each scenario; pytest's own durations tell how long a test waited for it.
+took: dict[str, float] = {}
 
 
 def beside(scenario: Callable) -> Callable:
@@ -28,4 +31,12 @@ def start_all(items: list, desk: object) -> tuple[ThreadPoolExecutor, dict[Calla
     pool = ThreadPoolExecutor(AT_ONCE)
     wanted = [item.function.scenario for item in items if hasattr(getattr(item, "function", None), "scenario")]
     wanted.sort(key=lambda scenario: not scenario.__name__.startswith("test_time"))
-    return pool, {scenario: pool.submit(scenario, desk) for scenario in wanted}
+
+    def timed(scenario: Callable) -> None:
+        began = time.monotonic()
+        try:
+            scenario(desk)
+        finally:
+            took[scenario.__name__] = time.monotonic() - began
+
+    return pool, {scenario: pool.submit(timed, scenario) for scenario in wanted}

@@ -4,8 +4,7 @@ import json
 import signal
 import subprocess
 import sys
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -120,7 +119,6 @@ class Desk:
     folder: Path
     hook: Path
     data: Path
-    times: dict[str, float] = field(default_factory=dict)
 
     def sbatch(self, *words: object, **env: str) -> str:
         """Submits; returns the job's number."""
@@ -135,8 +133,3 @@ class Desk:
         words = flags(family, self.data, run, *map(str, more))[1:]
         number = self.sbatch("--job-name", name, *slurm, HOME / f"slurm/train_{family}.sh", *words, **env)
         return Job(self.cluster, number, run, self.folder / f"slurm-{name}-{number}.log")
-
-
-def rest(seconds: float) -> None:
-    """Waits, for something that must not happen meanwhile."""
-    time.sleep(seconds)

@@ -70,6 +70,7 @@ def test_scancel(desk: Desk):
     assert job.lives == 1
     until(lambda: job.attempts("ended"), job.told, 20)
     assert "SIGTERM" in job.attempts("ended")[0]["reason"]
+    until(lambda: "ended from outside" in job.log, job.told, 20)
     assert "stopped" in job.status()
 
 
@@ -100,6 +101,7 @@ def test_dying_nodes(desk: Desk):
     job.begun(3, steps=5)
     assert job.attempts()[2]["step"] >= 10
     job.stop()
+    assert "Slurm has put the job back into its queue" in job.decisions()[0]["why"]
     assert "killed" in job.status()
 
 
@@ -151,7 +153,7 @@ def test_full_disk(desk: Desk):
     lines = job.log.splitlines()
     assert sum("cannot be saved" in line for line in lines) >= 1
     assert "the program refused to begin" in lines[-1]
-    assert "make room" in lines[-1]
+    assert "MB free, but the checkpoints that stay take" in lines[-1]
     assert job.lives == 2
     inside("rm", small / "ballast")
     again = desk.train("full-again", *ENDLESS, run=small / "run")

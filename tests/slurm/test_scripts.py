@@ -268,6 +268,38 @@ def test_a_container_comes_from_the_hook(node, tmp_path):
     assert "--container-image=x.sqsh" in words
 
 
+def dry_run(node, flags: str, *words: object) -> tuple[int, str, str]:
+    env = {"AUDIO_TRAIN_ENV": "/dev/null", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for name in [name for name in node.env if name.startswith("SLURM_")]:
+        del node.env[name]
+    return node.call("bash", TRAIN, f"--dry-run{flags}", "--data", "my shards", "--run-dir", "runs/a", *words, **env)
+
+
+def test_dry_run_shows_what_would_run(node):
+    """From anywhere, without a Slurm; the program looks at the arguments."""
+    code, out, err = dry_run(node, "=-N 2 --gpus-per-node=a100:8", "--optim.steps", "5")
+    assert code == 0, err
+    assert f"sbatch -N 2 --gpus-per-node=a100:8 {TRAIN} --data my\\ shards --run-dir runs/a" in out
+    assert "8 process(es) on each of 2 node(s)" in out
+    assert "--num_machines 2 --num_processes 16 --main_process_ip FIRST_NODE --main_process_port PORT" in out
+    assert "takes these arguments" in out
+    assert not node.lines("accelerate.args")
+
+
+def test_dry_run_finds_a_wrong_flag_before_the_queue(node):
+    code, out, err = dry_run(node, "", "--optim.ly", "5")
+    assert code != 0
+    assert "did you mean optim.lr" in err
+    assert "1 process(es) on each of 1 node(s)" in out
+
+
+def test_outside_of_a_job_it_says_what_to_do(node):
+    code, out, err = node.train(SLURM_JOB_ID="")
+    assert code != 0
+    assert "this is a batch script: sbatch" in err
+    assert len((out + err).splitlines()) == 1
+
+
 def test_missing_run_dir_is_one_line(node):
     code, out, err = node.call("bash", TRAIN, "--data", "shards")
     assert code != 0

@@ -37,6 +37,7 @@ CASES = {
         False,
         "ended from outside (CANCELLED, reason None); saved",
     ),
+    "a node died": (Ending(143, "TERM", "requeued", events=[started(1)]), True, "Slurm has put the job back"),
     "an old STOPPED says nothing": (
         Ending(1, before=1, events=[started(1)], stopped="step 3: STOP", refusal="no shards"),
         False,

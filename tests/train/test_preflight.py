@@ -13,7 +13,7 @@ from train import checkpoint, preflight
 from train.command import parse
 from train.errors import TrainError
 from train.forecast import forecast, lead_s, room_needed
-from train.preflight import Answer, answers, choose_wandb, company, disagreement, job_limits, same
+from train.preflight import Answer, answers, bytes_of, choose_wandb, company, disagreement, job_limits, room, same
 from train.snapshot import Snapshot
 
 ALIKE = [Answer(rank, f"n{1 + rank // 2}", "cpu", "2.11", "abc", "") for rank in range(4)]
@@ -81,6 +81,21 @@ def test_room():
     assert room_needed(10, present=0, newest=3, best=True) == 50
     assert room_needed(10, present=4, newest=3, best=True) == 10  # one is written before another goes
     assert room_needed(10, present=9, newest=3, best=False) == 10
+
+
+def test_too_little_room_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    _, config = parse(["vae", "--data", "d", "--run-dir", "r", "--checkpoint.keep", "2"])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 35_000_000}))
+    assert "takes 8.0 MB and 1.0 s" in room(config, tmp_path, 8_000_000, 1.0)
+    with pytest.raises(TrainError, match=r"35 MB free, .* 40 MB more; .* lower --checkpoint.keep \(now 2\)"):
+        room(config, tmp_path, 10_000_000, 1.0)
+    (tmp_path / "step-00000005").mkdir()
+    room(config, tmp_path, 10_000_000, 1.0)
+
+
+def test_bytes_of_a_snapshot():
+    weights, averages, moments = ({name: torch.zeros(size)} for name, size in (("w", 2), ("w", 2), ("exp_avg.w", 3)))
+    assert bytes_of(Snapshot(weights, averages, moments, 1, {"step": 1})) == 8 + 8 + 12
 
 
 def test_forecast():

@@ -1,0 +1,53 @@
+# shellcheck shell=bash
+# --dry-run: what would be submitted, and what the job would run.
+
+# option LONG SHORT FLAGS...: the value of a flag of sbatch in any of its spellings; the last one counts.
+option() {
+    local long=$1 short=$2 value=
+    shift 2
+    while (($#)); do
+        case $1 in
+            "$long="*) value=${1#*=} ;;
+            "$long" | "$short") value=${2:-} ;;
+            "$short"?*) [ "$short" = none ] || value=${1#"$short"} ;;
+        esac
+        shift
+    done
+    printf '%s\n' "$value"
+}
+
+# quoted WORDS...: as one could type them.
+quoted() { printf '%q ' "$@" && echo; }
+
+# dry_run SBATCH_FLAGS FAMILY ARGUMENTS...
+# shellcheck disable=SC2034,SC2154,SC2317 # lib.sh reads these variables, sets `python` and calls these functions
+dry_run() {
+    local flags given arguments command home_given=()
+    read -ra given <<< "$1"
+    shift
+    # Flags of the command line come after those of the script, as they override them.
+    mapfile -t flags < <(sed -n 's/^#SBATCH *//p' "$0")
+    flags+=("${given[@]}")
+    SLURM_JOB_NUM_NODES=$(option --nodes -N "${flags[@]}")
+    SLURM_CPUS_PER_TASK=$(option --cpus-per-task -c "${flags[@]}")
+    SLURM_GPUS_ON_NODE=$(option --gpus-per-node none "${flags[@]}")
+    SLURM_GPUS_ON_NODE=${SLURM_GPUS_ON_NODE##*:}
+    SLURM_JOB_NODELIST=
+    # What only a job knows.
+    scontrol() { echo FIRST_NODE; }
+    meeting_port() { echo PORT; }
+    [ -z "$(option --array -a "${flags[@]}")" ] || SLURM_ARRAY_TASK_ID=TASK
+    make_arguments "$@"
+    make_command "${arguments[@]}"
+    printf 'would submit:\n  '
+    [ -r slurm/lib.sh ] || home_given=("AUDIO_TRAIN_HOME=$home")
+    quoted "${home_given[@]}" sbatch "${given[@]}" "$0" "${@:2}"
+    printf 'with these flags of the script, unless given:\n'
+    sed -n 's/^#SBATCH */  /p' "$0"
+    printf 'the job would run, with %s process(es) on each of %s node(s):\n  ' "$(procs_per_node)" "$SLURM_JOB_NUM_NODES"
+    quoted "${command[@]}"
+    [ -z "${srun_flags[*]}" ] || return 0 # a container that only a job can start
+    # --print_config, as it ends the program before it touches anything.
+    "${python[@]}" -m train "${arguments[@]}" --print_config > /dev/null || exit
+    echo "the program takes these arguments"
+}
