@@ -8,11 +8,12 @@ from pathlib import Path
 from chaos import harm
 from chaos.disk import Disk
 from chaos.plan import WITHOUT_WANDB, Attack
-from chaos.processes import ChaosError, Processes, kill
+from chaos.processes import Processes, kill
 from chaos.watch import is_saving, last_attempt, last_point
 
 STEP_S, SAVE_S = 0.1, 0.005  # what `fraction` is a part of
 LIMIT_S = 300  # machines may be busy
+WANDB_S = 100  # below the watchdog of the run
 AT_START_UP = ("kill rank 0", "kill rank 1", "kill all ranks", "kill the launcher", "kill everything")
 
 
@@ -72,10 +73,16 @@ def afterwards(attack: Attack, run: Path, disk: Disk) -> str:
 
 def _kill_wandb(processes: Processes, run: Path) -> float:
     """Training has to go on without it; then a stop, as the run would be long."""
-    found = processes.wandb()
-    if not found:
-        raise ChaosError("there is no wandb-core to kill")
-    for process in found:
+    # W&B starts beside the training, which would be far ahead by then: it waits for its other process meanwhile.
+    halted = processes.rank(1)
+    for process in halted:
+        os.kill(process.pid, signal.SIGSTOP)
+    try:
+        processes.wait_until(processes.wandb, WANDB_S, "wandb-core")
+    finally:
+        for process in halted:
+            os.kill(process.pid, signal.SIGCONT)
+    for process in processes.wandb():
         kill(process.pid)
     goal = last_point(run)["step"] + WITHOUT_WANDB  # type: ignore[index]
     processes.wait_until(lambda: last_point(run)["step"] >= goal, LIMIT_S, f"step {goal} without W&B")  # type: ignore

@@ -28,7 +28,7 @@ SETTINGS = {
     "tracking.audio_every": 10**6,
     "tracking.samples": "true",
     "checkpoint.every": EVERY,
-    "watchdog_s": 60,
+    "watchdog_s": 120,
     "model.trunk.strides": "[21,5]",
     "model.trunk.channels": "[24,24]",
     "model.trunk.blocks": 1,
