@@ -88,7 +88,8 @@ submit_instead() {
     elif next=$(submit_again "$@"); then
         say "$why; job $next goes on when this one has ended"
     else
-        die "$why; but nothing more can be submitted: sbatch with the same arguments goes on"
+        say "error: $why; but nothing more can be submitted: sbatch with the same arguments goes on"
+        return 1
     fi
 }
 
@@ -114,5 +115,5 @@ go_on() {
             ;;
     esac
     submit_instead "$why" "$@"
-    exit 0
+    exit
 }

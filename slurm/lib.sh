@@ -155,21 +155,18 @@ decide() {
 # When TERM comes because time is up, this script and the program have half a minute (Slurm's KillWait) until both are
 # killed: another job is submitted first, while the program may still save.
 when_time_is_up() {
-    asked=TERM
-    ask_to_stop
-    [[ $(ended_from_outside) == *TimeLimit* ]] || return 0
+    late=yes
     decide 143 "the time limit" ""
     if [ -n "$again" ]; then
-        submit_instead "$why" "$@"
+        submit_instead "$why" "$@" || true # the program may still save
     else
         say "$why"
     fi
-    late=yes
 }
 
 # train_job FAMILY ARGUMENTS...: trains until the run is finished, in as many lives of this job as that takes.
 train_job() {
-    local launcher code asked='' termed='' late='' before arguments command refusal why again word outside
+    local launcher code asked='' termed='' late='' before arguments command refusal why again word outside=''
     [ -n "$(run_dir_of "$@")" ] ||
         die "--run-dir is missing: sbatch slurm/train_$1.sh --data OUT_DIR --run-dir RUN_DIR [flags]"
     case ${2:-} in
@@ -199,8 +196,9 @@ train_job() {
     launcher=$!
     while kill -0 "$launcher" 2> /dev/null; do
         if [ -n "$termed" ]; then
-            termed=
-            when_time_is_up "${@:2}"
+            termed='' asked=TERM
+            ask_to_stop
+            [[ $(ended_from_outside) != *TimeLimit* ]] || when_time_is_up "${@:2}"
         fi
         # Again and again, as the program begins by removing an old STOP, which may have been ours.
         [ -z "$asked" ] || ask_to_stop
@@ -211,8 +209,10 @@ train_job() {
     code=$?
     trap '' USR2 TERM # what is decided from here on must not be cut short
     [ -z "$termed" ] || [ -n "$asked" ] || asked=TERM
-    if [ -z "$late" ]; then
-        outside=$(ended_from_outside)
+    [ -n "$late" ] || outside=$(ended_from_outside)
+    if [[ $outside == *TimeLimit* ]]; then
+        when_time_is_up "${@:2}"
+    elif [ -z "$late" ]; then
         decide "$code" "$asked" "$outside"
         [ -z "$again" ] || go_on "$why" "$outside" "${@:2}"
         say "$why"
