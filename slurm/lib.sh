@@ -8,7 +8,7 @@
 #                         run_with=(apptainer exec --nv image.sif)       words before each program
 #                         srun_flags=(--container-image=image.sqsh)      flags for srun (pyxis, or --mpi=none ...)
 #   AUDIO_TRAIN_PROCS   training processes a node; otherwise one a GPU, or one where there is none
-#   AUDIO_TRAIN_LAUNCH  more flags for `accelerate launch`: "--mixed_precision bf16"
+#   AUDIO_TRAIN_LAUNCH  more flags for `accelerate launch`: "--mixed_precision bf16", "--use_deepspeed --zero_stage 2"
 #   AUDIO_TRAIN_AGAIN   requeue, submit or no: how a job goes on; see again.sh
 # Where the cluster sets SLURM_TMPDIR, shards are copied there while they are read (--data.scratch overrides it).
 #
@@ -97,6 +97,8 @@ make_command() {
     if ((nodes > 1)); then
         first=$(scontrol show hostnames "$SLURM_JOB_NODELIST") || return
         flags+=(--main_process_ip "${first%%$'\n'*}" --main_process_port "$(meeting_port)" --rdzv_backend static)
+        # DeepSpeed's own launcher would go to the other nodes by ssh; srun is there already.
+        [[ " ${more[*]} " != *" --use_deepspeed "* ]] || flags+=(--deepspeed_multinode_launcher standard)
     fi
     # --wait instead of --kill-on-bad-exit: where one node ends by an error, the others have two minutes to say theirs
     # and to finish what they write. It ends nodes that hang after a crash.

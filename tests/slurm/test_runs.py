@@ -1,12 +1,18 @@
 """What training jobs are for: runs that come to their end, on a real Slurm. The scenarios run beside each other."""
 
+import importlib.util
 import json
 import re
 from pathlib import Path
 
+import pytest
 from beside import beside
 from jobs import CPU, ENDLESS, Desk
 from slurm_cluster import HOME, until
+
+needs_deepspeed = pytest.mark.skipif(
+    importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed: pip install '.[deepspeed]'"
+)
 
 
 def curve(run: Path) -> list[dict]:
@@ -80,6 +86,20 @@ def test_two_nodes_by_two_processes(desk: Desk):
     assert len(list((job.run / "samples").iterdir())) == 4
     assert {len(rows) for rows in consumed(job.run).values()} == {6}
     assert [*desk.folder.glob("slurm-nodes-*")] == [job.log_file]
+
+
+@beside
+@needs_deepspeed
+def test_deepspeed_over_nodes(desk: Desk):
+    """The same script with the launcher's flags; it goes on by DDP on one node."""
+    zero = {"AUDIO_TRAIN_LAUNCH": "--use_deepspeed --zero_stage 3"}
+    job = desk.train("zero", "--stop_at", 4, slurm=["--nodes=2", *CPU], **zero)
+    assert job.over() == "COMPLETED", job.told()
+    assert "2 processes on cpu: n" in job.log
+    again = desk.train("alone", run=job.run, slurm=CPU)
+    assert again.over() == "COMPLETED", again.told()
+    assert "from step 4" in again.log
+    assert (job.run / "DONE").exists()
 
 
 @beside
