@@ -70,8 +70,8 @@ flag_of() {
 submit_again() {
     local flags clean=() name
     mapfile -t flags < <(flags_of_this_job "$(job_facts)")
-    # Slurm's variables of this job contradict those of the next one.
-    for name in "${!SLURM_@}" "${!SBATCH_@}"; do
+    # Slurm's variables of this job contradict those of the next one; SBATCH_* are the user's, but for bindings.
+    for name in "${!SLURM_@}" "${!SBATCH_CPU_BIND@}" "${!SBATCH_MEM_BIND@}"; do
         case $name in SLURM_CONF) ;; *) clean+=(-u "$name") ;; esac
     done
     # $0 is the node's copy of the script as it was submitted.

@@ -146,10 +146,10 @@ decide() {
         --before "${before:-0}" --restarts "${SLURM_RESTART_COUNT:-0}" --job "$(job_name)")
     case $? in
         0) again=yes ;;
-        1) again= ;;
-        *) # without Python there is still what the program has said
-            why="the program ended with exit code $1" again=
-            [ ! -e "$run_dir/STOPPED" ] || [ -z "$2" ] || again=yes
+        3) again= ;;
+        *) # Python, or what starts it, has failed: there is still what is known here
+            why="the program ended with exit code $1${2:+ after $2}" again=
+            [ -z "$2" ] || [ -e "$run_dir/DONE" ] || again=yes
             ;;
     esac
 }
@@ -200,7 +200,7 @@ train_job() {
         if [ -n "$termed" ]; then
             termed='' asked=TERM
             ask_to_stop
-            [[ $(ended_from_outside) != *TimeLimit* ]] || when_time_is_up "${@:2}"
+            [ -n "$late" ] || [[ $(ended_from_outside) != *TimeLimit* ]] || when_time_is_up "${@:2}"
         fi
         # Again and again, as the program begins by removing an old STOP, which may have been ours.
         [ -z "$asked" ] || ask_to_stop
@@ -209,6 +209,7 @@ train_job() {
     done
     wait "$launcher"
     code=$?
+    [ -z "$asked" ] || rm -f "$run_dir/STOP" # ours, which may have come after the program's end
     trap '' USR2 TERM # what is decided from here on must not be cut short
     [ -z "$termed" ] || [ -n "$asked" ] || asked=TERM
     [ -n "$late" ] || outside=$(ended_from_outside)

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from train.stopping import end_with_launcher
 
@@ -60,6 +61,20 @@ def note_refusal(line: str) -> None:
             Path(file).write_text(f"{line}\n")
 
 
+def is_for_the_user(error: Exception, settings: Any) -> bool:
+    """Whether the same command would fail again: not where something outside may be well again later.
+
+    Data that a run has begun with may be away for a while: a mount, a server.
+    """
+    from shards import DataError
+    from train.errors import PassingError, TrainError
+
+    begun = settings is not None and (Path(getattr(settings, "run_dir", "")) / "attempts.jsonl").exists()
+    return (isinstance(error, TrainError) and not isinstance(error, PassingError)) or (
+        isinstance(error, DataError) and not begun
+    )
+
+
 def run(words: list[str]) -> int:
     """Runs one command; returns the exit code."""
     # Imported here so that an interrupt while the libraries load is an interrupt, not a traceback.
@@ -67,12 +82,12 @@ def run(words: list[str]) -> int:
     from train.command import parse
     from train.config import RUNS
     from train.engine import Engine, launched_rank
-    from train.errors import LostPeerError, TrainError
+    from train.errors import TrainError
 
     speaks = launched_rank() == 0
     if not speaks:
         warnings.simplefilter("ignore")
-    engine = None
+    engine = settings = None
     try:
         command, settings = parse(words)
         if command in RUNS:
@@ -86,7 +101,7 @@ def run(words: list[str]) -> int:
             # Most errors are everybody's: rank 0 says them, and its end makes the launcher end this process.
             # Whoever is still there afterwards has an error of its own. Leaving first would end rank 0 unheard.
             time.sleep(GRACE_S)
-        elif isinstance(error, TrainError | DataError) and not isinstance(error, LostPeerError):
+        elif is_for_the_user(error, settings):
             note_refusal(str(error))
         who = "" if speaks else f" (process {launched_rank()})"
         print(f"error{who}: {error}", file=sys.stderr, flush=True)

@@ -18,7 +18,7 @@ JOBS_FILE = "jobs.jsonl"
 LIMIT = 3
 # Lives of a job, of which some may have been preempted before the program could begin: from then on these count too.
 PATIENCE = 10
-AGAIN, END = 0, 1
+AGAIN, END = 0, 3  # any other code is a failure of Python, or of what starts it
 REQUEUED = "requeued"
 
 
@@ -82,7 +82,7 @@ def decide(ending: Ending) -> Decision:
         if wanted:
             return Decision(False, f"saved and stopped as wished ({ending.stopped}); sbatch again to go on")
         return Decision(True, f"saved ({ending.stopped})")
-    if ending.asked and not new and ending.restarts < PATIENCE:
+    if ending.asked and not new and max(ending.restarts, in_vain(ending.history)) < PATIENCE:
         return Decision(True, f"{ending.asked} came before the program had begun")
     if not ending.code:
         return Decision(False, "the program ended without a training")
@@ -112,6 +112,16 @@ def _after_a_crash(ending: Ending, what: str) -> Decision:
         return Decision(False, f"{count} attempts in a row ended without a new checkpoint, the last one {what}")
     tries = f"{count} of {LIMIT} attempts without a new checkpoint" if count else "it had made a new checkpoint"
     return Decision(True, f"the attempt {what}; {tries}")
+
+
+def in_vain(history: list[dict[str, Any]]) -> int:
+    """The last decisions in a row that were about a job in which the program had not begun."""
+    count = 0
+    for line in reversed(history):
+        if line.get("began", True) or not line.get("again"):
+            break
+        count += 1
+    return count
 
 
 def since_the_last_end(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -171,14 +181,14 @@ def ending_of(run_dir: Path, refusal: Path | None, **known: Any) -> Ending:
 
 def _line(path: Path) -> str:
     try:
-        return path.read_text().partition("\n")[0].strip()
+        return path.read_text(errors="replace").partition("\n")[0].strip()
     except OSError:
         return ""
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:
     try:
-        lines = path.read_text().splitlines()
+        lines = path.read_text(errors="replace").splitlines()
     except OSError:
         return []
     rows = []

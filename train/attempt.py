@@ -29,7 +29,9 @@ def resume(learner: Learner, run: RunDir, engine: Engine) -> None:
 def run_training(config: RunConfig, family: str, engine: Engine) -> int:
     """A whole attempt: opens the data and the run, resumes or starts, trains; returns the exit code."""
     with lost_peers_told(), open_splits(config.data) as splits:
-        return _run(config, family, engine, splits)
+        code = _run(config, family, engine, splits)
+        engine.wait_for_all()
+        return code
 
 
 def _run(config: RunConfig, family: str, engine: Engine, splits: tuple[Split, Split | None]) -> int:

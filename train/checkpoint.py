@@ -27,7 +27,7 @@ from safetensors.torch import load_file, save_file
 import audiovae
 from audiovae import Autoencoder
 from shards.files import sync
-from train.errors import TrainError
+from train.errors import PassingError, TrainError
 from train.snapshot import Snapshot
 
 MANIFEST = "manifest.json"
@@ -70,8 +70,7 @@ def save(folder: Path, model: Autoencoder, snapshot: Snapshot, retention: Retent
         files = {path.name: _describe(path) for path in sorted(temporary.iterdir())}
         (temporary / MANIFEST).write_text(json.dumps({"format": FORMAT, "files": files}, indent=1) + "\n")
 
-    for unfinished in folder.glob("step-*.tmp"):
-        shutil.rmtree(unfinished, ignore_errors=True)
+    remove_unfinished(folder)
     write_folder(final, fill)
     for old in superfluous(folder, retention):
         shutil.rmtree(old, ignore_errors=True)
@@ -103,6 +102,12 @@ def best_checkpoint(folder: Path) -> Path | None:
 def step_of(path: Path) -> int:
     """The step of a checkpoint's folder."""
     return int(path.name[5:])
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what a save that was killed left behind."""
+    for unfinished in folder.glob("step-*.tmp"):
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def write_folder(final: Path, fill: Callable[[Path], None]) -> None:
@@ -178,7 +183,7 @@ def damage(path: Path) -> str:
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except OSError as error:
-        raise TrainError(
+        raise PassingError(
             f"{error.filename or path}: cannot be read ({error.strerror}); nothing was changed, start again when it can"
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -14,10 +14,14 @@ from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor
 
 from audiovae import Statistics
-from train.errors import LostPeerError, TrainError
+from train.errors import LostPeerError, PassingError, TrainError
 
 # A rank that waits longer than this for another one has lost it.
 COLLECTIVE_TIMEOUT = timedelta(minutes=10)
+# While rank 0 writes or reads for all, on a file system that may be slow; the others notice its end at once.
+DISK_TIMEOUT = timedelta(hours=2)
+# The most that processes differ in when they end.
+LEAVING = timedelta(seconds=30)
 LOST = "another process of this run ended, for a reason of its own; the same command goes on from the last checkpoint"
 
 T = TypeVar("T")
@@ -88,6 +92,7 @@ class Engine:
             torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local))
         # Control messages go over the CPU, so that asking whether to stop never waits for the GPU.
         self._control = dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT) if self.world > 1 else None
+        self._patient = dist.new_group(backend="gloo", timeout=DISK_TIMEOUT) if self.world > 1 else None
         self._vote: tuple[Any, Tensor] | None = None
         logging.getLogger("torch.distributed").setLevel(logging.ERROR)
 
@@ -149,25 +154,36 @@ class Engine:
         return bool(before[1].item())
 
     def share(self, value: Any) -> Any:
-        """Rank 0's value on every process; plain data only."""
-        if self._control is None:
+        """Rank 0's value on every process; plain data only. It may take long."""
+        if self._patient is None:
             return value
         box = [value if self.is_main else None]
-        dist.broadcast_object_list(box, src=0, group=self._control)
+        dist.broadcast_object_list(box, src=0, group=self._patient)
         return box[0]
 
     def on_main(self, action: Callable[[], T]) -> T:
         """Does something on rank 0 alone and returns its result everywhere; its errors are raised everywhere."""
-        result, problem = None, None
+        result, problem, passing = None, None, False
         if self.is_main:
             try:
                 result = action()
             except (TrainError, OSError) as error:
-                problem = str(error)
-        result, problem = self.share((result, problem))
+                problem, passing = str(error), isinstance(error, PassingError | OSError)
+        result, problem, passing = self.share((result, problem, passing))
         if problem:
-            raise TrainError(problem)
+            raise (PassingError if passing else TrainError)(problem)
         return result
+
+    def wait_for_all(self) -> None:
+        """Until all processes have come here: who leaves first may cut off what others are still told.
+
+        Not by a collective, in which somebody is always last to hear.
+        """
+        if self.world > 1:
+            store = dist.distributed_c10d._get_default_store()
+            with suppress(RuntimeError):  # whoever keeps the store may leave as soon as all are here
+                store.set(f"here-{self.rank}", "1")
+                store.wait([f"here-{rank}" for rank in range(self.world)], LEAVING)
 
     def close(self) -> None:
         """Leaves the group of processes."""

@@ -5,5 +5,9 @@ class TrainError(Exception):
     """One line that names the file, key or flag and the remedy."""
 
 
-class LostPeerError(TrainError):
+class PassingError(TrainError):
+    """Something outside that may be well again later: the same command may go on then."""
+
+
+class LostPeerError(PassingError):
     """Another process of the run has ended; it, or nobody, knows why."""

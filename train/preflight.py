@@ -15,6 +15,7 @@ from torch import Tensor
 
 from shards import DataError, Split
 from shards.files import write_atomically
+from shards.reading.remote.failures import cleaned
 from train import checkpoint
 from train.checkpoint import Retention
 from train.config import RunConfig
@@ -111,8 +112,9 @@ def data_problem(split: Split, rank: int, world: int) -> str:
 
 def exchange(engine: Engine, mine: Answer) -> list[Answer]:
     """Everybody's answer, by one sum over the devices' own network: it shows that this works, too."""
-    # Shortened rather than cut: what is cut is no JSON.
-    words = json.dumps(asdict(mine) | {"problem": mine.problem[: ANSWER // 3]}).encode()[:ANSWER]
+    # Shortened rather than cut: what is cut is no JSON, in which a letter beyond ASCII takes six bytes.
+    short = mine.problem[: ANSWER // 3].encode("ascii", "replace").decode()
+    words = json.dumps(asdict(mine) | {"problem": short}).encode()[:ANSWER]
     table = torch.zeros(engine.world, ANSWER, device=engine.device)
     table[engine.rank, : len(words)] = torch.tensor(list(words), dtype=torch.float32, device=engine.device)
     rows: Tensor = engine.sum({"answers": table})["answers"].to(torch.uint8).cpu()
@@ -152,6 +154,9 @@ def company(answers: list[Answer]) -> str:
 
 def _look_on_main(config: RunConfig, run: RunDir, learner: Learner, snapshot: Snapshot) -> list[str]:
     """What one process looks at for all; returns lines to print."""
+    # What an attempt that was killed in a save left is no reason to end this one.
+    checkpoint.remove_unfinished(run.path / "checkpoints")
+    shutil.rmtree(run.path / "preflight", ignore_errors=True)
     room(config, run.path / "checkpoints", bytes_of(snapshot), 0.0)  # before anything is written there
     size, save_s = round_trip(run.path, learner, snapshot)
     lines = [room(config, run.path / "checkpoints", size, save_s)]
@@ -170,7 +175,6 @@ def round_trip(folder: Path, learner: Learner, snapshot: Snapshot) -> tuple[int,
         TrainError: when what comes back is not what was saved.
     """
     aside = folder / "preflight"
-    shutil.rmtree(aside, ignore_errors=True)  # of an attempt that was killed here
     try:
         began = time.monotonic()
         saved = checkpoint.save(aside, learner.model, snapshot, Retention(newest=1, best=False))
@@ -234,9 +238,10 @@ def choose_wandb(config: RunConfig) -> str:
     server = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
     proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
     if answers(proxy or server):
-        return f"W&B at {server} answers"
+        return f"W&B at {cleaned(server)} answers"
     config.tracking.wandb = "offline"
-    return f"W&B at {server} does not answer: offline; later, where it does: python -m train sync {config.run_dir}"
+    later = f"python -m train sync {config.run_dir}"
+    return f"W&B at {cleaned(server)} does not answer: offline; later, where it does: {later}"
 
 
 def answers(url: str) -> bool:

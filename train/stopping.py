@@ -29,6 +29,17 @@ def end_with_launcher() -> None:
     """
     if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
+        if runs_python(os.getpid()) and not runs_python(os.getppid()):
+            # It died before it was asked for: some init has taken its place. Nothing is there yet to be saved.
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def runs_python(pid: int) -> bool:
+    """Whether a process runs Python; False where nobody may know, as of somebody else's process."""
+    try:
+        return Path(os.readlink(f"/proc/{pid}/exe")).name.startswith("python")
+    except OSError:
+        return False
 
 
 class StopWish:

@@ -47,6 +47,11 @@ CASES = {
     "--help": (Ending(0), False, "without a training"),
     "asked before it began": (Ending(1, "USR2"), True, "before the program had begun"),
     "always preempted before it began": (Ending(1, "USR2", restarts=10), False, "never began"),
+    "ten jobs in a row that never began": (
+        Ending(1, "USR2", history=[decision(0, True, began=False)] * 10),
+        False,
+        "never began",
+    ),
     "time is up": (Ending(143, "the time limit", events=[started(1)]), True, "in time after the time limit; 1 of 3"),
     "the first start fails in silence": (Ending(1), False, "never began (exit code 1)"),
     "a later start fails in silence": (Ending(1, before=1, events=[started(1)], newest=5), True, "1 of 3"),
@@ -160,5 +165,5 @@ def test_the_command_reads_the_folder_and_keeps_the_decision(tmp_path):
 
 def test_a_folder_that_is_no_run_stays_as_it_is(tmp_path):
     words = [sys.executable, "-m", "train.again", str(tmp_path), "--code", "1"]
-    assert subprocess.run(words, cwd=ROOT, capture_output=True, check=False).returncode == 1
+    assert subprocess.run(words, cwd=ROOT, capture_output=True, check=False).returncode == 3
     assert not list(tmp_path.iterdir())

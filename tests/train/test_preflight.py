@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 import socket
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -106,6 +107,21 @@ def test_forecast():
     assert forecast(100, 1.0, 1000, 10.0).jobs is None
     assert forecast(10_000, 1.0, 1000, 10.0, 50.0, 50.0).jobs is None  # jobs too short for anything
     assert lead_s(step_s=20.0, save_s=60.0) == 360
+
+
+def test_a_long_problem_in_any_script_reaches_everybody():
+    told = dataclasses.replace(ALIKE[0], problem="路" * 5000)
+    engine = SimpleNamespace(world=1, rank=0, device=torch.device("cpu"), sum=lambda values: values)
+    (heard,) = preflight.exchange(engine, told)
+    assert heard.problem == "?" * (preflight.ANSWER // 3)
+    assert heard.host == "n1"
+
+
+def test_what_a_killed_save_left_is_removed(tmp_path):
+    (tmp_path / "step-00000007.tmp").mkdir()
+    (tmp_path / "step-00000006").mkdir()
+    checkpoint.remove_unfinished(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000006"]
 
 
 def test_job_limits(monkeypatch):

@@ -3,15 +3,17 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
-from conftest import STEPS, flags, points, start, train
+from conftest import ROOT, STEPS, environment, flags, points, start, train
 from safetensors.torch import load_file
 
 import audiovae
@@ -153,12 +155,37 @@ def test_the_loss_of_a_process_is_one_line(data_dir, tmp_path):
     assert json.loads((run / "attempts.jsonl").read_text().splitlines()[-1])["event"] == "failed"
 
 
+def test_a_process_whose_launcher_is_gone_does_not_begin(data_dir, tmp_path):
+    """Killed before the process could ask to be told: its parent is an init by then, which is no Python."""
+    run, process_of = tmp_path / "vae", tmp_path / "pid"
+    words = shlex.join([sys.executable, "-m", "train", *flags("vae", data_dir, run)])
+    subprocess.run(
+        ["bash", "-c", f"(sleep 1; exec {words}) > /dev/null 2>&1 & echo $! > {process_of}"],
+        env=environment(TORCHELASTIC_RUN_ID="none"),
+        cwd=ROOT,
+        check=True,
+    )
+    pid = int(process_of.read_text())
+    for _ in range(1200):
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            break
+        time.sleep(0.1)
+    assert not run.exists()
+
+
 def test_one_process_at_a_time(data_dir, tmp_path):
+    """The second one leaves no word for a batch script that the user had to mend something: this passes."""
     run = tmp_path / "vae"
     words = flags("vae", data_dir, run, "--optim.steps", "4000")
     process = start(words)
     wait_for_step(run, 2, process)
-    assert "another process is training there" in train(words, code=1)
+    note = tmp_path / "refusal"
+    assert "another process is training there" in train(words, code=1, AUDIO_TRAIN_REFUSAL=str(note))
+    assert not note.exists()
+    assert "lower the batch" in train([*words, "--data.batch", "9999"], code=1, AUDIO_TRAIN_REFUSAL=str(note))
+    assert not note.exists(), "the data might have been away"
+    assert "optim.lrr" in train([*words, "--optim.lrr", "1"], code=1, AUDIO_TRAIN_REFUSAL=str(note))
+    assert "optim.lrr" in note.read_text()
     process.kill()
     process.wait()
 
