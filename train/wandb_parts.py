@@ -85,7 +85,10 @@ def steps_of_part(file: Path) -> list[int]:
         TrainError: when it cannot be read: taken for empty, its points would be sent again.
     """
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=READING_S, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=READING_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise TrainError(f"{file}: not read after {READING_S} s; try again when the machine is less busy") from None
     if done.returncode:
         raise TrainError(f"{file}: cannot be read ({(done.stderr.splitlines() or ['no word'])[-1]})")
     steps = []

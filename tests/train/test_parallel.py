@@ -126,12 +126,13 @@ def test_what_the_launcher_asked_for():
     assert ZeROSettings.of_launch(on) == ZeROSettings(2)
     full = {**on, "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3", "ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE": "cpu"}
     assert ZeROSettings.of_launch(full) == ZeROSettings(3, offload_parameters=True)
-    settings = ZeROSettings(3, offload_optimizer=True, more={"zero_optimization": {"overlap_comm": False}})
+    given = {"overlap_comm": False, "offload_optimizer": {"device": "cpu", "pin_memory": True}, "offload_param": None}
+    settings = ZeROSettings(3, offload_optimizer=True, more={"zero_optimization": given})
     made = settings.config(0.5, "bf16", 4)
     assert made["zero_optimization"] == {
         "overlap_comm": False,
         "stage": 3,
-        "offload_optimizer": {"device": "cpu"},
+        "offload_optimizer": {"device": "cpu", "pin_memory": True},
         "offload_param": {"device": "none"},
     }
     assert made["gradient_clipping"] == 0.5
@@ -162,12 +163,13 @@ def test_what_cannot_be_is_one_line(more, content, expected, tmp_path):
 
 
 def test_a_configuration_file_with_auto(tmp_path):
-    content = {"train_batch_size": "auto", "zero_optimization": {"stage": 3, "reduce_bucket_size": "auto"}}
+    zero = {"stage": 3, "reduce_bucket_size": "auto", "offload_param": None}
+    content = {"train_batch_size": "auto", "zero_optimization": zero}
     (tmp_path / "ds.json").write_text(json.dumps(content))
     found = ZeROSettings.of_launch(
         {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_CONFIG_FILE": str(tmp_path / "ds.json")}
     )
-    assert found == ZeROSettings(3, more={"zero_optimization": {"stage": 3}})
+    assert found == ZeROSettings(3, more={"zero_optimization": {"stage": 3, "offload_param": None}})
 
 
 def test_without_deepspeed_the_remedy_is_named(monkeypatch):

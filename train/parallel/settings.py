@@ -55,10 +55,10 @@ class ZeROSettings:
         more: dict[str, Any] = {}
         if (file := environment.get("ACCELERATE_DEEPSPEED_CONFIG_FILE", "none")) not in ("none", ""):
             more = _read(Path(file))
-            zero = more.get("zero_optimization", {})
+            zero = more.get("zero_optimization") or {}
             given["stage"] = zero.get("stage", given["stage"])
             for part in ("offload_optimizer", "offload_param"):
-                given[part] = zero.get(part, {}).get("device", given[part])
+                given[part] = (zero.get(part) or {}).get("device", given[part])
         if str(given["stage"]) not in ("1", "2", "3"):
             raise TrainError(
                 f"ZeRO stage {given['stage']}: choose --zero_stage 1, 2 or 3, or leave --use_deepspeed out"
@@ -79,13 +79,13 @@ class ZeROSettings:
             precision: "no" or "bf16": passes under autocast, as with DDP; weights stay float32.
             world: Number of processes.
         """
-        zero = {
-            **self.more.get("zero_optimization", {}),
-            "stage": self.stage,
-            "offload_optimizer": {"device": "cpu" if self.offload_optimizer else "none"},
-        }
+        given = self.more.get("zero_optimization") or {}
+        zero = {**given, "stage": self.stage}
+        wanted = {"offload_optimizer": self.offload_optimizer}
         if self.stage == 3:
-            zero["offload_param"] = {"device": "cpu" if self.offload_parameters else "none"}
+            wanted["offload_param"] = self.offload_parameters
+        for part, offloaded in wanted.items():
+            zero[part] = {**(given.get(part) or {}), "device": "cpu" if offloaded else "none"}
         return {
             **self.more,
             "zero_optimization": zero,
