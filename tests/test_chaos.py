@@ -236,7 +236,7 @@ def test_an_attempt_that_ends_by_itself_or_never_is_an_error(tmp_path):
     processes = Processes([sys.executable, "-c", script], tmp_path / "log")
     with pytest.raises(ChaosError, match="ended by itself, waiting for luck: error: out of luck"):
         processes.wait_until(lambda: False, 60, "luck")
-    script = "import os, time; os.fork(); os.setsid(); time.sleep(600)"
+    script = "import os, time; os.fork() or os.setsid(); time.sleep(600)"
     processes = Processes([sys.executable, "-c", script], tmp_path / "log")
     while len(processes.living()) < 2:
         time.sleep(0.01)
