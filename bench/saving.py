@@ -19,8 +19,8 @@ LOGGED = 10  # steps between points of the log
 def measure(folder: Path, quick: bool) -> list[Row]:
     """``python -m train vae`` with its tiny preset, saving and not, in turns; the first interval of each warms up."""
     chunks = 1024 if quick else 16384
-    rounds = 1 if quick else 4
-    steps = 2 * EVERY if quick else 6 * EVERY
+    rounds = 1 if quick else 3
+    steps = 2 * EVERY if quick else 4 * EVERY
     shards = make_shards(folder / f"set-{chunks}", chunks)
     saving, plain, stalls = [], [], []
     with tempfile.TemporaryDirectory(dir=folder) as run:
