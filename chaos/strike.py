@@ -42,12 +42,9 @@ def strike(attack: Attack, processes: Processes, run: Path, disk: Disk) -> float
     kind = AT_START_UP[int(attack.where * len(AT_START_UP))] if attack.moment == "start-up" else attack.kind
     struck = time.time()
     if kind in ("kill rank 0", "kill rank 1", "kill all ranks"):
-        numbers = (0, 1) if kind == "kill all ranks" else (int(kind[-1]),)
-        # Early in a start-up they are not there yet: an attack that meets nobody would be none.
-        processes.wait_until(lambda: all(map(processes.rank, numbers)), LIMIT_S, f"ranks {numbers}")
-        struck = time.time()
-        for process in [process for number in numbers for process in processes.rank(number)]:
-            kill(process.pid)
+        for number in (0, 1) if kind == "kill all ranks" else (int(kind[-1]),):
+            for process in processes.rank(number):
+                kill(process.pid)
     elif kind == "kill the launcher":
         kill(processes.launcher.pid)
     elif kind == "STOP":
