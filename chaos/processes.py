@@ -32,6 +32,7 @@ class Processes:
 
     def __init__(self, command: list[str], log: Path) -> None:
         self.log = log
+        self._log_start = log.stat().st_size if log.exists() else 0
         self._mark = secrets.token_hex(8)
         self._aimed: list[psutil.Process] = []
         self.began = time.time()
@@ -117,8 +118,9 @@ class Processes:
         return time.monotonic() - begin
 
     def last_words(self) -> str:
-        """The last error that was printed, else the last line."""
-        lines = [line for line in self.log.read_text(errors="replace").splitlines() if line.strip()]
+        """The last error that this attempt printed, else its last line."""
+        said = self.log.read_bytes()[self._log_start :].decode(errors="replace")
+        lines = [line for line in said.splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith(("error", "Error"))]
         return (errors or lines or ["no word"])[-1]
 

@@ -42,7 +42,11 @@ def strike(attack: Attack, processes: Processes, run: Path, disk: Disk) -> float
     kind = AT_START_UP[int(attack.where * len(AT_START_UP))] if attack.moment == "start-up" else attack.kind
     struck = time.time()
     if kind in ("kill rank 0", "kill rank 1", "kill all ranks"):
-        for number in (0, 1) if kind == "kill all ranks" else (int(kind[-1]),):
+        numbers = (0, 1) if kind == "kill all ranks" else (int(kind[-1]),)
+        if attack.moment == "start-up":  # a blow that meets nobody ends nothing
+            processes.wait_until(lambda: all(map(processes.rank, numbers)), LIMIT_S, f"rank {numbers}")
+            struck = time.time()
+        for number in numbers:
             for process in processes.rank(number):
                 kill(process.pid)
     elif kind == "kill the launcher":

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from train.checkpoint import all_checkpoints
 from train.config import RunConfig
 from train.errors import TrainError
 from train.rundir import METRICS_FILE, read_lines
@@ -130,6 +131,6 @@ def _attempt(words: list[str], run: Path, processes: int, stop_at: int) -> None:
 
 
 def _hashes(run: Path) -> str:
-    newest = max((run / "checkpoints").glob("step-*"))
+    newest = all_checkpoints(run / "checkpoints")[0]
     files: dict[str, Any] = json.loads((newest / "manifest.json").read_text())["files"]
     return "".join(files[f"{name}.safetensors"]["sha256"] for name in ("training", "model", "optimizer"))

@@ -17,13 +17,14 @@ from conftest import ROOT, STEPS, environment, flags, points, start, train
 from safetensors.torch import load_file
 
 import audiovae
+from train.checkpoint import all_checkpoints
 
 FAMILIES = ("vae", "hvae", "vqvae")
 SAME = ("loss/", "valid/", "model/", "optim/")
 
 
 def last_checkpoint(run: Path) -> Path:
-    return max((run / "checkpoints").glob("step-*"))
+    return all_checkpoints(run / "checkpoints")[0]
 
 
 def assert_same_state(one: Path, other: Path) -> None:
