@@ -9,7 +9,7 @@ from audiovae.autoencoder import Autoencoder, Output, Statistics
 from audiovae.families import FAMILIES, build
 from audiovae.noise import Noise
 from audiovae.weights import ModelError, load, save
-from audiovae.whole import reconstruct_recording
+from audiovae.whole import interpolate_recordings, reconstruct_recording, sample_chunks
 
 __all__ = [
     "FAMILIES",
@@ -19,7 +19,9 @@ __all__ = [
     "Output",
     "Statistics",
     "build",
+    "interpolate_recordings",
     "load",
     "reconstruct_recording",
+    "sample_chunks",
     "save",
 ]

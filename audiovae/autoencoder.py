@@ -91,6 +91,10 @@ class Autoencoder(nn.Module):
         """Latents -> [B, 1, samples] audio."""
 
     @abstractmethod
+    def blend(self, first: Any, second: Any, weight: float) -> Any:
+        """Latents between two of `encode`'s, `weight` in [0, 1] being the second one's share; `decode` takes them."""
+
+    @abstractmethod
     def sample(self, items: int, temperature: float = 1.0, noise: Noise | None = None) -> Tensor:
         """Audio [items, 1, samples] drawn from the prior."""
 

@@ -237,6 +237,10 @@ class HVAE(Autoencoder):
         """Latents of every level, finest first -> [B, 1, samples]."""
         return self.render(self.descend(len(latents[0]), None, latents=latents)[0])
 
+    def blend(self, first: Sequence[Tensor], second: Sequence[Tensor], weight: float) -> list[Tensor]:
+        """On the line between two latents at every level."""
+        return [torch.lerp(a, b, weight) for a, b in zip(first, second, strict=True)]
+
     @torch.no_grad()
     def sample(self, items: int, temperature: float = 1.0, noise: Noise | None = None) -> Tensor:
         """Draws every level from its prior: [items, 1, samples]."""

@@ -80,6 +80,10 @@ class VAE(Autoencoder):
         """[B, latent, frames] -> [B, 1, samples]."""
         return self.render(self.decoder(latents))
 
+    def blend(self, first: Tensor, second: Tensor, weight: float) -> Tensor:
+        """On the line between two latents [B, latent, frames]."""
+        return torch.lerp(first, second, weight)
+
     @torch.no_grad()
     def sample(self, items: int, temperature: float = 1.0, noise: Noise | None = None) -> Tensor:
         """Decodes latents drawn from N(0, temperature^2): [items, 1, samples]."""

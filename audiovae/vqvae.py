@@ -85,6 +85,13 @@ class VQVAE(Autoencoder):
         """Codes [B, codebooks, frames] -> [B, 1, samples]."""
         return self.render(self.decoder(self.quantizer.decode(latents)))
 
+    def blend(self, first: Tensor, second: Tensor, weight: float) -> Tensor:
+        """Codes [B, codebooks, frames] of the point between two quantised values; at the ends, these codes."""
+        if weight in (0, 1):
+            return second if weight else first
+        values = [self.quantizer.decode(codes) for codes in (first, second)]
+        return self.quantizer(torch.lerp(*values, weight)).codes
+
     @torch.no_grad()
     def sample(self, items: int, temperature: float = 1.0, noise: Noise | None = None) -> Tensor:
         """Decodes codes drawn independently by how often each is used: [items, 1, samples].

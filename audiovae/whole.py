@@ -1,17 +1,66 @@
 """Whole recordings of any length: overlapping chunks, cross-faded."""
 
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from audiovae.autoencoder import Autoencoder
+from audiovae.noise import Noise
 
 # The level that shards are normalised to: the model sees what it was trained on.
 PEAK = 0.95
+# Chunks at a time.
+BATCH = 16
 
 
-def reconstruct_recording(model: Autoencoder, audio: Tensor, overlap: float = 0.25, batch: int = 16) -> Tensor:
+def fade_of(size: int, overlap: float) -> int:
+    """Samples over which chunks of `size` cross-fade, for an overlap in [0, 0.5]."""
+    return int(size * overlap)
+
+
+def count_chunks(length: int, size: int, fade: int) -> int:
+    """Chunks that cover `length` samples, at least one."""
+    return max(1, math.ceil((length - fade) / (size - fade)))
+
+
+def split_chunks(audio: Tensor, size: int, fade: int) -> Tensor:
+    """[T] -> [n, 1, size], neighbours sharing `fade` samples; the end is filled with silence."""
+    hop = size - fade
+    count = count_chunks(len(audio), size, fade)
+    padded = torch.nn.functional.pad(audio, (0, (count - 1) * hop + size - len(audio)))
+    return padded.unfold(0, size, hop).unsqueeze(1)
+
+
+def join_chunks(chunks: Tensor, fade: int) -> Tensor:
+    """[n, 1, size] -> [(n - 1) * (size - fade) + size], cross-faded by raised cosines that add up to one."""
+    count, _, size = chunks.shape
+    hop = size - fade
+    # The edges are divided out again, so that the first and the last chunk keep theirs.
+    ramp = torch.sin(torch.linspace(0, math.pi / 2, fade + 2)[1:-1]).square()
+    window = torch.cat([ramp, torch.ones(size - 2 * fade), ramp.flip(0)])
+    total, weight = torch.zeros(2, (count - 1) * hop + size)
+    for i, chunk in enumerate(chunks.squeeze(1)):
+        total[i * hop : i * hop + size] += window * chunk
+        weight[i * hop : i * hop + size] += window
+    return total / weight
+
+
+def _in_batches(function: Callable[..., Tensor], device: torch.device, *chunks: Tensor, batch: int = BATCH) -> Tensor:
+    parts = [
+        function(*(part[first : first + batch].to(device) for part in chunks)).float().cpu()
+        for first in range(0, len(chunks[0]), batch)
+    ]
+    return torch.cat(parts)
+
+
+def _gain(audio: Tensor) -> float:
+    return PEAK / audio.abs().max().clamp_min(1e-4).item()
+
+
+@torch.no_grad()
+def reconstruct_recording(model: Autoencoder, audio: Tensor, overlap: float = 0.25, batch: int = BATCH) -> Tensor:
     """Passes a recording through the model.
 
     Args:
@@ -24,20 +73,53 @@ def reconstruct_recording(model: Autoencoder, audio: Tensor, overlap: float = 0.
         [T] float32 at the input's level.
     """
     device = next(model.parameters()).device
-    size = model.samples
-    fade = int(size * overlap)
-    hop = size - fade
-    count = max(1, math.ceil((len(audio) - fade) / hop))
-    gain = PEAK / audio.abs().max().clamp_min(1e-4).item()
-    padded = torch.nn.functional.pad(audio.float() * gain, (0, (count - 1) * hop + size - len(audio)))
-    chunks = padded.unfold(0, size, hop).unsqueeze(1)  # [count, 1, size]
-    # Raised-cosine edges; they are divided out again, so that fades always add up to one.
-    ramp = torch.sin(torch.linspace(0, math.pi / 2, fade + 2)[1:-1]).square()
-    window = torch.cat([ramp, torch.ones(size - 2 * fade), ramp.flip(0)])
-    total, weight = torch.zeros_like(padded), torch.zeros_like(padded)
-    for first in range(0, count, batch):
-        output = model.reconstruct(chunks[first : first + batch].to(device)).squeeze(1).float().cpu()
-        for i, chunk in enumerate(output, start=first):
-            total[i * hop : i * hop + size] += window * chunk
-            weight[i * hop : i * hop + size] += window
-    return (total / weight)[: len(audio)] / gain
+    fade, gain = fade_of(model.samples, overlap), _gain(audio)
+    chunks = split_chunks(audio.float() * gain, model.samples, fade)
+    return join_chunks(_in_batches(model.reconstruct, device, chunks, batch=batch), fade)[: len(audio)] / gain
+
+
+@torch.no_grad()
+def interpolate_recordings(
+    model: Autoencoder, first: Tensor, second: Tensor, weights: Sequence[float], overlap: float = 0.25
+) -> list[Tensor]:
+    """Recordings between two recordings, by way of their latents.
+
+    Args:
+        model: In evaluation mode.
+        first, second: [T] float in [-1, 1] at the model's rate; the longer one is cut.
+        weights: Shares of the second one, in [0, 1].
+        overlap: As in `reconstruct_recording`.
+
+    Returns:
+        For each weight [T] float32; the level goes from the first one's to the second one's.
+    """
+    device = next(model.parameters()).device
+    length = min(len(first), len(second))
+    fade, gains = fade_of(model.samples, overlap), (_gain(first[:length]), _gain(second[:length]))
+    chunks = [
+        split_chunks(audio[:length].float() * gain, model.samples, fade)
+        for audio, gain in zip((first, second), gains, strict=True)
+    ]
+    results = []
+    for weight in weights:
+
+        def between(a: Tensor, b: Tensor, weight: float = weight) -> Tensor:
+            return model.decode(model.blend(model.encode(a), model.encode(b), weight))
+
+        joined = join_chunks(_in_batches(between, device, *chunks), fade)[:length]
+        results.append(joined / (gains[0] ** (1 - weight) * gains[1] ** weight))
+    return results
+
+
+@torch.no_grad()
+def sample_chunks(model: Autoencoder, count: int, temperature: float = 1.0, seed: int = 0) -> list[Tensor]:
+    """Chunks drawn from the model's prior, [samples] float32 each; the same for the same seed and count.
+
+    Args:
+        model: In evaluation mode.
+        count: How many.
+        temperature: Scale of the prior's deviation; 0 is its most likely value.
+        seed: Of the draw.
+    """
+    rows = torch.arange(count, device=next(model.parameters()).device)
+    return list(model.sample(count, temperature, Noise(seed, 0, rows, count)).squeeze(1).float().cpu())

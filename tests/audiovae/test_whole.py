@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_models import FAMILIES, RATE, SAMPLES, awake, plucked
 
-from audiovae import reconstruct_recording
+from audiovae import interpolate_recordings, reconstruct_recording, sample_chunks
 
 LENGTHS = [1, 100, SAMPLES - 1, SAMPLES, SAMPLES + 1, int(3.7 * SAMPLES)]
 
@@ -84,3 +84,29 @@ def test_a_recording_of_one_chunk_is_the_models_own_reconstruction(family):
     audio = audio / audio.abs().max() * 0.95
     expected = model.reconstruct(audio.view(1, 1, -1)).flatten()
     torch.testing.assert_close(reconstruct_recording(model, audio), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_interpolation_begins_and_ends_with_the_reconstructions(family):
+    model = awake(family).eval()
+    first, second = recording(int(2.6 * SAMPLES), 0.5), recording(int(2.2 * SAMPLES), 0.1).flip(0)
+    ends = [reconstruct_recording(model, audio[: len(second)]) for audio in (first, second)]
+    begin, middle, end = interpolate_recordings(model, first, second, [0.0, 0.5, 1.0])
+    torch.testing.assert_close(begin, ends[0], rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(end, ends[1], rtol=1e-3, atol=1e-5)
+    assert middle.isfinite().all()
+    assert not torch.allclose(middle, begin, atol=1e-4)
+    assert not torch.allclose(middle, end, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_samples_follow_from_their_seed(family):
+    model = awake(family).eval()
+    chunks = sample_chunks(model, 3, seed=1)
+    assert [chunk.shape for chunk in chunks] == [(SAMPLES,)] * 3
+    assert all(torch.equal(a, b) for a, b in zip(chunks, sample_chunks(model, 3, seed=1), strict=True))
+    assert not torch.equal(chunks[0], chunks[1])
+    assert not torch.equal(chunks[0], sample_chunks(model, 3, seed=2)[0])
+    cold = sample_chunks(model, 2, temperature=0.0)
+    if family != "vqvae":  # a codebook's most used codes need not win by far
+        torch.testing.assert_close(cold[0], cold[1])

@@ -1,4 +1,4 @@
-"""`python -m audiovae reconstruct`, as a person runs it and what it says when something is amiss."""
+"""`python -m audiovae`, as a person runs it and what it says when something is amiss."""
 
 import sys
 
@@ -99,3 +99,42 @@ def test_an_overlap_out_of_range(capsys, monkeypatch, model_dir, song, tmp_path,
 def test_an_unknown_device(capsys, monkeypatch, model_dir, song, tmp_path):
     line = error_line(capsys, monkeypatch, "reconstruct", model_dir, song, tmp_path / "out.wav", "--device=tpu")
     assert "--device tpu: choose cpu" in line
+
+
+def test_versions_between_two_recordings(model_dir, song, tmp_path):
+    soundfile.write(tmp_path / "other.wav", plucked(2, 8000, 16000), 16000)  # 0.5 s as well
+    done = command("interpolate", model_dir, song, tmp_path / "other.wav", tmp_path / "between.wav", "--steps", "3")
+    assert (done.returncode, done.stderr) == (0, "")
+    audio, rate = soundfile.read(tmp_path / "between.wav")
+    assert (rate, len(audio)) == (22050, 3 * 11025 + 2 * 5512)
+    assert not audio[11025 : 11025 + 5512].any(), "silence between the versions"
+    command("reconstruct", model_dir, song, tmp_path / "first.wav")
+    assert np.abs(audio[:11025] - soundfile.read(tmp_path / "first.wav")[0]).max() < 1e-3
+
+
+def test_chunks_drawn_from_the_prior(model_dir, tmp_path):
+    for name, seed in (("a.wav", 1), ("b.wav", 1), ("c.wav", 2)):
+        done = command("sample", model_dir, tmp_path / name, "--count", "2", "--seed", seed)
+        assert (done.returncode, done.stderr) == (0, "")
+    a, b, c = (soundfile.read(tmp_path / name)[0] for name in ("a.wav", "b.wav", "c.wav"))
+    assert len(a) == 2 * 2205 + 5512
+    assert np.array_equal(a, b)
+    assert not np.array_equal(a, c)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["interpolate", "M", "in.wav", "in.wav", "out.wav", "--steps", "1"], "--steps 1: choose 2 to 1000"),
+        (["interpolate", "M", "in.wav", "gone.wav", "out.wav"], "gone.wav: cannot be read as audio"),
+        (["sample", "M", "out.wav", "--count", "0"], "--count 0: choose 1 to 1000"),
+        (["sample", "M", "out.wav", "--temperature", "-1"], "--temperature -1.0: choose 0 to 10"),
+        (["sample", "M", "out.ogg"], "name it .wav"),
+    ],
+)
+def test_wrong_words(capsys, monkeypatch, model_dir, tmp_path, words, said):
+    monkeypatch.chdir(tmp_path)
+    soundfile.write("in.wav", plucked(2, 8000, 16000), 16000)
+    line = error_line(capsys, monkeypatch, *(model_dir if word == "M" else word for word in words))
+    assert said in line
+    assert not list(tmp_path.glob("out.*"))
