@@ -1,4 +1,4 @@
-"""What the batch scripts decide by themselves, without a Slurm: srun, scontrol, sbatch, accelerate are fakes on PATH."""
+"""What the batch scripts decide by themselves, without a Slurm: its commands and the programs are fakes on PATH."""
 
 import os
 import shutil

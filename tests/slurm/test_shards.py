@@ -4,13 +4,14 @@ import signal
 import subprocess
 import sys
 
-import psutil
 import soundfile
 from beside import beside
 from jobs import CPU, Desk, Job
 from slurm_cluster import HOME, until
 
-from tests.train.conftest import tune
+from tests.train.conftest import RATE, tune
+
+SHARD = HOME / "slurm/shard.sh"
 
 
 @beside
@@ -18,10 +19,10 @@ def test_build_in_two_lives(desk: Desk):
     """Told that time is nearly up, it keeps what it has finished, is requeued and comes to the whole."""
     audio, out = desk.folder / "long-audio", desk.folder / "shards-in-two-lives"
     audio.mkdir()
-    for seed in range(40):
-        soundfile.write(audio / f"{seed:02d}.wav", tune(60.0, seed), 8000)
+    for seed in range(30):
+        soundfile.write(audio / f"{seed:02d}.wav", tune(60.0, seed), RATE)
     slurm = ["--job-name=build", "--nodes=1", *CPU]
-    number = desk.sbatch(*slurm, HOME / "slurm/shard.sh", audio, out, "--samples", 2205, "--hop", 2205)
+    number = desk.sbatch(*slurm, SHARD, audio, out)
     job = Job(desk.cluster, number, out, desk.folder / f"slurm-build-{number}.log")
 
     def recordings() -> int:
@@ -29,18 +30,25 @@ def test_build_in_two_lives(desk: Desk):
 
     until(recordings, job.told)
     # A slow machine, so that the signal finds it at work.
-    (build,) = [process for process in psutil.process_iter(["cmdline"]) if str(out) in (process.info["cmdline"] or [])
-                and "python" in process.info["cmdline"][0]]  # fmt: skip
+    (build,) = job.processes()
     for worker in build.children():
         worker.send_signal(signal.SIGSTOP)
-    finished = recordings()
+    assert 0 < recordings() < 30
     desk.cluster.inside("scancel", "--batch", "--signal=USR2", number)
     assert job.over() == "COMPLETED", job.told()
     assert job.lives == 2
-    assert 0 < finished < 40
     assert f"stopped by USR2; requeueing job {number}" in job.log
-    assert "kept 40 recordings" in job.log
-    words = [sys.executable, "-m", "shards", "verify", str(out)]
-    assert subprocess.run(words, cwd=HOME, capture_output=True).returncode == 0
-    # Nothing is left to do, and a build that is refused is not tried again.
-    assert Job(desk.cluster, desk.sbatch(*slurm, HOME / "slurm/shard.sh", audio, out, "--hop", 0), out, out).over() == "FAILED"
+    assert "kept 30 recordings" in job.log
+    verified = subprocess.run([sys.executable, "-m", "shards", "verify", out], cwd=HOME, capture_output=True, text=True)
+    assert verified.returncode == 0, verified.stderr
+
+
+@beside
+def test_refused_build(desk: Desk):
+    """What the program refuses it would refuse again."""
+    number = desk.sbatch("--job-name=refused-build", *CPU, SHARD, desk.folder / "audio", desk.data, "--hop", 0)
+    job = Job(desk.cluster, number, desk.data, desk.folder / f"slurm-refused-build-{number}.log")
+    assert job.over() == "FAILED"
+    assert job.lives == 1
+    assert job.log.startswith("error: --hop must be")
+    assert job.log.count("\n") == 1
