@@ -7,6 +7,7 @@ import sys
 
 _SWITCHES = {  # flags that take no value
     "strict": "Fail when any audio file had to be skipped.",
+    "dry_run": "Look at the arguments and at what is there, write nothing, and end.",
     "json": "Print a summary to plot instead of tables.",
 }
 

@@ -19,10 +19,10 @@ option() {
 # quoted WORDS...: as one could type them.
 quoted() { printf '%q ' "$@" && echo; }
 
-# dry_run SBATCH_FLAGS FAMILY ARGUMENTS...
+# dry_run SBATCH_FLAGS FAMILY ARGUMENTS...; the family `build` is that of the shards.
 # shellcheck disable=SC2034,SC2154,SC2317 # lib.sh reads these variables, sets `python` and calls these functions
 dry_run() {
-    local flags given arguments command home_given=()
+    local flags given arguments command share how check home_given=()
     read -ra given <<< "$1"
     shift
     # Flags of the command line come after those of the script, as they override them.
@@ -36,18 +36,27 @@ dry_run() {
     # What only a job knows.
     scontrol() { echo FIRST_NODE; }
     meeting_port() { echo PORT; }
+    array_share() { echo TASK/TASKS; }
     [ -z "$(option --array -a "${flags[@]}")" ] || SLURM_ARRAY_TASK_ID=TASK
-    make_arguments "$@"
-    make_command "${arguments[@]}"
+    # `check` ends the program before it touches anything.
+    if [ "$1" = build ]; then
+        make_build "${@:2}"
+        how="$SLURM_CPUS_PER_TASK worker(s)"
+        check=(-m shards build "${@:2}" --dry_run)
+    else
+        make_arguments "$@"
+        make_command "${arguments[@]}"
+        how="$(procs_per_node) process(es) on each of $SLURM_JOB_NUM_NODES node(s)"
+        check=(-m train "${arguments[@]}" --print_config)
+    fi
     printf 'would submit:\n  '
     [ -r slurm/lib.sh ] || home_given=("AUDIO_TRAIN_HOME=$home")
     quoted "${home_given[@]}" sbatch "${given[@]}" "$0" "${@:2}"
     printf 'with these flags of the script, unless given:\n'
     sed -n 's/^#SBATCH */  /p' "$0"
-    printf 'the job would run, with %s process(es) on each of %s node(s):\n  ' "$(procs_per_node)" "$SLURM_JOB_NUM_NODES"
+    printf 'the job would run, with %s:\n  ' "$how"
     quoted "${command[@]}"
     [ -z "${srun_flags[*]}" ] || return 0 # a container that only a job can start
-    # --print_config, as it ends the program before it touches anything.
-    "${python[@]}" -m train "${arguments[@]}" --print_config > /dev/null || exit
+    "${python[@]}" "${check[@]}" > /dev/null || exit
     echo "the program takes these arguments"
 }

@@ -166,21 +166,26 @@ when_time_is_up() {
     fi
 }
 
-# train_job FAMILY ARGUMENTS...: trains until the run is finished, in as many lives of this job as that takes.
-train_job() {
-    local launcher code asked='' termed='' late='' before arguments command refusal why again word outside=''
-    [ -n "$(run_dir_of "$@")" ] ||
-        die "--run-dir is missing: sbatch slurm/train_$1.sh --data OUT_DIR --run-dir RUN_DIR [flags]"
+# expect_a_job FAMILY ARGUMENTS...: outside of a job there is nothing to do but --dry-run.
+expect_a_job() {
     case ${2:-} in
         --dry-run | --dry-run=*)
             load_environment
-            word=${2#--dry-run}
+            local word=${2#--dry-run}
             dry_run "${word#=}" "$1" "${@:3}"
             exit
             ;;
     esac
     [ -n "${SLURM_JOB_ID:-}" ] ||
         die "this is a batch script: sbatch $0 ${*:2}; or, to see what it would do: bash $0 --dry-run ..."
+}
+
+# train_job FAMILY ARGUMENTS...: trains until the run is finished, in as many lives of this job as that takes.
+train_job() {
+    local launcher code asked='' termed='' late='' before arguments command refusal why again outside=''
+    [ -n "$(run_dir_of "$@")" ] ||
+        die "--run-dir is missing: sbatch slurm/train_$1.sh --data OUT_DIR --run-dir RUN_DIR [flags]"
+    expect_a_job "$@"
     make_arguments "$@"
     run_dir=$(run_dir_of "${arguments[@]}")
     # Handlers only take notes: bash may lose its way in one that starts programs when another signal comes.
@@ -235,13 +240,76 @@ array_share() {
     printf '%s/%s\n' $(((id - min) / step + 1)) "$count"
 }
 
+# Sets `share` and `command` for these arguments of a build.
+make_build() {
+    share=()
+    # --task is there where an array's task goes on as a job of its own.
+    if [ -n "${SLURM_ARRAY_TASK_ID:-}" ] && ! has_flag --task "$@"; then
+        share=(--task "$(array_share)") || exit
+    fi
+    command=("${python[@]}" -m shards build --workers "${SLURM_CPUS_PER_TASK:-1}" "${share[@]}" "$@")
+}
+
+# OUT_DIR among a build's arguments: the second that is neither a flag nor the value of one.
+out_dir_of() {
+    local places=()
+    while (($#)); do
+        case $1 in
+            --strict | --*=*) ;;
+            --*) (($# == 1)) || shift ;;
+            *) places+=("$1") ;;
+        esac
+        shift
+    done
+    printf '%s\n' "${places[1]:-}"
+}
+
+# What a build has finished, a line each, sorted: plans, parts and data sets with their times; recordings and shards by
+# the journals of parts in work. These are copied from life to life, and leases are rewritten all the time, so that new
+# files alone mean nothing.
+finished_in() {
+    {
+        find "$1" -maxdepth 2 -name '*.json' -printf '%f %T@\n'
+        find "$1/.build" -name journal -exec grep -oh -e '^{"piece": {"row": [0-9]*' -e '"file": "[^"]*"' {} +
+    } 2> /dev/null | LC_ALL=C sort -u
+}
+
 # shard_job AUDIO_DIR OUT_DIR [flags]: builds shards with all CPUs of the task; in an array, this task's share of them.
 # The task that finishes last merges: no job has to wait for the others.
 shard_job() {
-    local share=()
+    local share command out before build code asked='' told='' outside why
+    expect_a_job build "$@"
+    # As in train_job, handlers only take notes.
+    trap 'asked=USR2' USR2
+    trap 'asked=TERM' TERM
     load_environment
-    if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then
-        share=(--task "$(array_share)") || exit
+    make_build "$@"
+    out=$(out_dir_of "$@")
+    before=$(finished_in "$out")
+    "${command[@]}" &
+    build=$!
+    while kill -0 "$build" 2> /dev/null; do
+        # Once: it ends its workers at once, and what they have finished stays. A second TERM could meet its cleaning up.
+        [ -z "$asked" ] || [ -n "$told" ] || { told=yes && kill -TERM "$build"; }
+        sleep 2 > /dev/null 2>&1 &
+        wait -n "$build" $!
+    done
+    wait "$build"
+    code=$?
+    trap '' USR2 TERM # what is decided from here on must not be cut short
+    # Finished in time, or failed for a reason of its own; what a signal has ended has a code above 128.
+    [ -n "$asked" ] && ((code > 128)) || exit "$code"
+    outside=$(ended_from_outside)
+    why="the build was stopped by $asked"
+    if [[ -n $outside && $outside != requeued && $outside != *TimeLimit* ]]; then
+        say "$why: the job was ended from outside ($outside); sbatch again to go on"
+    elif [ "$outside" != requeued ] && [ -z "$(LC_ALL=C comm -13 <(echo "$before") <(finished_in "$out"))" ]; then
+        say "$why, and this life of the job has finished nothing, nor would another one: give it more time (sbatch --time)"
+    elif [[ $outside == *TimeLimit* ]]; then # too late for requeueing
+        submit_instead "$why" "$@" "${share[@]}"
+    else
+        # In a shell of its own, as it exits by 0: a job that waits for this one by afterok must not take the build for done.
+        (go_on "$why" "$outside" "$@" "${share[@]}")
     fi
-    exec "${python[@]}" -m shards build --workers "${SLURM_CPUS_PER_TASK:-1}" "${share[@]}" "$@"
+    exit "$code"
 }

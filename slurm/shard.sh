@@ -1,14 +1,17 @@
 #!/bin/bash
 # Builds shards: sbatch slurm/shard.sh AUDIO_DIR OUT_DIR [flags of python -m shards build]
 # On many nodes: sbatch --array=1-16 slurm/shard.sh AUDIO_DIR OUT_DIR [flags]. The same command again continues.
+# --dry-run shows what would run; see docs/slurm.md.
 #SBATCH --job-name=shard
 #SBATCH --nodes=1
 #SBATCH --ntasks=1
 # One worker a CPU.
 #SBATCH --cpus-per-task=16
 #SBATCH --time=12:00:00
-# A build that was interrupted goes on where it was; all attempts in one log.
+# A minute before the time is up this script is told; the build ends in seconds, and the job goes back into the queue.
+#SBATCH --signal=B:USR2@60
 #SBATCH --requeue
+# All attempts in one log.
 #SBATCH --output=slurm-%x-%j.log
 #SBATCH --open-mode=append
 

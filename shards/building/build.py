@@ -48,6 +48,7 @@ def build(
     workers: int = 0,
     task: str = "",
     strict: bool = False,
+    dry_run: bool = False,
 ) -> None:
     """Turn a folder of recordings into shards; run it again to continue, or to add recordings that came later.
 
@@ -65,12 +66,18 @@ def build(
         workers: Worker processes; 0 is one for each core.
         task: Build only the part I/N of the work, such as 3/16; the last task to finish merges.
         strict: Fail when any audio file had to be skipped.
+        dry_run: Look at the arguments and at what is there, write nothing, and end.
     """
     settings = Settings(rate, samples, hop, level, valid, test, chunks_per_shard, max_silence)
     _check(settings, workers)
     share = Task.parse(task)
     audio_dir, out_dir = _check_folders(audio_dir, out_dir)
     scratch = Scratch(out_dir)
+    if dry_run:
+        _built(out_dir, settings)
+        if (plan := scratch.load_plan()) is not None:
+            _check_continues(plan, settings, scratch)
+        return
     try:
         with _lease(scratch, share), open_workers(workers or len(os.sched_getaffinity(0))) as pool:
             told = _build(pool, audio_dir, scratch, settings, share)

@@ -60,6 +60,18 @@ def test_unknown_flags_and_commands_are_refused():
         assert "Traceback" not in result.stderr
 
 
+def test_dry_run_finds_other_settings_and_writes_nothing(audio_dir, data_dir, tmp_path):
+    before = contents(data_dir)
+    fitting = ["--samples", 2205, "--hop", 1000, "--valid", 0.2, "--chunks-per-shard", 100]
+    assert run("build", audio_dir, data_dir, *fitting, "--dry-run").returncode == 0
+    other = run("build", audio_dir, data_dir, *fitting, "--hop", 999, "--dry-run")
+    assert other.returncode == 1
+    assert "was built with" in other.stderr
+    assert contents(data_dir) == before
+    assert run("build", audio_dir, tmp_path / "new", "--dry-run").returncode == 0
+    assert not (tmp_path / "new").exists()
+
+
 def workers_of(folder):
     """Processes whose command line or parent is the build of this folder."""
     found = []

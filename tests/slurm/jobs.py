@@ -72,13 +72,13 @@ class Job:
         return max((int(path.name[5:]) for path in self.run.glob("checkpoints/step-????????")), default=0)
 
     def processes(self, rank: int | None = None) -> list[psutil.Process]:
-        """Its training processes, or the launchers when no rank is given, as this machine sees them."""
+        """Its training processes, or without a rank what began it on each node, as this machine sees them."""
         found = []
         for process in psutil.process_iter(["cmdline"]):
             words = process.info["cmdline"] or []
             if str(self.run) not in words or "python" not in words[0]:
                 continue
-            is_launcher = any(word.endswith("accelerate") for word in words[:3])
+            is_launcher = any(word.endswith("accelerate") for word in words[:3]) or "build" in words[:4]
             try:
                 mine = is_launcher if rank is None else process.environ().get("RANK") == str(rank) and not is_launcher
             except psutil.Error:

@@ -1,4 +1,4 @@
-"""What the batch scripts decide by themselves, without a Slurm: srun, scontrol and accelerate are fakes on PATH."""
+"""What the batch scripts decide by themselves, without a Slurm: its commands and the programs are fakes on PATH."""
 
 import os
 import shutil
@@ -13,6 +13,7 @@ import pytest
 HOME = Path(__file__).resolve().parents[2]
 SCRIPTS = sorted((HOME / "slurm").glob("*.sh"))
 TRAIN = HOME / "slurm" / "train_hvae.sh"
+SHARD = HOME / "slurm" / "shard.sh"
 
 # Drops its own flags, as srun would, and runs the command as the first node.
 FAKE_SRUN = """#!/bin/bash
@@ -28,6 +29,11 @@ case "$*" in
     "requeue "*) echo "$2" >> "$FAKES/requeued"; exit "${FAKE_REQUEUE_CODE:-0}" ;;
     *) echo "fake scontrol: $*" >&2; exit 64 ;;
 esac
+"""
+
+FAKE_SBATCH = """#!/bin/bash
+printf '%s\\n' "$@" > "$FAKES/sbatch.args"
+echo 99
 """
 
 # The program under its launcher: FAKE_MODE is how this attempt ends.
@@ -57,6 +63,17 @@ esac
 FAKE_PYTHON = """#!/bin/bash
 [[ $2 != train.again ]] || exec "$REAL_PYTHON" "$@"
 printf '%s\\n' "$@" > "$FAKES/python.args"
+case $FAKE_MODE in
+    build_*)  # finishes something, or works in vain; a copied journal and a lease are no progress
+        trap 'exit "${FAKE_CODE:-130}"' TERM
+        mkdir -p "$OUT/.build/part-2"
+        touch "$OUT/.build/plan.lease"
+        echo '{"piece": {"row": 1, "offset": 5}}' > "$OUT/.build/part-2/journal"
+        [ $FAKE_MODE = build_in_vain ] || echo '{"piece": {"row": 2}}' >> "$OUT/.build/part-2/journal"
+        touch "$FAKES/ready"
+        while :; do sleep 0.02; done ;;
+esac
+exit "${FAKE_CODE:-0}"
 """
 
 
@@ -69,7 +86,9 @@ class Node:
         self.run_dir.mkdir()
         (self.run_dir / "run.json").write_text("{}")
         self.fakes.mkdir()
+        self.out = path / "my shards"
         programs = {"srun": FAKE_SRUN, "scontrol": FAKE_SCONTROL, "accelerate": FAKE_ACCELERATE, "python": FAKE_PYTHON}
+        programs["sbatch"] = FAKE_SBATCH
         for name, text in programs.items():
             (self.fakes / name).write_text(text)
             (self.fakes / name).chmod(0o755)
@@ -78,11 +97,14 @@ class Node:
         self.env = kept | {
             "FAKES": str(self.fakes),
             "RUN": str(self.run_dir),
+            "OUT": str(self.out),
             "FAKE_MODE": "done",
             "REAL_PYTHON": sys.executable,
             "AUDIO_TRAIN_ENV": str(path / "env.sh"),
             "SLURM_SUBMIT_DIR": str(HOME),
             "SLURM_JOB_ID": "10007",
+            "SLURM_JOB_NAME": "name",
+            "SLURM_JOB_PARTITION": "main",
             "SLURM_JOB_NUM_NODES": "1",
             "SLURM_JOB_NODELIST": "n[1-2]",
             "PATH": f"{self.fakes}:{os.environ['PATH']}",
@@ -118,12 +140,13 @@ class Node:
         file = self.fakes / name
         return file.read_text().splitlines() if file.exists() else []
 
-    def signalled(self, number: signal.Signals, **env: str) -> tuple[int, str, str]:
-        """A training job that gets a signal when its program is ready."""
-        process = self.start("bash", TRAIN, "--data", "shards", "--run-dir", self.run_dir, **env)
+    def signalled(self, number: signal.Signals, *words: object, **env: str) -> tuple[int, str, str]:
+        """A job, of training unless told otherwise, that gets a signal when its program is ready."""
+        words = words or (TRAIN, "--data", "shards", "--run-dir", self.run_dir)
+        process = self.start("bash", *words, **env)
         deadline = time.monotonic() + 30
         while not (self.fakes / "ready").exists():
-            assert time.monotonic() < deadline, "the fake launcher was not started"
+            assert time.monotonic() < deadline, "the fake program was not started"
             time.sleep(0.02)
         process.send_signal(number)
         out, err = process.communicate(timeout=60)
@@ -268,11 +291,13 @@ def test_a_container_comes_from_the_hook(node, tmp_path):
     assert "--container-image=x.sqsh" in words
 
 
-def dry_run(node, flags: str, *words: object) -> tuple[int, str, str]:
+def dry_run(node, flags: str, *words: object, script: Path = TRAIN) -> tuple[int, str, str]:
     env = {"AUDIO_TRAIN_ENV": "/dev/null", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     for name in [name for name in node.env if name.startswith("SLURM_")]:
         del node.env[name]
-    return node.call("bash", TRAIN, f"--dry-run{flags}", "--data", "my shards", "--run-dir", "runs/a", *words, **env)
+    if script == TRAIN:
+        words = ("--data", "my shards", "--run-dir", "runs/a", *words)
+    return node.call("bash", script, f"--dry-run{flags}", *words, **env)
 
 
 def test_dry_run_shows_what_would_run(node):
@@ -293,8 +318,9 @@ def test_dry_run_finds_a_wrong_flag_before_the_queue(node):
     assert "1 process(es) on each of 1 node(s)" in out
 
 
-def test_outside_of_a_job_it_says_what_to_do(node):
-    code, out, err = node.train(SLURM_JOB_ID="")
+@pytest.mark.parametrize("script", [TRAIN, SHARD])
+def test_outside_of_a_job_it_says_what_to_do(node, script):
+    code, out, err = node.call("bash", script, "--run-dir", "runs/a", SLURM_JOB_ID="")
     assert code != 0
     assert "this is a batch script: sbatch" in err
     assert len((out + err).splitlines()) == 1
@@ -341,9 +367,7 @@ def test_no_environment_at_all_is_one_line(node, tmp_path):
 
 
 def test_shards_are_built_with_the_cpus_of_the_task(node):
-    code, _, err = node.call(
-        "bash", HOME / "slurm" / "shard.sh", "my audio", "out", "--hop", "1", SLURM_CPUS_PER_TASK="6"
-    )
+    code, _, err = node.call("bash", SHARD, "my audio", "out", "--hop", "1", SLURM_CPUS_PER_TASK="6")
     assert code == 0, err
     assert node.lines("python.args") == ["-m", "shards", "build", "--workers", "6", "my audio", "out", "--hop", "1"]
 
@@ -365,7 +389,7 @@ def array(task: int, count: int, first: int = 1, step: int = 1) -> dict[str, str
     ],
 )
 def test_a_task_of_an_array_builds_its_share(node, env, share):
-    code, _, err = node.call("bash", HOME / "slurm" / "shard.sh", "my audio", "out", SLURM_CPUS_PER_TASK="6", **env)
+    code, _, err = node.call("bash", SHARD, "my audio", "out", SLURM_CPUS_PER_TASK="6", **env)
     assert code == 0, err
     flags = ["--workers", "6", "--task", share]
     assert node.lines("python.args") == ["-m", "shards", "build", *flags, "my audio", "out"]
@@ -373,8 +397,122 @@ def test_a_task_of_an_array_builds_its_share(node, env, share):
 
 def test_an_array_with_gaps_is_refused(node):
     env = array(3, 2) | {"SLURM_ARRAY_TASK_MAX": "7"}
-    code, out, err = node.call("bash", HOME / "slurm" / "shard.sh", "audio", "out", **env)
+    code, out, err = node.call("bash", SHARD, "audio", "out", **env)
     assert code != 0
     assert "use --array=1-N" in err
     assert len((out + err).splitlines()) == 1
     assert not node.lines("python.args")
+
+
+@pytest.mark.parametrize("script_flags", ["", "=--array=1-4 -c 3"])
+def test_dry_run_of_a_build(node, tmp_path, script_flags):
+    """The program looks at the arguments; nothing is written."""
+    (tmp_path / "my audio").mkdir()
+    code, out, err = dry_run(node, script_flags, "my audio", "new/out", "--hop", "9", script=SHARD)
+    assert code == 0, err
+    assert f"sbatch {script_flags[1:]} {SHARD} my\\ audio new/out --hop 9".replace("  ", " ") in out
+    assert "  --signal=B:USR2@60\n" in out
+    flags = "--workers 3 --task TASK/TASKS" if script_flags else "--workers 16"
+    assert f"-m shards build {flags} my\\ audio new/out --hop 9" in out
+    assert "takes these arguments" in out
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["nowhere", "out"], "error: nowhere is not a folder"),
+        ([".", "/nowhere/out", "--hop", "0"], "error: --hop must be between"),
+        ([".", "/nowhere/out", "--hopp", "1"], "--hopp"),
+    ],
+)
+def test_dry_run_finds_what_a_build_would_refuse(node, words, told):
+    code, out, err = dry_run(node, "", *words, script=SHARD)
+    assert code != 0
+    assert told in err
+    assert "takes these arguments" not in out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["a", "out dir", "--hop", "1"], "out dir"),
+        (["--hop", "1", "a", "--strict", "--task=1/2", "out"], "out"),
+        (["a"], ""),
+        (["a", "--hop"], ""),
+    ],
+)
+def test_out_dir_is_found(node, words, expected):
+    assert node.library('out_dir_of "$@"', *words)[1] == expected + "\n"
+
+
+def stopped_build(node, number: signal.Signals = signal.SIGUSR2, **env: str) -> tuple[int, str, str]:
+    """A build that has taken over one recording and finished another, told to stop."""
+    journal = node.out / ".build" / "part-1" / "journal"
+    journal.parent.mkdir(parents=True)
+    journal.write_text('{"piece": {"row": 1, "offset": 0}}\n')
+    return node.signalled(number, SHARD, "my audio", node.out, **({"FAKE_MODE": "build_on"} | env))
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM])
+def test_a_stopped_build_is_requeued(node, number):
+    code, _, err = stopped_build(node, number)
+    assert code == 130, "a job that waits by afterok must not begin"
+    assert node.lines("requeued") == ["10007"]
+    assert f"the build was stopped by {number.name[3:]}; requeueing job 10007" in err
+
+
+def test_a_stopped_task_of_an_array_is_requeued_alone(node):
+    stopped_build(node, SLURM_ARRAY_JOB_ID="10007", **array(3, 16))
+    assert node.lines("requeued") == ["10007_3"]
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"FAKE_REQUEUE_CODE": "1"},
+        {"AUDIO_TRAIN_AGAIN": "submit"},
+        {"FAKE_STATE": "TIMEOUT Restarts=0 Reason=TimeLimit"},  # too late for requeueing
+    ],
+)
+def test_another_job_does_the_same_share(node, env):
+    """Alone its array would look like the whole work."""
+    code, _, err = stopped_build(node, SLURM_ARRAY_JOB_ID="10007", **array(3, 16), **env)
+    words = node.lines("sbatch.args")
+    assert {"--dependency=afterany:10007_3", "--array=3"} <= set(words), err
+    assert words[-5:] == [str(SHARD), "my audio", str(node.out), "--task", "3/16"]
+    assert "job 99 goes on when this one has ended" in err
+    assert code == 130
+    node.call("bash", SHARD, *words[-4:], **array(3, 1, first=3))
+    assert node.lines("python.args")[3:] == ["--workers", "1", *words[-4:]]
+
+
+@pytest.mark.parametrize(
+    ("env", "told"),
+    [
+        ({"FAKE_MODE": "build_in_vain"}, "has finished nothing, nor would another one"),
+        ({"FAKE_STATE": "CANCELLED Restarts=0"}, "ended from outside (CANCELLED, reason None); sbatch again to go on"),
+        ({"FAKE_STATE": "COMPLETING Restarts=1"}, "stopped by TERM"),  # Slurm has requeued it
+        ({"AUDIO_TRAIN_AGAIN": "no"}, "the next job of the chain goes on"),
+    ],
+)
+def test_a_stopped_build_that_asks_for_no_other_life(node, env, told):
+    code, _, err = stopped_build(node, signal.SIGTERM, **env)
+    assert code == 130
+    assert told in err
+    assert len(err.splitlines()) == 1
+    assert not node.lines("requeued")
+    assert not node.lines("sbatch.args")
+
+
+def test_a_failing_build_passes_on_its_exit_code(node):
+    code, _, err = node.call("bash", SHARD, "audio", node.out, FAKE_CODE="7")
+    assert (code, err) == (7, "")
+    assert not node.lines("requeued")
+
+
+@pytest.mark.parametrize("result", [0, 1])
+def test_a_build_that_ends_by_itself_after_a_signal_is_not_requeued(node, result):
+    code, _, err = stopped_build(node, FAKE_CODE=str(result))
+    assert (code, err) == (result, "")
+    assert not node.lines("requeued")
