@@ -86,7 +86,8 @@ def steps_of_part(file: Path) -> list[int]:
     """
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=READING_S, check=False)
+        # In a group of its own: launchers send their SIGTERM to a process's whole group.
+        done = subprocess.run(command, capture_output=True, text=True, timeout=READING_S, check=False, process_group=0)
     except subprocess.TimeoutExpired:
         raise TrainError(f"{file}: not read after {READING_S} s; try again when the machine is less busy") from None
     if done.returncode:

@@ -132,6 +132,26 @@ def test_a_mapped_shard_that_shrinks_ends_the_process_with_one_line(data_dir, tm
     assert f"{row.file} has become shorter while it was read, 20000 bytes instead of {row.bytes}" in ended.stderr
 
 
+OTHER = """
+import mmap, os, sys
+from shards.reading import bus
+bus.watch(0, [])
+with open(sys.argv[1], "r+b") as file:
+    memory = mmap.mmap(file.fileno(), 8192)
+    os.truncate(file.fileno(), 0)
+    print(memory[5000])
+"""
+
+
+def test_another_mapped_file_that_shrinks_is_named(tmp_path):
+    (tmp_path / "other.bin").write_bytes(bytes(8192))
+    command = [sys.executable, "-c", OTHER, str(tmp_path / "other.bin")]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert f"error: {tmp_path / 'other.bin'} (mapped at" in ended.stderr
+    assert 'File "<string>", line 7' in ended.stderr, "where it happened"
+
+
 def test_mapped_memory_is_given_back(data_dir):
     def mapped():
         return Path("/proc/self/maps").read_text().count(str(data_dir))
