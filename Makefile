@@ -2,6 +2,7 @@
 # make test               everything that CI runs
 # make bench [QUICK=1]    speed and shuffling beside other libraries -> a table and bench.json
 # make chaos [KILLS=100]  a tiny run killed that often: was anything lost? (SEED=0, JSON=file)
+# make quality [QUICK=1]  the claims about quality: models, baselines and seeds trained side by side (FOLDER=, JSON=)
 # make slurm-test         the batch scripts on a private Slurm; needs: apt-get install slurmctld slurmd slurm-client
 # make lint               style only
 # The first use of any of them makes .venv.
@@ -17,7 +18,7 @@ SEED ?= 0
 # One process a GPU, two where there is none.
 PROCESSES ?= $(shell $(BIN)/python -c 'import torch; print(torch.cuda.device_count() or 2)')
 
-.PHONY: demo test slurm-test bench chaos lint clean-demo
+.PHONY: demo test slurm-test bench chaos quality lint clean-demo
 .DELETE_ON_ERROR:
 
 # uv installs in seconds where pip takes minutes; either gives the versions of constraints.txt.
@@ -64,6 +65,9 @@ bench: .venv/bench
 
 chaos: .venv/installed
 	$(BIN)/python -m chaos --kills $(KILLS) --seed $(SEED) $(if $(JSON),--json $(JSON))
+
+quality: .venv/quality
+	$(BIN)/python -m quality $(if $(QUICK),--quick) $(if $(FOLDER),--folder $(FOLDER)) $(if $(JSON),--json $(JSON))
 
 lint: .venv/installed
 	$(BIN)/ruff check .

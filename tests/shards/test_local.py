@@ -149,7 +149,7 @@ def test_another_mapped_file_that_shrinks_is_named(tmp_path):
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert ended.returncode == 1
     assert f"error: {tmp_path / 'other.bin'} (mapped at" in ended.stderr
-    assert 'File "<string>", line 7' in ended.stderr, "where it happened"
+    assert 'File "<string>", line 8' in ended.stderr, "where it happened"
 
 
 def test_mapped_memory_is_given_back(data_dir):
