@@ -1,0 +1,204 @@
+"""What is claimed about quality, and whether the trials bear it out. Pure: results in, findings out."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import mean, median
+
+from quality.plan import SEEDS
+from quality.trial import Result
+
+Results = Mapping[str, Result]
+# The median that a loss is compared with runs over so many points before it.
+WINDOW = 100
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One claim, held against the measurements.
+
+    Attributes:
+        name: Short.
+        claim: In words, with its threshold.
+        holds: Whether it does.
+        figures: What was measured.
+    """
+
+    name: str
+    claim: str
+    holds: bool
+    figures: str
+
+
+def si_sdr(result: Result) -> float:
+    """Held-out SI-SDR in dB, the mean over all chunks."""
+    return result.summary["reconstruction"]["si_sdr"]
+
+
+def of_seeds(results: Results, name: str) -> list[Result]:
+    """The results of a trial in the seeds that were run."""
+    return [results[f"{name}-{seed}"] for seed in SEEDS if f"{name}-{seed}" in results]
+
+
+def better_than_pooled(results: Results, margin: float) -> Finding:
+    """Each family against the pooled VAE of the study."""
+    base = si_sdr(results["study-pooled-vae"])
+    gains = {family: si_sdr(results[family]) - base for family in ("vae", "hvae", "vqvae")}
+    return Finding(
+        "beats the pooled VAE",
+        f"every family's held-out SI-SDR is at least {margin:g} dB above the pooled VAE's",
+        min(gains.values()) >= margin,
+        f"pooled {base:.1f} dB; " + ", ".join(f"{name} {gain:+.1f}" for name, gain in gains.items()),
+    )
+
+
+def better_than_study(results: Results, margin: float) -> Finding:
+    """Each family against its own preset of the study."""
+    pairs = {"vae": "study-pooled-vae", "hvae": "study-hvae", "vqvae": "study-vqvae"}
+    gains = {family: si_sdr(results[family]) - si_sdr(results[other]) for family, other in pairs.items()}
+    return Finding(
+        "beats the study's family",
+        f"every family's SI-SDR is at least {margin:g} dB above the study's preset of that family",
+        min(gains.values()) >= margin,
+        ", ".join(f"{name} {gain:+.1f} dB" for name, gain in gains.items()),
+    )
+
+
+def near_ceiling(results: Results, margin: float) -> Finding:
+    """Each family against the same trunk without a charge on its latents."""
+    found = {
+        family: si_sdr(results[f"{family}-ceiling"]) - si_sdr(results[family])
+        for family in ("vae", "hvae", "vqvae")
+        if f"{family}-ceiling" in results
+    }
+    return Finding(
+        "near its ceiling",
+        f"at most {margin:g} dB below an autoencoder of the same trunk without KL or codebooks",
+        max(found.values()) <= margin,
+        ", ".join(f"{name} {gap:.1f} dB below" for name, gap in found.items()),
+    )
+
+
+def active(results: Results, share: float) -> Finding:
+    """Active units in every seed, the plain recipe beside."""
+    lists = {
+        name: [[level["active_units"] for level in result.summary["latents"]] for result in of_seeds(results, name)]
+        for name in ("vae-posterior", "hvae-posterior")
+    }
+    plain = [level["active_units"] for level in results["hvae-plain"].summary["latents"]]
+    lowest = {name: min(min(levels) for levels in seeds) for name, seeds in lists.items()}
+    return Finding(
+        "no posterior collapse",
+        f"active units of every level at least {share:.0%} in every seed",
+        min(lowest.values()) >= share,
+        ", ".join(f"{name} lowest {value:.0%}" for name, value in lowest.items())
+        + "; plain HVAE "
+        + "/".join(f"{value:.0%}" for value in plain),
+    )
+
+
+def levels_earn(results: Results, _: float) -> Finding:
+    """Reconstructions get worse the more levels are drawn from the prior."""
+    rows = []
+    for result in of_seeds(results, "hvae-posterior"):
+        rows.append([row["stft"] for row in result.summary["levels"]])
+    orders = [all(a < b for a, b in pairwise(row)) for row in rows]
+    return Finding(
+        "every level earns its place",
+        "with more levels drawn from the prior the STFT distance grows, level by level, in every seed",
+        bool(orders) and all(orders),
+        "; ".join(" < ".join(f"{value:.2f}" for value in row) for row in rows),
+    )
+
+
+def codebooks(results: Results, share: float) -> Finding:
+    """Perplexity and use of 1,024 codes over the held-out chunks."""
+
+    def of(result: Result) -> tuple[float, float]:
+        rows, size = result.summary["latents"], 1024
+        return mean(row["perplexity"] for row in rows) / size, mean(row["codes_used"] for row in rows)
+
+    own = [of(result) for result in of_seeds(results, "codes")]
+    rivals = {kind: of(results[f"codes-rival-{kind}"]) for kind in ("default", "tuned")}
+    return Finding(
+        "codebooks in use",
+        f"perplexity at least {share:.0%} of 1,024 and at least 95 % of the codes used, in every seed",
+        all(perplexity >= share and used >= 0.95 for perplexity, used in own),
+        "; ".join(f"{p:.0%}, {u:.0%} used" for p, u in own)
+        + "; vector-quantize-pytorch "
+        + ", ".join(f"{kind} {p:.0%}, {u:.0%} used" for kind, (p, u) in rivals.items()),
+    )
+
+
+def largest_jump(result: Result, name: str = "loss/commitment") -> float:
+    """The largest ratio of a loss to the median of the points before it, in the last three quarters of a run."""
+    series = [value for step, value in result.series(name) if step > result.steps // 4]
+    ratios = []
+    for i in range(20, len(series)):
+        before = median(series[max(0, i - WINDOW) : i])
+        if before > 0:
+            ratios.append(series[i] / before)
+    return max(ratios, default=float("inf"))
+
+
+def stable(results: Results, limit: float) -> Finding:
+    """The VQ loss at four times the learning rate."""
+    own = [largest_jump(result) for result in of_seeds(results, "fast-adaptive")]
+    fixed = [largest_jump(result) for result in of_seeds(results, "fast-fixed")]
+    return Finding(
+        "a stable VQ loss",
+        f"at four times the learning rate it never exceeds {limit:g} times its running median, in every seed",
+        max(own) <= limit,
+        f"adaptive {', '.join(f'{v:.2f}' for v in own)}; fixed {', '.join(f'{v:.2f}' for v in fixed)}",
+    )
+
+
+def level_free(results: Results, factor: float) -> Finding:
+    """The input at a tenth and at ten times its level."""
+
+    def last(result: Result, name: str) -> float:
+        values = [value for _, value in result.series(name)]
+        return mean(values[-5:])
+
+    texts, held = [], True
+    for kind in ("adaptive", "fixed"):
+        trials = [results[f"level-{kind}-{gain}"] for gain in ("0.1", "1", "10")]
+        commitments = [last(trial, "loss/commitment") for trial in trials]
+        perplexities = [last(trial, "model/perplexity") for trial in trials]
+        if kind == "adaptive":
+            held = all(max(v) <= factor * min(v) for v in (commitments, perplexities))
+        texts.append(
+            f"{kind}: commitment {', '.join(f'{v:.2g}' for v in commitments)}, "
+            f"perplexity {', '.join(f'{v:.0f}' for v in perplexities)}"
+        )
+    return Finding(
+        "the input's level does not matter",
+        f"at 0.1, 1 and 10 times the level, commitment and perplexity stay within a factor of {factor:g}",
+        held,
+        "; ".join(texts),
+    )
+
+
+def no_seams(results: Results, limit: float) -> Finding:
+    """Whole recordings, joined from chunks."""
+    ratios = {family: results[family].at_joints for family in ("vae", "hvae", "vqvae")}
+    return Finding(
+        "no seams",
+        f"the squared error where chunks are joined is at most {limit:g} times that elsewhere",
+        max(ratios.values()) <= limit,
+        ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items()),
+    )
+
+
+# Each claim with its threshold, and that of `--quick`, whose models are trained for seconds.
+CLAIMS: list[tuple[Callable[[Results, float], Finding], float, float]] = [
+    (better_than_pooled, 8.0, 5.0),
+    (better_than_study, 2.0, 2.0),
+    (near_ceiling, 2.0, 3.0),
+    (active, 0.8, 0.8),
+    (levels_earn, 0.0, 0.0),
+    (codebooks, 0.6, 0.4),
+    (stable, 3.0, 3.0),
+    (level_free, 1.5, 3.0),
+    (no_seams, 1.0, 1.0),
+]

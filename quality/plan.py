@@ -1,0 +1,105 @@
+"""Which models are trained, decided before anything runs."""
+
+from dataclasses import dataclass, replace
+
+SEEDS = (0, 1, 2)
+MINUTE = 60.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One model.
+
+    Attributes:
+        name: Of its folder.
+        family: vae, hvae or vqvae.
+        preset: A file under train/configs, without its ending.
+        flags: More flags of the training command.
+        seed: Of weights, order and noise.
+        seconds: Of training, the same for all that are compared.
+        alteration: What is changed that no setting changes; see `altered.ALTERATIONS`.
+    """
+
+    name: str
+    family: str
+    preset: str
+    flags: tuple[str, ...] = ()
+    seed: int = 0
+    seconds: float = 5 * MINUTE
+    alteration: str = ""
+
+    @property
+    def pace_key(self) -> tuple:
+        """What a step's duration depends on."""
+        return self.family, self.preset, self.flags, self.alteration
+
+
+def each_seed(trial: Trial) -> list[Trial]:
+    """The trial with every seed."""
+    return [replace(trial, name=f"{trial.name}-{seed}", seed=seed) for seed in SEEDS]
+
+
+KL_FREE = ("--weights.kl", "0")
+HVAE_KL_FREE = ("--weights.kl", "[0,0,0,0]", "--model.free_nats", "[0,0,0,0]", "--model.balance_steps", "0")
+# The trunk of the VQ-VAE with latents that are neither quantised nor charged.
+UNQUANTISED = ("--model.trunk.strides", "[70,3]", "--model.trunk.channels", "[96,256]", "--model.latent", "64")
+EVERY_STEP = ("--tracking.every", "1")
+LONG_SCALE = {
+    "small": ("--model.trunk.channels", "[64,128]"),
+    "large": ("--model.trunk.channels", "[256,512]"),
+}
+
+FAMILIES = [
+    Trial("vae", "vae", "vae_tiny"),
+    Trial("hvae", "hvae", "hvae_tiny"),
+    Trial("vqvae", "vqvae", "vqvae_tiny"),
+]
+CEILINGS = [
+    Trial("vae-ceiling", "vae", "vae_tiny", KL_FREE),
+    Trial("hvae-ceiling", "hvae", "hvae_tiny", HVAE_KL_FREE),
+    Trial("vqvae-ceiling", "vae", "vae_tiny", KL_FREE + UNQUANTISED),
+]
+STUDY = [
+    Trial("study-pooled-vae", "vae", "study/pooled_vae"),
+    Trial("study-batchnorm-vae", "vae", "study/batchnorm_vae"),
+    Trial("study-spectrogram-vae", "vae", "study/spectrogram_vae"),
+    Trial("study-mel-vae", "vae", "study/mel_vae"),
+    Trial("study-hvae", "hvae", "study/two_level_hvae"),
+    Trial("study-vqvae", "vqvae", "study/single_vqvae"),
+]
+MEL = [Trial(f"{family}-mel", family, f"{family}_mel_tiny") for family in ("vae", "hvae", "vqvae")]
+SIZES = [Trial(f"vae-{size}", "vae", "vae_tiny", flags) for size, flags in LONG_SCALE.items()]
+POSTERIOR = [
+    *each_seed(Trial("vae-posterior", "vae", "vae_tiny", seconds=2 * MINUTE)),
+    *each_seed(Trial("hvae-posterior", "hvae", "hvae_tiny", seconds=2 * MINUTE)),
+    Trial("vae-plain", "vae", "study/pooled_vae", seconds=2 * MINUTE),
+    Trial("hvae-plain", "hvae", "study/two_level_hvae", seconds=2 * MINUTE),
+]
+CODEBOOK = Trial("codes", "vqvae", "vqvae_codes", seconds=3 * MINUTE)
+CODEBOOKS = [
+    *each_seed(CODEBOOK),
+    replace(CODEBOOK, name="codes-rival-default", alteration="rival-default"),
+    replace(CODEBOOK, name="codes-rival-tuned", alteration="rival-tuned"),
+]
+FAST = ("--optim.lr", "0.008", *EVERY_STEP)  # four times the preset's
+FIXED = ("--model.quantizer.commitment", "fixed", "--weights.anchor", "0")
+STABILITY = [
+    *each_seed(Trial("fast-adaptive", "vqvae", "vqvae_tiny", FAST, seconds=2 * MINUTE)),
+    *each_seed(Trial("fast-fixed", "vqvae", "vqvae_tiny", FAST + FIXED, seconds=2 * MINUTE)),
+]
+LEVELS = [
+    Trial(f"level-{kind}-{gain}", "vqvae", "vqvae_tiny", flags, seconds=2 * MINUTE, alteration=f"gain-{gain}")
+    for kind, flags in (("adaptive", ()), ("fixed", FIXED))
+    for gain in ("0.1", "1", "10")
+]
+
+TRIALS = [*FAMILIES, *CEILINGS, *STUDY, *POSTERIOR, *CODEBOOKS, *STABILITY, *LEVELS, *MEL, *SIZES]
+
+QUICK_SEEDS = ("-1", "-2")
+NOT_QUICK = {trial.name for trial in [*MEL, *SIZES]} | {"study-batchnorm-vae", "study-spectrogram-vae", "vae-ceiling"}
+
+
+def shortened(trials: list[Trial], seconds: float = 20.0) -> list[Trial]:
+    """One seed of each, as many seconds, without those that no claim needs."""
+    chosen = [t for t in trials if t.name not in NOT_QUICK and not (t.name.endswith(QUICK_SEEDS) and t.seed)]
+    return [replace(trial, seconds=seconds) for trial in chosen]

@@ -1,0 +1,139 @@
+"""The claims about quality: their arithmetic, the trials behind them, and one trial for real."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quality import claims
+from quality.plan import SEEDS, TRIALS, Trial, shortened
+from quality.seams import error_at_joints
+from quality.tables import markdown
+from quality.trial import Result, carry_out, command
+from train.command import parse
+
+POINTS = [{"step": step, "loss/commitment": 1.0, "model/perplexity": 100.0, "time": float(step)} for step in range(200)]
+
+
+def result(si_sdr: float = 10.0, latents: list | None = None, levels: list | None = None, points=POINTS) -> Result:
+    measures = {"si_sdr": si_sdr, "stft": 1.0, "mel": 1.0, "mse": 0.1, "cosine": 0.9}
+    summary = {
+        "reconstruction": measures,
+        "floors": {"silence": {**measures, "si_sdr": -50.0}},
+        "latents": latents or [{"active_units": 1.0}],
+        "levels": levels or [],
+        "recordings": [{"path": "music/a.ogg", "chunks": 3, **measures}],
+    }
+    return Result({}, 200, 60.0, 1_000_000, summary, points, 0.9, Path("."))
+
+
+def sound() -> dict[str, Result]:
+    """Results that bear out every claim."""
+    codes = [{"perplexity": 800.0, "codes_used": 0.99}]
+    levels = [{"stft": value} for value in (1.0, 1.5, 2.0, 3.0)]
+    results = {}
+    for trial in TRIALS:
+        found = result(0.0 if trial.name.startswith("study") else 10.0, codes if "codes" in trial.name else None)
+        results[trial.name] = found
+        found.summary["levels"] = levels
+    return results
+
+
+def test_what_is_sound_holds():
+    found = [claim(sound(), full) for claim, full, _ in claims.CLAIMS]
+    assert all(finding.holds for finding in found), found
+    assert len({finding.name for finding in found}) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("claim", "trial", "worse"),
+    [
+        ("beats the pooled VAE", "vqvae", result(7.9)),
+        ("beats the study's family", "hvae", result(1.0)),
+        ("near its ceiling", "vae-ceiling", result(12.1)),
+        ("no posterior collapse", "hvae-posterior-2", result(latents=[{"active_units": 1.0}, {"active_units": 0.7}])),
+        ("every level earns its place", "hvae-posterior-1", result(levels=[{"stft": v} for v in (1.0, 2.0, 1.9)])),
+        ("codebooks in use", "codes-1", result(latents=[{"perplexity": 600.0, "codes_used": 0.99}])),
+        ("codebooks in use", "codes-1", result(latents=[{"perplexity": 800.0, "codes_used": 0.9}])),
+        (
+            "a stable VQ loss",
+            "fast-adaptive-2",
+            result(points=[*POINTS[:150], {**POINTS[150], "loss/commitment": 4.0}]),
+        ),
+        (
+            "the input's level does not matter",
+            "level-adaptive-10",
+            result(points=[{**p, "model/perplexity": 50.0} for p in POINTS]),
+        ),
+        ("no seams", "vae", dataclasses.replace(result(), at_joints=1.1)),
+    ],
+)
+def test_each_claim_can_fail(claim, trial, worse):
+    found = {f.name: f for f in (check({**sound(), trial: worse}, full) for check, full, _ in claims.CLAIMS)}
+    assert [name for name, finding in found.items() if not finding.holds and name != claim] == []
+    assert not found[claim].holds
+
+
+def test_the_short_form_has_every_claim():
+    names = {trial.name for trial in shortened(TRIALS)}
+    short = {name: value for name, value in sound().items() if name in names}
+    assert all(claim(short, easy).holds for claim, _, easy in claims.CLAIMS)
+
+
+def test_the_trials_differ_and_have_every_seed():
+    assert len({trial.name for trial in TRIALS}) == len(TRIALS)
+    for name in ("vae-posterior", "hvae-posterior", "codes", "fast-adaptive", "fast-fixed"):
+        assert [trial.seed for trial in TRIALS if trial.name.rpartition("-")[0] == name and trial.seed in SEEDS] == [
+            0,
+            1,
+            2,
+        ]
+
+
+@pytest.mark.parametrize("trial", [t for t in TRIALS if t.seed == 0], ids=lambda trial: trial.name)
+def test_training_takes_the_flags_of_each_trial(trial, tmp_path):
+    words = command(trial, tmp_path, tmp_path / "run", 500)
+    family, settings = parse(words[2:] if trial.alteration else words[1:])
+    assert family == trial.family
+    assert settings.seed == trial.seed
+
+
+@given(st.integers(100, 400), st.floats(0.1, 10))
+def test_jumps_are_relative_to_what_came_before(count, scale):
+    points = [{"step": step, "loss/commitment": scale * (1 + step / 1000)} for step in range(count)]
+    calm = dataclasses.replace(result(points=points), steps=count)
+    assert 1 < claims.largest_jump(calm) < 1.2
+    points[-1] = {**points[-1], "loss/commitment": 5 * points[-2]["loss/commitment"]}
+    assert claims.largest_jump(dataclasses.replace(calm, points=points)) > 4.5
+
+
+def test_errors_at_joints_are_told_apart(tmp_path):
+    (tmp_path / "audio").mkdir()
+    reference = np.zeros(5000)
+    for where, expected in ((slice(760, 990), 5.0), (slice(100, 700), 0.0)):  # chunks of 1000 join at 750 to 1000
+        output = reference.copy()
+        output[where] = 0.5
+        for kind, audio in (("reference", reference), ("reconstruction", output)):
+            soundfile.write(tmp_path / "audio" / f"recording-1-{kind}.wav", audio, 8000)
+        ratio = error_at_joints(tmp_path, 1000)
+        assert ratio > expected if expected else ratio == 0
+
+
+def test_the_table_has_a_line_a_model():
+    text = markdown({"vae": result(), "hvae": result(12.3)})
+    assert len(text.splitlines()) == 5
+    assert "12.3" in text
+
+
+def test_a_trial_for_real(data_dir, tmp_path):
+    """Trained, measured, and not done again; the learnt levels are those of real audio."""
+    trial = Trial("tiny", "vqvae", "vqvae_tiny", ("--data.batch", "4"), seconds=1.0, alteration="gain-10")
+    found = carry_out(trial, data_dir, tmp_path, [0], lambda _: 0.1)
+    assert found.points[-1]["step"] == found.steps
+    assert found.parameters > 100_000
+    again = carry_out(trial, data_dir, tmp_path, [0], lambda _: 1 / 0)
+    assert again == found
