@@ -185,7 +185,7 @@ def held_out(engine: Engine) -> dict[str, Tensor]:
     heldout.AT_A_TIME = AT_A_TIME
     result = {f"held/{k}": torch.tensor(v) for k, v in heldout.measure_split(model, split, 0, engine).items()}
     audio = heldout.to_audio(split.audio, torch.device("cpu"))
-    plain = heldout.measure(model.reconstruct(audio), audio)
+    plain = heldout.measure(model.reconstruct(audio), audio, RATE)
     return result | {f"plain/{name}": value.nanmean() for name, value in plain.items()}
 
 
