@@ -26,9 +26,9 @@ def measure(output: Tensor, target: Tensor, rate: int) -> dict[str, Tensor]:
         rate: Hz.
 
     Returns:
-        Each [B] float32: `mse`, `cosine` in [-1, 1], `si_sdr` in dB from
-        SI_SDR_FLOOR_DB up (Le Roux et al. 2019), `stft` (see
-        `audiovae.losses.stft_distance`), `mel` (see `audiovae.spectra.mel_distance`), `silent` 1 or 0. For silent items `cosine` and `si_sdr` are NaN.
+        Each [B] float32: `mse`, `cosine` in [-1, 1], `si_sdr` in dB from SI_SDR_FLOOR_DB up (Le Roux et al. 2019),
+        `stft` (see `audiovae.losses.stft_distance`), `mel` (see `audiovae.spectra.mel_distance`), `silent` 1 or 0.
+        For silent items `cosine` and `si_sdr` are NaN.
     """
     output, target = output.float(), target.float()
     silent = target.abs().amax((1, 2)) < SILENT_PEAK
