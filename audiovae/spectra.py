@@ -1,6 +1,7 @@
 """Log-mel spectra: by hearing's own scale of pitch and level. Everything here is float32 and without gradients."""
 
 import functools
+import warnings
 
 import torch
 from torch import Tensor
@@ -20,7 +21,8 @@ def mel_filters(bands: int, n_fft: int, rate: int, device: str = "cpu") -> Tenso
     Raises:
         ValueError: when a band would be empty.
     """
-    with torch.device("cpu"), torch.no_grad():
+    with torch.device("cpu"), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of empty bands, which are an error here
         filters = melscale_fbanks(n_fft // 2 + 1, 0.0, rate / 2, bands, rate, None, "slaney").T
         total = filters.sum(1, keepdim=True)
         if not bool((total > 0).all()):
