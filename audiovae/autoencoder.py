@@ -1,6 +1,7 @@
 """What every family offers, so that training, evaluation and the commands have no branch on the family."""
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -8,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from audiovae.noise import Noise
-from audiovae.representation import Waveform
+from audiovae.representation import make_representation
 
 
 @dataclass
@@ -59,7 +60,7 @@ class Autoencoder(nn.Module):
         self.config = config
         self.samples = samples
         self.rate = rate
-        self.representation = Waveform(samples)
+        self.representation = make_representation(config.representation, samples, rate)
 
     @property
     def seconds(self) -> float:
@@ -77,6 +78,10 @@ class Autoencoder(nn.Module):
     def distances(self, recon: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Reconstruction terms, each [B], of two representations."""
         return self.representation.distances(recon, target)
+
+    def calibrate(self, audio_batches: Iterable[Tensor]) -> None:
+        """Fits the representation to training audio, [B, 1, samples] each, before the first step of a new run."""
+        self.representation.calibrate(audio_batches)
 
     @abstractmethod
     def forward(self, target: Tensor, noise: Noise | None = None) -> Output:

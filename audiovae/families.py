@@ -6,6 +6,7 @@ from typing import Any
 
 from audiovae.autoencoder import Autoencoder
 from audiovae.hvae import HVAE, HVAEConfig
+from audiovae.trunk import start_at_random
 from audiovae.vae import VAE, VAEConfig
 from audiovae.vqvae import VQVAE, VQVAEConfig
 
@@ -40,4 +41,7 @@ def build(family: str, config: Any, samples: int, rate: int) -> Autoencoder:
     model, config_type = FAMILIES[family]
     if isinstance(config, dict):
         config = from_dict(config_type, config)
-    return model(config, samples, rate)
+    built = model(config, samples, rate)
+    if config.trunk.start == "random":
+        start_at_random(built)
+    return built

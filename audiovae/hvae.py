@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from audiovae import gaussian
 from audiovae.autoencoder import Autoencoder, Output
 from audiovae.noise import Noise, fresh_noise
+from audiovae.representation import RepresentationConfig
 from audiovae.trunk import (
     Decoder,
     Encoder,
@@ -38,6 +39,7 @@ class HVAEConfig:
         level_channels: Width at each level above the finest.
         latents: Latent channels at each level; their number is the number of levels, 2 to 4.
         free_nats: KL that each level may spend at no cost, in nats per second: a budget that keeps it in use.
+        representation: What the trunk sees: the waveform, or its mel spectrogram.
     """
 
     trunk: TrunkConfig = field(default_factory=lambda: TrunkConfig([42, 5], [256, 512], 3, 5))
@@ -45,6 +47,7 @@ class HVAEConfig:
     level_channels: list[int] = field(default_factory=lambda: [512, 512, 512])
     latents: list[int] = field(default_factory=lambda: [48, 32, 32, 32])
     free_nats: list[float] = field(default_factory=lambda: [0.0, 20.0, 10.0, 2.0])
+    representation: RepresentationConfig = field(default_factory=RepresentationConfig)
 
     def __post_init__(self) -> None:
         levels = len(self.latents)

@@ -9,6 +9,7 @@ the lowest bands are kept) with residual branches at zero, and training departs 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -27,12 +28,15 @@ class TrunkConfig:
         channels: Width after each stage, as many as strides.
         blocks: Residual blocks at each stage.
         kernel: Odd kernel size of the residual blocks, in frames.
+        start: "transform", as described above, or "random": PyTorch's usual start in every layer of the model,
+            residual branches and heads included.
     """
 
     strides: list[int]
     channels: list[int]
     blocks: int = 2
     kernel: int = 3
+    start: Literal["transform", "random"] = "transform"
 
     def __post_init__(self) -> None:
         if len(self.strides) != len(self.channels) or not self.strides:
@@ -46,6 +50,8 @@ class TrunkConfig:
             raise ValueError("trunk.channels must be positive")
         if self.kernel % 2 == 0:
             raise ValueError(f"trunk.kernel is {self.kernel}: it must be odd")
+        if self.start not in ("transform", "random"):
+            raise ValueError(f"trunk.start is {self.start}: choose transform or random")
 
 
 def frames_after(length: int, strides: Sequence[int]) -> list[int]:
@@ -59,7 +65,7 @@ def frames_after(length: int, strides: Sequence[int]) -> list[int]:
         if length % stride:
             raise ValueError(
                 f"a stride of {stride} does not divide {length} frames: the strides must multiply "
-                "to a divisor of the chunk's length"
+                "to a divisor of the chunk's length (of a mel spectrogram: of its frames; see representation.multiple)"
             )
         length //= stride
         frames.append(length)
@@ -99,6 +105,31 @@ def start_as_selection(weight: Tensor, stride: int = 1, padding: int = 0) -> Non
     weight[channel, channel // stride, padding + channel % stride] += 1
 
 
+@torch.no_grad()
+def start_as_band_cosines(weight: Tensor, stride: int = 1, padding: int = 0) -> None:
+    """Starts a strided layer on a spectrum, weight [coarse, bands, kernel], as cosines over the bands.
+
+    Coarse channel b * stride + j carries at phase j how the spectrum swings b half times over its bands: the
+    orthonormal DCT-II, as in cepstra. Bands lie beside each other, unlike channels further in: the lowest ones
+    alone would be a dull sound, the lowest cosines are the whole spectrum, smoothed.
+    """
+    coarse, bands, _ = weight.shape
+    weight.mul_(RANDOM_SHARE)
+    place = (torch.arange(bands) + 0.5).unsqueeze(0)
+    cosines = torch.cos(math.pi / bands * torch.arange(bands).unsqueeze(1) * place) * math.sqrt(2 / bands)
+    cosines[0] /= math.sqrt(2)
+    for channel in range(min(coarse, bands * stride)):
+        weight[channel, :, padding + channel % stride] += cosines[channel // stride]
+
+
+@torch.no_grad()
+def start_at_random(model: nn.Module) -> None:
+    """Gives every convolution PyTorch's usual start (He et al. 2015, uniform)."""
+    for layer in model.modules():
+        if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d):
+            layer.reset_parameters()
+
+
 class ResidualBlock(nn.Module):
     """x + point(act(wide(act(x)))): [B, C, T] -> [B, C, T], the identity at the start of training.
 
@@ -125,14 +156,14 @@ def residual_stack(channels: int, blocks: int, kernel: int) -> nn.Sequential:
     return nn.Sequential(*(ResidualBlock(channels, kernel, 3 ** (i % 3)) for i in range(blocks)))
 
 
-def downsample(inputs: int, outputs: int, stride: int) -> nn.Conv1d:
+def downsample(inputs: int, outputs: int, stride: int, outermost: bool = False) -> nn.Conv1d:
     """[B, inputs, T] -> [B, outputs, T / stride] with a kernel of twice the stride."""
     layer = nn.Conv1d(inputs, outputs, 2 * stride, stride=stride, padding=math.ceil(stride / 2))
-    start_as_transform(layer.weight, stride, layer.padding[0])
+    start_as_transform(layer.weight, stride, layer.padding[0], outermost)
     return layer
 
 
-def upsample(inputs: int, outputs: int, stride: int) -> nn.ConvTranspose1d:
+def upsample(inputs: int, outputs: int, stride: int, outermost: bool = False) -> nn.ConvTranspose1d:
     """[B, inputs, T] -> [B, outputs, T * stride], the mirror of `downsample`."""
     layer = nn.ConvTranspose1d(
         inputs,
@@ -142,14 +173,20 @@ def upsample(inputs: int, outputs: int, stride: int) -> nn.ConvTranspose1d:
         padding=math.ceil(stride / 2),
         output_padding=stride % 2,
     )
-    start_as_transform(layer.weight, stride, layer.padding[0])
+    start_as_transform(layer.weight, stride, layer.padding[0], outermost)
     return layer
 
 
-def start_as_transform(weight: Tensor, stride: int, padding: int) -> None:
-    """The start of a strided layer, weight [coarse, fine, 2 * stride]: cosines on a waveform, else selection."""
+def start_as_transform(weight: Tensor, stride: int, padding: int, outermost: bool) -> None:
+    """The start of a strided layer, weight [coarse, fine, 2 * stride].
+
+    Cosines over time on a waveform, over bands on a spectrum (the outermost layer with several channels), and a
+    selection further in.
+    """
     if weight.shape[1] == 1:
         start_as_lapped_cosines(weight, stride)
+    elif outermost:
+        start_as_band_cosines(weight, stride, padding)
     else:
         start_as_selection(weight, stride, padding)
 
@@ -179,8 +216,10 @@ class Encoder(nn.Module):
         super().__init__()
         widths = [inputs, *config.channels]
         self.stages = nn.ModuleList(
-            nn.Sequential(downsample(before, after, stride), residual_stack(after, config.blocks, config.kernel))
-            for before, after, stride in zip(widths, config.channels, config.strides, strict=False)
+            nn.Sequential(
+                downsample(before, after, stride, outermost=i == 0), residual_stack(after, config.blocks, config.kernel)
+            )
+            for i, (before, after, stride) in enumerate(zip(widths, config.channels, config.strides, strict=False))
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -199,8 +238,10 @@ class Decoder(nn.Module):
         super().__init__()
         widths = [outputs, *config.channels]
         stages = [
-            nn.Sequential(residual_stack(after, config.blocks, config.kernel), upsample(after, before, stride))
-            for before, after, stride in zip(widths, config.channels, config.strides, strict=False)
+            nn.Sequential(
+                residual_stack(after, config.blocks, config.kernel), upsample(after, before, stride, outermost=i == 0)
+            )
+            for i, (before, after, stride) in enumerate(zip(widths, config.channels, config.strides, strict=False))
         ]
         self.stages = nn.Sequential(*reversed(stages))
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from audiovae.autoencoder import Autoencoder, Output, Statistics
 from audiovae.noise import Noise, fresh_noise
 from audiovae.quantizer import QuantizerConfig, ResidualQuantizer
+from audiovae.representation import RepresentationConfig
 from audiovae.trunk import Decoder, Encoder, TrunkConfig, frames_after, project
 
 
@@ -19,11 +20,13 @@ class VQVAEConfig:
         trunk: The encoder tower; the decoder mirrors it.
         latent: Dimension of the quantised vectors.
         quantizer: Codebooks and commitment.
+        representation: What the trunk sees: the waveform, or its mel spectrogram.
     """
 
     trunk: TrunkConfig = field(default_factory=lambda: TrunkConfig([42, 5], [256, 512], 3, 5))
     latent: int = 64
     quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
+    representation: RepresentationConfig = field(default_factory=RepresentationConfig)
 
     def __post_init__(self) -> None:
         if self.latent < 1:

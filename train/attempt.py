@@ -12,11 +12,15 @@ from train import checkpoint
 from train.config import DataConfig, RunConfig
 from train.engine import Engine, lost_peers_told
 from train.errors import TrainError
+from train.heldout import spread_audio
 from train.learner import Learner, make_learner
 from train.loop import Training
 from train.preflight import preflight
 from train.rundir import RunDir
 from train.stopping import FINISHED
+
+# Training chunks that a representation takes its statistics from.
+CALIBRATION_CHUNKS = 512
 
 
 def resume(learner: Learner, run: RunDir, engine: Engine) -> None:
@@ -48,6 +52,8 @@ def _run(config: RunConfig, family: str, engine: Engine, splits: tuple[Split, Sp
         return FINISHED
     learner = make_learner(config, model.to(engine.device), engine)
     resume(learner, run, engine)
+    if learner.step == 0:  # what a resumed run was calibrated to came with its checkpoint
+        model.calibrate(spread_audio(splits[0], CALIBRATION_CHUNKS, engine.device))
     preflight(config, engine, run, splits, learner)
     training = None
     failed = True

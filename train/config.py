@@ -176,6 +176,11 @@ class VAERun(RunConfig):
     model: VAEConfig = field(default_factory=VAEConfig)
     weights: VAEWeights = field(default_factory=VAEWeights)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.model.learned_variance and not self.weights.likelihood:
+            raise ValueError("model.learned_variance has no effect without weights.likelihood: give it, usually 1")
+
 
 @dataclass
 class HVAERun(RunConfig):

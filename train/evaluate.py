@@ -28,7 +28,7 @@ from train.rundir import METRICS_FILE, RunDir, read_lines
 
 # Training chunks that the mean predictor averages.
 MEAN_OF = 4096
-MEASURES = ("si_sdr", "stft", "mse", "cosine")
+MEASURES = ("si_sdr", "stft", "mel", "mse", "cosine")
 
 
 @dataclass
@@ -114,7 +114,7 @@ def measure_chunks(split: Split, device: torch.device, reconstruct: Callable[[Te
         for first in range(0, len(split), AT_A_TIME):
             indices = np.arange(first, min(first + AT_A_TIME, len(split)))
             audio = to_audio(split.read(indices), device)
-            values = {k: v.tolist() for k, v in measure(reconstruct(audio), audio).items()}
+            values = {k: v.tolist() for k, v in measure(reconstruct(audio), audio, split.rate).items()}
             for i, (index, name) in enumerate(zip(indices, split.names(indices), strict=True)):
                 chunks.append(Chunk(int(index), name, int(sources[index]), {k: v[i] for k, v in values.items()}))
             show_done(len(chunks))
@@ -181,9 +181,8 @@ def whole_recordings(model: Autoencoder, split: Split, chunks: list[Chunk], seco
         for index, piece in zip(own, to_audio(split.read(own), torch.device("cpu")).squeeze(1).numpy(), strict=True):
             recording[starts[index] : starts[index] + split.samples] = piece
         output = reconstruct_recording(model, torch.from_numpy(recording))
-        values = {
-            k: v.item() for k, v in measure(output.view(1, 1, -1), torch.from_numpy(recording).view(1, 1, -1)).items()
-        }
+        reference = torch.from_numpy(recording).view(1, 1, -1)
+        values = {k: v.item() for k, v in measure(output.view(1, 1, -1), reference, split.rate).items()}
         title = f"recording: {split.manifest.sources[source].path}"
         examples.append(Example(f"recording-{source}", title, recording, output.numpy(), values))
     return examples
@@ -206,7 +205,7 @@ def write_csv(path: Path, chunks: list[Chunk]) -> None:
 def show(summary: dict[str, Any]) -> None:
     """The table a person reads in the terminal."""
     table = Table(title=f"{summary['run']} ({summary['family']}) on {summary['chunks']} held-out chunks")
-    for column in ("", "SI-SDR dB", "STFT distance", "MSE", "cosine"):
+    for column in ("", "SI-SDR dB", "STFT distance", "mel distance", "MSE", "cosine"):
         table.add_column(column, justify="left" if not column else "right")
     rows = {"reconstruction": summary["reconstruction"], **summary["floors"]}
     for name, values in rows.items():

@@ -1,6 +1,7 @@
 """Chunks of a split as audio, and a model's measures on them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -8,9 +9,9 @@ from torch import Tensor
 
 from audiovae import Autoencoder
 from audiovae.gaussian import active_share
-from shards import Split
+from shards import DataError, Split
 from train.engine import Engine
-from train.metrics import means, measure, sums_and_counts
+from train.metrics import MEASURED, means, measure, sums_and_counts
 
 AT_A_TIME = 32
 
@@ -26,6 +27,13 @@ def spread(count: int, limit: int) -> np.ndarray:
     return np.arange(taken, dtype=np.int64) * count // max(1, taken)
 
 
+def spread_audio(split: Split, limit: int, device: torch.device) -> Iterator[Tensor]:
+    """Audio [n, 1, T] of up to `limit` chunks that are spread evenly, the same on every process; damaged ones not."""
+    for chunk in spread(len(split), limit):
+        with suppress(DataError):
+            yield to_audio(split.read(np.array([chunk])), device)
+
+
 @torch.no_grad()
 def measure_split(
     model: Autoencoder, split: Split, limit: int, engine: Engine, beat: Callable[[], None] = lambda: None
@@ -36,12 +44,12 @@ def measure_split(
     """
     chunks = spread(len(split), limit)[engine.rank :: engine.world]
     zero = torch.zeros(2, device=engine.device)
-    total = {name: zero.clone() for name in ("mse", "cosine", "si_sdr", "stft", "silent")}
+    total = {name: zero.clone() for name in MEASURED}
     for first in range(0, len(chunks), AT_A_TIME):
         audio = to_audio(split.read(chunks[first : first + AT_A_TIME]), engine.device)
         with engine.autocast():
             output = model.reconstruct(audio)
-        for name, value in sums_and_counts(measure(output, audio)).items():
+        for name, value in sums_and_counts(measure(output, audio, model.rate)).items():
             total[name] += value
         beat()
     return means(engine.sum(total))

@@ -190,7 +190,7 @@ class Training:
         learner.valid_si_sdr = values["si_sdr"] if math.isfinite(values["si_sdr"]) else None
         display.say(
             f"step {learner.step}: held-out SI-SDR {values['si_sdr']:.2f} dB, STFT distance {values['stft']:.3f}, "
-            f"cosine {values['cosine']:.3f}"
+            f"mel distance {values['mel']:.3f}, cosine {values['cosine']:.3f}"
         )
         return {f"valid/{name}": value for name, value in values.items() if value == value}
 

@@ -6,6 +6,7 @@ from torch.nn.functional import cosine_similarity
 from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
 
 from audiovae.losses import squared_error, stft_distance
+from audiovae.spectra import mel_distance
 
 # A chunk that nowhere exceeds -60 dBFS is silent: ratios say nothing about it, so it is counted apart.
 SILENT_PEAK = 1e-3
@@ -13,16 +14,21 @@ SILENT_PEAK = 1e-3
 SI_SDR_FLOOR_DB = -50.0
 
 
-def measure(output: Tensor, target: Tensor) -> dict[str, Tensor]:
+# The names of what `measure` returns.
+MEASURED = ("mse", "cosine", "si_sdr", "stft", "mel", "silent")
+
+
+def measure(output: Tensor, target: Tensor, rate: int) -> dict[str, Tensor]:
     """Measures of each item.
 
     Args:
         output, target: [B, 1, T] audio.
+        rate: Hz.
 
     Returns:
-        Each [B] float32: `mse`, `cosine` in [-1, 1], `si_sdr` in dB from
-        SI_SDR_FLOOR_DB up (Le Roux et al. 2019), `stft` (see
-        `audiovae.losses.stft_distance`), `silent` 1 or 0. For silent items `cosine` and `si_sdr` are NaN.
+        Each [B] float32: `mse`, `cosine` in [-1, 1], `si_sdr` in dB from SI_SDR_FLOOR_DB up (Le Roux et al. 2019),
+        `stft` (see `audiovae.losses.stft_distance`), `mel` (see `audiovae.spectra.mel_distance`), `silent` 1 or 0.
+        For silent items `cosine` and `si_sdr` are NaN.
     """
     output, target = output.float(), target.float()
     silent = target.abs().amax((1, 2)) < SILENT_PEAK
@@ -35,6 +41,7 @@ def measure(output: Tensor, target: Tensor) -> dict[str, Tensor]:
         "cosine": cosine_similarity(flat_output, flat_target) + blank,
         "si_sdr": si_sdr + blank,
         "stft": stft_distance(output, target),
+        "mel": mel_distance(output, target, rate),
         "silent": silent.float(),
     }
 

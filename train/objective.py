@@ -1,4 +1,7 @@
-"""From named terms and named weights to one loss. A term without a weight, or a weight without a term, raises."""
+"""From named terms and named weights to one loss.
+
+A term without a weight raises, and so does a weight without a term, unless it is 0.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -12,11 +15,12 @@ from train.schedules import Ramp
 
 @dataclass
 class VAEWeights:
-    """Weights of a VAE's terms: mean squared error, STFT distance, KL in nats per sample."""
+    """Weights of a VAE's terms: mean squared error, STFT distance, KL and likelihood in nats per input value."""
 
     mse: float = 100.0
     stft: float = 0.1
     kl: float = 0.02
+    likelihood: float = 0.0
 
 
 @dataclass
@@ -54,7 +58,7 @@ class Objective:
     """The weighted sum of a model's terms; the weights of KL terms rise along a ramp (beta warm-up)."""
 
     def __init__(self, weights: object, warmup: Ramp, terms: set[str]) -> None:
-        self.weights = named(weights)
+        self.weights = {name: weight for name, weight in named(weights).items() if weight or name in terms}
         self.warmup = warmup
         if missing := terms - self.weights.keys():
             raise TrainError(f"no weight for the loss term '{min(missing)}': give weights.{min(missing)}")

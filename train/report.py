@@ -79,7 +79,8 @@ def write_page(path: Path, page: Page) -> None:
     loader = jinja2.FunctionLoader(lambda name: (resources.files("train") / "templates" / name).read_text())
     environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined)
     known = sorted({name for point in page.points for name in point})
-    shown = [n for n in known if n.startswith(("valid/si_sdr", "valid/stft", "loss/", "model/", "optim/learning_rate"))]
+    wanted = ("valid/si_sdr", "valid/stft", "valid/mel", "loss/", "model/", "optim/learning_rate")
+    shown = [name for name in known if name.startswith(wanted)]
     examples = [
         {
             "title": example.title,

@@ -177,6 +177,17 @@ def codebooks(engine: Engine) -> dict[str, Tensor]:
     return result
 
 
+def norms(engine: Engine) -> dict[str, Tensor]:
+    """A pooled VAE after two steps with batch-normalised means and a learned variance: the second uses estimates."""
+    more = ("--model.pooled", "true", "--model.batch_norm", "true")
+    config = config_of("vae", *more, "--model.learned_variance", "true", "--weights.likelihood", "1")
+    learner = learner_of("vae", config, engine)
+    objective = objective_of(config, learner.model)
+    for step in range(2):
+        train_step(config, engine, learner, objective, share_of(whole_batch(step), step, engine), Meter())
+    return {name: value.clone() for name, value in learner.model.norm.named_buffers()}
+
+
 def held_out(engine: Engine) -> dict[str, Tensor]:
     """Measures by all processes, and those of a plain mean over all chunks."""
     config = config_of("vae")
@@ -185,7 +196,7 @@ def held_out(engine: Engine) -> dict[str, Tensor]:
     heldout.AT_A_TIME = AT_A_TIME
     result = {f"held/{k}": torch.tensor(v) for k, v in heldout.measure_split(model, split, 0, engine).items()}
     audio = heldout.to_audio(split.audio, torch.device("cpu"))
-    plain = heldout.measure(model.reconstruct(audio), audio)
+    plain = heldout.measure(model.reconstruct(audio), audio, RATE)
     return result | {f"plain/{name}": value.nanmean() for name, value in plain.items()}
 
 
@@ -194,6 +205,7 @@ def work() -> dict[str, Tensor]:
     engine = Engine()
     cases: dict[str, Callable[[], dict[str, Tensor]]] = {
         **{f"{family}.step": lambda family=family: one_step(family, engine) for family in ("vae", "hvae", "vqvae")},
+        "norms": lambda: norms(engine),
         "vae.clipped": lambda: one_step("vae", engine, "--optim.clip", str(CLIP)),
         "skipped": lambda: skipped_step(engine),
         "codebooks": lambda: codebooks(engine),

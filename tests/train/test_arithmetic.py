@@ -17,6 +17,8 @@ from conftest import ROOT, environment
 from safetensors.torch import load_file
 from torch import Tensor
 
+from train.metrics import MEASURED
+
 FAMILIES = ("vae", "hvae", "vqvae")
 GROUPS = [world for world in WORLDS if world > 1]
 ROUNDING = 1e-5
@@ -153,6 +155,16 @@ def test_a_step_that_is_not_finite_is_skipped_by_all_alike(results, world):
 
 
 @pytest.mark.parametrize("world", GROUPS)
+def test_estimates_of_batch_norm_are_those_of_the_whole_batch(results, world):
+    """After two steps, of which the second normalised by the first one's estimates."""
+    one = results(1, "norms")
+    assert one["updates"] == 2
+    for name, value in one.items():
+        # The second step's weights have been through Adam: see LR_SHARE.
+        assert distance(value, results(world, "norms")[name]) <= 100 * ROUNDING, name
+
+
+@pytest.mark.parametrize("world", GROUPS)
 @pytest.mark.parametrize("when", ["moments", "kmeans", "averages", "restart"])
 def test_codebooks_are_those_of_the_whole_batch(results, when, world):
     """Counts, totals, codes and the variance S, by the start from k-means, moving averages and restarts."""
@@ -176,6 +188,6 @@ def test_codebooks_are_those_of_the_whole_batch(results, when, world):
 def test_held_out_measures_count_each_chunk_once(results, world):
     assert all(HELD_OUT % by for by in (*GROUPS, AT_A_TIME))
     found = results(world, "heldout")
-    for name in ("mse", "cosine", "si_sdr", "stft", "silent"):
+    for name in MEASURED:
         assert found[f"held/{name}"].item() == pytest.approx(found[f"plain/{name}"].item(), rel=ROUNDING), name
     assert found["held/silent"].item() == pytest.approx(len(SILENT) / HELD_OUT)

@@ -18,7 +18,11 @@ def pattern(name: str) -> re.Pattern:
 def test_the_list_of_panels_is_complete(data_dir, tmp_path):
     runs = {family: tmp_path / family for family in ("vae", "hvae", "vqvae")}
     # Saving every 3 steps: perf/save_stall.
-    begun = [start(flags(family, data_dir, run, "--tracking.wandb", "offline")) for family, run in runs.items()]
+    more = {"vae": ("--model.learned_variance", "true", "--weights.likelihood", "1")}
+    begun = [
+        start(flags(family, data_dir, run, "--tracking.wandb", "offline", *more.get(family, ())))
+        for family, run in runs.items()
+    ]
     try:
         for process in begun:
             _, err = process.communicate(timeout=250)

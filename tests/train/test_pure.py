@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from train.command import parse
 from train.config import differences, flat
 from train.errors import TrainError
-from train.metrics import SI_SDR_FLOOR_DB, means, measure, sums_and_counts
+from train.metrics import MEASURED, SI_SDR_FLOOR_DB, means, measure, sums_and_counts
 from train.objective import HVAEWeights, Objective, VAEWeights, named
 from train.schedules import Ramp, ema_decay, learning_rate
 
-CONFIGS = sorted((Path(__file__).parents[2] / "train" / "configs").glob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "train" / "configs").rglob("*.yaml"))
 
 
 @given(st.integers(0, 5000), st.integers(0, 1000), st.integers(0, 1000), st.sampled_from(["linear", "cosine"]))
@@ -50,6 +50,10 @@ def test_terms_and_weights_must_match():
         Objective(VAEWeights(), Ramp(), terms | {"anchor"})
     with pytest.raises(TrainError, match=r"weights.kl_0 belongs to no loss term"):
         Objective(HVAEWeights(kl=[1.0]), Ramp(), {"mse", "stft"})
+    with pytest.raises(TrainError, match=r"weights.likelihood belongs to no loss term"):
+        Objective(VAEWeights(likelihood=1.0), Ramp(), terms)
+    assert "likelihood" not in Objective(VAEWeights(), Ramp(), terms).weights_at(0)
+    assert Objective(VAEWeights(likelihood=1.0), Ramp(), terms | {"likelihood"}).weights_at(0)["likelihood"] == 1
     objective = Objective(VAEWeights(mse=2.0, stft=3.0, kl=4.0), Ramp(0, 10), terms)
     values = {"mse": torch.ones(2), "stft": torch.ones(2), "kl": torch.ones(2)}
     assert objective(values, objective.weights_at(0)).tolist() == [5.0, 5.0]
@@ -64,7 +68,7 @@ def test_a_list_of_weights_is_named_by_level():
 
 @pytest.mark.parametrize("preset", CONFIGS, ids=lambda path: path.stem)
 def test_presets_are_short_and_valid(preset):
-    family = preset.stem.split("_")[0]
+    family = preset.stem.split("_")[-1 if preset.parent.name == "study" else 0]
     _, config = parse([family, "--config", str(preset), "--data", "d", "--run-dir", "r"])
     assert config.data.path == "d"
     given_keys = flat(yaml.safe_load(preset.read_text()))
@@ -99,6 +103,13 @@ def test_codebooks_must_start_before_the_run_ends():
         parse(["vqvae", "--data", "d", "--run-dir", "r", "--optim.steps", "200"])
 
 
+def test_a_learned_variance_needs_its_weight():
+    words = ["vae", "--data", "d", "--run-dir", "r", "--model.learned_variance", "true"]
+    with pytest.raises(TrainError, match=r"weights.likelihood"):
+        parse(words)
+    assert parse([*words, "--weights.likelihood", "1"])[1].model.learned_variance
+
+
 def test_differences_leave_out_what_does_not_matter():
     _, one = parse(["vae", "--data", "d", "--run-dir", "r"])
     _, two = parse(["vae", "--data", "e", "--run-dir", "s", "--tracking.every", "3", "--seed", "4"])
@@ -112,17 +123,21 @@ def test_measures_of_known_signals():
     # Noise that is orthogonal to the target and 20 dB below it, at any gain of the output.
     noise -= (noise * target).sum(-1, keepdim=True) / target.square().sum(-1, keepdim=True) * target
     noise *= 0.1 * target.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
-    values = measure(0.5 * (target + noise), target)
+    values = measure(0.5 * (target + noise), target, 22050)
     assert values["si_sdr"].tolist() == pytest.approx([20.0] * 5, abs=0.1)
-    exact = measure(target, target)
+    exact = measure(target, target, 22050)
     assert exact["mse"].max() == 0
     assert exact["stft"].max() < 1e-6
+    assert exact["mel"].max() == 0
+    # Half the level is ln 2 in every band.
+    assert measure(0.5 * target, target, 22050)["mel"].tolist() == pytest.approx([0.6931] * 5, abs=1e-3)
+    assert set(exact) == set(MEASURED)
     assert exact["cosine"].tolist() == pytest.approx([1.0] * 5)
 
 
 def test_silence_is_counted_apart():
     target = torch.stack([torch.zeros(1, 1000), torch.ones(1, 1000).cumsum(-1) / 1000])
-    values = measure(torch.zeros(2, 1, 1000), target)
+    values = measure(torch.zeros(2, 1, 1000), target, 22050)
     assert values["silent"].tolist() == [1, 0]
     assert values["si_sdr"][0].isnan()
     assert values["si_sdr"][1] == SI_SDR_FLOOR_DB
