@@ -131,7 +131,7 @@ class Balance(nn.Module):
     """Factors [L] on the levels' divergences, with a mean of 1, that let weak levels grow during the warm-up.
 
     The factor of a level is proportional to its running divergence for each latent value (Vahdat and Kautz 2020,
-    "NVAE", section 3.2 and appendix A, in the form of their published code): a level that spends little pays little
+    "NVAE", appendix A, in the form of their published code): a level that spends little pays little
     for more, one that spends a lot pays for the others. After `steps` optimizer steps all factors are 1.
     """
 
