@@ -54,7 +54,8 @@ def latent_use(model: Autoencoder, split: Split, limit: int = 512) -> list[dict[
 
     Returns:
         A dict a level. Real latents: `active_units`, the share of channels that carry something about the
-        input, and `kl_nats_per_second`, what the level says about it beyond its prior. Codes: for each codebook `codes_used`, a share, and `perplexity`, the effective number of codes.
+        input, and `kl_nats_per_second`, what the level says about it beyond its prior. Codes: for each codebook
+        `codes_used`, a share, and `perplexity`, the effective number of codes.
     """
     chunks = spread(len(split), limit)
     device = next(model.parameters()).device
