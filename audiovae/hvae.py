@@ -24,7 +24,7 @@ from audiovae.trunk import (
     upsample,
 )
 
-# The finest level starts like the VAE's posterior; the others start at their prior and earn their nats.
+# The finest level starts like the VAE's posterior; the others start as wide as their prior and earn their nats.
 FINEST_START = -5.0
 # Of the running divergence that balances the levels; and what keeps a level at 0 from weighing nothing, as in NVAE.
 BALANCE_DECAY = 0.95
@@ -107,9 +107,8 @@ class TopDownLevel(nn.Module):
         self.enter = project(latent, width)
         self.after = residual_stack(width, trunk.blocks, trunk.kernel)
         if not finest:
-            # Its posterior starts as its prior: the noise gets in only as far as training finds it useful.
-            with torch.no_grad():
-                self.shift.weight.mul_(0.1)
+            # Its posterior starts as wide as its prior: the noise gets in only as far as training finds it useful. Its
+            # mean starts at full scale: a tenth of it drowned in the noise, and the level was never used.
             nn.init.zeros_(self.enter.weight)
 
     def prior_of(self, state: Tensor) -> tuple[Tensor, Tensor]:
