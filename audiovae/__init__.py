@@ -5,7 +5,7 @@ latents = model.encode(audio)      # audio: [B, 1, samples] in [-1, 1]
 audio = model.decode(latents)
 """
 
-from audiovae.autoencoder import Autoencoder, Output, Statistics
+from audiovae.autoencoder import Autoencoder, Output, Partial, Statistics
 from audiovae.families import FAMILIES, build
 from audiovae.noise import Noise
 from audiovae.weights import ModelError, load, save
@@ -17,6 +17,7 @@ __all__ = [
     "ModelError",
     "Noise",
     "Output",
+    "Partial",
     "Statistics",
     "build",
     "interpolate_recordings",

@@ -42,6 +42,19 @@ class Output:
     statistics: Statistics = field(default_factory=Statistics)
 
 
+@dataclass
+class Partial:
+    """A reconstruction for which only some levels of latents knew the input.
+
+    Attributes:
+        known: Levels taken from the posterior, 0 the finest; the others were drawn from the prior.
+        audio: [B, 1, samples].
+    """
+
+    known: list[int]
+    audio: Tensor
+
+
 class Autoencoder(nn.Module):
     """Base of the families.
 
@@ -104,11 +117,21 @@ class Autoencoder(nn.Module):
         """Audio [items, 1, samples] drawn from the prior."""
 
     def update(self, statistics: Statistics, step: int) -> None:
-        """Takes in the statistics of the whole global batch after optimizer step `step`."""
+        """Takes in the statistics of the whole global batch after optimizer step `step`.
+
+        What is not finite leaves all estimates as they are: so does a step that was skipped.
+        """
 
     def usage(self) -> dict[str, Tensor]:
         """By codebook the share of each code in recent use, [K]; empty for families without codes."""
         return {}
+
+    def partial_reconstructions(self, audio: Tensor, noise: Noise) -> list[Partial]:
+        """What each level of latents is worth: [B, 1, samples] audio through some levels only.
+
+        Empty for families whose latents have no levels.
+        """
+        return []
 
     @torch.no_grad()
     def reconstruct(self, audio: Tensor) -> Tensor:

@@ -45,6 +45,23 @@ def with_free_nats(kl: Tensor, free: float) -> Tensor:
     return kl.flatten(1).sum(1).clamp_min(free)
 
 
+def with_free_nats_by_channel(kl: Tensor, free: float) -> Tensor:
+    """Divergence of each item, where each channel has an equal share of the `free` nats and never counts as less.
+
+    A floor for each group of latents is how Kingma et al. 2016 ("Inverse autoregressive flow", appendix C.8)
+    give free bits. With one floor for the whole level a few channels may spend everything and the others collapse.
+    The floor is taken item by item, so the mean over a batch is the same however the batch is divided.
+
+    Args:
+        kl: [B, D, T] nats.
+        free: Nats an item may spend at no cost, over all D channels.
+
+    Returns:
+        [B] nats.
+    """
+    return kl.sum(2).clamp_min(free / kl.shape[1]).sum(1)
+
+
 def active_share(means: Tensor, threshold: float = 0.01) -> Tensor:
     """Share of latent channels whose posterior mean has a variance above `threshold` over items and time.
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from audiovae import gaussian
-from audiovae.autoencoder import Autoencoder, Output
+from audiovae.autoencoder import Autoencoder, Output, Partial, Statistics
 from audiovae.noise import Noise, fresh_noise
 from audiovae.representation import RepresentationConfig
 from audiovae.trunk import (
@@ -25,8 +25,11 @@ from audiovae.trunk import (
     upsample,
 )
 
-# The finest level starts like the VAE's posterior; the others start at their prior and earn their nats.
+# The finest level starts like the VAE's posterior; the others start as wide as their prior and earn their nats.
 FINEST_START = -5.0
+# Of the running divergence that balances the levels; and what keeps a level at 0 from weighing nothing, as in NVAE.
+BALANCE_DECAY = 0.95
+BALANCE_FLOOR = 0.01
 
 
 @dataclass
@@ -38,7 +41,10 @@ class HVAEConfig:
         level_strides: Steps from each level to the next coarser one: one fewer than levels.
         level_channels: Width at each level above the finest.
         latents: Latent channels at each level; their number is the number of levels, 2 to 4.
-        free_nats: KL that each level may spend at no cost, in nats per second: a budget that keeps it in use.
+        free_nats: KL that each level may spend at no cost, in nats per second: a budget that keeps it in use. A
+            level's channels have equal shares of it, so that all of them stay in use.
+        balance_steps: Optimizer steps during which levels that spend little pay little (see `Balance`); 0 means
+            none.
         representation: What the trunk sees: the waveform, or its mel spectrogram.
     """
 
@@ -47,6 +53,7 @@ class HVAEConfig:
     level_channels: list[int] = field(default_factory=lambda: [512, 512, 512])
     latents: list[int] = field(default_factory=lambda: [48, 32, 32, 32])
     free_nats: list[float] = field(default_factory=lambda: [0.0, 20.0, 10.0, 2.0])
+    balance_steps: int = 0
     representation: RepresentationConfig = field(default_factory=RepresentationConfig)
 
     def __post_init__(self) -> None:
@@ -63,6 +70,8 @@ class HVAEConfig:
 
         if min(self.latents) < 1 or min(self.level_channels) < 1 or min(self.free_nats) < 0:
             raise ValueError("latents and level_channels are at least 1, free_nats at least 0")
+        if self.balance_steps < 0:
+            raise ValueError(f"balance_steps is {self.balance_steps}: at least 0")
 
     @property
     def tower(self) -> TrunkConfig:
@@ -101,9 +110,8 @@ class TopDownLevel(nn.Module):
         self.enter = project(latent, width)
         self.after = residual_stack(width, trunk.blocks, trunk.kernel)
         if not finest:
-            # Its posterior starts as its prior: the noise gets in only as far as training finds it useful.
-            with torch.no_grad():
-                self.shift.weight.mul_(0.1)
+            # Its posterior starts as wide as its prior: the noise gets in only as far as training finds it useful. Its
+            # mean starts at full scale: a tenth of it drowned in the noise, and the level was never used.
             nn.init.zeros_(self.enter.weight)
 
     def prior_of(self, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,6 +127,34 @@ class TopDownLevel(nn.Module):
     def absorb(self, state: Tensor, latents: Tensor) -> Tensor:
         """The state after the level's latents."""
         return self.after(state + self.enter(latents.to(state.dtype)))
+
+
+class Balance(nn.Module):
+    """Factors [L] on the levels' divergences, with a mean of 1, that let weak levels grow during the warm-up.
+
+    The factor of a level is proportional to its running divergence for each latent value (Vahdat and Kautz 2020,
+    "NVAE", appendix A, in the form of their published code): a level that spends little pays little
+    for more, one that spends a lot pays for the others. After `steps` optimizer steps all factors are 1.
+    """
+
+    def __init__(self, sizes: Sequence[int], steps: int) -> None:
+        """`sizes`: latent values an item has on each level."""
+        super().__init__()
+        self.sizes, self.steps = list(sizes), steps
+        self.register_buffer("running", torch.zeros(len(self.sizes)))  # nats per value
+        self.register_buffer("factors", torch.ones(len(self.sizes)))
+
+    @torch.no_grad()
+    def update(self, statistics: Statistics, step: int) -> None:
+        """Takes in the divergences of a whole global batch; the result holds for the next step."""
+        spent, items = statistics.sums["kl"], statistics.sums["items"]
+        now = spent / items.clamp_min(1) / torch.tensor(self.sizes, device=spent.device)
+        running = now if step <= 1 else self.running.lerp(now, 1 - BALANCE_DECAY)
+        wanted = running + BALANCE_FLOOR
+        factors = wanted / wanted.mean() if step < self.steps else torch.ones_like(wanted)
+        finite = now.isfinite().all()
+        self.running.copy_(torch.where(finite, running, self.running))
+        self.factors.copy_(torch.where(finite, factors, self.factors))
 
 
 class LearnedStart(nn.Module):
@@ -172,6 +208,8 @@ class HVAE(Autoencoder):
         self.loss_names = tuple(f"kl_{i}" for i in range(len(config.latents)))
         self.encoder = Encoder(self.representation.channels, config.tower)
         self.decoder = TopDown(self.representation.channels, config, self.frames)
+        sizes = [latent * frames for latent, frames in zip(config.latents, self.frames, strict=True)]
+        self.balance = Balance(sizes, config.balance_steps) if config.balance_steps else None
 
     def features(self, target: Tensor) -> list[Tensor]:
         """Features of each level, finest first."""
@@ -181,18 +219,20 @@ class HVAE(Autoencoder):
         self,
         items: int,
         noise: Noise | None,
-        features: list[Tensor] | None = None,
+        features: Sequence[Tensor | None] | None = None,
         latents: Sequence[Tensor | None] | None = None,
         temperature: float = 1.0,
+        still: bool = False,
     ) -> tuple[Tensor, list[Level]]:
         """One way down. At each level: the given latents, else the posterior, else the prior.
 
         Args:
             items: Batch size.
             noise: Draws; None takes the posterior's mean.
-            features: Encoder features of each level, or None to draw from the prior.
+            features: Encoder features of each level, or None (or a None entry) to draw from the prior.
             latents: Values for each level, finest first; None entries are drawn.
             temperature: Scale of the prior's deviation.
+            still: Take the posterior's mean although there is noise, which is for the prior alone.
 
         Returns:
             The representation [B, C, T] and what each level did, finest first.
@@ -206,10 +246,10 @@ class HVAE(Autoencoder):
             given = latents[index] if latents is not None else None
             if given is not None:
                 level = Level(given)
-            elif features is not None:
+            elif features is not None and features[index] is not None:
                 shift, log_scale = step.posterior_of(state, features[index])
                 local = shift
-                if noise is not None:
+                if noise is not None and not still:
                     local = gaussian.draw(shift, log_scale, noise.normal(*shift.shape[1:]))
                 level = Level(mean + deviation * local, shift, log_scale)
             else:
@@ -220,16 +260,28 @@ class HVAE(Autoencoder):
         return state, levels
 
     def forward(self, target: Tensor, noise: Noise | None = None) -> Output:
-        """Losses `kl_0` (finest) and up are in nats per input value, free nats counted as spent."""
+        """Losses `kl_0` (finest) and up are in nats per input value, free nats counted as spent, and balanced."""
         noise = noise or fresh_noise(len(target), target.device)
         recon, levels = self.descend(len(target), noise, self.features(target))
-        losses, metrics = {}, {}
+        losses, metrics, spent = {}, {}, []
         for i, level in enumerate(levels):
             kl = gaussian.kl_of_residual(level.shift, level.log_scale)
             budget = self.config.free_nats[i] * self.seconds
-            losses[f"kl_{i}"] = gaussian.with_free_nats(kl, budget) / target[0].numel()
-            metrics[f"kl_{i}_nats_per_second"] = kl.detach().flatten(1).sum(1).mean() / self.seconds
-        return Output(recon, losses, metrics)
+            losses[f"kl_{i}"] = gaussian.with_free_nats_by_channel(kl, budget) / target[0].numel()
+            spent.append(kl.detach().flatten(1).sum(1))
+            metrics[f"kl_{i}_nats_per_second"] = spent[i].mean() / self.seconds
+            if self.balance:
+                metrics[f"kl_{i}_balance"] = self.balance.factors[i].clone()
+                losses[f"kl_{i}"] = losses[f"kl_{i}"] * metrics[f"kl_{i}_balance"]
+        if not (self.balance and self.training):
+            return Output(recon, losses, metrics)
+        sums = {"kl": torch.stack([level.sum() for level in spent]), "items": recon.new_tensor(float(len(recon)))}
+        return Output(recon, losses, metrics, Statistics({name: value.float() for name, value in sums.items()}))
+
+    def update(self, statistics: Statistics, step: int) -> None:
+        """Moves the balance of the levels, if there is one."""
+        if self.balance:
+            self.balance.update(statistics, step)
 
     def encode(self, audio: Tensor) -> list[Tensor]:
         """[B, 1, samples] -> posterior means of each level, finest first."""
@@ -243,6 +295,21 @@ class HVAE(Autoencoder):
     def blend(self, first: Sequence[Tensor], second: Sequence[Tensor], weight: float) -> list[Tensor]:
         """On the line between two latents at every level."""
         return [torch.lerp(a, b, weight) for a, b in zip(first, second, strict=True)]
+
+    @torch.no_grad()
+    def partial_reconstructions(self, audio: Tensor, noise: Noise) -> list[Partial]:
+        """First what the coarsest levels know, one level less each time; then what the finest know, likewise.
+
+        Levels that know take the posterior's mean, as in `reconstruct`; the others draw from the prior, at a
+        temperature of 1, given what came down to them.
+        """
+        features = self.features(self.represent(audio))
+        levels = list(range(len(features)))
+        found = []
+        for known in [levels[i:] for i in levels[1:]] + [levels[:-i] for i in levels[1:]]:
+            given = [feature if i in known else None for i, feature in enumerate(features)]
+            found.append(Partial(known, self.render(self.descend(len(audio), noise, given, still=True)[0])))
+        return found
 
     @torch.no_grad()
     def sample(self, items: int, temperature: float = 1.0, noise: Noise | None = None) -> Tensor:

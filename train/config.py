@@ -57,33 +57,42 @@ class DataConfig:
 
 @dataclass
 class OptimConfig:
-    """AdamW with warm-up and a cosine.
+    """AdamW with warm-up and decay.
 
     Attributes:
         steps: Optimizer steps of the whole run.
         lr: Peak learning rate.
         warmup_steps: Steps of linear warm-up.
         final_lr: Last learning rate as a share of the peak.
+        schedule: After the warm-up: cosine falls all the way; constant stays, and falls at the end.
+        decay_share: Share of the steps that the fall at the end of a constant rate takes.
         weight_decay: Decoupled weight decay.
         betas: Decay rates of Adam's moments.
         clip: Largest norm of the gradient; longer ones are scaled down.
+        explode: Steps whose gradient is longer than so many times the typical norm are skipped; 0 means never.
         ema: Longest decay of the averaged weights, which evaluation and export use.
-        skip_limit: Steps in a row that may be skipped for values that are not finite before the run ends.
+        skip_limit: Steps in a row that may be skipped, for values that are not finite or that explode, before the
+            run ends.
     """
 
     steps: PositiveInt = 100_000
     lr: PositiveFloat = 1e-3
     warmup_steps: NonNegativeInt = 200
     final_lr: ClosedUnitInterval = 0.05
+    schedule: Literal["cosine", "constant"] = "cosine"
+    decay_share: ClosedUnitInterval = 0.2
     weight_decay: NonNegativeFloat = 0.01
     betas: tuple[float, float] = (0.9, 0.95)
     clip: PositiveFloat = 1.0
+    explode: NonNegativeFloat = 0.0
     ema: ClosedUnitInterval = 0.999
     skip_limit: PositiveInt = 50
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.lr) or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"optim.lr is {self.lr} and optim.betas {self.betas}: finite, and in [0, 1)")
+        if 0 < self.explode <= 1 or not math.isfinite(self.explode):
+            raise ValueError(f"optim.explode is {self.explode}: above 1, or 0 for never")
 
 
 @dataclass
@@ -143,6 +152,8 @@ class RunConfig:
         stop_at: End this attempt after that step as if STOP had been touched; 0 means at no step.
         watchdog_s: Seconds without a step after which a process writes down where it stands and ends, instead of
             hanging; 0 means never.
+        compile: Pass through the model by torch.compile: faster after minutes of compiling; it needs a C++ compiler
+            and changes nothing but speed.
         preflight: Look at devices, shards, disk and W&B before the first step of each attempt; it takes seconds.
         allow_changes: Resume although settings differ from those the run was started with.
     """
@@ -156,6 +167,7 @@ class RunConfig:
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     stop_at: NonNegativeInt = 0
     watchdog_s: NonNegativeFloat = 900.0
+    compile: bool = False
     preflight: bool = True
     allow_changes: bool = False
 
@@ -222,7 +234,7 @@ RUNS: dict[str, type[RunConfig]] = {"vae": VAERun, "hvae": HVAERun, "vqvae": VQV
 # What may differ between attempts of one run: it does not change what is learnt.
 FREE = (
     *("data.path", "data.microbatch", "data.memory_gb", "data.scratch", "data.scratch_gb", "data.damage_limit"),
-    *("run_dir", "checkpoint", "tracking", "stop_at", "watchdog_s", "preflight", "allow_changes"),
+    *("run_dir", "checkpoint", "tracking", "stop_at", "watchdog_s", "compile", "preflight", "allow_changes"),
 )
 
 

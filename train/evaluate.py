@@ -21,7 +21,7 @@ from shards import DataError, Split
 from shards.progress import progress
 from train import checkpoint
 from train.errors import TrainError
-from train.heldout import AT_A_TIME, latent_use, spread, to_audio
+from train.heldout import AT_A_TIME, latent_use, measure_levels, spread, to_audio
 from train.metrics import measure
 from train.report import Example, Page, write_page
 from train.rundir import METRICS_FILE, RunDir, read_lines
@@ -71,6 +71,7 @@ def evaluate(settings: Any) -> int:
         "reconstruction": averages(chunks),
         "floors": floors,
         "latents": latent_use(model, split),
+        "levels": [{name: none_if_nan(value) for name, value in row.items()} for row in measure_levels(model, split)],
         "recordings": by_recording(chunks, split),
     }
     examples = pick_examples(model, split, chunks, settings.examples)
@@ -143,6 +144,16 @@ def averages(chunks: list[Chunk]) -> dict[str, float | None]:
     return result
 
 
+def none_if_nan(value: Any) -> Any:
+    """JSON has no NaN."""
+    return None if value != value else value
+
+
+def level_name(known: list[int]) -> str:
+    """How tables call a reconstruction through some levels."""
+    return f"level{'s' if len(known) > 1 else ''} {', '.join(map(str, known))} only"
+
+
 def by_recording(chunks: list[Chunk], split: Split) -> list[dict[str, Any]]:
     """Averages for each recording of the split."""
     rows = []
@@ -207,7 +218,8 @@ def show(summary: dict[str, Any]) -> None:
     table = Table(title=f"{summary['run']} ({summary['family']}) on {summary['chunks']} held-out chunks")
     for column in ("", "SI-SDR dB", "STFT distance", "mel distance", "MSE", "cosine"):
         table.add_column(column, justify="left" if not column else "right")
-    rows = {"reconstruction": summary["reconstruction"], **summary["floors"]}
+    levels = {level_name(row["known"]): row for row in summary["levels"]}
+    rows = {"reconstruction": summary["reconstruction"], **levels, **summary["floors"]}
     for name, values in rows.items():
         cells = ("—" if values[key] is None else f"{values[key]:.4g}" for key in MEASURES)
         table.add_row(name, *cells)

@@ -1,6 +1,8 @@
 """What training changes, and one step of it."""
 
 import math
+import os
+import shutil
 from collections.abc import Iterator
 
 import torch
@@ -49,6 +51,9 @@ class Learner:
         snapshot.state = {"step": self.step, "epoch": self.cursor.epoch, "consumed": self.cursor.consumed}
         if self.valid_si_sdr is not None:
             snapshot.state["valid_si_sdr"] = self.valid_si_sdr
+        if self.strategy.explosions.factor:
+            # A float32 is the same after JSON.
+            snapshot.state["gradient_norms"] = self.strategy.explosions.state.tolist()
         return snapshot
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -57,6 +62,10 @@ class Learner:
         self.step = snapshot.state["step"]
         self.cursor = Cursor(snapshot.state["epoch"], snapshot.state["consumed"])
         self.valid_si_sdr = snapshot.state.get("valid_si_sdr")
+        explosions = self.strategy.explosions
+        explosions.state = torch.tensor(
+            snapshot.state.get("gradient_norms", [0.0, 0.0]), device=explosions.state.device
+        )
 
 
 def make_learner(config: RunConfig, model: Autoencoder, engine: Engine) -> Learner:
@@ -72,7 +81,23 @@ def make_learner(config: RunConfig, model: Autoencoder, engine: Engine) -> Learn
             "some would make more passes than others, which DeepSpeed would wait for; "
             f"choose a data.batch that {engine.world} divides"
         )
+    if config.compile:
+        compile_passes(model, engine)
     return Learner(make_strategy(model, engine, config.optim), engine)
+
+
+def compile_passes(model: Autoencoder, engine: Engine) -> None:
+    """Compiles the model's training pass in place: names of weights stay, and what is not a training pass.
+
+    Raises:
+        TrainError: without a compiler, or with DeepSpeed, whose hooks on modules are not traced.
+    """
+    if engine.launch.get("ACCELERATE_USE_DEEPSPEED") == "true":
+        raise TrainError("compile is not for runs with DeepSpeed: leave --compile or --use_deepspeed out")
+    wanted = os.environ.get("CXX") or "g++"
+    if not any(map(shutil.which, {wanted, "g++", "clang++"})):
+        raise TrainError(f"compile needs a C++ compiler, and there is no {wanted}: install g++, or leave --compile out")
+    model.compile()
 
 
 def passes(batch: int, world: int, largest: int) -> list[int]:
@@ -100,6 +125,14 @@ def joined(parts: list[Statistics]) -> Statistics:
     return Statistics(sums, items)
 
 
+def unless(skipped: Tensor, statistics: Statistics) -> Statistics:
+    """The statistics, or where the step was skipped none that are finite: models take in nothing of those."""
+    return Statistics(
+        {name: value.float().masked_fill(skipped, torch.nan) for name, value in statistics.sums.items()},
+        statistics.items,
+    )
+
+
 def train_step(
     config: RunConfig, engine: Engine, learner: Learner, objective: Objective, batch: Batch, meter: Meter
 ) -> Tensor:
@@ -108,9 +141,9 @@ def train_step(
     Each item weighs 1 / batch in the gradient, on whatever process and in whatever micro-batch it is.
     """
     weights = objective.weights_at(learner.step)
-    rate = learning_rate(
-        learner.step, config.optim.lr, config.optim.warmup_steps, config.optim.steps, config.optim.final_lr
-    )
+    optim = config.optim
+    shape = optim.schedule, optim.decay_share
+    rate = learning_rate(learner.step, optim.lr, optim.warmup_steps, optim.steps, optim.final_lr, *shape)
     parts = []
     device_rows = batch.rows.to(engine.device, non_blocking=True)
     for audio, rows, last in micro_batches(batch, device_rows, config.data.microbatch):
@@ -129,7 +162,7 @@ def train_step(
     norm = learner.strategy.step(rate)
     learner.step += 1
     statistics = engine.join(joined(parts), device_rows, config.data.batch)
-    learner.model.update(statistics, learner.step)
+    learner.model.update(unless(learner.strategy.explosions.exploded, statistics), learner.step)
     learner.strategy.update_average(learner.step)
     learner.cursor = batch.next_cursor
     meter.steps += 1

@@ -130,8 +130,10 @@ class Training:
 
     def count_skipped(self, norm: Tensor) -> None:
         """Counts skipped steps in a row on the device; `measure_training` reads it."""
-        self.skipped = (self.skipped + 1) * (~norm.isfinite())
-        values = {"optim/gradient_norm": norm, "optim/skipped": (~norm.isfinite()).float()}
+        exploded = self.learner.strategy.explosions.exploded
+        skipped = ~norm.isfinite() | exploded
+        self.skipped = (self.skipped + 1) * skipped
+        values = {"optim/gradient_norm": norm, "optim/skipped": skipped.float(), "optim/exploded": exploded.float()}
         self.meter.add(values, 1.0 / self.engine.world)
 
     def note_samples(self, batch: Batch) -> None:
@@ -171,8 +173,8 @@ class Training:
             file = self.run.path / f"skipped-step-{learner.step}-rank-{self.engine.rank}.json"
             write_atomically(file, json.dumps({"step": learner.step, "chunks": names}, indent=1) + "\n")
             raise TrainError(
-                f"{int(self.skipped.item())} steps in a row had values that are not finite (step {learner.step}); "
-                f"lower optim.lr, or look at the chunks named in {file}"
+                f"{int(self.skipped.item())} steps in a row had values that are not finite, or gradients that "
+                f"exploded (step {learner.step}); lower optim.lr, or look at the chunks named in {file}"
             )
         return values
 

@@ -141,22 +141,34 @@ def one_step(family: str, engine: Engine, *more: str) -> dict[str, Tensor]:
     return result | values | state_of(learner) | {"norm": norm.detach()}
 
 
-def skipped_step(engine: Engine) -> dict[str, Tensor]:
-    """A VQ-VAE's state before and after a batch with NaN in one row, and after the good one that follows."""
-    config = config_of("vqvae", "--model.quantizer.start_step", "1")
+def skipped_step(engine: Engine, explodes: bool = False) -> dict[str, Tensor]:
+    """A VQ-VAE's state before and after a batch with NaN in one row, and after the good one that follows.
+
+    Or, a batch whose gradient is far longer than what the run is made to take for typical.
+    """
+    more = ("--optim.explode", "10") if explodes else ()
+    config = config_of("vqvae", "--model.quantizer.start_step", "1", *more)
     learner = learner_of("vqvae", config, engine)
     objective = objective_of(config, learner.model)
     result: dict[str, Tensor] = {}
     for step in range(4):
         batch = whole_batch(step)
+        explosions = learner.strategy.explosions
         if step == 2:
             batch = batch.float()
-            batch[NAN_ROW] = torch.nan
+            if explodes:
+                before, explosions.state = explosions.state, torch.tensor([-30.0, 100.0])
+            else:
+                batch[NAN_ROW] = torch.nan
             result |= {f"before/{name}": value for name, value in state_of(learner).items()}
         norm = train_step(config, engine, learner, objective, share_of(batch, step, engine), Meter())
         if step == 2:
             result |= {f"after/{name}": value for name, value in state_of(learner).items()} | {"skipped/norm": norm}
+            result["skipped/exploded"] = explosions.exploded.clone()
+            if explodes:
+                explosions.state = before
     result |= {f"end/{name}": value for name, value in state_of(learner).items()}
+    result["norms"] = explosions.state
     return result | {"steps": torch.tensor(learner.step), "consumed": torch.tensor(learner.cursor.consumed)}
 
 
@@ -208,6 +220,7 @@ def work() -> dict[str, Tensor]:
         "norms": lambda: norms(engine),
         "vae.clipped": lambda: one_step("vae", engine, "--optim.clip", str(CLIP)),
         "skipped": lambda: skipped_step(engine),
+        "exploded": lambda: skipped_step(engine, explodes=True),
         "codebooks": lambda: codebooks(engine),
         "heldout": lambda: held_out(engine),
     }

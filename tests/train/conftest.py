@@ -26,7 +26,16 @@ MODEL = {
     ],
     "vqvae": [*TRUNK, "--model.latent", "8", "--model.quantizer.codebooks", "2"],
 }
-MODEL["hvae"] += ["--model.latents", "[8,4,4]", "--model.free_nats", "[0,0,1]", "--weights.kl", "[0.02,0.02,0.02]"]
+MODEL["hvae"] += [
+    "--model.latents",
+    "[8,4,4]",
+    "--model.free_nats",
+    "[0,0,1]",
+    "--model.balance_steps",
+    "5",
+    "--weights.kl",
+    "[0.02,0.02,0.02]",
+]
 MODEL["vqvae"] += ["--model.quantizer.size", "16", "--model.quantizer.start_step", "2"]
 
 

@@ -36,6 +36,7 @@ MODELS = {
         "level_channels": [48, 32],
         "latents": [16, 8, 4],
         "free_nats": [0.0, 10.0, 2.0],
+        "balance_steps": 6,
     },
     "vqvae": {"trunk": TRUNK, "latent": 16, "quantizer": {"codebooks": 2, "size": 16, "start_step": 2, "decay": 0.9}},
 }
@@ -63,7 +64,7 @@ def config_of(family: str, microbatch: int) -> object:
         data=DataConfig("nowhere", batch=ROWS, microbatch=microbatch),
         run_dir=Path("nowhere"),
         model=audiovae.families.from_dict(typing.get_type_hints(kind)["model"], MODELS[family]),
-        optim=OptimConfig(lr=1e-3, steps=20, warmup_steps=2, clip=0.5, ema=0.9),
+        optim=OptimConfig(lr=1e-3, steps=20, warmup_steps=2, clip=0.5, ema=0.9, explode=50.0),
     )
     if family == "hvae":
         made.weights.kl = [0.02] * 3
@@ -146,6 +147,16 @@ def experiment(engine: Engine, family: str, strategy: str, folder: Path) -> dict
     unchanged = [torch.equal(end.weights[n], after.weights[n]) for n in end.weights]
     unchanged += [torch.equal(end.moments[n], after.moments[n]) for n in end.moments]
     facts["skipped"] = all(unchanged) and after.updates == end.updates
+
+    explosions = learner.strategy.explosions
+    seen = explosions.state
+    explosions.state = torch.tensor([-30.0, 100.0], device=engine.device)  # any norm is far too long
+    train_step(config, engine, learner, objective, batch_at(8, engine), Meter())
+    after = learner.snapshot()
+    unchanged = [torch.equal(end.weights[n], after.weights[n]) for n in end.weights]
+    unchanged += [torch.equal(end.moments[n], after.moments[n]) for n in end.moments]
+    facts["exploded"] = all(unchanged) and after.updates == end.updates and bool(explosions.exploded)
+    explosions.state = seen
 
     with learner.strategy.averaged() as model:
         audio = batch_at(0, engine).on(engine.device).unsqueeze(1).float() / 32768

@@ -133,12 +133,13 @@ def test_gradients_are_clipped_by_the_norm_of_the_whole(results, world):
     assert clipped["norm"].item() == pytest.approx(results(1, "vae.clipped")["norm"].item(), rel=ROUNDING)
 
 
+@pytest.mark.parametrize("case", ["skipped", "exploded"])
 @pytest.mark.parametrize("world", WORLDS)
-def test_a_step_that_is_not_finite_is_skipped_by_all_alike(results, world):
-    """NaN in one row of one process: no process changes a bit of weights, moments and codebooks."""
+def test_a_step_that_is_not_finite_or_explodes_is_skipped_by_all_alike(results, world, case):
+    """NaN in one row of one process, or a long gradient: none changes a bit of weights, moments and codebooks."""
     for rank in range(world):
-        found = results(world, "skipped", rank)
-        assert not found["skipped/norm"].isfinite()
+        found = results(world, case, rank)
+        assert found["skipped/norm"].isfinite() == found["skipped/exploded"] == (case == "exploded")
         before = {name.partition("/")[2]: value for name, value in only(found, "before/").items()}
         after = {name.partition("/")[2]: value for name, value in only(found, "after/").items()}
         assert before.keys() == after.keys()
@@ -150,8 +151,9 @@ def test_a_step_that_is_not_finite_is_skipped_by_all_alike(results, world):
         assert found["steps"] == 4
         assert found["consumed"] == 4 * BATCH
         assert not torch.equal(found["end/weight/quantizer.counts"], found["after/weight/quantizer.counts"])
-    end = only(results(world, "skipped"), "end/weight/quantizer.")
-    assert_close(only(results(1, "skipped"), "end/weight/quantizer."), end)
+    end = only(results(world, case), "end/weight/quantizer.")
+    assert_close(only(results(1, case), "end/weight/quantizer."), end)
+    assert_close(only(results(1, case), "norms"), only(results(world, case), "norms"))
 
 
 @pytest.mark.parametrize("world", GROUPS)

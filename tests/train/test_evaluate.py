@@ -28,10 +28,19 @@ def test_a_report_to_hear_and_to_read(family, straight, data_dir):
     assert summary["recordings"][0]["path"].startswith("tune-")
     wanted = "codes_used" if family == "vqvae" else "active_units"
     assert all(wanted in level for level in summary["latents"])
+    levels = 3 if family == "hvae" else 1
+    if family != "vqvae":
+        assert len(summary["latents"]) == levels
+        assert all(level["kl_nats_per_second"] >= 0 for level in summary["latents"])
+    known = [row["known"] for row in summary["levels"]]
+    assert known == ([[1, 2], [2], [0, 1], [0]] if family == "hvae" else [])
+    assert all(row["stft"] > 0 for row in summary["levels"])
+    assert ("levels 1, 2 only" in said) == (family == "hvae")
     ranked = sorted(float(row["si_sdr"]) for row in rows)
     best, rate = soundfile.read(report / "audio" / "best-1-reference.wav")
     assert len(best) == SAMPLES
     assert rate == split.rate
+    assert ("What each level is worth" in (report / "index.html").read_text()) == (family == "hvae")
     page = (report / "index.html").read_text()
     assert f"{ranked[-1]:.3g} dB" in page
     assert f"{ranked[0]:.3g} dB" in page

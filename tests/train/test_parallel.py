@@ -65,6 +65,7 @@ def test_every_strategy_trains_the_same(experiments, family):
         assert facts["resumed"] == 0, f"{name}: a resume is the run that was not stopped, bit for bit"
         assert facts["taken up by ddp"] < 2e-3, name
         assert facts["skipped"], f"{name}: a step that is not finite on one process changes nothing on any"
+        assert facts["exploded"], f"{name}: nor does one whose gradient is far too long"
         assert facts["averaged"], f"{name}: the averaged model is whole on one process alone"
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from audiovae import Autoencoder
 from train.config import OptimConfig
 from train.engine import Engine
+from train.explosions import Explosions
 from train.parallel.strategy import MOMENTS, Keep, Strategy, adamw
 from train.snapshot import Snapshot
 
@@ -19,6 +20,7 @@ class DDP(Strategy):
     def __init__(self, model: Autoencoder, engine: Engine, config: OptimConfig) -> None:
         self.model = model
         self._engine, self._clip = engine, config.clip
+        self.explosions = Explosions(config.explode, engine.device)
         self._parameters = dict(model.named_parameters())
         self._optimizer = adamw(model, config)
         self.wrapped: nn.Module = engine.accelerator.prepare_model(model)
@@ -41,7 +43,7 @@ class DDP(Strategy):
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         norm = nn.utils.clip_grad_norm_(self._parameters.values(), self._clip)
-        self._optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
+        self._optimizer.found_inf = self.explosions.refuses(norm).float()  # type: ignore[attr-defined]
         self._optimizer.step()
         self._optimizer.zero_grad()
         return norm

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from audiovae import Autoencoder
 from train.config import OptimConfig
+from train.explosions import Explosions
 from train.schedules import ema_decay
 from train.snapshot import Snapshot
 
@@ -27,11 +28,13 @@ class Strategy(ABC):
         model: The model itself: for what it knows, not for passes in training.
         wrapped: What a training pass goes through.
         rate: The learning rate of the last step.
+        explosions: Decides which steps are skipped.
     """
 
     model: Autoencoder
     wrapped: nn.Module
     rate: float = 0.0
+    explosions: Explosions
 
     def __init__(self, longest: float) -> None:
         """Starts the averages, with the decay that they reach; a strategy calls it when `held` can answer."""
@@ -50,7 +53,8 @@ class Strategy(ABC):
     def step(self, rate: float) -> Tensor:
         """Clips the gradient and updates the weights; returns the gradient's norm before, the same everywhere.
 
-        Where the norm is not finite, everything stays as it was, on all processes.
+        Where the norm is not finite, or refused by `explosions`, weights and moments stay as they were, on all
+        processes.
         """
 
     @abstractmethod
