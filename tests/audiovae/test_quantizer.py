@@ -5,7 +5,8 @@ import torch
 from tiny_models import buffers, noise
 
 from audiovae.autoencoder import Statistics
-from audiovae.quantizer import QuantizerConfig, ResidualQuantizer, kmeans, squared_distances
+from audiovae.codebook import kmeans, squared_distances
+from audiovae.quantizer import QuantizerConfig, ResidualQuantizer
 
 D = 6
 
