@@ -137,6 +137,7 @@ def test_a_dead_code_is_restarted_and_then_chosen():
     made.update(made(latents, noise(8, step=6)).statistics, 6)
     fresh = made.counts[:, 4]
     assert (fresh > 1).all()
+    assert made(latents, noise(8, step=7)).metrics["restarts"] >= 1
     torch.testing.assert_close(made.totals[:, 4], made.codes[:, 4] * fresh.unsqueeze(1))
     assert made.codes[:, 4].abs().max() < 10
     out = made(latents, noise(8, step=7))
