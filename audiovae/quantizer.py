@@ -7,15 +7,17 @@ every process.
 """
 
 from dataclasses import dataclass
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audiovae.autoencoder import Statistics
+from audiovae.codebook import kmeans, on_sphere, places_for_dead, squared_distances
 from audiovae.noise import Noise
+from audiovae.passing import GRADIENTS
 
-KMEANS_ROUNDS = 10
 KMEANS_VECTORS = 16384
 # Vectors that each item offers as new places for dead codes.
 CANDIDATES = 8
@@ -34,6 +36,16 @@ class QuantizerConfig:
         restart_below: A code used less than this share of the mean use is dead and starts anew.
         largest_beta: Bound of the effective commitment beta_0 / S when the encoder's variance S collapses.
         softness: Temperature of the soft assignment in the diversity term, in units of the variance S.
+        commitment: "adaptive": beta_0 / S, within bounds, and an anchor that pulls S to 1. "fixed": plain beta_0
+            times the mean squared distance, no anchor. "none": neither.
+        dimension: Of the codes; 0 means that of the latents. A linear map leads down to it and one back up, around
+            the whole residual stack (factorised codes; Yu et al. 2022, "Vector-quantized Image Modeling with
+            Improved VQGAN", and Kumar et al. 2023, "DAC").
+        l2: Quantise directions: what enters the stack is scaled to length sqrt(D), and so are the codes of the
+            first codebook, which thereby chooses by cosine. The others quantise what is left, whose length matters.
+        dropout: Probability with which an item uses only the first n codebooks, n uniform from 1 to all
+            (Zeghidour et al. 2021, section III-C).
+        gradient: How the gradient passes the codes, see `audiovae.passing`.
     """
 
     codebooks: int = 8
@@ -43,6 +55,11 @@ class QuantizerConfig:
     restart_below: float = 0.03
     largest_beta: float = 10.0
     softness: float = 0.1
+    commitment: Literal["adaptive", "fixed", "none"] = "adaptive"
+    dimension: int = 0
+    l2: bool = False
+    dropout: float = 0.0
+    gradient: Literal["straight-through", "rotation"] = "straight-through"
 
     def __post_init__(self) -> None:
         if not 1 <= self.codebooks <= 8:
@@ -51,6 +68,16 @@ class QuantizerConfig:
             raise ValueError("a codebook has a size of 2 or more, a decay between 0 and 1, a start_step of 0 or more")
         if min(self.largest_beta, self.softness) <= 0 or not 0 <= self.restart_below < 1:
             raise ValueError("largest_beta and softness are above 0, restart_below is at least 0 and below 1")
+        for name in ("commitment", "gradient"):
+            allowed = get_args(type(self).__annotations__[name])
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is '{getattr(self, name)}': choose {' or '.join(allowed)}")
+        if self.dimension < 0:
+            raise ValueError(f"dimension is {self.dimension}: 0 for that of the latents, or 1 and more")
+        if not 0 <= self.dropout <= 1:
+            raise ValueError(f"dropout is {self.dropout}: a probability, 0 to 1")
+        if self.dropout and self.codebooks == 1:
+            raise ValueError("dropout leaves codebooks out, and there is only one: set it to 0")
 
 
 @dataclass
@@ -58,10 +85,11 @@ class Quantized:
     """Result of quantising [B, D, T].
 
     Attributes:
-        values: [B, D, T] with the gradient passed straight to the encoder.
-        codes: [B, Q, T] int64.
-        losses: `commitment`, `anchor`, `diversity`, each [B].
-        metrics: Detached scalars.
+        values: [B, D, T] with a gradient for the encoder.
+        codes: [B, Q, T] int64; of all codebooks, also of those that `values` leaves out by dropout.
+        losses: `commitment`, `anchor`, `diversity`, each [B]; the first and last are means over codebooks in use.
+        metrics: Detached scalars, means over codebooks: `perplexity`, `dead_codes` (still waiting for a place),
+            `restarts` (codes placed anew by the last update), `latent_variance` S, `effective_beta`.
         statistics: For `ResidualQuantizer.update`.
     """
 
@@ -72,44 +100,17 @@ class Quantized:
     statistics: Statistics
 
 
-def squared_distances(vectors: Tensor, codes: Tensor) -> Tensor:
-    """[N, D] and [K, D] -> [N, K], without the vectors' own norm, which no choice depends on."""
-    return codes.square().sum(1) - 2 * vectors @ codes.T
-
-
-def kmeans(vectors: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Lloyd's algorithm from a random choice of the vectors.
-
-    Args:
-        vectors: [N, D]; with N < size some are taken twice, a little apart.
-        size: Number of means K.
-        generator: On the CPU, so that every process chooses alike.
-
-    Returns:
-        Means [K, D], members of each [K], sums of the members [K, D].
-    """
-    order = torch.randperm(len(vectors), generator=generator)
-    picked = order.repeat(-(-size // len(vectors)))[:size].to(vectors.device)
-    means = vectors[picked]
-    twice = (torch.arange(size) >= len(vectors)).to(vectors).unsqueeze(1)
-    jitter = torch.randn(means.shape, generator=generator).to(vectors)
-    means = means + 0.01 * twice * jitter * vectors.std()
-    for _ in range(KMEANS_ROUNDS):
-        choice = squared_distances(vectors, means).argmin(1)
-        # A matrix product, since scattered additions on a GPU come out a little different each time.
-        member = (choice == torch.arange(size, device=choice.device).unsqueeze(1)).to(vectors)  # [K, N]
-        count, total = member.sum(1), member @ vectors
-        means = torch.where(count.unsqueeze(1) > 0, total / count.clamp_min(1).unsqueeze(1), means)
-    return means, count, total
-
-
 class ResidualQuantizer(nn.Module):
     """Q codebooks of K codes in D dimensions; every statistic is a buffer and so part of a checkpoint."""
 
-    def __init__(self, config: QuantizerConfig, dimension: int) -> None:
+    def __init__(self, config: QuantizerConfig, latent: int) -> None:
         super().__init__()
         self.config = config
-        q, k, d = config.codebooks, config.size, dimension
+        q, k, d = config.codebooks, config.size, config.dimension or latent
+        self.down = self.up = None
+        if config.dimension:
+            self.down, self.up = nn.Linear(latent, d), nn.Linear(d, latent)
+            start_as_projection(self.down, self.up)
         self.register_buffer("codes", torch.zeros(q, k, d))
         self.register_buffer("counts", torch.zeros(q, k))
         self.register_buffer("totals", torch.zeros(q, k, d))
@@ -117,15 +118,23 @@ class ResidualQuantizer(nn.Module):
         self.register_buffer("mean", torch.zeros(d))
         self.register_buffer("variance", torch.ones(()))
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
+        self.register_buffer("restarts", torch.zeros(()))
         self.quantizing = False
+        self.register_load_state_dict_pre_hook(ResidualQuantizer._before_load)
         self.register_load_state_dict_post_hook(ResidualQuantizer._after_load)
+
+    def _before_load(self, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+        # Models saved before restarts were counted have no count of them.
+        state.setdefault(f"{prefix}restarts", torch.zeros(()))
 
     def _after_load(self, _keys: object) -> None:
         # A Python flag beside the buffer: asking the device at every step would make the host wait.
         self.quantizing = bool(self.started)
 
     def effective_beta(self) -> Tensor:
-        """Commitment to the codes in units of beta_0: 1 / S, bounded."""
+        """Commitment to the codes in units of beta_0: 1 / S, bounded, when adaptive."""
+        if self.config.commitment != "adaptive":
+            return torch.full_like(self.variance, float(self.config.commitment == "fixed"))
         return (1.0 / (self.variance + EPSILON)).clamp_max(self.config.largest_beta)
 
     def forward(self, latents: Tensor, noise: Noise | None = None) -> Quantized:
@@ -135,42 +144,48 @@ class ResidualQuantizer(nn.Module):
 
     def _forward(self, latents: Tensor, noise: Noise | None) -> Quantized:
         items, _, frames = latents.shape
-        residual = latents.transpose(1, 2)  # [B, T, D]
-        statistics = self._moments(residual.detach())
-        losses = {"anchor": self._anchor(residual)}
+        vectors = self._enter(latents)  # [B, T, D]
+        statistics = self._moments(vectors.detach())
+        losses = {"anchor": self._anchor(vectors)}
         if not self.quantizing:
             zero = latents.new_zeros(items)
             codes = latents.new_zeros(items, self.config.codebooks, frames, dtype=torch.long)
             if self.training:
-                statistics.items["vectors"] = residual.detach()
+                statistics.items["vectors"] = vectors.detach()
             losses |= {"commitment": zero, "diversity": zero}
-            return Quantized(latents, codes, losses, self._metrics(), statistics)
+            return Quantized(self._leave(vectors), codes, losses, self._metrics(), statistics)
 
+        in_use = self._codebooks_in_use(items, latents, noise)  # [B]
         candidates = None
         if self.training and noise is not None:
             candidates = noise.integers(frames, CANDIDATES)  # [B, m]
+        residual = vectors
         value = torch.zeros_like(residual)
         commitment = latents.new_zeros(items)
         diversity = latents.new_zeros(items)
         chosen, counts, totals, soft, offers = [], [], [], [], []
         for q in range(self.config.codebooks):
+            used = (in_use > q).to(residual)  # [B]
             flat = residual.reshape(-1, residual.shape[-1])
             distances = squared_distances(flat, self.codes[q])
             choice = distances.detach().argmin(1)
             entry = F.embedding(choice, self.codes[q]).view_as(residual)
-            commitment = commitment + (residual - entry).square().flatten(1).mean(1)
+            commitment = commitment + used * (residual - entry).square().flatten(1).mean(1)
             if self.training:
                 share = torch.softmax(-distances / (self.config.softness * (self.variance + EPSILON)), dim=1)
                 share = share.view(items, frames, -1).mean(1)  # [B, K]
-                diversity = diversity + share @ (self.usage[q] * self.config.size).clamp_min(EPSILON).log()
-                soft.append(share.detach().sum(0))
-                counts.append(torch.bincount(choice, minlength=self.config.size).to(flat))
-                totals.append(torch.zeros_like(self.codes[q]).index_add_(0, choice, flat.detach()))
+                rarity = share @ (self.usage[q] * self.config.size).clamp_min(EPSILON).log()
+                diversity = diversity + used * rarity
+                soft.append(used @ share.detach())
+                weight = used.repeat_interleave(frames)  # [B * T]
+                counts.append(torch.zeros_like(self.counts[q]).index_add_(0, choice, weight))
+                members = flat.detach() * weight.unsqueeze(1)
+                totals.append(torch.zeros_like(self.codes[q]).index_add_(0, choice, members))
                 if candidates is not None:
                     index = candidates.unsqueeze(-1).expand(-1, -1, residual.shape[-1])
                     offers.append(residual.detach().gather(1, index))
             chosen.append(choice.view(items, frames))
-            value = value + entry
+            value = value + used.view(-1, 1, 1) * entry
             # The next codebook sees what is left, and its commitment pulls the encoder, not this codebook.
             residual = residual - entry
         if self.training:
@@ -178,22 +193,39 @@ class ResidualQuantizer(nn.Module):
                 "counts": torch.stack(counts),
                 "totals": torch.stack(totals),
                 "usage": torch.stack(soft),
-                "items": latents.new_full((), items),
+                "items": (in_use.unsqueeze(1) > torch.arange(self.config.codebooks, device=in_use.device))
+                .sum(0)
+                .float(),
             }
             if offers:
                 statistics.items["offers"] = torch.stack(offers, dim=2)  # [B, m, Q, D]
-        losses |= {
-            "commitment": self.effective_beta() * commitment / self.config.codebooks,
-            "diversity": diversity / self.config.codebooks,
-        }
-        value = value.transpose(1, 2)
-        straight = latents + (value - latents).detach()
-        return Quantized(straight, torch.stack(chosen, 1), losses, self._metrics(), statistics)
+                statistics.items["in_use"] = in_use.float()
+        losses |= {"commitment": self.effective_beta() * commitment / in_use, "diversity": diversity / in_use}
+        passed = GRADIENTS[self.config.gradient](vectors, value)
+        return Quantized(self._leave(passed), torch.stack(chosen, 1), losses, self._metrics(), statistics)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """[B, Q, T] int64 -> [B, D, T]; fewer codebooks than Q are allowed and give a coarser value."""
-        value = sum(F.embedding(codes[:, q], self.codes[q]) for q in range(codes.shape[1]))
-        return value.transpose(1, 2)
+        """[B, Q, T] int64 -> [B, latent, T]; fewer codebooks than Q are allowed and give a coarser value."""
+        return self._leave(sum(F.embedding(codes[:, q], self.codes[q]) for q in range(codes.shape[1])))
+
+    def _enter(self, latents: Tensor) -> Tensor:
+        """[B, latent, T] -> what the codes stand for: [B, T, D]."""
+        vectors = latents.transpose(1, 2)
+        if self.down is not None:
+            vectors = self.down(vectors)
+        return on_sphere(vectors) if self.config.l2 else vectors
+
+    def _leave(self, values: Tensor) -> Tensor:
+        """[B, T, D] -> [B, latent, T]."""
+        return (values if self.up is None else self.up(values)).transpose(1, 2)
+
+    def _codebooks_in_use(self, items: int, latents: Tensor, noise: Noise | None) -> Tensor:
+        """How many codebooks each item uses: [B] int64."""
+        in_use = torch.full((items,), self.config.codebooks, device=latents.device)
+        if not (self.training and self.config.dropout and noise is not None):
+            return in_use
+        fewer = noise.integers(1 << 24) < self.config.dropout * (1 << 24)
+        return torch.where(fewer, 1 + noise.integers(self.config.codebooks), in_use)
 
     def _moments(self, vectors: Tensor) -> Statistics:
         if not self.training:
@@ -207,6 +239,8 @@ class ResidualQuantizer(nn.Module):
         The value is (log S)^2. Its gradient is taken at the running S and mean, where it is linear in the
         items, so that it does not depend on how a batch is divided over processes.
         """
+        if self.config.commitment != "adaptive":
+            return vectors.new_zeros(len(vectors))
         log_variance = (self.variance + EPSILON).log()
         slope = 2 * log_variance / (self.variance + EPSILON)
         spread = (vectors - self.mean).square().flatten(1).mean(1)
@@ -223,6 +257,7 @@ class ResidualQuantizer(nn.Module):
             "dead_codes": dead.float().sum(1).mean(),
             "latent_variance": self.variance.clone(),
             "effective_beta": self.effective_beta(),
+            "restarts": self.restarts.clone(),
         }
 
     @torch.no_grad()
@@ -240,12 +275,15 @@ class ResidualQuantizer(nn.Module):
         if self.quantizing:
             self.counts.mul_(decay).add_(sums["counts"] * (1 - decay))
             self.totals.mul_(decay).add_(sums["totals"] * (1 - decay))
-            self.usage.mul_(decay).add_(sums["usage"] / sums["items"].clamp_min(1) * (1 - decay))
+            items = sums["items"].unsqueeze(1)  # [Q, 1]
+            usage = torch.where(items > 0, sums["usage"] / items.clamp_min(1), self.usage)
+            self.usage.mul_(decay).add_(usage * (1 - decay))
             # Add-epsilon smoothing keeps the total and never divides by zero.
             total = self.counts.sum(1, keepdim=True)
             smooth = (self.counts + EPSILON) / (total + self.config.size * EPSILON) * total
             self.codes.copy_(self.totals / smooth.clamp_min(EPSILON).unsqueeze(-1))
-            self._restart(statistics.items["offers"], generator)
+            self._keep_directions()
+            self._restart(statistics.items["offers"], statistics.items["in_use"], generator)
         elif step >= self.config.start_step and finite.item():
             self._start(statistics.items["vectors"].flatten(0, 1), generator)
         for name, buffer in self.named_buffers():
@@ -266,6 +304,8 @@ class ResidualQuantizer(nn.Module):
         self.variance.copy_(residual.var(0, unbiased=False).mean())
         for q in range(self.config.codebooks):
             self.codes[q], self.counts[q], self.totals[q] = kmeans(residual, self.config.size, generator)
+            if q == 0:
+                self._keep_directions()
             # An empty mean would be pulled to zero by its zero total.
             self.counts[q].clamp_min_(1.0)
             self.totals[q] = self.codes[q] * self.counts[q].unsqueeze(1)
@@ -274,18 +314,34 @@ class ResidualQuantizer(nn.Module):
         self.started.fill_(True)
         self.quantizing = True
 
-    def _restart(self, offers: Tensor, generator: torch.Generator) -> None:
-        """Gives dead codes a new place among the offered vectors [B, m, Q, D]: code, count and total."""
+    def _keep_directions(self) -> None:
+        """With l2 the first codebook holds directions."""
+        if self.config.l2:
+            self.codes[0] = on_sphere(self.codes[0])
+
+    def _restart(self, offers: Tensor, in_use: Tensor, generator: torch.Generator) -> None:
+        """Gives dead codes a new place among the offered vectors [B, m, Q, D]: code, count and total.
+
+        An item offers to the codebooks that it uses, the first `in_use` [B] of them.
+        """
+        in_use = in_use.unsqueeze(1).expand(offers.shape[:2]).flatten()
         offers = offers.flatten(0, 1)
         order = torch.randperm(len(offers), generator=generator).to(offers.device)
-        offers = offers[order]
+        offers, in_use = offers[order], in_use[order]
+        self.restarts.zero_()
         for q in range(self.config.codebooks):
             fresh = self.counts[q].mean()
-            dead = self.counts[q] < self.config.restart_below * fresh
-            # The n-th dead code takes the n-th offer; where offers run out the rest waits for the next step.
-            rank = dead.cumsum(0) - 1
-            dead = dead & (rank < len(offers))
-            place = offers[rank.clamp(0, len(offers) - 1), q]
+            dead, place = places_for_dead(self.counts[q] < self.config.restart_below * fresh, offers[:, q], in_use > q)
             self.codes[q] = torch.where(dead.unsqueeze(1), place, self.codes[q])
             self.counts[q] = torch.where(dead, fresh, self.counts[q])
             self.totals[q] = torch.where(dead.unsqueeze(1), place * fresh, self.totals[q])
+            self.restarts.add_(dead.sum() / self.config.codebooks)
+
+
+@torch.no_grad()
+def start_as_projection(down: nn.Linear, up: nn.Linear) -> None:
+    """Starts [latent] -> [D] with orthonormal directions and the way back as its transpose."""
+    nn.init.orthogonal_(down.weight)
+    up.weight.copy_(down.weight.T)
+    nn.init.zeros_(down.bias)
+    nn.init.zeros_(up.bias)

@@ -5,7 +5,8 @@ import torch
 from tiny_models import buffers, noise
 
 from audiovae.autoencoder import Statistics
-from audiovae.quantizer import QuantizerConfig, ResidualQuantizer, kmeans, squared_distances
+from audiovae.codebook import kmeans, squared_distances
+from audiovae.quantizer import QuantizerConfig, ResidualQuantizer
 
 D = 6
 
@@ -136,6 +137,7 @@ def test_a_dead_code_is_restarted_and_then_chosen():
     made.update(made(latents, noise(8, step=6)).statistics, 6)
     fresh = made.counts[:, 4]
     assert (fresh > 1).all()
+    assert made(latents, noise(8, step=7)).metrics["restarts"] >= 1
     torch.testing.assert_close(made.totals[:, 4], made.codes[:, 4] * fresh.unsqueeze(1))
     assert made.codes[:, 4].abs().max() < 10
     out = made(latents, noise(8, step=7))
@@ -330,3 +332,113 @@ def test_perplexity_and_dead_codes_are_counted():
 def test_the_number_of_codebooks_is_bounded(codebooks):
     with pytest.raises(ValueError, match=f"codebooks is {codebooks}"):
         QuantizerConfig(codebooks=codebooks)
+
+
+def test_models_saved_before_restarts_were_counted_still_load():
+    state = quantizer(clouds()).state_dict()
+    del state["restarts"]
+    quantizer().load_state_dict(state)
+    assert quantizer().state_dict().keys() - state.keys() == {"restarts"}
+
+
+# Options
+
+OPTIONS = [
+    {"commitment": "fixed"},
+    {"commitment": "none"},
+    {"dimension": 3},
+    {"l2": True},
+    {"dropout": 0.6},
+    {"gradient": "rotation"},
+    {"dimension": 4, "l2": True, "dropout": 0.6, "gradient": "rotation"},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_with_every_option_decoding_gives_the_values_and_all_stays_finite(options):
+    latents = clouds().requires_grad_()
+    made = quantizer(latents.detach(), restart_below=0.5, **options)
+    for step in range(6, 12):
+        out = made(latents, noise(8, step))
+        (out.values.square().mean() + sum(loss.mean() for loss in out.losses.values())).backward()
+        made.update(out.statistics, step)
+    assert latents.grad.isfinite().all()
+    assert all(buffer.isfinite().all() for buffer in made.buffers())
+    made.eval()
+    out = made(latents)
+    assert torch.equal(made.decode(out.codes), out.values)
+    silent = made(torch.zeros_like(latents, requires_grad=True))
+    assert all(loss.isfinite().all() for loss in silent.losses.values())
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_with_every_option_parts_of_a_batch_add_up(options):
+    latents = clouds()
+    made = quantizer(latents, **options)
+    whole = made(latents, noise(8, 6)).statistics
+    parts = [made(latents[rows], noise(8, 6, rows)).statistics for rows in ([0, 1, 2], [3, 4, 5, 6, 7])]
+    for name, value in whole.sums.items():
+        torch.testing.assert_close(parts[0].sums[name] + parts[1].sums[name], value, rtol=1e-4, atol=1e-4)
+    for name, value in whole.items.items():
+        torch.testing.assert_close(torch.cat([part.items[name] for part in parts]), value, rtol=1e-4, atol=1e-5)
+
+
+def test_fixed_commitment_is_the_plain_distance_without_an_anchor():
+    made = by_hand([0.0, 10.0], [1.0, 1.0], commitment="fixed")
+    made.variance.fill_(4.0)
+    out = made(torch.tensor([[[1.0, 3.0, 9.0]]]), noise(1))
+    assert out.losses["commitment"].item() == pytest.approx(11 / 3)
+    assert out.losses["anchor"].item() == 0
+    assert out.metrics["effective_beta"].item() == 1
+
+
+def test_directions_choose_by_cosine_whatever_the_loudness():
+    latents = clouds()
+    made = quantizer(latents, l2=True)
+    made.update(made(latents, noise(8, 6)).statistics, 6)
+    torch.testing.assert_close(made.codes[0].norm(dim=1), torch.full((16,), D**0.5))
+    loudness = torch.rand(8, 1, 20) * 100 + 0.01
+    made.eval()
+    assert torch.equal(made(latents).codes[:, 0], made(loudness * latents).codes[:, 0])
+    cosine = torch.einsum("bdt,kd->btk", latents, made.codes[0])
+    assert torch.equal(cosine.argmax(2), made(latents).codes[:, 0])
+
+
+def test_dropout_leaves_the_later_codebooks_out_of_everything():
+    latents = clouds(items=64)
+    made = quantizer(latents, dropout=0.9)
+    out = made(latents, noise(64, 6))
+    in_use = out.statistics.items["in_use"]
+    assert set(in_use.tolist()) == {1.0, 2.0, 3.0}
+    for i in range(64):
+        n = int(in_use[i])
+        torch.testing.assert_close(made.decode(out.codes[i : i + 1, :n])[0], out.values[i], rtol=1e-5, atol=1e-5)
+    users = torch.stack([(in_use > q).sum() for q in range(3)])
+    torch.testing.assert_close(out.statistics.sums["items"], users.float())
+    torch.testing.assert_close(out.statistics.sums["counts"].sum(1), 20.0 * users)
+    assert torch.equal(made.eval()(latents).values, made.decode(made(latents).codes))
+
+
+def test_items_offer_only_to_codebooks_that_they_use():
+    made = quantizer(clouds(), codebooks=2, restart_below=0.5)
+    made.counts[:, :4] = 0
+    before = made.codes.clone()
+    made._restart(torch.full((3, 2, 2, D), 7.0), torch.ones(3), torch.Generator().manual_seed(0))
+    assert (made.codes[0, :4] == 7).all()
+    assert torch.equal(made.codes[1], before[1])
+    assert made.restarts > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"commitment": "some"}, "commitment is 'some'"),
+        ({"gradient": "none"}, "gradient is 'none'"),
+        ({"dimension": -1}, "dimension is -1"),
+        ({"dropout": 1.5}, "dropout is 1.5"),
+        ({"dropout": 0.5, "codebooks": 1}, "there is only one"),
+    ],
+)
+def test_settings_that_cannot_be_are_told(change, told):
+    with pytest.raises(ValueError, match=told):
+        QuantizerConfig(**change)

@@ -1,0 +1,59 @@
+"""What concerns one codebook: distances, the start from k-means, new places for dead codes."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+KMEANS_ROUNDS = 10
+
+
+def squared_distances(vectors: Tensor, codes: Tensor) -> Tensor:
+    """[N, D] and [K, D] -> [N, K], without the vectors' own norm, which no choice depends on."""
+    return codes.square().sum(1) - 2 * vectors @ codes.T
+
+
+def on_sphere(vectors: Tensor) -> Tensor:
+    """Directions as vectors of length sqrt(D), so that a dimension's mean square is 1: [..., D]; zero stays zero."""
+    return F.normalize(vectors, dim=-1, eps=1e-6) * vectors.shape[-1] ** 0.5
+
+
+def kmeans(vectors: Tensor, size: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Lloyd's algorithm from a random choice of the vectors.
+
+    Args:
+        vectors: [N, D]; with N < size some are taken twice, a little apart.
+        size: Number of means K.
+        generator: On the CPU, so that every process chooses alike.
+
+    Returns:
+        Means [K, D], members of each [K], sums of the members [K, D].
+    """
+    order = torch.randperm(len(vectors), generator=generator)
+    picked = order.repeat(-(-size // len(vectors)))[:size].to(vectors.device)
+    means = vectors[picked]
+    twice = (torch.arange(size) >= len(vectors)).to(vectors).unsqueeze(1)
+    jitter = torch.randn(means.shape, generator=generator).to(vectors)
+    means = means + 0.01 * twice * jitter * vectors.std()
+    for _ in range(KMEANS_ROUNDS):
+        choice = squared_distances(vectors, means).argmin(1)
+        # A matrix product, since scattered additions on a GPU come out a little different each time.
+        member = (choice == torch.arange(size, device=choice.device).unsqueeze(1)).to(vectors)  # [K, N]
+        count, total = member.sum(1), member @ vectors
+        means = torch.where(count.unsqueeze(1) > 0, total / count.clamp_min(1).unsqueeze(1), means)
+    return means, count, total
+
+
+def places_for_dead(dead: Tensor, offers: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """The n-th dead code takes the n-th valid offer; where offers run out the rest waits for the next step.
+
+    Args:
+        dead: [K] bool.
+        offers: [N, D] vectors in the order in which they are taken.
+        valid: [N] bool, which of them may be taken.
+
+    Returns:
+        Which codes start anew [K] bool, and for those their places [K, D].
+    """
+    offers = offers[(~valid).to(torch.uint8).argsort(stable=True)]
+    rank = dead.cumsum(0) - 1
+    return dead & (rank < valid.sum()), offers[rank.clamp(0, len(offers) - 1)]
