@@ -66,7 +66,7 @@ bench: .venv/bench
 chaos: .venv/installed
 	$(BIN)/python -m chaos --kills $(KILLS) --seed $(SEED) $(if $(JSON),--json $(JSON))
 
-quality: .venv/quality
+quality: .venv/installed
 	$(BIN)/python -m quality $(if $(QUICK),--quick) $(if $(FOLDER),--folder $(FOLDER)) $(if $(JSON),--json $(JSON))
 
 lint: .venv/installed

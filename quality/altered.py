@@ -30,7 +30,7 @@ def louder(model: Autoencoder, gain: float) -> Autoencoder:
 
 def rival(model: Autoencoder, kind: str) -> Autoencoder:
     """The same trunk with vector-quantize-pytorch's quantizer."""
-    from bench.rival_quantizer import with_rival_quantizer
+    from quality.rival_quantizer import with_rival_quantizer
 
     return with_rival_quantizer(model, kind)  # type: ignore[arg-type]
 
