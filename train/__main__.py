@@ -1,5 +1,6 @@
 """`python -m train COMMAND ...`, a training alone or under `accelerate launch`, or a tool; see --help."""
 
+import faulthandler
 import os
 import sys
 import time
@@ -113,6 +114,7 @@ def run(words: list[str]) -> int:
 
 def main() -> None:
     """Runs and leaves without the interpreter's own ending: gloo's threads sometimes abort in it."""
+    faulthandler.enable()  # a crash in a library says where
     end_with_launcher()
     code = 1
     try:

@@ -23,6 +23,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 import audiovae
 from audiovae import Autoencoder
@@ -200,10 +201,13 @@ def load(path: Path) -> Snapshot:
     if (found := json.loads((path / MANIFEST).read_text()).get("format")) != FORMAT:
         raise TrainError(f"{path}: format {found}, not {FORMAT}; go on with the version of the program that wrote it")
     state = json.loads((path / "state.json").read_text())
-    weights = load_file(path / "training.safetensors", device="cpu")
-    averaged = load_file(path / "model.safetensors", device="cpu")
-    moments = load_file(path / "optimizer.safetensors", device="cpu")
+    weights, averaged, moments = (_read(path / f"{name}.safetensors") for name in ("training", "model", "optimizer"))
     return Snapshot(weights, averaged, moments, state["updates"], state)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    # Copies: what `load_file` gives is the mapped file, which another node may delete while it is still in use.
+    return {name: value.clone() for name, value in load_file(path, device="cpu").items()}
 
 
 def _describe(path: Path) -> dict[str, Any]:

@@ -53,7 +53,9 @@ def _tell_and_leave(_number: int, info: int, _context: int) -> None:
     what = _shorter_shard()
     if not what:
         address = ctypes.c_uint64.from_address(info + _ADDRESS).value
-        what = f"{_mapped_at(address)} can no longer be read: check the disk that holds it, and what writes there"
+        what = f"bus error at address {address:#x}: a fault of a library or of the machine"
+        if name := _file_mapped_at(address):
+            what = f"{name} can no longer be read: check the disk that holds it, and what writes there"
     os.write(2, f"error: {what}\n".encode())
     if not _shorter_shard():
         faulthandler.dump_traceback(2)  # whose file it is, nobody here knows
@@ -75,12 +77,12 @@ def _shorter_shard() -> str:
     return ""
 
 
-def _mapped_at(address: int) -> str:
-    """The name of the file that is mapped at an address."""
+def _file_mapped_at(address: int) -> str:
+    """The name of the file that is mapped at an address; empty where there is none."""
     with suppress(OSError, ValueError), open("/proc/self/maps") as maps:
         for line in maps:
             places, *_, name = [*line.split(maxsplit=5), ""][:6]
             begin, end = (int(place, 16) for place in places.split("-"))
             if begin <= address < end:
-                return f"{name.strip() or 'memory without a file'} (mapped at {begin:#x}, address {address:#x})"
-    return f"a mapped file (address {address:#x})"
+                return name.strip()
+    return ""
