@@ -42,13 +42,14 @@ class Paces:
             return self._known[trial.pace_key]
 
 
-def run_all(trials: Sequence[Trial], folder: Path, jobs: int, tell: Callable[[str], None]) -> dict[str, Result]:
+def run_all(
+    trials: Sequence[Trial], data: Path, folder: Path, jobs: int, tell: Callable[[str], None]
+) -> dict[str, Result]:
     """All trials, `jobs` at a time, each on its share of the processors.
 
     Raises:
         TrialError: when one fails; the others that run are finished first.
     """
-    data = make_shards(folder)
     paces = Paces(data, folder)
     cpus = sorted(os.sched_getaffinity(0))
     jobs = min(jobs, len(cpus))
@@ -81,7 +82,7 @@ def findings_of(results: dict[str, Result], quick: bool) -> list[Finding]:
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line; 0 when every claim holds."""
     parser = argparse.ArgumentParser(prog="python -m quality", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="seconds a model, one seed, easier thresholds")
+    parser.add_argument("--quick", action="store_true", help="150 steps a model, one seed, easier thresholds")
     parser.add_argument("--folder", type=Path, help="keeps data and runs there; the same folder goes on")
     parser.add_argument("--jobs", type=int, default=2, help="models at a time, each with its share of the processors")
     parser.add_argument("--json", type=Path, help="a file for claims and measurements")
@@ -91,7 +92,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="quality-") as scratch:
             folder = args.folder or Path(scratch)
-            results = run_all(trials, folder, args.jobs, lambda line: print(line, flush=True))
+            data = make_shards(folder, args.quick)
+            results = run_all(trials, data, folder, args.jobs, lambda line: print(line, flush=True))
             findings = findings_of(results, args.quick)
             if args.pictures:
                 args.pictures.mkdir(parents=True, exist_ok=True)

@@ -163,6 +163,8 @@ def level_free(results: Results, factor: float) -> Finding:
 
     texts, held = [], True
     for kind in ("adaptive", "fixed"):
+        if f"level-{kind}-1" not in results:
+            continue
         trials = [results[f"level-{kind}-{gain}"] for gain in ("0.1", "1", "10")]
         commitments = [last(trial, "loss/commitment") for trial in trials]
         perplexities = [last(trial, "model/perplexity") for trial in trials]

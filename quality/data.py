@@ -10,10 +10,11 @@ SOURCES = {
     "speech": (Path("/usr/share/asterisk/sounds/en_US_f_Allison"), "asterisk-core-sounds-en-wav"),
 }
 HELD_OUT = 0.3
+QUICK_SHARE = 20  # of the many short speech recordings every so many is enough for the short form
 
 
-def make_shards(folder: Path) -> Path:
-    """Shards of all recordings, under the names of SOURCES; made once.
+def make_shards(folder: Path, quick: bool) -> Path:
+    """Shards of all recordings (of few, when quick), under the names of SOURCES; made once.
 
     Raises:
         DataError: when a package is not installed.
@@ -27,7 +28,11 @@ def make_shards(folder: Path) -> Path:
     audio = folder / "audio"
     audio.mkdir(parents=True, exist_ok=True)
     for name, (path, _) in SOURCES.items():
-        if not (audio / name).is_symlink():
-            (audio / name).symlink_to(path)
+        recordings = sorted(file for file in path.rglob("*") if file.suffix in (".ogg", ".wav"))
+        (audio / name).mkdir(exist_ok=True)
+        for file in recordings[:: QUICK_SHARE if quick and len(recordings) > 100 else 1]:
+            link = audio / name / str(file.relative_to(path)).replace("/", "-")
+            if not link.is_symlink():
+                link.symlink_to(file)
     build(audio, data, valid=HELD_OUT)
     return data

@@ -120,7 +120,7 @@ def carry_out(trial: Trial, data: Path, folder: Path, cpus: Sequence[int], pace:
         if noted["trial"] != wanted:
             raise TrialError(f"{run}: holds another trial; remove it and {note}, or choose another --folder")
     else:
-        noted = {"trial": wanted, "steps": max(LEAST_STEPS, int(trial.seconds / pace(trial)))}
+        noted = {"trial": wanted, "steps": trial.steps or max(LEAST_STEPS, int(trial.seconds / pace(trial)))}
         run.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(note, json.dumps(noted) + "\n")
     if not (run / "DONE").exists():

@@ -217,7 +217,7 @@ def show(summary: dict[str, Any]) -> None:
     """The table a person reads in the terminal."""
     table = Table(title=f"{summary['run']} ({summary['family']}) on {summary['chunks']} held-out chunks")
     for column in ("", "SI-SDR dB", "STFT distance", "mel distance", "MSE", "cosine"):
-        table.add_column(column, justify="left" if not column else "right")
+        table.add_column(column, justify="left" if not column else "right", no_wrap=not column)
     levels = {level_name(row["known"]): row for row in summary["levels"]}
     rows = {"reconstruction": summary["reconstruction"], **levels, **summary["floors"]}
     for name, values in rows.items():

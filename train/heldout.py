@@ -107,7 +107,7 @@ def measure_levels(model: Autoencoder, split: Split, limit: int = 512) -> list[d
         audio = to_audio(split.read(chunks[first : first + AT_A_TIME]), device)
         for partial in model.partial_reconstructions(audio, noise_at(first, audio)):
             total = sums.setdefault(tuple(partial.known), {})
-            for name, value in sums_and_counts(measure(partial.audio, audio)).items():
+            for name, value in sums_and_counts(measure(partial.audio, audio, split.rate)).items():
                 total[name] = total.get(name, 0.0) + value
     return [{"known": list(known), **means(total)} for known, total in sums.items()]
 
