@@ -18,7 +18,7 @@ def test_every_family_learns_one_batch_by_heart(family):
     for step in range(1, STEPS + 1):
         output = model(audio, noise(len(audio), step))
         terms = all_terms(model, output, audio)
-        assert terms.keys() == weights.keys()
+        assert terms.keys() == {name for name, weight in weights.items() if weight}
         loss = sum(weights[name] * term for name, term in terms.items()).mean()
         optimizer.zero_grad()
         loss.backward()
