@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from queue import SimpleQueue
@@ -18,7 +19,7 @@ from quality.data import make_shards
 from quality.pictures import PICTURES
 from quality.plan import TRIALS, Trial, shortened
 from quality.tables import markdown, row_of
-from quality.trial import Result, TrialError, carry_out, seconds_per_step
+from quality.trial import Result, TrialError, carry_out, is_done, seconds_per_step
 from shards.errors import DataError
 from shards.files import write_atomically
 
@@ -43,9 +44,9 @@ class Paces:
 
 
 def run_all(
-    trials: Sequence[Trial], data: Path, folder: Path, jobs: int, tell: Callable[[str], None]
+    trials: Sequence[Trial], data: Path, folder: Path, jobs: int, minutes: float, tell: Callable[[str], None]
 ) -> dict[str, Result]:
-    """All trials, `jobs` at a time, each on its share of the processors.
+    """All trials, `jobs` at a time, each on its share of the processors; none begins after so many minutes.
 
     Raises:
         TrialError: when one fails; the others that run are finished first.
@@ -58,7 +59,10 @@ def run_all(
         shares.put(cpus[job::jobs])
     begin = time.monotonic()
 
-    def one(trial: Trial) -> Result:
+    def one(trial: Trial) -> Result | None:
+        if time.monotonic() - begin > 60 * minutes and not is_done(trial, folder):
+            tell(f"left out, as time is up: {trial.name}")
+            return None
         share = shares.get()
         try:
             result = carry_out(trial, data, folder, share, lambda t: paces.of(t, share))
@@ -71,12 +75,19 @@ def run_all(
         return result
 
     with ThreadPoolExecutor(jobs) as pool:
-        return dict(zip([t.name for t in trials], pool.map(one, trials), strict=True))
+        done = zip(trials, pool.map(one, trials), strict=True)
+        return {trial.name: result for trial, result in done if result is not None}
 
 
 def findings_of(results: dict[str, Result], quick: bool) -> list[Finding]:
-    """Each claim against its threshold."""
-    return [claim(results, short if quick else full) for claim, full, short in CLAIMS]
+    """Each claim against its threshold; a claim whose trials are not all there does not hold."""
+    found = []
+    for claim, full, short in CLAIMS:
+        try:
+            found.append(claim(results, short if quick else full))
+        except KeyError as missing:
+            found.append(Finding(claim.__name__, "not measured", False, f"{missing} was left out"))
+    return found
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -85,6 +96,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="150 steps a model, one seed, easier thresholds")
     parser.add_argument("--folder", type=Path, help="keeps data and runs there; the same folder goes on")
     parser.add_argument("--jobs", type=int, default=2, help="models at a time, each with its share of the processors")
+    parser.add_argument("--minutes", type=float, default=600, help="begin no more models after so long")
     parser.add_argument("--json", type=Path, help="a file for claims and measurements")
     parser.add_argument("--pictures", type=Path, help="a folder for pictures")
     args = parser.parse_args(arguments)
@@ -93,12 +105,13 @@ def main(arguments: list[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="quality-") as scratch:
             folder = args.folder or Path(scratch)
             data = make_shards(folder, args.quick)
-            results = run_all(trials, data, folder, args.jobs, lambda line: print(line, flush=True))
+            results = run_all(trials, data, folder, args.jobs, args.minutes, lambda line: print(line, flush=True))
             findings = findings_of(results, args.quick)
             if args.pictures:
                 args.pictures.mkdir(parents=True, exist_ok=True)
                 for name, draw in PICTURES.items():
-                    draw(results, args.pictures / f"quality-{name}.png")
+                    with suppress(KeyError):  # what was left out has no picture
+                        draw(results, args.pictures / f"quality-{name}.png")
     except (TrialError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -36,8 +36,8 @@ def si_sdr(result: Result) -> float:
 
 
 def of_seeds(results: Results, name: str) -> list[Result]:
-    """The results of a trial in the seeds that were run."""
-    return [results[f"{name}-{seed}"] for seed in SEEDS if f"{name}-{seed}" in results]
+    """The results of a trial in the seeds that were run, at least the first."""
+    return [results[f"{name}-{seed}"] for seed in SEEDS if not seed or f"{name}-{seed}" in results]
 
 
 def better_than_pooled(results: Results, margin: float) -> Finding:

@@ -99,6 +99,11 @@ def seconds_per_step(trial: Trial, data: Path, folder: Path, cpus: Sequence[int]
     return (times[last] - times[first]) / (last - first)
 
 
+def is_done(trial: Trial, folder: Path) -> bool:
+    """Whether it has been trained and measured."""
+    return (folder / "trials" / trial.name / "report" / "metrics.json").exists()
+
+
 def carry_out(trial: Trial, data: Path, folder: Path, cpus: Sequence[int], pace: Callable[[Trial], float]) -> Result:
     """Trains for `trial.seconds`, measures all held-out chunks; what was done before is not done again.
 
