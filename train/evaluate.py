@@ -216,11 +216,11 @@ def write_csv(path: Path, chunks: list[Chunk]) -> None:
 def show(summary: dict[str, Any]) -> None:
     """The table a person reads in the terminal."""
     table = Table(title=f"{summary['run']} ({summary['family']}) on {summary['chunks']} held-out chunks")
-    for column in ("", "SI-SDR dB", "STFT distance", "mel distance", "MSE", "cosine"):
+    for column in ("", "SI-SDR dB", "STFT", "mel", "MSE", "cosine"):
         table.add_column(column, justify="left" if not column else "right", no_wrap=not column)
     levels = {level_name(row["known"]): row for row in summary["levels"]}
     rows = {"reconstruction": summary["reconstruction"], **levels, **summary["floors"]}
     for name, values in rows.items():
-        cells = ("—" if values[key] is None else f"{values[key]:.4g}" for key in MEASURES)
+        cells = ("—" if values[key] is None else f"{values[key]:.3g}" for key in MEASURES)
         table.add_row(name, *cells)
     Console(file=sys.stdout).print(table)
