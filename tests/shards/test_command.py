@@ -88,7 +88,7 @@ def workers_of(folder):
 def test_a_stopped_build_leaves_no_process_and_continues(tmp_path, how, code):
     audio, out = tmp_path / "audio", tmp_path / "set"
     audio.mkdir()
-    for seed in range(8):
+    for seed in range(20):
         soundfile.write(audio / f"{seed}.wav", music(40, 44100, 1, seed), 44100)
     words = command("build", audio, out, "--samples", 512, "--hop", 256, "--workers", 2)
     marked = os.environ | {"BUILD_MARK": str(tmp_path)}
@@ -100,7 +100,7 @@ def test_a_stopped_build_leaves_no_process_and_continues(tmp_path, how, code):
         time.sleep(0.001)
     process.send_signal(how)
     _, told = process.communicate(timeout=20)
-    assert process.returncode == code
+    assert process.returncode == code, told
     if how != signal.SIGKILL:
         assert told == "error: interrupted; run the same command again to continue\n"
     while workers_of(tmp_path):
