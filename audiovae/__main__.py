@@ -96,8 +96,10 @@ def check(output: Path, device: str, overlap: float = 0.0) -> None:
         raise ModelError(f"--overlap {overlap}: choose 0 to 0.5")
     if output.suffix.lower() != ".wav":
         raise ModelError(f"{output}: the output is a WAV file, name it .wav")
-    if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
-        raise ModelError(f"--device {device}: choose cpu, or cuda where there is a GPU")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise ModelError(f"--device {device}: choose cpu, or cuda where there is a GPU") from None
 
 
 def read(path: Path, rate: int) -> Tensor:

@@ -298,7 +298,7 @@ class HVAE(Autoencoder):
 
     @torch.no_grad()
     def partial_reconstructions(self, audio: Tensor, noise: Noise) -> list[Partial]:
-        """First what the coarsest levels know, one level less each time; then what the finest know, likewise.
+        """First all; then what the coarsest levels know, one level less each time; then what the finest know.
 
         Levels that know take the posterior's mean, as in `reconstruct`; the others draw from the prior, at a
         temperature of 1, given what came down to them.
@@ -306,7 +306,7 @@ class HVAE(Autoencoder):
         features = self.features(self.represent(audio))
         levels = list(range(len(features)))
         found = []
-        for known in [levels[i:] for i in levels[1:]] + [levels[:-i] for i in levels[1:]]:
+        for known in [levels, *(levels[i:] for i in levels[1:]), *(levels[:-i] for i in levels[1:])]:
             given = [feature if i in known else None for i, feature in enumerate(features)]
             found.append(Partial(known, self.render(self.descend(len(audio), noise, given, still=True)[0])))
         return found

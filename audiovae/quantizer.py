@@ -206,7 +206,21 @@ class ResidualQuantizer(nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """[B, Q, T] int64 -> [B, latent, T]; fewer codebooks than Q are allowed and give a coarser value."""
-        return self._leave(sum(F.embedding(codes[:, q], self.codes[q]) for q in range(codes.shape[1])))
+        return self._leave(self._sum(codes))
+
+    def blend(self, first: Tensor, second: Tensor, weight: float) -> Tensor:
+        """Codes [B, Q, T] of the point between two sums of codes, `weight` being the second one's share."""
+        residual = torch.lerp(self._sum(first), self._sum(second), weight)
+        chosen = []
+        for q in range(first.shape[1]):
+            choice = squared_distances(residual.flatten(0, 1), self.codes[q]).argmin(1).view(residual.shape[:2])
+            residual = residual - F.embedding(choice, self.codes[q])
+            chosen.append(choice)
+        return torch.stack(chosen, 1)
+
+    def _sum(self, codes: Tensor) -> Tensor:
+        """[B, Q, T] int64 -> [B, T, D]."""
+        return sum(F.embedding(codes[:, q], self.codes[q]) for q in range(codes.shape[1]))
 
     def _enter(self, latents: Tensor) -> Tensor:
         """[B, latent, T] -> what the codes stand for: [B, T, D]."""

@@ -28,7 +28,7 @@ class TrunkConfig:
         channels: Width after each stage, as many as strides.
         blocks: Residual blocks at each stage.
         kernel: Odd kernel size of the residual blocks, in frames.
-        start: "transform", as described above, or "random": PyTorch's usual start in every layer of the model,
+        start: "transform", as described above, or "random": PyTorch's usual start in every convolution of the model,
             residual branches and heads included.
     """
 

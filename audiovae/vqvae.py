@@ -92,8 +92,7 @@ class VQVAE(Autoencoder):
         """Codes [B, codebooks, frames] of the point between two quantised values; at the ends, these codes."""
         if weight in (0, 1):
             return second if weight else first
-        values = [self.quantizer.decode(codes) for codes in (first, second)]
-        return self.quantizer(torch.lerp(*values, weight)).codes
+        return self.quantizer.blend(first, second, weight)
 
     @torch.no_grad()
     def sample(self, items: int, temperature: float = 1.0, noise: Noise | None = None) -> Tensor:

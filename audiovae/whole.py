@@ -121,5 +121,7 @@ def sample_chunks(model: Autoencoder, count: int, temperature: float = 1.0, seed
         temperature: Scale of the prior's deviation; 0 is its most likely value.
         seed: Of the draw.
     """
-    rows = torch.arange(count, device=next(model.parameters()).device)
-    return list(model.sample(count, temperature, Noise(seed, 0, rows, count)).squeeze(1).float().cpu())
+    chunks = []
+    for rows in torch.arange(count, device=next(model.parameters()).device).split(BATCH):
+        chunks += model.sample(len(rows), temperature, Noise(seed, 0, rows, count)).squeeze(1).float().cpu()
+    return chunks

@@ -38,7 +38,7 @@ def curves(results: Mapping[str, Result], path: Path) -> None:
 
 def spectrograms(results: Mapping[str, Result], path: Path) -> None:
     """Seconds of one held-out recording, and what each family and the pooled VAE make of it, on one scale."""
-    rows = [name for name in (*FAMILIES, "study-pooled-vae") if name in results]
+    rows = [*FAMILIES, "study-pooled-vae"]
     audio = {name: results[name].folder / "report" / "audio" for name in rows}
     stem = min(file.name.removesuffix("-reference.wav") for file in audio[rows[0]].glob("recording-*-reference.wav"))
     figure = Figure(figsize=(11, 2 * (len(rows) + 1)), dpi=80, layout="constrained")

@@ -27,8 +27,9 @@ def row_of(name: str, result: Result) -> dict[str, Any]:
 def markdown(results: Mapping[str, Result]) -> str:
     """A line a trial; silence is the floor."""
     rows = [row_of(name, result) for name, result in results.items()]
-    floor = next(iter(results.values())).summary["floors"]["silence"]
-    rows.append({"model": "silence", **{measure: floor.get(measure) for measure in MEASURES}})
+    for result in list(results.values())[:1]:
+        floor = result.summary["floors"]["silence"]
+        rows.append({"model": "silence", **{measure: floor.get(measure) for measure in MEASURES}})
     columns = ["model", "M", *MEASURES, *SOURCES, "steps", "steps/s", "minutes"]
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for row in rows:

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -58,16 +59,20 @@ class Result:
 
 
 def _run(words: Sequence[str], cpus: Sequence[int], allowed: Sequence[int] = (0,)) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", *words],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=LIMIT_S,
-        preexec_fn=lambda: os.sched_setaffinity(0, cpus),
-        check=False,
-    )
+    done = None
+    with suppress(subprocess.TimeoutExpired):
+        done = subprocess.run(
+            [sys.executable, "-m", *words],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            preexec_fn=lambda: os.sched_setaffinity(0, cpus),
+            check=False,
+        )
+    if done is None:
+        raise TrialError(f"python -m {' '.join(words)}: not done after {LIMIT_S} s")
     if done.returncode not in allowed:
         raise TrialError(f"python -m {' '.join(words)}: exit code {done.returncode}: {done.stderr.strip()[-1500:]}")
     return done.stdout + done.stderr

@@ -256,8 +256,17 @@ def flat(config: Any, prefix: str = "") -> dict[str, Any]:
     return result
 
 
-def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Lines 'key: before -> now' for the settings that must stay the same in a run but do not."""
+def default_settings(family: str) -> dict[str, Any]:
+    """What the settings of a family are when nobody sets them; those of every run are not told."""
+    return flat(RUNS[family](data=DataConfig(""), run_dir=Path()))
+
+
+def differences(before: dict[str, Any], now: dict[str, Any], defaults: dict[str, Any]) -> list[str]:
+    """Lines 'key: before -> now' for the settings that must stay the same in a run but do not.
+
+    What `before` does not know was no setting yet when the run began: it has been as `defaults` since.
+    """
+    before = {**{key: value for key, value in defaults.items() if key in now}, **before}
     keys = sorted(before.keys() | now.keys())
     bound = [key for key in keys if not any(key == free or key.startswith(f"{free}.") for free in FREE)]
     return [

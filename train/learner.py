@@ -162,7 +162,8 @@ def train_step(
     norm = learner.strategy.step(rate)
     learner.step += 1
     statistics = engine.join(joined(parts), device_rows, config.data.batch)
-    learner.model.update(unless(learner.strategy.explosions.exploded, statistics), learner.step)
+    skipped = learner.strategy.explosions.exploded | ~norm.isfinite()
+    learner.model.update(unless(skipped, statistics), learner.step)
     learner.strategy.update_average(learner.step)
     learner.cursor = batch.next_cursor
     meter.steps += 1

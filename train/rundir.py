@@ -24,7 +24,7 @@ from typing import IO, Any
 import psutil
 
 from shards.files import write_atomically
-from train.config import RunConfig, differences, settings_of
+from train.config import RunConfig, default_settings, differences, settings_of
 from train.errors import PassingError, TrainError
 
 FORMAT = 1
@@ -101,7 +101,7 @@ class RunDir:
     def _check_same(self, config: RunConfig, family: str, data_fingerprint: str) -> None:
         if self.family != family:
             raise TrainError(f"{self.path}: holds a run of '{self.family}', not '{family}'; choose another --run-dir")
-        changes = differences(self.config, settings_of(config))
+        changes = differences(self.config, settings_of(config), default_settings(family))
         if self.data_fingerprint != data_fingerprint:
             changes.append(f"data: fingerprint {self.data_fingerprint} -> {data_fingerprint}")
         shape = [change for change in changes if change.startswith("model.")]

@@ -110,3 +110,12 @@ def test_samples_follow_from_their_seed(family):
     cold = sample_chunks(model, 2, temperature=0.0)
     if family != "vqvae":  # a codebook's most used codes need not win by far
         torch.testing.assert_close(cold[0], cold[1])
+
+
+def test_codes_between_the_same_codes_are_these_codes():
+    """In the space of the codes: the maps to and from it are no inverse of each other once they have been trained."""
+    model = awake("vqvae", dimension=6, l2=True, codebooks=1).eval()
+    with torch.no_grad():
+        model.quantizer.up.weight.mul_(3.0)
+    codes = model.encode(recording(4 * SAMPLES).view(4, 1, SAMPLES))
+    assert torch.equal(model.blend(codes, codes, 0.5), codes)

@@ -66,3 +66,12 @@ def test_its_state_is_the_same_after_json():
     for norm in (3.3, 7e9, 0.2):
         assert one.refuses(torch.tensor(norm)) == two.refuses(torch.tensor(norm))
         assert torch.equal(one.state, two.state)
+
+
+def test_a_skipped_step_gives_models_no_statistics():
+    from audiovae import Statistics
+    from train.learner import unless
+
+    given = Statistics({"counts": torch.ones(3, dtype=torch.long)}, {})
+    assert unless(torch.tensor(True), given).sums["counts"].isnan().all()
+    assert unless(torch.tensor(False), given).sums["counts"].tolist() == [1, 1, 1]

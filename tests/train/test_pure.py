@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from train.command import parse
-from train.config import differences, flat
+from train.config import default_settings, differences, flat
 from train.errors import TrainError
 from train.metrics import MEASURED, SI_SDR_FLOOR_DB, means, measure, sums_and_counts
 from train.objective import HVAEWeights, Objective, VAEWeights, named
@@ -92,7 +92,12 @@ def test_a_learned_variance_needs_its_weight():
 def test_differences_leave_out_what_does_not_matter():
     _, one = parse(["vae", "--data", "d", "--run-dir", "r"])
     _, two = parse(["vae", "--data", "e", "--run-dir", "s", "--tracking.every", "3", "--seed", "4"])
-    assert differences(flat(one), flat(two)) == ["seed: 0 -> 4"]
+    assert differences(flat(one), flat(two), {}) == ["seed: 0 -> 4"]
+    older = {key: value for key, value in flat(one).items() if key != "kl_warmup.shape"}
+    assert differences(older, flat(one), default_settings("vae")) == [], "a setting that came later is as it was"
+    assert differences(older, {**flat(one), "kl_warmup.shape": "log"}, default_settings("vae")) == [
+        "kl_warmup.shape: linear -> log"
+    ]
 
 
 def test_measures_of_known_signals():

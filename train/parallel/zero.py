@@ -147,7 +147,8 @@ class ZeRO(Strategy):
     @torch.no_grad()
     def restore(self, snapshot: Snapshot) -> None:
         """Every process takes its parts."""
-        buffers = {name: snapshot.weights[name] for name, _ in self.model.named_buffers()}
+        # Models know what is missing in checkpoints that are older than some of their buffers.
+        buffers = {name: snapshot.weights[name] for name, _ in self.model.named_buffers() if name in snapshot.weights}
         self.model.load_state_dict(buffers, strict=False)
         for (name, parameter), average in zip(self._parameters.items(), self._averages, strict=True):
             value = snapshot.weights[name].to(self._engine.device)
