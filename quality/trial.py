@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from quality.plan import Trial
-from quality.seams import error_at_joints
 from shards.files import write_atomically
 from train.rundir import METRICS_FILE, read_lines
 
@@ -40,7 +39,6 @@ class Result:
         parameters: Of the model.
         summary: metrics.json of its report.
         points: metrics.jsonl.
-        at_joints: See `seams.error_at_joints`.
         folder: Of the run.
     """
 
@@ -50,7 +48,6 @@ class Result:
     parameters: int
     summary: dict[str, Any]
     points: list[dict[str, Any]]
-    at_joints: float
     folder: Path
 
     def series(self, name: str) -> list[tuple[int, float]]:
@@ -146,7 +143,6 @@ def carry_out(trial: Trial, data: Path, folder: Path, cpus: Sequence[int], pace:
         _parameters(run / "model"),
         json.loads((run / "report" / "metrics.json").read_text()),
         points,
-        error_at_joints(run / "report", json.loads((run / "model" / "config.json").read_text())["samples"]),
         run,
     )
 
