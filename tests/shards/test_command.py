@@ -1,3 +1,4 @@
+import functools
 import json
 import os
 import resource
@@ -92,7 +93,9 @@ def test_a_stopped_build_leaves_no_process_and_continues(tmp_path, how, code):
         soundfile.write(audio / f"{seed}.wav", music(40, 44100, 1, seed), 44100)
     words = command("build", audio, out, "--samples", 512, "--hop", 256, "--workers", 2)
     marked = os.environ | {"BUILD_MARK": str(tmp_path)}
-    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=marked)
+    # What is started in the background by a shell ignores SIGINT, and so would all that comes of it.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True, env=marked, preexec_fn=heed)
     limit = time.monotonic() + 60
     while not any(journal.stat().st_size for journal in out.glob(".build/part-*/journal")):
         assert time.monotonic() < limit
