@@ -12,6 +12,29 @@ def squared_distances(vectors: Tensor, codes: Tensor) -> Tensor:
     return codes.square().sum(1) - 2 * vectors @ codes.T
 
 
+def choose(distances: Tensor, vectors: Tensor, counts: Tensor, balance: float) -> Tensor:
+    """The code for each vector: the nearest, or with `balance` one that is near and not too busy.
+
+    Squared distances are multiplied by (K p)^balance, where p is a code's share of use: frequency-sensitive
+    competitive learning (Ahalt, Krishnamurthy, Chen and Melton 1990, "Competitive learning algorithms for vector
+    quantization"). A factor acts at every scale alike, on the crowd of codes near silence as on those far out.
+
+    Args:
+        distances: [N, K] as of `squared_distances`.
+        vectors: [N, D] that they belong to.
+        counts: [K] moving averages of use.
+        balance: From 0, where only distance counts, to about 1.
+
+    Returns:
+        [N] int64.
+    """
+    if not balance:
+        return distances.argmin(1)
+    share = counts / counts.sum().clamp_min(1e-9)
+    whole = (distances + vectors.square().sum(1, keepdim=True)).clamp_min(0)
+    return (whole * (share * len(counts)).clamp_min(1e-2).pow(balance)).argmin(1)
+
+
 def on_sphere(vectors: Tensor) -> Tensor:
     """Directions as vectors of length sqrt(D), so that a dimension's mean square is 1: [..., D]; zero stays zero."""
     return F.normalize(vectors, dim=-1, eps=1e-6) * vectors.shape[-1] ** 0.5

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audiovae.autoencoder import Statistics
-from audiovae.codebook import kmeans, on_sphere, places_for_dead, squared_distances
+from audiovae.codebook import choose, kmeans, on_sphere, places_for_dead, squared_distances
 from audiovae.noise import Noise
 from audiovae.passing import GRADIENTS
 
@@ -33,6 +33,7 @@ class QuantizerConfig:
         size: Codes in each codebook.
         decay: Of the moving averages, a step.
         start_step: Optimizer steps without quantisation before the codebooks start from k-means.
+        balance: How strongly codes that are used often are avoided, 0 to about 1; see `codebook.choose`.
         restart_below: A code used less than this share of the mean use is dead and starts anew.
         largest_beta: Bound of the effective commitment beta_0 / S when the encoder's variance S collapses.
         softness: Temperature of the soft assignment in the diversity term, in units of the variance S.
@@ -52,6 +53,7 @@ class QuantizerConfig:
     size: int = 1024
     decay: float = 0.99
     start_step: int = 200
+    balance: float = 0.0
     restart_below: float = 0.03
     largest_beta: float = 10.0
     softness: float = 0.1
@@ -68,6 +70,8 @@ class QuantizerConfig:
             raise ValueError("a codebook has a size of 2 or more, a decay between 0 and 1, a start_step of 0 or more")
         if min(self.largest_beta, self.softness) <= 0 or not 0 <= self.restart_below < 1:
             raise ValueError("largest_beta and softness are above 0, restart_below is at least 0 and below 1")
+        if self.balance < 0:
+            raise ValueError(f"balance is {self.balance}: at least 0")
         for name in ("commitment", "gradient"):
             allowed = get_args(type(self).__annotations__[name])
             if getattr(self, name) not in allowed:
@@ -168,7 +172,7 @@ class ResidualQuantizer(nn.Module):
             used = (in_use > q).to(residual)  # [B]
             flat = residual.reshape(-1, residual.shape[-1])
             distances = squared_distances(flat, self.codes[q])
-            choice = distances.detach().argmin(1)
+            choice = choose(distances.detach(), flat.detach(), self.counts[q], self.config.balance)
             entry = F.embedding(choice, self.codes[q]).view_as(residual)
             commitment = commitment + used * (residual - entry).square().flatten(1).mean(1)
             if self.training:
@@ -213,7 +217,9 @@ class ResidualQuantizer(nn.Module):
         residual = torch.lerp(self._sum(first), self._sum(second), weight)
         chosen = []
         for q in range(first.shape[1]):
-            choice = squared_distances(residual.flatten(0, 1), self.codes[q]).argmin(1).view(residual.shape[:2])
+            flat = residual.flatten(0, 1)
+            choice = choose(squared_distances(flat, self.codes[q]), flat, self.counts[q], self.config.balance)
+            choice = choice.view(residual.shape[:2])
             residual = residual - F.embedding(choice, self.codes[q])
             chosen.append(choice)
         return torch.stack(chosen, 1)

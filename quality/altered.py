@@ -7,15 +7,19 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 from torch import Tensor
 
 import audiovae
 from audiovae import Autoencoder
 
+Make = Callable[[], Autoencoder]
 
-def louder(model: Autoencoder, gain: float) -> Autoencoder:
+
+def louder(make: Make, gain: float) -> Autoencoder:
     """The trunk sees the audio at `gain` times its level; what it renders is scaled back."""
+    model = make()
     represent, render = model.represent, model.render
 
     def scaled(audio: Tensor) -> Tensor:
@@ -28,16 +32,33 @@ def louder(model: Autoencoder, gain: float) -> Autoencoder:
     return model
 
 
-def rival(model: Autoencoder, kind: str) -> Autoencoder:
+def rival(make: Make, kind: str) -> Autoencoder:
     """The same trunk with vector-quantize-pytorch's quantizer."""
     from quality.rival_quantizer import with_rival_quantizer
 
-    return with_rival_quantizer(model, kind)  # type: ignore[arg-type]
+    return with_rival_quantizer(make(), kind)  # type: ignore[arg-type]
 
 
-ALTERATIONS: dict[str, Callable[[Autoencoder], Autoencoder]] = {
+def multiband(make: Make, bands: int) -> Autoencoder:
+    """A fixed bank of filters before the trunk, whose strides are those that are left after it."""
+    from audiovae.trunk import start_as_selection
+    from quality.multiband import Multiband
+
+    with patch("audiovae.autoencoder.make_representation", lambda _, samples, __: Multiband(samples, bands)):
+        model = make()
+    if model.config.trunk.start == "transform":
+        # Its usual start, cosines over the channels, is made for spectra of many bands.
+        down, up = model.encoder.tower.stages[0][0], list(model.decoder.modules())[-1]
+        for layer in (down, up):
+            layer.reset_parameters()
+            start_as_selection(layer.weight, layer.stride[0], layer.padding[0])
+    return model
+
+
+ALTERATIONS: dict[str, Callable[[Make], Autoencoder]] = {
     "rival-default": partial(rival, kind="default"),
     "rival-tuned": partial(rival, kind="tuned"),
+    "multiband-14": partial(multiband, bands=14),
     **{f"gain-{gain:g}": partial(louder, gain=gain) for gain in (0.1, 1.0, 10.0)},
 }
 
@@ -48,7 +69,7 @@ def main() -> None:
     build = audiovae.build
 
     def altered(*arguments: Any) -> Autoencoder:
-        return alter(build(*arguments))
+        return alter(partial(build, *arguments))
 
     audiovae.build = audiovae.weights.build = altered  # type: ignore[attr-defined]
     from train.__main__ import main as train

@@ -71,6 +71,12 @@ STUDY = [
 ]
 MEL = [Trial(f"{family}-mel", family, f"{family}_mel_tiny") for family in ("vae", "hvae", "vqvae")]
 SIZES = [Trial(f"vae-{size}", "vae", "vae_tiny", flags) for size, flags in LONG_SCALE.items()]
+# What stands first in the trunk, at equal time: a layer that starts as cosines (the preset), a fixed bank of filters,
+# or a layer that starts at random.
+FIRST_LAYER = [
+    Trial("vae-multiband", "vae", "vae_tiny", ("--model.trunk.strides", "[7,5]"), alteration="multiband-14"),
+    Trial("vae-random", "vae", "vae_tiny", ("--model.trunk.start", "random")),
+]
 POSTERIOR = [
     *each_seed(Trial("vae-posterior", "vae", "vae_tiny", seconds=2 * MINUTE)),
     *each_seed(Trial("hvae-posterior", "hvae", "hvae_tiny", seconds=2 * MINUTE)),
@@ -95,10 +101,22 @@ LEVELS = [
 ]
 
 # In this order: with little time the last ones are left out.
-TRIALS = [*FAMILIES, *CEILINGS, *STUDY[:3], *POSTERIOR, *CODEBOOKS, *STABILITY, *LEVELS, *STUDY[3:], *MEL, *SIZES]
+TRIALS = [
+    *FAMILIES,
+    *CEILINGS,
+    *STUDY[:3],
+    *POSTERIOR,
+    *CODEBOOKS,
+    *STABILITY,
+    *LEVELS,
+    *STUDY[3:],
+    *MEL,
+    *SIZES,
+    *FIRST_LAYER,
+]
 
 # What no short form needs: tables, and what is only measured beside.
-NOT_QUICK = {trial.name for trial in [*MEL, *SIZES]}
+NOT_QUICK = {trial.name for trial in [*MEL, *SIZES, *FIRST_LAYER]}
 NOT_QUICK |= {"study-batchnorm-vae", "study-spectrogram-vae", "study-mel-vae", "vae-ceiling"}
 NOT_QUICK |= {f"level-fixed-{gain}" for gain in ("0.1", "1", "10")}
 QUICK_BATCH = 8

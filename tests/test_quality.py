@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from quality import claims
 from quality.__main__ import findings_of
+from quality.multiband import Multiband
 from quality.plan import SEEDS, TRIALS, Trial, shortened
 from quality.seams import errors_at_joints
 from quality.tables import markdown
@@ -193,3 +194,16 @@ def test_a_trial_for_real(tmp_path):
     assert found.parameters > 100_000
     again = carry_out(trial, data_dir, tmp_path, [0], lambda _: 1 / 0)
     assert again == found
+
+
+def test_the_filter_bank_gives_back_what_it_took_apart():
+    audio = torch.randn(2, 1, 2940, generator=torch.Generator().manual_seed(0))
+    bank = Multiband(2940, 14)
+    bands = bank.represent(audio)
+    assert bands.shape == (2, 14, 210)
+    inner = slice(300, -300)  # the ends have half of their filters
+    error = (bank.render(bands) - audio)[..., inner].square().mean() / audio[..., inner].square().mean()
+    assert error < 1e-5
+    tone = torch.sin(2 * torch.pi * 5.5 / 28 * torch.arange(2940)).view(1, 1, -1)  # the middle of the sixth of 14 bands
+    power = bank.represent(tone).square().mean((0, 2))
+    assert power[5] > 0.95 * power.sum()

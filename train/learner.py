@@ -94,9 +94,17 @@ def compile_passes(model: Autoencoder, engine: Engine) -> None:
     """
     if engine.launch.get("ACCELERATE_USE_DEEPSPEED") == "true":
         raise TrainError("compile is not for runs with DeepSpeed: leave --compile or --use_deepspeed out")
-    wanted = os.environ.get("CXX") or "g++"
-    if not any(map(shutil.which, {wanted, "g++", "clang++"})):
-        raise TrainError(f"compile needs a C++ compiler, and there is no {wanted}: install g++, or leave --compile out")
+    # Inductor writes C++ for the host; Triton, for GPUs, builds its launchers from C.
+    needed = {"C++": ("CXX", "g++", "clang++")}
+    if engine.device.type == "cuda":
+        needed["C"] = ("CC", "gcc", "clang")
+    for language, (variable, *usual) in needed.items():
+        wanted = os.environ.get(variable) or usual[0]
+        if not any(map(shutil.which, {wanted, *usual})):
+            raise TrainError(
+                f"compile needs a {language} compiler, and there is no {wanted}: install {usual[0]}, "
+                "or leave --compile out"
+            )
     model.compile()
 
 

@@ -5,7 +5,7 @@ import torch
 from tiny_models import buffers, noise
 
 from audiovae.autoencoder import Statistics
-from audiovae.codebook import kmeans, squared_distances
+from audiovae.codebook import choose, kmeans, squared_distances
 from audiovae.quantizer import QuantizerConfig, ResidualQuantizer
 
 D = 6
@@ -435,6 +435,7 @@ def test_items_offer_only_to_codebooks_that_they_use():
         ({"commitment": "some"}, "commitment is 'some'"),
         ({"gradient": "none"}, "gradient is 'none'"),
         ({"dimension": -1}, "dimension is -1"),
+        ({"balance": -0.1}, "balance is -0.1"),
         ({"dropout": 1.5}, "dropout is 1.5"),
         ({"dropout": 0.5, "codebooks": 1}, "there is only one"),
     ],
@@ -442,3 +443,52 @@ def test_items_offer_only_to_codebooks_that_they_use():
 def test_settings_that_cannot_be_are_told(change, told):
     with pytest.raises(ValueError, match=told):
         QuantizerConfig(**change)
+
+
+# Balance: codes that are used often are dearer
+
+
+def test_a_busy_code_is_chosen_for_what_is_much_nearer_to_it_only():
+    codes, counts = torch.tensor([[0.0], [1.0]]), torch.tensor([16.0, 1.0])
+    vectors = torch.tensor([[0.1], [0.3], [0.6]])
+    distances = squared_distances(vectors, codes)
+    assert choose(distances, vectors, counts, 0.0).tolist() == [0, 0, 1]
+    assert choose(distances, vectors, counts, 1.0).tolist() == [0, 1, 1]  # 4 times nearer is not enough
+    even = choose(distances, vectors, torch.full((2,), 7.0), 1.0)
+    assert even.tolist() == [0, 0, 1]
+    assert choose(1e-6 * distances, 1e-3 * vectors, counts, 1.0).tolist() == [0, 1, 1]
+    assert choose(distances, vectors, torch.zeros(2), 1.0).tolist() == [0, 0, 1]
+
+
+def quiet_speech(seed: int, items: int = 32) -> torch.Tensor:
+    """Latents [items, D, 40] of which nine in ten are close to zero, as pauses are."""
+    generator = torch.Generator().manual_seed(seed)
+    loud = torch.rand(items, 1, 40, generator=generator) < 0.1
+    return torch.where(loud, 1.0, 0.05) * torch.randn(items, D, 40, generator=generator)
+
+
+def used(balance: float) -> tuple[float, float]:
+    """Perplexity over latents that were not trained on, and the distortion of those."""
+    made = quantizer(quiet_speech(0), codebooks=1, size=64, decay=0.9, balance=balance)
+    for step in range(6, 80):
+        made.update(made(quiet_speech(step), noise(32, step)).statistics, step)
+    made.eval()
+    fresh = quiet_speech(1000)
+    codes = made(fresh).codes
+    share = torch.bincount(codes.flatten(), minlength=64) / codes.numel()
+    return torch.exp(-(share * share.clamp_min(1e-10).log()).sum()).item(), (
+        (made.decode(codes) - fresh).square().mean().item()
+    )
+
+
+def test_balance_spreads_the_use_of_codes_and_costs_some_distortion():
+    plain, balanced = used(0.0), used(0.5)
+    assert balanced[0] > 1.05 * plain[0]
+    assert balanced[1] < 1.1 * plain[1]
+
+
+def test_blending_chooses_as_encoding_does():
+    made = quantizer(quiet_speech(0), codebooks=2, size=64, balance=0.5).eval()
+    latents = made.decode(made(quiet_speech(1)).codes)  # points that codes reach
+    codes = made(latents).codes
+    assert torch.equal(made.blend(codes, codes, 0.5), made(made.decode(codes)).codes)
