@@ -14,6 +14,7 @@ from quality import claims
 from quality.__main__ import findings_of
 from quality.multiband import Multiband
 from quality.plan import SEEDS, TRIALS, Trial, shortened
+from quality.rate_limit import through_ideal_code, water_level
 from quality.seams import errors_at_joints
 from quality.tables import markdown
 from quality.trial import Result, carry_out, command
@@ -68,6 +69,7 @@ def test_what_is_sound_holds():
         ("beats the pooled VAE", "vqvae", result(7.9)),
         ("beats the study's family", "hvae", result(1.0)),
         ("near its ceiling", "vae-ceiling", result(12.1)),
+        ("codes near the limit of their rate", "vqvae", result(8.9)),
         ("no posterior collapse", "hvae-posterior-2", result(latents=[{"active_units": 1.0}, {"active_units": 0.4}])),
         ("every level earns its place", "hvae-posterior-1", result(levels=levels_of(9.0, 7.0, 7.5))),
         ("codebooks in use", "codes-1", result(latents=[{"perplexity": 600.0, "codes_used": 0.99}])),
@@ -166,6 +168,8 @@ def joints(monkeypatch) -> list[float]:
     """What the models of made-up results do at joints."""
     ratio = [0.9]
     monkeypatch.setattr(claims, "error_at_joints", lambda run: ratio[0])
+    monkeypatch.setattr(claims, "bits_per_frame", lambda run: 72.0)
+    monkeypatch.setattr(claims, "si_sdr_at_rate", lambda run, bits: 10.0)
     return ratio
 
 
@@ -207,3 +211,22 @@ def test_the_filter_bank_gives_back_what_it_took_apart():
     tone = torch.sin(2 * torch.pi * 5.5 / 28 * torch.arange(2940)).view(1, 1, -1)  # the middle of the sixth of 14 bands
     power = bank.represent(tone).square().mean((0, 2))
     assert power[5] > 0.95 * power.sum()
+
+
+@given(st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=40), st.floats(0.1, 200.0))
+def test_an_ideal_code_spends_its_bits(variances, bits):
+    variances = torch.tensor(variances, dtype=torch.float64)
+    level = water_level(variances, bits)
+    assert level < variances.max()
+    spent = 0.5 * (variances / level).log2().clamp_min(0).sum()
+    assert spent.item() == pytest.approx(bits, rel=1e-6)
+
+
+def test_an_ideal_code_leaves_the_distortion_of_its_rate():
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(20000, 2, generator=generator) @ torch.tensor([[2.0, 1.0], [0.0, 0.5]]) + 3
+    for bits in (0.5, 2.0, 6.0):
+        variances = torch.linalg.eigvalsh(torch.cov(vectors.T))
+        expected = variances.clamp_max(water_level(variances, bits)).sum()
+        error = (through_ideal_code(vectors, bits, generator) - vectors).square().sum(1).mean()
+        assert error == pytest.approx(expected.item(), rel=0.05)
