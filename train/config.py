@@ -151,7 +151,7 @@ class RunConfig:
         tracking: Logging.
         stop_at: End this attempt after that step as if STOP had been touched; 0 means at no step.
         watchdog_s: Seconds without a step after which a process writes down where it stands and ends, instead of
-            hanging; 0 means never.
+            hanging; 0 means never. With compile it is an hour at least.
         compile: Pass through the model by torch.compile: minutes of compiling first; it needs a C++ compiler, on GPUs
             a C compiler, and changes nothing but speed.
         preflight: Look at devices, shards, disk and W&B before the first step of each attempt; it takes seconds.

@@ -28,7 +28,7 @@ from train.rundir import DAMAGE_FILE, RunDir, append_line
 from train.saving import Saver
 from train.stopping import FINISHED, StopWish, exit_code_when_stopped
 from train.tracking import Tracker
-from train.watchdog import Watchdog
+from train.watchdog import Watchdog, watchdog_limit
 
 EXAMPLES = 4
 LATENT_USE_CHUNKS = 256
@@ -72,7 +72,7 @@ class Training:
         )
         learner.strategy.wrapped.train()
         self.watchdog = Watchdog(
-            config.watchdog_s,
+            watchdog_limit(config.watchdog_s, config.compile),
             self.run.path / f"hang-rank-{engine.rank}.txt",
             lambda: self._whereabouts(stream),
             lambda what: self.run.fail(what, learner.step) if engine.is_main else None,

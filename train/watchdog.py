@@ -12,6 +12,13 @@ from pathlib import Path
 LOOK_S = 1.0
 # Should the interpreter itself be stuck, a timer without it ends the process this much later.
 GRACE_S = 60.0
+# A large model's passes compile for so long at most, each time one is met in a new form.
+COMPILING_S = 3600.0
+
+
+def watchdog_limit(wanted_s: float, compiles: bool) -> float:
+    """Seconds without a beat that mean a hang: as wanted, but at least COMPILING_S where passes are compiled."""
+    return max(wanted_s, COMPILING_S) if wanted_s and compiles else wanted_s
 
 
 class Watchdog:

@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 from conftest import flags, start
 
+from train.watchdog import watchdog_limit
+
 ROOT = Path(__file__).parents[2]
 
 STUCK = """
@@ -27,6 +29,13 @@ with Watchdog(float(sys.argv[2]), Path(sys.argv[1]), lambda: "chunks 1 2 3", lam
     print("was fine", flush=True)
     where_the_time_goes()
 """
+
+
+def test_compiling_is_no_hang():
+    assert watchdog_limit(900.0, compiles=False) == 900.0
+    assert watchdog_limit(900.0, compiles=True) == 3600.0
+    assert watchdog_limit(7200.0, compiles=True) == 7200.0
+    assert watchdog_limit(0.0, compiles=True) == 0.0  # never
 
 
 def test_a_stuck_process_tells_and_ends(tmp_path):
