@@ -210,9 +210,37 @@ class ResidualQuantizer(nn.Module):
 
     def blend(self, first: Tensor, second: Tensor, weight: float) -> Tensor:
         """Codes [B, Q, T] of the point between two sums of codes, `weight` being the second one's share."""
-        residual = torch.lerp(self._sum(first), self._sum(second), weight)
-        chosen = []
-        for q in range(first.shape[1]):
+        return self._choose(torch.lerp(self._sum(first), self._sum(second), weight), first.shape[1])
+
+    def encode(self, latents: Tensor) -> Tensor:
+        """The codes of `forward` alone, [B, D, T] -> [B, Q, T] int64: zeros before the codebooks have started."""
+        items, _, frames = latents.shape
+        if not self.quantizing:
+            return latents.new_zeros(items, self.config.codebooks, frames, dtype=torch.long)
+        with torch.autocast(latents.device.type, enabled=False):
+            return self._choose(self._enter(latents.float()), self.config.codebooks)
+
+    @torch.no_grad()
+    def regret(self, latents: Tensor, codes: Tensor) -> Tensor:
+        """How much nearer the nearest code was than the given one, a mean square over dimensions: [B, Q, T].
+
+        Args:
+            latents: [B, D, T] as in `forward`.
+            codes: [B, Q, T] int64; what each codebook had left to quantise follows from those before.
+        """
+        residual = self._enter(latents.float())
+        rows = []
+        for q in range(codes.shape[1]):
+            distances = squared_distances(residual.flatten(0, 1), self.codes[q]).view(*residual.shape[:2], -1)
+            taken = distances.gather(2, codes[:, q].unsqueeze(2)).squeeze(2)
+            rows.append((taken - distances.amin(2)) / residual.shape[2])
+            residual = residual - F.embedding(codes[:, q], self.codes[q])
+        return torch.stack(rows, 1)
+
+    def _choose(self, vectors: Tensor, codebooks: int) -> Tensor:
+        """The nearest code of each codebook to what those before left over: [B, T, D] -> [B, codebooks, T]."""
+        residual, chosen = vectors, []
+        for q in range(codebooks):
             choice = squared_distances(residual.flatten(0, 1), self.codes[q]).argmin(1).view(residual.shape[:2])
             residual = residual - F.embedding(choice, self.codes[q])
             chosen.append(choice)
