@@ -130,6 +130,8 @@ def _write(model: Autoencoder, folder: Path, format: Format) -> dict[str, float]
     found = {}
     for half, (program, inputs, takes, gives) in halves.items():
         file = folder / f"{half}{SUFFIX[format]}"
+        # Also for its side effect: constants that are made at first use are not made while tracing.
+        outputs = program(*inputs)
         run = WRITERS[format](program.eval(), tuple(part[:TRACED] for part in inputs), takes, gives, file)
         compare = _of_latents if half == "encoder" else _of_audio
         found[file.name] = max(compare(model, run, tuple(part[:items] for part in inputs)) for items in COMPARED)
@@ -138,7 +140,6 @@ def _write(model: Autoencoder, folder: Path, format: Format) -> dict[str, float]
                 f"{half}: the {format} program differs from PyTorch by {found[file.name]:.2g}, more than {LIMIT:g}; "
                 "nothing was written, use the model itself"
             )
-        outputs = program(*inputs)
         about[half] = {
             "file": file.name,
             "inputs": _signature(takes, inputs),
