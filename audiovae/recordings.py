@@ -8,6 +8,7 @@ import numpy as np
 import soundfile
 import soxr
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 
 from audiovae.errors import ModelError
@@ -88,7 +89,7 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(aside)
         aside.replace(path)
-    except (soundfile.LibsndfileError, OSError) as error:
+    except (soundfile.LibsndfileError, SafetensorError, OSError) as error:
         raise ModelError(f"{path}: cannot be written ({error})") from None
     finally:
         if aside.is_file():

@@ -164,6 +164,16 @@ def test_names_of_outputs_are_checked_first(models, tmp_path):
         audiovae.decode_file(models["vae"], tmp_path / "gone.safetensors", tmp_path / "out.wav")
 
 
+def test_a_place_that_cannot_be_written(models, tmp_path):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "taken.safetensors").mkdir()
+    coded = audiovae.encode_recording(models["vae"], recording(SAMPLES))
+    for place in (tmp_path / "file" / "it.safetensors", tmp_path / "taken.safetensors"):
+        with pytest.raises(ModelError, match="cannot be written"):
+            audiovae.write_coded(place, coded)
+    assert len(list(tmp_path.iterdir())) == 2, "nothing left beside"
+
+
 @pytest.mark.parametrize(
     "audio", [np.zeros((2, 100)), np.zeros(0), np.zeros((3, 4, 5)), np.zeros(9, dtype=np.int16), np.array([np.nan] * 9)]
 )
