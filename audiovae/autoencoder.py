@@ -1,13 +1,16 @@
 """What every family offers, so that training, evaluation and the commands have no branch on the family."""
 
+import math
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from audiovae.card import Facts
+from audiovae.hub import Shareable
 from audiovae.noise import Noise
 from audiovae.representation import make_representation
 
@@ -55,18 +58,22 @@ class Partial:
     audio: Tensor
 
 
-class Autoencoder(nn.Module):
+class Autoencoder(nn.Module, Shareable):
     """Base of the families.
 
     Attributes:
         family: The name under which commands and saved models know the family.
+        full_name: How a text calls the family.
         samples: Chunk length in samples.
         rate: Sample rate in Hz.
         loss_names: Terms that `forward` adds to the reconstruction terms.
+        facts: What is known about its training, when it was loaded from a folder that tells; for the model card.
     """
 
     family: ClassVar[str]
+    full_name: ClassVar[str]
     loss_names: tuple[str, ...]
+    facts: Facts | None = None
 
     def __init__(self, config: Any, samples: int, rate: int) -> None:
         super().__init__()
@@ -79,6 +86,38 @@ class Autoencoder(nn.Module):
     def seconds(self) -> float:
         """Length of a chunk in seconds."""
         return self.samples / self.rate
+
+    @property
+    @abstractmethod
+    def latent_shapes(self) -> list[tuple[int, int]]:
+        """Channels (of codes: codebooks) and frames of a chunk's latents, for each tensor of `to_tensors`."""
+
+    @property
+    def code_size(self) -> int:
+        """Codes in each codebook when latents are codes, int64; 0 when they are real numbers."""
+        return 0
+
+    @property
+    def bits_per_second(self) -> float:
+        """What the codes of a second carry at most; 0 for real latents, whose rate is a matter of precision."""
+        values = sum(channels * frames for channels, frames in self.latent_shapes)
+        return values * math.log2(self.code_size) / self.seconds if self.code_size else 0.0
+
+    def to_tensors(self, latents: Any) -> list[Tensor]:
+        """Latents of `encode` as a list of tensors, one for each of `latent_shapes`."""
+        return [latents]
+
+    def from_tensors(self, tensors: Sequence[Tensor]) -> Any:
+        """The way back: what `decode` takes."""
+        return tensors[0]
+
+    def disagreement(self, audio: Tensor, latents: Any) -> Tensor:
+        """How far latents that another program made of `audio` [B, 1, samples] are from `encode`'s: a scalar.
+
+        The largest difference of two values; families with codes say how it is measured there.
+        """
+        pairs = zip(self.to_tensors(self.encode(audio)), self.to_tensors(latents), strict=True)
+        return torch.stack([(own - other).abs().max() for own, other in pairs]).max()
 
     def represent(self, audio: Tensor) -> Tensor:
         """[B, 1, samples] audio in [-1, 1] -> [B, C, T]."""

@@ -12,8 +12,8 @@ def squared_distances(vectors: Tensor, codes: Tensor) -> Tensor:
     return codes.square().sum(1) - 2 * vectors @ codes.T
 
 
-def choose(distances: Tensor, vectors: Tensor, counts: Tensor, balance: float) -> Tensor:
-    """The code for each vector: the nearest, or with `balance` one that is near and not too busy.
+def costs(distances: Tensor, vectors: Tensor, counts: Tensor, balance: float) -> Tensor:
+    """What each code costs for each vector, the cheapest being chosen: its distance, and how busy the code is.
 
     Squared distances are multiplied by (K p)^balance, where p is a code's share of use: frequency-sensitive
     competitive learning (Ahalt, Krishnamurthy, Chen and Melton 1990, "Competitive learning algorithms for vector
@@ -26,13 +26,13 @@ def choose(distances: Tensor, vectors: Tensor, counts: Tensor, balance: float) -
         balance: From 0, where only distance counts, to about 1.
 
     Returns:
-        [N] int64.
+        [N, K]; with a balance of 0 `distances` as they are.
     """
     if not balance:
-        return distances.argmin(1)
+        return distances
     share = counts / counts.sum().clamp_min(1e-9)
     whole = (distances + vectors.square().sum(1, keepdim=True)).clamp_min(0)
-    return (whole * (share * len(counts)).clamp_min(1e-2).pow(balance)).argmin(1)
+    return whole * (share * len(counts)).clamp_min(1e-2).pow(balance)
 
 
 def on_sphere(vectors: Tensor) -> Tensor:

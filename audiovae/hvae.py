@@ -200,6 +200,7 @@ class HVAE(Autoencoder):
     """Latents: a list from the finest to the coarsest level, [B, latent_l, frames_l] each."""
 
     family = "hvae"
+    full_name = "hierarchical variational autoencoder"
 
     def __init__(self, config: HVAEConfig, samples: int, rate: int) -> None:
         super().__init__(config, samples, rate)
@@ -210,6 +211,19 @@ class HVAE(Autoencoder):
         self.decoder = TopDown(self.representation.channels, config, self.frames)
         sizes = [latent * frames for latent, frames in zip(config.latents, self.frames, strict=True)]
         self.balance = Balance(sizes, config.balance_steps) if config.balance_steps else None
+
+    @property
+    def latent_shapes(self) -> list[tuple[int, int]]:
+        """[latent_l, frames_l] of each level, finest first."""
+        return list(zip(self.config.latents, self.frames, strict=True))
+
+    def to_tensors(self, latents: Sequence[Tensor]) -> list[Tensor]:
+        """A tensor for each level, finest first."""
+        return list(latents)
+
+    def from_tensors(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """A tensor for each level, finest first."""
+        return list(tensors)
 
     def features(self, target: Tensor) -> list[Tensor]:
         """Features of each level, finest first."""
@@ -285,12 +299,12 @@ class HVAE(Autoencoder):
 
     def encode(self, audio: Tensor) -> list[Tensor]:
         """[B, 1, samples] -> posterior means of each level, finest first."""
-        _, levels = self.descend(len(audio), None, self.features(self.represent(audio)))
+        _, levels = self.descend(audio.shape[0], None, self.features(self.represent(audio)))
         return [level.latents for level in levels]
 
     def decode(self, latents: Sequence[Tensor]) -> Tensor:
         """Latents of every level, finest first -> [B, 1, samples]."""
-        return self.render(self.descend(len(latents[0]), None, latents=latents)[0])
+        return self.render(self.descend(latents[0].shape[0], None, latents=latents)[0])
 
     def blend(self, first: Sequence[Tensor], second: Sequence[Tensor], weight: float) -> list[Tensor]:
         """On the line between two latents at every level."""

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audiovae.autoencoder import Statistics
-from audiovae.codebook import choose, kmeans, on_sphere, places_for_dead, squared_distances
+from audiovae.codebook import costs, kmeans, on_sphere, places_for_dead, squared_distances
 from audiovae.noise import Noise
 from audiovae.passing import GRADIENTS
 
@@ -33,7 +33,7 @@ class QuantizerConfig:
         size: Codes in each codebook.
         decay: Of the moving averages, a step.
         start_step: Optimizer steps without quantisation before the codebooks start from k-means.
-        balance: How strongly codes that are used often are avoided, 0 to about 1; see `codebook.choose`.
+        balance: How strongly codes that are used often are avoided, 0 to about 1; see `codebook.costs`.
         restart_below: A code used less than this share of the mean use is dead and starts anew.
         largest_beta: Bound of the effective commitment beta_0 / S when the encoder's variance S collapses.
         softness: Temperature of the soft assignment in the diversity term, in units of the variance S.
@@ -172,7 +172,7 @@ class ResidualQuantizer(nn.Module):
             used = (in_use > q).to(residual)  # [B]
             flat = residual.reshape(-1, residual.shape[-1])
             distances = squared_distances(flat, self.codes[q])
-            choice = choose(distances.detach(), flat.detach(), self.counts[q], self.config.balance)
+            choice = costs(distances.detach(), flat.detach(), self.counts[q], self.config.balance).argmin(1)
             entry = F.embedding(choice, self.codes[q]).view_as(residual)
             commitment = commitment + used * (residual - entry).square().flatten(1).mean(1)
             if self.training:
@@ -214,12 +214,43 @@ class ResidualQuantizer(nn.Module):
 
     def blend(self, first: Tensor, second: Tensor, weight: float) -> Tensor:
         """Codes [B, Q, T] of the point between two sums of codes, `weight` being the second one's share."""
-        residual = torch.lerp(self._sum(first), self._sum(second), weight)
-        chosen = []
-        for q in range(first.shape[1]):
-            flat = residual.flatten(0, 1)
-            choice = choose(squared_distances(flat, self.codes[q]), flat, self.counts[q], self.config.balance)
-            choice = choice.view(residual.shape[:2])
+        return self._choose(torch.lerp(self._sum(first), self._sum(second), weight), first.shape[1])
+
+    def encode(self, latents: Tensor) -> Tensor:
+        """The codes of `forward` alone, [B, D, T] -> [B, Q, T] int64: zeros before the codebooks have started."""
+        items, _, frames = latents.shape
+        if not self.quantizing:
+            return latents.new_zeros(items, self.config.codebooks, frames, dtype=torch.long)
+        with torch.autocast(latents.device.type, enabled=False):
+            return self._choose(self._enter(latents.float()), self.config.codebooks)
+
+    @torch.no_grad()
+    def regret(self, latents: Tensor, codes: Tensor) -> Tensor:
+        """How much cheaper the best code was than the given one, a mean square over dimensions: [B, Q, T].
+
+        Args:
+            latents: [B, D, T] as in `forward`.
+            codes: [B, Q, T] int64; what each codebook had left to quantise follows from those before.
+        """
+        residual = self._enter(latents.float())
+        rows = []
+        for q in range(codes.shape[1]):
+            costs = self._costs(q, residual.flatten(0, 1)).view(*residual.shape[:2], -1)
+            taken = costs.gather(2, codes[:, q].unsqueeze(2)).squeeze(2)
+            rows.append((taken - costs.amin(2)) / residual.shape[2])
+            residual = residual - F.embedding(codes[:, q], self.codes[q])
+        return torch.stack(rows, 1)
+
+    def _costs(self, q: int, vectors: Tensor) -> Tensor:
+        """What each code of a codebook costs for vectors [N, D], less a constant for each vector: [N, K]."""
+        distances = squared_distances(vectors, self.codes[q])
+        return costs(distances, vectors, self.counts[q], self.config.balance)
+
+    def _choose(self, vectors: Tensor, codebooks: int) -> Tensor:
+        """The best code of each codebook for what those before left over: [B, T, D] -> [B, codebooks, T]."""
+        residual, chosen = vectors, []
+        for q in range(codebooks):
+            choice = self._costs(q, residual.flatten(0, 1)).argmin(1).view(residual.shape[:2])
             residual = residual - F.embedding(choice, self.codes[q])
             chosen.append(choice)
         return torch.stack(chosen, 1)

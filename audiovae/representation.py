@@ -58,9 +58,14 @@ def make_representation(config: RepresentationConfig, samples: int, rate: int) -
 
 
 class Waveform(nn.Module):
-    """Audio as it is: [B, 1, T] in [-1, 1] on both sides."""
+    """Audio as it is: [B, 1, T] in [-1, 1] on both sides.
+
+    Attributes:
+        not_in_onnx: Why it cannot be a part of an ONNX program; empty where it can.
+    """
 
     channels = 1
+    not_in_onnx = ""
 
     def __init__(self, samples: int) -> None:
         super().__init__()
@@ -89,7 +94,10 @@ class Mel(nn.Module):
 
     Attributes:
         mean, std: [bands, 1] each, in natural-log units; until `calibrate` a rough guess.
+        not_in_onnx: As in `Waveform`.
     """
+
+    not_in_onnx = "a mel model renders by Griffin-Lim, and ONNX has no inverse STFT"
 
     def __init__(self, config: RepresentationConfig, samples: int, rate: int) -> None:
         super().__init__()

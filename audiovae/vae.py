@@ -135,6 +135,7 @@ class VAE(Autoencoder):
     """Latents [B, latent, frames]: 64 channels at 45 frames a second by default."""
 
     family = "vae"
+    full_name = "variational autoencoder"
 
     def __init__(self, config: VAEConfig, samples: int, rate: int) -> None:
         super().__init__(config, samples, rate)
@@ -148,6 +149,11 @@ class VAE(Autoencoder):
         self.decoder = nn.Sequential(enter, Decoder(channels, config.trunk))
         self.norm = RunningNorm(config.latent, config.batch_norm_scale) if config.batch_norm else None
         self.likelihood = Likelihood() if config.learned_variance else None
+
+    @property
+    def latent_shapes(self) -> list[tuple[int, int]]:
+        """One: [latent, frames]."""
+        return [(self.config.latent, self.frames)]
 
     def forward(self, target: Tensor, noise: Noise | None = None) -> Output:
         """Losses are in nats per input value, so their weights do not depend on the chunk's length.

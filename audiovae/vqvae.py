@@ -50,6 +50,7 @@ class VQVAE(Autoencoder):
     """Latents: codes [B, codebooks, frames] int64; 8 codebooks at 105 frames a second by default."""
 
     family = "vqvae"
+    full_name = "vector-quantised autoencoder"
     loss_names = ("commitment", "anchor", "diversity")
 
     def __init__(self, config: VQVAEConfig, samples: int, rate: int) -> None:
@@ -61,6 +62,24 @@ class VQVAE(Autoencoder):
             project(config.latent, config.trunk.channels[-1]),
             Decoder(self.representation.channels, config.trunk),
         )
+
+    @property
+    def latent_shapes(self) -> list[tuple[int, int]]:
+        """One: [codebooks, frames]."""
+        return [(self.config.quantizer.codebooks, self.frames)]
+
+    @property
+    def code_size(self) -> int:
+        """Codes in each codebook."""
+        return self.config.quantizer.size
+
+    def disagreement(self, audio: Tensor, latents: Tensor) -> Tensor:
+        """How much farther these codes are from what they stand for than the nearest ones, as a mean square.
+
+        Where two codes are as near, rounding decides between them, and what the next codebooks choose follows from
+        it: codes may differ and be as good.
+        """
+        return self.quantizer.regret(self.encoder(self.represent(audio)), latents).max()
 
     def forward(self, target: Tensor, noise: Noise | None = None) -> Output:
         """Losses are those of `Quantized`; noise chooses which vectors are offered to dead codes."""
@@ -82,7 +101,7 @@ class VQVAE(Autoencoder):
 
     def encode(self, audio: Tensor) -> Tensor:
         """[B, 1, samples] -> codes [B, codebooks, frames] int64."""
-        return self.quantizer(self.encoder(self.represent(audio))).codes
+        return self.quantizer.encode(self.encoder(self.represent(audio)))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Codes [B, codebooks, frames] -> [B, 1, samples]."""

@@ -1,28 +1,30 @@
 """Saving and loading a model: JSON and safetensors, nothing that could run code.
 
 A model folder holds `config.json` (family, rate, chunk, shape), `model.safetensors` (all weights) and the
-weights of each part alone (`encoder.safetensors`, `decoder.safetensors`, ...).
+weights of each part alone (`encoder.safetensors`, `decoder.safetensors`, ...). One that was exported for others has
+a model card as well, see `audiovae.card`.
 """
 
 import dataclasses
+import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from audiovae.autoencoder import Autoencoder
+from audiovae.card import Facts, read_facts, write_card, write_facts
+from audiovae.errors import ModelError
 from audiovae.families import FAMILIES, build
 
 FORMAT = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-
-
-class ModelError(Exception):
-    """A model folder that cannot be used; one line that names the file and the remedy."""
 
 
 def describe(model: Autoencoder) -> dict[str, Any]:
@@ -36,13 +38,28 @@ def describe(model: Autoencoder) -> dict[str, Any]:
     }
 
 
-def save(model: Autoencoder, folder: str | Path, weights: dict[str, Tensor] | None = None) -> None:
+def fingerprint(model: Autoencoder) -> str:
+    """Hash of a model's shape and weights, the same on every device: 32 hexadecimal digits."""
+    digest = hashlib.sha256(json.dumps(describe(model), sort_keys=True).encode())
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:32]
+
+
+def save(
+    model: Autoencoder,
+    folder: str | Path,
+    weights: dict[str, Tensor] | None = None,
+    facts: Facts | None = None,
+) -> None:
     """Writes the model's folder; it is made when missing.
 
     Args:
         model: Gives shape and, without `weights`, the weights.
         folder: Where to write.
         weights: A state dict to write instead, such as averaged weights.
+        facts: About the training; with them comes a model card.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,6 +70,55 @@ def save(model: Autoencoder, folder: str | Path, weights: dict[str, Tensor] | No
         if own:
             save_file(own, folder / f"{part}.safetensors")
     (folder / CONFIG_FILE).write_text(json.dumps(describe(model), indent=2) + "\n")
+    if facts is not None:
+        write_facts(folder, facts)
+        write_card(folder, describe(model), outline(model), facts)
+
+
+def outline(model: Autoencoder) -> dict[str, Any]:
+    """What a model card tells of a model beside its `config.json`."""
+    return {
+        "full_name": model.full_name,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "latent_shapes": model.latent_shapes,
+        "code_size": model.code_size,
+        "bits_per_second": model.bits_per_second,
+    }
+
+
+def save_with_card(model: Autoencoder, folder: str | Path) -> None:
+    """`save` with a model card of what is known: what `model.save_pretrained(folder)` does."""
+    save(model, folder, facts=model.facts or Facts())
+
+
+def add_measures(
+    folder: str | Path,
+    measures: dict[str, float],
+    measured_on: dict[str, Any],
+    nats_per_second: Sequence[float] = (),
+) -> bool:
+    """Puts held-out measures into a model's folder: its facts and its card. What people wrote in the card stays.
+
+    Args:
+        folder: Of a model.
+        measures, measured_on: As in `Facts`; they take the place of earlier ones.
+        nats_per_second: As in `Facts`, where measured.
+
+    Returns:
+        Whether the card shows them: False when somebody took the marks out of it.
+
+    Raises:
+        ModelError: when there is no sound model, or the files cannot be written.
+    """
+    folder, model = Path(folder), load(folder)
+    facts = dataclasses.replace(model.facts or Facts(), measures=measures, measured_on=measured_on)
+    if nats_per_second:
+        facts.nats_per_second = list(nats_per_second)
+    try:
+        write_facts(folder, facts)
+        return write_card(folder, describe(model), outline(model), facts)
+    except OSError as error:
+        raise ModelError(f"{folder}: the model card cannot be written ({error.strerror})") from None
 
 
 def load(path: str | Path, device: str = "cpu") -> Autoencoder:
@@ -85,4 +151,13 @@ def load(path: str | Path, device: str = "cpu") -> Autoencoder:
     except (SafetensorError, RuntimeError) as error:
         first = str(error).splitlines()[0]
         raise ModelError(f"{folder / WEIGHTS_FILE}: damaged or of another shape ({first}); export it anew") from None
+    model.facts = read_facts(folder)
     return model.to(device).eval()
+
+
+def from_pretrained(place: str | Path, device: str = "cpu", **download: Any) -> Autoencoder:
+    """Loads a model of any family from a folder or from the Hub, see `Shareable.from_pretrained`."""
+    return Autoencoder.from_pretrained(place, device, **download)
+
+
+Autoencoder.folder_writer, Autoencoder.folder_reader = staticmethod(save_with_card), staticmethod(load)

@@ -55,7 +55,8 @@ def _in_batches(function: Callable[..., Tensor], device: torch.device, *chunks: 
     return torch.cat(parts)
 
 
-def _gain(audio: Tensor) -> float:
+def gain_of(audio: Tensor) -> float:
+    """What brings a recording [T] to the level of training."""
     return PEAK / audio.abs().max().clamp_min(1e-4).item()
 
 
@@ -73,7 +74,7 @@ def reconstruct_recording(model: Autoencoder, audio: Tensor, overlap: float = 0.
         [T] float32 at the input's level.
     """
     device = next(model.parameters()).device
-    fade, gain = fade_of(model.samples, overlap), _gain(audio)
+    fade, gain = fade_of(model.samples, overlap), gain_of(audio)
     chunks = split_chunks(audio.float() * gain, model.samples, fade)
     return join_chunks(_in_batches(model.reconstruct, device, chunks, batch=batch), fade)[: len(audio)] / gain
 
@@ -95,7 +96,7 @@ def interpolate_recordings(
     """
     device = next(model.parameters()).device
     length = min(len(first), len(second))
-    fade, gains = fade_of(model.samples, overlap), (_gain(first[:length]), _gain(second[:length]))
+    fade, gains = fade_of(model.samples, overlap), (gain_of(first[:length]), gain_of(second[:length]))
     chunks = [
         split_chunks(audio[:length].float() * gain, model.samples, fade)
         for audio, gain in zip((first, second), gains, strict=True)

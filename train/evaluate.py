@@ -20,6 +20,7 @@ from audiovae import Autoencoder, ModelError, reconstruct_recording
 from shards import DataError, Split
 from shards.progress import progress
 from train import checkpoint
+from train.card import MEASURES, tell_measures
 from train.errors import TrainError
 from train.heldout import AT_A_TIME, latent_use, measure_levels, spread, to_audio
 from train.metrics import measure
@@ -28,7 +29,6 @@ from train.rundir import METRICS_FILE, RunDir, read_lines
 
 # Training chunks that the mean predictor averages.
 MEAN_OF = 4096
-MEASURES = ("si_sdr", "stft", "mel", "mse", "cosine")
 
 
 @dataclass
@@ -87,6 +87,9 @@ def evaluate(settings: Any) -> int:
     print(f"report:  {folder / 'index.html'}")
     print(f"audio:   {folder / 'audio'} (…-reference.wav beside …-reconstruction.wav)")
     print(f"run:     {run.path}")
+    # Measures of what it was trained on, or of a model in the making, are no held-out measures of the finished one.
+    if run.finished_at is not None and settings.split != "train":
+        print(f"card:    {tell_measures(run, split, summary)}")
     return 0
 
 

@@ -14,6 +14,7 @@ from audiovae import Autoencoder
 from shards import Batch, BatchStream, Split
 from shards.files import write_atomically
 from train import checkpoint
+from train.card import facts_of
 from train.checkpoint import Retention
 from train.config import RunConfig
 from train.console import Display
@@ -236,7 +237,8 @@ class Training:
             weights = learner.snapshot().averaged
 
             def export() -> None:
-                checkpoint.write_folder(folder, lambda path: audiovae.save(learner.model, path, weights))
+                facts = facts_of(self.run, learner.step, self.train_split.manifest, self.valid_split)
+                checkpoint.write_folder(folder, lambda path: audiovae.save(learner.model, path, weights, facts))
                 self.run.end("finished", learner.step, finished=True)
 
             self.engine.on_main(export)

@@ -5,7 +5,7 @@ import torch
 from tiny_models import buffers, noise
 
 from audiovae.autoencoder import Statistics
-from audiovae.codebook import choose, kmeans, squared_distances
+from audiovae.codebook import costs, kmeans, squared_distances
 from audiovae.quantizer import QuantizerConfig, ResidualQuantizer
 
 D = 6
@@ -452,12 +452,12 @@ def test_a_busy_code_is_chosen_for_what_is_much_nearer_to_it_only():
     codes, counts = torch.tensor([[0.0], [1.0]]), torch.tensor([16.0, 1.0])
     vectors = torch.tensor([[0.1], [0.3], [0.6]])
     distances = squared_distances(vectors, codes)
-    assert choose(distances, vectors, counts, 0.0).tolist() == [0, 0, 1]
-    assert choose(distances, vectors, counts, 1.0).tolist() == [0, 1, 1]  # 4 times nearer is not enough
-    even = choose(distances, vectors, torch.full((2,), 7.0), 1.0)
+    assert costs(distances, vectors, counts, 0.0).argmin(1).tolist() == [0, 0, 1]
+    assert costs(distances, vectors, counts, 1.0).argmin(1).tolist() == [0, 1, 1]  # 4 times nearer is not enough
+    even = costs(distances, vectors, torch.full((2,), 7.0), 1.0).argmin(1)
     assert even.tolist() == [0, 0, 1]
-    assert choose(1e-6 * distances, 1e-3 * vectors, counts, 1.0).tolist() == [0, 1, 1]
-    assert choose(distances, vectors, torch.zeros(2), 1.0).tolist() == [0, 0, 1]
+    assert costs(1e-6 * distances, 1e-3 * vectors, counts, 1.0).argmin(1).tolist() == [0, 1, 1]
+    assert costs(distances, vectors, torch.zeros(2), 1.0).argmin(1).tolist() == [0, 0, 1]
 
 
 def quiet_speech(seed: int, items: int = 32) -> torch.Tensor:

@@ -1,0 +1,192 @@
+"""The commands of `python -m audiovae`, as functions: their arguments are the command line's."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiovae.autoencoder import Autoencoder
+from audiovae.coded_file import check_coded
+from audiovae.errors import ModelError
+from audiovae.export import export_model
+from audiovae.files import decode_file, encode_file, reconstruct_file
+from audiovae.recordings import check_wav, read_recording, write_recording
+from audiovae.weights import load
+from audiovae.whole import interpolate_recordings, sample_chunks
+
+GAP_S = 0.25  # of silence between the parts of a file
+MOST_PARTS = 1000
+
+
+def reconstruct(model: Path, input: Path, output: Path, device: str = "cpu", overlap: float = 0.25) -> None:
+    """Pass a recording through a trained model and write what comes out as WAV.
+
+    Example: python -m audiovae reconstruct runs/hvae song.flac song-hvae.wav
+
+    Args:
+        model: A run folder, or a folder with config.json and model.safetensors.
+        input: A recording of any format that libsndfile reads, any rate and length.
+        output: The WAV file to write, mono at the model's rate.
+        device: cpu or cuda.
+        overlap: Share of a chunk that is cross-faded with the next one, 0 to 0.5.
+    """
+    check_wav(output)
+    check(device, overlap)
+    loaded = load(model, device)
+    seconds = reconstruct_file(loaded, input, output, overlap)
+    print(f"{output}: {seconds:.1f} s at {loaded.rate} Hz, {loaded.family} of {model}")
+
+
+def encode(
+    model: Path,
+    input: Path,
+    output: Path,
+    device: str = "cpu",
+    overlap: float = 0.25,
+    precision: Literal["float32", "float16"] = "float32",
+) -> None:
+    """Write a recording as latents, from which `decode` makes the audio that `reconstruct` would have made.
+
+    Example: python -m audiovae encode runs/vqvae song.flac song.safetensors
+
+    Args:
+        model: A run folder, or a folder with config.json and model.safetensors.
+        input: A recording of any format that libsndfile reads, any rate and length.
+        output: The .safetensors file to write.
+        device: cpu or cuda.
+        overlap: Share of a chunk that is kept twice, to be cross-faded, 0 to 0.5. 0 takes the fewest bits.
+        precision: Of real latents; float16 halves the file. Codes are kept as they are.
+    """
+    check_coded(output)
+    check(device, overlap)
+    loaded = load(model, device)
+    coded = encode_file(loaded, input, output, overlap, precision)
+    kind = f"codes of {coded.bits_each} bits" if coded.code_size else f"{coded.latents[0].dtype} values".split(".")[1]
+    shapes = " + ".join(f"{channels} x {frames}" for channels, frames in loaded.latent_shapes)
+    size = output.stat().st_size
+    print(
+        f"{output}: {coded.seconds:.1f} s as {len(coded.latents[0])} chunks of {shapes} {kind}, {size:,} bytes, "
+        f"{coded.bits_per_second / 1000:.4g} kbit/s (16-bit samples: {16 * coded.rate / 1000:.4g}), "
+        f"{loaded.family} of {model}"
+    )
+
+
+def decode(model: Path, input: Path, output: Path, device: str = "cpu") -> None:
+    """Make a WAV file from the latents that `encode` wrote.
+
+    Example: python -m audiovae decode runs/vqvae song.safetensors song-vqvae.wav
+
+    Args:
+        model: The model that encoded: a run folder, or a folder with config.json and model.safetensors.
+        input: The .safetensors file of `encode`.
+        output: The WAV file to write, mono at the model's rate.
+        device: cpu or cuda.
+    """
+    check_wav(output)
+    check(device)
+    loaded = load(model, device)
+    coded = decode_file(loaded, input, output)
+    print(f"{output}: {coded.seconds:.1f} s at {loaded.rate} Hz, {loaded.family} of {model}")
+
+
+def interpolate(
+    model: Path, first: Path, second: Path, output: Path, steps: int = 5, device: str = "cpu", overlap: float = 0.25
+) -> None:
+    """Go from one recording to another through a trained model's latents; the versions follow each other in one WAV.
+
+    Example: python -m audiovae interpolate runs/hvae piano.wav guitar.wav between.wav --steps 7
+
+    Args:
+        model: A run folder, or a folder with config.json and model.safetensors.
+        first: The recording to begin with.
+        second: The recording to end with; the longer one of the two is cut.
+        output: The WAV file to write: as many versions as steps, a quarter of a second of silence between them.
+        steps: Versions, both ends counted: 2 to 1000.
+        device: cpu or cuda.
+        overlap: Share of a chunk that is cross-faded with the next one, 0 to 0.5.
+    """
+    check_wav(output)
+    check(device, overlap)
+    if not 2 <= steps <= MOST_PARTS:
+        raise ModelError(f"--steps {steps}: choose 2 to {MOST_PARTS}")
+    loaded = load(model, device)
+    ends = [read_recording(path, loaded.rate) for path in (first, second)]
+    weights = [float(weight) for weight in np.linspace(0, 1, steps)]
+    write(output, interpolate_recordings(loaded, *ends, weights, overlap), loaded, model)
+
+
+def sample(
+    model: Path, output: Path, count: int = 8, temperature: float = 1.0, seed: int = 0, device: str = "cpu"
+) -> None:
+    """Draw chunks from a trained model's prior; they follow each other in one WAV.
+
+    Example: python -m audiovae sample runs/hvae drawn.wav --temperature 0.8
+
+    Args:
+        model: A run folder, or a folder with config.json and model.safetensors.
+        output: The WAV file to write, a quarter of a second of silence between the chunks.
+        count: Chunks to draw, 1 to 1000.
+        temperature: Scale of the prior's deviation; below 1 is nearer to what is most likely. 0 to 10.
+        seed: Another one draws other chunks.
+        device: cpu or cuda.
+    """
+    check_wav(output)
+    check(device)
+    if not 1 <= count <= MOST_PARTS:
+        raise ModelError(f"--count {count}: choose 1 to {MOST_PARTS}")
+    if not 0 <= temperature <= 10:
+        raise ModelError(f"--temperature {temperature}: choose 0 to 10")
+    loaded = load(model, device)
+    write(output, sample_chunks(loaded, count, temperature, seed), loaded, model)
+
+
+def export(model: Path, output: Path, format: Literal["torch", "onnx"] = "torch") -> None:
+    """Write encoder and decoder as programs that run without this package, and check them against the model.
+
+    Example: python -m audiovae export runs/vae vae-onnx --format onnx
+
+    Args:
+        model: A run folder, or a folder with config.json and model.safetensors.
+        output: The folder to write encoder, decoder and export.json into.
+        format: torch: .pt2 of torch.export. onnx: needs pip install '.[export]'.
+    """
+    loaded = load(model)
+    written = export_model(loaded, output, format)
+    for file, difference in written.items():
+        print(f"{output / file}: differs from PyTorch by at most {difference:.2g}")
+    print(f"{output / 'export.json'}: what goes in and what comes out, {loaded.family} of {model}")
+
+
+COMMANDS = {
+    "reconstruct": reconstruct,
+    "encode": encode,
+    "decode": decode,
+    "interpolate": interpolate,
+    "sample": sample,
+    "export": export,
+}
+
+
+def check(device: str, overlap: float = 0.0) -> None:
+    """What can be told before a model is loaded.
+
+    Raises:
+        ModelError: for an overlap out of range, a device that is not there.
+    """
+    if not 0 <= overlap <= 0.5:
+        raise ModelError(f"--overlap {overlap}: choose 0 to 0.5")
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise ModelError(f"--device {device}: choose cpu, or cuda where there is a GPU") from None
+
+
+def write(output: Path, parts: Sequence[Tensor], loaded: Autoencoder, model: Path) -> None:
+    """Parts [T] one after the other as 16-bit WAV, and a line that says so; raises ModelError."""
+    gap = torch.zeros(int(GAP_S * loaded.rate))
+    audio = torch.cat([piece for part in parts for piece in (gap, part)][1:])
+    write_recording(output, audio, loaded.rate)
+    print(f"{output}: {len(audio) / loaded.rate:.1f} s at {loaded.rate} Hz, {loaded.family} of {model}")
