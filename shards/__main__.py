@@ -5,7 +5,8 @@ import inspect as introspection
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 _SWITCHES = {  # flags that take no value
     "strict": "Fail when any audio file had to be skipped.",
@@ -29,19 +30,19 @@ def _examples(commands: Iterable[str]) -> str:
     return "examples:\n" + "".join(f"  python -m shards {line}\n" for line in commands)
 
 
-def main(args: list[str] | None = None) -> int:
-    """Run one command; an error is one line on stderr. Returns the exit code."""
+def _functions() -> dict[str, Callable[..., None]]:
     # Worker processes import this module again: the imports are for the command alone.
-    from jsonargparse import ArgumentParser, DefaultHelpFormatter
-
     from shards.building.build import build
     from shards.building.merge import merge
     from shards.building.practice import practice
-    from shards.errors import DataError
     from shards.inspect import inspect
     from shards.verify import verify
 
-    functions = {function.__name__: function for function in (build, merge, inspect, verify, practice)}
+    return {function.__name__: function for function in (build, merge, inspect, verify, practice)}
+
+
+def _make_parser(functions: dict[str, Callable[..., None]]) -> Any:
+    from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
     class HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
         """Keeps the lines of the examples."""
@@ -55,9 +56,18 @@ def main(args: list[str] | None = None) -> int:
         command = ArgumentParser(description=summary, epilog=_examples(_EXAMPLES[name]), **looks)
         switches = set(introspection.signature(function).parameters) & set(_SWITCHES)
         command.add_function_arguments(function, as_group=False, as_positional=True, skip=switches)
-        for switch in switches:
+        for switch in sorted(switches):
             command.add_argument(f"--{switch}", action="store_true", help=_SWITCHES[switch])
         commands.add_subcommand(name, command, help=summary)
+    return parser
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run one command; an error is one line on stderr. Returns the exit code."""
+    from shards.errors import DataError
+
+    functions = _functions()
+    parser = _make_parser(functions)
     words = [_underscored(word) for word in (sys.argv[1:] if args is None else args)]
     if not words:
         parser.print_help(sys.stderr)
