@@ -71,6 +71,7 @@ def main(args: list[str] | None = None) -> int:
     words = [_underscored(word) for word in (sys.argv[1:] if args is None else args)]
     if not words:
         parser.print_help(sys.stderr)
+        print("\nerror: no command given", file=sys.stderr)
         return 2
     chosen = parser.parse_args(words)
     try:

@@ -91,7 +91,7 @@ def run(words: list[str]) -> int:
         warnings.simplefilter("ignore")
     if not words:
         if speaks:
-            print(make_parser().format_help(), end="", file=sys.stderr)
+            print(f"{make_parser().format_help()}\nerror: no command given", file=sys.stderr)
         return 2
     engine = settings = None
     try:
