@@ -124,7 +124,7 @@ def test_a_terminal_that_is_stopped_does_not_stop_training(data_dir, tmp_path):
 def test_a_terminal_that_is_closed_does_not_end_training(plainly, data_dir, tmp_path):
     run = tmp_path / "run"
     terminal = Terminal()
-    words = flags("vae", data_dir, run, "--optim.steps", "30", "--tracking.evaluate_every", "1")
+    words = flags("vae", data_dir, run, "--optim.steps", "16")
     process = terminal.start(words, **({"NO_COLOR": "1"} if plainly else {}))
     while not ((run / "metrics.jsonl").exists() and len(points(run)) > 3):
         assert process.poll() is None, terminal.text()
@@ -132,7 +132,7 @@ def test_a_terminal_that_is_closed_does_not_end_training(plainly, data_dir, tmp_
     os.close(terminal.master)
     assert process.wait(180) == 0
     assert (run / "DONE").exists()
-    assert points(run)[-1]["step"] == 30
+    assert points(run)[-1]["step"] == 16
 
 
 def test_a_hangup_saves_and_stops(data_dir, tmp_path):
