@@ -1,5 +1,7 @@
 """Every flag, setting and measure that a document names exists."""
 
+import importlib
+import inspect
 import re
 from functools import cache
 
@@ -22,8 +24,6 @@ FOREIGN = {
     *("dry-run", "chain"),  # slurm/*.sh
     *("no-deps", "extra-index-url"),  # pip
 }
-# The library's commands: their --help is asked in test_doc_commands.
-LIBRARY = {"steps", "count", "temperature", "seed", "device", "overlap"}
 GROUPS = {name for run in RUNS.values() for name in flat_names(run) if f"{name}." in " ".join(flat_names(run))}
 # Names in the shape of a setting that are none.
 NO_SETTING = {"data.py", "model.safetensors", "optim.safetensors"}
@@ -40,7 +40,11 @@ def settings() -> set[str]:
 @cache
 def flags() -> set[str]:
     """All flags of the project's commands, with underscores."""
-    known = settings() | LIBRARY | {"data", "help", "config", "print_config"}
+    known = settings() | {"data", "help", "config", "print_config"}
+    # The library's commands are functions; which of them has which flag is asked in test_doc_commands.
+    for function in vars(importlib.import_module("audiovae.__main__")).values():
+        if inspect.isfunction(function):
+            known |= {*inspect.signature(function).parameters}
     for parser in (make_parser(), _make_parser(_functions())):
         for command in parser._subcommands_action._name_parser_map.values():
             known |= {word[2:].rstrip("+") for action in command._actions for word in action.option_strings}
