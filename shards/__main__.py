@@ -1,41 +1,79 @@
 """Recordings -> tar shards for training."""
 
+import argparse
 import inspect as introspection
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterable
+from typing import Any
 
 _SWITCHES = {  # flags that take no value
     "strict": "Fail when any audio file had to be skipped.",
     "dry_run": "Look at the arguments and at what is there, write nothing, and end.",
     "json": "Print a summary to plot instead of tables.",
 }
+_EXAMPLES = {
+    "build": (
+        "build recordings/ data/",
+        "build recordings/ data/ --valid 0.2 --level rms --max-silence 0.1",
+        "build recordings/ data/ --task 3/16",
+    ),
+    "merge": ("merge data/",),
+    "inspect": ("inspect data/", "inspect data/ --json"),
+    "verify": ("verify data/",),
+    "practice": ("practice recordings/", "practice recordings/ --minutes 0.5"),
+}
+
+
+def _examples(commands: Iterable[str]) -> str:
+    return "examples:\n" + "".join(f"  python -m shards {line}\n" for line in commands)
+
+
+def _functions() -> dict[str, Callable[..., None]]:
+    # Worker processes import this module again: the imports are for the command alone.
+    from shards.building.build import build
+    from shards.building.merge import merge
+    from shards.building.practice import practice
+    from shards.inspect import inspect
+    from shards.verify import verify
+
+    return {function.__name__: function for function in (build, merge, inspect, verify, practice)}
+
+
+def _make_parser(functions: dict[str, Callable[..., None]]) -> Any:
+    from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+    class HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
+        """Keeps the lines of the examples."""
+
+    first = _examples(lines[0] for lines in _EXAMPLES.values())
+    looks = {"formatter_class": HelpFormatter}
+    parser = ArgumentParser(prog="python -m shards", description=__doc__, epilog=first, **looks)
+    commands = parser.add_subcommands()
+    for name, function in functions.items():
+        summary = introspection.getdoc(function).splitlines()[0]
+        command = ArgumentParser(description=summary, epilog=_examples(_EXAMPLES[name]), **looks)
+        switches = set(introspection.signature(function).parameters) & set(_SWITCHES)
+        command.add_function_arguments(function, as_group=False, as_positional=True, skip=switches)
+        for switch in sorted(switches):
+            command.add_argument(f"--{switch}", action="store_true", help=_SWITCHES[switch])
+        commands.add_subcommand(name, command, help=summary)
+    return parser
 
 
 def main(args: list[str] | None = None) -> int:
     """Run one command; an error is one line on stderr. Returns the exit code."""
-    # Worker processes import this module again: the imports are for the command alone.
-    from jsonargparse import ArgumentParser
-
-    from shards.building.build import build
-    from shards.building.merge import merge
-    from shards.building.practice import practice
     from shards.errors import DataError
-    from shards.inspect import inspect
-    from shards.verify import verify
 
-    functions = {function.__name__: function for function in (build, merge, inspect, verify, practice)}
-    parser = ArgumentParser(prog="python -m shards", description=__doc__)
-    commands = parser.add_subcommands()
-    for name, function in functions.items():
-        summary = introspection.getdoc(function).splitlines()[0]
-        command = ArgumentParser(description=summary)
-        switches = set(introspection.signature(function).parameters) & set(_SWITCHES)
-        command.add_function_arguments(function, as_group=False, as_positional=True, skip=switches)
-        for switch in switches:
-            command.add_argument(f"--{switch}", action="store_true", help=_SWITCHES[switch])
-        commands.add_subcommand(name, command, help=summary)
-    chosen = parser.parse_args([_underscored(word) for word in (sys.argv[1:] if args is None else args)])
+    functions = _functions()
+    parser = _make_parser(functions)
+    words = [_underscored(word) for word in (sys.argv[1:] if args is None else args)]
+    if not words:
+        parser.print_help(sys.stderr)
+        print("\nerror: no command given", file=sys.stderr)
+        return 2
+    chosen = parser.parse_args(words)
     try:
         functions[chosen.subcommand](**chosen[chosen.subcommand])
     except DataError as error:

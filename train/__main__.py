@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from train.stopping import end_with_launcher
+from train.streams import Unfailing
 
 GRACE_S = 15
 
@@ -80,7 +81,7 @@ def run(words: list[str]) -> int:
     """Runs one command; returns the exit code."""
     # Imported here so that an interrupt while the libraries load is an interrupt, not a traceback.
     from shards import DataError
-    from train.command import parse
+    from train.command import make_parser, parse
     from train.config import RUNS
     from train.engine import Engine, launched_rank
     from train.errors import TrainError
@@ -88,6 +89,10 @@ def run(words: list[str]) -> int:
     speaks = launched_rank() == 0
     if not speaks:
         warnings.simplefilter("ignore")
+    if not words:
+        if speaks:
+            print(f"{make_parser().format_help()}\nerror: no command given", file=sys.stderr)
+        return 2
     engine = settings = None
     try:
         command, settings = parse(words)
@@ -116,6 +121,7 @@ def main() -> None:
     """Runs and leaves without the interpreter's own ending: gloo's threads sometimes abort in it."""
     faulthandler.enable()  # a crash in a library says where
     end_with_launcher()
+    sys.stderr = Unfailing(sys.stderr)
     code = 1
     try:
         code = run(sys.argv[1:])
@@ -128,7 +134,8 @@ def main() -> None:
         import traceback
 
         traceback.print_exc()
-    sys.stdout.flush()
+    with suppress(OSError, ValueError):  # whoever read it is gone
+        sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 

@@ -14,19 +14,73 @@ from jsonargparse.typing import PositiveInt
 from train.config import RUNS, RunConfig
 from train.errors import TrainError
 
-EXAMPLES = """examples:
+# Subcommands under headings, as `python -m train` lists them.
+GROUPS = {
+    "train, or go on with a run": ("vae", "hvae", "vqvae"),
+    "look at a run": ("evaluate", "status", "which-samples"),
+    "look after a run": ("sync", "verify-resume"),
+}
+EXAMPLES = {
+    "": """examples:
   python -m train hvae --data shards/ --run-dir runs/first --config train/configs/hvae_tiny.yaml
   accelerate launch --config_file accelerate_config.yaml -m train hvae --data shards/ --run-dir runs/first
-  python -m train hvae --data shards/ --run-dir runs/first --optim.lr 5e-4 --print_config
   python -m train evaluate runs/first
-  python -m train verify-resume vae --data shards/ --config train/configs/vae_tiny.yaml --optim.steps 20
+  python -m train COMMAND --help
+""",
+    "vae": """examples:
+  python -m train vae --data shards/ --run-dir runs/first --config train/configs/vae_tiny.yaml
+  python -m train vae --data shards/ --run-dir runs/first --weights.kl 0.05 --kl_warmup.shape cosine
+""",
+    "hvae": """examples:
+  python -m train hvae --data shards/ --run-dir runs/first --config train/configs/hvae_tiny.yaml
+  python -m train hvae --data shards/ --run-dir runs/first --weights.kl [0.02,0.02,0.02,0.01]
+""",
+    "vqvae": """examples:
+  python -m train vqvae --data shards/ --run-dir runs/first --config train/configs/vqvae_tiny.yaml
+  python -m train vqvae --data shards/ --run-dir runs/first --model.quantizer.size 512
+""",
+    "evaluate": """examples:
+  python -m train evaluate runs/first
+  python -m train evaluate runs/first --data other-shards/ --split test --device cpu
+""",
+    "status": """examples:
   python -m train status runs/first
+  python -m train status runs/first --json
+""",
+    "which-samples": """examples:
+  python -m train which-samples runs/first --step 1200
   python -m train which-samples runs/first --step 1200 --wav chunks/
+""",
+    "sync": """examples:
+  python -m train sync runs/first
+  python -m train sync runs/first --prepare
+""",
+    "verify-resume": """examples:
+  python -m train verify-resume vae --data shards/ --config train/configs/vae_tiny.yaml --optim.steps 20
+""",
+}
+# What every family's help ends with.
+OF_A_RUN = """
+the same command goes on with a run that was stopped; touch RUN_DIR/STOP or Ctrl-C to save and stop
+all settings as a YAML file for --config: add --print_config; explained: docs/configuration.md
 """
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
     """Keeps the lines of the examples."""
+
+
+class Overview(ArgumentParser):
+    """A parser whose help lists its subcommands in groups."""
+
+    def format_help(self) -> str:
+        """Usage, what there is, examples."""
+        abouts = {choice.dest: choice.help for choice in self._subcommands_action._choices_actions}
+        width = max(map(len, abouts))
+        lines = ["usage: python -m train COMMAND ...", "", self.description, ""]
+        for group, names in GROUPS.items():
+            lines += [f"{group}:", *(f"  {name:{width}}  {abouts[name]}" for name in names), ""]
+        return "\n".join([*lines, EXAMPLES[""]])
 
 
 @dataclasses.dataclass
@@ -50,20 +104,30 @@ def normalised(words: list[str]) -> list[str]:
     return result
 
 
-def make_parser() -> ArgumentParser:
-    """A subcommand for each family and for each tool."""
-    parser = ArgumentParser(
+def tool(name: str, about: str, usage: str, more: str = "") -> ArgumentParser:
+    """The parser of a subcommand, with its examples."""
+    return ArgumentParser(
         exit_on_error=False,
         formatter_class=HelpFormatter,
+        description=f"{about} {more}".strip(),
+        usage=f"python -m train {name} {usage}",
+        epilog=EXAMPLES[name],
+    )
+
+
+def make_parser() -> Overview:
+    """A subcommand for each family and for each tool."""
+    parser = Overview(
+        exit_on_error=False,
+        formatter_class=HelpFormatter,  # the subcommands' too
         prog="python -m train",
         description="Train audio autoencoders and look at the results.",
-        epilog=EXAMPLES,
     )
     commands = parser.add_subcommands()
     for family, run in RUNS.items():
         about = (run.__doc__ or "").strip().splitlines()[0]
-        usage = f"python -m train {family} --data DIR --run-dir DIR [--config FILE.yaml] [--KEY VALUE ...]"
-        one = ArgumentParser(exit_on_error=False, formatter_class=HelpFormatter, description=about, usage=usage)
+        one = tool(family, about, "--data DIR --run-dir DIR [--config FILE.yaml] [--KEY VALUE ...]")
+        one.epilog += OF_A_RUN
         one.add_argument("--config", action="config", help="A YAML file of settings; flags after it override it.")
         one.add_class_arguments(run, as_group=True)
         for action in one._actions:
@@ -71,7 +135,7 @@ def make_parser() -> ArgumentParser:
                 action.help, action.metavar = "The folder of shards; short for --data.path.", "DIR"
         commands.add_subcommand(family, one, help=about)
     about = "Measure a run's model on held-out recordings and write a report."
-    evaluate = ArgumentParser(exit_on_error=False, description=about)
+    evaluate = tool("evaluate", about, "RUN_DIR [--data DIR] [--split SPLIT] [--device DEVICE] [--examples N]")
     evaluate.add_argument("run_dir", type=Path, help="The folder that was --run-dir in training.")
     evaluate.add_argument("--data", type=str | None, help="Shards to measure on, if not the run's own.")
     evaluate.add_argument("--split", default="valid", help="Which split to measure on.")
@@ -81,25 +145,26 @@ def make_parser() -> ArgumentParser:
     )
     commands.add_subcommand("evaluate", evaluate, help=about)
     about = "Tell how a run stands: attempts, why each ended, steps lost, goodput, checkpoints."
-    status = ArgumentParser(exit_on_error=False, description=about)
+    status = tool("status", about, "RUN_DIR [--json]")
     status.add_argument("run_dir", type=Path, help="The folder that was --run-dir in training.")
     status.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
     commands.add_subcommand("status", status, help=about)
     about = "Upload the offline parts of a run to W&B as one run."
-    sync = ArgumentParser(exit_on_error=False, description=about)
+    sync = tool("sync", about, "RUN_DIR [--prepare]")
     sync.add_argument("run_dir", type=Path, help="The folder that was --run-dir in training.")
     sync.add_argument("--prepare", action="store_true", help="Only make the parts whole; upload nothing.")
     commands.add_subcommand("sync", sync, help=about)
     about = "Make a short run straight, and stopped and resumed, on other processes too, and compare."
-    verify = ArgumentParser(
-        exit_on_error=False,
-        description=f"{about} What follows are the family and flags of a training, without --run-dir.",
-        usage="python -m train verify-resume {vae,hvae,vqvae} --data DIR [--config FILE.yaml] [--KEY VALUE ...]",
+    verify = tool(
+        "verify-resume",
+        about,
+        "{vae,hvae,vqvae} --data DIR [--config FILE.yaml] [--KEY VALUE ...]",
+        "What follows are the family and flags of a training, without --run-dir.",
     )
     verify.add_argument("family", choices=[*RUNS], help="The family to train.")
     commands.add_subcommand("verify-resume", verify, help=about)
     about = "Name the chunks that a step of a run was made of."
-    which = ArgumentParser(exit_on_error=False, description=about)
+    which = tool("which-samples", about, "RUN_DIR --step STEP [--wav DIR] [--data DIR] [--json]")
     which.add_argument("run_dir", type=Path, help="The folder that was --run-dir in training.")
     which.add_argument("--step", type=PositiveInt, required=True, help="The step, as in metrics.jsonl: from 1.")
     which.add_argument("--wav", type=Path | None, help="A folder to write the chunks to as WAV files.")

@@ -22,6 +22,7 @@ from train.engine import Engine
 from train.errors import TrainError
 from train.heldout import latent_use, measure_split, spread, to_audio
 from train.learner import Learner, train_step
+from train.live import Scale
 from train.media import Media
 from train.meter import Meter
 from train.objective import Objective
@@ -57,8 +58,8 @@ class Training:
     def go(self) -> int:
         """Trains until the last step or a wish to stop; returns the exit code."""
         config, learner, engine = self.config, self.learner, self.engine
-        title = f"{learner.model.family} {self.run.path.name}"
-        wish = StopWish(self.run.path / "STOP", look_for_file=engine.is_main)
+        shown = Display(self.scale(), learner.step, engine.is_main, lambda: self.saver.saved)
+        wish = StopWish(self.run.path / "STOP", look_for_file=engine.is_main, tell=shown.call)
         stream = BatchStream(
             self.train_split,
             config.data.batch,
@@ -78,7 +79,6 @@ class Training:
             lambda: self._whereabouts(stream),
             lambda what: self.run.fail(what, learner.step) if engine.is_main else None,
         )
-        shown = Display(title, learner.step, config.optim.steps, engine.is_main)
         with stream, shown as display, self.watchdog:
             self._greet(display)
             if self.valid_split is None:
@@ -96,7 +96,7 @@ class Training:
                 self.count_skipped(norm)
                 self.note_samples(batch)
                 self.note_damage(stream, display)
-                display.step(learner.step)
+                display.step(learner.step, learner.cursor.epoch + learner.cursor.consumed / len(self.train_split))
                 last = learner.step == config.optim.steps
                 point = {}
                 if last or learner.step % config.tracking.every == 0:
@@ -107,11 +107,18 @@ class Training:
                 planned = f"stop_at {config.stop_at}" if learner.step == config.stop_at else ""
                 stop = engine.any_wants_to_stop(wish()) or bool(planned)
                 if stop or last or learner.step - saved >= config.checkpoint.every:
-                    self.save()
+                    self.save(display)
                     saved = learner.step
                 if stop and not last:
                     return self.stopped(wish.reason or planned, display)
             return self.finished(display)
+
+    def scale(self) -> Scale:
+        """What the steps of this run amount to."""
+        config, split = self.config, self.train_split
+        title = f"{self.learner.model.family} {self.run.path.name}"
+        seconds = split.samples / split.rate
+        return Scale(title, config.optim.steps, config.data.batch, seconds, len(split), config.checkpoint.every)
 
     def _greet(self, display: Display) -> None:
         count = sum(parameter.numel() for parameter in self.learner.model.parameters())
@@ -167,8 +174,7 @@ class Training:
         values["samples_seen"] = learner.step * config.data.batch
         weights = self.objective.weights_at(learner.step - 1)
         values |= {f"weight/{name}": weight for name, weight in weights.items() if name.startswith("kl")}
-        shown = ("loss/total", "loss/mse", "loss/stft")
-        display.note(learner.step, {name.removeprefix("loss/"): values.get(name, math.nan) for name in shown})
+        display.note(learner.step, values)
         if self.skipped.item() >= config.optim.skip_limit:
             names = self.train_split.names(batch.chunks)
             file = self.run.path / f"skipped-step-{learner.step}-rank-{self.engine.rank}.json"
@@ -184,7 +190,8 @@ class Training:
         learner, tracking = self.learner, self.config.tracking
         if self.valid_split is None:
             return {}
-        with self.meter.paused(), learner.strategy.averaged() as model:
+        measuring = display.busy("measuring on held-out chunks")
+        with self.meter.paused(), measuring, learner.strategy.averaged() as model:
             chunks = tracking.evaluate_chunks
             values = measure_split(model, self.valid_split, chunks, self.engine, self.watchdog.beat)
             heard = learner.step % tracking.audio_every == 0 or learner.step == self.config.optim.steps
@@ -208,13 +215,14 @@ class Training:
         levels = latent_use(model, split, LATENT_USE_CHUNKS)
         return {f"{name}_{i}": value for i, level in enumerate(levels) for name, value in level.items()}
 
-    def save(self) -> None:
+    def save(self, display: Display) -> None:
         """Begins a checkpoint of this step; it is written while training goes on."""
         with self.watchdog.paused(), self.meter.saving():
             self.engine.on_main(self.saver.finish)
             snapshot = self.learner.snapshot()
             if self.engine.is_main:
                 self.saver.begin(snapshot)
+                display.saving(self.learner.step)
 
     def stopped(self, reason: str, display: Display) -> int:
         """Everything is saved and the run can go on."""

@@ -15,7 +15,14 @@ from train.schedules import Ramp
 
 @dataclass
 class VAEWeights:
-    """Weights of a VAE's terms: mean squared error, STFT distance, KL and likelihood in nats per input value."""
+    """Weights of a VAE's terms.
+
+    Attributes:
+        mse: Of the mean squared error.
+        stft: Of the STFT distance; of a mel model, of the mean difference of log-mel.
+        kl: Of the KL in nats per input value, after the warm-up.
+        likelihood: Of the likelihood in nats per input value under model.learned_variance, which needs it; else 0.
+    """
 
     mse: float = 100.0
     stft: float = 0.1
@@ -25,7 +32,13 @@ class VAEWeights:
 
 @dataclass
 class HVAEWeights:
-    """Weights of an HVAE's terms; `kl` has one entry a level, from the finest to the coarsest."""
+    """Weights of an HVAE's terms.
+
+    Attributes:
+        mse: Of the mean squared error.
+        stft: Of the STFT distance; of a mel model, of the mean difference of log-mel.
+        kl: Of the KL of each level in nats per input value, after the warm-up; from the finest to the coarsest.
+    """
 
     mse: float = 100.0
     stft: float = 0.1
@@ -34,7 +47,16 @@ class HVAEWeights:
 
 @dataclass
 class VQVAEWeights:
-    """Weights of a VQ-VAE's terms; `commitment` is beta_0 of the variance-adaptive commitment."""
+    """Weights of a VQ-VAE's terms.
+
+    Attributes:
+        mse: Of the mean squared error.
+        stft: Of the STFT distance; of a mel model, of the mean difference of log-mel.
+        commitment: Of the distance to the codes: beta_0 of the variance-adaptive commitment.
+        anchor: Of (log S)^2, which pulls the variance S of the latents to 1; no effect unless the commitment is
+            adaptive.
+        diversity: Of the term that evens out how often codes are used.
+    """
 
     mse: float = 100.0
     stft: float = 0.1

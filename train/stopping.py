@@ -5,8 +5,11 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+
+from train.streams import call
 
 # Exit codes: finished, and "stopped with everything saved: start me again".
 FINISHED = 0
@@ -46,16 +49,24 @@ class StopWish:
     """Whether this process has been asked to stop.
 
     The first SIGINT or SIGTERM asks for a save at the step's end; a second SIGINT, not one sent along with the
-    first, ends the process at once. A second SIGTERM changes nothing: whoever is in a hurry has SIGKILL.
+    first, ends the process at once. A second SIGTERM changes nothing: whoever is in a hurry has SIGKILL. So does
+    SIGHUP, of a terminal that was closed, unless it is ignored (nohup).
+
+    Args:
+        file: The wish as a file.
+        look_for_file: Whether this process looks for it, and tells of signals.
+        tell: Takes a line for people in a signal handler.
     """
 
-    def __init__(self, file: Path, look_for_file: bool) -> None:
+    def __init__(self, file: Path, look_for_file: bool, tell: Callable[[str], None] = call) -> None:
         self.file = file
         self.look_for_file = look_for_file
         self.reason = ""
         self._since = 0.0
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._on_signal)
+        self._tell = tell
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
@@ -65,8 +76,7 @@ class StopWish:
             return
         self.reason, self._since = signal.Signals(number).name, now
         if self.look_for_file:
-            # os.write, as print may be under way where the signal came.
-            os.write(2, f"{self.reason}: saving at the end of this step; Ctrl-C once more ends at once\n".encode())
+            self._tell(f"{self.reason}: saving at the end of this step; Ctrl-C once more ends at once")
 
     def __call__(self) -> bool:
         """Whether to stop after this step."""

@@ -2,12 +2,13 @@
 
 import faulthandler
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from train.streams import call
 
 LOOK_S = 1.0
 # Should the interpreter itself be stuck, a timer without it ends the process this much later.
@@ -96,5 +97,5 @@ class Watchdog:
         try:
             self._last_words(what)
         finally:
-            print(f"error: {what}", file=sys.stderr, flush=True)
+            call(f"error: {what}")
             os._exit(1)

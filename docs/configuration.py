@@ -1,0 +1,166 @@
+"""Writes docs/configuration.md from the settings' dataclasses: `python docs/configuration.py`."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import MISSING, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from docstring_parser import parse
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from train.config import FREE, RUNS  # noqa: E402
+
+FILE = ROOT / "docs" / "configuration.md"
+WORDS = {
+    "PositiveInt": "integer, 1 or more",
+    "NonNegativeInt": "integer, 0 or more",
+    "PositiveFloat": "number above 0",
+    "NonNegativeFloat": "number, 0 or more",
+    "ClosedUnitInterval": "number, 0 to 1",
+    "bool": "true or false",
+    "int": "integer",
+    "float": "number",
+    "str": "text",
+    "Path": "path",
+}
+HEAD = """# Every setting
+
+Written by `python docs/configuration.py` from the dataclasses that the program itself reads; a test fails when this
+page and they disagree. What the settings do together: [models.md](models.md); which to change when something is wrong:
+[troubleshooting.md](troubleshooting.md).
+
+A setting is a flag, `--optim.lr 5e-4`, and a key of the YAML files that `--config` takes, `optim: {lr: 5e-4}`. Flags
+after `--config` override the file. Lists are written `[3,5,7]`. A flag may be written with dashes: `--run-dir`.
+`--data DIR` is short for `--data.path DIR`. With `--print_config` a training prints its settings as YAML and ends.
+
+Defaults are those without a preset: made for GPUs. `train/configs/*.yaml` are presets for smaller machines.
+
+**Free** settings may change whenever a run is resumed. The others are what a run is: resuming with another value is
+refused, with the difference, unless `--allow_changes true` is given.
+"""
+
+
+def words_of(kind: Any) -> str:
+    """A type in words."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in arguments)
+    if origin is UnionType:
+        return " or ".join("none" if one is NoneType else words_of(one) for one in arguments)
+    if origin is list:
+        return f"list of {words_of(arguments[0])}s"
+    if origin is tuple:
+        return f"list of {len(arguments)} {words_of(arguments[0])}s"
+    return WORDS[kind.__name__]
+
+
+def defaults_of(kind: type) -> dict[str, Any]:
+    """The defaults of a dataclass's fields; MISSING for those that must be given."""
+    return {
+        one.name: one.default_factory() if one.default_factory is not MISSING else one.default for one in fields(kind)
+    }
+
+
+def shown(value: Any) -> str:
+    """A default as it is written in YAML."""
+    if value is MISSING:
+        return "must be given"
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, (list, tuple)):
+        return f"`[{', '.join(str(entry) for entry in value)}]`"
+    return f"`{value}`" if value != "" else "empty"
+
+
+def meanings(kind: type) -> dict[str, str]:
+    """What the docstring says of each field, inherited ones included."""
+    found = {}
+    for one in reversed(kind.__mro__):
+        found |= {
+            param.arg_name: " ".join((param.description or "").split()) for param in parse(one.__doc__ or "").params
+        }
+    return found
+
+
+def is_free(key: str) -> bool:
+    """Whether a setting may change when a run is resumed."""
+    return any(key == free or key.startswith(f"{free}.") for free in FREE)
+
+
+def plain_fields(kind: type) -> Iterator[tuple[str, Any]]:
+    """Names and types of the fields that are no dataclasses themselves."""
+    for name, hint in get_type_hints(kind).items():
+        if not is_dataclass(hint):
+            yield name, hint
+
+
+def table(kind: type, prefix: str, defaults: dict[str, dict[str, Any]]) -> list[str]:
+    """A table of a dataclass's plain fields; `defaults` has them by family, or under "" when they are all the same."""
+    heads = [f"default, {family}" if family else "default" for family in defaults]
+    lines = [f"| key | value | {' | '.join(heads)} | meaning |", f"|---|---|{'---|' * len(heads)}---|"]
+    told = meanings(kind)
+    for name, hint in plain_fields(kind):
+        key = f"{prefix}{name}"
+        meaning = told[name].replace("|", "\\|") + (" **Free.**" if is_free(key) else "")
+        values = " | ".join(shown(values[name]) for values in defaults.values())
+        lines.append(f"| `{key}` | {words_of(hint)} | {values} | {meaning} |")
+    return [*lines, ""]
+
+
+def section(kind: type, prefix: str, title: str, values: dict[str, Any], level: int = 2) -> list[str]:
+    """Heading and table of one dataclass, then those of the dataclasses in it. `values` are defaults by family."""
+    summary = " ".join((parse(kind.__doc__ or "").short_description or "").split())
+    by_family = {
+        family: {name: getattr(value, name) for name, _ in plain_fields(kind)} for family, value in values.items()
+    }
+    first = next(iter(by_family.values()))
+    same = all(other == first for other in by_family.values())
+    lines = ["#" * level + " " + title, "", summary, ""]
+    lines += table(kind, prefix, {"": first} if same else by_family)
+    for name, hint in get_type_hints(kind).items():
+        if is_dataclass(hint):
+            inner = {family: getattr(value, name) for family, value in values.items()}
+            lines += section(hint, f"{prefix}{name}.", f"`{prefix}{name}`", inner, level + 1)
+    return lines
+
+
+def page() -> str:
+    """The whole page."""
+    lines = [HEAD]
+    some = next(iter(RUNS.values()))
+    shared, own = [], ("model", "weights")
+    hints = get_type_hints(some)
+    plain = {name: hint for name, hint in hints.items() if not is_dataclass(hint)}
+    lines += ["## The run", "", "The same for all families.", ""]
+    lines += table(some, "", {"": {name: defaults_of(some)[name] for name in plain}})
+    for name, hint in hints.items():
+        if is_dataclass(hint) and name not in own:
+            shared.append(name)
+            made = type("Defaults", (), defaults_of(hint))
+            lines += section(hint, f"{name}.", f"`{name}`", {"": made})
+    inner: dict[type, tuple[str, dict[str, Any]]] = {}
+    for family, run in RUNS.items():
+        for name in own:
+            kind = get_type_hints(run)[name]
+            value = kind()
+            summary = " ".join((parse(kind.__doc__ or "").short_description or "").split())
+            lines += [f"## `{name}` of `{family}`", "", summary, ""]
+            flat = {one: getattr(value, one) for one, _ in plain_fields(kind)}
+            lines += table(kind, f"{name}.", {"": flat})
+            for one, hint in get_type_hints(kind).items():
+                if is_dataclass(hint):
+                    inner.setdefault(hint, (f"{name}.{one}.", {}))[1][family] = getattr(value, one)
+    for kind, (prefix, values) in inner.items():
+        title = f"`{prefix[:-1]}`" + ("" if len(values) == len(RUNS) else f" of `{'`, `'.join(values)}`")
+        lines += section(kind, prefix, title, values)
+    return "\n".join(lines).rstrip() + "\n"
+
+
+if __name__ == "__main__":
+    FILE.write_text(page())
