@@ -63,10 +63,12 @@ class Autoencoder(nn.Module):
         samples: Chunk length in samples.
         rate: Sample rate in Hz.
         loss_names: Terms that `forward` adds to the reconstruction terms.
+        code_count: Codes of each codebook; 0 for families whose latents are real numbers.
     """
 
     family: ClassVar[str]
     loss_names: tuple[str, ...]
+    code_count: int = 0
 
     def __init__(self, config: Any, samples: int, rate: int) -> None:
         super().__init__()
@@ -125,6 +127,13 @@ class Autoencoder(nn.Module):
     def usage(self) -> dict[str, Tensor]:
         """By codebook the share of each code in recent use, [K]; empty for families without codes."""
         return {}
+
+    def divergences(self, audio: Tensor, noise: Noise) -> Tensor:
+        """What each level of latents says about each item beyond its prior: [B, 1, samples] -> [B, levels] nats.
+
+        [B, 0] for families whose latents are codes.
+        """
+        return audio.new_zeros(len(audio), 0)
 
     def partial_reconstructions(self, audio: Tensor, noise: Noise) -> list[Partial]:
         """What each level of latents is worth: [B, 1, samples] audio through some levels only.

@@ -288,6 +288,13 @@ class HVAE(Autoencoder):
         _, levels = self.descend(len(audio), None, self.features(self.represent(audio)))
         return [level.latents for level in levels]
 
+    @torch.no_grad()
+    def divergences(self, audio: Tensor, noise: Noise) -> Tensor:
+        """[B, 1, samples] -> [B, levels] nats, finest first, along one draw from the posterior."""
+        _, levels = self.descend(len(audio), noise, self.features(self.represent(audio)))
+        spent = [gaussian.kl_of_residual(level.shift, level.log_scale).flatten(1).sum(1) for level in levels]
+        return torch.stack(spent, dim=1)
+
     def decode(self, latents: Sequence[Tensor]) -> Tensor:
         """Latents of every level, finest first -> [B, 1, samples]."""
         return self.render(self.descend(len(latents[0]), None, latents=latents)[0])

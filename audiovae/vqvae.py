@@ -55,6 +55,7 @@ class VQVAE(Autoencoder):
     def __init__(self, config: VQVAEConfig, samples: int, rate: int) -> None:
         super().__init__(config, samples, rate)
         self.frames = frames_after(self.representation.frames, config.trunk.strides)[-1]
+        self.code_count = config.quantizer.size
         self.encoder = LatentEncoder(self.representation.channels, config)
         self.quantizer = ResidualQuantizer(config.quantizer, config.latent)
         self.decoder = nn.Sequential(

@@ -79,6 +79,7 @@ def make_parser() -> ArgumentParser:
     evaluate.add_argument(
         "--examples", type=PositiveInt, default=3, help="Best, median and worst examples of each kind."
     )
+    evaluate.add_argument("--speech", action="store_true", help="Add PESQ and STOI; needs the extra `speech`.")
     commands.add_subcommand("evaluate", evaluate, help=about)
     about = "Tell how a run stands: attempts, why each ended, steps lost, goodput, checkpoints."
     status = ArgumentParser(exit_on_error=False, description=about)
