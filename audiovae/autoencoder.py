@@ -165,6 +165,13 @@ class Autoencoder(nn.Module, Shareable):
         """By codebook the share of each code in recent use, [K]; empty for families without codes."""
         return {}
 
+    def divergences(self, audio: Tensor, noise: Noise) -> Tensor:
+        """What each level of latents says about each item beyond its prior: [B, 1, samples] -> [B, levels] nats.
+
+        [B, 0] for families whose latents are codes.
+        """
+        return audio.new_zeros(len(audio), 0)
+
     def partial_reconstructions(self, audio: Tensor, noise: Noise) -> list[Partial]:
         """What each level of latents is worth: [B, 1, samples] audio through some levels only.
 

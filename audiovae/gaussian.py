@@ -60,12 +60,3 @@ def with_free_nats_by_channel(kl: Tensor, free: float) -> Tensor:
         [B] nats.
     """
     return kl.sum(2).clamp_min(free / kl.shape[1]).sum(1)
-
-
-def active_share(means: Tensor, threshold: float = 0.01) -> Tensor:
-    """Share of latent channels whose posterior mean has a variance above `threshold` over items and time.
-
-    Burda, Grosse and Salakhutdinov 2016, section 5, with each channel of [B, D, T] as a unit. Needs many
-    items: a single one says nothing of a level with one frame.
-    """
-    return (means.float().transpose(0, 1).flatten(1).var(1, unbiased=False) > threshold).float().mean()

@@ -302,6 +302,13 @@ class HVAE(Autoencoder):
         _, levels = self.descend(audio.shape[0], None, self.features(self.represent(audio)))
         return [level.latents for level in levels]
 
+    @torch.no_grad()
+    def divergences(self, audio: Tensor, noise: Noise) -> Tensor:
+        """[B, 1, samples] -> [B, levels] nats, finest first, along one draw from the posterior."""
+        _, levels = self.descend(len(audio), noise, self.features(self.represent(audio)))
+        spent = [gaussian.kl_of_residual(level.shift, level.log_scale).flatten(1).sum(1) for level in levels]
+        return torch.stack(spent, dim=1)
+
     def decode(self, latents: Sequence[Tensor]) -> Tensor:
         """Latents of every level, finest first -> [B, 1, samples]."""
         return self.render(self.descend(latents[0].shape[0], None, latents=latents)[0])

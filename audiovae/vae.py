@@ -187,6 +187,13 @@ class VAE(Autoencoder):
         mean = self.encoder(self.represent(audio))[0]
         return mean if self.norm is None else self.norm(mean)
 
+    @torch.no_grad()
+    def divergences(self, audio: Tensor, noise: Noise) -> Tensor:
+        """[B, 1, samples] -> [B, 1] nats."""
+        mean, log_variance = self.encoder(self.represent(audio))
+        mean = mean if self.norm is None else self.norm(mean)
+        return gaussian.kl_to_standard(mean, log_variance).flatten(1).sum(1, keepdim=True)
+
     def decode(self, latents: Tensor) -> Tensor:
         """[B, latent, frames] -> [B, 1, samples]."""
         return self.render(self.decoder(latents))

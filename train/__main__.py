@@ -56,6 +56,10 @@ TOOLS = {
 }
 
 
+# These are shared among the processes of a launcher, as a training is.
+TOGETHER = {"evaluate"}
+
+
 def note_refusal(line: str) -> None:
     """Tells the batch script, which sees no exit code through a launcher, that this error is the user's to mend."""
     if file := os.environ.get("AUDIO_TRAIN_REFUSAL"):
@@ -101,6 +105,9 @@ def run(words: list[str]) -> int:
 
             engine = Engine()
             return run_training(settings, command, engine)
+        if command in TOGETHER:
+            engine = Engine()
+            return TOOLS[command]()(settings, engine)
         return TOOLS[command]()(settings)
     except (TrainError, DataError, OSError) as error:
         if not speaks:

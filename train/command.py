@@ -143,6 +143,7 @@ def make_parser() -> Overview:
     evaluate.add_argument(
         "--examples", type=PositiveInt, default=3, help="Best, median and worst examples of each kind."
     )
+    evaluate.add_argument("--speech", action="store_true", help="Add PESQ and STOI; needs the extra `speech`.")
     commands.add_subcommand("evaluate", evaluate, help=about)
     about = "Tell how a run stands: attempts, why each ended, steps lost, goodput, checkpoints."
     status = tool("status", about, "RUN_DIR [--json]")

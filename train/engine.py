@@ -14,6 +14,7 @@ from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor
 
 from audiovae import Statistics
+from shards import DataError
 from train.errors import LostPeerError, PassingError, TrainError
 
 # A rank that waits longer than this for another one has lost it.
@@ -173,6 +174,24 @@ class Engine:
         if problem:
             raise (PassingError if passing else TrainError)(problem)
         return result
+
+    def everywhere(self, action: Callable[[], T]) -> T:
+        """Does something on every process, which may take long; the error of one is raised on all.
+
+        No process goes on before all have ended theirs.
+        """
+        result, problem = None, None
+        try:
+            result = action()
+        except (TrainError, DataError, OSError) as error:
+            problem = str(error)
+        problems = [problem]
+        if self._patient is not None:
+            problems = [None] * self.world
+            dist.all_gather_object(problems, problem, group=self._patient)
+        if found := next(filter(None, problems), None):
+            raise TrainError(found)
+        return result  # type: ignore[return-value]
 
     def wait_for_all(self) -> None:
         """Until all processes have come here: who leaves first may cut off what others are still told.

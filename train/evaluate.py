@@ -1,10 +1,10 @@
-"""`python -m train evaluate RUN_DIR`: measures held-out recordings and writes RUN_DIR/report/."""
+"""`python -m train evaluate RUN_DIR`: measures held-out recordings and writes RUN_DIR/report/.
 
-import csv
+Under the launcher all processes measure, each chunk once, and the first one writes.
+"""
+
 import json
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,33 +18,86 @@ from torch import Tensor
 import audiovae
 from audiovae import Autoencoder, ModelError, reconstruct_recording
 from shards import DataError, Split
-from shards.progress import progress
+from shards.files import write_atomically
 from train import checkpoint
-from train.card import MEASURES, tell_measures
+from train.card import tell_measures
+from train.engine import Engine, is_lost_peer
 from train.errors import TrainError
-from train.heldout import AT_A_TIME, latent_use, measure_levels, spread, to_audio
+from train.heldout import spread, to_audio
+from train.measuring.bootstrap import COVERAGE, grouping
+from train.measuring.chunks import (
+    MEASURES,
+    SAMPLES,
+    Measured,
+    measure_chunks,
+    measure_latents,
+    measure_levels,
+    reference_embeddings,
+    sample_embeddings,
+)
+from train.measuring.frechet import EMBEDDING, frechet, noise_floor
+from train.measuring.latents import latent_rows, spent
+from train.measuring.recordings import joined, measure_speech_of, speech_averages
+from train.measuring.speech import require_packages
+from train.measuring.tables import averages, by_recording, csv_text, none_if_nan, silence
 from train.metrics import measure
 from train.report import Example, Page, write_page
 from train.rundir import METRICS_FILE, RunDir, read_lines
 
+# Of metrics.json; 1 had no number. Grows when a field changes its meaning or goes.
+FORMAT = 2
 # Training chunks that the mean predictor averages.
 MEAN_OF = 4096
 
 
-@dataclass
-class Chunk:
-    """One held-out chunk and its measures (NaN where a silent chunk has none)."""
-
-    index: int
-    name: str
-    source: int
-    measures: dict[str, float]
-
-
-def evaluate(settings: Any) -> int:
+def evaluate(settings: Any, engine: Engine) -> int:
     """Measures, writes and says where; returns the exit code."""
+    try:
+        run, model, origin, data, split = engine.everywhere(lambda: opened(settings, engine))
+        device = next(model.parameters()).device
+        chunks = measure_chunks(engine, split, device, model.reconstruct, "reconstructions")
+        latents = measure_latents(engine, split, model)
+        chunks.columns |= spent(latents, model.code_size, model.seconds, ~chunks.silent)
+        summary = {
+            "format": FORMAT,
+            "run": run.path.name,
+            "family": run.family,
+            "model": origin,
+            "data": str(data),
+            "split": settings.split,
+            "chunks": len(chunks),
+            "silent_chunks": int(chunks.silent.sum()),
+            "interval_coverage": COVERAGE,
+            **measure_sets(engine, split, model, chunks, measure_floors(engine, split, data, device)),
+            "silent": silence(chunks),
+            "latents": latents_in_use(model, chunks, latents),
+            "levels": [
+                {"known": known, **averages(own, split.samples)} for known, own in measure_levels(engine, split, model)
+            ],
+            "recordings": by_recording(chunks, latents, model.code_size, split),
+        }
+        if settings.speech:
+            add_speech(summary, measure_speech_of(engine, split, model))
+        write = (
+            (lambda: write_report(run, model, split, summary, chunks, settings.examples)) if engine.is_main else None
+        )
+        engine.everywhere(write or (lambda: None))
+        engine.wait_for_all()
+    except RuntimeError as error:
+        if engine.world > 1 and is_lost_peer(error):
+            raise TrainError(
+                "another process of this evaluation ended, for a reason of its own; run it again"
+            ) from None
+        raise
+    return 0
+
+
+def opened(settings: Any, engine: Engine) -> tuple[RunDir, Autoencoder, str, str, Split]:
+    """The run, its model and where that came from, the data and its held-out split."""
     run = RunDir.open(settings.run_dir)
-    model, origin = trained_model(run, settings.device)
+    if settings.speech:
+        require_packages()
+    model, origin = trained_model(run, settings.device, engine)
     data = settings.data or run.config["data.path"]
     try:
         split = Split.open(data, settings.split)
@@ -55,48 +108,13 @@ def evaluate(settings: Any) -> int:
             f"{data}: chunks of {split.samples} samples at {split.rate} Hz, but the model was trained on "
             f"{model.samples} at {model.rate}; give other shards with --data"
         )
-    device = next(model.parameters()).device
-    chunks = measure_chunks(split, device, model.reconstruct)
-    floors = measure_floors(split, data, device)
-    folder = run.path / "report"
-    (folder / "audio").mkdir(parents=True, exist_ok=True)
-    summary = {
-        "run": run.path.name,
-        "family": run.family,
-        "model": origin,
-        "data": str(data),
-        "split": settings.split,
-        "chunks": len(chunks),
-        "silent_chunks": int(sum(chunk.measures["silent"] for chunk in chunks)),
-        "reconstruction": averages(chunks),
-        "floors": floors,
-        "latents": latent_use(model, split),
-        "levels": [{name: none_if_nan(value) for name, value in row.items()} for row in measure_levels(model, split)],
-        "recordings": by_recording(chunks, split),
-    }
-    examples = pick_examples(model, split, chunks, settings.examples)
-    examples += whole_recordings(model, split, chunks)
-    for example in examples:
-        stem = folder / "audio" / example.file
-        soundfile.write(f"{stem}-reference.wav", example.reference, split.rate, subtype="PCM_16")
-        soundfile.write(f"{stem}-reconstruction.wav", example.reconstruction.clip(-1, 1), split.rate, subtype="PCM_16")
-    (folder / "metrics.json").write_text(json.dumps(summary, indent=1) + "\n")
-    write_csv(folder / "metrics.csv", chunks)
-    write_page(folder / "index.html", Page(summary, examples, read_lines(run.path / METRICS_FILE), split.rate))
-    show(summary)
-    print(f"report:  {folder / 'index.html'}")
-    print(f"audio:   {folder / 'audio'} (…-reference.wav beside …-reconstruction.wav)")
-    print(f"run:     {run.path}")
-    # Measures of what it was trained on, or of a model in the making, are no held-out measures of the finished one.
-    if run.finished_at is not None and settings.split != "train":
-        print(f"card:    {tell_measures(run, split, summary)}")
-    return 0
+    return run, model, origin, data, split
 
 
-def trained_model(run: RunDir, device: str) -> tuple[Autoencoder, str]:
+def trained_model(run: RunDir, device: str, engine: Engine) -> tuple[Autoencoder, str]:
     """The finished model, or that of the newest sound checkpoint, and where it came from."""
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device in ("auto", engine.device.type):  # each process has a GPU of its own
+        device = str(engine.device)
     if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
         raise TrainError(f"--device {device}: choose cpu, or cuda where there is a GPU")
     # The run may be in progress: its checkpoints are looked at and left as they are.
@@ -110,46 +128,95 @@ def trained_model(run: RunDir, device: str) -> tuple[Autoencoder, str]:
         raise TrainError(str(error)) from None
 
 
-def measure_chunks(split: Split, device: torch.device, reconstruct: Callable[[Tensor], Tensor]) -> list[Chunk]:
-    """Every chunk of the split, measured against what `reconstruct` makes of it ([B, 1, T] to the same)."""
-    sources, _ = split.keys()
-    chunks: list[Chunk] = []
-    with progress("measuring chunks", len(split)) as show_done:
-        for first in range(0, len(split), AT_A_TIME):
-            indices = np.arange(first, min(first + AT_A_TIME, len(split)))
-            audio = to_audio(split.read(indices), device)
-            values = {k: v.tolist() for k, v in measure(reconstruct(audio), audio, split.rate).items()}
-            for i, (index, name) in enumerate(zip(indices, split.names(indices), strict=True)):
-                chunks.append(Chunk(int(index), name, int(sources[index]), {k: v[i] for k, v in values.items()}))
-            show_done(len(chunks))
-    return chunks
-
-
-def measure_floors(split: Split, data: str, device: torch.device) -> dict[str, dict[str, float | None]]:
+def measure_floors(engine: Engine, split: Split, data: str, device: torch.device) -> dict[str, Measured]:
     """What silence and the mean of the training chunks would score on the same chunks."""
     guesses = {"silence": torch.zeros(1, split.samples, device=device)}
     if split.manifest.splits.get("train"):
-        train = Split.open(data, "train")
-        taken = spread(len(train), MEAN_OF)
-        total = sum(to_audio(train.read(part), device).sum(0) for part in np.array_split(taken, 16) if len(part))
-        guesses["mean of training chunks"] = total / len(taken)
-    return {name: averages(measure_chunks(split, device, guess.expand_as)) for name, guess in guesses.items()}
+        guesses["mean of training chunks"] = engine.everywhere(lambda: mean_chunk(Split.open(data, "train"), device))
+    return {name: measure_chunks(engine, split, device, guess.expand_as, name) for name, guess in guesses.items()}
 
 
-def averages(chunks: list[Chunk]) -> dict[str, float | None]:
-    """Mean of each measure over the chunks that have it, and the median of SI-SDR."""
-    result: dict[str, float | None] = {}
-    for name in MEASURES:
-        values = [chunk.measures[name] for chunk in chunks if chunk.measures[name] == chunk.measures[name]]
-        result[name] = float(np.mean(values)) if values else None
-        if name == "si_sdr":
-            result["si_sdr_median"] = float(np.median(values)) if values else None
-    return result
+def mean_chunk(train: Split, device: torch.device) -> Tensor:
+    """The mean of chunks spread over a split: [1, T]."""
+    taken = spread(len(train), MEAN_OF)
+    total = sum(to_audio(train.read(part), device).sum(0) for part in np.array_split(taken, 16) if len(part))
+    return total / len(taken)
 
 
-def none_if_nan(value: Any) -> Any:
-    """JSON has no NaN."""
-    return None if value != value else value
+def measure_sets(
+    engine: Engine, split: Split, model: Autoencoder, chunks: Measured, floors: dict[str, Measured]
+) -> dict[str, Any]:
+    """Rows of the reconstruction, of the floors and of the prior's samples, with Fréchet distances to the references.
+
+    Chunks that are silent are in none of them.
+    """
+    loud = ~chunks.silent
+    references = reference_embeddings(engine, split, next(model.parameters()).device)[loud]
+    samples = sample_embeddings(engine, model, min(SAMPLES, len(references)))
+    groups, over = grouping(chunks.sources[loud], chunks.starts[loud], split.samples)
+
+    def row(measured: Measured) -> dict[str, Any]:
+        distance = frechet(references, measured.columns["embedding"][loud])
+        return {**averages(measured, split.samples), "frechet": distance}
+
+    return {
+        "reconstruction": row(chunks),
+        "floors": {name: row(floor) for name, floor in floors.items()},
+        "samples": {"count": len(samples), "temperature": 1.0, "frechet": frechet(references, samples)},
+        "frechet": {
+            "embedding": EMBEDDING,
+            "references": len(references),
+            "noise_floor": noise_floor(references, groups),
+            "noise_floor_over": over,
+        },
+    }
+
+
+def latents_in_use(model: Autoencoder, chunks: Measured, latents: dict[str, np.ndarray]) -> list[dict[str, float]]:
+    """`latent_rows` of the chunks that are not silent."""
+    loud = ~chunks.silent
+    own = {name: values[loud] for name, values in latents.items()}
+    return latent_rows(own, model.code_size, model.seconds) if loud.any() else []
+
+
+def add_speech(summary: dict[str, Any], found: dict[int, dict[str, float]]) -> None:
+    """PESQ and STOI into the rows of the recordings, which are in the same order, and their means."""
+    for row, values in zip(summary["recordings"], found.values(), strict=True):
+        row |= {name: none_if_nan(value) for name, value in values.items()}
+    summary["speech"] = speech_averages(list(found.values()))
+
+
+def write_report(
+    run: RunDir, model: Autoencoder, split: Split, summary: dict[str, Any], chunks: Measured, count: int
+) -> None:
+    """Everything in RUN_DIR/report/, each file whole or not at all; metrics.json last: then all is there."""
+    folder = run.path / "report"
+    (folder / "audio").mkdir(parents=True, exist_ok=True)
+    examples = pick_examples(model, split, chunks, count)
+    examples += whole_recordings(model, split, chunks)
+    for example in examples:
+        stem = folder / "audio" / example.file
+        write_sound(Path(f"{stem}-reference.wav"), example.reference, split.rate)
+        write_sound(Path(f"{stem}-reconstruction.wav"), example.reconstruction.clip(-1, 1), split.rate)
+    write_atomically(folder / "metrics.csv", csv_text(chunks, split))
+    unfinished = folder / "index.html.tmp"
+    write_page(unfinished, Page(summary, examples, read_lines(run.path / METRICS_FILE), split.rate))
+    unfinished.replace(folder / "index.html")
+    write_atomically(folder / "metrics.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    show(summary)
+    print(f"report:  {folder / 'index.html'}")
+    print(f"audio:   {folder / 'audio'} (…-reference.wav beside …-reconstruction.wav)")
+    print(f"run:     {run.path}")
+    # Measures of what it was trained on, or of a model in the making, are no held-out measures of the finished one.
+    if run.finished_at is not None and summary["split"] != "train":
+        print(f"card:    {tell_measures(run, split, summary)}")
+
+
+def write_sound(path: Path, audio: np.ndarray, rate: int) -> None:
+    """[T] audio as a 16-bit WAV file, whole or not at all."""
+    unfinished = path.with_name(path.name + ".tmp")
+    soundfile.write(unfinished, audio, rate, format="WAV", subtype="PCM_16")
+    unfinished.replace(path)
 
 
 def level_name(known: list[int]) -> str:
@@ -157,44 +224,31 @@ def level_name(known: list[int]) -> str:
     return f"level{'s' if len(known) > 1 else ''} {', '.join(map(str, known))} only"
 
 
-def by_recording(chunks: list[Chunk], split: Split) -> list[dict[str, Any]]:
-    """Averages for each recording of the split."""
-    rows = []
-    for source in sorted({chunk.source for chunk in chunks}):
-        own = [chunk for chunk in chunks if chunk.source == source]
-        rows.append({"path": split.manifest.sources[source].path, "chunks": len(own), **averages(own)})
-    return rows
-
-
-def pick_examples(model: Autoencoder, split: Split, chunks: list[Chunk], count: int) -> list[Example]:
+def pick_examples(model: Autoencoder, split: Split, chunks: Measured, count: int) -> list[Example]:
     """Best, median and worst chunks by SI-SDR, with what the model makes of them."""
-    ranked = [chunk for chunk in chunks if chunk.measures["si_sdr"] == chunk.measures["si_sdr"]]
-    ranked.sort(key=lambda chunk: -chunk.measures["si_sdr"])
+    scores = chunks.columns["si_sdr"]
+    ranked = np.flatnonzero(~np.isnan(scores))
+    ranked = ranked[np.argsort(-scores[ranked], kind="stable")]
     count = min(count, max(1, len(ranked) // 3))
     middle = max(0, (len(ranked) - count) // 2)
     kinds = {"best": ranked[:count], "median": ranked[middle : middle + count], "worst": ranked[len(ranked) - count :]}
     examples = []
     for kind, chosen in kinds.items():
         for place, chunk in enumerate(chosen, start=1):
-            audio = to_audio(split.read(np.array([chunk.index])), next(model.parameters()).device)
-            title = f"{kind} {place}: {split.manifest.sources[chunk.source].path}"
+            audio = to_audio(split.read(chunks.indices[[chunk]]), next(model.parameters()).device)
+            title = f"{kind} {place}: {split.manifest.sources[chunks.sources[chunk]].path}"
             pair = mono(audio), mono(model.reconstruct(audio))
-            examples.append(Example(f"{kind}-{place}", title, *pair, chunk.measures))
+            measures = {name: float(chunks.columns[name][chunk]) for name in MEASURES}
+            examples.append(Example(f"{kind}-{place}", title, *pair, measures))
     return examples
 
 
-def whole_recordings(model: Autoencoder, split: Split, chunks: list[Chunk], seconds: float = 20.0) -> list[Example]:
+def whole_recordings(model: Autoencoder, split: Split, chunks: Measured, seconds: float = 20.0) -> list[Example]:
     """The first seconds of up to three recordings, joined from their chunks and reconstructed in one piece."""
-    sources, starts = split.keys()
     examples = []
-    for source in sorted({chunk.source for chunk in chunks})[:3]:
-        own = np.flatnonzero(sources == source)
-        own = own[np.argsort(starts[own])]
-        own = own[starts[own] < seconds * split.rate]
-        recording = np.zeros(int(starts[own].max()) + split.samples, dtype=np.float32)
-        for index, piece in zip(own, to_audio(split.read(own), torch.device("cpu")).squeeze(1).numpy(), strict=True):
-            recording[starts[index] : starts[index] + split.samples] = piece
-        output = reconstruct_recording(model, torch.from_numpy(recording))
+    for source in np.unique(chunks.sources)[:3]:
+        recording = joined(split, source, seconds)
+        output = reconstruct_recording(model, torch.from_numpy(recording)).cpu()
         reference = torch.from_numpy(recording).view(1, 1, -1)
         values = {k: v.item() for k, v in measure(output.view(1, 1, -1), reference, split.rate).items()}
         title = f"recording: {split.manifest.sources[source].path}"
@@ -207,18 +261,10 @@ def mono(audio: Tensor) -> np.ndarray:
     return audio.squeeze().float().cpu().numpy()
 
 
-def write_csv(path: Path, chunks: list[Chunk]) -> None:
-    """One line a chunk."""
-    with open(path, "w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["chunk", *MEASURES, "silent"])
-        for chunk in chunks:
-            writer.writerow([chunk.name, *(f"{chunk.measures[name]:.6g}" for name in (*MEASURES, "silent"))])
-
-
 def show(summary: dict[str, Any]) -> None:
     """The table a person reads in the terminal."""
-    table = Table(title=f"{summary['run']} ({summary['family']}) on {summary['chunks']} held-out chunks")
+    title = f"{summary['run']} ({summary['family']}) on {summary['chunks']} held-out chunks"
+    table = Table(title=title)
     for column in ("", "SI-SDR dB", "STFT", "mel", "MSE", "cosine"):
         table.add_column(column, justify="left" if not column else "right", no_wrap=not column)
     levels = {level_name(row["known"]): row for row in summary["levels"]}
@@ -227,3 +273,24 @@ def show(summary: dict[str, Any]) -> None:
         cells = ("—" if values[key] is None else f"{values[key]:.3g}" for key in MEASURES)
         table.add_row(name, *cells)
     Console(file=sys.stdout).print(table)
+    row = summary["reconstruction"]
+    if interval := row["intervals"]["si_sdr"]:
+        low, high = interval
+        print(f"SI-SDR:  {row['si_sdr']:.2f} dB, 95 % interval {low:.2f} to {high:.2f} over {row['interval_over']}")
+    distances = {
+        "reconstruction": row["frechet"],
+        "samples": summary["samples"]["frechet"],
+        "references' halves": summary["frechet"]["noise_floor"],
+        "silence": summary["floors"]["silence"]["frechet"],
+    }
+    told = ", ".join(f"{name} {value:.3g}" for name, value in distances.items() if value is not None)
+    print(f"Fréchet: {told or 'too few chunks'}")
+    if summary["silent_chunks"]:
+        silent = summary["silent"]
+        print(
+            f"silent:  {silent['chunks']} chunks at {silent['reference_dbfs']:.0f} dBFS, in no mean above; "
+            f"their reconstructions are at {silent['output_dbfs']:.0f} dBFS"
+        )
+    if speech := summary.get("speech"):
+        told = ", ".join(f"{name.upper()} {speech[name]:.3g}" for name in ("pesq", "stoi") if speech[name] is not None)
+        print(f"speech:  {told or 'no value'} over {speech['recordings']} recordings")

@@ -1,15 +1,13 @@
-"""Chunks of a split as audio, and a model's measures on them."""
+"""Chunks of a split as audio, and a model's mean measures on them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from audiovae import Autoencoder, Noise
-from audiovae.gaussian import active_share
 from shards import DataError, Split
 from train.engine import Engine
 from train.metrics import MEASURED, means, measure, sums_and_counts
@@ -54,62 +52,6 @@ def measure_split(
             total[name] += value
         beat()
     return means(engine.sum(total))
-
-
-@torch.no_grad()
-def latent_use(model: Autoencoder, split: Split, limit: int = 512) -> list[dict[str, float]]:
-    """How much of its latents a model uses, for each level of latents: posterior or codebook collapse shows here.
-
-    Returns:
-        A dict a level. Real latents: `active_units`, the share of channels that carry something about the
-        input, and `kl_nats_per_second`, what the level says about it beyond its prior. Codes: for each codebook
-        `codes_used`, a share, and `perplexity`, the effective number of codes.
-    """
-    chunks = spread(len(split), limit)
-    device = next(model.parameters()).device
-    parts, spent = [], []
-    for first in range(0, len(chunks), AT_A_TIME):
-        audio = to_audio(split.read(chunks[first : first + AT_A_TIME]), device)
-        latents = model.encode(audio)
-        parts.append(latents if isinstance(latents, list) else [latents])
-        if parts[0][0].is_floating_point():
-            output = model(model.represent(audio), noise_at(first, audio))
-            nats = [value for name, value in output.metrics.items() if name.endswith("nats_per_second")]
-            spent.append(torch.stack(nats).cpu() * len(audio))
-    levels = [torch.cat(level).cpu() for level in zip(*parts, strict=True)]
-    if levels[0].is_floating_point():
-        nats = torch.stack(spent).sum(0) / len(chunks)
-        return [
-            {"active_units": active_share(level).item(), "kl_nats_per_second": spent.item()}
-            for level, spent in zip(levels, nats, strict=True)
-        ]
-    size = model.config.quantizer.size
-    rows = []
-    for codes in levels[0].transpose(0, 1):
-        share = torch.bincount(codes.flatten(), minlength=size) / codes.numel()
-        entropy = -(share * share.clamp_min(1e-10).log()).sum()
-        rows.append({"codes_used": (share > 0).float().mean().item(), "perplexity": entropy.exp().item()})
-    return rows
-
-
-@torch.no_grad()
-def measure_levels(model: Autoencoder, split: Split, limit: int = 512) -> list[dict[str, Any]]:
-    """What each level of latents is worth: measures of reconstructions for which only some levels knew the input.
-
-    Returns:
-        A dict for each set of levels: `known`, those from the posterior, 0 the finest, and means as in
-        `measure_split`. Empty for models without levels.
-    """
-    chunks = spread(len(split), limit)
-    device = next(model.parameters()).device
-    sums: dict[tuple[int, ...], dict[str, Tensor]] = {}
-    for first in range(0, len(chunks), AT_A_TIME):
-        audio = to_audio(split.read(chunks[first : first + AT_A_TIME]), device)
-        for partial in model.partial_reconstructions(audio, noise_at(first, audio)):
-            total = sums.setdefault(tuple(partial.known), {})
-            for name, value in sums_and_counts(measure(partial.audio, audio, split.rate)).items():
-                total[name] = total.get(name, 0.0) + value
-    return [{"known": list(known), **means(total)} for known, total in sums.items()]
 
 
 def noise_at(first: int, audio: Tensor) -> Noise:

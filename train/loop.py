@@ -20,9 +20,10 @@ from train.config import RunConfig
 from train.console import Display
 from train.engine import Engine
 from train.errors import TrainError
-from train.heldout import latent_use, measure_split, spread, to_audio
+from train.heldout import measure_split, spread, to_audio
 from train.learner import Learner, train_step
 from train.live import Scale
+from train.measuring.latents import latent_use
 from train.media import Media
 from train.meter import Meter
 from train.objective import Objective

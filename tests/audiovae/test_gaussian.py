@@ -102,12 +102,3 @@ def test_free_nats_are_given_per_second_of_audio(family):
     torch.testing.assert_close(losses[name], torch.full((2,), budget * 0.1 / 2205))
     if family == "hvae":
         assert (losses["kl_0"] < budget * 0.1 / 2205).all()
-
-
-def test_active_share_counts_channels_whose_means_vary():
-    means = torch.zeros(4, 4, 10)
-    means[:, 0] = torch.randn(4, 10)  # over items and time
-    means[:, 1] = torch.arange(4.0).unsqueeze(1)  # over items alone
-    means[:, 2] = 5.0  # not at all
-    means[:, 3] = 0.05 * torch.randn(4, 10)  # too little
-    assert gaussian.active_share(means).item() == 0.5

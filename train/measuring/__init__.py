@@ -1,0 +1,1 @@
+"""What `python -m train evaluate` measures: chunks over all processes, tables, intervals, distances of sets."""

@@ -1,0 +1,60 @@
+"""Recordings of a split in one piece, and what listening models for speech make of their reconstructions."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiovae import Autoencoder, reconstruct_recording
+from shards import Split
+from train.engine import Engine
+from train.heldout import to_audio
+from train.measuring import speech
+from train.measuring.bootstrap import mean_intervals
+from train.measuring.sharing import whole_table
+
+SPEECH = ("pesq", "stoi")
+
+
+def joined(split: Split, source: int, seconds: float = float("inf")) -> np.ndarray:
+    """A recording's audio from those of its chunks that start within `seconds`: [T] float32."""
+    sources, starts = split.keys()
+    own = np.flatnonzero(sources == source)
+    own = own[np.argsort(starts[own])]
+    own = own[starts[own] < seconds * split.rate]
+    recording = np.zeros(int(starts[own].max()) + split.samples, dtype=np.float32)
+    for index in own:
+        piece = to_audio(split.read(np.array([index])), torch.device("cpu")).flatten().numpy()
+        recording[starts[index] : starts[index] + split.samples] = piece
+    return recording
+
+
+def measure_speech_of(engine: Engine, split: Split, model: Autoencoder) -> dict[int, dict[str, float]]:
+    """PESQ and STOI of each recording, reconstructed in one piece, by its number; NaN where there is none."""
+    found = np.unique(split.keys()[0])
+
+    def columns(rows: np.ndarray) -> dict[str, Tensor]:
+        values = []
+        for source in found[rows]:
+            recording = joined(split, source)
+            output = reconstruct_recording(model, torch.from_numpy(recording)).cpu().numpy()
+            values.append(speech.measure_speech(recording, output, split.rate))
+        return dict(zip(SPEECH, torch.tensor(values, dtype=torch.float32).T, strict=True))
+
+    table = whole_table(engine, "listening to speech", len(found), columns, at_a_time=1)
+    return {int(source): {name: float(table[name][i]) for name in SPEECH} for i, source in enumerate(found)}
+
+
+def speech_averages(rows: list[dict[str, float]]) -> dict[str, Any]:
+    """Means over recordings that have a value, each counted once, and intervals over recordings."""
+    values = np.array([[row[name] for name in SPEECH] for row in rows], np.float64)
+    intervals = mean_intervals(values, np.arange(len(rows)))
+    result: dict[str, Any] = {"recordings": int((~np.isnan(values)).any(1).sum())}
+    for name, column in zip(SPEECH, values.T, strict=True):
+        there = column[~np.isnan(column)]
+        result[name] = float(there.mean()) if len(there) else None
+    result["intervals"] = {
+        name: None if np.isnan(ends).any() else ends.tolist() for name, ends in zip(SPEECH, intervals, strict=True)
+    }
+    return result | {"interval_over": "recordings"}

@@ -1,0 +1,92 @@
+"""From measures of chunks to the rows of metrics.json and metrics.csv."""
+
+import csv
+import io
+from typing import Any
+
+import numpy as np
+
+from shards import Split
+from train.measuring.bootstrap import grouping, mean_intervals
+from train.measuring.chunks import MEASURES, Measured
+from train.measuring.latents import latent_rows
+from train.measuring.sharing import Columns
+
+# What latents cost: those of a family's own kind are there.
+COSTS = ("kl_nats_per_second", "kl_bits_per_second", "bits_per_second", "entropy_bits_per_second")
+LEVELS = ("reference_dbfs", "output_dbfs")
+
+
+def none_if_nan(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if np.isnan(value) else float(value)
+
+
+def averages(measured: Measured, samples: int) -> dict[str, Any]:
+    """Mean of each measure over the chunks that are not silent, the median of SI-SDR, and intervals of the means.
+
+    Args:
+        measured: The chunks of the row.
+        samples: Length of a chunk.
+    """
+    loud = measured.where(~measured.silent)
+    names = [name for name in (*MEASURES, *COSTS) if name in loud.columns]
+    groups, over = grouping(loud.sources, loud.starts, samples)
+    values = np.stack([loud.columns[name] for name in names], axis=1).astype(np.float64)
+    row: dict[str, Any] = {}
+    for name, column in zip(names, values.T, strict=True):
+        there = column[~np.isnan(column)]
+        row[name] = float(there.mean()) if len(there) else None
+        if name == "si_sdr":
+            row["si_sdr_median"] = float(np.median(there)) if len(there) else None
+    intervals = mean_intervals(values, groups)
+    row["intervals"] = {
+        name: None if np.isnan(ends).any() else ends.tolist() for name, ends in zip(names, intervals, strict=True)
+    }
+    row["interval_over"] = over
+    return row
+
+
+def silence(measured: Measured) -> dict[str, Any]:
+    """How silent the reconstructions of silent chunks are: levels of all of them joined, and the loudest output."""
+    own = measured.where(measured.silent)
+    row: dict[str, Any] = {"chunks": len(own)}
+    for name in LEVELS:
+        power = 10 ** (own.columns[name].astype(np.float64) / 10)
+        row[name] = float(10 * np.log10(power.mean())) if len(own) else None
+    row["output_dbfs_loudest"] = float(own.columns["output_dbfs"].max()) if len(own) else None
+    return row
+
+
+def by_recording(measured: Measured, latents: Columns, code_size: int, split: Split) -> list[dict[str, Any]]:
+    """A row of averages for each recording of the split, in the order of the manifest."""
+    rows = []
+    for source in np.unique(measured.sources):
+        here = measured.sources == source
+        loud = here & ~measured.silent
+        own = {name: values[loud] for name, values in latents.items()}
+        rows.append(
+            {
+                "path": split.manifest.sources[source].path,
+                "chunks": int(here.sum()),
+                "silent_chunks": int((here & measured.silent).sum()),
+                **averages(measured.where(here), split.samples),
+                "latents": latent_rows(own, code_size, split.samples / split.rate) if loud.any() else [],
+            }
+        )
+    return rows
+
+
+def csv_text(measured: Measured, split: Split) -> str:
+    """One line a chunk, in the order of the split; what a silent chunk has no value of is empty."""
+    names = [name for name in (*MEASURES, *COSTS, *LEVELS) if name in measured.columns]
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["chunk", "recording", "start_second", *names, "silent"])
+    columns = [measured.columns[name] for name in names]
+    for place, chunk in enumerate(split.names(measured.indices)):
+        values = ["" if np.isnan(column[place]) else f"{column[place]:.6g}" for column in columns]
+        path = split.manifest.sources[measured.sources[place]].path
+        start = f"{measured.starts[place] / split.rate:.10g}"
+        writer.writerow([chunk, path, start, *values, int(measured.silent[place])])
+    return file.getvalue()
