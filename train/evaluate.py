@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -18,12 +17,17 @@ from torch import Tensor
 import audiovae
 from audiovae import Autoencoder, ModelError, reconstruct_recording
 from shards import DataError, Split
+from shards.chunk import parse_name
+from shards.files import write_atomically
 from shards.progress import progress
 from train import checkpoint
 from train.errors import TrainError
 from train.heldout import AT_A_TIME, latent_use, measure_levels, spread, to_audio
 from train.metrics import measure
-from train.report import Example, Page, write_page
+from train.report.facts import facts_of
+from train.report.generated import beginning, interpolation, prior_samples
+from train.report.page import Example, Page, sounds_of, write_page
+from train.report.sounds import write_wavs
 from train.rundir import METRICS_FILE, RunDir, read_lines
 
 # Training chunks that the mean predictor averages.
@@ -59,13 +63,13 @@ def evaluate(settings: Any) -> int:
     chunks = measure_chunks(split, device, model.reconstruct)
     floors = measure_floors(split, data, device)
     folder = run.path / "report"
-    (folder / "audio").mkdir(parents=True, exist_ok=True)
     summary = {
         "run": run.path.name,
         "family": run.family,
         "model": origin,
         "data": str(data),
         "split": settings.split,
+        "split_fingerprint": split.fingerprint,
         "chunks": len(chunks),
         "silent_chunks": int(sum(chunk.measures["silent"] for chunk in chunks)),
         "reconstruction": averages(chunks),
@@ -76,16 +80,26 @@ def evaluate(settings: Any) -> int:
     }
     examples = pick_examples(model, split, chunks, settings.examples)
     examples += whole_recordings(model, split, chunks)
-    for example in examples:
-        stem = folder / "audio" / example.file
-        soundfile.write(f"{stem}-reference.wav", example.reference, split.rate, subtype="PCM_16")
-        soundfile.write(f"{stem}-reconstruction.wav", example.reconstruction.clip(-1, 1), split.rate, subtype="PCM_16")
-    (folder / "metrics.json").write_text(json.dumps(summary, indent=1) + "\n")
+    between = interpolation(model, split, sorted({chunk.source for chunk in chunks}))
+    drawn = prior_samples(model)
+    clips = [*(between.clips if between else []), *(clip for same in drawn.values() for clip in same)]
+    write_wavs(folder / "audio", sounds_of(examples, clips), split.rate)
+    write_atomically(folder / "metrics.json", json.dumps(summary, indent=1) + "\n")
     write_csv(folder / "metrics.csv", chunks)
-    write_page(folder / "index.html", Page(summary, examples, read_lines(run.path / METRICS_FILE), split.rate))
+    page = Page(
+        summary=summary,
+        examples=examples,
+        points=read_lines(run.path / METRICS_FILE),
+        rate=split.rate,
+        facts=facts_of(run, summary, sum(p.numel() for p in model.parameters()), settings.examples),
+        between=between,
+        drawn=drawn,
+        usage={name: share.cpu().numpy() for name, share in model.usage().items()},
+    )
+    write_page(folder / "index.html", page)
     show(summary)
     print(f"report:  {folder / 'index.html'}")
-    print(f"audio:   {folder / 'audio'} (…-reference.wav beside …-reconstruction.wav)")
+    print(f"audio:   {folder / 'audio'} (all sounds of the report as WAV files)")
     print(f"run:     {run.path}")
     return 0
 
@@ -174,28 +188,24 @@ def pick_examples(model: Autoencoder, split: Split, chunks: list[Chunk], count: 
     for kind, chosen in kinds.items():
         for place, chunk in enumerate(chosen, start=1):
             audio = to_audio(split.read(np.array([chunk.index])), next(model.parameters()).device)
-            title = f"{kind} {place}: {split.manifest.sources[chunk.source].path}"
+            path, start = split.manifest.sources[chunk.source].path, parse_name(chunk.name)[1] / split.rate
             pair = mono(audio), mono(model.reconstruct(audio))
-            examples.append(Example(f"{kind}-{place}", title, *pair, chunk.measures))
+            examples.append(Example(f"{kind}-{place}", kind, place, path, start, *pair, chunk.measures))
     return examples
 
 
 def whole_recordings(model: Autoencoder, split: Split, chunks: list[Chunk], seconds: float = 20.0) -> list[Example]:
     """The first seconds of up to three recordings, joined from their chunks and reconstructed in one piece."""
-    sources, starts = split.keys()
     examples = []
-    for source in sorted({chunk.source for chunk in chunks})[:3]:
-        own = np.flatnonzero(sources == source)
-        own = own[np.argsort(starts[own])]
-        own = own[starts[own] < seconds * split.rate]
-        recording = np.zeros(int(starts[own].max()) + split.samples, dtype=np.float32)
-        for index, piece in zip(own, to_audio(split.read(own), torch.device("cpu")).squeeze(1).numpy(), strict=True):
-            recording[starts[index] : starts[index] + split.samples] = piece
+    for place, source in enumerate(sorted({chunk.source for chunk in chunks})[:3], start=1):
+        recording = beginning(split, source, seconds)
         output = reconstruct_recording(model, torch.from_numpy(recording))
         reference = torch.from_numpy(recording).view(1, 1, -1)
         values = {k: v.item() for k, v in measure(output.view(1, 1, -1), reference, split.rate).items()}
-        title = f"recording: {split.manifest.sources[source].path}"
-        examples.append(Example(f"recording-{source}", title, recording, output.numpy(), values))
+        path = split.manifest.sources[source].path
+        examples.append(
+            Example(f"recording-{source}", "recording", place, path, 0.0, recording, output.numpy(), values)
+        )
     return examples
 
 
