@@ -19,6 +19,7 @@ EXAMPLES = """examples:
   accelerate launch --config_file accelerate_config.yaml -m train hvae --data shards/ --run-dir runs/first
   python -m train hvae --data shards/ --run-dir runs/first --optim.lr 5e-4 --print_config
   python -m train evaluate runs/first
+  python -m train compare runs/first runs/second --out comparison
   python -m train verify-resume vae --data shards/ --config train/configs/vae_tiny.yaml --optim.steps 20
   python -m train status runs/first
   python -m train which-samples runs/first --step 1200 --wav chunks/
@@ -80,6 +81,14 @@ def make_parser() -> ArgumentParser:
         "--examples", type=PositiveInt, default=3, help="Best, median and worst examples of each kind."
     )
     commands.add_subcommand("evaluate", evaluate, help=about)
+    about = "Put evaluated runs beside each other on one page: figures, curves, the same chunks to hear."
+    compare = ArgumentParser(exit_on_error=False, description=about)
+    compare.add_argument("run_dirs", type=Path, nargs="+", metavar="run_dir", help="Folders of two or more runs.")
+    compare.add_argument("--out", type=Path, default=Path("comparison"), help="The folder to write the page to.")
+    compare.add_argument("--data", type=str | None, help="Shards to hear chunks of, if not the first run's own.")
+    compare.add_argument("--device", default="auto", help="cpu, cuda, or auto.")
+    compare.add_argument("--examples", type=PositiveInt, default=2, help="Chunks of each kind to hear.")
+    commands.add_subcommand("compare", compare, help=about)
     about = "Tell how a run stands: attempts, why each ended, steps lost, goodput, checkpoints."
     status = ArgumentParser(exit_on_error=False, description=about)
     status.add_argument("run_dir", type=Path, help="The folder that was --run-dir in training.")

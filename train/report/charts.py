@@ -79,10 +79,11 @@ def ticks(low: float, high: float, about: int = 4) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten inside a range, five at most; in a short range round values."""
+    """Powers of ten inside a range, five at most; in a short range their doubles and fives too."""
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
-    if last - first < 1:
-        return [tick for tick in ticks(low, high) if tick > 0]
+    if last - first < 2:
+        fine = [factor * 10.0**i for i in range(first - 1, last + 1) for factor in (1, 2, 5)]
+        return [tick for tick in fine if low <= tick <= high]
     return [10.0**i for i in range(first, last + 1, max(1, math.ceil((last - first) / 4)))]
 
 
@@ -93,6 +94,8 @@ def short(value: float) -> str:
         return f"{value / 1e6:.3g}M"
     if size >= 1e4:
         return f"{value / 1e3:.3g}k"
+    if size >= 1e3:
+        return f"{value:.0f}"
     return f"{value:.3g}" if size >= 1e-3 or not value else f"{value:.0e}".replace("e-0", "e-")
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from train.report.charts import Chart, Series, line_chart
@@ -20,12 +21,12 @@ LEFT_OUT = ("valid/silent", "perf/save_stall")
 
 # What is good and what is a symptom. N is a level of latents, 0 the finest, or a codebook, 0 the first.
 READING = {
-    "valid/si_sdr": "dB, higher is better. Falling while the loss falls: overfitting. Near the floor of -50: silence or noise.",
+    "valid/si_sdr": "dB, higher is better. Falling while the loss falls: overfitting. Near -50: silence or noise.",
     "valid/stft": "Lower is better. Flat while the MSE falls: the output is dull.",
     "valid/mel": "Lower is better. For mel models it says more than SI-SDR, because their phases are made up.",
     "valid/mse": "Lower is better.",
     "valid/cosine": "Towards 1 is better; near 0 the output has nothing to do with the input.",
-    "loss/total": "Falls, then levels out. It may rise while the KL weights rise; later, the learning rate is too high.",
+    "loss/total": "Falls, then levels out. It may rise while KL weights rise; later, the learning rate is too high.",
     "loss/mse": "Falls with the held-out MSE. Falling alone: overfitting.",
     "loss/stft": "Falls more slowly than the MSE. Flat: the output is dull; raise weights.stft.",
     "loss/kl": "Rises, falls as its weight rises, then is steady. At 0 or at the free nats: posterior collapse.",
@@ -82,8 +83,7 @@ def number(name: str) -> str:
 
 def restarts(points: list[dict[str, Any]]) -> list[float]:
     """Steps at which another attempt goes on."""
-    pairs = zip(points, points[1:], strict=False)
-    return [b["step"] for a, b in pairs if a.get("attempt") != b.get("attempt") and "step" in b]
+    return [b["step"] for a, b in pairwise(points) if a.get("attempt") != b.get("attempt") and "step" in b]
 
 
 def placed(names: Sequence[str]) -> dict[str, list[str]]:

@@ -72,9 +72,7 @@ def prior_samples(model: Autoencoder) -> dict[float, list[Clip]]:
     for temperature in TEMPERATURES:
         drawn = sample_chunks(model, DRAWS, temperature)
         result[temperature] = [
-            Clip(
-                f"prior-{temperature}-{i}", f"sample {i}", f"Prior sample {i} at temperature {temperature}", host(audio)
-            )
+            Clip(f"prior-{temperature}-{i}", f"sample {i}", f"Sample {i} at temperature {temperature}", host(audio))
             for i, audio in enumerate(drawn, start=1)
         ]
     return result

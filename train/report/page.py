@@ -159,9 +159,15 @@ def table_rows(summary: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """The rows of the first table: the reconstruction, through some levels only, and the floors."""
     rows = [("reconstruction", summary["reconstruction"])]
     for level in summary["levels"]:
-        known = ", ".join(map(str, level["known"]))
-        rows.append((f"level{'s' if len(level['known']) > 1 else ''} {known} only", level))
+        rows.append((level_name(level["known"], len(summary["latents"])), level))
     return rows + [(f"floor: {name}", row) for name, row in summary["floors"].items()]
+
+
+def level_name(known: list[int], levels: int) -> str:
+    """What a reconstruction through some of so many levels is called."""
+    if len(known) == levels:
+        return "all levels"
+    return f"level{'s' if len(known) > 1 else ''} {', '.join(map(str, known))} only"
 
 
 def key_figures(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
@@ -176,9 +182,7 @@ def key_figures(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
         keys.append((name, figure(own[key]), f"silence would have {figure(quiet.get(key))}"))
     nats = [level["kl_nats_per_second"] for level in summary["latents"] if is_number(level.get("kl_nats_per_second"))]
     if nats:
-        keys.append(
-            ("information", f"{figure(sum(nats) / math.log(2) / 1000)} kbit/s", "KL of all levels beyond the prior")
-        )
+        keys.append(("information", f"{figure(sum(nats) / math.log(2) / 1000)} kbit/s", "KL of all levels"))
     used = [level["codes_used"] for level in summary["latents"] if is_number(level.get("codes_used"))]
     if used:
         keys.append(("codes in use", f"{100 * sum(used) / len(used):.0f} %", f"mean of {len(used)} codebooks"))
@@ -199,13 +203,14 @@ def show(example: Example, rate: int, forms: Forms, ready: bool) -> Shown:
     name = f"recording {example.place}" if whole else f"{example.kind} example {example.place}"
     pair = {"reference": example.reference, "reconstruction": example.reconstruction}
     values = example.measures
-    figures = f"SI-SDR {figure(values['si_sdr'])} dB, STFT distance {figure(values['stft'])}, mel distance {figure(values['mel'])}"
+    figures = f"SI-SDR {figure(values['si_sdr'])} dB, STFT distance {figure(values['stft'])}"
+    figures += f", mel distance {figure(values['mel'])}"
     levels = spectrograms.band_text(example.reference, example.reconstruction, rate)
     seconds = len(example.reference) / rate
     return Shown(
         title=f"{name[0].upper()}{name[1:]}: {example.path}",
         note=f"{'the first ' if whole else ''}{seconds:.2f} s{'' if whole else f' from {example.start_s:.2f} s on'}; "
-        f"level of the reconstruction: {levels}. Files: {example.file}-reference.wav, {example.file}-reconstruction.wav",
+        f"level of the reconstruction: {levels}",
         figures=figures,
         players=[
             player(word, f"{word.capitalize()}, {name}, file {example.path}", audio, rate, forms, ready)
@@ -218,10 +223,12 @@ def show(example: Example, rate: int, forms: Forms, ready: bool) -> Shown:
     )
 
 
-def compared(sounds: dict[str, np.ndarray], rate: int, name: str, kept: PictureFormat) -> list[tuple[str, Picture]]:
-    """Pictures of sounds, the first of them the reference; with two, of their difference too."""
+def compared(
+    sounds: dict[str, np.ndarray], rate: int, name: str, kept: PictureFormat, with_difference: bool = True
+) -> list[tuple[str, Picture]]:
+    """Pictures of sounds, the first of them the reference; of two, their difference too if wanted."""
     pictures = [(word, spectrograms.spectrogram(audio, f"the {word}, {name}", kept)) for word, audio in sounds.items()]
-    if len(sounds) == 2:
+    if with_difference and len(sounds) == 2:
         title = "difference"
         pictures.append((title, spectrograms.difference(*sounds.values(), rate, name, kept)))
     return pictures

@@ -3,6 +3,7 @@
 import io
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 
 import matplotlib
 import numpy as np
@@ -98,13 +99,13 @@ def difference(reference: np.ndarray, other: np.ndarray, rate: int, name: str, k
 
 
 def band_levels(reference: np.ndarray, other: np.ndarray, rate: int) -> list[tuple[str, float]]:
-    """By how many dB another sound [T] is louder than the reference [T] in each band; bands that both lack are left out."""
+    """By how many dB another sound [T] is louder than the reference [T] in each band that either has."""
     edges = [0.0, *(edge for edge in BANDS_HZ if edge < rate / 2), rate / 2]
     energies = [np.abs(np.fft.rfft(np.nan_to_num(audio))) ** 2 for audio in (reference, other)]
     places = np.fft.rfftfreq(len(reference), 1 / rate)
     least = len(reference) * 10 ** (QUIET_DB / 10)
     rows = []
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         inside = (places >= low) & (places <= high)
         a, b = (max(float(energy[inside].sum()), least) for energy in energies)
         name = f"below {high / 1000:g} kHz" if not low else f"{low / 1000:g} to {high / 1000:.3g} kHz"
