@@ -56,9 +56,8 @@ def compare(settings: Any) -> int:
                 f"{name} takes chunks of {model.samples} samples at {model.rate} Hz, the data have {split.samples} "
                 f"at {split.rate}: it cannot be heard here."
             )
-    examples = [
-        hear(kind, place, index, split, models) for kind, place, index in choose(runs, split, settings.examples)
-    ]
+    examples = [hear(*chosen, split, models) for chosen in choose(runs, split, settings.examples)]
+    make_folder(out)
     write_sounds(out, examples, split.rate)
     rows = {one.name: row_of(one) for one in runs}
     content = {"runs": rows, "warnings": warnings}

@@ -59,7 +59,7 @@ def interpolation(model: Autoencoder, split: Split, sources: list[int]) -> Inter
     for weight, result in zip(WEIGHTS, results, strict=True):
         share = f"{100 * weight:.0f} %"
         label = f"Interpolation, {share} of the second recording, from {paths[0]} to {paths[1]}"
-        clips.append(Clip(f"interpolation-{100 * weight:03.0f}", f"{share} second", label, host(result)))
+        clips.append(Clip(f"interpolation-{100 * weight:03.0f}", f"{share} of the second", label, host(result)))
     clips.append(
         Clip("interpolation-second", "second recording", f"Second recording, file {paths[1]}", ends[1].numpy())
     )

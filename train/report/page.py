@@ -23,6 +23,8 @@ from train.report.spectrograms import FINE, SMALL, WIDE, WIDE_SMALL, Picture, Pi
 MANY = 30
 # Examples of a kind that are open at once, and players that are made ready with the page; others wait.
 OPEN = 12
+# Longer sounds have pictures as wide as the page, in seconds.
+WIDE_S = 4.0
 # What kinds of examples are, in the page's order.
 KINDS = {
     "best": "Best examples",
@@ -200,6 +202,7 @@ def latent_rows(latents: list[dict[str, Any]]) -> dict[str, Any]:
 def show(example: Example, rate: int, forms: Forms, ready: bool) -> Shown:
     """An example as the page has it."""
     whole = example.kind == "recording"
+    wide = len(example.reference) > WIDE_S * rate
     name = f"recording {example.place}" if whole else f"{example.kind} example {example.place}"
     pair = {"reference": example.reference, "reconstruction": example.reconstruction}
     values = example.measures
@@ -216,8 +219,8 @@ def show(example: Example, rate: int, forms: Forms, ready: bool) -> Shown:
             player(word, f"{word.capitalize()}, {name}, file {example.path}", audio, rate, forms, ready)
             for word, audio in pair.items()
         ],
-        pictures=compared(pair, rate, f"{name}, file {example.path}", forms.wide if whole else forms.picture),
-        wide=whole,
+        pictures=compared(pair, rate, f"{name}, file {example.path}", forms.wide if wide else forms.picture),
+        wide=wide,
         seconds=seconds,
         top_khz=rate / 2000,
     )

@@ -9,7 +9,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from train.pictures import FLOOR_DB, decibels
+from train.pictures import FLOOR_DB, WINDOW, decibels
 from train.report.sounds import data_url
 
 CEILING_DB = -10.0
@@ -17,7 +17,8 @@ CEILING_DB = -10.0
 QUIET_DB = -80.0
 # The difference's colours end here.
 FARTHEST_DB = 30.0
-COLOURS = 128
+# An odd number: the middle of the difference is a colour of its own.
+COLOURS = 127
 # The middle of this map is dark: pictures are dark in both themes.
 MAPS = {"level": "magma", "difference": "berlin"}
 # In which the bands of `band_levels` end, Hz.
@@ -80,16 +81,21 @@ def draw(values: np.ndarray, low: float, high: float, colours: str, kept: Pictur
     return data_url("image/webp", file.getvalue())
 
 
+def levels_of(audio: np.ndarray, kept: PictureFormat) -> np.ndarray:
+    """Decibels of [T] audio with as many frames as the picture shows, of long ones more: [frequencies, frames]."""
+    return decibels(np.nan_to_num(audio), hop=min(WINDOW // 4, max(16, len(audio) // kept.width)))
+
+
 def spectrogram(audio: np.ndarray, name: str, kept: PictureFormat) -> Picture:
     """The spectrogram of [T] audio that `name` names."""
-    levels = decibels(np.nan_to_num(audio))
+    levels = levels_of(audio, kept)
     alt = f"Spectrogram of {name}: loudest point {levels.max():.0f} dBFS, median {np.median(levels):.0f} dBFS"
     return Picture(draw(levels, FLOOR_DB, CEILING_DB, "level", kept), alt, kept.width, kept.height)
 
 
 def difference(reference: np.ndarray, other: np.ndarray, rate: int, name: str, kept: PictureFormat) -> Picture:
     """How much louder or quieter each point of another sound [T] is than that of the reference [T]."""
-    a, b = (np.maximum(decibels(np.nan_to_num(audio)), QUIET_DB) for audio in (reference, other))
+    a, b = (np.maximum(levels_of(audio, kept), QUIET_DB) for audio in (reference, other))
     heard = (a > QUIET_DB) | (b > QUIET_DB)
     mean = np.abs(b - a)[heard].mean() if heard.any() else 0.0
     alt = (
