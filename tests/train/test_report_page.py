@@ -285,7 +285,7 @@ def test_five_hundred_examples_stay_small(tmp_path, browser):
     # What was folded away plays too.
     browser.run("document.querySelectorAll('details').forEach(d => { d.open = true; });")
     browser.run("window.last = [...document.querySelectorAll('audio')].pop(); last.scrollIntoView();")
-    browser.wait("return Number.isFinite(last.duration)")
+    browser.wait("return Number.isFinite(last.duration)", seconds=20)
     assert browser.run("return last.duration") == pytest.approx(1.0, abs=0.002)
     browser.run("return last.play()")
     browser.wait("return last.currentTime > 0")
