@@ -182,13 +182,14 @@ def choose(runs: list[Evaluated], split: Split, count: int) -> list[tuple[str, i
     ranked = loud[np.argsort(-table[:, loud].mean(0), kind="stable")]
     count = min(count, max(1, len(ranked) // 3))
     middle = max(0, (len(ranked) - count) // 2)
-    apart = loud[np.argsort(-np.ptp(table[:, loud], axis=0), kind="stable")]
     kinds = {
-        "differing": apart[:count] if len(judges) > 1 else apart[:0],
         "easy": ranked[:count],
         "middling": ranked[middle : middle + count],
         "hard": ranked[len(ranked) - count :],
     }
+    if len(judges) > 1:  # others than those
+        rest = np.setdiff1d(loud, np.concatenate([*kinds.values()]))
+        kinds["differing"] = rest[np.argsort(-np.ptp(table[:, rest], axis=0), kind="stable")][:count]
     return [(kind, place, int(i)) for kind, chosen in kinds.items() for place, i in enumerate(chosen, start=1)]
 
 

@@ -80,7 +80,7 @@ def evaluate(settings: Any) -> int:
     }
     examples = pick_examples(model, split, chunks, settings.examples)
     examples += whole_recordings(model, split, chunks)
-    between = interpolation(model, split, sorted({chunk.source for chunk in chunks}))
+    between = interpolation(model, split, sorted({chunk.source for chunk in chunks if not chunk.measures["silent"]}))
     drawn = prior_samples(model)
     clips = [*(between.clips if between else []), *(clip for same in drawn.values() for clip in same)]
     write_wavs(folder / "audio", sounds_of(examples, clips), split.rate)

@@ -261,6 +261,17 @@ def summary_of(count: int) -> dict:
     }
 
 
+def test_a_run_with_nothing_to_show_has_a_page(tmp_path):
+    """Only silence was held out, and nothing was logged."""
+    summary = summary_of(1)
+    summary |= {"silent_chunks": 1, "reconstruction": {**summary["reconstruction"], "si_sdr": None, "cosine": None}}
+    write_page(tmp_path / "index.html", Page(summary, [], [], RATE))
+    page = (tmp_path / "index.html").read_text()
+    assert "— dB" in page
+    assert "Hear and see" not in page
+    assert not Outline(page).every("audio")
+
+
 @needs_chromium
 def test_five_hundred_examples_stay_small(tmp_path, browser):
     """Sounds as dense as music, with noise: the worst that coding meets."""

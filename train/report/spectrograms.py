@@ -123,4 +123,4 @@ def band_levels(reference: np.ndarray, other: np.ndarray, rate: int) -> list[tup
 def band_text(reference: np.ndarray, other: np.ndarray, rate: int) -> str:
     """`band_levels` in words."""
     rows = band_levels(reference, other, rate)
-    return ", ".join(f"{name} {value:+.1f} dB" for name, value in rows) or "both silent"
+    return ", ".join(f"{name} {round(value, 1) + 0.0:+.1f} dB" for name, value in rows) or "both silent"
