@@ -115,7 +115,7 @@ def evaluated(path: Path, name: str) -> Evaluated:
         if missing:
             raise ValueError(f"no {missing[0]!r}")
         with open(report / "metrics.csv", newline="") as file:
-            chunks = {row["chunk"]: float(row["si_sdr"]) for row in csv.DictReader(file)}
+            chunks = {row["chunk"]: float(row["si_sdr"] or "nan") for row in csv.DictReader(file)}
     except FileNotFoundError:
         raise TrainError(f"{run.path}: not evaluated yet; {again}") from None
     except (ValueError, KeyError, TypeError) as error:

@@ -24,11 +24,10 @@ from train import checkpoint
 from train.errors import TrainError
 from train.heldout import AT_A_TIME, latent_use, measure_levels, spread, to_audio
 from train.metrics import measure
-from train.report.facts import facts_of
-from train.report.generated import beginning, interpolation, prior_samples
-from train.report.page import Example, Page, sounds_of, write_page
-from train.report.sounds import write_wavs
-from train.rundir import METRICS_FILE, RunDir, read_lines
+from train.report.evaluated import write_evaluated
+from train.report.generated import beginning
+from train.report.page import Example
+from train.rundir import RunDir
 
 # Training chunks that the mean predictor averages.
 MEAN_OF = 4096
@@ -80,23 +79,10 @@ def evaluate(settings: Any) -> int:
     }
     examples = pick_examples(model, split, chunks, settings.examples)
     examples += whole_recordings(model, split, chunks)
-    between = interpolation(model, split, sorted({chunk.source for chunk in chunks if not chunk.measures["silent"]}))
-    drawn = prior_samples(model)
-    clips = [*(between.clips if between else []), *(clip for same in drawn.values() for clip in same)]
-    write_wavs(folder / "audio", sounds_of(examples, clips), split.rate)
+    folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "metrics.json", json.dumps(summary, indent=1) + "\n")
     write_csv(folder / "metrics.csv", chunks)
-    page = Page(
-        summary=summary,
-        examples=examples,
-        points=read_lines(run.path / METRICS_FILE),
-        rate=split.rate,
-        facts=facts_of(run, summary, sum(p.numel() for p in model.parameters()), settings.examples),
-        between=between,
-        drawn=drawn,
-        usage={name: share.cpu().numpy() for name, share in model.usage().items()},
-    )
-    write_page(folder / "index.html", page)
+    write_evaluated(folder, run, model, split, summary, examples, settings.examples)
     show(summary)
     print(f"report:  {folder / 'index.html'}")
     print(f"audio:   {folder / 'audio'} (all sounds of the report as WAV files)")

@@ -142,9 +142,14 @@ def test_players_take_turns_and_the_switch_keeps_the_place(pages, browser):
     )
     browser.wait("return !a.paused && a.currentTime >= 1.0")
     assert browser.run("return go.textContent") == "Switch to reconstruction"
+    browser.run("b.addEventListener('play', () => { window.at = b.currentTime; }, { once: true });")
     browser.run("window.left = a.currentTime; go.click();")
-    browser.wait("return a.paused && !b.paused && b.currentTime >= left && go.textContent == 'Switch to reference'")
+    browser.wait("return a.paused && !b.paused && go.textContent == 'Switch to reference'")
+    assert browser.run("return at - left") == pytest.approx(0, abs=0.1)
     assert "reconstruction" in browser.run("return group.querySelector('[role=status]').textContent")
+    # In haste: before anything sounds.
+    browser.run("go.click(); go.click(); go.click();")
+    browser.wait("return !a.paused && b.paused && go.textContent == 'Switch to reconstruction'")
     browser.run("group.querySelectorAll('button')[1].click()")
     browser.wait("return a.paused && b.paused && go.textContent == 'Play A/B'")
     assert browser.run("return document.querySelectorAll('.hearing').length") == 0

@@ -152,12 +152,18 @@ def test_the_command_on_the_page_makes_the_same_run(family):
 
 def test_new_fields_of_a_summary_are_shown_where_they_are():
     own = {"si_sdr": 1.0, "bits": 3.0, "intervals": {"si_sdr": [0.5, 1.5]}}
-    summary = {"reconstruction": own, "frechet": {"reconstruction": 2.0}, "chunks": 4, "intervals": {"bits": [2, 4]}}
+    summary = {
+        "reconstruction": own,
+        "frechet": {"reconstruction": 2.0},
+        "chunks": 4,
+        "silent": {"chunks": 1},
+        "intervals": {"bits": [2, 4]},
+    }
     assert [column.key for column in columns([own])] == ["si_sdr", "bits"]
     assert interval(summary, own, "si_sdr") == (0.5, 1.5)
     assert interval(summary, own, "bits") == (2.0, 4.0)
     assert interval({}, {"si_sdr": 1.0}, "si_sdr") is None
-    assert others(summary) == {"Fréchet distance, reconstruction": 2.0}
+    assert others(summary) == {"Fréchet distance, reconstruction": 2.0, "silent, chunks": 1}
 
 
 @given(st.text())

@@ -35,6 +35,11 @@ HEADINGS = {
     "codes_used": "codes used, share",
     "perplexity": "perplexity, codes",
     "frechet": "Fréchet distance",
+    "kl_bits_per_second": "KL, bit/s",
+    "bits_per_second": "codes of fixed length, bit/s",
+    "entropy_bits_per_second": "codes by their entropy, bit/s",
+    "reference_dbfs": "reference, dBFS",
+    "output_dbfs": "output, dBFS",
 }
 
 
@@ -74,9 +79,9 @@ def others(summary: dict[str, Any]) -> dict[str, float]:
     """Numbers of the whole evaluation that have no table of their own, by heading; nested ones by both names."""
     result: dict[str, float] = {}
     for key, value in summary.items():
-        if key in NOT_MEASURES or key in ("intervals", "floors", "reconstruction"):
+        if key in ("intervals", "floors", "reconstruction"):
             continue
-        if is_number(value):
+        if is_number(value) and key not in (*NOT_MEASURES, "format"):
             result[heading(key)] = value
         elif isinstance(value, dict):
             result |= {

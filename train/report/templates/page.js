@@ -36,7 +36,8 @@
       const player = players[now];
       const begin = () => {
         player.currentTime = player.duration ? position % player.duration : 0;
-        player.play().catch(end);
+        // Who switches on before it has begun to sound ends this wish, not the switch.
+        player.play().catch((error) => { if (players[now] === player && error.name !== "AbortError") end(); });
       };
       if (player.readyState > 0) begin();
       else {
