@@ -4,6 +4,7 @@
   const clear = (group) => group.querySelectorAll(".hearing").forEach((e) => e.classList.remove("hearing"));
 
   document.addEventListener("play", (event) => {
+    if (event.target.paused) return; // already stopped again
     document.querySelectorAll("audio").forEach((other) => {
       if (other !== event.target) other.pause();
     });
@@ -35,6 +36,8 @@
       players.forEach((player) => { player.loop = true; });
       const player = players[now];
       const begin = () => {
+        if (players[now] !== player) return;
+        players.forEach((other) => { if (other !== player) other.pause(); });
         player.currentTime = player.duration ? position % player.duration : 0;
         // Who switches on before it has begun to sound ends this wish, not the switch.
         player.play().catch((error) => { if (players[now] === player && error.name !== "AbortError") end(); });
