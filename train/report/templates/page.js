@@ -62,9 +62,10 @@
       go.focus();
     });
     // Whoever uses the players themselves, or those of another example, has left the switch.
+    // Events come late: what counts is how the player stands by then.
     players.forEach((player, i) => {
-      player.addEventListener("play", () => { if (now >= 0 && i !== now) end(); });
-      player.addEventListener("pause", () => { if (i === now) end(); });
+      player.addEventListener("play", () => { if (now >= 0 && i !== now && !player.paused) end(); });
+      player.addEventListener("pause", () => { if (i === now && player.paused) end(); });
     });
     box.hidden = false;
   });
