@@ -16,6 +16,12 @@ from train.streams import Unfailing
 GRACE_S = 15
 
 
+def _compare() -> Callable:
+    from train.compare import compare
+
+    return compare
+
+
 def _evaluate() -> Callable:
     from train.evaluate import evaluate
 
@@ -48,6 +54,7 @@ def _which_samples() -> Callable:
 
 # Imported when they are used: a table of attempts need not wait for plotting libraries.
 TOOLS = {
+    "compare": _compare,
     "evaluate": _evaluate,
     "status": _status,
     "sync": _sync,

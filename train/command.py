@@ -17,7 +17,7 @@ from train.errors import TrainError
 # Subcommands under headings, as `python -m train` lists them.
 GROUPS = {
     "train, or go on with a run": ("vae", "hvae", "vqvae"),
-    "look at a run": ("evaluate", "status", "which-samples"),
+    "look at a run": ("evaluate", "compare", "status", "which-samples"),
     "look after a run": ("sync", "verify-resume"),
 }
 EXAMPLES = {
@@ -42,6 +42,9 @@ EXAMPLES = {
     "evaluate": """examples:
   python -m train evaluate runs/first
   python -m train evaluate runs/first --data other-shards/ --split test --device cpu
+""",
+    "compare": """examples:
+  python -m train compare runs/first runs/second --out comparison
 """,
     "status": """examples:
   python -m train status runs/first
@@ -145,6 +148,14 @@ def make_parser() -> Overview:
     )
     evaluate.add_argument("--speech", action="store_true", help="Add PESQ and STOI; needs the extra `speech`.")
     commands.add_subcommand("evaluate", evaluate, help=about)
+    about = "Put evaluated runs beside each other on one page: figures, curves, the same chunks to hear."
+    compare = tool("compare", about, "RUN_DIR RUN_DIR... [--out DIR]")
+    compare.add_argument("run_dirs", type=Path, nargs="+", metavar="run_dir", help="Folders of two or more runs.")
+    compare.add_argument("--out", type=Path, default=Path("comparison"), help="The folder to write the page to.")
+    compare.add_argument("--data", type=str | None, help="Shards to hear chunks of, if not the first run's own.")
+    compare.add_argument("--device", default="auto", help="cpu, cuda, or auto.")
+    compare.add_argument("--examples", type=PositiveInt, default=2, help="Chunks of each kind to hear.")
+    commands.add_subcommand("compare", compare, help=about)
     about = "Tell how a run stands: attempts, why each ended, steps lost, goodput, checkpoints."
     status = tool("status", about, "RUN_DIR [--json]")
     status.add_argument("run_dir", type=Path, help="The folder that was --run-dir in training.")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -41,8 +40,9 @@ from train.measuring.recordings import joined, measure_speech_of, speech_average
 from train.measuring.speech import require_packages
 from train.measuring.tables import averages, by_recording, csv_text, none_if_nan, silence
 from train.metrics import measure
-from train.report import Example, Page, write_page
-from train.rundir import METRICS_FILE, RunDir, read_lines
+from train.report.evaluated import write_evaluated
+from train.report.page import Example
+from train.rundir import RunDir
 
 # Of metrics.json; 1 had no number. Grows when a field changes its meaning or goes.
 FORMAT = 2
@@ -65,6 +65,7 @@ def evaluate(settings: Any, engine: Engine) -> int:
             "model": origin,
             "data": str(data),
             "split": settings.split,
+            "split_fingerprint": split.fingerprint,
             "chunks": len(chunks),
             "silent_chunks": int(chunks.silent.sum()),
             "interval_coverage": COVERAGE,
@@ -191,32 +192,19 @@ def write_report(
 ) -> None:
     """Everything in RUN_DIR/report/, each file whole or not at all; metrics.json last: then all is there."""
     folder = run.path / "report"
-    (folder / "audio").mkdir(parents=True, exist_ok=True)
     examples = pick_examples(model, split, chunks, count)
     examples += whole_recordings(model, split, chunks)
-    for example in examples:
-        stem = folder / "audio" / example.file
-        write_sound(Path(f"{stem}-reference.wav"), example.reference, split.rate)
-        write_sound(Path(f"{stem}-reconstruction.wav"), example.reconstruction.clip(-1, 1), split.rate)
+    folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "metrics.csv", csv_text(chunks, split))
-    unfinished = folder / "index.html.tmp"
-    write_page(unfinished, Page(summary, examples, read_lines(run.path / METRICS_FILE), split.rate))
-    unfinished.replace(folder / "index.html")
+    write_evaluated(folder, run, model, split, summary, examples, count)
     write_atomically(folder / "metrics.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
     show(summary)
     print(f"report:  {folder / 'index.html'}")
-    print(f"audio:   {folder / 'audio'} (…-reference.wav beside …-reconstruction.wav)")
+    print(f"audio:   {folder / 'audio'} (all sounds of the report as WAV files)")
     print(f"run:     {run.path}")
     # Measures of what it was trained on, or of a model in the making, are no held-out measures of the finished one.
     if run.finished_at is not None and summary["split"] != "train":
         print(f"card:    {tell_measures(run, split, summary)}")
-
-
-def write_sound(path: Path, audio: np.ndarray, rate: int) -> None:
-    """[T] audio as a 16-bit WAV file, whole or not at all."""
-    unfinished = path.with_name(path.name + ".tmp")
-    soundfile.write(unfinished, audio, rate, format="WAV", subtype="PCM_16")
-    unfinished.replace(path)
 
 
 def level_name(known: list[int]) -> str:
@@ -236,23 +224,25 @@ def pick_examples(model: Autoencoder, split: Split, chunks: Measured, count: int
     for kind, chosen in kinds.items():
         for place, chunk in enumerate(chosen, start=1):
             audio = to_audio(split.read(chunks.indices[[chunk]]), next(model.parameters()).device)
-            title = f"{kind} {place}: {split.manifest.sources[chunks.sources[chunk]].path}"
+            path, start = split.manifest.sources[chunks.sources[chunk]].path, chunks.starts[chunk] / split.rate
             pair = mono(audio), mono(model.reconstruct(audio))
             measures = {name: float(chunks.columns[name][chunk]) for name in MEASURES}
-            examples.append(Example(f"{kind}-{place}", title, *pair, measures))
+            examples.append(Example(f"{kind}-{place}", kind, place, path, float(start), *pair, measures))
     return examples
 
 
 def whole_recordings(model: Autoencoder, split: Split, chunks: Measured, seconds: float = 20.0) -> list[Example]:
     """The first seconds of up to three recordings, joined from their chunks and reconstructed in one piece."""
     examples = []
-    for source in np.unique(chunks.sources)[:3]:
+    for place, source in enumerate(np.unique(chunks.sources)[:3], start=1):
         recording = joined(split, source, seconds)
         output = reconstruct_recording(model, torch.from_numpy(recording)).cpu()
         reference = torch.from_numpy(recording).view(1, 1, -1)
         values = {k: v.item() for k, v in measure(output.view(1, 1, -1), reference, split.rate).items()}
-        title = f"recording: {split.manifest.sources[source].path}"
-        examples.append(Example(f"recording-{source}", title, recording, output.numpy(), values))
+        path = split.manifest.sources[source].path
+        examples.append(
+            Example(f"recording-{source}", "recording", place, path, 0.0, recording, output.numpy(), values)
+        )
     return examples
 
 

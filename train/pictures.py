@@ -14,10 +14,10 @@ WINDOW = 1024
 LEAST_SHARE = 1e-6
 
 
-def decibels(audio: np.ndarray) -> np.ndarray:
-    """Hann-window magnitude spectrogram of [T] in dB below full scale: [WINDOW / 2 + 1, frames]."""
+def decibels(audio: np.ndarray, hop: int = WINDOW // 4) -> np.ndarray:
+    """Hann-window magnitude spectrogram of [T] in dB below full scale, a frame each `hop`: [WINDOW / 2 + 1, frames]."""
     padded = np.pad(audio, WINDOW // 2)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[:: WINDOW // 4]
+    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::hop]
     taper = np.hanning(WINDOW)
     magnitude = np.abs(np.fft.rfft(frames * taper)) * 2 / taper.sum()
     return 20 * np.log10(np.maximum(magnitude, 10 ** (FLOOR_DB / 20))).T

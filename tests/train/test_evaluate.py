@@ -36,18 +36,21 @@ def test_a_report_to_hear_and_to_read(family, straight, data_dir):
     assert known == ([[0, 1, 2], [1, 2], [2], [0, 1], [0]] if family == "hvae" else [])
     assert all(row["stft"] > 0 for row in summary["levels"])
     assert ("levels 1, 2 only" in said) == (family == "hvae")
+    assert summary["split_fingerprint"] == split.fingerprint
     ranked = sorted(float(row["si_sdr"]) for row in rows)
     best, rate = soundfile.read(report / "audio" / "best-1-reference.wav")
     assert len(best) == SAMPLES
     assert rate == split.rate
-    assert ("What each level is worth" in (report / "index.html").read_text()) == (family == "hvae")
+    assert ("levels 1, 2 only" in (report / "index.html").read_text()) == (family == "hvae")
     page = (report / "index.html").read_text()
     assert f"{ranked[-1]:.3g} dB" in page
     assert f"{ranked[0]:.3g} dB" in page
     players = re.findall(r"<audio[^>]*src=\"(.{20})", page)
-    assert len(players) == 2 * (2 * 3 + 1)
+    # Pairs of three kinds and of one recording, and draws at two temperatures; there is no second recording.
+    assert len(players) == 2 * (2 * 3 + 1) + 2 * 4
+    assert "Between two recordings" not in page
     assert all(player.startswith("data:audio/flac") for player in players)
-    assert not re.search(r"(src|href)=\"(?!data:)", page), "nothing is fetched"
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page), "nothing is fetched"
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,14 @@ SPEECH = ("pesq", "stoi")
 
 
 def joined(split: Split, source: int, seconds: float = float("inf")) -> np.ndarray:
-    """A recording's audio from those of its chunks that start within `seconds`: [T] float32."""
+    """A recording's audio from its chunks that start within `seconds`, at least one: [T] float32.
+
+    What was left out of the shards is silent.
+    """
     sources, starts = split.keys()
     own = np.flatnonzero(sources == source)
     own = own[np.argsort(starts[own])]
-    own = own[starts[own] < seconds * split.rate]
+    own = own[starts[own] < max(seconds * split.rate, starts[own].min() + 1)]
     recording = np.zeros(int(starts[own].max()) + split.samples, dtype=np.float32)
     for index in own:
         piece = to_audio(split.read(np.array([index])), torch.device("cpu")).flatten().numpy()

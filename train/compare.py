@@ -1,0 +1,233 @@
+"""`python -m train compare RUN_DIR RUN_DIR ...`: evaluated runs beside each other, on one page."""
+
+import csv
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from audiovae import Autoencoder
+from shards import DataError, Split
+from shards.chunk import parse_name
+from shards.files import write_atomically
+from train.errors import TrainError
+from train.evaluate import mono, trained_model
+from train.heldout import to_audio
+from train.report.comparison import Compared, Comparison, Heard, write_comparison
+from train.report.measures import MEASURES
+from train.report.sounds import clipped
+from train.rundir import METRICS_FILE, RunDir, read_lines
+
+SUMMARY_FILE = "comparison.json"
+# The least that a summary must have to be shown.
+NEEDED = ("family", "split", "data", "chunks", "reconstruction", "floors", "latents", "levels", "recordings")
+
+
+@dataclass
+class Evaluated:
+    """A run with its report: the summary as in metrics.json, and by chunk name its SI-SDR (NaN for silent ones)."""
+
+    name: str
+    run: RunDir
+    summary: dict[str, Any]
+    chunks: dict[str, float]
+
+
+def compare(settings: Any) -> int:
+    """Reads reports, lets the models be heard on the same chunks, writes the page; returns the exit code."""
+    runs = [evaluated(path, name) for path, name in zip(settings.run_dirs, names_of(settings.run_dirs), strict=True)]
+    out = settings.out
+    check_folder(out)
+    warnings = differences_of_data(runs)
+    data = settings.data or runs[0].summary["data"]
+    split = open_split(data, runs[0].summary["split"])
+    models = {one.name: trained_model(one.run, settings.device)[0] for one in runs}
+    for name, model in list(models.items()):
+        if (model.samples, model.rate) != (split.samples, split.rate):
+            del models[name]
+            warnings.append(
+                f"{name} takes chunks of {model.samples} samples at {model.rate} Hz, the data have {split.samples} "
+                f"at {split.rate}: it cannot be heard here."
+            )
+    examples = [hear(*chosen, split, models) for chosen in choose(runs, split, settings.examples)]
+    make_folder(out)
+    write_sounds(out, examples, split.rate)
+    rows = {one.name: row_of(one) for one in runs}
+    content = {"runs": rows, "warnings": warnings}
+    write_atomically(out / SUMMARY_FILE, json.dumps(content, indent=1) + "\n")
+    comparison = Comparison(
+        runs=[
+            Compared(one.name, one.run, one.summary, read_lines(one.run.path / METRICS_FILE), rows[one.name])
+            for one in runs
+        ],
+        examples=examples,
+        rate=split.rate,
+        warnings=warnings,
+        heard_on=f"{data}, split “{split.name}”",
+    )
+    write_comparison(out / "index.html", comparison)
+    show(rows)
+    for line in warnings:
+        print(f"warning: {line}")
+    print(f"page:    {out / 'index.html'}")
+    print(f"audio:   {out / 'audio'} (the same chunks of all runs as WAV files)")
+    return 0
+
+
+def names_of(paths: list[Path]) -> list[str]:
+    """Runs by the shortest ends of their paths that tell them apart.
+
+    Raises:
+        TrainError: for fewer than two runs, and for a run that is given twice.
+    """
+    if len(paths) < 2:
+        raise TrainError("compare takes two runs or more: python -m train compare RUN_DIR RUN_DIR ...")
+    whole = [path.resolve() for path in paths]
+    for path in whole:
+        if whole.count(path) > 1:
+            raise TrainError(f"{path}: given twice; compare takes different runs")
+    for length in range(1, max(len(path.parts) for path in whole) + 1):
+        names = ["/".join(path.parts[-length:]) for path in whole]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def evaluated(path: Path, name: str) -> Evaluated:
+    """A run and its report.
+
+    Raises:
+        TrainError: when it has none, or one that cannot be read.
+    """
+    run = RunDir.open(path)
+    report = run.path / "report"
+    again = f"run: python -m train evaluate {run.path}"
+    try:
+        summary = json.loads((report / "metrics.json").read_text())
+        missing = [key for key in NEEDED if key not in summary]
+        if missing:
+            raise ValueError(f"no {missing[0]!r}")
+        with open(report / "metrics.csv", newline="") as file:
+            chunks = {row["chunk"]: float(row["si_sdr"] or "nan") for row in csv.DictReader(file)}
+    except FileNotFoundError:
+        raise TrainError(f"{run.path}: not evaluated yet; {again}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise TrainError(f"{report}: damaged, or of another version ({error}); {again}") from None
+    return Evaluated(name, run, summary, chunks)
+
+
+def check_folder(out: Path) -> None:
+    """Raises TrainError when the folder holds something else than an earlier comparison."""
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / SUMMARY_FILE).exists())):
+        raise TrainError(f"{out}: not a comparison and not empty; choose another folder with --out DIR")
+
+
+def make_folder(out: Path) -> None:
+    """Raises TrainError when there can be no such folder."""
+    try:
+        (out / "audio").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise TrainError(f"{out}: cannot be made ({error.strerror}); choose another folder with --out DIR") from None
+
+
+def open_split(data: str, name: str) -> Split:
+    """The chunks to be heard."""
+    try:
+        return Split.open(data, name)
+    except DataError as error:
+        raise TrainError(f"{error}; if the data is in another place now, give --data DIR") from None
+
+
+def differences_of_data(runs: list[Evaluated]) -> list[str]:
+    """What makes figures of the runs differ for other reasons than the models: a sentence each."""
+    first, *others = runs
+    lines = []
+    for one in others:
+        if one.run.data_fingerprint != first.run.data_fingerprint:
+            lines.append(f"{one.name} was trained on other data than {first.name}.")
+        if not same_chunks(one, first):
+            lines.append(
+                f"{one.name} was measured on other held-out chunks than {first.name}: their figures cannot be compared."
+            )
+    return lines
+
+
+def same_chunks(one: Evaluated, other: Evaluated) -> bool:
+    """Whether two runs were measured on the same chunks; by the names of these where a report notes no more."""
+    prints = [each.summary.get("split_fingerprint") for each in (one, other)]
+    if all(prints):
+        return prints[0] == prints[1]
+    return one.run.data_fingerprint == other.run.data_fingerprint and one.chunks.keys() == other.chunks.keys()
+
+
+def choose(runs: list[Evaluated], split: Split, count: int) -> list[tuple[str, int, int]]:
+    """Chunks to hear: kind, place and index; the easiest, middling and hardest ones, and where runs differ most.
+
+    Judged by the runs that were measured on these chunks; spread evenly when there is none.
+    """
+    names = split.names(np.arange(len(split)))
+    judges = [one.chunks for one in runs if one.chunks.keys() == {*names}]
+    if not judges:
+        spread = np.linspace(0, len(split) - 1, min(count, len(split))).astype(int)
+        return [("chunk", place, int(index)) for place, index in enumerate(spread, start=1)]
+    table = np.array([[judge[name] for name in names] for judge in judges])
+    loud = np.flatnonzero(np.isfinite(table).all(0))
+    ranked = loud[np.argsort(-table[:, loud].mean(0), kind="stable")]
+    count = min(count, max(1, len(ranked) // 3))
+    middle = max(0, (len(ranked) - count) // 2)
+    kinds = {
+        "easy": ranked[:count],
+        "middling": ranked[middle : middle + count],
+        "hard": ranked[len(ranked) - count :],
+    }
+    if len(judges) > 1:  # others than those
+        rest = np.setdiff1d(loud, np.concatenate([*kinds.values()]))
+        kinds["differing"] = rest[np.argsort(-np.ptp(table[:, rest], axis=0), kind="stable")][:count]
+    return [(kind, place, int(i)) for kind, chosen in kinds.items() for place, i in enumerate(chosen, start=1)]
+
+
+def hear(kind: str, place: int, index: int, split: Split, models: dict[str, Autoencoder]) -> Heard:
+    """A chunk, and what each model makes of it."""
+    source, start = parse_name(split.names(np.array([index]))[0])
+    samples = split.read(np.array([index]))
+    sounds = {"reference": mono(to_audio(samples, torch.device("cpu")))}
+    for name, model in models.items():
+        sounds[name] = mono(model.reconstruct(to_audio(samples, next(model.parameters()).device)))
+    return Heard(kind, place, split.manifest.sources[source].path, start / split.rate, sounds)
+
+
+def write_sounds(out: Path, examples: list[Heard], rate: int) -> None:
+    """All sounds as exact WAV files, in a folder for each example; those of an earlier comparison go."""
+    for old in (out / "audio").glob("*/*.wav"):
+        old.unlink()
+    for example in examples:
+        folder = out / "audio" / f"{example.kind}-{example.place}"
+        folder.mkdir(exist_ok=True)
+        for i, (name, audio) in enumerate(example.sounds.items()):
+            file = f"{i}-{''.join(c if c.isalnum() or c in '._-' else '-' for c in name)}.wav"
+            soundfile.write(folder / file, clipped(audio), rate, subtype="PCM_16")
+
+
+def row_of(one: Evaluated) -> dict[str, Any]:
+    """The figures of a run for the table."""
+    own = {key: value for key, value in one.summary["reconstruction"].items() if not isinstance(value, dict)}
+    return {"family": one.run.family, "chunks": one.summary["chunks"], **own}
+
+
+def show(rows: dict[str, dict[str, Any]]) -> None:
+    """The table a person reads in the terminal."""
+    table = Table(title=f"{len(rows)} runs on held-out chunks")
+    columns = [measure for measure in MEASURES if measure.key != "si_sdr_median"]
+    for name in ("run", *(measure.heading for measure in columns)):
+        table.add_column(name, justify="left" if name == "run" else "right")
+    for name, row in rows.items():
+        cells = ("—" if row.get(m.key) is None else f"{row[m.key]:.3g}" for m in columns)
+        table.add_row(name.replace("[", r"\["), *cells)
+    Console(file=sys.stdout).print(table)

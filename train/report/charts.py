@@ -1,0 +1,196 @@
+"""Line charts as inline SVG: coloured by the page's style sheet, so they follow light and dark."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from markupsafe import Markup, escape
+
+WIDTH, HEIGHT = 400, 220
+LEFT, RIGHT, TOP, BOTTOM = 54, 12, 10, 36
+# Styles of lines in page.css: colour and dashes; more lines than these repeat them.
+STYLES = 8
+# Buckets of a curve that has more points than can be seen; each keeps its lowest and highest.
+BUCKETS = 250
+# Positive values that span more than this are drawn on a logarithmic axis.
+WIDE_RANGE = 50.0
+
+Points = list[tuple[float, float]]
+
+
+@dataclass
+class Series:
+    """One line: its name and its points."""
+
+    name: str
+    points: Points
+
+
+@dataclass
+class Chart:
+    """A figure with what is needed to read it.
+
+    Attributes:
+        title: What is drawn.
+        svg: The drawing.
+        names: Of the lines, with the numbers of their styles; empty for a single line.
+        summary: The essential figures in words.
+        text: How to read it.
+    """
+
+    title: str
+    svg: Markup
+    names: list[tuple[int, str]]
+    summary: str
+    text: str = ""
+
+
+@dataclass
+class Axis:
+    """A range of values on a length of the picture, from `start` to `end`."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+    ticks: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.low == self.high:
+            pad = abs(self.low) * 0.1 or 1.0
+            self.low, self.high = (self.low / 2, self.high * 2) if self.log else (self.low - pad, self.high + pad)
+        self.ticks = log_ticks(self.low, self.high) if self.log else ticks(self.low, self.high)
+
+    def at(self, value: float) -> float:
+        """Where a value lies, in the picture's units."""
+        low, high = (math.log10(self.low), math.log10(self.high)) if self.log else (self.low, self.high)
+        share = ((math.log10(max(value, self.low)) if self.log else value) - low) / (high - low)
+        return self.start + share * (self.end - self.start)
+
+
+def ticks(low: float, high: float, about: int = 4) -> list[float]:
+    """Round values inside a range."""
+    raw = (high - low) / about
+    size = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * size for factor in (1, 2, 2.5, 5, 10) if factor * size >= raw * 0.999)
+    first = math.ceil(low / step - 1e-9)
+    return [i * step for i in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Powers of ten inside a range, five at most; in a short range their doubles and fives too."""
+    first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
+    if last - first < 2:
+        fine = [factor * 10.0**i for i in range(first - 1, last + 1) for factor in (1, 2, 5)]
+        return [tick for tick in fine if low <= tick <= high]
+    return [10.0**i for i in range(first, last + 1, max(1, math.ceil((last - first) / 4)))]
+
+
+def short(value: float) -> str:
+    """A number as axes show it."""
+    size = abs(value)
+    if size >= 1e6:
+        return f"{value / 1e6:.3g}M"
+    if size >= 1e4:
+        return f"{value / 1e3:.3g}k"
+    if size >= 1e3:
+        return f"{value:.0f}"
+    return f"{value:.3g}" if size >= 1e-3 or not value else f"{value:.0e}".replace("e-0", "e-")
+
+
+def thinned(points: Points) -> Points:
+    """The points that can be told apart in the picture; peaks stay."""
+    if len(points) <= 2 * BUCKETS:
+        return points
+    kept = []
+    for i in range(BUCKETS):
+        part = points[i * len(points) // BUCKETS : (i + 1) * len(points) // BUCKETS]
+        pair = {min(part, key=lambda p: p[1]), max(part, key=lambda p: p[1])}
+        kept += sorted(pair)
+    return [points[0], *kept, points[-1]]
+
+
+def finite(points: Points) -> Points:
+    """Points without values that are missing, or not finite."""
+    return [(x, y) for x, y in points if isinstance(y, int | float) and math.isfinite(y) and math.isfinite(x)]
+
+
+def line_chart(
+    title: str,
+    series: Sequence[Series],
+    x_name: str = "step",
+    log: bool | None = None,
+    log_x: bool = False,
+    level: tuple[str, float] | None = None,
+    marks: Sequence[float] = (),
+    text: str = "",
+    keep: bool = False,
+) -> Chart | None:
+    """Lines over a common axis; None where there is nothing to draw.
+
+    Args:
+        title: What is drawn.
+        series: Lines; at most STYLES look different.
+        x_name: What the axis to the right counts.
+        log: Whether values go up by factors; None decides by their range.
+        log_x: The same for the axis to the right.
+        level: The name and value of a line to compare with.
+        marks: Places on the axis to the right that get a thin line.
+        text: How to read it.
+        keep: Name the line even where it is the only one.
+    """
+    styled = [(i % STYLES, Series(one.name, finite(one.points))) for i, one in enumerate(series)]
+    styled = [(style, one) for style, one in styled if one.points]
+    if not styled:
+        return None
+    series = [one for _, one in styled]
+    xs = [x for one in series for x, _ in one.points]
+    ys = [y for one in series for _, y in one.points] + ([level[1]] if level else [])
+    log = (min(ys) > 0 and max(ys) / min(ys) > WIDE_RANGE) if log is None else log
+    across = Axis(min(xs), max(xs), LEFT, WIDTH - RIGHT, log_x)
+    up = Axis(min(ys), max(ys), HEIGHT - BOTTOM, TOP, log)
+    parts = []
+    for tick in up.ticks:
+        y = up.at(tick)
+        parts.append(f'<path class="grid" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{short(tick)}</text>')
+    for tick in across.ticks:
+        x = across.at(tick)
+        parts.append(f'<path class="grid" d="M{x:.1f} {HEIGHT - BOTTOM}v4"/>')
+        anchor = "end" if x > WIDTH - 30 else "middle"
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="{anchor}">{short(tick)}</text>')
+    parts += [f'<path class="mark" d="M{across.at(x):.1f} {TOP}V{HEIGHT - BOTTOM}"/>' for x in marks]
+    if level:
+        y = up.at(level[1])
+        parts.append(f'<path class="level" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
+        parts.append(f'<text x="{LEFT + 4}" y="{y - 4:.1f}">{escape(level[0])}</text>')
+    for style, one in styled:
+        places = [(across.at(x), up.at(y)) for x, y in thinned(one.points)]
+        line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+        parts.append(f'<polyline class="line s{style}" points="{line}"/>')
+        if len(places) <= 12:
+            parts += [f'<circle class="dot s{style}" cx="{x:.1f}" cy="{y:.1f}" r="2.5"/>' for x, y in places]
+    parts.append(f'<path class="axis" d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}H{WIDTH - RIGHT}"/>')
+    scales = f"{x_name}{', log scales' if log and log_x else ', values on a log scale' if log else ''}"
+    parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">{scales}</text>')
+    summary = described(series, x_name, keep)
+    svg = (
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(f"{title}: {summary}")}">'
+        f"{''.join(parts)}</svg>"
+    )
+    names = [(style, one.name) for style, one in styled] if keep or len(styled) > 1 else []
+    return Chart(title, Markup(svg), names, summary, text)
+
+
+def described(series: Sequence[Series], x_name: str, named: bool = False, most: int = 8) -> str:
+    """The essential figures of lines in words."""
+    words = []
+    for one in series[:most]:
+        (first_x, first), (last_x, last) = one.points[0], one.points[-1]
+        name = f"{one.name}: " if named or len(series) > 1 else ""
+        if len(one.points) == 1:
+            words.append(f"{name}{short(last)} at {x_name} {short(last_x)}")
+        else:
+            words.append(f"{name}from {short(first)} at {x_name} {short(first_x)} to {short(last)} at {short(last_x)}")
+    return "; ".join(words) + (f"; and {len(series) - most} more" if len(series) > most else "")

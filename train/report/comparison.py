@@ -1,0 +1,162 @@
+"""The page of several runs: their figures in one table, their curves in the same charts, the same chunks to hear."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from shards.files import write_atomically
+from train.report.charts import STYLES
+from train.report.curves import curves_of_runs
+from train.report.facts import flag_value
+from train.report.measures import Measure, columns, interval, is_number
+from train.report.page import OPEN, Forms, Shown, compared, player
+from train.report.rendering import figure, render
+from train.rundir import RunDir
+
+KINDS = {
+    "differing": "Where the runs differ most",
+    "easy": "Easy for all",
+    "middling": "Middling",
+    "hard": "Hard for all",
+    "chunk": "Chunks",
+}
+# Settings that say where, not how.
+PLACES = ("run_dir", "tracking.name")
+
+
+@dataclass
+class Heard:
+    """A chunk, and by name what each run made of it.
+
+    Attributes:
+        kind: One of KINDS.
+        place: Among its kind, from 1.
+        path: The recording it is from.
+        start_s: Where in the recording it begins.
+        sounds: [T] float32 each, the reference first.
+    """
+
+    kind: str
+    place: int
+    path: str
+    start_s: float
+    sounds: dict[str, np.ndarray]
+
+
+@dataclass
+class Compared:
+    """A run: its name on the page, its report's summary, its lines of metrics.jsonl, its row of figures."""
+
+    name: str
+    run: RunDir
+    summary: dict[str, Any]
+    points: list[dict[str, Any]]
+    row: dict[str, Any]
+
+
+@dataclass
+class Comparison:
+    """What the page shows.
+
+    Attributes:
+        runs: In the order in which they were given.
+        examples: To hear.
+        rate: Hz of all sounds.
+        warnings: Sentences on what cannot be compared.
+        heard_on: Where the chunks to hear are from.
+    """
+
+    runs: list[Compared]
+    examples: list[Heard]
+    rate: int
+    warnings: list[str]
+    heard_on: str
+
+
+def write_comparison(path: Path, comparison: Comparison) -> None:
+    """Writes the page, whole or not at all."""
+    write_atomically(path, render("comparison.html", **content(comparison)))
+
+
+def content(comparison: Comparison) -> dict[str, Any]:
+    """What the template takes."""
+    runs, sounds = comparison.runs, sum(len(example.sounds) for example in comparison.examples)
+    forms = Forms.for_many(sounds // 2)
+    rows = [run.row for run in runs]
+    measures = columns(rows)
+    kinds = []
+    for kind, title in KINDS.items():
+        mine = [example for example in comparison.examples if example.kind == kind]
+        if mine:
+            shown = [show(example, comparison.rate, forms, i < OPEN) for i, example in enumerate(mine)]
+            kinds.append({"title": title, "first": shown[:OPEN], "more": shown[OPEN:]})
+    return {
+        "runs": runs,
+        "columns": measures,
+        "best": {measure.key: best(measure, rows) for measure in measures},
+        "intervals": [
+            {m.key: interval(run.summary, run.summary["reconstruction"], m.key) for m in measures} for run in runs
+        ],
+        "winners": winners(measures, runs),
+        "warnings": comparison.warnings,
+        "kinds": kinds,
+        "heard_on": comparison.heard_on,
+        "sound": forms.sound,
+        "sections": curves_of_runs({run.name: run.points for run in runs}),
+        "settings": different_settings(runs),
+        "repeated_styles": len(runs) > STYLES,
+    }
+
+
+def best(measure: Measure, rows: list[dict[str, Any]]) -> list[int]:
+    """The rows with the best value; none where no value is better than another."""
+    values = [(row.get(measure.key), i) for i, row in enumerate(rows)]
+    values = [(value, i) for value, i in values if is_number(value)]
+    if measure.higher is None or len(values) < 2:
+        return []
+    top = (max if measure.higher else min)(value for value, _ in values)
+    winning = [i for value, i in values if figure(value) == figure(top)]
+    return winning if len(winning) < len(values) else []
+
+
+def winners(measures: list[Measure], runs: list[Compared]) -> list[tuple[str, str, str]]:
+    """For the headline: a measure, its best value, and who has it."""
+    result = []
+    for measure in measures:
+        found = best(measure, [run.row for run in runs])
+        if found and measure.key in ("si_sdr", "stft", "mel"):
+            names = ", ".join(runs[i].name for i in found)
+            result.append((measure.heading, figure(runs[found[0]].row[measure.key]), names))
+    return result
+
+
+def show(example: Heard, rate: int, forms: Forms, ready: bool) -> Shown:
+    """An example as the page has it."""
+    name = f"{example.kind} example {example.place}"
+    seconds = len(example.sounds["reference"]) / rate
+    return Shown(
+        title=f"{name[0].upper()}{name[1:]}: {example.path}",
+        note="",
+        figures=f"{seconds:.2f} s from {example.start_s:.2f} s on",
+        players=[
+            player(word, f"{word[0].upper()}{word[1:]}, {name}, file {example.path}", audio, rate, forms, ready)
+            for word, audio in example.sounds.items()
+        ],
+        pictures=compared(example.sounds, rate, f"{name}, file {example.path}", forms.picture, with_difference=False),
+        wide=False,
+        seconds=seconds,
+        top_khz=rate / 2000,
+    )
+
+
+def different_settings(runs: list[Compared]) -> list[tuple[str, list[str]]]:
+    """Settings in which runs differ: the key, and a value for each run."""
+    keys = dict.fromkeys(key for run in runs for key in run.run.config if key not in PLACES)
+    rows = []
+    for key in keys:
+        values = [flag_value(run.run.config[key]) if key in run.run.config else "—" for run in runs]
+        if len(set(values)) > 1:
+            rows.append((key, values))
+    return rows
