@@ -48,6 +48,10 @@ class RivalQuantizer(nn.Module):
         terms = {"commitment": zero + losses.mean(), "anchor": zero, "diversity": zero}
         return Quantized(values.transpose(1, 2), codes, terms, metrics, Statistics())
 
+    def encode(self, latents: Tensor) -> Tensor:
+        """[B, D, T] -> codes [B, Q, T] int64."""
+        return self(latents).codes
+
     def decode(self, codes: Tensor) -> Tensor:
         """[B, Q, T] int64 -> [B, D, T]."""
         return self.inner.get_output_from_indices(codes.permute(0, 2, 1)).transpose(1, 2)

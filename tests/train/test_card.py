@@ -4,21 +4,16 @@ import json
 from types import SimpleNamespace
 
 import yaml
-from conftest import STEPS, train
+from conftest import STEPS, flags, train
 
 import audiovae
 from shards import Split
 from train.evaluate import evaluate
 
 
-def test_a_run_ends_with_a_card_and_the_evaluation_adds_to_it(straight, data_dir, tmp_path):
+def test_a_run_ends_with_a_card_and_the_evaluation_adds_to_it(data_dir, tmp_path):
     run = tmp_path / "a-run"
-    run.mkdir()
-    for file in straight("hvae").rglob("*"):
-        if file.is_file():
-            copy = run / file.relative_to(straight("hvae"))
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            copy.write_bytes(file.read_bytes())
+    train(flags("hvae", data_dir, run))
     card = run / "model" / "README.md"
     text, facts = card.read_text(), audiovae.load(run).facts
     assert yaml.safe_load(text.split("---\n")[1])["library_name"] == "audiovae"
@@ -31,7 +26,7 @@ def test_a_run_ends_with_a_card_and_the_evaluation_adds_to_it(straight, data_dir
     assert "Taken at the end of the training" in text
     for file in (card, run / "model" / "facts.json"):
         assert str(data_dir) not in file.read_text()
-        assert str(straight("hvae").parent) not in file.read_text()
+        assert str(tmp_path) not in file.read_text()
 
     card.write_text(text.replace("# license: say", "license: cc-by-4.0\n# said"))
     assert f"card:    {card}" in train(["evaluate", str(run), "--examples", "1"]).replace("\n/", "/")
