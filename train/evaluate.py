@@ -5,7 +5,6 @@ Under the launcher all processes measure, each chunk once, and the first one wri
 
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -98,7 +97,9 @@ def opened(settings: Any, engine: Engine) -> tuple[RunDir, Autoencoder, str, str
     run = RunDir.open(settings.run_dir)
     if settings.speech:
         require_packages()
-    model, origin = trained_model(run, settings.device, engine)
+    # Each process has a GPU of its own.
+    own = settings.device in ("auto", engine.device.type)
+    model, origin = trained_model(run, str(engine.device) if own else settings.device)
     data = settings.data or run.config["data.path"]
     try:
         split = Split.open(data, settings.split)
@@ -112,10 +113,10 @@ def opened(settings: Any, engine: Engine) -> tuple[RunDir, Autoencoder, str, str
     return run, model, origin, data, split
 
 
-def trained_model(run: RunDir, device: str, engine: Engine) -> tuple[Autoencoder, str]:
+def trained_model(run: RunDir, device: str) -> tuple[Autoencoder, str]:
     """The finished model, or that of the newest sound checkpoint, and where it came from."""
-    if device in ("auto", engine.device.type):  # each process has a GPU of its own
-        device = str(engine.device)
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
         raise TrainError(f"--device {device}: choose cpu, or cuda where there is a GPU")
     # The run may be in progress: its checkpoints are looked at and left as they are.

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from audiovae import Autoencoder, interpolate_recordings, sample_chunks
 from shards import Split
+from train.measuring.recordings import joined
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 TEMPERATURES = (1.0, 0.7)
