@@ -188,7 +188,7 @@ def add_speech(summary: dict[str, Any], found: dict[int, dict[str, float]]) -> N
 def write_report(
     run: RunDir, model: Autoencoder, split: Split, summary: dict[str, Any], chunks: Measured, count: int
 ) -> None:
-    """Everything in RUN_DIR/report/, each file whole or not at all; metrics.json last, so it means that all is there."""
+    """Everything in RUN_DIR/report/, each file whole or not at all; metrics.json last: where it is, all is there."""
     folder = run.path / "report"
     (folder / "audio").mkdir(parents=True, exist_ok=True)
     examples = pick_examples(model, split, chunks, count)
