@@ -24,9 +24,9 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 def loud(seed: int, items: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
-    """Noise far above all floors, and a noisy copy: [items, 1, 8192]."""
+    """Noise far above all floors, and a noisy copy: [items, 1, 65536]."""
     generator = torch.Generator().manual_seed(seed)
-    target = 0.3 * torch.randn(items, 1, 8192, generator=generator)
+    target = 0.3 * torch.randn(items, 1, 65536, generator=generator)
     return target + 0.1 * torch.randn(target.shape, generator=generator), target
 
 
@@ -36,9 +36,7 @@ def test_stft_distance_is_that_of_auraloss():
     for i in range(len(target)):  # ours normalises each item by itself
         terms = [
             # Theirs pads by reflection and divides by no window sum: neither changes a ratio by much.
-            STFTLoss(fft_size=w, hop_size=w // 4, win_length=w, w_sc=1, w_log_mag=1)(
-                output[i : i + 1], target[i : i + 1]
-            )
+            STFTLoss(w, w // 4, w, w_sc=1, w_log_mag=1)(output[i : i + 1], target[i : i + 1])
             for w in (2048, 512, 128)
         ]
         expected.append(sum(terms) / 3)
@@ -108,7 +106,7 @@ def test_frechet_of_equal_sets_in_any_order_is_zero(seed, count):
     rng = np.random.default_rng(seed)
     first, second = rng.normal(size=(count, 16)), rng.normal(size=(count + 3, 16))
     assert frechet(first, rng.permutation(first)) == pytest.approx(0, abs=1e-9)
-    assert frechet(first, second) == pytest.approx(frechet(second, rng.permutation(first)), abs=1e-9)
+    assert frechet(first, second) == pytest.approx(frechet(second, rng.permutation(first)), rel=1e-6)
     assert frechet(first, second) > 0
 
 
