@@ -3,12 +3,17 @@
 import csv
 import json
 import re
+import shutil
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import soundfile
-from conftest import SAMPLES, train
+from conftest import RATE, SAMPLES, train, tune
 
 from shards import Split
+from shards.building.build import build
 
 
 @pytest.mark.parametrize("family", ["vae", "hvae", "vqvae"])
@@ -75,3 +80,51 @@ def test_no_run_there(tmp_path):
     said = train(["evaluate", str(tmp_path / "file")], code=1)
     assert "Not a directory" in said
     assert "Traceback" not in said
+
+
+def stripped(report: Path) -> tuple[dict, list[dict]]:
+    """metrics.json and the rows of metrics.csv."""
+    with open(report / "metrics.csv") as file:
+        return json.loads((report / "metrics.json").read_text()), list(csv.DictReader(file))
+
+
+def compare(one: Any, other: Any, where: str = "") -> None:
+    """Equal but for rounding of numbers."""
+    assert type(one) is type(other), where
+    if isinstance(one, dict):
+        assert list(one) == list(other), where
+        for name in one:
+            compare(one[name], other[name], f"{where}.{name}")
+    elif isinstance(one, list):
+        assert len(one) == len(other), where
+        for place, pair in enumerate(zip(one, other, strict=True)):
+            compare(*pair, f"{where}[{place}]")
+    else:
+        assert one == (pytest.approx(other, rel=1e-5, abs=1e-6) if isinstance(one, float) else other), where
+
+
+def test_two_processes_measure_what_one_does(straight, tmp_path):
+    """Uneven shares: batches of 32 chunks and of the rest."""
+    tunes, data = tmp_path / "tunes", tmp_path / "data"
+    tunes.mkdir()
+    for seed in range(4):
+        soundfile.write(tunes / f"tune-{seed}.wav", np.r_[tune(3.0, seed), np.zeros(2 * SAMPLES)], RATE)
+    build(tunes, data, samples=SAMPLES, hop=SAMPLES, valid=0.25, workers=1)
+    run = tmp_path / "run"
+    shutil.copytree(straight("vqvae"), run)
+    words = ["evaluate", str(run), "--examples", "1", "--data", str(data)]
+    train(words)
+    alone, rows = stripped(run / "report")
+    shutil.rmtree(run / "report")
+    said = train(words, processes=2)
+    assert said.count("report:") == 1
+    together, other_rows = stripped(run / "report")
+    compare(together, alone)
+    assert [(row["chunk"], row["recording"], row["start_second"]) for row in rows] == [
+        (row["chunk"], row["recording"], row["start_second"]) for row in other_rows
+    ]
+    assert alone["format"] == 2
+    assert alone["chunks"] % 32
+    assert alone["silent_chunks"] == alone["silent"]["chunks"] == 2
+    assert len(rows) == alone["chunks"] == len({row["chunk"] for row in rows})
+    assert not list((run / "report").rglob("*.tmp"))
