@@ -113,7 +113,7 @@ def opened(settings: Any, engine: Engine) -> tuple[RunDir, Autoencoder, str, str
 def trained_model(run: RunDir, device: str, engine: Engine) -> tuple[Autoencoder, str]:
     """The finished model, or that of the newest sound checkpoint, and where it came from."""
     if device in ("auto", engine.device.type):  # each process has a GPU of its own
-        device = str(engine.device)
+        device = "cpu" if engine.device.type == "cpu" else str(engine.device)
     if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
         raise TrainError(f"--device {device}: choose cpu, or cuda where there is a GPU")
     # The run may be in progress: its checkpoints are looked at and left as they are.
