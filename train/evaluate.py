@@ -97,9 +97,10 @@ def opened(settings: Any, engine: Engine) -> tuple[RunDir, Autoencoder, str, str
     run = RunDir.open(settings.run_dir)
     if settings.speech:
         require_packages()
-    # Each process has a GPU of its own.
-    own = settings.device in ("auto", engine.device.type)
-    model, origin = trained_model(run, str(engine.device) if own else settings.device)
+    device = settings.device
+    if device in ("auto", engine.device.type):  # each process has a GPU of its own
+        device = str(engine.device) if engine.device.type == "cuda" else "cpu"
+    model, origin = trained_model(run, device)
     data = settings.data or run.config["data.path"]
     try:
         split = Split.open(data, settings.split)
