@@ -1,14 +1,12 @@
 """The model card that a run ends with, and what the evaluation adds."""
 
 import json
-from types import SimpleNamespace
 
 import yaml
 from conftest import STEPS, flags, train
 
 import audiovae
 from shards import Split
-from train.evaluate import evaluate
 
 
 def test_a_run_ends_with_a_card_and_the_evaluation_adds_to_it(data_dir, tmp_path):
@@ -39,7 +37,7 @@ def test_a_run_ends_with_a_card_and_the_evaluation_adds_to_it(data_dir, tmp_path
     assert audiovae.load(run).facts.measures["stft"] == found["reconstruction"]["stft"]
 
     def again(split: str) -> None:
-        evaluate(SimpleNamespace(run_dir=run, device="cpu", data=None, split=split, examples=1))
+        train(["evaluate", str(run), "--split", split, "--examples", "1"])
 
     (run / "model" / "facts.json").unlink()  # a run of the time before there were cards
     card.unlink()
