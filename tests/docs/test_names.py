@@ -26,7 +26,7 @@ FOREIGN = {
 }
 GROUPS = {name for run in RUNS.values() for name in flat_names(run) if f"{name}." in " ".join(flat_names(run))}
 # Names in the shape of a setting that are none.
-NO_SETTING = {"data.py", "model.safetensors", "optim.safetensors"}
+NO_SETTING = {"data.py", "weights.py", "model.safetensors", "optim.safetensors"}
 PANELS = (ROOT / "docs" / "tracking.md").read_text()
 SECTIONS = ("loss", "weight", "optim", "perf", "valid", "codebook", "model", "data")
 
@@ -42,7 +42,7 @@ def flags() -> set[str]:
     """All flags of the project's commands, with underscores."""
     known = settings() | {"data", "help", "config", "print_config"}
     # The library's commands are functions; which of them has which flag is asked in test_doc_commands.
-    for function in vars(importlib.import_module("audiovae.__main__")).values():
+    for function in vars(importlib.import_module("audiovae.commands")).values():
         if inspect.isfunction(function):
             known |= {*inspect.signature(function).parameters}
     for parser in (make_parser(), _make_parser(_functions())):

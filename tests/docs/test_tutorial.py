@@ -88,4 +88,4 @@ def test_the_installation(tmp_path):
     (packages,) = (tmp_path / ".venv").glob("lib/python*/site-packages")
     for file in ("train/configs/vae_tiny.yaml", "train/configs/study/mel_vae.yaml", "shards/__main__.py"):
         assert (packages / file).exists(), file
-    assert list((packages / "train" / "templates").iterdir())
+    assert list((packages / "train" / "report" / "templates").iterdir())
