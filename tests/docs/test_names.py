@@ -8,6 +8,7 @@ from functools import cache
 import pytest
 from documents import DOCUMENTS, ROOT, blocks, prose, quoted
 
+from audiovae import Autoencoder
 from shards.__main__ import _functions, _make_parser
 from train.command import flat_names, make_parser
 from train.config import RUNS
@@ -27,6 +28,8 @@ FOREIGN = {
 GROUPS = {name for run in RUNS.values() for name in flat_names(run) if f"{name}." in " ".join(flat_names(run))}
 # Names in the shape of a setting that are none.
 NO_SETTING = {"data.py", "weights.py", "model.safetensors", "optim.safetensors"}
+# What a loaded model has: `model` is a variable in examples of the library.
+MODEL = {f"model.{name}" for name in {*dir(Autoencoder), *Autoencoder.__annotations__, "config"}}
 PANELS = (ROOT / "docs" / "tracking.md").read_text()
 SECTIONS = ("loss", "weight", "optim", "perf", "valid", "codebook", "model", "data")
 
@@ -69,7 +72,7 @@ def unknown_settings(text: str) -> set[str]:
     """Dotted names in backticks that begin like a setting and are none."""
     shape = re.compile(rf"(?:{'|'.join(sorted(GROUPS, key=len, reverse=True))})(?:\.\w+)+")
     found = {match[0] for words in quoted(text) if (match := shape.match(words))}
-    return found - settings() - NO_SETTING
+    return found - settings() - NO_SETTING - MODEL
 
 
 def unknown_measures(text: str) -> set[str]:
