@@ -22,6 +22,8 @@ KMEANS_VECTORS = 16384
 # Vectors that each item offers as new places for dead codes.
 CANDIDATES = 8
 EPSILON = 1e-5
+# Variances below it count as this: that of noise at -80 dBFS, below any level at which recordings are trained on.
+TINY = 1e-8
 
 
 @dataclass
@@ -35,10 +37,10 @@ class QuantizerConfig:
         start_step: Optimizer steps without quantisation before the codebooks start from k-means.
         balance: How strongly codes that are used often are avoided, 0 to about 1; see `codebook.costs`.
         restart_below: A code used less than this share of the mean use is dead and starts anew.
-        largest_beta: Bound of the effective commitment beta_0 / S when the encoder's variance S collapses.
+        largest_beta: How much the commitment may grow, in units of beta_0, when the encoder's variance S collapses.
         softness: Temperature of the soft assignment in the diversity term, in units of the variance S.
-        commitment: "adaptive": beta_0 / S, within bounds, and an anchor that pulls S to 1. "fixed": plain beta_0
-            times the mean squared distance, no anchor. "none": neither.
+        commitment: "adaptive": beta_0 / S, within bounds, and an anchor that holds S where it was when the codebooks
+            started. "fixed": plain beta_0 times the mean squared distance, no anchor. "none": neither.
         dimension: Of the codes; 0 means that of the latents. A linear map leads down to it and one back up, around
             the whole residual stack (factorised codes; Yu et al. 2022, "Vector-quantized Image Modeling with
             Improved VQGAN", and Kumar et al. 2023, "DAC").
@@ -93,7 +95,8 @@ class Quantized:
         codes: [B, Q, T] int64; of all codebooks, also of those that `values` leaves out by dropout.
         losses: `commitment`, `anchor`, `diversity`, each [B]; the first and last are means over codebooks in use.
         metrics: Detached scalars, means over codebooks: `perplexity`, `dead_codes` (still waiting for a place),
-            `restarts` (codes placed anew by the last update), `latent_variance` S, `effective_beta`.
+            `restarts` (codes placed anew by the last update), `latent_variance` S, and `effective_beta`, the
+            commitment in units of beta_0 at the start of the codebooks.
         statistics: For `ResidualQuantizer.update`.
     """
 
@@ -121,6 +124,7 @@ class ResidualQuantizer(nn.Module):
         self.register_buffer("usage", torch.full((q, k), 1.0 / k))
         self.register_buffer("mean", torch.zeros(d))
         self.register_buffer("variance", torch.ones(()))
+        self.register_buffer("reference", torch.ones(()))  # the variance S when the codebooks started
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
         self.register_buffer("restarts", torch.zeros(()))
         self.quantizing = False
@@ -130,16 +134,26 @@ class ResidualQuantizer(nn.Module):
     def _before_load(self, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
         # Models saved before restarts were counted have no count of them.
         state.setdefault(f"{prefix}restarts", torch.zeros(()))
+        # Before there was a reference the anchor pulled S to 1.
+        state.setdefault(f"{prefix}reference", torch.ones(()))
 
     def _after_load(self, _keys: object) -> None:
         # A Python flag beside the buffer: asking the device at every step would make the host wait.
         self.quantizing = bool(self.started)
 
     def effective_beta(self) -> Tensor:
-        """Commitment to the codes in units of beta_0: 1 / S, bounded, when adaptive."""
+        """Commitment to the codes in units of beta_0: when adaptive 1 as the codebooks start, then S_start / S.
+
+        A variance S that collapses counts as S_start / largest_beta.
+        """
         if self.config.commitment != "adaptive":
             return torch.full_like(self.variance, float(self.config.commitment == "fixed"))
-        return (1.0 / (self.variance + EPSILON)).clamp_max(self.config.largest_beta)
+        return (self.reference / self.variance.clamp_min(TINY)).clamp_max(self.config.largest_beta)
+
+    def _commitment_factor(self) -> Tensor:
+        """What beta_0 times the mean squared distance is multiplied by: 1 / S, within bounds, when adaptive."""
+        adaptive = self.config.commitment == "adaptive"
+        return self.effective_beta() / (self.reference.clamp_min(TINY) if adaptive else 1.0)
 
     def forward(self, latents: Tensor, noise: Noise | None = None) -> Quantized:
         """Quantises [B, D, T]; before the codebooks have started the latents pass unchanged."""
@@ -176,7 +190,7 @@ class ResidualQuantizer(nn.Module):
             entry = F.embedding(choice, self.codes[q]).view_as(residual)
             commitment = commitment + used * (residual - entry).square().flatten(1).mean(1)
             if self.training:
-                share = torch.softmax(-distances / (self.config.softness * (self.variance + EPSILON)), dim=1)
+                share = torch.softmax(-distances / (self.config.softness * self.variance.clamp_min(TINY)), dim=1)
                 share = share.view(items, frames, -1).mean(1)  # [B, K]
                 rarity = share @ (self.usage[q] * self.config.size).clamp_min(EPSILON).log()
                 diversity = diversity + used * rarity
@@ -204,7 +218,7 @@ class ResidualQuantizer(nn.Module):
             if offers:
                 statistics.items["offers"] = torch.stack(offers, dim=2)  # [B, m, Q, D]
                 statistics.items["in_use"] = in_use.float()
-        losses |= {"commitment": self.effective_beta() * commitment / in_use, "diversity": diversity / in_use}
+        losses |= {"commitment": self._commitment_factor() * commitment / in_use, "diversity": diversity / in_use}
         passed = GRADIENTS[self.config.gradient](vectors, value)
         return Quantized(self._leave(passed), torch.stack(chosen, 1), losses, self._metrics(), statistics)
 
@@ -285,19 +299,19 @@ class ResidualQuantizer(nn.Module):
         return Statistics({"vectors": flat.new_full((), len(flat)), "sum": flat.sum(0), "square": flat.square().sum(0)})
 
     def _anchor(self, vectors: Tensor) -> Tensor:
-        """Pulls log S towards 0: [B].
+        """Pulls log S to where it was when the codebooks started, and until then nowhere: [B].
 
-        The value is (log S)^2. Its gradient is taken at the running S and mean, where it is linear in the
+        The value is log(S / S_start)^2. Its gradient is taken at the running S and mean, where it is linear in the
         items, so that it does not depend on how a batch is divided over processes.
         """
-        if self.config.commitment != "adaptive":
+        if self.config.commitment != "adaptive" or not self.quantizing:
             return vectors.new_zeros(len(vectors))
-        log_variance = (self.variance + EPSILON).log()
-        slope = 2 * log_variance / (self.variance + EPSILON)
-        spread = (vectors - self.mean).square().flatten(1).mean(1)
+        reference = self.reference.clamp_min(TINY)
+        ratio = self.variance.clamp_min(TINY) / reference
         # A slope of a collapsed variance is bounded like the commitment itself.
-        slope = slope.clamp(-self.config.largest_beta, self.config.largest_beta)
-        return log_variance.square() + slope * (spread - spread.detach())
+        slope = (2 * ratio.log() / ratio).clamp(-self.config.largest_beta, self.config.largest_beta) / reference
+        spread = (vectors - self.mean).square().flatten(1).mean(1)
+        return ratio.log().square() + slope * (spread - spread.detach())
 
     def _metrics(self) -> dict[str, Tensor]:
         share = self.counts / self.counts.sum(1, keepdim=True).clamp_min(EPSILON)
@@ -344,6 +358,8 @@ class ResidualQuantizer(nn.Module):
         number = sums["vectors"].clamp_min(1)
         mean = sums["sum"] / number
         variance = (sums["square"] / number - mean.square()).clamp_min(0).mean()
+        if not self.quantizing:  # towers move fast before, and nothing rests on the moments yet
+            decay = 0.0
         self.mean.mul_(decay).add_(mean * (1 - decay))
         self.variance.mul_(decay).add_(variance * (1 - decay))
 
@@ -353,6 +369,7 @@ class ResidualQuantizer(nn.Module):
         residual = vectors
         self.mean.copy_(residual.mean(0))
         self.variance.copy_(residual.var(0, unbiased=False).mean())
+        self.reference.copy_(self.variance)
         for q in range(self.config.codebooks):
             self.codes[q], self.counts[q], self.totals[q] = kmeans(residual, self.config.size, generator)
             if q == 0:

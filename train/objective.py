@@ -53,8 +53,8 @@ class VQVAEWeights:
         mse: Of the mean squared error.
         stft: Of the STFT distance; of a mel model, of the mean difference of log-mel.
         commitment: Of the distance to the codes: beta_0 of the variance-adaptive commitment.
-        anchor: Of (log S)^2, which pulls the variance S of the latents to 1; no effect unless the commitment is
-            adaptive.
+        anchor: Of log(S / S_start)^2, which holds the variance S of the latents where it was when the codebooks
+            started; no effect unless the commitment is adaptive.
         diversity: Of the term that evens out how often codes are used.
     """
 

@@ -194,8 +194,10 @@ def test_decoded_codes_are_the_quantised_values(training):
         residual = residual - made.codes[q][out.codes[:, q]]
 
 
-def test_commitment_is_the_distance_to_the_codes_over_the_variance():
+@pytest.mark.parametrize("reference", [1.0, 16.0])
+def test_commitment_is_the_distance_to_the_codes_over_the_variance(reference):
     made = by_hand([0.0, 10.0], [1.0, 1.0])
+    made.reference.fill_(reference)
     made.variance.fill_(4.0)
     latents = torch.tensor([[[1.0, 3.0, 9.0]], [[0.0, 10.0, 0.0]]], requires_grad=True)
     out = made(latents, noise(2))
@@ -205,7 +207,7 @@ def test_commitment_is_the_distance_to_the_codes_over_the_variance():
     torch.testing.assert_close(latents.grad[0, 0], torch.tensor([2.0, 6.0, -2.0]) / 12, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("scale", [0.7, 3.0, 50.0])
+@pytest.mark.parametrize("scale", [0.01, 0.7, 50.0])
 def test_commitment_does_not_depend_on_the_scale_of_latents_and_codes(scale):
     latents = 2 * clouds()
     made = quantizer(latents)
@@ -217,34 +219,66 @@ def test_commitment_does_not_depend_on_the_scale_of_latents_and_codes(scale):
     torch.testing.assert_close(at_once, scale**2 * before, rtol=1e-3, atol=0)
     for _ in range(60):
         scaled._update_moments(scaled(scale * latents, noise(8)).statistics.sums, 0.5)
-    torch.testing.assert_close(scaled(scale * latents, noise(8)).losses["commitment"], before, rtol=1e-3, atol=0)
+    found = scaled(scale * latents, noise(8)).losses["commitment"]
+    # Where latents collapse, S counts as a tenth of what it was.
+    expected = before * min(1.0, scale**2 * made.config.largest_beta)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("scale", [0.01, 100.0])
+def test_nothing_depends_on_the_scale_at_which_the_codebooks_start(scale):
+    plain, scaled = quantizer(clouds()), quantizer(scale * clouds())
+    for step in range(6, 12):
+        one = plain(clouds(seed=step), noise(8, step))
+        other = scaled(scale * clouds(seed=step), noise(8, step))
+        assert torch.equal(one.codes, other.codes)
+        for name in one.losses:
+            torch.testing.assert_close(one.losses[name], other.losses[name], rtol=1e-3, atol=1e-5)
+        for name in ("perplexity", "effective_beta"):
+            torch.testing.assert_close(one.metrics[name], other.metrics[name], rtol=1e-3, atol=1e-5)
+        plain.update(one.statistics, step)
+        scaled.update(other.statistics, step)
 
 
 def test_effective_beta_is_bounded_when_the_variance_collapses():
     made = quantizer(clouds(), largest_beta=10.0)
     for variance, beta in ((0.0, 10.0), (1e-4, 10.0), (0.5, 2.0), (4.0, 0.25), (1e6, 1e-6)):
-        made.variance.fill_(variance)
-        assert made.effective_beta().item() == pytest.approx(beta, rel=1e-3)
+        for reference in (1.0, 0.01):
+            made.reference.fill_(reference)
+            made.variance.fill_(variance * reference)
+            assert made.effective_beta().item() == pytest.approx(beta, rel=1e-3)
     made.variance.zero_()
     out = made(1e-4 * clouds(), noise(8))
     assert all(loss.isfinite().all() for loss in out.losses.values())
 
 
-@pytest.mark.parametrize("start", [0.05, 20.0])
-def test_the_anchor_alone_brings_the_variance_to_one(start):
-    made, latents = quantizer(), clouds()
-    latents = (latents - latents.mean((0, 2), keepdim=True)) / latents.std()
-    log_gain = (0.5 * torch.tensor(start).log()).requires_grad_()
+def test_there_is_no_anchor_before_the_codebooks():
+    made = quantizer()
+    for step in range(1, 4):
+        out = made(7 * clouds(), noise(8))
+        assert out.losses["anchor"].abs().max() == 0
+        made.update(out.statistics, step)
+    assert made.variance.item() == pytest.approx((7 * clouds()).var((0, 2), unbiased=False).mean().item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("reference", [0.01, 1.0, 30.0])
+@pytest.mark.parametrize("change", [0.05, 20.0])
+def test_the_anchor_alone_brings_the_variance_back(reference, change):
+    latents = clouds()
+    latents = reference**0.5 * (latents - latents.mean((0, 2), keepdim=True)) / latents.std()
+    made = quantizer(latents)
+    assert made.reference.item() == pytest.approx(reference, rel=0.05)
+    log_gain = (0.5 * torch.tensor(change).log()).requires_grad_()
     optimizer = torch.optim.Adam([log_gain], lr=0.03)
     for step in range(200):
         out = made(log_gain.exp() * latents, noise(8))
         out.losses["anchor"].mean().backward()
-        if step == 3:
-            assert torch.sign(log_gain.grad) == (1 if start > 1 else -1)
+        if step == 8:
+            assert torch.sign(log_gain.grad) == (1 if change > 1 else -1)
         optimizer.step()
         optimizer.zero_grad()
         made.update(out.statistics, 0)
-    assert made.variance.item() == pytest.approx(1.0, rel=0.15)
+    assert made.variance.item() == pytest.approx(reference, rel=0.15)
 
 
 def test_diversity_pushes_towards_codes_used_less():

@@ -46,7 +46,7 @@ READING = {
     "towards 1: codebook collapse.",
     "model/dead_codes": "Falls to a few. High: make the codebooks smaller.",
     "model/restarts": "Bursts at the start, then 0 or a few. Never 0: codes find no vectors to stand for.",
-    "model/latent_variance": "Near 1. Towards 0, or growing without end: unhealthy.",
+    "model/latent_variance": "Steady once the codebooks have started. Towards 0, or growing without end: unhealthy.",
     "model/effective_beta": "Near 1. At 10, its bound: the latents' variance has collapsed.",
     "valid/kl_nats_per_second_N": "What each level says beyond its prior. Near 0: the level carries nothing.",
     "valid/active_units_N": "Share of the channels that carry something. Falling: collapse, channel by channel.",
