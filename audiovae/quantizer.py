@@ -362,6 +362,8 @@ class ResidualQuantizer(nn.Module):
             decay = 0.0
         self.mean.mul_(decay).add_(mean * (1 - decay))
         self.variance.mul_(decay).add_(variance * (1 - decay))
+        if not self.quantizing:
+            self.reference.copy_(self.variance)
 
     def _start(self, vectors: Tensor, generator: torch.Generator) -> None:
         if len(vectors) > KMEANS_VECTORS:

@@ -258,6 +258,7 @@ def test_there_is_no_anchor_before_the_codebooks():
         out = made(7 * clouds(), noise(8))
         assert out.losses["anchor"].abs().max() == 0
         made.update(out.statistics, step)
+        assert made.effective_beta().item() == 1
     assert made.variance.item() == pytest.approx((7 * clouds()).var((0, 2), unbiased=False).mean().item(), rel=1e-3)
 
 
