@@ -52,7 +52,9 @@ def weights(run: Path, straight: Path) -> list[str]:
     hashes = [json.loads((path / "manifest.json").read_text())["files"] for path in (one, two)]
     names = sorted(hashes[0].keys() | hashes[1].keys())
     problems += [f"{two.name}/{name} differs" for name in names if hashes[0].get(name) != hashes[1].get(name)]
-    for file in sorted((straight / "model").iterdir()):
+    model = straight / "model"
+    # The card beside them names the run.
+    for file in sorted([*model.glob("*.safetensors"), model / "config.json"]):
         other = run / "model" / file.name
         if not other.exists() or other.read_bytes() != file.read_bytes():
             problems.append(f"model/{file.name} differs")

@@ -28,6 +28,11 @@ PLAIN = re.compile(r"vae first step 400/400  total 1\.5  mse 0\.25  stft 3  [\d.
 LINES = 30
 
 
+def heed_hangups() -> None:
+    """Where the tests run under nohup, their children would ignore hangups too."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Terminal:
     """A pseudo terminal: what was drawn on it, or, when it is `stalled`, nobody reads it."""
 
@@ -55,7 +60,7 @@ class Terminal:
         surroundings = {k: v for k, v in environment(TERM="xterm", **more).items() if k not in ("CI", "NO_COLOR")}
         command = [sys.executable, "-m", "train", *words]
         streams = dict.fromkeys(("stdin", "stdout", "stderr"), self.slave)
-        process = subprocess.Popen(command, env=surroundings | more, cwd=ROOT, **streams)
+        process = subprocess.Popen(command, env=surroundings | more, cwd=ROOT, preexec_fn=heed_hangups, **streams)
         os.close(self.slave)
         return process
 
