@@ -148,7 +148,10 @@ def test_a_hangup_saves_and_stops(data_dir, tmp_path):
         assert process.poll() is None, terminal.text()
         time.sleep(0.02)
     process.send_signal(signal.SIGHUP)
-    assert process.wait(60) == 85
+    try:
+        assert process.wait(60) == 85
+    finally:
+        process.kill()  # it has many steps to go
     assert "SIGHUP" in (run / "STOPPED").read_text()
     assert "SIGHUP: saving at the end of this step" in terminal.text()
     step = points(run)[-1]["step"]
