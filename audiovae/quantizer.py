@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from audiovae.autoencoder import Statistics
 from audiovae.codebook import costs, kmeans, on_sphere, places_for_dead, squared_distances
+from audiovae.commitment import TINY, anchor, effective_beta
 from audiovae.noise import Noise
 from audiovae.passing import GRADIENTS
 
@@ -22,8 +23,6 @@ KMEANS_VECTORS = 16384
 # Vectors that each item offers as new places for dead codes.
 CANDIDATES = 8
 EPSILON = 1e-5
-# Variances below it count as this: that of noise at -80 dBFS, below any level at which recordings are trained on.
-TINY = 1e-8
 
 
 @dataclass
@@ -142,18 +141,8 @@ class ResidualQuantizer(nn.Module):
         self.quantizing = bool(self.started)
 
     def effective_beta(self) -> Tensor:
-        """Commitment to the codes in units of beta_0: when adaptive 1 as the codebooks start, then S_start / S.
-
-        A variance S that collapses counts as S_start / largest_beta.
-        """
-        if self.config.commitment != "adaptive":
-            return torch.full_like(self.variance, float(self.config.commitment == "fixed"))
-        return (self.reference / self.variance.clamp_min(TINY)).clamp_max(self.config.largest_beta)
-
-    def _commitment_factor(self) -> Tensor:
-        """What beta_0 times the mean squared distance is multiplied by: 1 / S, within bounds, when adaptive."""
-        adaptive = self.config.commitment == "adaptive"
-        return self.effective_beta() / (self.reference.clamp_min(TINY) if adaptive else 1.0)
+        """Commitment to the codes in units of beta_0, see `commitment.effective_beta`."""
+        return effective_beta(self.variance, self.reference, self.config.commitment, self.config.largest_beta)
 
     def forward(self, latents: Tensor, noise: Noise | None = None) -> Quantized:
         """Quantises [B, D, T]; before the codebooks have started the latents pass unchanged."""
@@ -218,7 +207,10 @@ class ResidualQuantizer(nn.Module):
             if offers:
                 statistics.items["offers"] = torch.stack(offers, dim=2)  # [B, m, Q, D]
                 statistics.items["in_use"] = in_use.float()
-        losses |= {"commitment": self._commitment_factor() * commitment / in_use, "diversity": diversity / in_use}
+        factor = self.effective_beta()
+        if self.config.commitment == "adaptive":
+            factor = factor / self.reference.clamp_min(TINY)
+        losses |= {"commitment": factor * commitment / in_use, "diversity": diversity / in_use}
         passed = GRADIENTS[self.config.gradient](vectors, value)
         return Quantized(self._leave(passed), torch.stack(chosen, 1), losses, self._metrics(), statistics)
 
@@ -299,19 +291,10 @@ class ResidualQuantizer(nn.Module):
         return Statistics({"vectors": flat.new_full((), len(flat)), "sum": flat.sum(0), "square": flat.square().sum(0)})
 
     def _anchor(self, vectors: Tensor) -> Tensor:
-        """Pulls log S to where it was when the codebooks started, and until then nowhere: [B].
-
-        The value is log(S / S_start)^2. Its gradient is taken at the running S and mean, where it is linear in the
-        items, so that it does not depend on how a batch is divided over processes.
-        """
+        """Of each item, [B]; before the codebooks started there is none."""
         if self.config.commitment != "adaptive" or not self.quantizing:
             return vectors.new_zeros(len(vectors))
-        reference = self.reference.clamp_min(TINY)
-        ratio = self.variance.clamp_min(TINY) / reference
-        # A slope of a collapsed variance is bounded like the commitment itself.
-        slope = (2 * ratio.log() / ratio).clamp(-self.config.largest_beta, self.config.largest_beta) / reference
-        spread = (vectors - self.mean).square().flatten(1).mean(1)
-        return ratio.log().square() + slope * (spread - spread.detach())
+        return anchor(vectors, self.mean, self.variance, self.reference, self.config.largest_beta)
 
     def _metrics(self) -> dict[str, Tensor]:
         share = self.counts / self.counts.sum(1, keepdim=True).clamp_min(EPSILON)

@@ -1,9 +1,9 @@
-"""What the trunk sees and returns: the waveform itself, or its log-mel spectrogram."""
+"""What the trunk sees and returns: the waveform at one level for all data, or its log-mel spectrogram."""
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,11 @@ from audiovae.spectra import inverse_mel_filters, log_mel, mel_filters
 
 # A band's standard deviation counts as this at least, in natural-log units: a band that is always silent stays finite.
 SMALLEST_DEVIATION = 0.1
+# Root mean square, full scale 1, at which a trunk sees the training recordings: -16.5 dBFS, that of music brought to
+# full peaks, for which the losses' weights were chosen.
+LEVEL = 0.15
+# Training recordings below -100 dBFS have no level to speak of.
+SMALLEST_LEVEL = 1e-5
 
 
 @dataclass
@@ -58,9 +63,10 @@ def make_representation(config: RepresentationConfig, samples: int, rate: int) -
 
 
 class Waveform(nn.Module):
-    """Audio as it is: [B, 1, T] in [-1, 1] on both sides.
+    """Audio times one gain, [B, 1, T]: however loud the data are, the losses weigh the same against each other.
 
     Attributes:
+        gain: Of the trunk's side; 1 until `calibrate`.
         not_in_onnx: Why it cannot be a part of an ONNX program; empty where it can.
     """
 
@@ -70,21 +76,35 @@ class Waveform(nn.Module):
     def __init__(self, samples: int) -> None:
         super().__init__()
         self.frames = samples
+        self.register_buffer("gain", torch.ones(()))
+        self.register_load_state_dict_pre_hook(Waveform._before_load)
+
+    def _before_load(self, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+        # Models saved before there was a gain were trained without one.
+        state.setdefault(f"{prefix}gain", torch.ones(()))
 
     def represent(self, audio: Tensor) -> Tensor:
         """[B, 1, T] audio -> [B, 1, T]."""
-        return audio
+        return audio * self.gain
 
     def render(self, representation: Tensor) -> Tensor:
         """[B, 1, T] -> [B, 1, T] audio."""
-        return representation
+        return representation / self.gain
 
     def distances(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """The reconstruction terms of training, each [B]: `mse` and `stft`."""
+        """The reconstruction terms of training, each [B]: `mse` and `stft`, at the trunk's level."""
         return {"mse": squared_error(output.float(), target), "stft": stft_distance(output, target)}
 
+    @torch.no_grad()
     def calibrate(self, batches: Iterable[Tensor]) -> None:
-        """Nothing to learn from the data: `batches` is not even read."""
+        """Sets the gain that brings audio [B, 1, T] to a root mean square of `LEVEL`; silence changes nothing."""
+        count, squares = 0, 0.0
+        for audio in batches:
+            count += audio.numel()
+            squares += audio.double().square().sum().item()
+        level = math.sqrt(squares / max(count, 1))
+        if level > SMALLEST_LEVEL:
+            self.gain.fill_(LEVEL / level)
 
 
 class Mel(nn.Module):

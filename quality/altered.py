@@ -4,7 +4,7 @@ The training command itself is not changed: only the function that builds its mo
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 from unittest.mock import patch
@@ -18,17 +18,20 @@ Make = Callable[[], Autoencoder]
 
 
 def louder(make: Make, gain: float) -> Autoencoder:
-    """The trunk sees the audio at `gain` times its level; what it renders is scaled back."""
+    """As if all recordings were `gain` times as loud; what the model renders is scaled back."""
     model = make()
-    represent, render = model.represent, model.render
+    represent, render, calibrate = model.represent, model.render, model.calibrate
 
     def scaled(audio: Tensor) -> Tensor:
-        return gain * represent(audio)
+        return represent(gain * audio)
 
     def scaled_back(representation: Tensor) -> Tensor:
         return render(representation) / gain
 
-    model.represent, model.render = scaled, scaled_back  # type: ignore[method-assign]
+    def from_scaled(batches: Iterable[Tensor]) -> None:
+        calibrate(gain * audio for audio in batches)
+
+    model.represent, model.render, model.calibrate = scaled, scaled_back, from_scaled  # type: ignore[method-assign]
     return model
 
 

@@ -26,6 +26,7 @@ from train.live import Scale
 from train.measuring.latents import latent_use
 from train.media import Media
 from train.meter import Meter
+from train.metrics import measure
 from train.objective import Objective
 from train.rundir import DAMAGE_FILE, RunDir, append_line
 from train.saving import Saver
@@ -208,11 +209,13 @@ class Training:
     def send_examples(self, model: Autoencoder) -> dict[str, float]:
         """The same few held-out chunks each time, what the model makes of them, and how it uses its latents."""
         split = self.valid_split
-        audio = to_audio(split.read(spread(len(split), EXAMPLES)), self.engine.device)
+        chunks = spread(len(split), EXAMPLES)
+        audio = to_audio(split.read(chunks), self.engine.device)
         output = model.reconstruct(audio).float()
         pair = audio.squeeze(1).cpu().numpy(), output.squeeze(1).cpu().numpy()
+        measures = {name: values.cpu().numpy() for name, values in measure(output, audio, split.rate).items()}
         usage = {name: share.cpu().numpy() for name, share in model.usage().items()}
-        self.tracker.show(Media(self.learner.step, *pair, split.rate, usage))
+        self.tracker.show(Media(self.learner.step, split.names(chunks), *pair, measures, split.rate, usage))
         levels = latent_use(model, split, LATENT_USE_CHUNKS)
         return {f"{name}_{i}": value for i, level in enumerate(levels) for name, value in level.items()}
 

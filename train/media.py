@@ -9,6 +9,7 @@ import wandb
 from PIL import Image
 
 from train.pictures import comparison, ranking
+from train.report.panel import examples_table
 
 PAUSE_S = 0.25
 # Of the histograms of codebook use: octaves below and above the use that each code would have if all had the same.
@@ -22,24 +23,31 @@ class Media:
 
     Attributes:
         step: The optimizer step it belongs to.
-        reference, reconstruction: Held-out chunks and what the model makes of them, [n, T].
+        names: Of held-out chunks, n of them.
+        reference, reconstruction: The chunks and what the model makes of them, [n, T].
+        measures: By name of `train.metrics.MEASURED` that of each chunk, [n], NaN where it has none.
         rate: In Hz.
         usage: By codebook the share of each code, [K]; empty for families without codes.
     """
 
     step: int
+    names: list[str]
     reference: np.ndarray
     reconstruction: np.ndarray
+    measures: dict[str, np.ndarray]
     rate: int
     usage: dict[str, np.ndarray] = field(default_factory=dict)
 
     def to_point(self) -> dict[str, Any]:
         """As W&B gets it."""
         picture = comparison(self.reference.reshape(-1), self.reconstruction.reshape(-1), self.rate)
+        # Not a wandb.Table: that is an artifact, whose files an offline run keeps outside its folder.
+        table = examples_table(self.names, self.reference, self.reconstruction, self.measures, self.rate, self.step)
         point = {
             "global_step": self.step,
             "valid/reference_then_reconstruction": wandb.Audio(self._sound(), self.rate),
             "valid/spectrograms": to_image(picture),
+            "valid/examples": wandb.Html(table, inject=False, data_is_not_path=True),
         }
         if self.usage:
             for name, share in self.usage.items():

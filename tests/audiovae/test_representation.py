@@ -7,10 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 from tiny_models import CONFIGS, FAMILIES, RATE, SAMPLES, all_terms, gradients, hard_signals, noise, tones
 
 import audiovae
-from audiovae.representation import Mel, RepresentationConfig
+from audiovae.representation import LEVEL, Mel, RepresentationConfig, Waveform
 from audiovae.spectra import log_mel, mel_distance, mel_filters
 from audiovae.trunk import downsample, start_as_band_cosines, upsample
 
@@ -100,6 +101,24 @@ def test_calibration_normalises_the_data_however_they_come():
     assert one.represent(audio).isfinite().all()
 
 
+@settings(max_examples=30, deadline=None)
+@given(level=st.floats(-80, 10))
+def test_however_loud_the_data_are_the_trunk_sees_the_same(level):
+    audio = 10 ** (level / 20) * torch.randn(6, 1, SAMPLES, generator=torch.Generator().manual_seed(0))
+    waveform = Waveform(SAMPLES)
+    waveform.calibrate(iter(audio.split([1, 3, 2])))
+    seen = waveform.represent(audio)
+    assert seen.square().mean().sqrt().item() == pytest.approx(LEVEL, rel=1e-5)
+    torch.testing.assert_close(waveform.render(seen), audio)
+
+
+@pytest.mark.parametrize("batches", [[], [torch.zeros(2, 1, SAMPLES)]])
+def test_without_any_sound_there_is_no_gain(batches):
+    waveform = Waveform(SAMPLES)
+    waveform.calibrate(batches)
+    assert waveform.gain == 1
+
+
 def test_what_is_rendered_has_the_spectrum_and_is_the_same_each_time():
     model = make("vae")
     audio = tones(2)
@@ -170,9 +189,12 @@ def test_a_model_saved_before_there_was_a_choice_is_one_of_waveforms(family, tmp
     for name in ("pooled", "batch_norm", "batch_norm_scale", "learned_variance"):
         about["config"].pop(name, None)
     (tmp_path / "config.json").write_text(json.dumps(about))
+    weights = load_file(tmp_path / "model.safetensors")
+    del weights["representation.gain"]
+    save_file(weights, tmp_path / "model.safetensors")
     model = audiovae.load(tmp_path)
     assert model.representation.channels == 1
-    assert not any(name.startswith("representation") for name in model.state_dict())
+    assert model.representation.gain == 1
 
 
 @settings(max_examples=20, deadline=None)

@@ -55,7 +55,7 @@ def test_a_loaded_model_is_the_saved_one(family, tmp_path):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_parts_lie_beside_the_whole(family, saved):
     folder = saved(family)
-    parts = {"encoder", "decoder"} | ({"quantizer"} if family == "vqvae" else set())
+    parts = {"encoder", "decoder", "representation"} | ({"quantizer"} if family == "vqvae" else set())
     assert {file.name for file in folder.iterdir()} == {"config.json", "model.safetensors"} | {
         f"{part}.safetensors" for part in parts
     }

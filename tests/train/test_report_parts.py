@@ -108,7 +108,13 @@ def test_band_levels_are_those_of_the_gain(gain):
 def test_every_panel_of_the_documentation_tells_how_to_read_it():
     """What docs/tracking.md lists with a meaning of its own has one beside its curve too."""
     told = set(re.findall(r"`((?:loss|model|optim|valid|perf)/[\w]+)`", (ROOT / "docs/tracking.md").read_text()))
-    told -= {"valid/reference_then_reconstruction", "valid/spectrograms", "valid/silent", "perf/save_stall"}
+    told -= {
+        "valid/reference_then_reconstruction",
+        "valid/examples",
+        "valid/spectrograms",
+        "valid/silent",
+        "perf/save_stall",
+    }
     assert len(told) > 25
     assert {pattern(name.replace("_N", "_0")) for name in told} <= READING.keys()
 

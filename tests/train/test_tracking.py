@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 from conftest import STEPS, flags, points, start, train
@@ -40,6 +41,16 @@ def test_attempts_are_one_offline_run(data_dir, tmp_path):
         assert len(item["codebook/use_1.bins"]) == len(item["codebook/use_1.values"]) + 1
         assert sum(item["codebook/use_1.values"]) == 16
         assert "codebook/use_by_rank.path" in item
+    examples = [item for item in items if "valid/examples.path" in item]
+    assert [item["global_step"] for item in examples] == [0, 4, 8]
+    for item in examples:
+        (file,) = (run / "wandb").rglob(Path(item["valid/examples.path"]).name)
+        page = file.read_text()
+        assert page.count("<tr>") == 1 + 4
+        assert page.count("<audio") == page.count('src="data:audio/flac;base64,') == 2 * 4
+        assert page.count('src="data:image/png;base64,') == 3 * 4
+        assert "http:" not in page
+        assert "https:" not in page
     assert list((run / "wandb").rglob("*.wav"))
     assert list((run / "wandb").rglob("*.png"))
 

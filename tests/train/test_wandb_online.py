@@ -107,7 +107,8 @@ def test_attempts_are_one_run_and_no_secret_gets_out(data_dir, tmp_path, server)
     assert server.steps("valid/si_sdr") == steps[::4]
     assert {row["attempt"] for row in server.history if "attempt" in row} == {1, 2, 3}
     assert set(server.steps("codebook/use_0")) <= {*steps[4::4]}
-    assert any("reference_then_reconstruction" in file for file in server.files)
+    for name in ("reference_then_reconstruction", "spectrograms", "examples"):
+        assert any(f"valid/{name}" in file for file in server.files), name
     for secret in secrets:
         assert secret not in said
     assert_nowhere(run, *secrets)

@@ -11,7 +11,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from train.report.spectrograms import CEILING_DB, FARTHEST_DB, FLOOR_DB, stops
+from train.pictures import CEILING_DB, FARTHEST_DB, FLOOR_DB
+from train.report.spectrograms import stops
 
 TEMPLATES = resources.files("train.report") / "templates"
 

@@ -9,18 +9,11 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from train.pictures import FLOOR_DB, WINDOW, decibels
+from train.pictures import CEILING_DB, FARTHEST_DB, FLOOR_DB, MAPS, QUIET_DB, WINDOW, decibels, difference_of
 from train.report.sounds import data_url
 
-CEILING_DB = -10.0
-# Differences below this level are of no interest: both are lifted to it first.
-QUIET_DB = -80.0
-# The difference's colours end here.
-FARTHEST_DB = 30.0
 # An odd number: the middle of the difference is a colour of its own.
 COLOURS = 127
-# The middle of this map is dark: pictures are dark in both themes.
-MAPS = {"level": "magma", "difference": "berlin"}
 # In which the bands of `band_levels` end, Hz.
 BANDS_HZ = (1000, 4000)
 
@@ -95,13 +88,12 @@ def spectrogram(audio: np.ndarray, name: str, kept: PictureFormat) -> Picture:
 
 def difference(reference: np.ndarray, other: np.ndarray, rate: int, name: str, kept: PictureFormat) -> Picture:
     """How much louder or quieter each point of another sound [T] is than that of the reference [T]."""
-    a, b = (np.maximum(levels_of(audio, kept), QUIET_DB) for audio in (reference, other))
-    heard = (a > QUIET_DB) | (b > QUIET_DB)
-    mean = np.abs(b - a)[heard].mean() if heard.any() else 0.0
+    louder, heard = difference_of(levels_of(reference, kept), levels_of(other, kept))
+    mean = np.abs(louder)[heard].mean() if heard.any() else 0.0
     alt = (
         f"Difference of the spectrograms of {name}: {mean:.1f} dB on average; level {band_text(reference, other, rate)}"
     )
-    return Picture(draw(b - a, -FARTHEST_DB, FARTHEST_DB, "difference", kept), alt, kept.width, kept.height)
+    return Picture(draw(louder, -FARTHEST_DB, FARTHEST_DB, "difference", kept), alt, kept.width, kept.height)
 
 
 def band_levels(reference: np.ndarray, other: np.ndarray, rate: int) -> list[tuple[str, float]]:
