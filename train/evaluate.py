@@ -34,10 +34,18 @@ from train.measuring.chunks import (
     sample_embeddings,
 )
 from train.measuring.frechet import EMBEDDING, frechet, noise_floor
-from train.measuring.latents import latent_rows, spent
+from train.measuring.latents import spent
 from train.measuring.recordings import joined, measure_speech_of, speech_averages
 from train.measuring.speech import require_packages
-from train.measuring.tables import averages, by_recording, csv_text, none_if_nan, silence
+from train.measuring.tables import (
+    averages,
+    by_recording,
+    csv_text,
+    frechet_interval,
+    latents_in_use,
+    none_if_nan,
+    silence,
+)
 from train.metrics import measure
 from train.report.evaluated import write_evaluated
 from train.report.page import Example
@@ -70,7 +78,7 @@ def evaluate(settings: Any, engine: Engine) -> int:
             "interval_coverage": COVERAGE,
             **measure_sets(engine, split, model, chunks, measure_floors(engine, split, data, device)),
             "silent": silence(chunks),
-            "latents": latents_in_use(model, chunks, latents),
+            "latents": latents_in_use(chunks, latents, model.code_size, split),
             "levels": [
                 {"known": known, **averages(own, split.samples)} for known, own in measure_levels(engine, split, model)
             ],
@@ -159,8 +167,11 @@ def measure_sets(
     groups, over = grouping(chunks.sources[loud], chunks.starts[loud], split.samples)
 
     def row(measured: Measured) -> dict[str, Any]:
-        distance = frechet(references, measured.columns["embedding"][loud])
-        return {**averages(measured, split.samples), "frechet": distance}
+        found = averages(measured, split.samples)
+        own = measured.columns["embedding"][loud]
+        found["frechet"] = frechet(references, own)
+        found["intervals"]["frechet"] = frechet_interval(references, own, groups)
+        return found
 
     return {
         "reconstruction": row(chunks),
@@ -173,13 +184,6 @@ def measure_sets(
             "noise_floor_over": over,
         },
     }
-
-
-def latents_in_use(model: Autoencoder, chunks: Measured, latents: dict[str, np.ndarray]) -> list[dict[str, float]]:
-    """`latent_rows` of the chunks that are not silent."""
-    loud = ~chunks.silent
-    own = {name: values[loud] for name, values in latents.items()}
-    return latent_rows(own, model.code_size, model.seconds) if loud.any() else []
 
 
 def add_speech(summary: dict[str, Any], found: dict[int, dict[str, float]]) -> None:

@@ -13,9 +13,10 @@ from audiovae.losses import stft_distance
 from audiovae.spectra import log_mel, mel_distance, mel_filters
 from train.errors import TrainError
 from train.measuring import speech
-from train.measuring.bootstrap import grouping, mean_intervals
+from train.measuring.bootstrap import grouping, mean_intervals, median_interval
 from train.measuring.chunks import Measured, dbfs
 from train.measuring.frechet import Moments, distance, embed, frechet, moments, noise_floor
+from train.measuring.jackknife import PARTS, jackknife_intervals, left_out
 from train.measuring.latents import latent_rows, spent
 from train.measuring.tables import averages, silence
 
@@ -77,6 +78,37 @@ def test_copies_of_a_chunk_make_no_interval_narrower():
     copied = mean_intervals(np.repeat(values, 10, axis=0), np.repeat(np.arange(20), 10))
     np.testing.assert_allclose(copied, once)
     assert np.ptp(mean_intervals(np.repeat(values, 10, axis=0), np.arange(200))) < 0.5 * np.ptp(once)
+
+
+def test_the_medians_interval_is_that_of_scipy():
+    values = np.random.default_rng(3).normal(5, 2, 61)
+    found = median_interval(values, np.arange(61))
+    own = bootstrap((values,), np.median, method="percentile", n_resamples=4000, rng=1).confidence_interval
+    np.testing.assert_allclose(found, own, atol=0.15)
+    blank = np.concatenate([values, np.full(5, np.nan)])
+    np.testing.assert_allclose(median_interval(blank, np.arange(66)), own, atol=0.15)
+    assert np.isnan(median_interval(values, np.zeros(61, int))).all()
+
+
+@given(seed=st.integers(0, 50))
+@settings(max_examples=20, deadline=None)
+def test_of_a_mean_the_jackknife_gives_the_standard_error(seed):
+    """With one row a part that is an identity (Efron and Stein 1981)."""
+    values = np.random.default_rng(seed).normal(5, 2, PARTS)
+    low, high = jackknife_intervals(lambda kept: values[kept].mean(), np.arange(PARTS))
+    error = values.std(ddof=1) / np.sqrt(PARTS)
+    np.testing.assert_allclose([low, high], values.mean() + 1.959964 * error * np.array([-1, 1]), rtol=1e-6)
+
+
+def test_the_jackknife_keeps_groups_whole_and_bounds():
+    groups = np.random.default_rng(0).integers(0, 70, 500)
+    parts = left_out(groups)
+    assert {len({*parts[groups == group]}) for group in np.unique(groups)} == {1}
+    assert {*parts} == {*range(PARTS)}
+    share = np.repeat([1.0, 0.0], [25, 5])
+    low, high = jackknife_intervals(lambda kept: share[kept].mean(), np.arange(30), high=1.0)
+    assert 0 <= low < 25 / 30 < high <= 1
+    assert np.isnan(jackknife_intervals(lambda kept: share[kept].mean(), np.zeros(30, int))).all()
 
 
 def test_what_is_resampled():

@@ -1,9 +1,12 @@
 """How sure a mean is: intervals by resampling whole recordings, since chunks of one recording are alike."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 RESAMPLES = 2000
 COVERAGE = 0.95
+TAILS = ((1 - COVERAGE) / 2, (1 + COVERAGE) / 2)
 # With fewer groups than this their resamples say little about others of their kind.
 FEWEST_GROUPS = 5
 # Length of a block in chunks, where there are too few recordings: overlapping chunks mostly stay together.
@@ -55,12 +58,34 @@ def mean_intervals(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> np.
     enough = (numbers > 0).sum(0) >= 2
     if not enough.any():
         return result
-    rng = np.random.default_rng(seed)
     means = []
-    for _ in range(0, RESAMPLES, AT_ONCE):
-        taken = rng.multinomial(count, np.full(count, 1 / count), size=AT_ONCE).astype(np.float64)
+    for taken in resamples(count, seed):
         with np.errstate(invalid="ignore"):  # of draws in which a measure has no value
             means.append((taken @ sums[:, enough]) / (taken @ numbers[:, enough]))
-    tail = (1 - COVERAGE) / 2
-    result[enough] = np.nanquantile(np.concatenate(means), [tail, 1 - tail], axis=0).T
+    result[enough] = np.nanquantile(np.concatenate(means), TAILS, axis=0).T
     return result
+
+
+def median_interval(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> np.ndarray:
+    """The same for the median of values [n]: [2], NaN without values in at least two groups.
+
+    Of an even number of values a draw's median is the lower of the two in the middle.
+    """
+    there = ~np.isnan(values)
+    values, groups = values[there], groups[there]
+    if len(np.unique(groups)) < 2:
+        return np.full(2, np.nan)
+    order = np.argsort(values, kind="stable")
+    values, groups = values[order], groups[order]
+    medians = []
+    for taken in resamples(int(groups.max()) + 1, seed):
+        reached = taken[:, groups].cumsum(1)  # [draws, n]
+        medians.append(values[(2 * reached < reached[:, -1:]).sum(1).clip(max=len(values) - 1)])
+    return np.nanquantile(np.concatenate(medians), TAILS)
+
+
+def resamples(groups: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each group is taken in RESAMPLES draws: float64 [AT_ONCE, groups] at a time."""
+    rng = np.random.default_rng(seed)
+    for _ in range(0, RESAMPLES, AT_ONCE):
+        yield rng.multinomial(groups, np.full(groups, 1 / groups), size=AT_ONCE).astype(np.float64)

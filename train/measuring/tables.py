@@ -7,19 +7,27 @@ from typing import Any
 import numpy as np
 
 from shards import Split
-from train.measuring.bootstrap import grouping, mean_intervals
+from train.measuring.bootstrap import grouping, mean_intervals, median_interval
 from train.measuring.chunks import MEASURES, Measured
+from train.measuring.frechet import frechet
+from train.measuring.jackknife import jackknife_intervals
 from train.measuring.latents import latent_rows
 from train.measuring.sharing import Columns
 
 # What latents cost: those of a family's own kind are there.
 COSTS = ("kl_nats_per_second", "kl_bits_per_second", "bits_per_second", "entropy_bits_per_second")
+SHARES = ("active_units", "codes_used")
 LEVELS = ("reference_dbfs", "output_dbfs")
 
 
 def none_if_nan(value: float) -> float | None:
     """JSON has no NaN."""
     return None if np.isnan(value) else float(value)
+
+
+def ends_or_none(ends: np.ndarray) -> list[float] | None:
+    """An interval [2] as JSON has it."""
+    return None if np.isnan(ends).any() else ends.tolist()
 
 
 def averages(measured: Measured, samples: int) -> dict[str, Any]:
@@ -39,10 +47,9 @@ def averages(measured: Measured, samples: int) -> dict[str, Any]:
         row[name] = float(there.mean()) if len(there) else None
         if name == "si_sdr":
             row["si_sdr_median"] = float(np.median(there)) if len(there) else None
-    intervals = mean_intervals(values, groups)
-    row["intervals"] = {
-        name: None if np.isnan(ends).any() else ends.tolist() for name, ends in zip(names, intervals, strict=True)
-    }
+    intervals = dict(zip(names, mean_intervals(values, groups), strict=True))
+    intervals["si_sdr_median"] = median_interval(values[:, names.index("si_sdr")], groups)
+    row["intervals"] = {name: ends_or_none(ends) for name, ends in intervals.items()}
     row["interval_over"] = over
     return row
 
@@ -75,6 +82,41 @@ def by_recording(measured: Measured, latents: Columns, code_size: int, split: Sp
             }
         )
     return rows
+
+
+def latents_in_use(measured: Measured, latents: Columns, code_size: int, split: Split) -> list[dict[str, Any]]:
+    """`latent_rows` of the chunks that are not silent, with intervals of what is not fixed."""
+    loud = ~measured.silent
+    if not loud.any():
+        return []
+    own = {name: values[loud] for name, values in latents.items()}
+    seconds = split.samples / split.rate
+    rows: list[dict[str, Any]] = [*latent_rows(own, code_size, seconds)]
+    groups, over = grouping(measured.sources[loud], measured.starts[loud], split.samples)
+
+    def without(kept: np.ndarray) -> np.ndarray:
+        part = latent_rows({name: values[kept] for name, values in own.items()}, code_size, seconds)
+        return np.array([[*row.values()] for row in part])
+
+    # Shares end at 1, and as many codes as there are.
+    highest = [1.0 if name in SHARES else code_size if name == "perplexity" else np.inf for name in rows[0]]
+    for row, ends in zip(rows, jackknife_intervals(without, groups, high=np.array(highest)[:, None]), strict=True):
+        named = dict(zip(row, ends, strict=True))
+        row["intervals"] = {name: ends_or_none(named[name]) for name in row if name != "bits_per_second"}
+        row["interval_over"] = over
+    return rows
+
+
+def frechet_interval(references: np.ndarray, others: np.ndarray, groups: np.ndarray) -> list[float] | None:
+    """Interval of the Fréchet distance of vectors [n, D] to what was made of each, [n, D]; None without one."""
+    if len(references) < 3:
+        return None
+
+    def without(kept: np.ndarray) -> np.ndarray:
+        distance = frechet(references[kept], others[kept])
+        return np.array(np.nan if distance is None else distance)
+
+    return ends_or_none(jackknife_intervals(without, groups))
 
 
 def csv_text(measured: Measured, split: Split) -> str:
