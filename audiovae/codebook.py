@@ -35,6 +35,14 @@ def costs(distances: Tensor, vectors: Tensor, counts: Tensor, balance: float) ->
     return whole * (share * len(counts)).clamp_min(1e-2).pow(balance)
 
 
+def settling_decay(updates: Tensor, decay: float) -> Tensor:
+    """Decay of moving averages that settle: (1 + n) / (10 + n) after n updates, at most `decay`.
+
+    Codes fresh from k-means know one batch, and encoders still move fast: long averages would lag behind them.
+    """
+    return ((1 + updates) / (10 + updates)).clamp_max(decay)
+
+
 def on_sphere(vectors: Tensor) -> Tensor:
     """Directions as vectors of length sqrt(D), so that a dimension's mean square is 1: [..., D]; zero stays zero."""
     return F.normalize(vectors, dim=-1, eps=1e-6) * vectors.shape[-1] ** 0.5

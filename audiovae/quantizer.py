@@ -14,10 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from audiovae.autoencoder import Statistics
-from audiovae.codebook import costs, kmeans, on_sphere, places_for_dead, squared_distances
+from audiovae.codebook import costs, kmeans, on_sphere, places_for_dead, settling_decay, squared_distances
 from audiovae.commitment import TINY, anchor, effective_beta
 from audiovae.noise import Noise
 from audiovae.passing import GRADIENTS
+from audiovae.trunk import start_as_projection
 
 KMEANS_VECTORS = 16384
 # Vectors that each item offers as new places for dead codes.
@@ -126,6 +127,7 @@ class ResidualQuantizer(nn.Module):
         self.register_buffer("reference", torch.ones(()))  # the variance S when the codebooks started
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
         self.register_buffer("restarts", torch.zeros(()))
+        self.register_buffer("updates", torch.zeros(()))  # since the codebooks started
         self.quantizing = False
         self.register_load_state_dict_pre_hook(ResidualQuantizer._before_load)
         self.register_load_state_dict_post_hook(ResidualQuantizer._after_load)
@@ -135,6 +137,7 @@ class ResidualQuantizer(nn.Module):
         state.setdefault(f"{prefix}restarts", torch.zeros(()))
         # Before there was a reference the anchor pulled S to 1.
         state.setdefault(f"{prefix}reference", torch.ones(()))
+        state.setdefault(f"{prefix}updates", torch.tensor(1e6))  # long settled
 
     def _after_load(self, _keys: object) -> None:
         # A Python flag beside the buffer: asking the device at every step would make the host wait.
@@ -315,7 +318,7 @@ class ResidualQuantizer(nn.Module):
         Deterministic in its arguments, so that processes given the same statistics stay the same. Sums
         that are not finite leave everything as it was.
         """
-        sums, decay = statistics.sums, self.config.decay
+        sums, decay = statistics.sums, settling_decay(self.updates, self.config.decay)
         finite = torch.stack([value.isfinite().all() for value in sums.values()]).all()
         before = {name: buffer.clone() for name, buffer in self.named_buffers()}
         self._update_moments(sums, decay)
@@ -332,17 +335,18 @@ class ResidualQuantizer(nn.Module):
             self.codes.copy_(self.totals / smooth.clamp_min(EPSILON).unsqueeze(-1))
             self._keep_directions()
             self._restart(statistics.items["offers"], statistics.items["in_use"], generator)
+            self.updates.add_(1)
         elif step >= self.config.start_step and finite.item():
             self._start(statistics.items["vectors"].flatten(0, 1), generator)
         for name, buffer in self.named_buffers():
             buffer.copy_(torch.where(finite, buffer, before[name]))
 
-    def _update_moments(self, sums: dict[str, Tensor], decay: float) -> None:
+    def _update_moments(self, sums: dict[str, Tensor], decay: Tensor) -> None:
         number = sums["vectors"].clamp_min(1)
         mean = sums["sum"] / number
         variance = (sums["square"] / number - mean.square()).clamp_min(0).mean()
         if not self.quantizing:  # towers move fast before, and nothing rests on the moments yet
-            decay = 0.0
+            decay = torch.zeros_like(decay)
         self.mean.mul_(decay).add_(mean * (1 - decay))
         self.variance.mul_(decay).add_(variance * (1 - decay))
         if not self.quantizing:
@@ -389,12 +393,3 @@ class ResidualQuantizer(nn.Module):
             self.counts[q] = torch.where(dead, fresh, self.counts[q])
             self.totals[q] = torch.where(dead.unsqueeze(1), place * fresh, self.totals[q])
             self.restarts.add_(dead.sum() / self.config.codebooks)
-
-
-@torch.no_grad()
-def start_as_projection(down: nn.Linear, up: nn.Linear) -> None:
-    """Starts [latent] -> [D] with orthonormal directions and the way back as its transpose."""
-    nn.init.orthogonal_(down.weight)
-    up.weight.copy_(down.weight.T)
-    nn.init.zeros_(down.bias)
-    nn.init.zeros_(up.bias)

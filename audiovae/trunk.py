@@ -248,3 +248,12 @@ class Decoder(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """[B, C_last, T_last] -> [B, outputs, T]."""
         return self.stages(features)
+
+
+@torch.no_grad()
+def start_as_projection(down: nn.Linear, up: nn.Linear) -> None:
+    """Starts [latent] -> [D] with orthonormal directions and the way back as its transpose."""
+    nn.init.orthogonal_(down.weight)
+    up.weight.copy_(down.weight.T)
+    nn.init.zeros_(down.bias)
+    nn.init.zeros_(up.bias)

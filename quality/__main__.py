@@ -48,6 +48,8 @@ def run_all(
 ) -> dict[str, Result]:
     """All trials, `jobs` at a time, each on its share of the processors; none begins after so many minutes.
 
+    Where several would train the same model, it is trained once.
+
     Raises:
         TrialError: when one fails; the others that run are finished first.
     """
@@ -74,9 +76,13 @@ def run_all(
         )
         return result
 
+    different: dict[Trial, Trial] = {}
+    for trial in trials:
+        different.setdefault(trial.model_key, trial)
     with ThreadPoolExecutor(jobs) as pool:
-        done = zip(trials, pool.map(one, trials), strict=True)
-        return {trial.name: result for trial, result in done if result is not None}
+        done = dict(zip(different, pool.map(one, different.values()), strict=True))
+    found = {trial.name: done[trial.model_key] for trial in trials}
+    return {name: result for name, result in found.items() if result is not None}
 
 
 def findings_of(results: dict[str, Result], quick: bool) -> list[Finding]:

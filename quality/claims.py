@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import dropwhile, pairwise
 from statistics import mean, median
 
 from quality.plan import SEEDS
@@ -146,13 +146,11 @@ def codebooks(results: Results, share: float) -> Finding:
 
 
 def largest_jump(result: Result, name: str = "loss/commitment") -> float:
-    """The largest ratio of a loss to the median of the points before it, in the last three quarters of a run."""
+    """The largest ratio of a loss to the median of the points before it, from its start (0 means not yet) and the
+    first quarter of the run on; 20 points are the least that have a median."""
     series = [value for step, value in result.series(name) if step > result.steps // 4]
-    ratios = []
-    for i in range(20, len(series)):
-        before = median(series[max(0, i - WINDOW) : i])
-        if before > 0:
-            ratios.append(series[i] / before)
+    series = list(dropwhile(lambda value: value == 0, series))
+    ratios = [value / median(series[max(0, i - WINDOW) : i]) for i, value in enumerate(series) if i >= 20]
     return max(ratios, default=float("inf"))
 
 

@@ -35,6 +35,11 @@ class Trial:
         """Trials that share it make equally many steps: an alteration is compared at equal steps."""
         return self.family, self.preset, self.flags
 
+    @property
+    def model_key(self) -> "Trial":
+        """Trials that share it train the same model."""
+        return replace(self, name="", seconds=0.0 if self.steps else self.seconds)
+
 
 def each_seed(trial: Trial) -> list[Trial]:
     """The trial with every seed."""
@@ -95,9 +100,9 @@ STABILITY = [
     *each_seed(Trial("fast-fixed", "vqvae", "vqvae_tiny", FAST + FIXED, seconds=2 * MINUTE)),
 ]
 LEVELS = [
-    Trial(f"level-{kind}-{gain}", "vqvae", "vqvae_tiny", flags, seconds=2 * MINUTE, alteration=f"gain-{gain}")
+    Trial(f"level-{kind}-{gain}", "vqvae", "vqvae_tiny", flags, seconds=2 * MINUTE, alteration=alteration)
     for kind, flags in (("adaptive", ()), ("fixed", FIXED))
-    for gain in ("0.1", "1", "10")
+    for gain, alteration in (("0.1", "gain-0.1"), ("1", ""), ("10", "gain-10"))
 ]
 
 # In this order: with little time the last ones are left out.

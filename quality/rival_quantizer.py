@@ -56,6 +56,10 @@ class RivalQuantizer(nn.Module):
         """[B, Q, T] int64 -> [B, D, T]."""
         return self.inner.get_output_from_indices(codes.permute(0, 2, 1)).transpose(1, 2)
 
+    def blend(self, first: Tensor, second: Tensor, weight: float) -> Tensor:
+        """Codes [B, Q, T] of the point between what two of them stand for."""
+        return self.encode(torch.lerp(self.decode(first), self.decode(second), weight))
+
     def update(self, statistics: Statistics, step: int) -> None:
         """Nothing: the forward pass has done it."""
 

@@ -10,8 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import quality.__main__
 from quality import claims
-from quality.__main__ import findings_of
+from quality.__main__ import findings_of, run_all
 from quality.multiband import Multiband
 from quality.plan import SEEDS, TRIALS, Trial, shortened
 from quality.rate_limit import through_ideal_code, water_level
@@ -121,6 +122,24 @@ def test_the_trials_differ_and_have_every_seed():
             1,
             2,
         ]
+
+
+def test_models_alike_are_trained_once_in_the_plans_order(tmp_path, monkeypatch):
+    trained = []
+
+    def carry_out(trial, *_):
+        trained.append(trial.name)
+        return dataclasses.replace(result(), trial={"name": trial.name})
+
+    monkeypatch.setattr(quality.__main__, "carry_out", carry_out)
+    trials = shortened(TRIALS)
+    results = run_all(trials, tmp_path, tmp_path, 1, 1.0, lambda line: None)
+    assert list(results) == [trial.name for trial in trials]
+    assert results["level-adaptive-1"] is results["vqvae"]
+    assert results["vae-posterior-0"] is results["vae"]
+    assert "level-adaptive-1" not in trained
+    assert trained == [trial.name for trial in trials if trial.name in trained]
+    assert len({trial.model_key for trial in TRIALS}) == len(TRIALS)  # in full they differ in time
 
 
 @pytest.mark.parametrize("trial", [t for t in TRIALS if t.seed == 0], ids=lambda trial: trial.name)

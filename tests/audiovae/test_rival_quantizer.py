@@ -21,3 +21,6 @@ def test_a_rival_quantizer_behaves_as_an_autoencoder(kind):
     assert codes.dtype == torch.int64
     recon = model(audio).recon
     torch.testing.assert_close(model.render(recon), model.decode(codes), rtol=1e-3, atol=1e-4)
+    between = model.blend(codes[:2], codes[2:], 0.5)
+    assert between.shape == (2, 4, 21)
+    assert model.decode(between).isfinite().all()

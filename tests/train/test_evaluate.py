@@ -128,3 +128,25 @@ def test_two_processes_measure_what_one_does(straight, tmp_path):
     assert alone["silent_chunks"] == alone["silent"]["chunks"] == 5
     assert len(rows) == alone["chunks"] == len({row["chunk"] for row in rows})
     assert not list((run / "report").rglob("*.tmp"))
+
+
+def test_what_one_process_cannot_read_ends_all_with_one_line(straight, tmp_path):
+    """The last chunks are read by the second process alone."""
+    tunes, data = tmp_path / "tunes", tmp_path / "data"
+    tunes.mkdir()
+    for seed in range(2):
+        soundfile.write(tunes / f"tune-{seed}.wav", tune(4.5, seed), RATE)
+    build(tunes, data, samples=SAMPLES, hop=SAMPLES, valid=0.5, workers=1)
+    (shard,) = data.glob("valid-*.tar")
+    content = bytearray(shard.read_bytes())
+    (about,) = json.loads((data / "dataset.json").read_text())["splits"]["valid"]
+    assert 32 < about["chunks"] <= 64
+    content[len(content) * 15 // 16] ^= 0xFF
+    shard.write_bytes(content)
+    run = tmp_path / "run"
+    shutil.copytree(straight("vae"), run)
+    said = train(["evaluate", str(run), "--data", str(data)], processes=2, code=1)
+    assert said.count("error: ") == 1, said
+    assert shard.name in said
+    assert "Traceback" not in said.split("error: ")[0]
+    assert not (run / "report" / "metrics.json").exists()
