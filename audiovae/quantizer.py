@@ -33,7 +33,7 @@ class QuantizerConfig:
     Attributes:
         codebooks: Residual codebooks, 1 to 8; each quantises what the ones before left over.
         size: Codes in each codebook.
-        decay: Of the moving averages, a step.
+        decay: Longest decay of the moving averages, a step; they begin short, see `codebook.settling_decay`.
         start_step: Optimizer steps without quantisation before the codebooks start from k-means.
         balance: How strongly codes that are used often are avoided, 0 to about 1; see `codebook.costs`.
         restart_below: A code used less than this share of the mean use is dead and starts anew.

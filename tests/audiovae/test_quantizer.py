@@ -2,10 +2,12 @@ import copy
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny_models import buffers, noise
 
 from audiovae.autoencoder import Statistics
-from audiovae.codebook import costs, kmeans, squared_distances
+from audiovae.codebook import costs, kmeans, settling_decay, squared_distances
 from audiovae.quantizer import QuantizerConfig, ResidualQuantizer
 
 D = 6
@@ -35,6 +37,7 @@ def by_hand(codes: list[float], counts: list[float], **changes) -> ResidualQuant
     made.counts[:] = torch.tensor(counts)
     made.totals[:] = made.codes * made.counts.unsqueeze(2)
     made.started.fill_(True)
+    made.updates.fill_(1e6)  # settled
     made.quantizing = True
     return made
 
@@ -527,3 +530,30 @@ def test_blending_chooses_as_encoding_does():
     latents = made.decode(made(quiet_speech(1)).codes)  # points that codes reach
     codes = made(latents).codes
     assert torch.equal(made.blend(codes, codes, 0.5), made(made.decode(codes)).codes)
+
+
+@given(n=st.integers(0, 5000), decay=st.floats(0.5, 0.9999))
+def test_averages_begin_short_and_settle(n, decay):
+    now, later = (settling_decay(torch.tensor(float(k)), decay).item() for k in (n, n + 1))
+    assert 0 < now <= later <= decay + 1e-6
+    assert settling_decay(torch.tensor(1e6), decay).item() == pytest.approx(decay)
+
+
+def test_codes_move_with_their_vectors_right_after_the_start():
+    latents = clouds()
+    made = quantizer(latents, codebooks=1, decay=0.99)
+    assert made.updates == 0
+    for step in range(6, 9):
+        made.update(made(latents + 1.0, noise(8)).statistics, step)
+    assert made.updates == 3
+    left = (latents + 1.0 - made(latents + 1.0).values).square().mean()
+    stayed = (latents - made(latents).values).square().mean()
+    assert left < 0.3 < stayed
+
+
+def test_older_codebooks_are_settled():
+    made = quantizer(clouds())
+    state = made.state_dict()
+    del state["updates"]
+    made.load_state_dict(state)
+    assert settling_decay(made.updates, 0.99).item() == pytest.approx(0.99)
