@@ -173,7 +173,7 @@ def test_codebooks_are_those_of_the_whole_batch(results, when, world):
     one, many = only(results(1, "codebooks"), f"{when}/"), only(results(world, "codebooks"), f"{when}/")
     assert one[f"{when}/started"] == (when != "moments")
     one.pop(f"{when}/started"), many.pop(f"{when}/started")
-    names = {"codes", "counts", "totals", "usage", "mean", "variance", "reference", "restarts"}
+    names = {"codes", "counts", "totals", "usage", "mean", "variance", "reference", "restarts", "updates"}
     assert one.keys() == {f"{when}/{name}" for name in names}
     assert_close(one, many)
     if when == "moments":
