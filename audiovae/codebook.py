@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 KMEANS_ROUNDS = 10
+# Averages over fewer than ten batches would mostly count the codes of the last one.
+SHORTEST_DECAY = 0.9
 
 
 def squared_distances(vectors: Tensor, codes: Tensor) -> Tensor:
@@ -36,11 +38,11 @@ def costs(distances: Tensor, vectors: Tensor, counts: Tensor, balance: float) ->
 
 
 def settling_decay(updates: Tensor, decay: float) -> Tensor:
-    """Decay of moving averages that settle: (1 + n) / (10 + n) after n updates, at most `decay`.
+    """Decay of moving averages that settle: (1 + n) / (10 + n) after n updates, at least 0.9 and at most `decay`.
 
     Codes fresh from k-means know one batch, and encoders still move fast: long averages would lag behind them.
     """
-    return ((1 + updates) / (10 + updates)).clamp_max(decay)
+    return ((1 + updates) / (10 + updates)).clamp(min(SHORTEST_DECAY, decay), decay)
 
 
 def on_sphere(vectors: Tensor) -> Tensor:

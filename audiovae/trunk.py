@@ -28,8 +28,8 @@ class TrunkConfig:
         channels: Width after each stage, as many as strides.
         blocks: Residual blocks at each stage.
         kernel: Odd kernel size of the residual blocks, in frames.
-        start: "transform", as described above, or "random": PyTorch's usual start in every convolution of the model,
-            residual branches and heads included.
+        start: "transform": the towers begin as a codec of overlapping cosine transforms, with residual branches at
+            zero. "random": PyTorch's usual start in every convolution, residual branches and heads included.
     """
 
     strides: list[int]
