@@ -37,7 +37,8 @@ def spread_audio(split: Split, limit: int, device: torch.device) -> Iterator[Ten
 def measure_split(
     model: Autoencoder, split: Split, limit: int, engine: Engine, beat: Callable[[], None] = lambda: None
 ) -> dict[str, float]:
-    """Mean measures over a split's chunks, the same on every process, each chunk counted once.
+    """Mean measures over a split's chunks, the same on every process, each chunk counted once; silent ones in `silent`
+    alone, as in reports.
 
     `beat` is called now and then, as a sign of progress.
     """
@@ -48,7 +49,10 @@ def measure_split(
         audio = to_audio(split.read(chunks[first : first + AT_A_TIME]), engine.device)
         with engine.autocast():
             output = model.reconstruct(audio)
-        for name, value in sums_and_counts(measure(output, audio, model.rate)).items():
+        found = measure(output, audio, model.rate)
+        heard = torch.where(found["silent"] > 0, torch.nan, 0.0)
+        found |= {name: value + heard for name, value in found.items() if name != "silent"}
+        for name, value in sums_and_counts(found).items():
             total[name] += value
         beat()
     return means(engine.sum(total))

@@ -201,7 +201,7 @@ def norms(engine: Engine) -> dict[str, Tensor]:
 
 
 def held_out(engine: Engine) -> dict[str, Tensor]:
-    """Measures by all processes, and those of a plain mean over all chunks."""
+    """Measures by all processes, and those of a plain mean over all chunks that are not silent."""
     config = config_of("vae")
     model = learner_of("vae", config, engine).model.eval()
     split = HeldOut()
@@ -209,7 +209,9 @@ def held_out(engine: Engine) -> dict[str, Tensor]:
     result = {f"held/{k}": torch.tensor(v) for k, v in heldout.measure_split(model, split, 0, engine).items()}
     audio = heldout.to_audio(split.audio, torch.device("cpu"))
     plain = heldout.measure(model.reconstruct(audio), audio, RATE)
-    return result | {f"plain/{name}": value.nanmean() for name, value in plain.items()}
+    heard = plain["silent"] == 0
+    means = {name: (value if name == "silent" else value[heard]).mean() for name, value in plain.items()}
+    return result | {f"plain/{name}": value for name, value in means.items()}
 
 
 def work() -> dict[str, Tensor]:
