@@ -67,6 +67,7 @@ class Autoencoder(nn.Module, Shareable):
         samples: Chunk length in samples.
         rate: Sample rate in Hz.
         loss_names: Terms that `forward` adds to the reconstruction terms.
+        level: How its training recordings were levelled, one of `whole.LEVELS`.
         facts: What is known about its training, when it was loaded from a folder that tells; for the model card.
     """
 
@@ -74,6 +75,7 @@ class Autoencoder(nn.Module, Shareable):
     full_name: ClassVar[str]
     loss_names: tuple[str, ...]
     facts: Facts | None = None
+    level: str = "peak"
 
     def __init__(self, config: Any, samples: int, rate: int) -> None:
         super().__init__()
@@ -96,6 +98,11 @@ class Autoencoder(nn.Module, Shareable):
     def code_size(self) -> int:
         """Codes in each codebook when latents are codes, int64; 0 when they are real numbers."""
         return 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can encode: codebooks that have not started yet cannot."""
+        return True
 
     @property
     def bits_per_second(self) -> float:

@@ -9,7 +9,7 @@ from torch import Tensor
 from audiovae.autoencoder import Autoencoder
 from audiovae.errors import ModelError
 from audiovae.weights import fingerprint
-from audiovae.whole import BATCH, count_chunks, fade_of, gain_of, join_chunks, split_chunks
+from audiovae.whole import BATCH, check_audio, count_chunks, fade_of, gain_of, join_chunks, split_chunks
 
 Precision = Literal["float32", "float16"]
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
@@ -76,16 +76,28 @@ def encode_recording(
             0 takes the fewest bits, and joints may be heard.
         precision: In which real latents are kept; codes have no use for it.
         batch: Chunks at a time.
+
+    Raises:
+        ModelError: for audio or an overlap that cannot be, when latents are too large for the precision, and when
+            codebooks have not started.
     """
+    check_audio(audio, overlap)
+    if precision not in DTYPES:
+        raise ModelError(f"precision is {precision}: choose {' or '.join(DTYPES)}")
+    if not model.ready:
+        raise ModelError("saved before its codebooks started, so it has no codes yet; train it further")
     device = next(model.parameters()).device
-    fade, gain = fade_of(model.samples, overlap), gain_of(audio)
+    fade, gain = fade_of(model.samples, overlap), gain_of(audio, model.level)
     chunks = split_chunks(audio.float() * gain, model.samples, fade)
     parts = []
     for part in chunks.split(batch):
         levels = model.to_tensors(model.encode(part.to(device)))
         parts.append([(level.to(DTYPES[precision]) if level.is_floating_point() else level).cpu() for level in levels])
+    latents = [torch.cat(level) for level in zip(*parts, strict=True)]
+    if not all(level.isfinite().all() for level in latents):
+        raise ModelError(f"latents that {precision} cannot hold; choose float32")
     return Coded(
-        latents=[torch.cat(level) for level in zip(*parts, strict=True)],
+        latents=latents,
         length=len(audio),
         rate=model.rate,
         samples=model.samples,
@@ -117,6 +129,8 @@ def decode_recording(model: Autoencoder, coded: Coded, batch: int = BATCH) -> Te
             f"encoded by another model, a {coded.family} of fingerprint {coded.model} (this is a {model.family} of "
             f"{fingerprint(model)}); decode with the model that encoded"
         )
+    if coded.code_size != model.code_size:
+        raise ModelError(f"codebooks of {coded.code_size} codes where the model has {model.code_size}")
     chunks = count_chunks(coded.length, model.samples, coded.fade)
     found = [tuple(level.shape) for level in coded.latents]
     wanted = [(chunks, *shape) for shape in model.latent_shapes]

@@ -18,12 +18,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from audiovae.coded import Coded, code_bits
+from audiovae.coded import DTYPES, Coded, code_bits
 from audiovae.errors import ModelError
 from audiovae.recordings import write_whole
 from audiovae.whole import count_chunks
 
 FORMAT = "audiovae latents 1"
+LEAST_GAIN, MOST_GAIN = 1e-6, 1e6
+MOST_CODES = 2**31
 NUMBERS = ("rate", "samples", "length", "fade", "code_size")
 
 
@@ -77,16 +79,18 @@ def _coded(about: dict[str, str], tensors: dict[str, Tensor]) -> Coded:
         or not 0 <= 2 * numbers["fade"] <= numbers["samples"]
     ):
         raise ValueError("lengths that cannot be")
-    if not (math.isfinite(gain) and gain > 0) or numbers["code_size"] < 0:
+    if not LEAST_GAIN <= gain <= MOST_GAIN or not 0 <= numbers["code_size"] <= MOST_CODES:
         raise ValueError("a gain or a code size that cannot be")
     if numbers["code_size"]:
         shape = tuple(int(size) for size in about["shape"].split())
+        if tensors["codes"].dtype != torch.uint8:
+            raise ValueError("codes that are no bytes")
         latents = [torch.from_numpy(unpack(tensors["codes"].numpy(), code_bits(numbers["code_size"]), shape))]
         if latents[0].numel() and int(latents[0].max()) >= numbers["code_size"]:
             raise ValueError("a code that no codebook has")
     else:
         latents = [tensors[f"latents.{i}"] for i in range(len(tensors))]
-        if not all(level.is_floating_point() and bool(level.isfinite().all()) for level in latents):
+        if not all(level.dtype in DTYPES.values() and bool(level.isfinite().all()) for level in latents):
             raise ValueError("values that are not finite numbers")
     chunks = count_chunks(numbers["length"], numbers["samples"], numbers["fade"])
     if not latents or any(level.ndim != 3 or len(level) != chunks for level in latents):

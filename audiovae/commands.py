@@ -14,7 +14,7 @@ from audiovae.errors import ModelError
 from audiovae.export import export_model
 from audiovae.files import decode_file, encode_file, reconstruct_file
 from audiovae.recordings import check_wav, read_recording, write_recording
-from audiovae.weights import load
+from audiovae.weights import check_device, load
 from audiovae.whole import interpolate_recordings, sample_chunks
 
 GAP_S = 0.25  # of silence between the parts of a file
@@ -178,10 +178,7 @@ def check(device: str, overlap: float = 0.0) -> None:
     """
     if not 0 <= overlap <= 0.5:
         raise ModelError(f"--overlap {overlap}: choose 0 to 0.5")
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        raise ModelError(f"--device {device}: choose cpu, or cuda where there is a GPU") from None
+    check_device(device)
 
 
 def write(output: Path, parts: Sequence[Tensor], loaded: Autoencoder, model: Path) -> None:

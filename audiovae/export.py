@@ -124,7 +124,8 @@ def _write(model: Autoencoder, folder: Path, format: Format) -> dict[str, float]
         "model": fingerprint(model),
         "rate": model.rate,
         "samples": model.samples,
-        "peak": PEAK,
+        "level": model.level,
+        "peak": PEAK if model.level == "peak" else None,
         "code_size": model.code_size,
     }
     found = {}

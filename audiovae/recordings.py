@@ -1,7 +1,8 @@
 """Recordings as files and as arrays: any format, rate and number of channels in, mono at a model's rate out."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from audiovae.errors import ModelError
+
+# Frames of a recording that are decoded at a time.
+BLOCK = 1 << 18
 
 
 def as_recording(audio: Tensor | np.ndarray, own_rate: int, rate: int) -> Tensor:
@@ -51,22 +55,37 @@ def read_recording(path: str | Path, rate: int) -> Tensor:
         ModelError: when it cannot be read or holds nothing to use.
     """
     try:
-        audio, own_rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
+        with soundfile.SoundFile(path) as file:
+            pieces = list(_resampled(file, rate))
+    except (soundfile.LibsndfileError, OSError, TypeError, ValueError) as error:  # raw formats, names that are no text
         raise ModelError(f"{path}: cannot be read as audio ({error})") from None
-    try:
-        return as_recording(audio.mean(1), own_rate, rate)
-    except ModelError:
-        raise ModelError(f"{path}: holds no audio, or values that are not finite") from None
+    audio = np.concatenate([np.zeros(0, np.float32), *pieces])
+    if not len(audio) or not np.isfinite(audio).all():
+        raise ModelError(f"{path}: holds no audio, or values that are not finite")
+    return torch.from_numpy(audio)
+
+
+def _resampled(file: soundfile.SoundFile, rate: int) -> Iterator[np.ndarray]:
+    """Mono pieces at `rate` Hz: a header's length, which streams do not know, is not believed."""
+    stream = soxr.ResampleStream(file.samplerate, rate, 1, dtype="float32", quality="HQ")
+    last = False
+    while not last:
+        block = file.read(BLOCK, dtype="float32", always_2d=True)
+        last = len(block) < BLOCK
+        mono = np.ascontiguousarray(block.mean(1))
+        yield mono if file.samplerate == rate else stream.resample_chunk(mono, last=last)
 
 
 def write_recording(path: str | Path, audio: Tensor, rate: int) -> None:
     """Writes [T] float in [-1, 1] as mono 16-bit WAV, whole or not at all; what is beyond is clipped.
 
     Raises:
-        ModelError: when it cannot be written, or the name does not end in .wav.
+        ModelError: when the audio is not finite or of another shape, when it cannot be written, or the name does not
+            end in .wav.
     """
     check_wav(path)
+    if audio.ndim != 1 or not audio.isfinite().all():
+        raise ModelError(f"{path}: not written, the audio is of shape {list(audio.shape)} or not finite")
     samples = audio.detach().cpu().float().numpy().clip(-1, 1)
     write_whole(path, lambda file: soundfile.write(file, samples, rate, subtype="PCM_16", format="WAV"))
 
@@ -92,5 +111,5 @@ def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
     except (soundfile.LibsndfileError, SafetensorError, OSError) as error:
         raise ModelError(f"{path}: cannot be written ({error})") from None
     finally:
-        if aside.is_file():
+        with suppress(OSError):  # nothing was begun, or the folder may not be entered
             aside.unlink()

@@ -73,6 +73,11 @@ class VQVAE(Autoencoder):
         """Codes in each codebook."""
         return self.config.quantizer.size
 
+    @property
+    def ready(self) -> bool:
+        """Whether the codebooks have started."""
+        return self.quantizer.quantizing
+
     def disagreement(self, audio: Tensor, latents: Tensor) -> Tensor:
         """How much farther these codes are from what they stand for than the nearest ones, as a mean square.
 

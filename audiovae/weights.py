@@ -21,30 +21,58 @@ from audiovae.autoencoder import Autoencoder
 from audiovae.card import Facts, read_facts, write_card, write_facts
 from audiovae.errors import ModelError
 from audiovae.families import FAMILIES, build
+from audiovae.whole import LEVELS
 
 FORMAT = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+# Of a quantizer: what encoding and decoding never look at. (How often codes are used matters to a balanced choice.)
+OF_TRAINING = {
+    f"quantizer.{name}" for name in ("totals", "usage", "mean", "variance", "reference", "restarts", "updates")
+}
 
 
 def describe(model: Autoencoder) -> dict[str, Any]:
-    """What `config.json` holds."""
-    return {
+    """What `config.json` holds; `level` only where recordings were not levelled by their peak."""
+    about = {
         "format": FORMAT,
         "family": model.family,
         "samples": model.samples,
         "rate": model.rate,
         "config": dataclasses.asdict(model.config),
     }
+    return about if model.level == Autoencoder.level else about | {"level": model.level}
 
 
 def fingerprint(model: Autoencoder) -> str:
-    """Hash of a model's shape and weights, the same on every device: 32 hexadecimal digits."""
-    digest = hashlib.sha256(json.dumps(describe(model), sort_keys=True).encode())
+    """Hash of a model's shape and weights, the same on every device: 32 hexadecimal digits.
+
+    Settings at their defaults and what only training uses are not in it: a model stays the same when a newer version
+    of this package knows more settings or keeps more statistics.
+    """
+    about = describe(model) | {"config": changed(model.config)}
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name, value in sorted(model.state_dict().items()):
+        if name in OF_TRAINING or (name == "representation.gain" and value == 1):
+            continue
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()[:32]
+
+
+def changed(config: Any) -> dict[str, Any]:
+    """The settings of a dataclass that differ from their defaults, nested ones too."""
+    different = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            if inner := changed(value):
+                different[field.name] = inner
+            continue
+        default = field.default_factory() if callable(field.default_factory) else field.default
+        if value != default:
+            different[field.name] = value
+    return different
 
 
 def save(
@@ -131,12 +159,28 @@ def load(path: str | Path, device: str = "cpu") -> Autoencoder:
     Raises:
         ModelError: when a file is missing, damaged or of another version.
     """
-    folder = Path(path)
+    try:
+        return _load(Path(path), device)
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def check_device(device: str) -> None:
+    """Raises ModelError for a device that is not there."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise ModelError(f"device {device}: choose cpu, or cuda where there is a GPU") from None
+
+
+def _load(path: Path, device: str) -> Autoencoder:
+    folder = path
     if not (folder / CONFIG_FILE).is_file() and (folder / "model" / CONFIG_FILE).is_file():
         folder = folder / "model"
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise ModelError(f"{path}: no {name} there; give a model folder, or a run folder that has saved one")
+    check_device(device)
     try:
         about = json.loads((folder / CONFIG_FILE).read_text())
         if about["format"] != FORMAT or about["family"] not in FAMILIES:
@@ -144,7 +188,11 @@ def load(path: str | Path, device: str = "cpu") -> Autoencoder:
                 f"{folder / CONFIG_FILE}: format {about['format']} of family '{about['family']}' is not known here; "
                 "load it with the version that wrote it"
             )
-        model = build(about["family"], about["config"], int(about["samples"]), int(about["rate"]))
+        samples, rate, level = int(about["samples"]), int(about["rate"]), about.get("level", Autoencoder.level)
+        if min(samples, rate) < 1 or level not in LEVELS:
+            raise ValueError(f"samples {samples}, rate {rate}, level {level}")
+        model = build(about["family"], about["config"], samples, rate)
+        model.level = level
         model.load_state_dict(load_file(folder / WEIGHTS_FILE, device="cpu"))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(f"{folder / CONFIG_FILE}: not a model description ({error}); export the model anew") from None

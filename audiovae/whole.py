@@ -7,10 +7,15 @@ import torch
 from torch import Tensor
 
 from audiovae.autoencoder import Autoencoder
+from audiovae.errors import ModelError
 from audiovae.noise import Noise
 
-# The level that shards are normalised to: the model sees what it was trained on.
+# What shards bring recordings to: the model hears what it was trained on.
+LEVELS = ("peak", "rms", "none")
 PEAK = 0.95
+RMS, RMS_PEAK_LIMIT = 0.1, 0.99
+# Quieter recordings than -80 dBFS are not made louder still.
+QUIETEST = 1e-4
 # Chunks at a time.
 BATCH = 16
 
@@ -55,9 +60,22 @@ def _in_batches(function: Callable[..., Tensor], device: torch.device, *chunks: 
     return torch.cat(parts)
 
 
-def gain_of(audio: Tensor) -> float:
-    """What brings a recording [T] to the level of training."""
-    return PEAK / audio.abs().max().clamp_min(1e-4).item()
+def gain_of(audio: Tensor, level: str) -> float:
+    """What brings a recording [T] to the level of training, one of LEVELS: its peak, its RMS, or nothing."""
+    peak = audio.abs().max().clamp_min(QUIETEST).item()
+    if level == "rms":
+        return min(RMS / audio.double().square().mean().sqrt().clamp_min(QUIETEST).item(), RMS_PEAK_LIMIT / peak)
+    return PEAK / peak if level == "peak" else 1.0
+
+
+def check_audio(audio: Tensor, overlap: float) -> None:
+    """Raises ModelError when audio is no recording [T] of finite floats, or the overlap is not in [0, 0.5]."""
+    if not 0 <= overlap <= 0.5:
+        raise ModelError(f"overlap is {overlap}: choose 0 to 0.5")
+    if audio.ndim != 1 or not len(audio) or not audio.is_floating_point():
+        raise ModelError(f"audio of shape {list(audio.shape)}, {audio.dtype}: give [T] floats, T at least 1")
+    if not audio.isfinite().all():
+        raise ModelError("audio holds values that are not finite")
 
 
 @torch.no_grad()
@@ -72,9 +90,13 @@ def reconstruct_recording(model: Autoencoder, audio: Tensor, overlap: float = 0.
 
     Returns:
         [T] float32 at the input's level.
+
+    Raises:
+        ModelError: for audio or an overlap that cannot be.
     """
+    check_audio(audio, overlap)
     device = next(model.parameters()).device
-    fade, gain = fade_of(model.samples, overlap), gain_of(audio)
+    fade, gain = fade_of(model.samples, overlap), gain_of(audio, model.level)
     chunks = split_chunks(audio.float() * gain, model.samples, fade)
     return join_chunks(_in_batches(model.reconstruct, device, chunks, batch=batch), fade)[: len(audio)] / gain
 
@@ -93,10 +115,16 @@ def interpolate_recordings(
 
     Returns:
         For each weight [T] float32; the level goes from the first one's to the second one's.
+
+    Raises:
+        ModelError: for audio or an overlap that cannot be.
     """
+    for audio in (first, second):
+        check_audio(audio, overlap)
     device = next(model.parameters()).device
     length = min(len(first), len(second))
-    fade, gains = fade_of(model.samples, overlap), (gain_of(first[:length]), gain_of(second[:length]))
+    fade = fade_of(model.samples, overlap)
+    gains = gain_of(first[:length], model.level), gain_of(second[:length], model.level)
     chunks = [
         split_chunks(audio[:length].float() * gain, model.samples, fade)
         for audio, gain in zip((first, second), gains, strict=True)

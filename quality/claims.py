@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import dropwhile, pairwise
 from statistics import mean, median
+from typing import Any
 
 from quality.plan import SEEDS
 from quality.rate_limit import bits_per_frame, si_sdr_at_rate
@@ -126,7 +127,7 @@ def levels_earn(results: Results, _: float) -> Finding:
     )
 
 
-def codebooks(results: Results, share: float) -> Finding:
+def codebooks(results: Results, least: tuple[float, float]) -> Finding:
     """Perplexity and use of 1,024 codes over the held-out chunks."""
 
     def of(result: Result) -> tuple[float, float]:
@@ -137,8 +138,8 @@ def codebooks(results: Results, share: float) -> Finding:
     rivals = {kind: of(results[f"codes-rival-{kind}"]) for kind in ("default", "tuned")}
     return Finding(
         "codebooks in use",
-        f"perplexity at least {share:.0%} of 1,024 and at least 95 % of the codes used, in every seed",
-        all(perplexity >= share and used >= 0.95 for perplexity, used in own),
+        f"perplexity at least {least[0]:.0%} of 1,024 and at least {least[1]:.0%} of the codes used, in every seed",
+        all(perplexity >= least[0] and used >= least[1] for perplexity, used in own),
         "; ".join(f"{p:.0%}, {u:.0%} used" for p, u in own)
         + "; vector-quantize-pytorch "
         + ", ".join(f"{kind} {p:.0%}, {u:.0%} used" for kind, (p, u) in rivals.items()),
@@ -205,16 +206,17 @@ def no_seams(results: Results, limit: float) -> Finding:
     )
 
 
-# Each claim with its threshold, and that of `--quick`, whose models are trained for seconds.
-CLAIMS: list[tuple[Callable[[Results, float], Finding], float, float]] = [
+# Each claim with its threshold, and that of `--quick`: 150 steps of small batches leave codes unused that come into use
+# later, and a batch of 8 has more chance in its loss than one of 16.
+CLAIMS: list[tuple[Callable[[Results, Any], Finding], Any, Any]] = [
     (better_than_pooled, 8.0, 5.0),
     (better_than_study, 2.0, 2.0),
     (near_ceiling, 2.0, 3.0),
     (near_rate_limit, 1.0, 4.0),
     (active, 0.8, 0.8),
     (levels_earn, 0.0, 0.0),
-    (codebooks, 0.6, 0.4),
-    (stable, 3.0, 3.0),
-    (level_free, 1.5, 3.0),
+    (codebooks, (0.6, 0.95), (0.4, 0.85)),
+    (stable, 3.0, 6.0),
+    (level_free, 1.5, 1.5),
     (no_seams, 1.0, 1.0),
 ]

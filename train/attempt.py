@@ -45,6 +45,7 @@ def _run(config: RunConfig, family: str, engine: Engine, splits: tuple[Split, Sp
         model = audiovae.build(family, config.model, splits[0].samples, splits[0].rate)  # type: ignore[attr-defined]
     except ValueError as error:
         raise TrainError(f"model: {error}") from None
+    model.level = splits[0].manifest.level
     run = engine.on_main(lambda: RunDir.create_or_resume(config, family, splits[0].fingerprint))
     if (run.finished_at or 0) >= config.optim.steps:
         if engine.is_main:

@@ -3,7 +3,7 @@ import pickle
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from tiny_models import FAMILIES, awake, make, noise, start_codebooks, tones
 
 import audiovae
@@ -193,3 +193,41 @@ def test_nothing_is_unpickled(saved, tmp_path, name):
     assert not sprung.exists()
     pickle.loads(trap).close()
     assert sprung.exists(), "the trap itself works"
+
+
+@pytest.mark.parametrize("level", ["rms", "peak"])
+def test_a_model_knows_the_level_of_its_training(tmp_path, level):
+    model = make("vae")
+    model.level = level
+    audiovae.save(model, tmp_path)
+    assert audiovae.load(tmp_path).level == level
+    assert ("level" in json.loads((tmp_path / "config.json").read_text())) == (level == "rms")
+
+
+@pytest.mark.parametrize("change", [{"rate": 0}, {"samples": -2205}, {"level": "loud"}])
+def test_a_description_that_cannot_be_is_one_line(tmp_path, change):
+    audiovae.save(make("vae"), tmp_path)
+    about = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(about | change))
+    with pytest.raises(audiovae.ModelError, match="not a model description"):
+        audiovae.load(tmp_path)
+
+
+def test_what_newer_versions_add_leaves_the_fingerprint(tmp_path):
+    """Settings at their defaults, a gain of 1, statistics of training: as if it had been saved before them."""
+    model = make("vqvae")
+    before = audiovae.fingerprint(model)
+    audiovae.save(model, tmp_path)
+    about = json.loads((tmp_path / "config.json").read_text())
+    for name in ("balance", "gradient", "dropout"):
+        del about["config"]["quantizer"][name]
+    del about["config"]["representation"]
+    (tmp_path / "config.json").write_text(json.dumps(about))
+    weights = load_file(tmp_path / "model.safetensors")
+    for name in ("representation.gain", "quantizer.updates", "quantizer.reference", "quantizer.restarts"):
+        del weights[name]
+    save_file(weights, tmp_path / "model.safetensors")
+    assert audiovae.fingerprint(audiovae.load(tmp_path)) == before
+    model.quantizer.codes[0, 0, 0] += 1
+    assert audiovae.fingerprint(model) != before
+    assert audiovae.fingerprint(make("vqvae", seed=1)) != before

@@ -2,9 +2,13 @@ import math
 
 import pytest
 import torch
-from tiny_models import FAMILIES, RATE, SAMPLES, awake, plucked
+from tiny_models import FAMILIES, RATE, SAMPLES, awake, make, plucked
 
-from audiovae import interpolate_recordings, reconstruct_recording, sample_chunks
+import audiovae
+from audiovae import interpolate_recordings, reconstruct_recording, sample_chunks, whole
+from audiovae.whole import LEVELS, gain_of
+from shards.building import recording as levelling
+from shards.manifest import LEVEL_MODES
 
 LENGTHS = [1, 100, SAMPLES - 1, SAMPLES, SAMPLES + 1, int(3.7 * SAMPLES)]
 
@@ -12,7 +16,7 @@ LENGTHS = [1, 100, SAMPLES - 1, SAMPLES, SAMPLES + 1, int(3.7 * SAMPLES)]
 class Stub(torch.nn.Module):
     """A model that does to each chunk what a function says, and remembers what it was given."""
 
-    samples, rate = SAMPLES, RATE
+    samples, rate, level = SAMPLES, RATE, "peak"
 
     def __init__(self, function=lambda chunks: chunks):
         super().__init__()
@@ -119,3 +123,30 @@ def test_codes_between_the_same_codes_are_these_codes():
         model.quantizer.up.weight.mul_(3.0)
     codes = model.encode(recording(4 * SAMPLES).view(4, 1, SAMPLES))
     assert torch.equal(model.blend(codes, codes, 0.5), codes)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_models_hear_recordings_at_the_level_of_their_training(level):
+    audio = 0.3 * torch.randn(5000, generator=torch.Generator().manual_seed(0))
+    heard = audio * gain_of(audio, level)
+    expected = {"peak": 0.95, "rms": None, "none": audio.abs().max().item()}[level]
+    if expected:
+        assert heard.abs().max().item() == pytest.approx(expected, rel=1e-4)
+    else:
+        assert heard.square().mean().sqrt().item() == pytest.approx(0.1, rel=1e-4)
+    assert (audio * 0 * gain_of(audio * 0, level)).abs().max() == 0
+
+
+def test_the_levels_are_those_of_shards():
+    assert LEVELS == LEVEL_MODES
+    assert (whole.PEAK, whole.RMS, whole.RMS_PEAK_LIMIT) == (levelling.PEAK, levelling.RMS, levelling.RMS_PEAK_LIMIT)
+
+
+@pytest.mark.parametrize(
+    "audio", [torch.zeros(0), torch.zeros(1, 50), torch.zeros(50).long(), torch.full((50,), torch.nan)]
+)
+def test_what_is_no_recording_is_one_line(audio):
+    with pytest.raises(audiovae.ModelError, match="audio"):
+        audiovae.reconstruct_recording(make("vae"), audio)
+    with pytest.raises(audiovae.ModelError, match="overlap is"):
+        audiovae.reconstruct_recording(make("vae"), torch.zeros(50), 0.9)
