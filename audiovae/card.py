@@ -58,7 +58,7 @@ def read_facts(folder: Path) -> Facts | None:
     if not path.is_file():
         return None
     try:
-        facts = Facts(**json.loads(path.read_text()))
+        facts = Facts(**json.loads(path.read_text(encoding="utf-8")))
         for known in dataclasses.fields(Facts):
             if type(getattr(facts, known.name)) is not type(getattr(Facts(), known.name)):
                 raise ValueError(f"{known.name} is of another type")
@@ -70,12 +70,12 @@ def read_facts(folder: Path) -> Facts | None:
 def write_facts(folder: Path, facts: Facts) -> None:
     """Writes `facts.json`; raises OSError."""
     temporary = folder / f"{FACTS_FILE}.tmp"
-    temporary.write_text(json.dumps(dataclasses.asdict(facts), indent=1) + "\n")
+    temporary.write_text(json.dumps(dataclasses.asdict(facts), indent=1) + "\n", encoding="utf-8")
     temporary.replace(folder / FACTS_FILE)
 
 
 def write_card(folder: Path, about: dict[str, Any], shape: dict[str, Any], facts: Facts) -> bool:
-    """Writes the folder's card where there is none, else only its measures; raises OSError.
+    """Writes the folder's card where there is none, else only its measures.
 
     Args:
         folder: Of the model.
@@ -85,16 +85,24 @@ def write_card(folder: Path, about: dict[str, Any], shape: dict[str, Any], facts
 
     Returns:
         Whether the card shows the measures: False when the marks were taken out of it.
+
+    Raises:
+        OSError: when it cannot be read or written.
+        ModelError: when the card that is there is not UTF-8.
     """
     path = folder / CARD_FILE
     if path.is_file():
-        text = with_measures(path.read_text(), facts, shape)
+        try:
+            card = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise ModelError(f"{path}: not UTF-8; save it as UTF-8, or remove it and it is made anew") from None
+        text = with_measures(card, facts, shape)
     else:
         text = _template("card.md").render(
             about=about, shape=shape, facts=facts, begin=BEGIN, end=END, measures=_measures(facts, shape)
         )
     temporary = folder / f"{CARD_FILE}.tmp"
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
     return BEGIN in text and END in text
 
@@ -112,7 +120,9 @@ def _measures(facts: Facts, shape: dict[str, Any]) -> str:
 
 @functools.cache
 def _template(name: str) -> jinja2.Template:
-    loader = jinja2.FunctionLoader(lambda file: (resources.files("audiovae") / "templates" / file).read_text())
+    loader = jinja2.FunctionLoader(
+        lambda file: (resources.files("audiovae") / "templates" / file).read_text(encoding="utf-8")
+    )
     environment = jinja2.Environment(
         loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )

@@ -26,6 +26,8 @@ from audiovae.whole import count_chunks
 FORMAT = "audiovae latents 1"
 LEAST_GAIN, MOST_GAIN = 1e-6, 1e6
 MOST_CODES = 2**31
+# Codes that are packed at a time: a multiple of 8, so that every part ends on a whole byte.
+AT_ONCE = 1 << 16
 NUMBERS = ("rate", "samples", "length", "fade", "code_size")
 
 
@@ -101,7 +103,12 @@ def _coded(about: dict[str, str], tensors: dict[str, Tensor]) -> Coded:
 def pack(codes: np.ndarray, bits: int) -> np.ndarray:
     """Codes below 2^bits one after the other, highest bit first: int64 of any shape -> uint8 [ceil(n * bits / 8)]."""
     places = np.arange(bits - 1, -1, -1, dtype=np.uint32)
-    return np.packbits((codes.astype(np.uint32).reshape(-1, 1) >> places & 1).astype(np.uint8))
+    flat = codes.reshape(-1)
+    parts = [np.zeros(0, np.uint8)]
+    for first in range(0, len(flat), AT_ONCE):
+        part = flat[first : first + AT_ONCE].astype(np.uint32)
+        parts.append(np.packbits((part[:, None] >> places & 1).astype(np.uint8)))
+    return np.concatenate(parts)
 
 
 def unpack(packed: np.ndarray, bits: int, shape: tuple[int, ...]) -> np.ndarray:
@@ -113,6 +120,10 @@ def unpack(packed: np.ndarray, bits: int, shape: tuple[int, ...]) -> np.ndarray:
     count = math.prod(shape)
     if min(shape, default=0) < 0 or packed.dtype != np.uint8 or packed.shape != (-(-count * bits // 8),):
         raise ValueError(f"{packed.size} bytes of codes are not {list(shape)} codes of {bits} bits")
-    values = np.unpackbits(packed, count=count * bits).reshape(-1, bits)
     places = np.int64(1) << np.arange(bits - 1, -1, -1, dtype=np.int64)
-    return (values @ places).reshape(shape)
+    values = np.empty(count, np.int64)
+    for first in range(0, count, AT_ONCE):
+        part = values[first : first + AT_ONCE]
+        bytes_of_part = packed[first * bits // 8 :][: -(-len(part) * bits // 8)]
+        part[:] = np.unpackbits(bytes_of_part, count=len(part) * bits).reshape(-1, bits) @ places
+    return values.reshape(shape)

@@ -1,7 +1,7 @@
 """Whole recordings of any length: overlapping chunks, cross-faded."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -52,14 +52,6 @@ def join_chunks(chunks: Tensor, fade: int) -> Tensor:
     return total / weight
 
 
-def _in_batches(function: Callable[..., Tensor], device: torch.device, *chunks: Tensor, batch: int = BATCH) -> Tensor:
-    parts = [
-        function(*(part[first : first + batch].to(device) for part in chunks)).float().cpu()
-        for first in range(0, len(chunks[0]), batch)
-    ]
-    return torch.cat(parts)
-
-
 def gain_of(audio: Tensor, level: str) -> float:
     """What brings a recording [T] to the level of training, one of LEVELS: its peak, its RMS, or nothing."""
     peak = audio.abs().max().clamp_min(QUIETEST).item()
@@ -98,7 +90,8 @@ def reconstruct_recording(model: Autoencoder, audio: Tensor, overlap: float = 0.
     device = next(model.parameters()).device
     fade, gain = fade_of(model.samples, overlap), gain_of(audio, model.level)
     chunks = split_chunks(audio.float() * gain, model.samples, fade)
-    return join_chunks(_in_batches(model.reconstruct, device, chunks, batch=batch), fade)[: len(audio)] / gain
+    outputs = [model.reconstruct(part.to(device)).float().cpu() for part in chunks.split(batch)]
+    return join_chunks(torch.cat(outputs), fade)[: len(audio)] / gain
 
 
 @torch.no_grad()
@@ -129,15 +122,15 @@ def interpolate_recordings(
         split_chunks(audio[:length].float() * gain, model.samples, fade)
         for audio, gain in zip((first, second), gains, strict=True)
     ]
-    results = []
-    for weight in weights:
-
-        def between(a: Tensor, b: Tensor, weight: float = weight) -> Tensor:
-            return model.decode(model.blend(model.encode(a), model.encode(b), weight))
-
-        joined = join_chunks(_in_batches(between, device, *chunks), fade)[:length]
-        results.append(joined / (gains[0] ** (1 - weight) * gains[1] ** weight))
-    return results
+    versions: list[list[Tensor]] = [[] for _ in weights]
+    for parts in zip(*(each.split(BATCH) for each in chunks), strict=True):
+        ends = [model.encode(part.to(device)) for part in parts]
+        for weight, version in zip(weights, versions, strict=True):
+            version.append(model.decode(model.blend(*ends, weight)).float().cpu())
+    return [
+        join_chunks(torch.cat(version), fade)[:length] / (gains[0] ** (1 - weight) * gains[1] ** weight)
+        for weight, version in zip(weights, versions, strict=True)
+    ]
 
 
 @torch.no_grad()

@@ -1,5 +1,7 @@
 """Recordings as latents, in memory and in a file."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import soundfile
@@ -8,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
-from tiny_models import FAMILIES, RATE, SAMPLES, awake, command, plucked
+from tiny_models import FAMILIES, RATE, SAMPLES, awake, command, make, plucked
 
 import audiovae
 from audiovae import ModelError
 from audiovae.coded import code_bits
-from audiovae.coded_file import pack, unpack
+from audiovae.coded_file import AT_ONCE, pack, unpack
 
 LENGTHS = [1, SAMPLES, SAMPLES + 1, int(40.3 * SAMPLES)]  # the last are more than two batches
 
@@ -188,3 +190,26 @@ def test_arrays_become_recordings():
     assert mono.shape == (2205,)
     assert mono.dtype == torch.float32
     assert torch.equal(mono, audiovae.as_recording(torch.from_numpy(stereo.mean(1)), 44100, RATE))
+
+
+@pytest.mark.parametrize("bits", [1, 3, 10])
+@pytest.mark.parametrize("count", [0, AT_ONCE, 2 * AT_ONCE + 5])
+def test_many_codes_are_packed_in_parts(bits, count):
+    codes = np.random.default_rng(0).integers(0, 1 << bits, count)
+    packed = pack(codes, bits)
+    bits_one_by_one = [int(bit) for code in codes[:1000] for bit in f"{code:0{bits}b}"]
+    assert np.array_equal(np.unpackbits(packed)[: len(bits_one_by_one)], bits_one_by_one)
+    assert packed.nbytes == -(-count * bits // 8)
+    assert np.array_equal(unpack(packed, bits, (count,)), codes)
+
+
+def test_codes_for_another_size_of_codebook_are_refused():
+    model = awake("vqvae").eval()
+    coded = audiovae.encode_recording(model, recording(2 * SAMPLES))
+    with pytest.raises(ModelError, match="codebooks of 128 codes where the model has 16"):
+        audiovae.decode_recording(model, dataclasses.replace(coded, code_size=128))
+
+
+def test_codebooks_that_have_not_started_have_no_codes():
+    with pytest.raises(ModelError, match="before its codebooks started"):
+        audiovae.encode_recording(make("vqvae"), recording(100))

@@ -117,3 +117,11 @@ def test_checkpoints_have_no_card(tmp_path):
     audiovae.save(awake("vae"), tmp_path)
     assert not (tmp_path / "README.md").exists()
     assert audiovae.load(tmp_path).facts is None
+
+
+def test_a_card_that_is_not_utf8_is_one_line_and_stays(tmp_path):
+    awake("vae").save_pretrained(tmp_path)
+    (tmp_path / "README.md").write_bytes("Stücke".encode("latin-1"))
+    with pytest.raises(ModelError, match=r"README\.md: not UTF-8"):
+        audiovae.add_measures(tmp_path, {"si_sdr": 1.0}, {"split": "valid", "chunks": 1})
+    assert (tmp_path / "README.md").read_bytes() == "Stücke".encode("latin-1")
