@@ -41,7 +41,11 @@ class Shareable(ModelHubMixin, library_name="audiovae"):
             ModelError: when there is none, when it is damaged, or of another family than the class.
         """
         folder = Path(place)
-        if not folder.exists():
+        try:
+            here = folder.exists()
+        except OSError as error:
+            raise ModelError(f"{place}: cannot be read ({error.strerror})") from None
+        if not here:
             try:
                 folder = Path(snapshot_download(str(place), allow_patterns=WANTED, **download))
             except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:

@@ -206,7 +206,7 @@ def test_many_codes_are_packed_in_parts(bits, count):
 def test_codes_for_another_size_of_codebook_are_refused():
     model = awake("vqvae").eval()
     coded = audiovae.encode_recording(model, recording(2 * SAMPLES))
-    with pytest.raises(ModelError, match="codebooks of 128 codes where the model has 16"):
+    with pytest.raises(ModelError, match="codebooks of 128 codes where the model has 64"):
         audiovae.decode_recording(model, dataclasses.replace(coded, code_size=128))
 
 
