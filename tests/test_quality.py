@@ -162,7 +162,7 @@ def test_jumps_are_relative_to_what_came_before(count, scale):
 class Echo(torch.nn.Module):
     """Gives back chunks of 1,000 samples, with an error where it is told."""
 
-    samples = 1000
+    samples, level = 1000, "peak"
 
     def __init__(self, where: slice) -> None:
         super().__init__()
