@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from audiovae.autoencoder import Autoencoder
-from audiovae.card import Facts, read_facts, write_card, write_facts
+from audiovae.card import FACTS_FILE, Facts, read_facts, write_card, write_facts
 from audiovae.errors import ModelError
 from audiovae.families import FAMILIES, build
 from audiovae.whole import LEVELS
@@ -98,7 +98,9 @@ def save(
         if own:
             save_file(own, folder / f"{part}.safetensors")
     (folder / CONFIG_FILE).write_text(json.dumps(describe(model), indent=2) + "\n")
-    if facts is not None:
+    if facts is None:  # those of another model that was here would be wrong
+        (folder / FACTS_FILE).unlink(missing_ok=True)
+    else:
         write_facts(folder, facts)
         write_card(folder, describe(model), outline(model), facts)
 

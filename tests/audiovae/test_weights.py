@@ -231,3 +231,10 @@ def test_what_newer_versions_add_leaves_the_fingerprint(tmp_path):
     model.quantizer.codes[0, 0, 0] += 1
     assert audiovae.fingerprint(model) != before
     assert audiovae.fingerprint(make("vqvae", seed=1)) != before
+
+
+def test_a_model_saved_over_another_has_none_of_its_facts(tmp_path):
+    audiovae.save(make("vae"), tmp_path, facts=audiovae.Facts(name="mine", steps=9))
+    assert audiovae.load(tmp_path).facts.name == "mine"
+    audiovae.save(make("vqvae"), tmp_path)
+    assert audiovae.load(tmp_path).facts is None
