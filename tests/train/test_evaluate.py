@@ -144,9 +144,10 @@ def test_what_one_process_cannot_read_ends_all_with_one_line(straight, tmp_path)
     content[len(content) * 15 // 16] ^= 0xFF
     shard.write_bytes(content)
     run = tmp_path / "run"
-    shutil.copytree(straight("vae"), run)
+    # Another test may have evaluated the shared run: its report is not this one's.
+    shutil.copytree(straight("vae"), run, ignore=shutil.ignore_patterns("report"))
     said = train(["evaluate", str(run), "--data", str(data)], processes=2, code=1)
     assert said.count("error: ") == 1, said
     assert shard.name in said
     assert "Traceback" not in said.split("error: ")[0]
-    assert not (run / "report" / "metrics.json").exists()
+    assert not (run / "report").exists() or not list((run / "report").iterdir())
