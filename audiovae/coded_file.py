@@ -20,7 +20,7 @@ from torch import Tensor
 
 from audiovae.coded import DTYPES, Coded, code_bits
 from audiovae.errors import ModelError
-from audiovae.recordings import write_whole
+from audiovae.output import check_output, write_whole
 from audiovae.whole import count_chunks
 
 FORMAT = "audiovae latents 1"
@@ -68,9 +68,10 @@ def read_coded(path: str | Path) -> Coded:
 
 
 def check_coded(path: str | Path) -> None:
-    """Raises ModelError when a file to write is not named .safetensors."""
+    """Raises ModelError when a file to write is not named .safetensors, or cannot be written there."""
     if Path(path).suffix != ".safetensors":
         raise ModelError(f"{path}: latents are a safetensors file, name it .safetensors")
+    check_output(path)
 
 
 def _coded(about: dict[str, str], tensors: dict[str, Tensor]) -> Coded:

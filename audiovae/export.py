@@ -11,7 +11,6 @@ run from its file and compared with the model before it is left in place.
 import importlib.util
 import json
 import logging
-import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,10 +22,12 @@ from torch import Tensor, nn
 
 from audiovae.autoencoder import Autoencoder
 from audiovae.errors import ModelError
+from audiovae.output import write_together
 from audiovae.weights import fingerprint
 from audiovae.whole import PEAK
 
 Format = Literal["torch", "onnx"]
+ABOUT_FILE = "export.json"
 SUFFIX = {"torch": ".pt2", "onnx": ".onnx"}
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 # The largest difference from PyTorch that is taken for rounding.
@@ -84,18 +85,8 @@ def export_model(model: Autoencoder, folder: str | Path, format: Format = "torch
             nothing is written.
     """
     _check_format(model, format)
-    folder = Path(folder)
-    aside = folder / ".export.tmp"
-    try:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        found = _write(model, aside, format)
-        for file in sorted(aside.iterdir()):
-            file.replace(folder / file.name)
-    except OSError as error:
-        raise ModelError(f"{folder}: cannot be written ({error.strerror or error})") from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    found: dict[str, float] = {}
+    write_together(folder, lambda aside: found.update(_write(model, aside, format)), ABOUT_FILE)
     return found
 
 
@@ -147,7 +138,7 @@ def _write(model: Autoencoder, folder: Path, format: Format) -> dict[str, float]
             "outputs": _signature(gives, outputs),
             "largest_difference": found[file.name],
         }
-    (folder / "export.json").write_text(json.dumps(about, indent=1) + "\n")
+    (folder / ABOUT_FILE).write_text(json.dumps(about, indent=1) + "\n")
     return found
 
 

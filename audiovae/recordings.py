@@ -1,18 +1,16 @@
 """Recordings as files and as arrays: any format, rate and number of channels in, mono at a model's rate out."""
 
-import os
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from audiovae.errors import ModelError
+from audiovae.output import check_output, write_whole
 
 # Frames of a recording that are decoded at a time.
 BLOCK = 1 << 18
@@ -91,25 +89,7 @@ def write_recording(path: str | Path, audio: Tensor, rate: int) -> None:
 
 
 def check_wav(path: str | Path) -> None:
-    """Raises ModelError when a file to write is not named .wav."""
+    """Raises ModelError when a file to write is not named .wav, or cannot be written there."""
     if Path(path).suffix.lower() != ".wav":
         raise ModelError(f"{path}: the output is a WAV file, name it .wav")
-
-
-def write_whole(path: str | Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` write a file aside and puts it in place; the folder is made when missing.
-
-    Raises:
-        ModelError: when it cannot be written; then nothing is left of it.
-    """
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(aside)
-        aside.replace(path)
-    except (soundfile.LibsndfileError, SafetensorError, OSError) as error:
-        raise ModelError(f"{path}: cannot be written ({error})") from None
-    finally:
-        with suppress(OSError):  # nothing was begun, or the folder may not be entered
-            aside.unlink()
+    check_output(path)

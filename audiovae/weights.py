@@ -8,6 +8,7 @@ a model card as well, see `audiovae.card`.
 import dataclasses
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from audiovae.autoencoder import Autoencoder
-from audiovae.card import FACTS_FILE, Facts, read_facts, write_card, write_facts
+from audiovae.card import CARD_FILE, FACTS_FILE, Facts, read_facts, write_card, write_facts
 from audiovae.errors import ModelError
 from audiovae.families import FAMILIES, build
+from audiovae.output import write_together
 from audiovae.whole import LEVELS
 
 FORMAT = 1
@@ -83,26 +85,46 @@ def save(
 ) -> None:
     """Writes the model's folder; it is made when missing.
 
+    A model of the same family that is there is replaced: whoever loads meanwhile gets the one or the other, or the
+    word that there is none. A card that is there stays, but for its measures.
+
     Args:
         model: Gives shape and, without `weights`, the weights.
         folder: Where to write.
         weights: A state dict to write instead, such as averaged weights.
         facts: About the training; with them comes a model card.
+
+    Raises:
+        ModelError: when a model of another family is there, or the files cannot be written; then what was there stays.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    _check_family(folder, model.family)
     weights = {k: v.detach().cpu().contiguous() for k, v in (weights or model.state_dict()).items()}
-    save_file(weights, folder / WEIGHTS_FILE)
-    for part, _ in model.named_children():
-        own = {k.removeprefix(f"{part}."): v for k, v in weights.items() if k.startswith(f"{part}.")}
-        if own:
-            save_file(own, folder / f"{part}.safetensors")
-    (folder / CONFIG_FILE).write_text(json.dumps(describe(model), indent=2) + "\n")
-    if facts is None:  # those of another model that was here would be wrong
-        (folder / FACTS_FILE).unlink(missing_ok=True)
-    else:
-        write_facts(folder, facts)
-        write_card(folder, describe(model), outline(model), facts)
+
+    def write(aside: Path) -> None:
+        save_file(weights, aside / WEIGHTS_FILE)
+        for part, _ in model.named_children():
+            own = {k.removeprefix(f"{part}."): v for k, v in weights.items() if k.startswith(f"{part}.")}
+            if own:
+                save_file(own, aside / f"{part}.safetensors")
+        (aside / CONFIG_FILE).write_text(json.dumps(describe(model), indent=2) + "\n")
+        if facts is not None:
+            if (folder / CARD_FILE).is_file():
+                shutil.copy(folder / CARD_FILE, aside)
+            write_facts(aside, facts)
+            write_card(aside, describe(model), outline(model), facts)
+
+    # Facts of another model that was here would be wrong.
+    write_together(folder, write, CONFIG_FILE, stale=[folder / FACTS_FILE] if facts is None else [])
+
+
+def _check_family(folder: Path, family: str) -> None:
+    try:
+        there = json.loads((folder / CONFIG_FILE).read_text())["family"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return  # no model, or nobody's
+    if there != family:
+        raise ModelError(f"{folder}: holds a model of another family, {there}; choose another folder, or remove it")
 
 
 def outline(model: Autoencoder) -> dict[str, Any]:

@@ -26,7 +26,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import audiovae
-from audiovae import Autoencoder
+from audiovae import Autoencoder, ModelError
+from audiovae.output import share
 from shards.files import sync
 from train.errors import PassingError, TrainError
 from train.snapshot import Snapshot
@@ -122,6 +123,7 @@ def write_folder(final: Path, fill: Callable[[Path], None]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         fill(temporary)
+        share(temporary)
         for path in temporary.iterdir():
             sync(path)
         sync(temporary)
@@ -129,7 +131,7 @@ def write_folder(final: Path, fill: Callable[[Path], None]) -> None:
             shutil.rmtree(final)
         temporary.rename(final)
         sync(final.parent)
-    except (OSError, RuntimeError, SafetensorError) as error:  # a full disk comes as any of them
+    except (OSError, RuntimeError, SafetensorError, ModelError) as error:  # a full disk comes as any of them
         shutil.rmtree(temporary, ignore_errors=True)
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise TrainError(f"{final}: cannot be saved ({reason}); make room and start again to resume") from error

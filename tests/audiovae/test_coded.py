@@ -173,6 +173,8 @@ def test_a_place_that_cannot_be_written(models, tmp_path):
     for place in (tmp_path / "file" / "it.safetensors", tmp_path / "taken.safetensors"):
         with pytest.raises(ModelError, match="cannot be written"):
             audiovae.write_coded(place, coded)
+        with pytest.raises(ModelError, match="cannot be written"):  # before the recording is looked for
+            audiovae.encode_file(models["vae"], tmp_path / "gone.wav", place)
     assert len(list(tmp_path.iterdir())) == 2, "nothing left beside"
 
 

@@ -1,5 +1,9 @@
+import errno
 import json
+import os
 import pickle
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import torch
@@ -236,5 +240,65 @@ def test_what_newer_versions_add_leaves_the_fingerprint(tmp_path):
 def test_a_model_saved_over_another_has_none_of_its_facts(tmp_path):
     audiovae.save(make("vae"), tmp_path, facts=audiovae.Facts(name="mine", steps=9))
     assert audiovae.load(tmp_path).facts.name == "mine"
-    audiovae.save(make("vqvae"), tmp_path)
+    audiovae.save(make("vae", seed=1), tmp_path)
     assert audiovae.load(tmp_path).facts is None
+
+
+def test_another_family_is_not_saved_over(tmp_path):
+    audiovae.save(make("vae"), tmp_path)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(ModelError, match="another family, vae; choose another folder"):
+        audiovae.save(make("vqvae"), tmp_path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_a_full_disk_leaves_the_earlier_model(tmp_path, monkeypatch):
+    first, second = make("vae"), make("vae")
+    audiovae.save(first, tmp_path)
+    real = audiovae.weights.save_file
+
+    def full(tensors, file):
+        if file.name.startswith("decoder"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(tensors, file)
+
+    monkeypatch.setattr(audiovae.weights, "save_file", full)
+    for folder in (tmp_path, tmp_path / "new" / "one"):
+        with pytest.raises(ModelError, match=r"cannot be written \(No space left"):
+            audiovae.save(second, folder)
+    assert audiovae.fingerprint(audiovae.load(tmp_path)) == audiovae.fingerprint(first)
+    assert not (tmp_path / "new").exists()
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("moves", range(6))
+def test_killed_while_saving_over_another_there_is_one_model_or_none(moves, tmp_path, monkeypatch):
+    """Of another shape: the weights of one would not fit the description of the other."""
+    first, second = make("vae"), make("vae", latent=32)
+    audiovae.save(first, tmp_path)
+    described = (tmp_path / "config.json").read_bytes()
+    real, done = Path.replace, []
+
+    def killed(self, target):
+        if len(done) == moves:
+            raise KeyboardInterrupt
+        done.append(real(self, target))
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with suppress(KeyboardInterrupt):
+        audiovae.save(second, tmp_path)
+    if (tmp_path / "config.json").exists():
+        wanted = first if (tmp_path / "config.json").read_bytes() == described else second
+        assert audiovae.fingerprint(audiovae.load(tmp_path)) == audiovae.fingerprint(wanted)
+    else:
+        assert "no config.json there" in error_of(tmp_path)
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_colleagues_may_read_what_was_saved(mask, mode, tmp_path):
+    before = os.umask(mask)
+    try:
+        audiovae.save(make("vae"), tmp_path / "model", facts=audiovae.Facts())
+    finally:
+        os.umask(before)
+    assert {oct(file.stat().st_mode & 0o777) for file in (tmp_path / "model").iterdir()} == {oct(mode)}

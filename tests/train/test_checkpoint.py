@@ -47,6 +47,8 @@ def test_what_is_saved_is_loaded(model, tmp_path):
         assert torch.equal(after.averages[name], before.averaged[name])
     for name in before.moments:
         assert torch.equal(after.moments[name], before.moments[name])
+    modes = {file.stat().st_mode & 0o777 for file in path.iterdir()}
+    assert modes == {path.stat().st_mode & 0o666}, "colleagues may read what they may enter"
     used = audiovae.load(path)
     assert torch.equal(next(used.parameters()), next(iter(before.averages.values())))
 
