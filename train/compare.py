@@ -11,6 +11,7 @@ import numpy as np
 import soundfile
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from audiovae import Autoencoder
@@ -229,5 +230,5 @@ def show(rows: dict[str, dict[str, Any]]) -> None:
         table.add_column(name, justify="left" if name == "run" else "right")
     for name, row in rows.items():
         cells = ("—" if row.get(m.key) is None else f"{row[m.key]:.3g}" for m in columns)
-        table.add_row(name.replace("[", r"\["), *cells)
+        table.add_row(escape(name), *cells)
     Console(file=sys.stdout).print(table)

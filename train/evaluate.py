@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -46,7 +47,7 @@ from train.measuring.tables import (
     none_if_nan,
     silence,
 )
-from train.metrics import measure
+from train.metrics import SILENT_PEAK, measure
 from train.report.evaluated import write_evaluated
 from train.report.page import Example
 from train.rundir import RunDir
@@ -63,6 +64,11 @@ def evaluate(settings: Any, engine: Engine) -> int:
         run, model, origin, data, split = engine.everywhere(lambda: opened(settings, engine))
         device = next(model.parameters()).device
         chunks = measure_chunks(engine, split, device, model.reconstruct, "reconstructions")
+        if chunks.silent.all():
+            raise TrainError(
+                f"{data}: all {len(chunks)} chunks of the split '{split.name}' are silent (never above "
+                f"{20 * np.log10(SILENT_PEAK):.0f} dBFS): nothing to measure; give --split, or build from louder ones"
+            )
         latents = measure_latents(engine, split, model)
         chunks.columns |= spent(latents, model.code_size, model.seconds, ~chunks.silent)
         summary = {
@@ -260,7 +266,7 @@ def mono(audio: Tensor) -> np.ndarray:
 def show(summary: dict[str, Any]) -> None:
     """The table a person reads in the terminal."""
     title = f"{summary['run']} ({summary['family']}) on {summary['chunks']} held-out chunks"
-    table = Table(title=title)
+    table = Table(title=escape(title))
     for column in ("", "SI-SDR dB", "STFT", "mel", "MSE", "cosine"):
         table.add_column(column, justify="left" if not column else "right", no_wrap=not column)
     levels = {level_name(row["known"]): row for row in summary["levels"]}

@@ -200,10 +200,14 @@ class Training:
             if self.tracker and heard:
                 values |= self.send_examples(model)
         learner.valid_si_sdr = values["si_sdr"] if math.isfinite(values["si_sdr"]) else None
-        display.say(
-            f"step {learner.step}: held-out SI-SDR {values['si_sdr']:.2f} dB, STFT distance {values['stft']:.3f}, "
-            f"mel distance {values['mel']:.3f}, cosine {values['cosine']:.3f}"
-        )
+        if values["silent"] == 1:
+            said = "all held-out chunks are silent: nothing to measure"
+        else:
+            said = (
+                f"held-out SI-SDR {values['si_sdr']:.2f} dB, STFT distance {values['stft']:.3f}, "
+                f"mel distance {values['mel']:.3f}, cosine {values['cosine']:.3f}"
+            )
+        display.say(f"step {learner.step}: {said}")
         return {f"valid/{name}": value for name, value in values.items() if value == value}
 
     def send_examples(self, model: Autoencoder) -> dict[str, float]:

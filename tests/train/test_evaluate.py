@@ -151,3 +151,18 @@ def test_what_one_process_cannot_read_ends_all_with_one_line(straight, tmp_path)
     assert shard.name in said
     assert "Traceback" not in said.split("error: ")[0]
     assert not (run / "report").exists() or not list((run / "report").iterdir())
+
+
+def test_nothing_but_silence_is_one_line_and_names_stand_as_they_are(straight, data_dir, tmp_path):
+    tunes, data = tmp_path / "tunes", tmp_path / "data"
+    tunes.mkdir()
+    for seed in range(2):
+        soundfile.write(tunes / f"tune-{seed}.wav", 5e-4 * tune(0.5, seed), RATE, subtype="FLOAT")
+    build(tunes, data, samples=SAMPLES, hop=SAMPLES, valid=0.5, workers=1, level="none")
+    run = tmp_path / "lr [lr=1]"
+    shutil.copytree(straight("vae"), run, ignore=shutil.ignore_patterns("report"))
+    said = train(["evaluate", str(run), "--data", str(data)], code=1)
+    assert said.count("\n") == 1, said
+    assert "all 5 chunks of the split 'valid' are silent (never above -60 dBFS): nothing to measure" in said
+    assert not (run / "report").exists()
+    assert "lr [lr=1] (vae) on" in train(["evaluate", str(run), "--examples", "1"])
