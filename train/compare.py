@@ -59,10 +59,11 @@ def compare(settings: Any) -> int:
             )
     examples = [hear(*chosen, split, models) for chosen in choose(runs, split, settings.examples)]
     make_folder(out)
-    write_sounds(out, examples, split.rate)
     rows = {one.name: row_of(one) for one in runs}
     content = {"runs": rows, "warnings": warnings}
+    # First of all: by this file the folder is known as ours, should this be ended before the page is there.
     write_atomically(out / SUMMARY_FILE, json.dumps(content, indent=1) + "\n")
+    write_sounds(out, examples, split.rate)
     comparison = Comparison(
         runs=[
             Compared(one.name, one.run, one.summary, read_lines(one.run.path / METRICS_FILE), rows[one.name])
@@ -133,7 +134,7 @@ def check_folder(out: Path) -> None:
 def make_folder(out: Path) -> None:
     """Raises TrainError when there can be no such folder."""
     try:
-        (out / "audio").mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise TrainError(f"{out}: cannot be made ({error.strerror}); choose another folder with --out DIR") from None
 
@@ -206,6 +207,7 @@ def hear(kind: str, place: int, index: int, split: Split, models: dict[str, Auto
 
 def write_sounds(out: Path, examples: list[Heard], rate: int) -> None:
     """All sounds as exact WAV files, in a folder for each example; those of an earlier comparison go."""
+    (out / "audio").mkdir(exist_ok=True)
     for old in (out / "audio").glob("*/*.wav"):
         old.unlink()
     for example in examples:

@@ -1,6 +1,7 @@
 """Runs beside each other."""
 
 import csv
+import errno
 import json
 import re
 import shutil
@@ -120,6 +121,20 @@ def test_what_cannot_be_compared_is_one_line(runs, straight, tmp_path, capsys):
     nowhere = ["compare", vae, vqvae, "--data", "/nowhere", "--out", str(tmp_path / "out")]
     assert "--data DIR" in said_by(nowhere, capsys)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_comparison_that_was_ended_early_is_made_again(runs, tmp_path, monkeypatch):
+    words = ["compare", str(runs / "vae"), str(runs / "vqvae"), "--out", str(tmp_path / "out"), "--examples", "1"]
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device", "some.wav")
+
+    with monkeypatch.context() as ended:
+        ended.setattr("train.compare.soundfile.write", full)
+        assert run(words) == 1
+    assert not (tmp_path / "out" / "index.html").exists()
+    assert run(words) == 0
+    assert (tmp_path / "out" / "index.html").exists()
 
 
 def test_names_tell_runs_apart(tmp_path):
