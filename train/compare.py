@@ -21,12 +21,14 @@ from shards.files import write_atomically
 from train.errors import TrainError
 from train.evaluate import mono, trained_model
 from train.heldout import to_audio
-from train.report.comparison import Compared, Comparison, Heard, write_comparison
+from train.report.comparison import KINDS, Compared, Comparison, Heard, write_comparison
 from train.report.measures import MEASURES
 from train.report.sounds import clipped
 from train.rundir import METRICS_FILE, RunDir, read_lines
 
 SUMMARY_FILE = "comparison.json"
+# What a chunk itself is called beside the runs, so no run is.
+REFERENCE = "reference"
 # The least that a summary must have to be shown.
 NEEDED = ("family", "split", "data", "chunks", "reconstruction", "floors", "latents", "levels", "recordings")
 
@@ -97,7 +99,7 @@ def names_of(paths: list[Path]) -> list[str]:
             raise TrainError(f"{path}: given twice; compare takes different runs")
     for length in range(1, max(len(path.parts) for path in whole) + 1):
         names = ["/".join(path.parts[-length:]) for path in whole]
-        if len(set(names)) == len(names):
+        if len({*names, REFERENCE}) > len(names):
             break
     return names
 
@@ -199,7 +201,7 @@ def hear(kind: str, place: int, index: int, split: Split, models: dict[str, Auto
     """A chunk, and what each model makes of it."""
     source, start = parse_name(split.names(np.array([index]))[0])
     samples = split.read(np.array([index]))
-    sounds = {"reference": mono(to_audio(samples, torch.device("cpu")))}
+    sounds = {REFERENCE: mono(to_audio(samples, torch.device("cpu")))}
     for name, model in models.items():
         sounds[name] = mono(model.reconstruct(to_audio(samples, next(model.parameters()).device)))
     return Heard(kind, place, split.manifest.sources[source].path, start / split.rate, sounds)
@@ -208,8 +210,9 @@ def hear(kind: str, place: int, index: int, split: Split, models: dict[str, Auto
 def write_sounds(out: Path, examples: list[Heard], rate: int) -> None:
     """All sounds as exact WAV files, in a folder for each example; those of an earlier comparison go."""
     (out / "audio").mkdir(exist_ok=True)
-    for old in (out / "audio").glob("*/*.wav"):
-        old.unlink()
+    for kind in KINDS:
+        for old in (out / "audio").glob(f"{kind}-[0-9]*/[0-9]*-*.wav"):
+            old.unlink()
     for example in examples:
         folder = out / "audio" / f"{example.kind}-{example.place}"
         folder.mkdir(exist_ok=True)

@@ -207,6 +207,8 @@ def write_report(
     examples = pick_examples(model, split, chunks, count)
     examples += whole_recordings(model, split, chunks)
     folder.mkdir(parents=True, exist_ok=True)
+    # Gone until all is there: a report that was ended early is none, and no mixture of two.
+    (folder / "metrics.json").unlink(missing_ok=True)
     write_atomically(folder / "metrics.csv", csv_text(chunks, split))
     write_evaluated(folder, run, model, split, summary, examples, count)
     write_atomically(folder / "metrics.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")

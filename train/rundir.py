@@ -213,15 +213,15 @@ def append_line(path: Path, content: dict[str, Any]) -> None:
 
 
 def read_lines(path: Path, event: str | None = None) -> list[dict[str, Any]]:
-    """The JSON lines of a file, only those of one event if given; a line cut short is passed over."""
+    """The JSON lines of a file, only those of one event if given; a damaged line is passed over."""
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text().splitlines():
+    for line in path.read_bytes().splitlines():
         try:
             row = json.loads(line)
-        except ValueError:
+        except ValueError:  # bytes that are not UTF-8 too
             continue
-        if event is None or row.get("event") == event:
+        if isinstance(row, dict) and (event is None or row.get("event") == event):
             rows.append(row)
     return rows

@@ -20,7 +20,7 @@ def forget_after(path: Path, step: int) -> None:
     """
     lines = path.read_bytes().splitlines() if path.exists() else []
     # A run that begins anew measures step 0 again; a resumed one has logged its step already.
-    kept = [row for row in read_lines(path) if row["step"] <= step and step > 0]
+    kept = [row for row in read_lines(path) if row.get("step", step + 1) <= step and step > 0]
     if len(kept) < len(lines):
         write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
 

@@ -140,6 +140,7 @@ def test_a_comparison_that_was_ended_early_is_made_again(runs, tmp_path, monkeyp
 def test_names_tell_runs_apart(tmp_path):
     assert names_of([Path("a/hvae"), Path("b/vae")]) == ["hvae", "vae"]
     assert names_of([Path("a/hvae"), Path("b/hvae"), Path("b/vae")]) == ["a/hvae", "b/hvae", "b/vae"]
+    assert names_of([Path("a/reference"), Path("b/vae")]) == ["a/reference", "b/vae"], "the chunk itself is called so"
     with pytest.raises(TrainError, match="given twice"):
         names_of([Path("a"), Path("b"), Path("c/../a")])
 

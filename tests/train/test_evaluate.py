@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 from conftest import RATE, SAMPLES, train, tune
+from safetensors.torch import load_file, save_file
 
 from shards import Split
 from shards.building.build import build
@@ -166,3 +168,18 @@ def test_nothing_but_silence_is_one_line_and_names_stand_as_they_are(straight, d
     assert "all 5 chunks of the split 'valid' are silent (never above -60 dBFS): nothing to measure" in said
     assert not (run / "report").exists()
     assert "lr [lr=1] (vae) on" in train(["evaluate", str(run), "--examples", "1"])
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e12])
+def test_a_model_that_exploded_is_one_line(value, straight, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(straight("vae"), run, ignore=shutil.ignore_patterns("report"))
+    weights = load_file(run / "model" / "model.safetensors")
+    last = [name for name in weights if name.startswith("decoder.")][-1]
+    weights[last] = torch.full_like(weights[last], value)
+    save_file(weights, run / "model" / "model.safetensors")
+    said = train(["evaluate", str(run)], code=1)
+    assert "what the model makes of chunk " in said
+    assert "train again with a lower --optim.lr" in said
+    assert "Traceback" not in said
+    assert not (run / "report").exists()

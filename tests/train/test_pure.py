@@ -12,6 +12,7 @@ from train.config import default_settings, differences, flat
 from train.errors import TrainError
 from train.metrics import MEASURED, SI_SDR_FLOOR_DB, means, measure, sums_and_counts
 from train.objective import HVAEWeights, Objective, VAEWeights, named
+from train.rundir import read_lines
 from train.schedules import Ramp, ema_decay
 
 CONFIGS = sorted((Path(__file__).parents[2] / "train" / "configs").rglob("*.yaml"))
@@ -128,3 +129,9 @@ def test_silence_is_counted_apart():
     result = means(sums_and_counts(values))
     assert result["si_sdr"] == SI_SDR_FLOOR_DB
     assert result["silent"] == 0.5
+
+
+def test_damaged_lines_are_passed_over(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    file.write_bytes(b'{"step": 1}\n\xff\xfe\n3\n[1]\n{"step": 2}\n{"st')
+    assert read_lines(file) == [{"step": 1}, {"step": 2}]

@@ -10,6 +10,7 @@ from torch import Tensor
 from audiovae import Autoencoder, Noise
 from shards import Split
 from train.engine import Engine
+from train.errors import TrainError
 from train.heldout import noise_at, spread, to_audio
 from train.measuring.frechet import embed
 from train.measuring.latents import latent_columns
@@ -23,6 +24,8 @@ LEVEL_CHUNKS = 512
 SAMPLES = 512
 # Level of digital silence: below one step of 24 bits.
 SILENCE_DBFS = -140.0
+# Audio is in [-1, 1]. Beyond this a square or a sum of squares need not be finite.
+LARGEST = 1e9
 
 
 @dataclass
@@ -62,11 +65,22 @@ def dbfs(audio: Tensor) -> Tensor:
 def measure_chunks(
     engine: Engine, split: Split, device: torch.device, reconstruct: Callable[[Tensor], Tensor], title: str
 ) -> Measured:
-    """Every chunk of the split, measured against what `reconstruct` makes of it ([B, 1, T] to the same)."""
+    """Every chunk of the split, measured against what `reconstruct` makes of it ([B, 1, T] to the same).
+
+    Raises:
+        TrainError: when that is not finite.
+    """
 
     def columns(rows: np.ndarray) -> dict[str, Tensor]:
         audio = to_audio(split.read(rows), device)
         output = reconstruct(audio).float()
+        usable = output.abs().amax((1, 2)) < LARGEST  # False for NaN
+        if not usable.all():
+            chunk = split.names(rows[~usable.cpu().numpy()])[0]
+            raise TrainError(
+                f"what the model makes of chunk {chunk} is not finite, or beyond {LARGEST:g}: nothing to measure; look "
+                "at loss/total and optim/gradient_norm of its training, and train again with a lower --optim.lr"
+            )
         levels = {"reference_dbfs": dbfs(audio), "output_dbfs": dbfs(output)}
         return measure(output, audio, split.rate) | levels | {"embedding": embed(output, split.rate)}
 
