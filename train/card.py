@@ -24,7 +24,7 @@ def facts_of(run: RunDir, step: int, manifest: Manifest, valid: Split | None) ->
         recordings = sum(source.split == "train" for source in manifest.sources)
         data |= {"recordings": recordings, "hours": round(level.hours, 3), "level": manifest.level}
     facts = Facts(
-        name=run.path.resolve().name,
+        name=run.name,
         steps=step,
         chunks_seen=step * run.config["data.batch"],
         data=data,
@@ -34,6 +34,7 @@ def facts_of(run: RunDir, step: int, manifest: Manifest, valid: Split | None) ->
     if point and valid is not None and point["step"] == step:
         wanted = run.config["tracking.evaluate_chunks"]
         chunks = min(len(valid), wanted) if wanted else len(valid)
+        chunks -= round(chunks * point.get("valid/silent", 0.0))
         facts.measures = {name: point[f"valid/{name}"] for name in MEASURES if f"valid/{name}" in point}
         facts.measured_on = {"split": "valid", "chunks": chunks, "fingerprint": valid.fingerprint}
         facts.measured_on["when"] = "Taken at the end of the training."
@@ -54,14 +55,15 @@ def tell_measures(run: RunDir, split: Split, summary: dict[str, Any]) -> str:
     """
     folder = run.path / "model"
     measures = {name: value for name in MEASURES if (value := summary["reconstruction"][name]) is not None}
-    measured_on = {"split": summary["split"], "chunks": summary["chunks"], "fingerprint": split.fingerprint}
+    chunks = summary["chunks"] - summary["silent_chunks"]
+    measured_on = {"split": summary["split"], "chunks": chunks, "fingerprint": split.fingerprint}
     nats = [row["kl_nats_per_second"] for row in summary["latents"] if "kl_nats_per_second" in row]
     try:
         if not (folder / FACTS_FILE).exists():  # a run of the time before there were cards
             manifest = split.manifest
             known = "train" in manifest.splits and manifest.split_fingerprint("train") == run.data_fingerprint
             step = run.finished_at or 0
-            write_facts(folder, facts_of(run, step, manifest, None) if known else Facts(run.path.resolve().name, step))
+            write_facts(folder, facts_of(run, step, manifest, None) if known else Facts(run.name, step))
         shown = audiovae.add_measures(folder, measures, measured_on, nats)
     except (ModelError, OSError) as error:
         raise TrainError(f"{folder}: the model card was not written ({error})") from None

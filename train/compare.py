@@ -2,7 +2,6 @@
 
 import csv
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,27 +9,30 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from audiovae import Autoencoder
 from shards import DataError, Split
 from shards.chunk import parse_name
 from shards.files import write_atomically
 from train.errors import TrainError
-from train.evaluate import mono, trained_model
 from train.heldout import to_audio
 from train.report.comparison import KINDS, Compared, Comparison, Heard, write_comparison
-from train.report.measures import MEASURES
+from train.report.examples import mono
 from train.report.sounds import clipped
+from train.report.terminal import print_table
 from train.rundir import METRICS_FILE, RunDir, read_lines
+from train.trained import load_weights, weights_of
 
 SUMMARY_FILE = "comparison.json"
 # What a chunk itself is called beside the runs, so no run is.
 REFERENCE = "reference"
-# The least that a summary must have to be shown.
-NEEDED = ("family", "split", "data", "chunks", "reconstruction", "floors", "latents", "levels", "recordings")
+# The least that a summary must have to be shown, and of what type.
+NEEDED: dict[str, type] = {
+    **dict.fromkeys(("family", "split", "data", "model"), str),
+    "chunks": int,
+    **dict.fromkeys(("reconstruction", "floors"), dict),
+    **dict.fromkeys(("latents", "levels", "recordings"), list),
+}
 
 
 @dataclass
@@ -51,21 +53,30 @@ def compare(settings: Any) -> int:
     warnings = differences_of_data(runs)
     data = settings.data or runs[0].summary["data"]
     split = open_split(data, runs[0].summary["split"])
-    models = {one.name: trained_model(one.run, settings.device)[0] for one in runs}
-    for name, model in list(models.items()):
+    models = {}
+    for one in runs:
+        source = weights_of(one.run)
+        model = load_weights(source, settings.device)
         if (model.samples, model.rate) != (split.samples, split.rate):
-            del models[name]
             warnings.append(
-                f"{name} takes chunks of {model.samples} samples at {model.rate} Hz, the data have {split.samples} "
+                f"{one.name} takes chunks of {model.samples} samples at {model.rate} Hz, the data have {split.samples} "
                 f"at {split.rate}: it cannot be heard here."
             )
-    examples = [hear(*chosen, split, models) for chosen in choose(runs, split, settings.examples)]
+            continue
+        if source.name != one.summary["model"]:
+            warnings.append(
+                f"{one.name} is heard with the weights of {source.name}, its figures are those of "
+                f"{one.summary['model']}: evaluate it again."
+            )
+        models[one.name] = model
     make_folder(out)
+    examples = [hear(*chosen, split, models) for chosen in choose(runs, split, settings.examples)]
     rows = {one.name: row_of(one) for one in runs}
     content = {"runs": rows, "warnings": warnings}
     # First of all: by this file the folder is known as ours, should this be ended before the page is there.
     write_atomically(out / SUMMARY_FILE, json.dumps(content, indent=1) + "\n")
     write_sounds(out, examples, split.rate)
+    kind = runs[0].summary.get("kind", "held-out")
     comparison = Comparison(
         runs=[
             Compared(one.name, one.run, one.summary, read_lines(one.run.path / METRICS_FILE), rows[one.name])
@@ -75,9 +86,10 @@ def compare(settings: Any) -> int:
         rate=split.rate,
         warnings=warnings,
         heard_on=f"{data}, split “{split.name}”",
+        kind=kind,
     )
     write_comparison(out / "index.html", comparison)
-    show(rows)
+    print_table(f"{len(rows)} runs on {kind} chunks", "run", rows)
     for line in warnings:
         print(f"warning: {line}")
     print(f"page:    {out / 'index.html'}")
@@ -115,9 +127,9 @@ def evaluated(path: Path, name: str) -> Evaluated:
     again = f"run: python -m train evaluate {run.path}"
     try:
         summary = json.loads((report / "metrics.json").read_text())
-        missing = [key for key in NEEDED if key not in summary]
-        if missing:
-            raise ValueError(f"no {missing[0]!r}")
+        for key, kind in NEEDED.items():
+            if not isinstance(summary.get(key), kind):
+                raise ValueError(f"no {key!r}")
         with open(report / "metrics.csv", newline="") as file:
             chunks = {row["chunk"]: float(row["si_sdr"] or "nan") for row in csv.DictReader(file)}
     except FileNotFoundError:
@@ -225,15 +237,3 @@ def row_of(one: Evaluated) -> dict[str, Any]:
     """The figures of a run for the table."""
     own = {key: value for key, value in one.summary["reconstruction"].items() if not isinstance(value, dict)}
     return {"family": one.run.family, "chunks": one.summary["chunks"], **own}
-
-
-def show(rows: dict[str, dict[str, Any]]) -> None:
-    """The table a person reads in the terminal."""
-    table = Table(title=f"{len(rows)} runs on held-out chunks")
-    columns = [measure for measure in MEASURES if measure.key != "si_sdr_median"]
-    for name in ("run", *(measure.heading for measure in columns)):
-        table.add_column(name, justify="left" if name == "run" else "right")
-    for name, row in rows.items():
-        cells = ("—" if row.get(m.key) is None else f"{row[m.key]:.3g}" for m in columns)
-        table.add_row(escape(name), *cells)
-    Console(file=sys.stdout).print(table)

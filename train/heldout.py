@@ -10,7 +10,7 @@ from torch import Tensor
 from audiovae import Autoencoder, Noise
 from shards import DataError, Split
 from train.engine import Engine
-from train.metrics import MEASURED, means, measure, sums_and_counts
+from train.metrics import MEASURED, SHARES, means, measure, sums_and_counts
 
 AT_A_TIME = 32
 
@@ -38,7 +38,7 @@ def measure_split(
     model: Autoencoder, split: Split, limit: int, engine: Engine, beat: Callable[[], None] = lambda: None
 ) -> dict[str, float]:
     """Mean measures over a split's chunks, the same on every process, each chunk counted once; silent ones in `silent`
-    alone, as in reports.
+    and `not_finite` alone, and those whose output is not finite too.
 
     `beat` is called now and then, as a sign of progress.
     """
@@ -51,7 +51,7 @@ def measure_split(
             output = model.reconstruct(audio)
         found = measure(output, audio, model.rate)
         heard = torch.where(found["silent"] > 0, torch.nan, 0.0)
-        found |= {name: value + heard for name, value in found.items() if name != "silent"}
+        found |= {name: value + heard for name, value in found.items() if name not in SHARES}
         for name, value in sums_and_counts(found).items():
             total[name] += value
         beat()

@@ -118,7 +118,7 @@ class Training:
     def scale(self) -> Scale:
         """What the steps of this run amount to."""
         config, split = self.config, self.train_split
-        title = f"{self.learner.model.family} {self.run.path.name}"
+        title = f"{self.learner.model.family} {self.run.name}"
         seconds = split.samples / split.rate
         return Scale(title, config.optim.steps, config.data.batch, seconds, len(split), config.checkpoint.every)
 
@@ -199,8 +199,11 @@ class Training:
             heard = learner.step % tracking.audio_every == 0 or learner.step == self.config.optim.steps
             if self.tracker and heard:
                 values |= self.send_examples(model)
-        learner.valid_si_sdr = values["si_sdr"] if math.isfinite(values["si_sdr"]) else None
-        if values["silent"] == 1:
+        sound = math.isfinite(values["si_sdr"]) and not values["not_finite"]
+        learner.valid_si_sdr = values["si_sdr"] if sound else None
+        if values["not_finite"]:
+            said = f"{100 * values['not_finite']:.3g} % of the held-out chunks come out as values that are not finite"
+        elif values["silent"] == 1:
             said = "all held-out chunks are silent: nothing to measure"
         else:
             said = (

@@ -15,7 +15,9 @@ SI_SDR_FLOOR_DB = -50.0
 
 
 # The names of what `measure` returns.
-MEASURED = ("mse", "cosine", "si_sdr", "stft", "mel", "silent")
+MEASURED = ("mse", "cosine", "si_sdr", "stft", "mel", "silent", "not_finite")
+# Those whose means are shares of all chunks.
+SHARES = ("silent", "not_finite")
 
 
 def measure(output: Tensor, target: Tensor, rate: int) -> dict[str, Tensor]:
@@ -27,15 +29,18 @@ def measure(output: Tensor, target: Tensor, rate: int) -> dict[str, Tensor]:
 
     Returns:
         Each [B] float32: `mse`, `cosine` in [-1, 1], `si_sdr` in dB from SI_SDR_FLOOR_DB up (Le Roux et al. 2019),
-        `stft` (see `audiovae.losses.stft_distance`), `mel` (see `audiovae.spectra.mel_distance`), `silent` 1 or 0.
-        For silent items `cosine` and `si_sdr` are NaN.
+        `stft` (see `audiovae.losses.stft_distance`), `mel` (see `audiovae.spectra.mel_distance`), `silent` and
+        `not_finite` 1 or 0. For silent items `cosine` and `si_sdr` are NaN; all but the last two are where the output
+        is not finite.
     """
     output, target = output.float(), target.float()
     silent = target.abs().amax((1, 2)) < SILENT_PEAK
+    finite = output.isfinite().all(2).all(1)
+    output = torch.where(finite[:, None, None], output, torch.nan)
     blank = torch.where(silent, torch.nan, 0.0)
     flat_output, flat_target = output.flatten(1), target.flatten(1)
     si_sdr = scale_invariant_signal_distortion_ratio(flat_output, flat_target, zero_mean=True)
-    si_sdr = torch.where(flat_output.abs().amax(1) > 0, si_sdr, SI_SDR_FLOOR_DB).clamp_min(SI_SDR_FLOOR_DB)
+    si_sdr = torch.where(flat_output.abs().amax(1) == 0, SI_SDR_FLOOR_DB, si_sdr).clamp_min(SI_SDR_FLOOR_DB)
     return {
         "mse": squared_error(output, target),
         "cosine": cosine_similarity(flat_output, flat_target) + blank,
@@ -43,6 +48,7 @@ def measure(output: Tensor, target: Tensor, rate: int) -> dict[str, Tensor]:
         "stft": stft_distance(output, target),
         "mel": mel_distance(output, target, rate),
         "silent": silent.float(),
+        "not_finite": (~finite).float(),
     }
 
 

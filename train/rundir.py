@@ -116,6 +116,11 @@ class RunDir:
             )
 
     @property
+    def name(self) -> str:
+        """What people call the run: the name of its folder, however that was given."""
+        return Path(os.path.abspath(self.path)).name
+
+    @property
     def finished_at(self) -> int | None:
         """The step at which the run reached its end, or None."""
         try:

@@ -92,7 +92,7 @@ class Sender:
         part.finish(exit_code=int(self._failed))
 
     def _start(self) -> Any:
-        run, name = self._run, self._config.name or self._run.path.name
+        run, name = self._run, self._config.name or self._run.name
         if self._mode == "online":
             try:
                 part = start_part(run, self._config.project, name, "online", self._settings)

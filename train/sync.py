@@ -52,7 +52,7 @@ def complete(run: RunDir) -> int:
 
 def send(run: RunDir, mode: str, rows: list[dict[str, Any]]) -> int:
     """A part with those rows that the server lacks; returns the last step that it had before."""
-    name = run.config.get("tracking.name") or run.path.name
+    name = run.config.get("tracking.name") or run.name
     part = start_part(run, run.config.get("tracking.project", ""), name, mode, run.config)
     there = steps_at_server(part) if mode == "online" else -1
     for row in rows:

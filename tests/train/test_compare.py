@@ -102,6 +102,16 @@ def test_other_data_is_a_warning_on_the_page(runs, tmp_path):
     assert "elsewhere was trained on other data than vae." in (out / "index.html").read_text()
 
 
+def test_weights_that_are_newer_than_their_measures_are_told(runs, tmp_path):
+    shutil.copytree(runs / "vqvae", tmp_path / "trained-on")
+    file = tmp_path / "trained-on/report/metrics.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "model": "step-00000006"}))
+    out = tmp_path / "out"
+    assert run(["compare", str(runs / "vae"), str(tmp_path / "trained-on"), "--out", str(out)]) == 0
+    line = "trained-on is heard with the weights of model, its figures are those of step-00000006: evaluate it again."
+    assert json.loads((out / "comparison.json").read_text())["warnings"] == [line]
+
+
 def test_what_cannot_be_compared_is_one_line(runs, straight, tmp_path, capsys):
     vae, vqvae = str(runs / "vae"), str(runs / "vqvae")
     assert "two runs or more" in said_by(["compare", vae], capsys)
@@ -115,6 +125,10 @@ def test_what_cannot_be_compared_is_one_line(runs, straight, tmp_path, capsys):
     (tmp_path / "new/report").mkdir()
     (tmp_path / "new/report/metrics.json").write_text("{")
     assert "damaged" in said_by(["compare", vae, str(tmp_path / "new")], capsys)
+    whole = json.loads((runs / "vqvae/report/metrics.json").read_text())
+    for key, wrong in (("reconstruction", None), ("latents", {}), ("chunks", "many")):
+        (tmp_path / "new/report/metrics.json").write_text(json.dumps({**whole, key: wrong}))
+        assert f"no '{key}'" in said_by(["compare", vae, str(tmp_path / "new")], capsys)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").touch()
     assert "not a comparison" in said_by(["compare", vae, vqvae, "--out", str(tmp_path / "mine")], capsys)

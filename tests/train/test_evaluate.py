@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import RATE, SAMPLES, train, tune
+from conftest import RATE, ROOT, SAMPLES, train, tune
 from safetensors.torch import load_file, save_file
 
 from shards import Split
@@ -109,8 +110,8 @@ def test_two_processes_measure_what_one_does(straight, tmp_path):
     """Uneven shares: batches of 32 chunks and of the rest."""
     tunes, data = tmp_path / "tunes", tmp_path / "data"
     tunes.mkdir()
-    for seed in range(4):
-        soundfile.write(tunes / f"tune-{seed}.wav", np.r_[tune(3.0, seed), np.zeros(5 * SAMPLES)], RATE)
+    for seed in range(4):  # silent at first
+        soundfile.write(tunes / f"tune-{seed}.wav", np.r_[np.zeros(5 * SAMPLES), tune(3.0, seed)], RATE)
     build(tunes, data, samples=SAMPLES, hop=SAMPLES, valid=0.25, workers=1)
     run = tmp_path / "run"
     shutil.copytree(straight("vqvae"), run)
@@ -127,9 +128,12 @@ def test_two_processes_measure_what_one_does(straight, tmp_path):
     ]
     assert alone["format"] == 2
     assert alone["chunks"] % 32
-    assert alone["silent_chunks"] == alone["silent"]["chunks"] == 5
+    assert alone["silent_chunks"] == alone["silent"]["chunks"] == 5 * len(alone["recordings"])
     assert len(rows) == alone["chunks"] == len({row["chunk"] for row in rows})
     assert not list((run / "report").rglob("*.tmp"))
+    page = (run / "report" / "index.html").read_text()
+    assert f"{alone['silent_chunks']} of them silent: those are in no mean" in page
+    assert "s from 0.50 s on" in re.search(r"Recording 1: .*?</article>", page, re.DOTALL)[0]
 
 
 def test_what_one_process_cannot_read_ends_all_with_one_line(straight, tmp_path):
@@ -153,6 +157,29 @@ def test_what_one_process_cannot_read_ends_all_with_one_line(straight, tmp_path)
     assert shard.name in said
     assert "Traceback" not in said.split("error: ")[0]
     assert not (run / "report").exists() or not list((run / "report").iterdir())
+
+
+def test_training_chunks_are_called_so_and_the_command_is_told_whole(straight, tmp_path):
+    run = tmp_path / "here"
+    shutil.copytree(straight("vae"), run, ignore=shutil.ignore_patterns("report"))
+    card = (run / "model" / "README.md").read_text()
+    said = train(["evaluate", os.path.relpath(run, ROOT) + "/.", "--split", "train", "--examples", "1"])
+    assert re.search(r"here \(vae\) on \d+ training chunks", said)
+    page = (run / "report" / "index.html").read_text()
+    assert "<h1>here</h1>" in page
+    assert "The model was trained on these" in page
+    assert "held-out chunks" not in page.partition('id="training"')[0]
+    assert "--split train --examples 1" in page
+    assert (run / "model" / "README.md").read_text() == card
+
+
+def test_a_report_that_cannot_be_written_is_said_before_the_work(straight, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(straight("vae"), run, ignore=shutil.ignore_patterns("report"))
+    (run / "report").touch()
+    said = train(["evaluate", str(run)], code=1)
+    assert said.count("\n") == 1, said
+    assert f"{run}/report is not a folder" in said
 
 
 def test_nothing_but_silence_is_one_line_and_names_stand_as_they_are(straight, data_dir, tmp_path):

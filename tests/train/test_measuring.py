@@ -1,7 +1,10 @@
 """What evaluation computes, by property, and beside independent implementations."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+import soundfile
 import torch
 from auraloss.freq import STFTLoss
 from hypothesis import given, settings
@@ -11,6 +14,8 @@ from scipy.stats import bootstrap
 
 from audiovae.losses import stft_distance
 from audiovae.spectra import log_mel, mel_distance, mel_filters
+from shards import Split
+from shards.building.build import build
 from train.errors import TrainError
 from train.measuring import speech
 from train.measuring.bootstrap import grouping, mean_intervals, median_interval
@@ -18,7 +23,9 @@ from train.measuring.chunks import Measured, dbfs
 from train.measuring.frechet import Moments, distance, embed, frechet, moments, noise_floor
 from train.measuring.jackknife import PARTS, jackknife_intervals, left_out
 from train.measuring.latents import latent_rows, spent
-from train.measuring.tables import averages, silence
+from train.measuring.recordings import joined, speech_averages
+from train.measuring.tables import averages, latents_in_use, silence
+from train.report.examples import first_heard
 
 RATE = 22050
 SEEDS = st.integers(0, 2**32 - 1)
@@ -88,6 +95,13 @@ def test_the_medians_interval_is_that_of_scipy():
     blank = np.concatenate([values, np.full(5, np.nan)])
     np.testing.assert_allclose(median_interval(blank, np.arange(66)), own, atol=0.15)
     assert np.isnan(median_interval(values, np.zeros(61, int))).all()
+
+
+def test_the_medians_interval_is_the_same_in_little_memory(monkeypatch):
+    values, groups = np.random.default_rng(4).normal(size=300), np.arange(300) // 7
+    whole = median_interval(values, groups)
+    monkeypatch.setattr("train.measuring.bootstrap.CELLS", 1000)
+    assert (median_interval(values, groups) == whole).all()
 
 
 @given(seed=st.integers(0, 50))
@@ -202,6 +216,49 @@ def test_silent_chunks_are_in_no_mean():
     assert nothing["mse"] is None
     assert nothing["intervals"]["mse"] is None
     assert silence(measured.where(~measured.silent))["output_dbfs"] is None
+
+
+def test_a_codebook_in_little_use_has_at_least_one_code():
+    codes = np.zeros((30, 1, 4), np.float32)
+    codes[0] = 3  # of one recording alone: left out, one code remains
+    columns = {"silent": np.zeros(30)}
+    measured = Measured(np.arange(30), np.arange(30), np.zeros(30, np.int64), columns)
+    split = SimpleNamespace(samples=2205, rate=RATE)
+    (row,) = latents_in_use(measured, {"codes": codes}, 16, split)
+    low, high = row["intervals"]["perplexity"]
+    assert 1 <= low <= row["perplexity"] <= high <= 16
+
+
+def test_of_few_recordings_speech_has_no_interval():
+    rows = [{"pesq": 2.0 + i / 10, "stoi": 0.8} for i in range(5)]
+    rows[4]["stoi"] = float("nan")
+    found = speech_averages(rows)
+    assert found["pesq"] == pytest.approx(2.2)
+    low, high = found["intervals"]["pesq"]
+    assert 2.0 <= low < 2.2 < high <= 2.4
+    assert found["intervals"]["stoi"] is None
+
+
+def test_recordings_begin_where_something_is_heard(tmp_path):
+    """Five seconds of silence, then sound; and one of nothing but silence."""
+    sound = 0.3 * np.sin(np.arange(3 * RATE) * 0.1)
+    (tmp_path / "in").mkdir()
+    soundfile.write(tmp_path / "in/a.wav", np.r_[np.zeros(5 * RATE), sound], RATE)
+    soundfile.write(tmp_path / "in/b.wav", np.zeros(3 * RATE), RATE)
+    build(tmp_path / "in", tmp_path / "data", samples=RATE, hop=RATE // 2, workers=1, valid=0)
+    split = Split.open(tmp_path / "data", "train")
+    sources, starts = split.keys()
+    peaks = split.read(np.arange(len(split))).abs().amax(1).numpy()
+    measured = Measured(np.arange(len(split)), sources, starts, {"silent": (peaks == 0).astype(float)})
+    ((source, first),) = first_heard(measured).items()
+    assert split.manifest.sources[source].path.endswith("a.wav")
+    assert 4 * RATE <= first <= 5 * RATE
+    piece = joined(split, source, first, 2.0)
+    assert len(piece) == 2 * RATE
+    assert np.abs(piece[-RATE:]).max() > 0.1
+    whole = joined(split, source)
+    np.testing.assert_array_equal(whole[first : first + 2 * RATE], piece)
+    assert len(joined(split, source, first, 0.1)) == RATE, "one chunk at least"
 
 
 def test_levels_are_those_of_the_root_mean_square():

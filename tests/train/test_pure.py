@@ -1,5 +1,6 @@
 """Schedules, objective, settings and measures: pure functions, by property."""
 
+import math
 import re
 from pathlib import Path
 
@@ -129,6 +130,19 @@ def test_silence_is_counted_apart():
     result = means(sums_and_counts(values))
     assert result["si_sdr"] == SI_SDR_FLOOR_DB
     assert result["silent"] == 0.5
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_outputs_that_are_not_finite_are_counted_apart(value):
+    target = torch.randn(3, 1, 2000, generator=torch.Generator().manual_seed(0))
+    output = 0.9 * target
+    output[1, 0, 7] = value
+    values = measure(output, target, 22050)
+    assert values["not_finite"].tolist() == [0, 1, 0]
+    assert all(values[name].isnan().tolist() == [False, True, False] for name in ("mse", "si_sdr", "stft", "mel"))
+    result = means(sums_and_counts(values))
+    assert result["mse"] == pytest.approx(0.01 * target[[0, 2]].square().mean().item(), rel=1e-4)
+    assert result["not_finite"] == pytest.approx(1 / 3)
 
 
 def test_damaged_lines_are_passed_over(tmp_path):

@@ -16,7 +16,7 @@ from PIL import Image
 
 from train.command import parse
 from train.config import flat
-from train.report.charts import BUCKETS, Axis, Series, line_chart, thinned
+from train.report.charts import BUCKETS, Axis, Series, line_chart, short, thinned
 from train.report.codes import codebooks, use_by_rank
 from train.report.curves import READING, curves_of_run, pattern, restarts
 from train.report.facts import training_command
@@ -47,6 +47,14 @@ def test_any_curve_lies_inside_its_picture(points, second):
             x, y = map(float, place.split(","))
             assert 53 <= x <= 389
             assert 9 <= y <= 185
+
+
+@given(st.lists(st.floats(), min_size=1, max_size=6))
+@settings(deadline=None)
+def test_any_numbers_can_be_drawn(values):
+    """Of a run that exploded."""
+    chart = line_chart("title", [Series("a", [(float(step), value) for step, value in enumerate(values)])])
+    assert chart is None or not re.search("nan|inf", chart.svg)
 
 
 @given(NUMBERS, NUMBERS)
@@ -103,6 +111,14 @@ def test_band_levels_are_those_of_the_gain(gain):
     assert [round(value, 6) for _, value in band_levels(noise, gain * noise, RATE)] == [
         pytest.approx(20 * math.log10(gain), abs=1e-4)
     ] * 3
+
+
+def test_what_is_quieter_than_quiet_has_no_band():
+    noise = np.random.default_rng(1).normal(0, 1, 4000)
+    assert band_levels(noise * 10 ** (-86 / 20), 0 * noise, RATE) == []
+    # 20 dB above it, shared by the bands: so much is missing from silence.
+    found = band_levels(noise * 10 ** (-60 / 20), 0 * noise, RATE)
+    assert sum(10 ** (-value / 10) for _, value in found) == pytest.approx(100, rel=0.05)
 
 
 def test_every_panel_of_the_documentation_tells_how_to_read_it():
@@ -189,6 +205,7 @@ def test_no_text_is_markup_or_turns_text_around(text):
         sections=[],
         settings=[],
         repeated_styles=False,
+        kind="held-out",
     )
     assert "<b>" not in page
     line = re.search(r"<li>&lt;b&gt;(.*?)&lt;/b&gt;</li>", page, re.DOTALL)[1]
@@ -201,4 +218,6 @@ def test_numbers_for_people():
     assert [figure(x) for x in (12.345, 0.00012345, 1234.5, 904, None, math.nan, -0.5)] == [
         *("12.3", "0.000123", "1,234", "904", "—", "—", "-0.5")
     ]
+    assert [figure(x) for x in (999.4, 999.5, 999.96, 99999.6)] == ["999", "1,000", "1,000", "100,000"]
+    assert [short(x) for x in (999.7, 9999.7, 1e6, 999999.0, 0.0004)] == ["1000", "10k", "1M", "1M", "4e-4"]
     assert printable("a\u202eb\udc80\nc") == "a\\u202eb\\udc80\nc"

@@ -13,6 +13,8 @@ FEWEST_GROUPS = 5
 BLOCK = 10
 # Resamples drawn at a time, which bounds the memory.
 AT_ONCE = 100
+# Of a table of draws and values, at a time: 32 MiB.
+CELLS = 1 << 22
 
 
 def grouping(sources: np.ndarray, starts: np.ndarray, samples: int) -> tuple[np.ndarray, str]:
@@ -78,9 +80,10 @@ def median_interval(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> np
     order = np.argsort(values, kind="stable")
     values, groups = values[order], groups[order]
     medians = []
-    for taken in resamples(int(groups.max()) + 1, seed):
-        reached = taken[:, groups].cumsum(1)  # [draws, n]
-        medians.append(values[(2 * reached < reached[:, -1:]).sum(1).clip(max=len(values) - 1)])
+    for draws in resamples(int(groups.max()) + 1, seed):
+        for taken in np.array_split(draws, -(-draws.shape[0] * len(values) // CELLS)):
+            reached = taken[:, groups].cumsum(1)  # [draws, n]
+            medians.append(values[(2 * reached < reached[:, -1:]).sum(1).clip(max=len(values) - 1)])
     return np.nanquantile(np.concatenate(medians), TAILS)
 
 

@@ -28,7 +28,10 @@ def left_out(groups: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def jackknife_intervals(
-    statistic: Callable[[np.ndarray], np.ndarray], groups: np.ndarray, low: float = 0.0, high: float = np.inf
+    statistic: Callable[[np.ndarray], np.ndarray],
+    groups: np.ndarray,
+    low: float | np.ndarray = 0.0,
+    high: float | np.ndarray = np.inf,
 ) -> np.ndarray:
     """95 % intervals of values by the grouped jackknife (Tukey 1958; Shao and Tu 1995, section 2.3).
 
@@ -38,7 +41,7 @@ def jackknife_intervals(
     Args:
         statistic: From the rows that are kept, a mask [n], to values [...], finite.
         groups: [n] the group of each row, from 0 up.
-        low, high: Bounds of what the values can be.
+        low, high: Bounds of what the values can be, or arrays that can be broadcast to [..., 2].
 
     Returns:
         [..., 2] lower and upper ends; NaN with fewer than two groups.

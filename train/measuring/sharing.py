@@ -35,7 +35,8 @@ def whole_table(
     """Columns of rows 0 to `count` - 1, the same on every process.
 
     Batches do not depend on the number of processes: batch b is the work of process b modulo their number. So a row
-    comes from the same arithmetic however many there are, and what is computed from the table is the same too.
+    comes from the same batch however many there are; it differs only as kernels round, when processes have other
+    numbers of threads.
 
     Args:
         engine: The processes.

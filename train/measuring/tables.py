@@ -98,9 +98,11 @@ def latents_in_use(measured: Measured, latents: Columns, code_size: int, split: 
         part = latent_rows({name: values[kept] for name, values in own.items()}, code_size, seconds)
         return np.array([[*row.values()] for row in part])
 
-    # Shares end at 1, and as many codes as there are.
+    # Shares end at 1; as many codes as there are, and one at least.
+    lowest = np.array([1.0 if name == "perplexity" else 0.0 for name in rows[0]])[:, None]
     highest = [1.0 if name in SHARES else code_size if name == "perplexity" else np.inf for name in rows[0]]
-    for row, ends in zip(rows, jackknife_intervals(without, groups, high=np.array(highest)[:, None]), strict=True):
+    intervals = jackknife_intervals(without, groups, low=lowest, high=np.array(highest)[:, None])
+    for row, ends in zip(rows, intervals, strict=True):
         named = dict(zip(row, ends, strict=True))
         row["intervals"] = {name: ends_or_none(named[name]) for name in row if name != "bits_per_second"}
         row["interval_over"] = over

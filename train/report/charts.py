@@ -45,6 +45,10 @@ class Chart:
     text: str = ""
 
 
+# What can be drawn: beyond these, differences and steps between ticks have no float.
+LARGEST, SMALLEST = 1e300, 1e-300
+
+
 @dataclass
 class Axis:
     """A range of values on a length of the picture, from `start` to `end`."""
@@ -72,6 +76,8 @@ class Axis:
 def ticks(low: float, high: float, about: int = 4) -> list[float]:
     """Round values inside a range."""
     raw = (high - low) / about
+    if raw < SMALLEST:
+        return [low]
     size = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * size for factor in (1, 2, 2.5, 5, 10) if factor * size >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
@@ -89,7 +95,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 def short(value: float) -> str:
     """A number as axes show it."""
-    size = abs(value)
+    size = abs(float(f"{value:.3g}"))  # as shown: 999.9 is 1000
     if size >= 1e6:
         return f"{value / 1e6:.3g}M"
     if size >= 1e4:
@@ -112,8 +118,8 @@ def thinned(points: Points) -> Points:
 
 
 def finite(points: Points) -> Points:
-    """Points without values that are missing, or not finite."""
-    return [(x, y) for x, y in points if isinstance(y, int | float) and math.isfinite(y) and math.isfinite(x)]
+    """Points without values that are missing, not finite, or so large that differences of them are not."""
+    return [(x, y) for x, y in points if isinstance(y, int | float) and abs(y) < LARGEST and math.isfinite(x)]
 
 
 def line_chart(

@@ -26,6 +26,7 @@ READING = {
     "valid/mel": "Lower is better. For mel models it says more than SI-SDR, because their phases are made up.",
     "valid/mse": "Lower is better.",
     "valid/cosine": "Towards 1 is better; near 0 the output has nothing to do with the input.",
+    "valid/not_finite": "Share of the chunks. Above 0: what the model makes of them is not finite; it exploded.",
     "loss/total": "Falls, then levels out. It may rise while KL weights rise; later, the learning rate is too high.",
     "loss/mse": "Falls with the held-out MSE. Falling alone: overfitting.",
     "loss/stft": "Falls more slowly than the MSE. Flat: the output is dull; raise weights.stft.",

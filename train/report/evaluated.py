@@ -5,36 +5,32 @@ from typing import Any
 
 from audiovae import Autoencoder
 from shards import Split
+from train.measuring.chunks import Measured
+from train.report.examples import first_heard, pick_examples, whole_recordings
 from train.report.facts import facts_of
 from train.report.generated import interpolation, prior_samples
-from train.report.page import Example, Page, sounds_of, write_page
+from train.report.page import Page, sounds_of, write_page
 from train.report.sounds import write_wavs
 from train.rundir import METRICS_FILE, RunDir, read_lines
 
 
 def write_evaluated(
-    folder: Path,
-    run: RunDir,
-    model: Autoencoder,
-    split: Split,
-    summary: dict[str, Any],
-    examples: list[Example],
-    count: int,
+    folder: Path, run: RunDir, model: Autoencoder, split: Split, summary: dict[str, Any], chunks: Measured, count: int
 ) -> None:
-    """Lets the model make more sounds, and writes index.html and audio/.
+    """Lets the model be heard, and writes index.html and audio/.
 
     Args:
         folder: The report's.
         run: The run.
         model: Its model, in evaluation mode.
-        split: The held-out chunks.
+        split: The chunks that were measured.
         summary: As in metrics.json.
-        examples: To hear and to see.
-        count: How many of each kind were asked for.
+        chunks: What was measured of each.
+        count: How many examples of each kind were asked for.
     """
-    loud = {row["path"] for row in summary["recordings"] if row["si_sdr"] is not None}
-    sources = [i for i, source in enumerate(split.manifest.sources) if source.split == split.name]
-    between = interpolation(model, split, [i for i in sources if split.manifest.sources[i].path in loud])
+    heard = first_heard(chunks)
+    examples = pick_examples(model, split, chunks, count) + whole_recordings(model, split, heard)
+    between = interpolation(model, split, heard)
     drawn = prior_samples(model)
     clips = [*(between.clips if between else []), *(clip for same in drawn.values() for clip in same)]
     write_wavs(folder / "audio", sounds_of(examples, clips), split.rate)

@@ -56,6 +56,7 @@ def facts_of(run: RunDir, summary: dict[str, Any], parameters: int, examples: in
     words = ["python", "-m", "train", "evaluate", str(run.path)]
     words += ["--data", str(summary["data"])] if str(summary["data"]) != run.config["data.path"] else []
     words += ["--split", summary["split"], "--examples", str(examples)]
+    words += ["--speech"] if "speech" in summary else []
     return Facts(
         rows=rows,
         attempts=[told(attempt, state["state"]) for attempt in state["attempts"]],

@@ -36,13 +36,19 @@ class Interpolation:
     clips: list[Clip]
 
 
-def interpolation(model: Autoencoder, split: Split, sources: list[int]) -> Interpolation | None:
-    """Between the beginnings of the first two of the recordings given; None where there are not two."""
-    if len(sources) < 2:
+def interpolation(model: Autoencoder, split: Split, heard: dict[int, int]) -> Interpolation | None:
+    """Between some seconds of the first two recordings; None where there are not two.
+
+    Args:
+        model: In evaluation mode.
+        split: Holds the recordings.
+        heard: By recording the sample to begin at.
+    """
+    if len(heard) < 2:
         return None
-    paths = [split.manifest.sources[source].path for source in sources[:2]]
-    length = int(SECONDS * split.rate)
-    ends = [torch.from_numpy(joined(split, source, SECONDS)[:length]) for source in sources[:2]]
+    two = list(heard.items())[:2]
+    paths = [split.manifest.sources[source].path for source, _ in two]
+    ends = [torch.from_numpy(joined(split, source, first, SECONDS)) for source, first in two]
     results = interpolate_recordings(model, *ends, WEIGHTS)
     clips = [Clip("interpolation-first", "first recording", f"First recording, file {paths[0]}", ends[0].numpy())]
     for weight, result in zip(WEIGHTS, results, strict=True):

@@ -26,9 +26,10 @@ MEASURES = (
     Measure("mse", "MSE", False),
     Measure("cosine", "cosine", True),
 )
-KNOWN = {measure.key: measure for measure in MEASURES}
+SPEECH = (Measure("pesq", "PESQ", True), Measure("stoi", "STOI", True))
+KNOWN = {measure.key: measure for measure in (*MEASURES, *SPEECH)}
 # Numbers in a row that say what was measured, not how well.
-NOT_MEASURES = ("chunks", "silent", "silent_chunks", "source")
+NOT_MEASURES = ("chunks", "silent", "not_finite", "silent_chunks", "source")
 HEADINGS = {
     "kl_nats_per_second": "KL, nats/s",
     "active_units": "active units, share",
@@ -55,7 +56,7 @@ def is_number(value: Any) -> bool:
 
 def columns(rows: list[dict[str, Any]]) -> list[Measure]:
     """The measures that rows have: the known ones, then others that a summary may bring."""
-    here = [measure for measure in MEASURES if any(measure.key in row for row in rows)]
+    here = [measure for key, measure in KNOWN.items() if any(key in row for row in rows)]
     more = {key for row in rows for key, value in row.items() if is_number(value)} - KNOWN.keys() - {*NOT_MEASURES}
     return here + [Measure(key, heading(key)) for key in sorted(more)]
 

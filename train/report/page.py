@@ -138,6 +138,7 @@ def content(page: Page) -> dict[str, Any]:
             kinds.append({"title": title, "first": shown[:OPEN], "more": shown[OPEN:]})
     return {
         "summary": summary,
+        "kind": summary.get("kind", "held-out"),
         "keys": key_figures(summary),
         "columns": columns([row for _, row in rows]),
         "rows": rows,
@@ -212,8 +213,7 @@ def show(example: Example, rate: int, forms: Forms, ready: bool) -> Shown:
     seconds = len(example.reference) / rate
     return Shown(
         title=f"{name[0].upper()}{name[1:]}: {example.path}",
-        note=f"{'the first ' if whole else ''}{seconds:.2f} s{'' if whole else f' from {example.start_s:.2f} s on'}; "
-        f"level of the reconstruction: {levels}",
+        note=f"{seconds:.2f} s from {example.start_s:.2f} s on; level of the reconstruction: {levels}",
         figures=figures,
         players=[
             player(word, f"{word.capitalize()}, {name}, file {example.path}", audio, rate, forms, ready)

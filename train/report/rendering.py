@@ -28,7 +28,8 @@ def figure(value: Any, digits: int = 3) -> str:
     """A number for people; a dash where there is none."""
     if not isinstance(value, int | float) or not math.isfinite(value):
         return "—"
-    if isinstance(value, int) or abs(value) >= 10**digits:
+    # 999.9 is 1,000 in three digits, not 1e+03.
+    if isinstance(value, int) or abs(float(f"{value:.{digits}g}")) >= 10**digits:
         return f"{value:,.0f}"
     return f"{value:.{digits}g}"
 

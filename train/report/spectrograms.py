@@ -101,7 +101,8 @@ def band_levels(reference: np.ndarray, other: np.ndarray, rate: int) -> list[tup
     edges = [0.0, *(edge for edge in BANDS_HZ if edge < rate / 2), rate / 2]
     energies = [np.abs(np.fft.rfft(np.nan_to_num(audio))) ** 2 for audio in (reference, other)]
     places = np.fft.rfftfreq(len(reference), 1 / rate)
-    least = len(reference) * 10 ** (QUIET_DB / 10)
+    # Of noise with this root mean square: Parseval's sum over half a spectrum.
+    least = len(reference) ** 2 / 2 * 10 ** (QUIET_DB / 10)
     rows = []
     for low, high in pairwise(edges):
         inside = (places >= low) & (places <= high)
