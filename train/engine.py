@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -162,15 +162,23 @@ class Engine:
         dist.broadcast_object_list(box, src=0, group=self._patient)
         return box[0]
 
-    def on_main(self, action: Callable[[], T]) -> T:
-        """Does something on rank 0 alone and returns its result everywhere; its errors are raised everywhere."""
+    def on_main(self, action: Callable[[], T], unhurried: Callable[[], AbstractContextManager] = nullcontext) -> T:
+        """Does something on rank 0 alone and returns its result everywhere; its errors are raised everywhere.
+
+        Args:
+            action: What to do.
+            unhurried: Entered around what may take any time: the action, and waiting for it in the other processes.
+                Rank 0 then meets them outside of it: they have had nothing else to do.
+        """
         result, problem, passing = None, None, False
         if self.is_main:
             try:
-                result = action()
+                with unhurried():
+                    result = action()
             except (TrainError, OSError) as error:
                 problem, passing = str(error), isinstance(error, PassingError | OSError)
-        result, problem, passing = self.share((result, problem, passing))
+        with nullcontext() if self.is_main else unhurried():
+            result, problem, passing = self.share((result, problem, passing))
         if problem:
             raise (PassingError if passing else TrainError)(problem)
         return result

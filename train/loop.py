@@ -228,8 +228,8 @@ class Training:
 
     def save(self, display: Display) -> None:
         """Begins a checkpoint of this step; it is written while training goes on."""
-        with self.watchdog.paused(), self.meter.saving():
-            self.engine.on_main(self.saver.finish)
+        with self.meter.saving():
+            self.engine.on_main(self.saver.finish, self.watchdog.paused)
             snapshot = self.learner.snapshot()
             if self.engine.is_main:
                 self.saver.begin(snapshot)
@@ -243,24 +243,22 @@ class Training:
             self.saver.finish()
             self.run.end(reason, self.learner.step)
 
-        with self.watchdog.paused():
-            self.engine.on_main(end)
+        self.engine.on_main(end, self.watchdog.paused)
         display.say(f"stopped at step {self.learner.step} ({reason}), all saved; the same command resumes")
         return exit_code_when_stopped()
 
     def finished(self, display: Display) -> int:
         """The last step is done: exports the model and says so."""
         learner, folder = self.learner, self.run.path / "model"
-        with self.watchdog.paused():
-            self.engine.on_main(self.saver.finish)
-            weights = learner.snapshot().averaged
+        self.engine.on_main(self.saver.finish, self.watchdog.paused)
+        weights = learner.snapshot().averaged
 
-            def export() -> None:
-                facts = facts_of(self.run, learner.step, self.train_split.manifest, self.valid_split)
-                checkpoint.write_folder(folder, lambda path: audiovae.save(learner.model, path, weights, facts))
-                self.run.end("finished", learner.step, finished=True)
+        def export() -> None:
+            facts = facts_of(self.run, learner.step, self.train_split.manifest, self.valid_split)
+            checkpoint.write_folder(folder, lambda path: audiovae.save(learner.model, path, weights, facts))
+            self.run.end("finished", learner.step, finished=True)
 
-            self.engine.on_main(export)
+        self.engine.on_main(export, self.watchdog.paused)
         display.say(f"finished at step {learner.step}: {folder}")
         return FINISHED
 

@@ -156,6 +156,6 @@ def test_gaps_in_the_parts_on_disk_are_filled(tmp_path, monkeypatch):
     monkeypatch.setattr(sender, "start_part", lambda *_: part)
     monkeypatch.setattr(sender, "steps_in", lambda _: {0, 1, 3})
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps({"step": step}) + "\n" for step in range(6)))
-    run = SimpleNamespace(path=tmp_path, run_id="x")
+    run = RunDir(tmp_path, "x", "vae", {}, "", attempt=1)
     sender.Sender(run, TrackingConfig(), {}, "offline").close(failed=False)
     assert logged == [2, 4, 5]

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import psutil
-from conftest import flags, start
+from conftest import environment, flags, start
 
 from train.watchdog import watchdog_limit
 
@@ -49,12 +49,53 @@ def test_a_stuck_process_tells_and_ends(tmp_path):
     assert told.endswith("chunks 1 2 3\n")
 
 
+# Rank 0 works for longer than the limit, which is no hang; then it waits for a process that does not come.
+ABSENT = """
+import sys, time
+from pathlib import Path
+from train.engine import Engine
+from train.watchdog import Watchdog
+engine = Engine()
+told = lambda what: print("work was done:", worked, flush=True)
+worked = False
+def work():
+    global worked
+    time.sleep(5.0)
+    worked = True
+file = Path(sys.argv[1]) / f"rank-{engine.rank}.txt"
+with Watchdog(2.0, file, lambda: "at a meeting", told) as dog:
+    engine.on_main(work, dog.paused)  # both are there
+    worked = False
+    if engine.rank == 1:
+        with dog.paused():
+            time.sleep(120)
+    engine.on_main(work, dog.paused)
+"""
+
+
+def test_rank_0_does_not_wait_for_ever_after_its_own_work(tmp_path):
+    (tmp_path / "absent.py").write_text(ABSENT)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "absent.py"), str(tmp_path)],
+        cwd=ROOT,
+        env=environment(),
+        text=True,
+        capture_output=True,
+        timeout=110,
+    )
+    assert done.returncode == 1
+    assert done.stdout == "work was done: True\n"
+    assert "error: no progress for 2 s" in done.stderr
+    assert "at a meeting" in (tmp_path / "rank-0.txt").read_text()
+    assert not (tmp_path / "rank-1.txt").exists()
+
+
 def test_a_process_that_hangs_ends_the_run(data_dir, tmp_path):
-    """One of two processes is halted; the other waits for it, and does not do so for ever."""
+    """One of two processes is halted, in a step or about a save; the other does not wait for it for ever."""
     run = tmp_path / "run"
     words = flags("vae", data_dir, run, "--optim.steps", "100000", "--watchdog_s", "6")
-    # Measuring and saving may take any time: the watchdog does not look then, the exchange's own limit does.
-    words += ["--tracking.evaluate_every", "100000", "--checkpoint.every", "100000"]
+    words += ["--tracking.evaluate_every", "100000", "--checkpoint.every", "1"]
     launcher = start(words, processes=2, session=True)
     end = time.monotonic() + 120
     while not (run / "metrics.jsonl").exists() or (run / "metrics.jsonl").read_text().count("\n") < 5:
