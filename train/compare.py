@@ -16,8 +16,11 @@ from shards.chunk import parse_name
 from shards.files import write_atomically
 from train.errors import TrainError
 from train.heldout import to_audio
-from train.report.comparison import KINDS, Compared, Comparison, Heard, write_comparison
+from train.measuring.paired import paired_difference
+from train.report.comparison import KINDS, Compared, Comparison, Heard, difference_text, write_comparison
 from train.report.examples import mono
+from train.report.measures import mean_use
+from train.report.picking import Picker, extremes
 from train.report.sounds import clipped
 from train.report.terminal import print_table
 from train.rundir import METRICS_FILE, RunDir, read_lines
@@ -54,6 +57,7 @@ def compare(settings: Any) -> int:
     data = settings.data or runs[0].summary["data"]
     split = open_split(data, runs[0].summary["split"])
     models = {}
+    alike = [same_chunks(one, runs[0]) for one in runs]
     for one in runs:
         source = weights_of(one.run)
         model = load_weights(source, settings.device)
@@ -70,17 +74,20 @@ def compare(settings: Any) -> int:
             )
         models[one.name] = model
     make_folder(out)
-    examples = [hear(*chosen, split, models) for chosen in choose(runs, split, settings.examples)]
+    examples = [hear(*chosen, split, models, runs) for chosen in choose(runs, split, settings.examples)]
     rows = {one.name: row_of(one) for one in runs}
+    for one, same in zip(runs[1:], alike[1:], strict=True):
+        if same and (found := paired_difference(runs[0].chunks, one.chunks, split.samples)):
+            rows[one.name]["si_sdr_difference"] = {"to": runs[0].name, "mean": found[0], "interval": found[1]}
     content = {"runs": rows, "warnings": warnings}
     # First of all: by this file the folder is known as ours, should this be ended before the page is there.
     write_atomically(out / SUMMARY_FILE, json.dumps(content, indent=1) + "\n")
     write_sounds(out, examples, split.rate)
-    kind = runs[0].summary.get("kind", "held-out")
+    kind = kind_of(runs[0])
     comparison = Comparison(
         runs=[
-            Compared(one.name, one.run, one.summary, read_lines(one.run.path / METRICS_FILE), rows[one.name])
-            for one in runs
+            Compared(one.name, one.run, one.summary, read_lines(one.run.path / METRICS_FILE), rows[one.name], same)
+            for one, same in zip(runs, alike, strict=True)
         ],
         examples=examples,
         rate=split.rate,
@@ -90,6 +97,9 @@ def compare(settings: Any) -> int:
     )
     write_comparison(out / "index.html", comparison)
     print_table(f"{len(rows)} runs on {kind} chunks", "run", rows)
+    for name, row in rows.items():
+        if found := row.get("si_sdr_difference"):
+            print(f"SI-SDR:  {name} against {found['to']}: {difference_text(found)}")
     for line in warnings:
         print(f"warning: {line}")
     print(f"page:    {out / 'index.html'}")
@@ -161,16 +171,26 @@ def open_split(data: str, name: str) -> Split:
         raise TrainError(f"{error}; if the data is in another place now, give --data DIR") from None
 
 
+def kind_of(one: Evaluated) -> str:
+    """What the chunks on which a run was measured are to it: held-out or training ones."""
+    return one.summary.get("kind", "held-out")
+
+
 def differences_of_data(runs: list[Evaluated]) -> list[str]:
     """What makes figures of the runs differ for other reasons than the models: a sentence each."""
     first, *others = runs
     lines = []
+    for one in runs:
+        if one.run.finished_at is None:
+            lines.append(f"{one.name} has not reached the end of its training.")
+        if kind_of(one) == "training":
+            lines.append(f"{one.name} was measured on the chunks it was trained on.")
     for one in others:
         if one.run.data_fingerprint != first.run.data_fingerprint:
             lines.append(f"{one.name} was trained on other data than {first.name}.")
         if not same_chunks(one, first):
             lines.append(
-                f"{one.name} was measured on other held-out chunks than {first.name}: their figures cannot be compared."
+                f"{one.name} was measured on other chunks than {first.name}: their figures cannot be compared."
             )
     return lines
 
@@ -195,28 +215,28 @@ def choose(runs: list[Evaluated], split: Split, count: int) -> list[tuple[str, i
         return [("chunk", place, int(index)) for place, index in enumerate(spread, start=1)]
     table = np.array([[judge[name] for name in names] for judge in judges])
     loud = np.flatnonzero(np.isfinite(table).all(0))
-    ranked = loud[np.argsort(-table[:, loud].mean(0), kind="stable")]
-    count = min(count, max(1, len(ranked) // 3))
-    middle = max(0, (len(ranked) - count) // 2)
-    kinds = {
-        "easy": ranked[:count],
-        "middling": ranked[middle : middle + count],
-        "hard": ranked[len(ranked) - count :],
-    }
+    ranked = loud[np.argsort(-table[:, loud].mean(0), kind="stable")].tolist()
+    picker = Picker(*split.keys(), split.samples)
+    easy, middling, hard = extremes(ranked, count, picker)
+    kinds = {"easy": easy, "middling": middling, "hard": hard}
     if len(judges) > 1:  # others than those
-        rest = np.setdiff1d(loud, np.concatenate([*kinds.values()]))
-        kinds["differing"] = rest[np.argsort(-np.ptp(table[:, rest], axis=0), kind="stable")][:count]
+        spans = np.ptp(table[:, loud], axis=0)
+        kinds["differing"] = picker.take(loud[np.argsort(-spans, kind="stable")].tolist(), len(easy))
     return [(kind, place, int(i)) for kind, chosen in kinds.items() for place, i in enumerate(chosen, start=1)]
 
 
-def hear(kind: str, place: int, index: int, split: Split, models: dict[str, Autoencoder]) -> Heard:
-    """A chunk, and what each model makes of it."""
-    source, start = parse_name(split.names(np.array([index]))[0])
+def hear(
+    kind: str, place: int, index: int, split: Split, models: dict[str, Autoencoder], runs: list[Evaluated]
+) -> Heard:
+    """A chunk, what each model makes of it, and how that was measured."""
+    name = split.names(np.array([index]))[0]
+    source, start = parse_name(name)
     samples = split.read(np.array([index]))
     sounds = {REFERENCE: mono(to_audio(samples, torch.device("cpu")))}
-    for name, model in models.items():
-        sounds[name] = mono(model.reconstruct(to_audio(samples, next(model.parameters()).device)))
-    return Heard(kind, place, split.manifest.sources[source].path, start / split.rate, sounds)
+    for run, model in models.items():
+        sounds[run] = mono(model.reconstruct(to_audio(samples, next(model.parameters()).device)))
+    scores = {one.name: one.chunks[name] for one in runs if np.isfinite(one.chunks.get(name, np.nan))}
+    return Heard(kind, place, split.manifest.sources[source].path, start / split.rate, sounds, scores)
 
 
 def write_sounds(out: Path, examples: list[Heard], rate: int) -> None:
@@ -236,4 +256,4 @@ def write_sounds(out: Path, examples: list[Heard], rate: int) -> None:
 def row_of(one: Evaluated) -> dict[str, Any]:
     """The figures of a run for the table."""
     own = {key: value for key, value in one.summary["reconstruction"].items() if not isinstance(value, dict)}
-    return {"family": one.run.family, "chunks": one.summary["chunks"], **own}
+    return {"family": one.run.family, "chunks": one.summary["chunks"], **own, **mean_use(one.summary["latents"])}

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT = 400, 220
-LEFT, RIGHT, TOP, BOTTOM = 54, 12, 10, 36
+WIDTH, HEIGHT = 320, 190
+LEFT, RIGHT, TOP, BOTTOM = 50, 10, 10, 36
 # Styles of lines in page.css: colour and dashes; more lines than these repeat them.
 STYLES = 8
 # Buckets of a curve that has more points than can be seen; each keeps its lowest and highest.
@@ -36,6 +36,7 @@ class Chart:
         names: Of the lines, with the numbers of their styles; empty for a single line.
         summary: The essential figures in words.
         text: How to read it.
+        key: Its name in the log.
     """
 
     title: str
@@ -43,6 +44,7 @@ class Chart:
     names: list[tuple[int, str]]
     summary: str
     text: str = ""
+    key: str = ""
 
 
 # What can be drawn: beyond these, differences and steps between ticks have no float.
@@ -102,7 +104,7 @@ def short(value: float) -> str:
         return f"{value / 1e3:.3g}k"
     if size >= 1e3:
         return f"{value:.0f}"
-    return f"{value:.3g}" if size >= 1e-3 or not value else f"{value:.0e}".replace("e-0", "e-")
+    return f"{value:.3g}" if size >= 1e-3 or not value else f"{value:.2g}".replace("e-0", "e-")
 
 
 def thinned(points: Points) -> Points:

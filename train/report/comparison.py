@@ -1,5 +1,7 @@
 """The page of several runs: their figures in one table, their curves in the same charts, the same chunks to hear."""
 
+import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from shards.files import write_atomically
+from train.forecast import duration
 from train.report.charts import STYLES
 from train.report.curves import curves_of_runs
 from train.report.facts import flag_value
@@ -14,6 +17,7 @@ from train.report.measures import Measure, columns, interval, is_number
 from train.report.page import OPEN, Forms, Shown, compared, player
 from train.report.rendering import figure, render
 from train.rundir import RunDir
+from train.status import summary_of
 
 KINDS = {
     "differing": "Where the runs differ most",
@@ -36,6 +40,7 @@ class Heard:
         path: The recording it is from.
         start_s: Where in the recording it begins.
         sounds: [T] float32 each, the reference first.
+        scores: SI-SDR in dB by run, where it was measured on this chunk.
     """
 
     kind: str
@@ -43,17 +48,22 @@ class Heard:
     path: str
     start_s: float
     sounds: dict[str, np.ndarray]
+    scores: dict[str, float]
 
 
 @dataclass
 class Compared:
-    """A run: its name on the page, its report's summary, its lines of metrics.jsonl, its row of figures."""
+    """A run: its name on the page, its report's summary, its lines of metrics.jsonl, its row of figures.
+
+    `alike` tells whether it was measured on the same chunks as the first one.
+    """
 
     name: str
     run: RunDir
     summary: dict[str, Any]
     points: list[dict[str, Any]]
     row: dict[str, Any]
+    alike: bool = True
 
 
 @dataclass
@@ -86,8 +96,8 @@ def content(comparison: Comparison) -> dict[str, Any]:
     """What the template takes."""
     runs, sounds = comparison.runs, sum(len(example.sounds) for example in comparison.examples)
     forms = Forms.for_many(sounds // 2)
-    rows = [run.row for run in runs]
-    measures = columns(rows)
+    measures = columns([run.row for run in runs])
+    rows = [run.row if run.alike else {} for run in runs]  # those that may be best
     kinds = []
     for kind, title in KINDS.items():
         mine = [example for example in comparison.examples if example.kind == kind]
@@ -101,7 +111,10 @@ def content(comparison: Comparison) -> dict[str, Any]:
         "intervals": [
             {m.key: interval(run.summary, run.summary["reconstruction"], m.key) for m in measures} for run in runs
         ],
-        "winners": winners(measures, runs),
+        "winners": winners(measures, runs, rows),
+        "differences": [difference_text(run.row.get("si_sdr_difference")) for run in runs],
+        "recordings": by_recording(runs),
+        "states": [state(run.run) for run in runs],
         "warnings": comparison.warnings,
         "kinds": kinds,
         "heard_on": comparison.heard_on,
@@ -124,25 +137,60 @@ def best(measure: Measure, rows: list[dict[str, Any]]) -> list[int]:
     return winning if len(winning) < len(values) else []
 
 
-def winners(measures: list[Measure], runs: list[Compared]) -> list[tuple[str, str, str]]:
+def winners(measures: list[Measure], runs: list[Compared], rows: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
     """For the headline: a measure, its best value, and who has it."""
     result = []
     for measure in measures:
-        found = best(measure, [run.row for run in runs])
+        found = best(measure, rows)
         if found and measure.key in ("si_sdr", "stft", "mel"):
             names = ", ".join(runs[i].name for i in found)
             result.append((measure.heading, figure(runs[found[0]].row[measure.key]), names))
     return result
 
 
+def difference_text(found: dict[str, Any] | None) -> str:
+    """A paired difference of SI-SDR in words; empty without one."""
+    if not found:
+        return ""
+    told = f"{found['mean']:+.2f} dB"
+    if not found["interval"]:
+        return told
+    low, high = found["interval"]
+    return f"{told} ({low:+.2f} to {high:+.2f}){'' if low > 0 or high < 0 else ': may be chance'}"
+
+
+def by_recording(runs: list[Compared]) -> list[tuple[str, list[float | None]]]:
+    """SI-SDR of each recording by run, of those on the same chunks; recordings that are hardest on the mean first."""
+    judges = [run if run.alike else None for run in runs]
+    tables = [{row["path"]: row.get("si_sdr") for row in run.summary["recordings"]} if run else {} for run in judges]
+    rows = [(path, [table.get(path) for table in tables]) for path in tables[0]]
+    return sorted(rows, key=lambda row: np.mean([value for value in row[1] if is_number(value)] or [math.inf]))
+
+
+def state(run: RunDir) -> list[str]:
+    """How a run stands: state, steps, attempts, time, goodput."""
+    told = summary_of(run, time.time())
+    good = told["goodput"]
+    spent = sum(attempt["ended"] - attempt["began"] for attempt in told["attempts"])
+    return [
+        f"{told['state']}, step {told['step']:,} of {told['steps']:,}",
+        str(len(told["attempts"])),
+        duration(spent),
+        "—" if good is None else f"{100 * good:.1f} %",
+    ]
+
+
 def show(example: Heard, rate: int, forms: Forms, ready: bool) -> Shown:
     """An example as the page has it."""
     name = f"{example.kind} example {example.place}"
     seconds = len(example.sounds["reference"]) / rate
+    scores = ", ".join(f"{run} {figure(score)} dB" for run, score in example.scores.items())
     return Shown(
-        title=f"{name[0].upper()}{name[1:]}: {example.path}",
-        note="",
-        figures=f"{seconds:.2f} s from {example.start_s:.2f} s on",
+        title=f"{name[0].upper()}{name[1:]}",
+        anchor=f"{example.kind}-{example.place}",
+        path=example.path,
+        note=f"{seconds:.2f} s from {example.start_s:.2f} s on",
+        figures=f"SI-SDR: {scores}" if scores else "",
         players=[
             player(word, f"{word[0].upper()}{word[1:]}, {name}, file {example.path}", audio, rate, forms, ready)
             for word, audio in example.sounds.items()

@@ -6,7 +6,7 @@ from typing import Any
 from audiovae import Autoencoder
 from shards import Split
 from train.measuring.chunks import Measured
-from train.report.examples import first_heard, pick_examples, whole_recordings
+from train.report.examples import first_heard, passages, pick_examples
 from train.report.facts import facts_of
 from train.report.generated import interpolation, prior_samples
 from train.report.page import Page, sounds_of, write_page
@@ -29,7 +29,7 @@ def write_evaluated(
         count: How many examples of each kind were asked for.
     """
     heard = first_heard(chunks)
-    examples = pick_examples(model, split, chunks, count) + whole_recordings(model, split, heard)
+    examples = pick_examples(model, split, chunks, count) + passages(model, split, chunks, heard)
     between = interpolation(model, split, heard)
     drawn = prior_samples(model)
     clips = [*(between.clips if between else []), *(clip for same in drawn.values() for clip in same)]
@@ -39,7 +39,7 @@ def write_evaluated(
         examples=examples,
         points=read_lines(run.path / METRICS_FILE),
         rate=split.rate,
-        facts=facts_of(run, summary, sum(p.numel() for p in model.parameters()), count),
+        facts=facts_of(run, summary, model, count, split.manifest),
         between=between,
         drawn=drawn,
         usage={name: share.cpu().numpy() for name, share in model.usage().items()},

@@ -11,22 +11,21 @@ from train.measuring.chunks import MEASURES, Measured
 from train.measuring.recordings import joined
 from train.metrics import measure
 from train.report.page import Example
+from train.report.picking import Picker, extremes
 
-# Of each recording, and so many recordings.
+# Of each passage, and of so many recordings.
 SECONDS = 20.0
 RECORDINGS = 3
 
 
 def pick_examples(model: Autoencoder, split: Split, chunks: Measured, count: int) -> list[Example]:
-    """Best, median and worst chunks by SI-SDR, with what the model makes of them."""
+    """Best, median and worst chunks by SI-SDR, the very best and worst first, and what the model makes of them."""
     scores = chunks.columns["si_sdr"]
     ranked = np.flatnonzero(~np.isnan(scores))
-    ranked = ranked[np.argsort(-scores[ranked], kind="stable")]
-    count = min(count, max(1, len(ranked) // 3))
-    middle = max(0, (len(ranked) - count) // 2)
-    kinds = {"best": ranked[:count], "median": ranked[middle : middle + count], "worst": ranked[len(ranked) - count :]}
+    ranked = ranked[np.argsort(-scores[ranked], kind="stable")].tolist()
+    found = extremes(ranked, count, Picker(chunks.sources, chunks.starts, split.samples))
     examples = []
-    for kind, chosen in kinds.items():
+    for kind, chosen in zip(("best", "median", "worst"), found, strict=True):
         for place, chunk in enumerate(chosen, start=1):
             audio = to_audio(split.read(chunks.indices[[chunk]]), next(model.parameters()).device)
             path, start = split.manifest.sources[chunks.sources[chunk]].path, chunks.starts[chunk] / split.rate
@@ -42,16 +41,27 @@ def first_heard(chunks: Measured) -> dict[int, int]:
     return {int(source): int(loud.starts[loud.sources == source].min()) for source in np.unique(loud.sources)}
 
 
-def whole_recordings(model: Autoencoder, split: Split, heard: dict[int, int]) -> list[Example]:
+def telling_recordings(chunks: Measured) -> list[int]:
+    """The recordings with the best, the middle and the worst mean SI-SDR, in this order; all of them where few are."""
+    loud = chunks.where(~chunks.silent)
+    mean = {source: loud.columns["si_sdr"][loud.sources == source].mean() for source in np.unique(loud.sources)}
+    ranked = sorted(mean, key=lambda source: -mean[source])
+    places = np.linspace(0, len(ranked) - 1, min(RECORDINGS, len(ranked)))
+    return [int(ranked[round(place)]) for place in places]
+
+
+def passages(model: Autoencoder, split: Split, chunks: Measured, heard: dict[int, int]) -> list[Example]:
     """Some seconds of a few recordings, joined from their chunks and reconstructed in one piece.
 
     Args:
         model: In evaluation mode.
         split: Holds them.
+        chunks: What was measured.
         heard: As from `first_heard`: where they begin.
     """
     examples = []
-    for place, (source, first) in enumerate(list(heard.items())[:RECORDINGS], start=1):
+    for place, source in enumerate(telling_recordings(chunks), start=1):
+        first = heard[source]
         recording = joined(split, source, first, SECONDS)
         output = reconstruct_recording(model, torch.from_numpy(recording)).cpu()
         reference = torch.from_numpy(recording).view(1, 1, -1)

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
+import torch
+
+from audiovae import Autoencoder
+from shards.manifest import Manifest
 from train.config import default_settings
 from train.forecast import duration
 from train.rundir import RunDir
@@ -21,12 +25,14 @@ class Facts:
     """Of a run.
 
     Attributes:
+        state: What became of the run, where it has not reached its end; else empty.
         rows: Names and values for a table.
         attempts: A dict each: number, job, processes, began, took, steps, lost, ended.
         settings: (key, value, default) for all settings; the default is "" where the value is the default.
         train, evaluate: The commands to have all this again.
     """
 
+    state: str
     rows: list[tuple[str, str]]
     attempts: list[dict[str, str]]
     settings: list[tuple[str, str, str]]
@@ -34,36 +40,56 @@ class Facts:
     evaluate: str
 
 
-def facts_of(run: RunDir, summary: dict[str, Any], parameters: int, examples: int) -> Facts:
-    """Facts of a run whose evaluation found `summary`, with a model of so many parameters."""
+def facts_of(run: RunDir, summary: dict[str, Any], model: Autoencoder, examples: int, manifest: Manifest) -> Facts:
+    """Facts of a run whose evaluation found `summary` with its model, on shards of this manifest."""
     state = summary_of(run, time.time())
-    good = state["goodput"]
+    good, spent = state["goodput"], sum(attempt["ended"] - attempt["began"] for attempt in state["attempts"])
     rows = [
         ("state", f"{state['state']}, step {state['step']:,} of {state['steps']:,}"),
         ("family", run.family),
-        ("parameters", f"{parameters:,}"),
+        ("parameters", f"{sum(p.numel() for p in model.parameters()):,}"),
         ("weights measured", summary["model"]),
         ("data", str(summary["data"])),
+        ("trained on", trained_on(run, manifest)),
         ("fingerprint of the training split", run.data_fingerprint),
         (f"fingerprint of split “{summary['split']}”", summary.get("split_fingerprint", "not noted")),
         ("run id", run.run_id),
-        ("attempts", str(len(state["attempts"]))),
+        ("attempts", f"{len(state['attempts'])}, {duration(spent)} in all"),
         ("goodput", "not known" if good is None else f"{100 * good:.1f} % of the time went into steps that were kept"),
         ("steps made twice or lost", f"{state['steps_lost']:,}"),
-        ("measured on", f"{time.strftime('%Y-%m-%d %H:%M:%S %Z')}, {platform.system()} {platform.machine()}"),
+        ("measured", f"{time.strftime('%Y-%m-%d %H:%M:%S %Z')}, {device_of(model)}"),
         ("measured with", versions()),
     ]
     words = ["python", "-m", "train", "evaluate", str(run.path)]
     words += ["--data", str(summary["data"])] if str(summary["data"]) != run.config["data.path"] else []
     words += ["--split", summary["split"], "--examples", str(examples)]
     words += ["--speech"] if "speech" in summary else []
+    done = f"step {state['step']:,} of {state['steps']:,}"
     return Facts(
+        state="" if run.finished_at is not None else f"{state['state']} at {done}",
         rows=rows,
         attempts=[told(attempt, state["state"]) for attempt in state["attempts"]],
         settings=settings_table(run),
         train=training_command(run),
         evaluate=shlex.join(words),
     )
+
+
+def trained_on(run: RunDir, manifest: Manifest) -> str:
+    """The training split in words, where these shards hold it."""
+    if "train" not in manifest.splits or manifest.split_fingerprint("train") != run.data_fingerprint:
+        return "other shards than those measured on"
+    recordings = sum(source.split == "train" for source in manifest.sources)
+    level = manifest.levels.get("train")
+    hours = f", {level.hours:.3g} h" if level else ""
+    return f"{recordings:,} recordings{hours}, {manifest.chunks('train'):,} chunks"
+
+
+def device_of(model: Autoencoder) -> str:
+    """What a model is on, in words."""
+    device = next(model.parameters()).device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    return f"{name}, {platform.system()} {platform.machine()}"
 
 
 def versions() -> str:
@@ -108,10 +134,12 @@ def settings_table(run: RunDir) -> list[tuple[str, str, str]]:
 
 # Settings that every run has its own of.
 PLACES = ("data.path", "run_dir")
+# Settings of one attempt.
+PASSING = ("stop_at", "allow_changes")
 
 
 def training_command(run: RunDir) -> str:
-    """The command that trains such a run: all settings that are not the family's defaults."""
+    """The command that trains such a run to its end: all settings that are not the family's defaults."""
     defaults = default_settings(run.family)
     words = [
         "python",
@@ -124,6 +152,6 @@ def training_command(run: RunDir) -> str:
         str(run.config["run_dir"]),
     ]
     for key, value in run.config.items():
-        if key not in PLACES and key in defaults and value != defaults[key]:
+        if key not in (*PLACES, *PASSING) and key in defaults and value != defaults[key]:
             words += [f"--{key}", flag_value(value)]
     return shlex.join(words)

@@ -30,6 +30,8 @@ SPEECH = (Measure("pesq", "PESQ", True), Measure("stoi", "STOI", True))
 KNOWN = {measure.key: measure for measure in (*MEASURES, *SPEECH)}
 # Numbers in a row that say what was measured, not how well.
 NOT_MEASURES = ("chunks", "silent", "not_finite", "silent_chunks", "source")
+# The same in two units: pages show the second.
+IN_BITS = {"kl_nats_per_second": "kl_bits_per_second"}
 HEADINGS = {
     "kl_nats_per_second": "KL, nats/s",
     "active_units": "active units, share",
@@ -37,10 +39,13 @@ HEADINGS = {
     "perplexity": "perplexity, codes",
     "frechet": "Fréchet distance",
     "kl_bits_per_second": "KL, bit/s",
-    "bits_per_second": "codes of fixed length, bit/s",
-    "entropy_bits_per_second": "codes by their entropy, bit/s",
-    "reference_dbfs": "reference, dBFS",
-    "output_dbfs": "output, dBFS",
+    "bits_per_second": "rate, bit/s",
+    "entropy_bits_per_second": "rate by entropy, bit/s",
+    "mean_active_units": "active units, mean share",
+    "mean_codes_used": "codes used, mean share",
+    "mean_perplexity": "perplexity, mean",
+    "trained_codes_used": "in training: codes used, share",
+    "trained_perplexity": "in training: perplexity",
 }
 
 
@@ -58,11 +63,12 @@ def columns(rows: list[dict[str, Any]]) -> list[Measure]:
     """The measures that rows have: the known ones, then others that a summary may bring."""
     here = [measure for key, measure in KNOWN.items() if any(key in row for row in rows)]
     more = {key for row in rows for key, value in row.items() if is_number(value)} - KNOWN.keys() - {*NOT_MEASURES}
+    more -= {nats for nats, bits in IN_BITS.items() if bits in more}
     return here + [Measure(key, heading(key)) for key in sorted(more)]
 
 
 def interval(summary: dict[str, Any], row: dict[str, Any], key: str) -> tuple[float, float] | None:
-    """The interval of a measure, where the summary has one: in the row, or in `intervals` of the whole."""
+    """The interval of a measure, where the summary has one that is not a point: in the row, or in `intervals`."""
     whole = summary.get("intervals")
     places = [row.get("intervals")]
     if row is summary.get("reconstruction") and isinstance(whole, dict):
@@ -72,20 +78,27 @@ def interval(summary: dict[str, Any], row: dict[str, Any], key: str) -> tuple[fl
         if isinstance(found, dict):
             found = [found.get("low"), found.get("high")]
         if isinstance(found, list | tuple) and len(found) == 2 and all(map(is_number, found)):
-            return float(found[0]), float(found[1])
+            low, high = float(found[0]), float(found[1])
+            return (low, high) if low < high else None  # a fixed value's tells nothing
     return None
 
 
-def others(summary: dict[str, Any]) -> dict[str, float]:
-    """Numbers of the whole evaluation that have no table of their own, by heading; nested ones by both names."""
-    result: dict[str, float] = {}
-    for key, value in summary.items():
-        if key in ("intervals", "floors", "reconstruction"):
-            continue
-        if is_number(value) and key not in (*NOT_MEASURES, "format"):
-            result[heading(key)] = value
-        elif isinstance(value, dict):
-            result |= {
-                f"{heading(key)}, {heading(name)}": number for name, number in value.items() if is_number(number)
-            }
-    return result
+def over_what(summary: dict[str, Any]) -> str:
+    """How the intervals of the reconstruction's row came about, in a sentence; empty where nothing is known."""
+    words = {
+        "recordings": "by resampling whole recordings: how the mean might differ on other recordings of this kind",
+        "blocks": "by resampling passages of ten chunks, as there are fewer than five recordings: other recordings may "
+        "differ by more",
+        "chunks": "by resampling single chunks, as there are too few recordings: too narrow",
+    }
+    told = words.get(summary["reconstruction"].get("interval_over", ""))
+    return f"Small figures are {100 * summary.get('interval_coverage', 0.95):g} % intervals {told}." if told else ""
+
+
+def mean_use(latents: list[dict[str, Any]]) -> dict[str, float]:
+    """How levels or codebooks are used on the mean: `mean_active_units`, or `mean_codes_used` and `mean_perplexity`."""
+    return {
+        f"mean_{key}": sum(level[key] for level in latents) / len(latents)
+        for key in ("active_units", "codes_used", "perplexity")
+        if latents and all(is_number(level.get(key)) for level in latents)
+    }

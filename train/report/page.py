@@ -10,14 +10,15 @@ import numpy as np
 
 from shards.files import write_atomically
 from train.report import spectrograms
-from train.report.codes import codebooks, use_by_rank
+from train.report.codes import Codebook, codebooks, use_by_rank
 from train.report.curves import curves_of_run
 from train.report.facts import Facts
 from train.report.generated import Clip, Interpolation
-from train.report.measures import columns, interval, is_number, others
+from train.report.measures import SPEECH, columns, interval, is_number, mean_use, over_what
 from train.report.rendering import figure, render
 from train.report.sounds import FLAC, VORBIS, SoundFormat, sound_url
 from train.report.spectrograms import FINE, SMALL, WIDE, WIDE_SMALL, Picture, PictureFormat
+from train.report.verdict import GOOD_MEL, GOOD_SI_SDR, GOOD_STFT, verdict
 
 # From so many examples on, sounds and pictures are kept in their small forms.
 MANY = 30
@@ -30,7 +31,7 @@ KINDS = {
     "best": "Best examples",
     "median": "Median examples",
     "worst": "Worst examples",
-    "recording": "Whole recordings",
+    "recording": "Longer passages",
 }
 
 
@@ -94,9 +95,11 @@ class Player:
 
 @dataclass(frozen=True)
 class Shown:
-    """One or more sounds that belong together, with their pictures."""
+    """One or more sounds that belong together, with their pictures; `anchor` names the place in the page."""
 
     title: str
+    anchor: str
+    path: str
     note: str
     figures: str
     players: list[Player]
@@ -139,30 +142,40 @@ def content(page: Page) -> dict[str, Any]:
     return {
         "summary": summary,
         "kind": summary.get("kind", "held-out"),
+        "state": page.facts.state if page.facts else "",
+        "extent": extent(summary),
         "keys": key_figures(summary),
+        "verdict": verdict(summary),
         "columns": columns([row for _, row in rows]),
         "rows": rows,
-        "intervals": {name: {m.key: interval(summary, row, m.key) for m in columns([row])} for name, row in rows},
-        "others": others(summary),
-        "recordings": summary["recordings"],
-        "recording_columns": columns(summary["recordings"]),
-        "latents": latent_rows(summary["latents"]),
+        "intervals": {name: intervals_of(summary, row) for name, row in rows},
+        "over": over_what(summary),
+        "recordings": recordings_table(summary),
+        "latents": latent_table(summary["latents"], codebooks(page.usage)),
         "kinds": kinds,
         "sound": forms.sound,
-        "sections": curves_of_run(page.points),
+        "sections": curves_of_run(page.points, summary["reconstruction"]),
         "codes": use_by_rank(page.usage),
-        "codebooks": codebooks(page.usage),
         "facts": page.facts,
         "between": between(page.between, page.rate, forms) if page.between else None,
         "drawn": {t: [one_clip(clip, page.rate, forms) for clip in clips] for t, clips in page.drawn.items()},
     }
 
 
+def extent(summary: dict[str, Any]) -> str:
+    """How much was measured: chunks and recordings."""
+    recordings = len(summary["recordings"])
+    return f"{figure(summary['chunks'])} chunks of {figure(recordings)} recording{'s' if recordings > 1 else ''}"
+
+
 def table_rows(summary: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """The rows of the first table: the reconstruction, through some levels only, and the floors."""
-    rows = [("reconstruction", summary["reconstruction"])]
+    own, levels = summary["reconstruction"], len(summary["latents"])
+    rows = [("reconstruction", own)]
     for level in summary["levels"]:
-        rows.append((level_name(level["known"], len(summary["latents"])), level))
+        # Of larger splits the levels are measured on a part: then all of them together have a row too.
+        if len(level["known"]) < levels or level["si_sdr"] != own["si_sdr"]:
+            rows.append((level_name(level["known"], levels), level))
     return rows + [(f"floor: {name}", row) for name, row in summary["floors"].items()]
 
 
@@ -173,38 +186,80 @@ def level_name(known: list[int], levels: int) -> str:
     return f"level{'s' if len(known) > 1 else ''} {', '.join(map(str, known))} only"
 
 
+def intervals_of(summary: dict[str, Any], row: dict[str, Any]) -> dict[str, tuple[float, float] | None]:
+    """By measure the interval of a row's value, where there is one to show."""
+    return {measure.key: interval(summary, row, measure.key) for measure in columns([row])}
+
+
 def key_figures(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
     """The figures of the headline: what, how much, and a remark."""
     own = summary["reconstruction"]
     quiet = summary["floors"].get("silence", {})
     found = interval(summary, own, "si_sdr")
-    remark = f"median {figure(own['si_sdr_median'])} dB"
-    remark += f"; interval {figure(found[0])} to {figure(found[1])}" if found else ""
-    keys = [("SI-SDR", f"{figure(own['si_sdr'])} dB", remark)]
-    for name, key in (("mel distance", "mel"), ("STFT distance", "stft")):
-        keys.append((name, figure(own[key]), f"silence would have {figure(quiet.get(key))}"))
-    nats = [level["kl_nats_per_second"] for level in summary["latents"] if is_number(level.get("kl_nats_per_second"))]
-    if nats:
-        keys.append(("information", f"{figure(sum(nats) / math.log(2) / 1000)} kbit/s", "KL of all levels"))
+    remark = f"good: above {GOOD_SI_SDR:g}"
+    if found:
+        remark = (
+            f"{100 * summary.get('interval_coverage', 0.95):g} %: {figure(found[0])} to {figure(found[1])}; {remark}"
+        )
+    keys = [
+        ("SI-SDR", f"{figure(own['si_sdr'])} dB", remark),
+        ("mel distance", figure(own["mel"]), f"good: below {GOOD_MEL:g}; silence: {figure(quiet.get('mel'))}"),
+        ("STFT distance", figure(own["stft"]), f"good: below {GOOD_STFT:g}; silence: {figure(quiet.get('stft'))}"),
+    ]
+    if is_number(own.get("kl_bits_per_second")):
+        keys.append(("information", f"{figure(own['kl_bits_per_second'] / 1000)} kbit/s", "KL of all levels"))
+    if is_number(own.get("bits_per_second")):
+        entropy = own.get("entropy_bits_per_second")
+        remark = f"{figure(entropy / 1000)} by entropy" if is_number(entropy) else "codes of fixed length"
+        keys.append(("rate", f"{figure(own['bits_per_second'] / 1000)} kbit/s", remark))
     used = [level["codes_used"] for level in summary["latents"] if is_number(level.get("codes_used"))]
     if used:
         keys.append(("codes in use", f"{100 * sum(used) / len(used):.0f} %", f"mean of {len(used)} codebooks"))
+    speech = summary.get("speech", {})
+    for name in SPEECH:
+        if is_number(speech.get(name.key)):
+            keys.append((name.heading, figure(speech[name.key]), f"mean of {speech['recordings']} recordings"))
     return keys
 
 
-def latent_rows(latents: list[dict[str, Any]]) -> dict[str, Any]:
-    """A table of levels or codebooks: columns, rows, and the largest value of each column for its bars."""
-    names = list(dict.fromkeys(key for level in latents for key, value in level.items() if is_number(value)))
-    measures = columns([dict.fromkeys(names, 0.0)])
-    most = {m.key: max((level.get(m.key) or 0.0 for level in latents), default=0.0) for m in measures}
-    return {"columns": measures, "rows": latents, "most": most}
+def recordings_table(summary: dict[str, Any]) -> dict[str, Any]:
+    """A row for each recording, the worst SI-SDR first: its measures, their intervals, and the use of its latents."""
+    rows = [{**recording, **mean_use(recording.get("latents", []))} for recording in summary["recordings"]]
+    rows.sort(key=lambda row: row["si_sdr"] if is_number(row.get("si_sdr")) else math.inf)
+    return {
+        "columns": columns(rows),
+        "rows": [(row, intervals_of(summary, row)) for row in rows],
+        "silent": bool(summary["silent_chunks"]),
+    }
+
+
+def latent_table(latents: list[dict[str, Any]], books: list[Codebook]) -> dict[str, Any]:
+    """A row for each level or codebook, with bars for shares of a known whole.
+
+    Args:
+        latents: Of the summary: as measured on the chunks.
+        books: The codebooks as training has used them, empty for levels.
+    """
+    rows = [dict(row) for row in latents]
+    whole = {"active_units": 1.0, "codes_used": 1.0}
+    for row, book in zip(rows, books, strict=False):
+        row |= {"trained_codes_used": book.used, "trained_perplexity": book.perplexity, "size": book.size}
+        whole |= {"trained_codes_used": 1.0, "perplexity": book.size, "trained_perplexity": book.size}
+    names = list(dict.fromkeys(key for row in rows for key, value in row.items() if is_number(value)))
+    return {
+        "kind": "codebook" if books else "level",
+        "columns": columns([dict.fromkeys(names, 0.0)]),
+        "rows": [
+            (row, row.get("intervals", {}), {key: row[key] / whole[key] for key in whole if key in row}) for row in rows
+        ],
+    }
 
 
 def show(example: Example, rate: int, forms: Forms, ready: bool) -> Shown:
     """An example as the page has it."""
     whole = example.kind == "recording"
     wide = len(example.reference) > WIDE_S * rate
-    name = f"recording {example.place}" if whole else f"{example.kind} example {example.place}"
+    name = f"passage {example.place}" if whole else f"{example.kind} example {example.place}"
     pair = {"reference": example.reference, "reconstruction": example.reconstruction}
     values = example.measures
     figures = f"SI-SDR {figure(values['si_sdr'])} dB, STFT distance {figure(values['stft'])}"
@@ -212,7 +267,9 @@ def show(example: Example, rate: int, forms: Forms, ready: bool) -> Shown:
     levels = spectrograms.band_text(example.reference, example.reconstruction, rate)
     seconds = len(example.reference) / rate
     return Shown(
-        title=f"{name[0].upper()}{name[1:]}: {example.path}",
+        title=f"{name[0].upper()}{name[1:]}",
+        anchor=f"{example.kind}-{example.place}",
+        path=example.path,
         note=f"{seconds:.2f} s from {example.start_s:.2f} s on; level of the reconstruction: {levels}",
         figures=figures,
         players=[
@@ -246,6 +303,8 @@ def one_clip(clip: Clip, rate: int, forms: Forms) -> Shown:
     """A clip that stands for itself."""
     return Shown(
         title=clip.name,
+        anchor=clip.file,
+        path="",
         note="",
         figures="",
         players=[player(clip.name, clip.label, clip.audio, rate, forms)],

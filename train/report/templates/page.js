@@ -1,12 +1,16 @@
 // One player at a time, a switch between the sounds of an example, and players that wait until they are near.
 "use strict";
 (() => {
-  const clear = (group) => group.querySelectorAll(".hearing").forEach((e) => e.classList.remove("hearing"));
+  // Sounds of one switch run together and one is heard: seconds by which they may differ when it changes.
+  const APART = 0.02;
+
+  document.querySelectorAll(".scripted").forEach((text) => { text.hidden = false; });
 
   document.addEventListener("play", (event) => {
     if (event.target.paused) return; // already stopped again
+    const mine = event.target.closest("[data-switch].on");
     document.querySelectorAll("audio").forEach((other) => {
-      if (other !== event.target) other.pause();
+      if (other !== event.target && !(mine && mine.contains(other))) other.pause();
     });
   }, true);
 
@@ -14,58 +18,72 @@
     const players = [...group.querySelectorAll("audio")];
     const box = group.querySelector(".switch");
     if (players.length < 2 || !box) return;
-    const [go, stop] = box.querySelectorAll("button");
+    const go = box.querySelector(".go"), stop = box.querySelector(".stop");
+    const choices = [...box.querySelectorAll(".one")];
     const said = box.querySelector("[role=status]");
     const idle = go.textContent;
     let now = -1; // which one is heard, -1 none
-    let position = 0;
+    let touched = null; // the player that a person used last: the switch begins where it stands
 
+    const place = (player, seconds) => { player.currentTime = player.duration ? seconds % player.duration : 0; };
+    const show = () => {
+      players.forEach((player, i) => {
+        player.muted = now >= 0 && i !== now;
+        player.parentElement.classList.toggle("hearing", i === now);
+      });
+      choices.forEach((choice, i) => choice.setAttribute("aria-pressed", String(i === now)));
+      go.textContent = now < 0 ? idle : "Switch to " + players[(now + 1) % players.length].dataset.name;
+      stop.hidden = now < 0;
+      said.textContent = now < 0 ? "" : "You hear: " + players[now].dataset.name;
+    };
     const end = () => {
       if (now < 0) return;
-      players.forEach((player) => { player.loop = false; });
+      touched = players[now];
       now = -1;
-      clear(group);
-      go.textContent = idle;
-      stop.hidden = true;
-      said.textContent = "";
+      group.classList.remove("on");
+      players.forEach((player) => { player.loop = false; player.pause(); });
+      show();
     };
-    const hear = (next) => {
-      const before = players[now];
-      position = before ? before.currentTime : players[next].currentTime;
-      now = next;
-      players.forEach((player) => { player.loop = true; });
-      const player = players[now];
-      const begin = () => {
-        if (players[now] !== player) return;
-        players.forEach((other) => { if (other !== player) other.pause(); });
-        player.currentTime = player.duration ? position % player.duration : 0;
-        // Who switches on before it has begun to sound ends this wish, not the switch.
+    const begin = (player, seconds) => {
+      const run = () => {
+        if (now < 0) return;
+        place(player, seconds);
+        // Who stops before it has begun to sound ends this wish, not the switch.
         player.play().catch((error) => { if (players[now] === player && error.name !== "AbortError") end(); });
       };
-      if (player.readyState > 0) begin();
+      player.loop = true;
+      if (player.readyState > 0) run();
       else {
-        player.addEventListener("loadedmetadata", begin, { once: true });
+        player.addEventListener("loadedmetadata", run, { once: true });
         player.preload = "auto";
         player.load();
       }
-      clear(group);
-      player.parentElement.classList.add("hearing");
-      const after = players[(now + 1) % players.length];
-      go.textContent = "Switch to " + after.dataset.name;
-      stop.hidden = false;
-      said.textContent = "You hear: " + player.dataset.name;
+    };
+    const hear = (next) => {
+      const before = players[now];
+      now = next;
+      if (before) {
+        const apart = Math.abs(players[next].currentTime - before.currentTime);
+        if (apart > APART && apart < players[next].duration - APART) place(players[next], before.currentTime);
+        show();
+      } else {
+        const seconds = (touched || players[next]).currentTime;
+        group.classList.add("on");
+        show();
+        players.forEach((player) => begin(player, seconds));
+      }
     };
     go.addEventListener("click", () => hear((now + 1) % players.length));
-    stop.addEventListener("click", () => {
-      players.forEach((player) => player.pause());
-      end();
-      go.focus();
+    choices.forEach((choice, i) => choice.addEventListener("click", () => hear(i)));
+    stop.addEventListener("click", () => { end(); go.focus(); });
+    group.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && now >= 0) { end(); go.focus(); }
     });
-    // Whoever uses the players themselves, or those of another example, has left the switch.
+    // Whoever stops one of them, or plays those of another example, has left the switch.
     // Events come late: what counts is how the player stands by then.
-    players.forEach((player, i) => {
-      player.addEventListener("play", () => { if (now >= 0 && i !== now && !player.paused) end(); });
-      player.addEventListener("pause", () => { if (i === now && player.paused) end(); });
+    players.forEach((player) => {
+      player.addEventListener("pause", () => { if (now >= 0 && player.paused && !player.seeking) end(); });
+      for (const use of ["seeking", "play"]) player.addEventListener(use, () => { if (now < 0) touched = player; });
     });
     box.hidden = false;
   });
@@ -81,4 +99,13 @@
     }), { rootMargin: "600px 0px" });
     waiting.forEach((player) => watch.observe(player));
   }
+
+  // A box that has nothing to scroll is no stop of the keyboard.
+  const boxes = [...document.querySelectorAll(".scroll")];
+  const stops = () => boxes.forEach((box) => {
+    const scrolls = box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight;
+    box.tabIndex = scrolls ? 0 : -1;
+  });
+  addEventListener("resize", stops);
+  stops();
 })();
