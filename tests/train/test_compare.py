@@ -7,15 +7,19 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 import torch
 from conftest import RATE, SAMPLES, train, tune
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from shards.building.build import build
 from train.__main__ import run
 from train.compare import names_of
 from train.errors import TrainError
+from train.measuring.paired import paired_difference
 from train.metrics import measure
 from train.report.comparison import best
 from train.report.measures import KNOWN
@@ -53,10 +57,19 @@ def test_one_table_the_curves_and_the_same_chunks(runs, tmp_path):
     own = json.loads((runs / "vae/report/metrics.json").read_text())["reconstruction"]
     assert content["runs"]["vae"]["si_sdr"] == own["si_sdr"]
     assert page.count("★ best") > 1
+    # By how much one is better is told by chunk.
+    tables = [csv.DictReader((runs / name / "report/metrics.csv").open()) for name in ("vae", "vqvae")]
+    vae, vqvae = (np.array([float(row["si_sdr"]) for row in table]) for table in tables)
+    found = content["runs"]["vqvae"]["si_sdr_difference"]
+    assert found["to"] == "vae"
+    assert found["mean"] == pytest.approx((vqvae - vae).mean())
+    assert found["interval"][0] <= found["mean"] <= found["interval"][1]
+    assert f"vqvae against vae: {found['mean']:+.2f} dB" in said
+    assert f"vqvae {vqvae.min():.3g} dB" in page or "SI-SDR: vae" in page
     labels = re.findall(r'<audio[^>]*aria-label="(\w+), (\w+) example', page)
     kinds = ("differing", "easy", "middling", "hard")
     assert sorted(labels) == sorted((who, kind) for who in ("Reference", "Vae", "Vqvae") for kind in kinds)
-    charts = re.findall(r'role="img" aria-label="loss/mse: (.*?)"', page)
+    charts = re.findall(r'role="img" aria-label="MSE: (.*?)"', page)
     assert len(charts) == 1
     assert "vae: from" in charts[0]
     assert "vqvae: from" in charts[0]
@@ -93,9 +106,13 @@ def test_other_data_is_a_warning_on_the_page(runs, tmp_path):
     assert run(["evaluate", str(tmp_path / "elsewhere"), "--data", str(tmp_path / "data"), "--examples", "1"]) == 0
     out = tmp_path / "out"
     assert run(["compare", str(runs / "vae"), str(tmp_path / "elsewhere"), "--out", str(out)]) == 0
-    line = "elsewhere was measured on other held-out chunks than vae: their figures cannot be compared."
+    line = "elsewhere was measured on other chunks than vae: their figures cannot be compared."
     assert json.loads((out / "comparison.json").read_text())["warnings"] == [line]
-    assert line in (out / "index.html").read_text()
+    page = (out / "index.html").read_text()
+    assert line in page
+    assert "★ best<" not in page, "one run alone takes part"
+    assert "others than of vae" in page
+    assert "si_sdr_difference" not in (out / "comparison.json").read_text()
     trained = json.loads((tmp_path / "elsewhere/run.json").read_text())
     (tmp_path / "elsewhere/run.json").write_text(json.dumps({**trained, "data_fingerprint": "0" * 32}))
     assert run(["compare", str(runs / "vae"), str(tmp_path / "elsewhere"), "--out", str(out)]) == 0
@@ -165,3 +182,36 @@ def test_the_best_by_what_is_shown():
     assert best(KNOWN["mse"], rows) == [1]
     assert best(KNOWN["cosine"], rows) == []
     assert best(KNOWN["si_sdr"], rows[:2]) == [], "none is better"
+
+
+def test_measures_of_training_chunks_and_runs_in_the_making_are_told(runs, straight, tmp_path):
+    shutil.copytree(runs / "vae", tmp_path / "ontrain")
+    assert run(["evaluate", str(tmp_path / "ontrain"), "--split", "train", "--examples", "1"]) == 0
+    shutil.copytree(runs / "vqvae", tmp_path / "stopped")
+    (tmp_path / "stopped/DONE").unlink()
+    out = tmp_path / "out"
+    both = [str(runs / "vae"), str(tmp_path / "stopped"), str(tmp_path / "ontrain")]
+    assert run(["compare", *both, "--out", str(out), "--examples", "1"]) == 0
+    warnings = json.loads((out / "comparison.json").read_text())["warnings"]
+    assert "stopped has not reached the end of its training." in warnings
+    assert "ontrain was measured on the chunks it was trained on." in warnings
+    assert "ontrain was measured on other chunks than vae: their figures cannot be compared." in warnings
+    best = re.findall(
+        r"<dt>best .*?</dt><dd class=\"value\">.*?</dd><dd class=\"soft small\">(.*?)</dd>",
+        (out / "index.html").read_text(),
+    )
+    assert best
+    assert not any("ontrain" in names for names in best)
+
+
+@given(st.floats(-5, 5), st.integers(2, 30))
+@settings(max_examples=25, deadline=None)
+def test_a_paired_difference_is_that_of_the_chunks(shift, count):
+    """However much chunks differ: what one model gains on each is sure."""
+    hard = np.random.default_rng(count).normal(0, 20, count)
+    first = {f"{i // 3:08d}_{i * 100:012d}.wav": value for i, value in enumerate(hard)}
+    other = {name: value + shift for name, value in first.items()}
+    mean, ends = paired_difference(first, other, 100)
+    assert mean == pytest.approx(shift, abs=1e-9)
+    assert ends == pytest.approx((shift, shift), abs=1e-9)
+    assert paired_difference(first, dict.fromkeys(first, float("nan")), 100) is None

@@ -137,27 +137,60 @@ def test_players_take_turns_and_the_switch_keeps_the_place(pages, browser):
     browser.run("p[1].pause()")
     browser.run(
         "window.group = [...document.querySelectorAll('[data-switch]')].pop();"
-        "[window.a, window.b] = group.querySelectorAll('audio'); a.currentTime = 1.0; b.currentTime = 0;"
-        "window.go = group.querySelector('button'); go.click();"
+        "[window.a, window.b] = group.querySelectorAll('audio'); a.currentTime = 1.0;"
+        "window.go = group.querySelector('.go');"
     )
-    browser.wait("return !a.paused && a.currentTime >= 1.0")
-    assert browser.run("return go.textContent") == "Switch to reconstruction"
-    browser.run("b.addEventListener('play', () => { window.at = b.currentTime; }, { once: true });")
-    browser.run("window.left = a.currentTime; go.click();")
-    browser.wait("return a.paused && !b.paused && go.textContent == 'Switch to reference'")
+    browser.wait("return !a.seeking")
+    browser.run("go.click();")
+    both = "return !a.paused && !b.paused && a.muted == {} && b.muted == {} && go.textContent == 'Switch to {}'"
+    browser.wait(both.format("false", "true", "reconstruction"))
+    browser.wait("return a.currentTime >= 1.0 && b.currentTime >= 1.0")
+    # Both run on; what is heard changes without a gap, at the same place.
+    browser.run("window.left = a.currentTime; go.click(); window.at = b.currentTime;")
     assert browser.run("return at - left") == pytest.approx(0, abs=0.1)
+    browser.wait(both.format("true", "false", "reference"))
     assert "reconstruction" in browser.run("return group.querySelector('[role=status]').textContent")
-    # In haste: before anything sounds.
+    # In haste.
     browser.run("go.click(); go.click(); go.click();")
-    browser.wait("return !a.paused && b.paused && go.textContent == 'Switch to reconstruction'")
-    browser.run("group.querySelectorAll('button')[1].click()")
-    browser.wait("return a.paused && b.paused && go.textContent == 'Play A/B'")
+    browser.wait(both.format("false", "true", "reconstruction"))
+    silent = "return a.paused && b.paused && !a.muted && !b.muted && go.textContent == 'Play A/B'"
+    browser.run("group.querySelector('.stop').click()")
+    browser.wait(silent)
     assert browser.run("return document.querySelectorAll('.hearing').length") == 0
+    # It begins where the player stands that was used last, and ends with Escape or another example.
+    browser.run("b.currentTime = 0.5;")
+    browser.wait("return !b.seeking")
+    browser.run("go.click();")
+    browser.wait("return !a.paused && a.currentTime >= 0.5 && a.currentTime < 1.0")
+    browser.run("go.dispatchEvent(new KeyboardEvent('keydown', { key: 'Escape', bubbles: true }));")
+    browser.wait(silent)
+    browser.run("go.click();")
+    browser.wait("return !a.paused && !b.paused")
+    browser.run("return document.querySelector('audio').play()")
+    browser.wait(silent)
+    assert browser.logs()[1] == []
+
+
+@needs_chromium
+def test_any_run_is_one_button_away(pages, browser):
+    browser.open(pages["compare"])
+    browser.wait(READY)
+    browser.run(
+        "window.group = document.querySelector('[data-switch]'); window.p = [...group.querySelectorAll('audio')];"
+        "window.one = [...group.querySelectorAll('.one')]; one[2].click();"
+    )
+    browser.wait("return p.every(a => !a.paused) && p.map(a => a.muted).join() == 'true,true,false'")
+    assert browser.run("return one.map(b => b.getAttribute('aria-pressed')).join()") == "false,false,true"
+    browser.run("one[0].click()")
+    browser.wait("return p.map(a => a.muted).join() == 'false,true,true'")
+    browser.run("group.querySelector('.stop').click()")
+    browser.wait("return p.every(a => a.paused && !a.muted)")
     assert browser.logs()[1] == []
 
 
 @needs_chromium
 def test_by_keyboard(pages, browser):
+    browser.look(360)
     browser.open(pages["hvae"])
     body = browser.driver.find_element("tag name", "body")
     reached = []
@@ -197,7 +230,8 @@ def test_what_a_screen_reader_meets(name, pages):
     assert all(re.search(r"-?\d+ dBFS|\d dB on average", picture["alt"]) for picture in outline.every("img"))
     assert len(outline.every("caption")) == len(outline.every("table")) > 1
     assert {cell["scope"] for cell in outline.every("th")} == {"row", "col"}
-    charts = [svg["aria-label"] for svg in outline.every("svg") if svg.get("role") == "img"]
+    labels = [svg["aria-label"] for svg in outline.every("svg") if svg.get("role") == "img"]
+    charts = [label for label in labels if label not in ("Good", "Mind")]
     assert charts
     assert all(re.search(r"\d", label) for label in charts)
 
@@ -227,6 +261,8 @@ def test_the_page_tells_what_the_run_was(pages, runs):
     page = pages["vqvae"].read_text()
     for words in (
         "fingerprint of the training split",
+        "other shards than those measured on",
+        "In short",
         "goodput",
         "finished, step 8 of 8",
         "python -m train vqvae --data",
@@ -315,8 +351,8 @@ def test_five_hundred_examples_stay_small(tmp_path, browser, monkeypatch):
     # What was folded away plays too.
     browser.run("document.querySelectorAll('details').forEach(d => { d.open = true; });")
     browser.run("window.last = [...document.querySelectorAll('audio')].pop(); last.scrollIntoView();")
-    browser.wait("return Number.isFinite(last.duration)", seconds=20)
-    assert browser.run("return last.duration") == pytest.approx(1.0, abs=0.002)
+    # Some versions of Chromium count the block with which Vorbis begins.
+    browser.wait("return Math.abs(last.duration - 1.0) < 0.03", seconds=20)
     browser.run("return last.play()")
     browser.wait("return last.currentTime > 0")
     assert browser.logs()[1] == []

@@ -16,14 +16,29 @@ from PIL import Image
 
 from train.command import parse
 from train.config import flat
-from train.report.charts import BUCKETS, Axis, Series, line_chart, short, thinned
+from train.report.charts import (
+    BOTTOM,
+    BUCKETS,
+    HEIGHT,
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Axis,
+    Series,
+    line_chart,
+    short,
+    thinned,
+)
 from train.report.codes import codebooks, use_by_rank
-from train.report.curves import READING, curves_of_run, pattern, restarts
+from train.report.curves import READING, curves_of_run, curves_of_runs, pattern, restarts
 from train.report.facts import training_command
-from train.report.measures import columns, interval, others
-from train.report.rendering import figure, printable, render
+from train.report.measures import columns, interval, mean_use, over_what
+from train.report.picking import Picker, extremes
+from train.report.rendering import PLAIN, figure, printable, render
 from train.report.sounds import FLAC, VORBIS, sound_url
 from train.report.spectrograms import FINE, SMALL, band_levels, difference, spectrogram
+from train.report.verdict import verdict
 from train.rundir import RunDir
 
 ROOT = Path(__file__).parents[2]
@@ -45,8 +60,8 @@ def test_any_curve_lies_inside_its_picture(points, second):
     for line in re.findall(r'polyline class="line s\d" points="([^"]*)"', chart.svg):
         for place in line.split():
             x, y = map(float, place.split(","))
-            assert 53 <= x <= 389
-            assert 9 <= y <= 185
+            assert LEFT - 1 <= x <= WIDTH - RIGHT + 1
+            assert TOP - 1 <= y <= HEIGHT - BOTTOM + 1
 
 
 @given(st.lists(st.floats(), min_size=1, max_size=6))
@@ -142,11 +157,36 @@ def test_curves_are_grouped_and_zeros_are_told():
     ]
     sections = {section.title: section for section in curves_of_run(points)}
     (chart,) = sections["Losses"].charts
-    assert [name for _, name in chart.names] == ["0", "1"]
+    assert [name for _, name in chart.names] == ["level 0", "level 1"]
+    assert (chart.title, chart.key) == ("KL by level, nats per input value", "loss/kl_N")
     assert sections["Optimisation and speed"].zeros == ["optim/skipped"]
     assert restarts(points) == [3]
     assert 'class="mark"' in chart.svg
     assert curves_of_run([]) == []
+
+
+def test_lines_that_would_hide_each_other_are_one():
+    points = [{"step": s, "weight/kl_0": 0.1 * s, "weight/kl_1": 0.1 * s, "weight/kl_2": 0.5} for s in (1, 2)]
+    (section,) = curves_of_run(points)
+    assert [name for _, name in section.charts[0].names] == ["level 0, 1", "level 2"]
+
+
+def test_held_out_curves_have_what_the_report_found_beside_them():
+    (section,) = curves_of_run([{"step": 1, "valid/si_sdr": 3.0}, {"step": 2, "valid/si_sdr": 4.0}], {"si_sdr": 5.0})
+    assert "this report" in section.charts[0].svg
+    assert "level" not in curves_of_run([{"step": 1, "valid/si_sdr": 3.0}])[0].charts[0].svg
+
+
+def test_runs_share_curves_and_levels_are_summed():
+    runs = {
+        "vae": [{"step": 0, "loss/kl": 9.0}, {"step": 5, "loss/kl": 1.0}, {"step": 6, "loss/kl": 1.0}],
+        "hvae": [{"step": 5, "loss/kl_0": 1.0, "loss/kl_1": 2.0}],
+        "vqvae": [{"step": 5, "loss/commitment": 1.0}],
+    }
+    (section,) = curves_of_runs(runs)
+    charts = {chart.key: chart for chart in section.charts}
+    assert charts.keys() == {"loss/kl", "loss/commitment"}
+    assert charts["loss/kl"].summary == "vae: from 1 at step 5 to 1 at 6; hvae: 3 at step 5"
 
 
 def test_codes():
@@ -167,25 +207,26 @@ def test_the_command_on_the_page_makes_the_same_run(family):
     run = RunDir(Path("runs/it's"), "id", family, json.loads(json.dumps(flat(config))), "0", 1)
     import shlex
 
+    run.config |= {"stop_at": 3, "allow_changes": True}  # of one attempt
     again = shlex.split(training_command(run))
     assert again[:4] == ["python", "-m", "train", family]
     assert flat(parse(again[3:])[1]) == flat(config)
 
 
 def test_new_fields_of_a_summary_are_shown_where_they_are():
-    own = {"si_sdr": 1.0, "bits": 3.0, "intervals": {"si_sdr": [0.5, 1.5]}}
-    summary = {
-        "reconstruction": own,
-        "frechet": {"reconstruction": 2.0},
-        "chunks": 4,
-        "silent": {"chunks": 1},
-        "intervals": {"bits": [2, 4]},
-    }
+    own = {"si_sdr": 1.0, "bits": 3.0, "intervals": {"si_sdr": [0.5, 1.5], "bits": [3, 3]}, "interval_over": "blocks"}
+    summary = {"reconstruction": own, "intervals": {"mse": [2, 4]}}
     assert [column.key for column in columns([own])] == ["si_sdr", "bits"]
     assert interval(summary, own, "si_sdr") == (0.5, 1.5)
-    assert interval(summary, own, "bits") == (2.0, 4.0)
+    assert interval(summary, own, "mse") == (2.0, 4.0)
+    assert interval(summary, own, "bits") is None, "a point"
     assert interval({}, {"si_sdr": 1.0}, "si_sdr") is None
-    assert others(summary) == {"Fréchet distance, reconstruction": 2.0, "silent, chunks": 1}
+    assert over_what(summary).startswith("Small figures are 95 % intervals by resampling passages of ten chunks")
+    assert over_what({"reconstruction": {}}) == ""
+    both = {"kl_nats_per_second": 1.0, "kl_bits_per_second": 1.4}
+    assert [column.key for column in columns([both])] == ["kl_bits_per_second"], "not the same twice"
+    assert mean_use([{"active_units": 0.5}, {"active_units": 1.0}]) == {"mean_active_units": 0.75}
+    assert mean_use([]) == {}
 
 
 @given(st.text())
@@ -205,11 +246,13 @@ def test_no_text_is_markup_or_turns_text_around(text):
         sections=[],
         settings=[],
         repeated_styles=False,
-        kind="held-out",
+        differences=[],
+        recordings=[],
+        states=[],
     )
     assert "<b>" not in page
     line = re.search(r"<li>&lt;b&gt;(.*?)&lt;/b&gt;</li>", page, re.DOTALL)[1]
-    assert all(c.isprintable() or c == "\n" for c in line)
+    assert all(c.isprintable() or c in PLAIN for c in line)
     assert "<" not in line
     page.encode("utf-8")
 
@@ -220,4 +263,85 @@ def test_numbers_for_people():
     ]
     assert [figure(x) for x in (999.4, 999.5, 999.96, 99999.6)] == ["999", "1,000", "1,000", "100,000"]
     assert [short(x) for x in (999.7, 9999.7, 1e6, 999999.0, 0.0004)] == ["1000", "10k", "1M", "1M", "4e-4"]
+    assert short(0.00034) == "3.4e-4"
     assert printable("a\u202eb\udc80\nc") == "a\\u202eb\\udc80\nc"
+    family = "\U0001f469\u200d\U0001f467"
+    assert printable(family) == family
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 40)), min_size=1, max_size=30, unique=True), st.integers(1, 9)
+)
+@settings(deadline=None)
+def test_examples_share_no_sound_where_they_need_not(places, count):
+    sources, starts = np.array(places).T
+    picker = Picker(sources, starts, samples=2)
+    best, median, worst = extremes(range(len(places)), count, picker)
+    wanted = min(count, max(1, len(places) // 3))
+    assert best[0] == 0
+    if len(places) > 2:
+        assert len(best) == len(median) == len(worst) == wanted
+    assert best == sorted(best)
+    assert median == sorted(median)
+    assert worst == sorted(worst, reverse=True)
+    chosen = [*best, *median, *worst]
+    assert len({*chosen}) == len(chosen)
+    overlapping = [
+        (i, j) for i in chosen for j in chosen if i < j and sources[i] == sources[j] and abs(starts[i] - starts[j]) < 2
+    ]
+    free = [
+        i
+        for i in range(len(places))
+        if not any(sources[i] == sources[j] and abs(starts[i] - starts[j]) < 2 for j in chosen)
+    ]
+    assert not overlapping or not free, "one that overlaps was taken, though another was there"
+
+
+def test_the_very_worst_comes_first():
+    picker = Picker(np.zeros(9, int), 10 * np.arange(9), samples=1)
+    assert extremes(range(9), 2, picker) == ([0, 1], [3, 4], [8, 7])
+
+
+ROW = {"si_sdr": 25.0, "mel": 0.2}
+FLOORS = {"silence": {"mel": 4.0}, "mean of training chunks": {"mel": 2.0}}
+
+
+def said(**more) -> list[tuple[bool, str]]:
+    summary = {"reconstruction": ROW, "floors": FLOORS, "latents": [], "levels": [], **more}
+    return [(one.good, one.text) for one in verdict(summary)]
+
+
+def test_the_verdict_in_words():
+    (spectra, good), (waves, too) = [(text, good) for good, text in said()]
+    assert good
+    assert too
+    assert "close" in spectra
+    assert "0.32 % of the output is error" in waves
+    bad = said(reconstruction={"si_sdr": -30.0, "mel": 1.9})
+    assert [good for good, _ in bad] == [False, False]
+    assert "hardly closer" in bad[0][1]
+    assert said(reconstruction={"si_sdr": None, "mel": None}) == []
+    middle = said(reconstruction={"si_sdr": 10.0, "mel": 1.0})
+    assert "recognisable" in middle[0][1]
+    assert "audible error" in middle[1][1]
+
+
+def test_the_verdict_on_latents_silence_and_prior():
+    levels = [{"active_units": 0.9}, {"active_units": 0.02}]
+    rows = [{"known": [0, 1], "si_sdr": 25.0, "mel": 0.2}, {"known": [0], "si_sdr": 24.9, "mel": 0.2}]
+    words = said(latents=levels, levels=rows)[2:]
+    assert words == [
+        (False, "Level 1 adds next to nothing to the reconstruction (+0.10 dB): the hierarchy idles."),
+        (False, "Posterior collapse: level 1 uses 2 % of its channels."),
+    ]
+    rows[1]["si_sdr"] = 20.0
+    assert said(latents=[{"active_units": 0.9}] * 2, levels=rows)[2:] == [
+        (True, "No collapse: 90 % of the channels of each level or more are in use.")
+    ]
+    assert "Codebook 1 uses 30 %" in said(latents=[{"codes_used": 0.9}, {"codes_used": 0.3}])[2][1]
+    loud = said(silent={"reference_dbfs": -100.0, "output_dbfs": -40.0})[2]
+    quiet = said(silent={"reference_dbfs": -100.0, "output_dbfs": -90.0})[2]
+    assert (loud[0], quiet[0]) == (False, True)
+    assert "hiss" in loud[1]
+    for distance, fine in ((12.0, True), (99.0, False)):
+        assert said(samples={"frechet": distance}, frechet={"noise_floor": 10.0})[2][0] is fine

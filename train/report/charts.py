@@ -104,7 +104,7 @@ def short(value: float) -> str:
         return f"{value / 1e3:.3g}k"
     if size >= 1e3:
         return f"{value:.0f}"
-    return f"{value:.3g}" if size >= 1e-3 or not value else f"{value:.2g}".replace("e-0", "e-")
+    return f"{value:.3g}" if size >= 1e-3 or not value else f"{value:.1e}".replace(".0e", "e").replace("e-0", "e-")
 
 
 def thinned(points: Points) -> Points:

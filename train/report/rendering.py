@@ -16,12 +16,15 @@ from train.report.spectrograms import stops
 
 TEMPLATES = resources.files("train.report") / "templates"
 
+# Not printable to Python: line ends, and the joiners of emoji and of Persian and Indic names.
+PLAIN = "\n\u200c\u200d"
+
 
 def printable(value: Any) -> Any:
     """File names need be neither UTF-8 nor free of what turns text around: such characters as their code."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in value)
+    return "".join(c if c.isprintable() or c in PLAIN else ascii(c)[1:-1] for c in value)
 
 
 def figure(value: Any, digits: int = 3) -> str:

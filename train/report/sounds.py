@@ -11,6 +11,8 @@ import soundfile
 
 # Of Vorbis, 0 the best and 1 the smallest: a second of music takes 10 kB.
 COMPRESSION = 0.65
+# Chromium (156) cannot play FLAC of one or two blocks.
+SHORT_S = 0.5
 # The names that `write_wavs` gives: others in the folder are somebody's own.
 OURS = re.compile(r"(best|median|worst|recording|interpolation|prior)-[\w.-]+\.wav")
 
@@ -34,6 +36,7 @@ class SoundFormat:
 
 
 FLAC = SoundFormat("FLAC", "audio/flac", "FLAC", "PCM_16", exact=True)
+WAV = SoundFormat("WAV", "audio/wav", "WAV", "PCM_16", exact=True)
 VORBIS = SoundFormat("Ogg Vorbis", "audio/ogg", "OGG", "VORBIS", exact=False)
 
 
@@ -44,6 +47,8 @@ def data_url(kind: str, content: bytes) -> str:
 
 def sound_url(audio: np.ndarray, rate: int, kept: SoundFormat = FLAC) -> str:
     """[T] audio as a URL; what exceeds [-1, 1] is clipped, what is not finite is silent."""
+    if kept is FLAC and len(audio) < SHORT_S * rate:
+        kept = WAV
     file = io.BytesIO()
     more = {} if kept.exact else {"compression_level": COMPRESSION}
     soundfile.write(file, clipped(audio), rate, format=kept.container, subtype=kept.codec, **more)
