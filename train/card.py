@@ -9,6 +9,7 @@ from shards import Split
 from shards.manifest import Manifest
 from train.errors import TrainError
 from train.rundir import METRICS_FILE, RunDir, read_lines
+from train.trained import is_training_data
 
 MEASURES = ("si_sdr", "stft", "mel", "mse", "cosine")
 # Settings that tell how it was trained; those with places in them, such as the data's, are left out.
@@ -61,7 +62,7 @@ def tell_measures(run: RunDir, split: Split, summary: dict[str, Any]) -> str:
     try:
         if not (folder / FACTS_FILE).exists():  # a run of the time before there were cards
             manifest = split.manifest
-            known = "train" in manifest.splits and manifest.split_fingerprint("train") == run.data_fingerprint
+            known = is_training_data(run, manifest)
             step = run.finished_at or 0
             write_facts(folder, facts_of(run, step, manifest, None) if known else Facts(run.name, step))
         shown = audiovae.add_measures(folder, measures, measured_on, nats)

@@ -21,7 +21,7 @@ from train.measuring.tables import csv_text
 from train.report.evaluated import write_evaluated
 from train.report.terminal import print_summary
 from train.rundir import RunDir
-from train.trained import load_weights, weights_of
+from train.trained import is_training_data, load_weights, weights_of
 
 # Of metrics.json; 1 had no number. Grows when a field changes its meaning or goes.
 FORMAT = 2
@@ -33,7 +33,12 @@ def evaluate(settings: Any, engine: Engine) -> int:
         # A run in progress saves and deletes meanwhile: one process chooses for all.
         source = engine.on_main(lambda: weights_of(writable(RunDir.open(settings.run_dir))))
         run, model, data, split = engine.everywhere(lambda: opened(settings, engine, source))
-        found = measure_all(engine, split, model, data, settings.speech)
+        try:
+            found = measure_all(engine, split, model, data, settings.speech)
+        except TrainError as error:
+            stale = run.path / "report"
+            earlier = f"; {stale} is of an earlier evaluation" if (stale / "metrics.json").exists() else ""
+            raise TrainError(f"{error}{earlier}") from None
         if engine.is_main:
             about = {
                 "format": FORMAT,
@@ -109,5 +114,9 @@ def write_report(
     print(f"audio:   {folder / 'audio'} (all sounds of the report as WAV files)")
     print(f"run:     {run.path}")
     # Measures of what it was trained on, or of a model in the making, are no held-out measures of the finished one.
-    if run.finished_at is not None and summary["kind"] == "held-out":
-        print(f"card:    {tell_measures(run, split, summary)}")
+    if run.finished_at is None or summary["kind"] != "held-out":
+        return
+    if about["data"] != run.config["data.path"] and not is_training_data(run, split.manifest):
+        print("card:    left as it is: these are other recordings than those held out from the training data")
+        return
+    print(f"card:    {tell_measures(run, split, summary)}")

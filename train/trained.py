@@ -6,9 +6,15 @@ import torch
 
 import audiovae
 from audiovae import Autoencoder, ModelError
+from shards.manifest import Manifest
 from train import checkpoint
 from train.errors import TrainError
 from train.rundir import RunDir
+
+
+def is_training_data(run: RunDir, manifest: Manifest) -> bool:
+    """Whether these shards hold just what the run was trained on."""
+    return "train" in manifest.splits and manifest.split_fingerprint("train") == run.data_fingerprint
 
 
 def weights_of(run: RunDir) -> Path:

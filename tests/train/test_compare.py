@@ -103,7 +103,9 @@ def test_other_data_is_a_warning_on_the_page(runs, tmp_path):
         soundfile.write(audio / f"other-{seed}.wav", tune(2.0, 50 + seed), RATE)
     build(audio, tmp_path / "data", samples=SAMPLES, hop=SAMPLES, valid=0.5, workers=1)
     shutil.copytree(runs / "vqvae", tmp_path / "elsewhere")
+    card = (tmp_path / "elsewhere/model/README.md").read_text()
     assert run(["evaluate", str(tmp_path / "elsewhere"), "--data", str(tmp_path / "data"), "--examples", "1"]) == 0
+    assert (tmp_path / "elsewhere/model/README.md").read_text() == card, "it tells of its own held-out recordings"
     out = tmp_path / "out"
     assert run(["compare", str(runs / "vae"), str(tmp_path / "elsewhere"), "--out", str(out)]) == 0
     line = "elsewhere was measured on other chunks than vae: their figures cannot be compared."

@@ -205,8 +205,11 @@ def test_a_model_that_exploded_is_one_line(value, straight, tmp_path):
     last = [name for name in weights if name.startswith("decoder.")][-1]
     weights[last] = torch.full_like(weights[last], value)
     save_file(weights, run / "model" / "model.safetensors")
+    (run / "report").mkdir()
+    (run / "report" / "metrics.json").write_text("earlier")
     said = train(["evaluate", str(run)], code=1)
     assert "what the model makes of chunk " in said
     assert "train again with a lower --optim.lr" in said
+    assert f"{run}/report is of an earlier evaluation" in said
     assert "Traceback" not in said
-    assert not (run / "report").exists()
+    assert [file.name for file in (run / "report").iterdir()] == ["metrics.json"]

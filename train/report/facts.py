@@ -16,6 +16,7 @@ from train.config import default_settings
 from train.forecast import duration
 from train.rundir import RunDir
 from train.status import summary_of
+from train.trained import is_training_data
 
 LIBRARIES = ("audio-autoencoder-training", "torch", "torchaudio", "accelerate", "numpy", "soundfile")
 
@@ -77,7 +78,7 @@ def facts_of(run: RunDir, summary: dict[str, Any], model: Autoencoder, examples:
 
 def trained_on(run: RunDir, manifest: Manifest) -> str:
     """The training split in words, where these shards hold it."""
-    if "train" not in manifest.splits or manifest.split_fingerprint("train") != run.data_fingerprint:
+    if not is_training_data(run, manifest):
         return "other shards than those measured on"
     recordings = sum(source.split == "train" for source in manifest.sources)
     level = manifest.levels.get("train")
