@@ -63,9 +63,12 @@ def frames_after(length: int, strides: Sequence[int]) -> list[int]:
     frames = []
     for stride in strides:
         if length % stride:
+            divisors = [d for d in range(1, length + 1) if length % d == 0]
+            near = sorted(sorted(divisors, key=lambda d: abs(d - stride))[:4])
             raise ValueError(
-                f"a stride of {stride} does not divide {length} frames: the strides must multiply "
-                "to a divisor of the chunk's length (of a mel spectrogram: of its frames; see representation.multiple)"
+                f"strides {list(strides)}: {stride} does not divide {length} frames, {', '.join(map(str, near))} do; "
+                "model.trunk.strides (and level_strides) must multiply to a divisor of the chunk's length (of a mel "
+                "spectrogram: of its frames, see model.representation.hop)"
             )
         length //= stride
         frames.append(length)

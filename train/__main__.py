@@ -135,7 +135,8 @@ def main() -> None:
     """Runs and leaves without the interpreter's own ending: gloo's threads sometimes abort in it."""
     faulthandler.enable()  # a crash in a library says where
     end_with_launcher()
-    sys.stderr = Unfailing(sys.stderr)
+    # `| head` ends no evaluation.
+    sys.stdout, sys.stderr = Unfailing(sys.stdout), Unfailing(sys.stderr)
     code = 1
     try:
         code = run(sys.argv[1:])

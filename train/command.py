@@ -2,8 +2,6 @@
 
 import argparse
 import dataclasses
-import difflib
-import re
 import typing
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,8 @@ from jsonargparse.typing import PositiveInt
 
 from train.config import RUNS, RunConfig
 from train.errors import TrainError
+from train.explain import explain
+from train.presets import settings_file
 
 # Subcommands under headings, as `python -m train` lists them.
 GROUPS = {
@@ -41,7 +41,7 @@ EXAMPLES = {
 """,
     "evaluate": """examples:
   python -m train evaluate runs/first
-  python -m train evaluate runs/first --data other-shards/ --split test --device cpu
+  python -m train evaluate runs/first --data other-shards/ --split valid --out other-report
 """,
     "compare": """examples:
   python -m train compare runs/first runs/second --out comparison
@@ -95,16 +95,26 @@ class Verification:
 
 
 def normalised(words: list[str]) -> list[str]:
-    """Flags as the parser knows them: dashes are underscores, and in training `--data DIR` is the shards' path."""
-    result = []
+    """Flags as the parser knows them.
+
+    Dashes are underscores. In training `--data DIR` is the shards' path, and files of settings come first, by their
+    paths: what a person gives as a flag overrides them, wherever it stands.
+    """
+    result: list[str] = []
     training = bool(words) and words[0] in RUNS
-    for word in words:
-        if word.startswith("--"):
-            name, equals, value = word[2:].partition("=")
-            name = name.replace("-", "_")
-            word = f"--{'data.path' if name == 'data' and training else name}{equals}{value}"
-        result.append(word)
-    return result
+    files: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("--"):
+            result.append(word)
+            continue
+        name, equals, value = word[2:].partition("=")
+        name = name.replace("-", "_")
+        if training and name == "config" and (file := value if equals else next(rest, "")):
+            files += ["--config", str(settings_file(file))]
+        else:
+            result.append(f"--{'data.path' if name == 'data' and training else name}{equals}{value}")
+    return [*result[:1], *files, *result[1:]]
 
 
 def tool(name: str, about: str, usage: str, more: str = "") -> ArgumentParser:
@@ -131,17 +141,22 @@ def make_parser() -> Overview:
         about = (run.__doc__ or "").strip().splitlines()[0]
         one = tool(family, about, "--data DIR --run-dir DIR [--config FILE.yaml] [--KEY VALUE ...]")
         one.epilog += OF_A_RUN
-        one.add_argument("--config", action="config", help="A YAML file of settings; flags after it override it.")
+        one.add_argument(
+            "--config", action="config", help="A YAML file of settings, or a preset's name; flags override it."
+        )
         one.add_class_arguments(run, as_group=True)
         for action in one._actions:
             if action.dest == "data":  # the parser would call it a file of settings
                 action.help, action.metavar = "The folder of shards; short for --data.path.", "DIR"
         commands.add_subcommand(family, one, help=about)
     about = "Measure a run's model on held-out recordings and write a report."
-    evaluate = tool("evaluate", about, "RUN_DIR [--data DIR] [--split SPLIT] [--device DEVICE] [--examples N]")
+    evaluate = tool(
+        "evaluate", about, "RUN_DIR [--data DIR] [--split SPLIT] [--out DIR] [--device DEVICE] [--examples N]"
+    )
     evaluate.add_argument("run_dir", type=Path, help="The folder that was --run-dir in training.")
     evaluate.add_argument("--data", type=str | None, help="Shards to measure on, if not the run's own.")
     evaluate.add_argument("--split", default="valid", help="Which split to measure on.")
+    evaluate.add_argument("--out", type=Path | None, help="The folder to write to, if not RUN_DIR/report.")
     evaluate.add_argument("--device", default="auto", help="cpu, cuda, or auto.")
     evaluate.add_argument(
         "--examples", type=PositiveInt, default=3, help="Best, median and worst examples of each kind."
@@ -205,26 +220,20 @@ def parse(words: list[str]) -> tuple[str, Any]:
             names = [field.name for field in dataclasses.fields(RUNS[command])]
             return command, RUNS[command](**{name: fields[name] for name in names})
     except argparse.ArgumentError as error:
-        raise TrainError(explain(str(error), words)) from None
+        commands = parser._subcommands_action._name_parser_map
+        command = next((word for word in words if word in commands), "")
+        raise TrainError(explain(str(error), command, flags_of(command, commands), [*commands])) from None
     except ValueError as error:  # a config that refuses its own values
         raise TrainError(str(error)) from None
     return command, settings[command]
 
 
-def explain(message: str, words: list[str]) -> str:
-    """The parser's complaint as one line in the words of the command line, with the nearest known flag."""
-    message = re.sub(r"\s+", " ", message)
-    command = next((word for word in words if word in RUNS), "")
-    if command:
-        message = message.replace(f"{command}.data.path", "--data").replace(f"{command}.run_dir", "--run-dir")
-    wrong = re.search(
-        r"(?:unrecognized arguments: --|not accept option '|not accept nested key '|Key ')([\w.]+)", message
-    )
-    if wrong and command:
-        flags = [name for name in flat_names(RUNS[command]) if name != wrong[1]]
-        near = difflib.get_close_matches(wrong[1], flags, n=1, cutoff=0.5)
-        message += f"; did you mean {near[0]}?" if near else f"; see: python -m train {command} --help"
-    return message
+def flags_of(command: str, commands: dict[str, ArgumentParser]) -> list[str]:
+    """What a subcommand has: for trainings all their settings."""
+    if command in RUNS:
+        return flat_names(RUNS[command])
+    actions = commands[command]._actions if command else []
+    return [flag for action in actions for flag in action.option_strings if flag.startswith("--")]
 
 
 def flat_names(kind: type, prefix: str = "") -> list[str]:

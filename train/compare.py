@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 import torch
 
 from audiovae import Autoencoder
@@ -21,7 +20,7 @@ from train.report.comparison import KINDS, Compared, Comparison, Heard, differen
 from train.report.examples import mono
 from train.report.measures import mean_use
 from train.report.picking import Picker, extremes
-from train.report.sounds import clipped
+from train.report.sounds import write_wav
 from train.report.terminal import print_table
 from train.rundir import METRICS_FILE, RunDir, read_lines
 from train.trained import load_weights, weights_of
@@ -96,7 +95,7 @@ def compare(settings: Any) -> int:
         kind=kind,
     )
     write_comparison(out / "index.html", comparison)
-    print_table(f"{len(rows)} runs on {kind} chunks", "run", rows)
+    print_table(f"{len(rows)} runs on {kind} chunks", "run", rows, rated=True)
     for name, row in rows.items():
         if found := row.get("si_sdr_difference"):
             print(f"SI-SDR:  {name} against {found['to']}: {difference_text(found)}")
@@ -250,7 +249,7 @@ def write_sounds(out: Path, examples: list[Heard], rate: int) -> None:
         folder.mkdir(exist_ok=True)
         for i, (name, audio) in enumerate(example.sounds.items()):
             file = f"{i}-{''.join(c if c.isalnum() or c in '._-' else '-' for c in name)}.wav"
-            soundfile.write(folder / file, clipped(audio), rate, subtype="PCM_16")
+            write_wav(folder / file, audio, rate)
 
 
 def row_of(one: Evaluated) -> dict[str, Any]:

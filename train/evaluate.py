@@ -1,9 +1,10 @@
-"""`python -m train evaluate RUN_DIR`: measures held-out recordings and writes RUN_DIR/report/.
+"""`python -m train evaluate RUN_DIR`: measures held-out recordings and writes RUN_DIR/report/, or another folder.
 
 Under the launcher all processes measure, each chunk once, and the first one writes.
 """
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,19 @@ FORMAT = 2
 
 
 def evaluate(settings: Any, engine: Engine) -> int:
-    """Measures, writes and says where; returns the exit code."""
+    """Measures, writes and says where; with `--out` nothing in the run's folder changes. Returns the exit code."""
     try:
         # A run in progress saves and deletes meanwhile: one process chooses for all.
-        source = engine.on_main(lambda: weights_of(writable(RunDir.open(settings.run_dir))))
+        source = engine.on_main(lambda: weights_of(RunDir.open(settings.run_dir)))
+        folder = settings.out or Path(settings.run_dir) / "report"
+        engine.on_main(lambda: check_folder(folder, own=settings.out is None))
         run, model, data, split = engine.everywhere(lambda: opened(settings, engine, source))
+        if engine.is_main:
+            tell_of_earlier(folder, split)
         try:
             found = measure_all(engine, split, model, data, settings.speech)
         except TrainError as error:
-            stale = run.path / "report"
-            earlier = f"; {stale} is of an earlier evaluation" if (stale / "metrics.json").exists() else ""
+            earlier = f"; {folder} is of an earlier evaluation" if (folder / "metrics.json").exists() else ""
             raise TrainError(f"{error}{earlier}") from None
         if engine.is_main:
             about = {
@@ -48,7 +52,13 @@ def evaluate(settings: Any, engine: Engine) -> int:
                 "data": data,
                 "kind": kind_of(run, split),
             }
-            engine.everywhere(lambda: write_report(run, model, split, about, found, settings.examples))
+
+            def write() -> None:
+                summary = write_report(folder, run, model, split, about, found, settings.examples)
+                if settings.out is None:
+                    tell_card(run, split, summary)
+
+            engine.everywhere(write)
         else:
             engine.everywhere(lambda: None)
         engine.wait_for_all()
@@ -61,13 +71,25 @@ def evaluate(settings: Any, engine: Engine) -> int:
     return 0
 
 
-def writable(run: RunDir) -> RunDir:
-    """The run; raises TrainError when its report cannot be written."""
+def check_folder(folder: Path, own: bool) -> None:
+    """Raises TrainError when a report cannot be written there, or `own` is not set and it holds something else."""
     try:
-        check_output(run.path / "report" / "metrics.json")
+        check_output(folder / "metrics.json")
     except ModelError as error:
         raise TrainError(str(error)) from None
-    return run
+    if not own and folder.is_dir() and any(folder.iterdir()) and not (folder / "metrics.csv").exists():
+        raise TrainError(f"{folder}: not a report and not empty; choose another folder with --out DIR")
+
+
+def tell_of_earlier(folder: Path, split: Split) -> None:
+    """Says that a report on other chunks is about to be replaced; all reports can be made again."""
+    try:
+        earlier = json.loads((folder / "metrics.json").read_text())
+        if earlier["split_fingerprint"] != split.fingerprint:
+            what = f"split '{earlier['split']}' of {earlier['data']}"
+            print(f"{folder}: the report there, on {what}, is replaced; --out DIR keeps both", file=sys.stderr)
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # there is none, or none that could be told
 
 
 def opened(settings: Any, engine: Engine, source: Path) -> tuple[RunDir, Autoencoder, str, Split]:
@@ -98,11 +120,10 @@ def kind_of(run: RunDir, split: Split) -> str:
 
 
 def write_report(
-    run: RunDir, model: Autoencoder, split: Split, about: dict[str, Any], found: Findings, count: int
-) -> None:
-    """Everything in RUN_DIR/report/, each file whole or not at all; metrics.json last: then all is there."""
+    folder: Path, run: RunDir, model: Autoencoder, split: Split, about: dict[str, Any], found: Findings, count: int
+) -> dict[str, Any]:
+    """Everything in the report's folder, each file whole or not at all; metrics.json last: then all is there."""
     summary = about | summarised(found, split, model.code_size, model.seconds)
-    folder = run.path / "report"
     folder.mkdir(parents=True, exist_ok=True)
     # Gone until all is there: a report that was ended early is none, and no mixture of two.
     (folder / "metrics.json").unlink(missing_ok=True)
@@ -113,10 +134,14 @@ def write_report(
     print(f"report:  {folder / 'index.html'}")
     print(f"audio:   {folder / 'audio'} (all sounds of the report as WAV files)")
     print(f"run:     {run.path}")
-    # Measures of what it was trained on, or of a model in the making, are no held-out measures of the finished one.
+    return summary
+
+
+def tell_card(run: RunDir, split: Split, summary: dict[str, Any]) -> None:
+    """Puts the measures into the model's card where they are held-out ones of the finished model, and says so."""
     if run.finished_at is None or summary["kind"] != "held-out":
         return
-    if about["data"] != run.config["data.path"] and not is_training_data(run, split.manifest):
+    if summary["data"] != run.config["data.path"] and not is_training_data(run, split.manifest):
         print("card:    left as it is: these are other recordings than those held out from the training data")
         return
     print(f"card:    {tell_measures(run, split, summary)}")

@@ -43,7 +43,8 @@ def load_weights(source: Path, device: str) -> Autoencoder:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
-        raise TrainError(f"--device {device}: choose cpu, or cuda where there is a GPU")
+        found = "" if torch.cuda.is_available() else "PyTorch finds no GPU here; "
+        raise TrainError(f"--device {device}: {found}choose cpu, or cuda where there is a GPU")
     try:
         return audiovae.load(source, device)
     except ModelError as error:

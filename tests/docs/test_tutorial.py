@@ -56,10 +56,10 @@ def test_every_command_runs_and_says_what_is_shown(desk):
     assert "every byte as built" in checked
     assert "stopped at step 2 (stop_at 2), all saved; the same command resumes" in begun
     assert "from step 2" in resumed
-    assert "finished at step 4: runs/first/model" in resumed
-    assert "runs/first: vae, finished, step 4 of 4" in status
-    assert "report:  runs/first/report/index.html" in evaluated
-    assert re.search(r"options1-vae.wav: [\d.]+ s at 22050 Hz, vae of runs/first", heard)
+    assert "finished at step 4: runs/vae/model" in resumed
+    assert "runs/vae: vae, finished, step 4 of 4" in status
+    assert "report:  runs/vae/report/index.html" in evaluated
+    assert re.search(r"options1-vae.wav: [\d.]+ s at 22050 Hz, vae of runs/vae", heard)
     done = subprocess.run(
         [sys.executable, "-c", blocks(TEXT, "python")[0] + "\nassert again.shape == audio.shape"],
         cwd=desk,

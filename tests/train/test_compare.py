@@ -163,7 +163,7 @@ def test_a_comparison_that_was_ended_early_is_made_again(runs, tmp_path, monkeyp
         raise OSError(errno.ENOSPC, "No space left on device", "some.wav")
 
     with monkeypatch.context() as ended:
-        ended.setattr("train.compare.soundfile.write", full)
+        ended.setattr("train.compare.write_wav", full)
         assert run(words) == 1
     assert not (tmp_path / "out" / "index.html").exists()
     assert run(words) == 0

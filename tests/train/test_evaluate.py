@@ -1,6 +1,7 @@
 """The evaluation command on a real tiny run."""
 
 import csv
+import errno
 import json
 import os
 import re
@@ -12,11 +13,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import RATE, ROOT, SAMPLES, train, tune
+from conftest import RATE, ROOT, SAMPLES, start, train, tune
 from safetensors.torch import load_file, save_file
 
 from shards import Split
 from shards.building.build import build
+from train.__main__ import run as main_run
 
 
 @pytest.mark.parametrize("family", ["vae", "hvae", "vqvae"])
@@ -171,6 +173,56 @@ def test_training_chunks_are_called_so_and_the_command_is_told_whole(straight, t
     assert "held-out chunks" not in page.partition('id="training"')[0]
     assert "--split train --examples 1" in page
     assert (run / "model" / "README.md").read_text() == card
+
+
+def test_another_folder_leaves_the_run_as_it_is(straight, data_dir, tmp_path):
+    run, out = tmp_path / "run", tmp_path / "other"
+    shutil.copytree(straight("vae"), run, ignore=shutil.ignore_patterns("report"))
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    train(["evaluate", str(run), "--out", str(out), "--examples", "1"])
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+    assert {"index.html", "metrics.json", "metrics.csv", "audio"} == {file.name for file in out.iterdir()}
+    said = train(["evaluate", str(run), "--out", str(out), "--split", "train", "--examples", "1"])
+    assert f"{out}: the report there, on split 'valid' of {data_dir}, is replaced; --out DIR keeps both" in said
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis/chapter-1.txt").touch()
+    said = train(["evaluate", str(run), "--out", str(tmp_path / "thesis")], code=1)
+    assert "thesis: not a report and not empty" in said
+
+
+def test_a_reader_that_has_gone_ends_no_evaluation(straight, tmp_path):
+    """As with `| head -1`."""
+    run = tmp_path / "run"
+    shutil.copytree(straight("vae"), run, ignore=shutil.ignore_patterns("report"))
+    process = start(["evaluate", str(run), "--examples", "1"])
+    process.stdout.close()
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert (run / "report/metrics.json").exists()
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_part_of_a_file(straight, tmp_path, capsys, monkeypatch):
+    run = tmp_path / "run"
+    shutil.copytree(straight("vae"), run, ignore=shutil.ignore_patterns("report"))
+    room = [60_000]
+    real = os.fsync
+
+    def fsync(handle):  # the file is written, and the disk has no room for it
+        room[0] -= os.fstat(handle).st_size
+        if room[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert main_run(["evaluate", str(run), "--examples", "1"]) == 1
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert "No space left on device" in said[0]
+    assert str(run / "report") in said[0]
+    assert not list((run / "report").rglob("*.tmp"))
+    assert not (run / "report/metrics.json").exists()
+    for file in (run / "report").rglob("*.wav"):
+        assert soundfile.info(file).frames > 0
 
 
 def test_a_report_that_cannot_be_written_is_said_before_the_work(straight, tmp_path):

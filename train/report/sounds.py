@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from shards.files import write_atomically
+
 # Of Vorbis, 0 the best and 1 the smallest: a second of music takes 10 kB.
 COMPRESSION = 0.65
 # Chromium (156) cannot play FLAC of one or two blocks.
@@ -67,4 +69,11 @@ def write_wavs(folder: Path, sounds: dict[str, np.ndarray], rate: int) -> None:
         if OURS.fullmatch(old.name) and old.stem not in sounds:
             old.unlink()
     for name, audio in sounds.items():
-        soundfile.write(folder / f"{name}.wav", clipped(audio), rate, subtype="PCM_16")
+        write_wav(folder / f"{name}.wav", audio, rate)
+
+
+def write_wav(path: Path, audio: np.ndarray, rate: int) -> None:
+    """[T] audio as a WAV file of 16 bits, whole or not at all."""
+    file = io.BytesIO()  # libsndfile does not say why it cannot write
+    soundfile.write(file, clipped(audio), rate, format="WAV", subtype="PCM_16")
+    write_atomically(path, file.getvalue())

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from train.report.measures import MEASURES
+from train.report.measures import MEASURES, is_number
 from train.report.page import level_name
 from train.report.rendering import figure
 
@@ -15,15 +15,24 @@ from train.report.rendering import figure
 COLUMNS = [measure for measure in MEASURES if measure.key != "si_sdr_median"]
 
 
-def print_table(title: str, first: str, rows: dict[str, dict[str, Any]]) -> None:
-    """A row of measures by name; in 80 columns there is room for all of them."""
+def print_table(title: str, first: str, rows: dict[str, dict[str, Any]], rated: bool = False) -> None:
+    """A row of measures by name, with what latents or codes cost if `rated`; 80 columns have room for short names."""
     table = Table(title=escape(title))
     table.add_column(first)
     for measure in COLUMNS:
         table.add_column(measure.heading.replace(" distance", ""), justify="right", no_wrap=True)
+    if rated:
+        table.add_column("kbit/s", justify="right", no_wrap=True)
     for name, row in rows.items():
-        table.add_row(escape(name), *(figure(row.get(measure.key)) for measure in COLUMNS))
+        cells = [figure(row.get(measure.key)) for measure in COLUMNS]
+        table.add_row(escape(name), *cells, *([rate_of(row)] if rated else []))
     Console(file=sys.stdout).print(table)
+
+
+def rate_of(row: dict[str, Any]) -> str:
+    """What latents or codes cost, in kbit/s."""
+    bits = row.get("bits_per_second", row.get("kl_bits_per_second"))
+    return figure(bits / 1000 if is_number(bits) else None)
 
 
 def print_summary(summary: dict[str, Any]) -> None:
