@@ -30,7 +30,7 @@ from train.report.charts import (
     short,
     thinned,
 )
-from train.report.codes import codebooks, use_by_rank
+from train.report.codes import Codebook, codebooks, use_by_rank
 from train.report.curves import READING, curves_of_run, curves_of_runs, pattern, restarts
 from train.report.facts import training_command
 from train.report.measures import columns, interval, mean_use, over_what
@@ -38,6 +38,7 @@ from train.report.picking import Picker, extremes
 from train.report.rendering import PLAIN, figure, printable, render
 from train.report.sounds import FLAC, VORBIS, sound_url
 from train.report.spectrograms import FINE, SMALL, band_levels, difference, spectrogram
+from train.report.tables import extent, latent_table, recordings_table, table_rows
 from train.report.verdict import verdict
 from train.rundir import RunDir
 
@@ -345,3 +346,44 @@ def test_the_verdict_on_latents_silence_and_prior():
     assert "hiss" in loud[1]
     for distance, fine in ((12.0, True), (99.0, False)):
         assert said(samples={"frechet": distance}, frechet={"noise_floor": 10.0})[2][0] is fine
+
+
+def test_recordings_stand_with_the_hardest_first_and_the_use_of_their_latents():
+    rows = [
+        {"path": "easy", "si_sdr": 9.0, "chunks": 2, "latents": [{"active_units": 0.5}, {"active_units": 1.0}]},
+        {"path": "silent", "si_sdr": None, "chunks": 1, "latents": []},
+        {"path": "hard", "si_sdr": -3.0, "chunks": 2, "intervals": {"si_sdr": [-4.0, -2.0]}, "latents": []},
+    ]
+    table = recordings_table({"recordings": rows, "silent_chunks": 1, "reconstruction": {}})
+    assert [row["path"] for row, _ in table["rows"]] == ["hard", "easy", "silent"]
+    assert table["rows"][0][1]["si_sdr"] == (-4.0, -2.0)
+    assert [column.key for column in table["columns"]] == ["si_sdr", "mean_active_units"]
+    assert table["silent"]
+    assert extent({"chunks": 1234, "recordings": rows}) == "1,234 chunks of 3 recordings"
+    assert extent({"chunks": 1, "recordings": rows[:1]}) == "1 chunk of 1 recording"
+
+
+def test_bars_are_out_of_all():
+    """A collapsed level has no full bar for being the only one."""
+    (row,) = latent_table([{"active_units": 0.02, "kl_bits_per_second": 7.0}], [])["rows"]
+    assert row[2] == {"active_units": 0.02}
+    books = [Codebook("0", 64, 1.0, 32.0)]
+    table = latent_table([{"codes_used": 0.5, "perplexity": 16.0, "bits_per_second": 900.0}], books)
+    assert table["kind"] == "codebook"
+    assert table["rows"][0][2] == {
+        "codes_used": 0.5,
+        "perplexity": 0.25,
+        "trained_codes_used": 1.0,
+        "trained_perplexity": 0.5,
+    }
+
+
+def test_all_levels_have_a_row_of_their_own_only_where_they_were_measured_on_a_part():
+    own = {"si_sdr": 9.0}
+    summary = {"reconstruction": own, "latents": [{}, {}], "floors": {"silence": {}}}
+    levels = [{"known": [0, 1], "si_sdr": 9.0}, {"known": [0], "si_sdr": 8.0}]
+    assert [name for name, _ in table_rows({**summary, "levels": levels})] == [
+        *("reconstruction", "level 0 only", "floor: silence")
+    ]
+    levels[0]["si_sdr"] = 9.5
+    assert [name for name, _ in table_rows({**summary, "levels": levels})][1] == "all levels"

@@ -1,6 +1,5 @@
 """The page of a run: what it shows, and how that is kept small."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,15 +9,16 @@ import numpy as np
 
 from shards.files import write_atomically
 from train.report import spectrograms
-from train.report.codes import Codebook, codebooks, use_by_rank
+from train.report.codes import codebooks, use_by_rank
 from train.report.curves import curves_of_run
 from train.report.facts import Facts
 from train.report.generated import Clip, Interpolation
-from train.report.measures import SPEECH, columns, interval, is_number, mean_use, over_what
+from train.report.measures import columns, over_what
 from train.report.rendering import figure, render
 from train.report.sounds import FLAC, VORBIS, SoundFormat, sound_url
 from train.report.spectrograms import FINE, SMALL, WIDE, WIDE_SMALL, Picture, PictureFormat
-from train.report.verdict import GOOD_MEL, GOOD_SI_SDR, GOOD_STFT, verdict
+from train.report.tables import extent, intervals_of, key_figures, latent_table, recordings_table, table_rows
+from train.report.verdict import verdict
 
 # From so many examples on, sounds and pictures are kept in their small forms.
 MANY = 30
@@ -159,99 +159,6 @@ def content(page: Page) -> dict[str, Any]:
         "facts": page.facts,
         "between": between(page.between, page.rate, forms) if page.between else None,
         "drawn": {t: [one_clip(clip, page.rate, forms) for clip in clips] for t, clips in page.drawn.items()},
-    }
-
-
-def extent(summary: dict[str, Any]) -> str:
-    """How much was measured: chunks and recordings."""
-    recordings = len(summary["recordings"])
-    return f"{figure(summary['chunks'])} chunks of {figure(recordings)} recording{'s' if recordings > 1 else ''}"
-
-
-def table_rows(summary: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """The rows of the first table: the reconstruction, through some levels only, and the floors."""
-    own, levels = summary["reconstruction"], len(summary["latents"])
-    rows = [("reconstruction", own)]
-    for level in summary["levels"]:
-        # Of larger splits the levels are measured on a part: then all of them together have a row too.
-        if len(level["known"]) < levels or level["si_sdr"] != own["si_sdr"]:
-            rows.append((level_name(level["known"], levels), level))
-    return rows + [(f"floor: {name}", row) for name, row in summary["floors"].items()]
-
-
-def level_name(known: list[int], levels: int) -> str:
-    """What a reconstruction through some of so many levels is called."""
-    if len(known) == levels:
-        return "all levels"
-    return f"level{'s' if len(known) > 1 else ''} {', '.join(map(str, known))} only"
-
-
-def intervals_of(summary: dict[str, Any], row: dict[str, Any]) -> dict[str, tuple[float, float] | None]:
-    """By measure the interval of a row's value, where there is one to show."""
-    return {measure.key: interval(summary, row, measure.key) for measure in columns([row])}
-
-
-def key_figures(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """The figures of the headline: what, how much, and a remark."""
-    own = summary["reconstruction"]
-    quiet = summary["floors"].get("silence", {})
-    found = interval(summary, own, "si_sdr")
-    remark = f"good: above {GOOD_SI_SDR:g}"
-    if found:
-        remark = (
-            f"{100 * summary.get('interval_coverage', 0.95):g} %: {figure(found[0])} to {figure(found[1])}; {remark}"
-        )
-    keys = [
-        ("SI-SDR", f"{figure(own['si_sdr'])} dB", remark),
-        ("mel distance", figure(own["mel"]), f"good: below {GOOD_MEL:g}; silence: {figure(quiet.get('mel'))}"),
-        ("STFT distance", figure(own["stft"]), f"good: below {GOOD_STFT:g}; silence: {figure(quiet.get('stft'))}"),
-    ]
-    if is_number(own.get("kl_bits_per_second")):
-        keys.append(("information", f"{figure(own['kl_bits_per_second'] / 1000)} kbit/s", "KL of all levels"))
-    if is_number(own.get("bits_per_second")):
-        entropy = own.get("entropy_bits_per_second")
-        remark = f"{figure(entropy / 1000)} by entropy" if is_number(entropy) else "codes of fixed length"
-        keys.append(("rate", f"{figure(own['bits_per_second'] / 1000)} kbit/s", remark))
-    used = [level["codes_used"] for level in summary["latents"] if is_number(level.get("codes_used"))]
-    if used:
-        keys.append(("codes in use", f"{100 * sum(used) / len(used):.0f} %", f"mean of {len(used)} codebooks"))
-    speech = summary.get("speech", {})
-    for name in SPEECH:
-        if is_number(speech.get(name.key)):
-            keys.append((name.heading, figure(speech[name.key]), f"mean of {speech['recordings']} recordings"))
-    return keys
-
-
-def recordings_table(summary: dict[str, Any]) -> dict[str, Any]:
-    """A row for each recording, the worst SI-SDR first: its measures, their intervals, and the use of its latents."""
-    rows = [{**recording, **mean_use(recording.get("latents", []))} for recording in summary["recordings"]]
-    rows.sort(key=lambda row: row["si_sdr"] if is_number(row.get("si_sdr")) else math.inf)
-    return {
-        "columns": columns(rows),
-        "rows": [(row, intervals_of(summary, row)) for row in rows],
-        "silent": bool(summary["silent_chunks"]),
-    }
-
-
-def latent_table(latents: list[dict[str, Any]], books: list[Codebook]) -> dict[str, Any]:
-    """A row for each level or codebook, with bars for shares of a known whole.
-
-    Args:
-        latents: Of the summary: as measured on the chunks.
-        books: The codebooks as training has used them, empty for levels.
-    """
-    rows = [dict(row) for row in latents]
-    whole = {"active_units": 1.0, "codes_used": 1.0}
-    for row, book in zip(rows, books, strict=False):
-        row |= {"trained_codes_used": book.used, "trained_perplexity": book.perplexity, "size": book.size}
-        whole |= {"trained_codes_used": 1.0, "perplexity": book.size, "trained_perplexity": book.size}
-    names = list(dict.fromkeys(key for row in rows for key, value in row.items() if is_number(value)))
-    return {
-        "kind": "codebook" if books else "level",
-        "columns": columns([dict.fromkeys(names, 0.0)]),
-        "rows": [
-            (row, row.get("intervals", {}), {key: row[key] / whole[key] for key in whole if key in row}) for row in rows
-        ],
     }
 
 

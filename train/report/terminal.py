@@ -8,8 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from train.report.measures import MEASURES, is_number
-from train.report.page import level_name
 from train.report.rendering import figure
+from train.report.tables import level_name
 
 # The median is told by the page.
 COLUMNS = [measure for measure in MEASURES if measure.key != "si_sdr_median"]
