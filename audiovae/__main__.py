@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -22,11 +23,11 @@ OUTPUT = (
 
 def make_parser() -> ArgumentParser:
     """The commands' arguments are those of the functions."""
-    parser = ArgumentParser(prog="python -m audiovae", description=__doc__)
+    parser = ArgumentParser(prog="python -m audiovae", description=__doc__, allow_abbrev=True)
     commands = parser.add_subcommands()
     for name, function in COMMANDS.items():
         summary = inspect.getdoc(function).splitlines()[0]
-        command = ArgumentParser(description=summary)
+        command = ArgumentParser(description=summary, allow_abbrev=True)
         many = {"input", "output"} if name == "reconstruct" else set()
         command.add_function_arguments(function, as_group=False, as_positional=True, skip=many)
         if many:
@@ -54,12 +55,20 @@ def main() -> int:
         warnings.showwarning = _show(warnings.showwarning)
         try:
             COMMANDS[chosen.subcommand](**chosen[chosen.subcommand])
+            sys.stdout.flush()
         except ModelError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
+        except BrokenPipeError:  # the reader of a pipe, such as head, has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 1
+        except OSError as error:  # files are ModelErrors: this is the terminal's, or what takes its place
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            print(f"error: what was done cannot be told ({error.strerror})", file=sys.stderr)
+            return 1
     return 0
 
 

@@ -80,6 +80,8 @@ class Shareable(ModelHubMixin, library_name="audiovae"):
                 folder = Path(snapshot_download(str(place), allow_patterns=WANTED, **download))
             except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
                 reason = str(error).splitlines()[0]
+                if isinstance(error, LocalEntryNotFoundError):
+                    reason = "it cannot be reached, and no copy is in the cache"
                 raise ModelError(f"{place}: neither a folder nor a model to be had from the Hub ({reason})") from None
         model = cls.folder_reader(folder, device)
         if not isinstance(model, cls):

@@ -1,6 +1,7 @@
 """The words of `python -m audiovae`: what is misspelt, what is left out, and many recordings at once."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_models import awake, command, plucked
+from tiny_models import ROOT, awake, command, plucked
 
 import audiovae
 from audiovae.__main__ import flags_last, main, make_parser, nearest
@@ -84,6 +85,27 @@ def test_what_is_like_nothing_has_no_hint(words, run):
     code, _, err = run(*words)
     assert code == 2
     assert "did you mean" not in err
+
+
+def test_abbreviated_flags_are_taken_in_silence(run, songs, model_dir):
+    assert run("reconstruct", model_dir, "a.wav", "out.wav", "--over", "0.1")[::2] == (0, "")
+
+
+@pytest.mark.parametrize(("place", "said"), [("full", "error: what was done cannot be told (No space"), ("closed", "")])
+def test_an_end_of_the_output_is_no_traceback(place, said, songs, model_dir):
+    words = [sys.executable, "-m", "audiovae", "reconstruct", str(model_dir), "a.wav", "out.wav"]
+    reader, end = (
+        os.pipe() if place == "closed" else (os.open("/dev/null", os.O_RDONLY), os.open("/dev/full", os.O_WRONLY))
+    )
+    os.close(reader)
+    done = subprocess.run(
+        words, stdout=end, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    os.close(end)
+    assert done.returncode == 1
+    assert "".join(line for line in done.stderr.splitlines(True) if "full scale" not in line).startswith(said)
+    assert "Traceback" not in done.stderr
+    assert (songs / "out.wav").exists()
 
 
 @given(st.lists(st.text(max_size=8), max_size=6))

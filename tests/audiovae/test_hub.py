@@ -56,7 +56,7 @@ def test_a_model_of_another_family(tmp_path):
 @pytest.mark.parametrize(
     ("place", "said"),
     [
-        ("nobody/nothing", "neither a folder nor a model"),
+        ("nobody/nothing", "neither a folder nor a model to be had from the Hub .it cannot be reached, and no copy"),
         ("no such folder", "no such folder; a model on the Hub is called somebody/a-name"),
         ("a/b/c", "no such folder"),
         ("./a", "no such folder"),
