@@ -10,7 +10,7 @@ from audiovae.autoencoder import Autoencoder, Output, Partial, Statistics
 from audiovae.card import Facts
 from audiovae.coded import Coded, decode_recording, encode_recording
 from audiovae.coded_file import read_coded, write_coded
-from audiovae.errors import ModelError
+from audiovae.errors import ModelError, ModelWarning
 from audiovae.families import FAMILIES, build
 from audiovae.files import decode_file, encode_file, reconstruct_file
 from audiovae.noise import Noise
@@ -24,6 +24,7 @@ __all__ = [
     "Coded",
     "Facts",
     "ModelError",
+    "ModelWarning",
     "Noise",
     "Output",
     "Partial",

@@ -1,28 +1,122 @@
 """Use a trained model: reconstruct, encode and decode recordings, go between two, draw from the prior, export."""
 
+import difflib
+import inspect
+import os
 import sys
+import warnings
+from pathlib import Path
+from typing import Any
 
-from jsonargparse import auto_cli
+from jsonargparse import ArgumentParser
 
 from audiovae.commands import COMMANDS
-from audiovae.errors import ModelError
+from audiovae.errors import ModelError, ModelWarning
+
+# Of `reconstruct`, which takes any number of recordings.
+INPUT = "Recordings of any format that libsndfile reads, any rate and length."
+OUTPUT = (
+    "Of one recording the WAV file to write, mono at the model's rate. Else a folder: one that is there, or is to be "
+    "made, as with several recordings or a name that ends in /. Each goes there as NAME.wav."
+)
+
+
+def make_parser() -> ArgumentParser:
+    """The commands' arguments are those of the functions."""
+    parser = ArgumentParser(prog="python -m audiovae", description=__doc__, allow_abbrev=True)
+    commands = parser.add_subcommands()
+    for name, function in COMMANDS.items():
+        summary = inspect.getdoc(function).splitlines()[0]
+        command = ArgumentParser(description=summary, allow_abbrev=True)
+        many = {"input", "output"} if name == "reconstruct" else set()
+        command.add_function_arguments(function, as_group=False, as_positional=True, skip=many)
+        if many:
+            command.add_argument("input", nargs="+", type=Path, help=INPUT)
+            command.add_argument("output", type=str, help=OUTPUT)
+        commands.add_subcommand(name, command, help=summary)
+    return parser
 
 
 def main() -> int:
     """Runs the command line; returns the exit code."""
+    parser, words = make_parser(), sys.argv[1:]
+    if not words:
+        parser.print_help(sys.stderr)
+        print("\nerror: no command given", file=sys.stderr)
+        return 2
     try:
-        auto_cli(
-            COMMANDS,
-            prog="python -m audiovae",
-            description=__doc__,
-        )
-    except ModelError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        chosen = parser.parse_args(flags_last(words))
+    except SystemExit as end:
+        if end.code and (meant := nearest(words)):
+            print(f"did you mean {meant}?", file=sys.stderr)
+        raise
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ModelWarning)
+        warnings.showwarning = _show(warnings.showwarning)
+        try:
+            COMMANDS[chosen.subcommand](**chosen[chosen.subcommand])
+            sys.stdout.flush()
+        except ModelError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+        except BrokenPipeError:  # the reader of a pipe, such as head, has had enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return 1
+        except OSError as error:  # files are ModelErrors: this is the terminal's, or what takes its place
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            print(f"error: what was done cannot be told ({error.strerror})", file=sys.stderr)
+            return 1
     return 0
+
+
+def flags_last(words: list[str]) -> list[str]:
+    """Flags, each with its value, behind the rest: argparse wants names of any number to stand together."""
+    rest, flags, left = [], [], iter(words)
+    for word in left:
+        if word == "--":
+            return [*rest, *flags, word, *left]
+        if not word.startswith("--"):
+            rest.append(word)
+            continue
+        flags.append(word)
+        if "=" not in word and word != "--help":
+            flags += [value for value in [next(left, None)] if value is not None]
+    return rest + flags
+
+
+def nearest(words: list[str]) -> str:
+    """The command, or else the flag, that a misspelt one is most like; empty when there is none."""
+    command = next((word for word in words if not word.startswith("-")), "")
+    if command not in COMMANDS:
+        return "".join(difflib.get_close_matches(command, COMMANDS, 1))
+    known = [
+        "--help",
+        *(
+            f"--{name}"
+            for name, about in inspect.signature(COMMANDS[command]).parameters.items()
+            if about.default is not about.empty
+        ),
+    ]
+    for word in words:
+        flag = word.partition("=")[0]
+        if flag.startswith("--") and flag not in known:
+            return "".join(difflib.get_close_matches(flag, known, 1))
+    return ""
+
+
+def _show(usual: Any) -> Any:
+    """Prints a ModelWarning as one line, others as usual."""
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, ModelWarning):
+            print(f"warning: {message}", file=sys.stderr, flush=True)
+        else:
+            usual(message, category, *where, **more)
+
+    return show
 
 
 if __name__ == "__main__":

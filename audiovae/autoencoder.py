@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from audiovae.card import Facts
+from audiovae.errors import ModelError
 from audiovae.hub import Shareable
 from audiovae.noise import Noise
 from audiovae.representation import make_representation
@@ -127,8 +128,21 @@ class Autoencoder(nn.Module, Shareable):
         return torch.stack([(own - other).abs().max() for own, other in pairs]).max()
 
     def represent(self, audio: Tensor) -> Tensor:
-        """[B, 1, samples] audio in [-1, 1] -> [B, C, T]."""
+        """[B, 1, samples] audio in [-1, 1] -> [B, C, T]; raises ModelError for audio of another shape."""
+        _check_shape("audio", audio, (1, self.samples))
         return self.representation.represent(audio)
+
+    def check_target(self, target: Tensor) -> None:
+        """Raises ModelError when it is not a representation [B, C, T]."""
+        _check_shape("representation", target, (self.representation.channels, self.representation.frames))
+
+    def check_latents(self, latents: Any) -> None:
+        """Raises ModelError when these are not what `decode` takes."""
+        tensors = self.to_tensors(latents) if isinstance(latents, Tensor | Sequence) else [latents]
+        if len(tensors) != len(self.latent_shapes):
+            raise ModelError(f"latents of {len(tensors)} levels: give a list of {len(self.latent_shapes)}")
+        for level, shape in zip(tensors, self.latent_shapes, strict=True):
+            _check_shape("latents", level, shape, whole=bool(self.code_size))
 
     def render(self, representation: Tensor) -> Tensor:
         """[B, C, T] -> [B, 1, samples] audio."""
@@ -190,3 +204,14 @@ class Autoencoder(nn.Module, Shareable):
     def reconstruct(self, audio: Tensor) -> Tensor:
         """[B, 1, samples] audio -> [B, 1, samples], through the latents and without noise."""
         return self.decode(self.encode(audio))
+
+
+def _check_shape(what: str, given: Any, shape: tuple[int, int], whole: bool = False) -> None:
+    """Raises ModelError when it is not a tensor [B, *shape] of floats, or of integers; of codes fewer rows will do."""
+    if isinstance(given, Tensor) and given.ndim == 3 and given.is_floating_point() != whole:
+        rows, columns = given.shape[1:]
+        if columns == shape[1] and (1 <= rows <= shape[0] if whole else rows == shape[0]):
+            return
+    found = f"of shape {list(given.shape)}, {given.dtype}" if isinstance(given, Tensor) else f"a {type(given).__name__}"
+    kind = "codes, int64" if whole else "floats"
+    raise ModelError(f"{what} {found}: give [B, {shape[0]}, {shape[1]}] {kind}")

@@ -63,8 +63,16 @@ def read_facts(folder: Path) -> Facts | None:
             if type(getattr(facts, known.name)) is not type(getattr(Facts(), known.name)):
                 raise ValueError(f"{known.name} is of another type")
     except (OSError, ValueError, TypeError) as error:
-        raise ModelError(f"{path}: damaged ({error}); remove it, or export the model anew") from None
+        raise ModelError(f"{path}: damaged ({_phrase(error)}); remove it, the model loads without") from None
     return facts
+
+
+def _phrase(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+        return "it is no JSON"
+    if isinstance(error, TypeError):
+        return "it holds other things than facts"
+    return str(getattr(error, "strerror", "") or error)
 
 
 def write_facts(folder: Path, facts: Facts) -> None:

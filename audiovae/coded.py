@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -65,13 +66,17 @@ def code_bits(size: int) -> int:
 
 @torch.no_grad()
 def encode_recording(
-    model: Autoencoder, audio: Tensor, overlap: float = 0.25, precision: Precision = "float32", batch: int = BATCH
+    model: Autoencoder,
+    audio: Tensor | np.ndarray,
+    overlap: float = 0.25,
+    precision: Precision = "float32",
+    batch: int = BATCH,
 ) -> Coded:
     """A recording as latents, without noise.
 
     Args:
         model: In evaluation mode.
-        audio: [T] float in [-1, 1] at the model's rate, T at least 1.
+        audio: [T] float in [-1, 1] at the model's rate, T at least 1; a tensor or an array.
         overlap: Share of a chunk that neighbours share and cross-fade over, in [0, 0.5]. Latents are kept twice there:
             0 takes the fewest bits, and joints may be heard.
         precision: In which real latents are kept; codes have no use for it.
@@ -81,7 +86,7 @@ def encode_recording(
         ModelError: for audio or an overlap that cannot be, when latents are too large for the precision, and when
             codebooks have not started.
     """
-    check_audio(audio, overlap)
+    audio = check_audio(audio, overlap)
     if precision not in DTYPES:
         raise ModelError(f"precision is {precision}: choose {' or '.join(DTYPES)}")
     if not model.ready:

@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from audiovae.coded import DTYPES, Coded, code_bits
 from audiovae.errors import ModelError
+from audiovae.inputs import check_input, why_unreadable
 from audiovae.output import check_output, write_whole
 from audiovae.whole import count_chunks
 
@@ -46,7 +47,7 @@ def write_coded(path: str | Path, coded: Coded) -> None:
         tensors = {"codes": torch.from_numpy(pack(codes.numpy(), code_bits(coded.code_size)))}
     else:
         tensors = {f"latents.{i}": level.contiguous() for i, level in enumerate(coded.latents)}
-    write_whole(path, lambda file: save_file(tensors, file, about))
+    write_whole(path, save(tensors, about))
 
 
 def read_coded(path: str | Path) -> Coded:
@@ -55,6 +56,7 @@ def read_coded(path: str | Path) -> Coded:
     Raises:
         ModelError: when it is not such a file, or damaged.
     """
+    check_input(path, "latents")
     try:
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}
@@ -63,7 +65,8 @@ def read_coded(path: str | Path) -> Coded:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         coded = _coded(about, tensors)
     except (SafetensorError, OSError, ValueError, KeyError, OverflowError) as error:
-        raise ModelError(f"{path}: cannot be read as latents ({error}); encode the recording again") from None
+        reason = f"{error} is missing" if isinstance(error, KeyError) else why_unreadable(path, error)
+        raise ModelError(f"{path}: cannot be read as latents ({reason}); encode the recording again") from None
     return coded
 
 

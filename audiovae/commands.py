@@ -1,5 +1,7 @@
 """The commands of `python -m audiovae`, as functions: their arguments are the command line's."""
 
+import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,6 +15,8 @@ from audiovae.coded_file import check_coded
 from audiovae.errors import ModelError
 from audiovae.export import export_model
 from audiovae.files import decode_file, encode_file, reconstruct_file
+from audiovae.inputs import check_input
+from audiovae.output import check_apart
 from audiovae.recordings import check_wav, read_recording, write_recording
 from audiovae.weights import check_device, load
 from audiovae.whole import interpolate_recordings, sample_chunks
@@ -21,23 +25,40 @@ GAP_S = 0.25  # of silence between the parts of a file
 MOST_PARTS = 1000
 
 
-def reconstruct(model: Path, input: Path, output: Path, device: str = "cpu", overlap: float = 0.25) -> None:
-    """Pass a recording through a trained model and write what comes out as WAV.
+def reconstruct(model: Path, input: Sequence[Path], output: str, device: str = "cpu", overlap: float = 0.25) -> None:
+    """Pass recordings through a trained model and write what comes out as WAV.
 
     Example: python -m audiovae reconstruct runs/hvae song.flac song-hvae.wav
 
     Args:
         model: A run folder, or a folder with config.json and model.safetensors.
-        input: A recording of any format that libsndfile reads, any rate and length.
-        output: The WAV file to write, mono at the model's rate.
+        input: Recordings of any format that libsndfile reads, any rate and length.
+        output: Of one recording the WAV file to write, mono at the model's rate. Else a folder: one that is there, or
+            is to be made, as with several recordings or a name that ends in /. Each goes there as NAME.wav.
         device: cpu or cuda.
         overlap: Share of a chunk that is cross-faded with the next one, 0 to 0.5.
     """
-    check_wav(output)
+    many = len(input) > 1 or output.endswith("/") or Path(output).is_dir()
+    targets = targets_in(output, input) if many else [Path(output)]
+    for target in targets:
+        check_wav(target)
+        check_apart(target, *input)
     check(device, overlap)
+    if not many:
+        check_input(input[0], "audio")
     loaded = load(model, device)
-    seconds = reconstruct_file(loaded, input, output, overlap)
-    print(f"{output}: {seconds:.1f} s at {loaded.rate} Hz, {loaded.family} of {model}")
+    failed = 0
+    for source, target in zip(input, targets, strict=True):
+        try:
+            seconds = reconstruct_file(loaded, source, target, overlap)
+            print(f"{target}: {seconds:.1f} s at {loaded.rate} Hz, {loaded.family} of {model}", flush=True)
+        except ModelError as error:
+            if not many:
+                raise
+            failed += 1
+            print(f"error: {error}", file=sys.stderr, flush=True)
+    if failed:
+        raise ModelError(f"{failed} of {len(input)} recordings failed; what is wrong with each stands above")
 
 
 def encode(
@@ -61,6 +82,8 @@ def encode(
         precision: Of real latents; float16 halves the file. Codes are kept as they are.
     """
     check_coded(output)
+    check_apart(output, input)
+    check_input(input, "audio")
     check(device, overlap)
     loaded = load(model, device)
     coded = encode_file(loaded, input, output, overlap, precision)
@@ -86,6 +109,8 @@ def decode(model: Path, input: Path, output: Path, device: str = "cpu") -> None:
         device: cpu or cuda.
     """
     check_wav(output)
+    check_apart(output, input)
+    check_input(input, "latents")
     check(device)
     loaded = load(model, device)
     coded = decode_file(loaded, input, output)
@@ -109,6 +134,9 @@ def interpolate(
         overlap: Share of a chunk that is cross-faded with the next one, 0 to 0.5.
     """
     check_wav(output)
+    check_apart(output, first, second)
+    for end in (first, second):
+        check_input(end, "audio")
     check(device, overlap)
     if not 2 <= steps <= MOST_PARTS:
         raise ModelError(f"--steps {steps}: choose 2 to {MOST_PARTS}")
@@ -151,7 +179,7 @@ def export(model: Path, output: Path, format: Literal["torch", "onnx"] = "torch"
     Args:
         model: A run folder, or a folder with config.json and model.safetensors.
         output: The folder to write encoder, decoder and export.json into.
-        format: torch: .pt2 of torch.export. onnx: needs pip install '.[export]'.
+        format: torch: .pt2 of torch.export. onnx: needs pip install onnx onnxscript onnxruntime.
     """
     loaded = load(model)
     written = export_model(loaded, output, format)
@@ -168,6 +196,22 @@ COMMANDS = {
     "sample": sample,
     "export": export,
 }
+
+
+def targets_in(folder: str, sources: Sequence[Path]) -> list[Path]:
+    """The WAV file in a folder that each recording becomes.
+
+    Raises:
+        ModelError: when two would become the same, or the name is not a folder's.
+    """
+    if Path(folder).is_file():
+        raise ModelError(f"{folder}: a file; several recordings need a folder, so name one as the last word")
+    if not folder.endswith("/") and not Path(folder).is_dir() and Path(folder).suffix.lower() == ".wav":
+        raise ModelError(f"{folder}: several recordings need a folder, so name one as the last word, ending in /")
+    stem, times = Counter(source.stem for source in sources).most_common(1)[0]
+    if times > 1:
+        raise ModelError(f"{times} recordings would become {Path(folder, stem)}.wav; give them one after the other")
+    return [Path(folder, f"{source.stem}.wav") for source in sources]
 
 
 def check(device: str, overlap: float = 0.0) -> None:

@@ -9,6 +9,7 @@ run from its file and compared with the model before it is left in place.
 """
 
 import importlib.util
+import io
 import json
 import logging
 import warnings
@@ -98,7 +99,7 @@ def _check_format(model: Autoencoder, format: Format) -> None:
             raise ModelError(f"--format onnx: {model.representation.not_in_onnx}; choose --format torch")
         missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
         if missing:
-            raise ModelError(f"--format onnx needs {', '.join(missing)}; run: pip install '.[export]'")
+            raise ModelError(f"--format onnx needs {', '.join(missing)}; run: pip install {' '.join(missing)}")
 
 
 def _write(model: Autoencoder, folder: Path, format: Format) -> dict[str, float]:
@@ -194,8 +195,11 @@ def _quiet() -> Iterator[None]:
 
 
 def _write_torch(program: nn.Module, inputs: tuple[Tensor, ...], takes: list[str], gives: list[str], file: Path) -> Any:
+    # By way of memory: on a full disk PyTorch's own writer ends the process.
+    content = io.BytesIO()
     with _quiet():
-        torch.export.save(torch.export.export(program, inputs, dynamic_shapes=_dynamic(inputs, program)), file)
+        torch.export.save(torch.export.export(program, inputs, dynamic_shapes=_dynamic(inputs, program)), content)
+        file.write_bytes(content.getbuffer())
         return torch.export.load(file).module()
 
 

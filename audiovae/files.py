@@ -6,6 +6,7 @@ from audiovae.autoencoder import Autoencoder
 from audiovae.coded import Coded, Precision, decode_recording, encode_recording
 from audiovae.coded_file import check_coded, read_coded, write_coded
 from audiovae.errors import ModelError
+from audiovae.output import check_apart
 from audiovae.recordings import check_wav, read_recording, write_recording
 from audiovae.whole import reconstruct_recording
 
@@ -23,9 +24,10 @@ def reconstruct_file(model: Autoencoder, source: str | Path, output: str | Path,
         Seconds of audio.
 
     Raises:
-        ModelError: when a file cannot be read or written.
+        ModelError: when a file cannot be read or written, or the output is the source itself.
     """
     check_wav(output)
+    check_apart(output, source)
     audio = reconstruct_recording(model, read_recording(source, model.rate), overlap)
     write_recording(output, audio, model.rate)
     return len(audio) / model.rate
@@ -50,9 +52,10 @@ def encode_file(
         What was written.
 
     Raises:
-        ModelError: when a file cannot be read or written.
+        ModelError: when a file cannot be read or written, or the output is the source itself.
     """
     check_coded(output)
+    check_apart(output, source)
     coded = encode_recording(model, read_recording(source, model.rate), overlap, precision)
     write_coded(output, coded)
     return coded
@@ -70,9 +73,11 @@ def decode_file(model: Autoencoder, source: str | Path, output: str | Path) -> C
         What was read.
 
     Raises:
-        ModelError: when the file is damaged or of another model, or cannot be read or written.
+        ModelError: when the file is damaged or of another model, or cannot be read or written, or the output is
+            the source itself.
     """
     check_wav(output)
+    check_apart(output, source)
     coded = read_coded(source)
     try:
         audio = decode_recording(model, coded)

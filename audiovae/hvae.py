@@ -275,6 +275,7 @@ class HVAE(Autoencoder):
 
     def forward(self, target: Tensor, noise: Noise | None = None) -> Output:
         """Losses `kl_0` (finest) and up are in nats per input value, free nats counted as spent, and balanced."""
+        self.check_target(target)
         noise = noise or fresh_noise(len(target), target.device)
         recon, levels = self.descend(len(target), noise, self.features(target))
         losses, metrics, spent = {}, {}, []
@@ -299,7 +300,8 @@ class HVAE(Autoencoder):
 
     def encode(self, audio: Tensor) -> list[Tensor]:
         """[B, 1, samples] -> posterior means of each level, finest first."""
-        _, levels = self.descend(audio.shape[0], None, self.features(self.represent(audio)))
+        target = self.represent(audio)
+        _, levels = self.descend(target.shape[0], None, self.features(target))
         return [level.latents for level in levels]
 
     @torch.no_grad()
@@ -311,6 +313,7 @@ class HVAE(Autoencoder):
 
     def decode(self, latents: Sequence[Tensor]) -> Tensor:
         """Latents of every level, finest first -> [B, 1, samples]."""
+        self.check_latents(latents)
         return self.render(self.descend(latents[0].shape[0], None, latents=latents)[0])
 
     def blend(self, first: Sequence[Tensor], second: Sequence[Tensor], weight: float) -> list[Tensor]:

@@ -160,6 +160,7 @@ class VAE(Autoencoder):
 
         `kl`, free nats counted as spent; `likelihood` of the target under learned_variance.
         """
+        self.check_target(target)
         noise = noise or fresh_noise(len(target), target.device)
         mean, log_variance = self.encoder(target)
         statistics = Statistics()
@@ -196,6 +197,7 @@ class VAE(Autoencoder):
 
     def decode(self, latents: Tensor) -> Tensor:
         """[B, latent, frames] -> [B, 1, samples]."""
+        self.check_latents(latents)
         return self.render(self.decoder(latents))
 
     def blend(self, first: Tensor, second: Tensor, weight: float) -> Tensor:

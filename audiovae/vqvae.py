@@ -88,6 +88,7 @@ class VQVAE(Autoencoder):
 
     def forward(self, target: Tensor, noise: Noise | None = None) -> Output:
         """Losses are those of `Quantized`; noise chooses which vectors are offered to dead codes."""
+        self.check_target(target)
         noise = noise or fresh_noise(len(target), target.device)
         quantized = self.quantizer(self.encoder(target), noise)
         recon = self.decoder(quantized.values)
@@ -110,6 +111,7 @@ class VQVAE(Autoencoder):
 
     def decode(self, latents: Tensor) -> Tensor:
         """Codes [B, codebooks, frames] -> [B, 1, samples]."""
+        self.check_latents(latents)
         return self.render(self.decoder(self.quantizer.decode(latents)))
 
     def blend(self, first: Tensor, second: Tensor, weight: float) -> Tensor:

@@ -1,13 +1,15 @@
 """Saving and loading a model: JSON and safetensors, nothing that could run code.
 
 A model folder holds `config.json` (family, rate, chunk, shape), `model.safetensors` (all weights) and the
-weights of each part alone (`encoder.safetensors`, `decoder.safetensors`, ...). One that was exported for others has
-a model card as well, see `audiovae.card`.
+weights of each part alone (`encoder.safetensors`, `decoder.safetensors`, ...). The SHA-256 of each weight file stands
+in `config.json`, so that damage is told and not heard. A model that was exported for others has a model card as well,
+see `audiovae.card`.
 """
 
 import dataclasses
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,12 +24,15 @@ from audiovae.autoencoder import Autoencoder
 from audiovae.card import CARD_FILE, FACTS_FILE, Facts, read_facts, write_card, write_facts
 from audiovae.errors import ModelError
 from audiovae.families import FAMILIES, build
-from audiovae.output import write_together
+from audiovae.hashes import damaged_file, hashes_of
+from audiovae.output import why_unwritable, write_together, write_whole
+from audiovae.remedy import is_unfinished, newest_checkpoint, remedy
 from audiovae.whole import LEVELS
 
 FORMAT = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+HASHES = "sha256"
 # Of a quantizer: what encoding and decoding never look at. (How often codes are used matters to a balanced choice.)
 OF_TRAINING = {
     f"quantizer.{name}" for name in ("totals", "usage", "mean", "variance", "reference", "restarts", "updates")
@@ -35,7 +40,7 @@ OF_TRAINING = {
 
 
 def describe(model: Autoencoder) -> dict[str, Any]:
-    """What `config.json` holds; `level` only where recordings were not levelled by their peak."""
+    """What `config.json` holds beside hashes; `level` only where recordings were not levelled by their peak."""
     about = {
         "format": FORMAT,
         "family": model.family,
@@ -107,7 +112,8 @@ def save(
             own = {k.removeprefix(f"{part}."): v for k, v in weights.items() if k.startswith(f"{part}.")}
             if own:
                 save_file(own, aside / f"{part}.safetensors")
-        (aside / CONFIG_FILE).write_text(json.dumps(describe(model), indent=2) + "\n")
+        about = describe(model) | {HASHES: hashes_of(aside.glob("*.safetensors"))}
+        (aside / CONFIG_FILE).write_text(_as_text(about))
         if facts is not None:
             if (folder / CARD_FILE).is_file():
                 shutil.copy(folder / CARD_FILE, aside)
@@ -116,6 +122,26 @@ def save(
 
     # Facts of another model that was here would be wrong.
     write_together(folder, write, CONFIG_FILE, stale=[folder / FACTS_FILE] if facts is None else [])
+
+
+def seal(folder: str | Path) -> None:
+    """Writes the hashes in `config.json` anew, for somebody who has changed the weight files on purpose.
+
+    Raises:
+        ModelError: when there is no model, or it cannot be written.
+    """
+    folder = Path(folder)
+    try:
+        about = json.loads((folder / CONFIG_FILE).read_text())
+        names = {WEIGHTS_FILE, *about.get(HASHES, ())}
+        about[HASHES] = hashes_of(file for name in names if (file := folder / name).is_file())
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ModelError(f"{folder / CONFIG_FILE}: not a model description ({_phrase(error)})") from None
+    write_whole(folder / CONFIG_FILE, _as_text(about).encode())
+
+
+def _as_text(about: dict[str, Any]) -> str:
+    return json.dumps(about, indent=2) + "\n"
 
 
 def _check_family(folder: Path, family: str) -> None:
@@ -170,7 +196,7 @@ def add_measures(
         write_facts(folder, facts)
         return write_card(folder, describe(model), outline(model), facts)
     except OSError as error:
-        raise ModelError(f"{folder}: the model card cannot be written ({error.strerror})") from None
+        raise ModelError(f"{folder}: the model card cannot be written ({why_unwritable(error)})") from None
 
 
 def load(path: str | Path, device: str = "cpu") -> Autoencoder:
@@ -181,7 +207,8 @@ def load(path: str | Path, device: str = "cpu") -> Autoencoder:
         device: Where the weights go.
 
     Raises:
-        ModelError: when a file is missing, damaged or of another version.
+        ModelError: when a file is missing, damaged or of another version; of a run that is not finished, or whose
+            model is damaged, it names the newest checkpoint.
     """
     try:
         return _load(Path(path), device)
@@ -192,9 +219,20 @@ def load(path: str | Path, device: str = "cpu") -> Autoencoder:
 def check_device(device: str) -> None:
     """Raises ModelError for a device that is not there."""
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        raise ModelError(f"device {device}: choose cpu, or cuda where there is a GPU") from None
+        kind = torch.device(device).type
+    except RuntimeError:
+        kind = ""
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise ModelError(f"device {device}: PyTorch found no GPU here; choose cpu")
+    try:
+        if kind not in ("", "meta"):
+            torch.empty(0, device=device)
+            return
+    except (RuntimeError, AssertionError, NotImplementedError):
+        if kind == "cuda":
+            count = torch.cuda.device_count()
+            raise ModelError(f"device {device}: PyTorch found {count} GPU(s) here; choose cuda or cpu") from None
+    raise ModelError(f"device {device}: choose cpu, or cuda where there is a GPU")
 
 
 def _load(path: Path, device: str) -> Autoencoder:
@@ -203,10 +241,13 @@ def _load(path: Path, device: str) -> Autoencoder:
         folder = folder / "model"
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
-            raise ModelError(f"{path}: no {name} there; give a model folder, or a run folder that has saved one")
+            raise ModelError(f"{path}: {_what_is_missing(path, name)}")
     check_device(device)
+    description = (folder / CONFIG_FILE).read_bytes()
     try:
-        about = json.loads((folder / CONFIG_FILE).read_text())
+        about = json.loads(description)
+        if not isinstance(about, dict):
+            raise ValueError("it is no JSON object")
         if about["format"] != FORMAT or about["family"] not in FAMILIES:
             raise ModelError(
                 f"{folder / CONFIG_FILE}: format {about['format']} of family '{about['family']}' is not known here; "
@@ -215,16 +256,62 @@ def _load(path: Path, device: str) -> Autoencoder:
         samples, rate, level = int(about["samples"]), int(about["rate"]), about.get("level", Autoencoder.level)
         if min(samples, rate) < 1 or level not in LEVELS:
             raise ValueError(f"samples {samples}, rate {rate}, level {level}")
+        if damaged := damaged_file(folder, dict(about.get(HASHES, {}))):
+            if (folder / CONFIG_FILE).read_bytes() != description:
+                return _load(path, device)  # another model was saved over it in the meantime
+            raise _damaged(damaged, "it is not what was saved")
         model = build(about["family"], about["config"], samples, rate)
         model.level = level
-        model.load_state_dict(load_file(folder / WEIGHTS_FILE, device="cpu"))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ModelError(f"{folder / CONFIG_FILE}: not a model description ({error}); export the model anew") from None
-    except (SafetensorError, RuntimeError) as error:
-        first = str(error).splitlines()[0]
-        raise ModelError(f"{folder / WEIGHTS_FILE}: damaged or of another shape ({first}); export it anew") from None
+        raise ModelError(
+            f"{folder / CONFIG_FILE}: not a model description ({_phrase(error)}); {remedy(folder)}"
+        ) from None
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS_FILE, device="cpu"))
+    except SafetensorError as error:
+        raise _damaged(folder / WEIGHTS_FILE, str(error).splitlines()[0].rpartition(": ")[2]) from None
+    except (RuntimeError, ValueError, TypeError, KeyError, AttributeError):
+        raise _damaged(folder / WEIGHTS_FILE, f"of another shape than {CONFIG_FILE} says") from None
     model.facts = read_facts(folder)
     return model.to(device).eval()
+
+
+def _what_is_missing(path: Path, name: str) -> str:
+    """Of a place without a model that can be loaded, and what to do."""
+    if path.is_file():
+        return "a file; give the folder that it lies in"
+    if not path.exists():
+        return "no such folder; give a model folder, or the folder of a run"
+    newest = newest_checkpoint(path)
+    if is_unfinished(path):
+        there = f"load its newest checkpoint, {newest}" if newest else "wait for its first checkpoint"
+        return f"the run is not finished and has no model/ yet; {there}"
+    other = f"load {newest} instead" if newest else "give a model folder, or a run folder that has saved one"
+    return f"no {name} there; {other}"
+
+
+def _damaged(file: Path, how: str) -> ModelError:
+    if file.name != WEIGHTS_FILE:
+        return ModelError(f"{file}: damaged ({how}); remove it, {WEIGHTS_FILE} holds all weights")
+    return ModelError(f"{file}: damaged ({how}); {remedy(file.parent)}")
+
+
+def _phrase(error: Exception) -> str:
+    """What is wrong with a description, in words of the description and not of Python."""
+    text = str(error).splitlines()[0] if str(error) else ""
+    if isinstance(error, KeyError):
+        return f"{text} is missing"
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
+        return "it is no JSON"
+    if found := re.search(r"unexpected keyword argument ('\w+')", text):
+        return f"no setting is called {found[1]}"
+    if found := re.search(r"missing \d+ required positional arguments?: (.*)", text):
+        return f"{found[1]} is missing"
+    if isinstance(error, OSError):
+        return error.strerror or "it cannot be read"
+    if isinstance(error, TypeError | AttributeError) or text.startswith(("invalid literal", "not enough", "too many")):
+        return "a value is of another type than it should be"
+    return text.rstrip(":")
 
 
 def from_pretrained(place: str | Path, device: str = "cpu", **download: Any) -> Autoencoder:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,23 +61,30 @@ def gain_of(audio: Tensor, level: str) -> float:
     return PEAK / peak if level == "peak" else 1.0
 
 
-def check_audio(audio: Tensor, overlap: float) -> None:
-    """Raises ModelError when audio is no recording [T] of finite floats, or the overlap is not in [0, 0.5]."""
+def check_audio(audio: Tensor | np.ndarray, overlap: float) -> Tensor:
+    """The audio as a tensor; raises ModelError for no recording [T] of finite floats, an overlap not in [0, 0.5]."""
     if not 0 <= overlap <= 0.5:
         raise ModelError(f"overlap is {overlap}: choose 0 to 0.5")
-    if audio.ndim != 1 or not len(audio) or not audio.is_floating_point():
+    if isinstance(audio, np.ndarray) and audio.dtype.kind == "f":
+        audio = torch.from_numpy(np.ascontiguousarray(audio))
+    if not isinstance(audio, Tensor | np.ndarray):
+        raise ModelError(f"audio is a {type(audio).__name__}: give a tensor or an array, [T] floats")
+    if isinstance(audio, np.ndarray) or audio.ndim != 1 or not len(audio) or not audio.is_floating_point():
         raise ModelError(f"audio of shape {list(audio.shape)}, {audio.dtype}: give [T] floats, T at least 1")
     if not audio.isfinite().all():
         raise ModelError("audio holds values that are not finite")
+    return audio
 
 
 @torch.no_grad()
-def reconstruct_recording(model: Autoencoder, audio: Tensor, overlap: float = 0.25, batch: int = BATCH) -> Tensor:
+def reconstruct_recording(
+    model: Autoencoder, audio: Tensor | np.ndarray, overlap: float = 0.25, batch: int = BATCH
+) -> Tensor:
     """Passes a recording through the model.
 
     Args:
         model: In evaluation mode.
-        audio: [T] float in [-1, 1] at the model's rate, T at least 1.
+        audio: [T] float in [-1, 1] at the model's rate, T at least 1; a tensor or an array.
         overlap: Share of a chunk that neighbours share and cross-fade over, in [0, 0.5].
         batch: Chunks at a time.
 
@@ -86,7 +94,7 @@ def reconstruct_recording(model: Autoencoder, audio: Tensor, overlap: float = 0.
     Raises:
         ModelError: for audio or an overlap that cannot be.
     """
-    check_audio(audio, overlap)
+    audio = check_audio(audio, overlap)
     device = next(model.parameters()).device
     fade, gain = fade_of(model.samples, overlap), gain_of(audio, model.level)
     chunks = split_chunks(audio.float() * gain, model.samples, fade)
@@ -96,13 +104,17 @@ def reconstruct_recording(model: Autoencoder, audio: Tensor, overlap: float = 0.
 
 @torch.no_grad()
 def interpolate_recordings(
-    model: Autoencoder, first: Tensor, second: Tensor, weights: Sequence[float], overlap: float = 0.25
+    model: Autoencoder,
+    first: Tensor | np.ndarray,
+    second: Tensor | np.ndarray,
+    weights: Sequence[float],
+    overlap: float = 0.25,
 ) -> list[Tensor]:
     """Recordings between two recordings, by way of their latents.
 
     Args:
         model: In evaluation mode.
-        first, second: [T] float in [-1, 1] at the model's rate; the longer one is cut.
+        first, second: [T] float in [-1, 1] at the model's rate, tensors or arrays; the longer one is cut.
         weights: Shares of the second one, in [0, 1].
         overlap: As in `reconstruct_recording`.
 
@@ -112,8 +124,7 @@ def interpolate_recordings(
     Raises:
         ModelError: for audio or an overlap that cannot be.
     """
-    for audio in (first, second):
-        check_audio(audio, overlap)
+    first, second = check_audio(first, overlap), check_audio(second, overlap)
     device = next(model.parameters()).device
     length = min(len(first), len(second))
     fade = fade_of(model.samples, overlap)
@@ -139,10 +150,17 @@ def sample_chunks(model: Autoencoder, count: int, temperature: float = 1.0, seed
 
     Args:
         model: In evaluation mode.
-        count: How many.
+        count: How many, at least 1.
         temperature: Scale of the prior's deviation; 0 is its most likely value.
         seed: Of the draw.
+
+    Raises:
+        ModelError: for a count or a temperature that cannot be.
     """
+    if count < 1:
+        raise ModelError(f"count is {count}: draw 1 chunk or more")
+    if not 0 <= temperature < math.inf:
+        raise ModelError(f"temperature is {temperature}: choose 0 or more")
     chunks = []
     for rows in torch.arange(count, device=next(model.parameters()).device).split(BATCH):
         chunks += model.sample(len(rows), temperature, Noise(seed, 0, rows, count)).squeeze(1).float().cpu()

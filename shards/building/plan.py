@@ -11,7 +11,7 @@ from pathlib import Path
 
 import xxhash
 
-from shards.building.probe import Candidate
+from shards.building.probe import DANGLING, Candidate
 from shards.chunk import MAX_SOURCE
 from shards.errors import DataError
 from shards.manifest import Manifest, Source
@@ -120,7 +120,7 @@ def make_plan(settings: Settings, candidates: Iterable[Candidate], manifest: Man
 def _additions(old: list[Source], candidates: list[Candidate], folder: Path) -> dict[int, Candidate]:
     """New files by the rows they get: behind the old ones, but a file that was skipped and has changed keeps its."""
     rows = {source.path: row for row, source in enumerate(old)}
-    found = {candidate.path for candidate in candidates}
+    found = {candidate.path for candidate in candidates if candidate.problem != DANGLING}
     lost = [source.path for source in old if source.split is not None and source.path not in found]
     changed, new = [], {}
     for candidate in candidates:

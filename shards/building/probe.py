@@ -12,6 +12,7 @@ from shards.errors import DataError
 
 EDGE = 1 << 16  # bytes read at either end of a file for its fingerprint
 NOT_AUDIO = "not audio"
+DANGLING = "unreadable: a link to a file that is not there"
 # A file that is no audio to libsndfile is a lost recording under one of these endings, any file otherwise.
 _AUDIO = {"." + name.lower() for name in soundfile.available_formats()} - {".raw"}
 _AUDIO |= {
@@ -50,7 +51,10 @@ class Candidate:
 
 
 def find_files(folder: Path) -> list[str]:
-    """All regular files below a folder but hidden ones, as sorted relative paths; links are followed."""
+    """All regular files below a folder but hidden ones, as sorted relative paths; links are followed.
+
+    A link to nothing is one too: it may be a lost recording.
+    """
 
     def fail(error: OSError) -> None:
         raise DataError(f"cannot list {error.filename}: {error.strerror}")
@@ -64,7 +68,11 @@ def find_files(folder: Path) -> list[str]:
         visited.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         paths = (Path(here, name) for name in files if not name.startswith("."))
-        found += [path.relative_to(folder).as_posix() for path in paths if path.is_file()]
+        found += [
+            path.relative_to(folder).as_posix()
+            for path in paths
+            if path.is_file() or (path.is_symlink() and not path.exists())
+        ]
     return sorted(found)
 
 
@@ -86,7 +94,7 @@ def probe(folder: Path, path: str) -> Candidate:
     except RecordingError as error:
         problem = str(error)
     except OSError as error:
-        problem = reason(error)
+        problem = DANGLING if isinstance(error, FileNotFoundError) and file.is_symlink() else reason(error)
     except Exception as error:  # soundfile raises many kinds, from TypeError to its own
         problem = reason(error) if file.suffix.lower() in _AUDIO else NOT_AUDIO
     return Candidate(path, size, modified, fingerprint, seconds, problem)

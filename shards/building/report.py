@@ -59,7 +59,8 @@ def remarks(manifest: Manifest) -> list[Text]:
     silent = sum(source.silent for source in kept)
     skipped = [source for source in manifest.sources if source.split is None]
     other = sum(source.note == NOT_AUDIO for source in skipped)
-    counts = f"({silent:,} silent), skipped {len(skipped):,} ({other:,} not audio)"
+    whys = ", ".join(f"{count:,} {why}" for why, count in reasons(manifest).items())
+    counts = f"({silent:,} silent), skipped {len(skipped):,}" + f" ({whys})" * bool(whys)
     texts = [Text(f"kept {len(kept):,} recordings {counts}")]
     noted = sorted((s for s in manifest.sources if s.note not in ("", NOT_AUDIO)), key=_importance)
     texts += [Text(f"  {_printable(source.path)}: {source.note}") for source in noted[:LISTED]]

@@ -39,6 +39,11 @@ def error_line(capsys, monkeypatch, *arguments: object) -> str:
     return captured.err
 
 
+def others(said: str) -> list[str]:
+    """Lines on stderr other than that an untrained model's output is clipped."""
+    return [line for line in said.splitlines() if "beyond full scale" not in line]
+
+
 def test_a_stereo_flac_becomes_a_mono_wav(model_dir, song, tmp_path):
     output = tmp_path / "new folder" / "out.wav"
     done = command("reconstruct", model_dir, song, output)
@@ -55,27 +60,36 @@ def test_an_error_is_one_line_and_exit_code_one(tmp_path, song):
     done = command("reconstruct", tmp_path / "no model", song, tmp_path / "out.wav")
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr.startswith(f"error: {tmp_path / 'no model'}: no config.json there")
+    assert done.stderr.startswith(f"error: {tmp_path / 'no model'}: no such folder; give")
     assert done.stderr.count("\n") == 1
 
 
 def test_a_missing_input(capsys, monkeypatch, model_dir, tmp_path):
     line = error_line(capsys, monkeypatch, "reconstruct", model_dir, tmp_path / "gone.wav", tmp_path / "out.wav")
-    assert "gone.wav: cannot be read as audio" in line
+    assert "gone.wav: cannot be read as audio (it does not exist)" in line
 
 
 def test_an_input_that_is_no_audio(capsys, monkeypatch, model_dir, tmp_path):
     (tmp_path / "notes.wav").write_text("la la la")
     line = error_line(capsys, monkeypatch, "reconstruct", model_dir, tmp_path / "notes.wav", tmp_path / "out.wav")
     assert "notes.wav: cannot be read as audio" in line
-    assert "cannot be read" in error_line(capsys, monkeypatch, "reconstruct", model_dir, tmp_path, tmp_path / "out.wav")
+    line = error_line(capsys, monkeypatch, "reconstruct", model_dir, tmp_path, tmp_path / "out.wav")
+    assert "cannot be read as audio (it is a folder)" in line
 
 
-@pytest.mark.parametrize("values", [[], [0.5], [0.1, np.nan, 0.2, 0.1] * 100], ids=["empty", "one sample", "NaN"])
-def test_an_input_without_usable_audio(capsys, monkeypatch, model_dir, tmp_path, values):
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([], "in.wav: holds no audio\n"),
+        ([0.5], "in.wav: holds no audio\n"),
+        ([0.1, np.nan, 0.2, 0.1] * 100, "in.wav: holds values that are not finite (NaN or infinity)\n"),
+    ],
+    ids=["empty", "one sample", "NaN"],
+)
+def test_an_input_without_usable_audio(capsys, monkeypatch, model_dir, tmp_path, values, said):
     soundfile.write(tmp_path / "in.wav", np.array(values), 96000, subtype="FLOAT")
     line = error_line(capsys, monkeypatch, "reconstruct", model_dir, tmp_path / "in.wav", tmp_path / "out.wav")
-    assert "holds no audio" in line
+    assert said in line
     assert not (tmp_path / "out.wav").exists()
 
 
@@ -104,7 +118,7 @@ def test_an_unknown_device(capsys, monkeypatch, model_dir, song, tmp_path):
 def test_versions_between_two_recordings(model_dir, song, tmp_path):
     soundfile.write(tmp_path / "other.wav", plucked(2, 8000, 16000), 16000)  # 0.5 s as well
     done = command("interpolate", model_dir, song, tmp_path / "other.wav", tmp_path / "between.wav", "--steps", "3")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, others(done.stderr)) == (0, [])
     audio, rate = soundfile.read(tmp_path / "between.wav")
     assert (rate, len(audio)) == (22050, 3 * 11025 + 2 * 5512)
     assert not audio[11025 : 11025 + 5512].any(), "silence between the versions"
@@ -115,7 +129,7 @@ def test_versions_between_two_recordings(model_dir, song, tmp_path):
 def test_chunks_drawn_from_the_prior(model_dir, tmp_path):
     for name, seed in (("a.wav", 1), ("b.wav", 1), ("c.wav", 2)):
         done = command("sample", model_dir, tmp_path / name, "--count", "2", "--seed", seed)
-        assert (done.returncode, done.stderr) == (0, "")
+        assert (done.returncode, others(done.stderr)) == (0, [])
     a, b, c = (soundfile.read(tmp_path / name)[0] for name in ("a.wav", "b.wav", "c.wav"))
     assert len(a) == 2 * 2205 + 5512
     assert np.array_equal(a, b)

@@ -90,7 +90,7 @@ def test_programs_that_differ_are_not_left(tmp_path, monkeypatch):
 
 def test_without_the_packages(tmp_path, monkeypatch):
     monkeypatch.setattr(export, "ONNX_PACKAGES", ("onnx", "no_such_package"))
-    with pytest.raises(ModelError, match=r"needs no_such_package; run: pip install '\.\[export\]'"):
+    with pytest.raises(ModelError, match=r"needs no_such_package; run: pip install no_such_package$"):
         export.export_model(awake("vae").eval(), tmp_path / "out", "onnx")
     assert not (tmp_path / "out").exists()
 

@@ -1,7 +1,9 @@
 """`save_pretrained`, `from_pretrained` and the model card, without a network."""
 
 import dataclasses
+import errno
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -51,12 +53,56 @@ def test_a_model_of_another_family(tmp_path):
         HVAE.from_pretrained(tmp_path)
 
 
-@pytest.mark.parametrize("place", ["nobody/nothing", "no such folder", "a/b/c"])
-def test_nothing_there(place, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("nobody/nothing", "neither a folder nor a model to be had from the Hub .it cannot be reached, and no copy"),
+        ("no such folder", "no such folder; a model on the Hub is called somebody/a-name"),
+        ("a/b/c", "no such folder"),
+        ("./a", "no such folder"),
+        ("runs/typo", "no such folder"),
+    ],
+)
+def test_nothing_there(place, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match="neither a folder nor a model") as caught:
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(ModelError, match=said) as caught:
         audiovae.from_pretrained(place, cache_dir=tmp_path / "cache")
     assert "\n" not in str(caught.value)
+
+
+def test_pretrained_onto_a_file_or_another_family_is_one_line_and_harms_nothing(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ModelError, match=r"file: cannot be written \(it is a file, not a folder\)"):
+        awake("vae").save_pretrained(tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+    awake("vae").save_pretrained(tmp_path / "it")
+    with pytest.raises(ModelError, match="another family, vae"):
+        awake("hvae").save_pretrained(tmp_path / "it")
+    assert audiovae.load(tmp_path / "it").family == "vae"
+
+
+def test_pretrained_on_a_full_disk_leaves_no_folder(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(audiovae.weights, "save_file", full)
+    with pytest.raises(ModelError, match=r"cannot be written \(No space left on device\)"):
+        awake("vae").save_pretrained(tmp_path / "a" / "b")
+    assert not list(tmp_path.iterdir())
+
+
+def test_uploading_saves_the_folder_that_loads(tmp_path, monkeypatch):
+    model, seen = awake("vae"), []
+    monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi.create_repo", lambda *_, **given: SimpleNamespace(**given))
+
+    def upload(*_, folder_path, **given):
+        seen.append((given["repo_id"], audiovae.fingerprint(audiovae.load(folder_path))))
+
+    monkeypatch.setattr("huggingface_hub.hub_mixin.HfApi.upload_folder", upload)
+    model.push_to_hub("me/piano")
+    model.save_pretrained(tmp_path / "piano", push_to_hub=True)
+    assert seen == [("me/piano", audiovae.fingerprint(model)), ("piano", audiovae.fingerprint(model))]
 
 
 def test_the_facts_travel_with_the_model(tmp_path):

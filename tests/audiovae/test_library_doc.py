@@ -1,12 +1,14 @@
 """The examples of docs/library.md run as they stand, one after the other, for every family."""
 
 import re
+import sys
 
 import pytest
 import soundfile
 from tiny_models import FAMILIES, ROOT, awake, plucked
 
 import audiovae as library
+from audiovae.__main__ import main
 
 TEXT = (ROOT / "docs" / "library.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
@@ -24,6 +26,20 @@ def test_the_examples_run(family, tmp_path, monkeypatch):
     assert first == second
     assert "12.3" in (tmp_path / "shared" / "README.md").read_text()
     assert (tmp_path / "programs" / "decoder.pt2").exists()
+
+
+def test_the_example_of_many_recordings_runs(tmp_path, monkeypatch, capsys):
+    library.save(awake("vae"), tmp_path / "runs" / "first" / "model")
+    for name in ("song.flac", "other.flac"):
+        soundfile.write(tmp_path / name, plucked(1, 22050, 44100), 44100)
+    monkeypatch.chdir(tmp_path)
+    (line,) = re.findall(r"python -m (audiovae reconstruct .*/)\n", TEXT)
+    monkeypatch.setattr(sys, "argv", line.split())
+    assert main() == 0
+    told = re.findall(r"`(reconstructed/\w+\.wav)`", TEXT)
+    assert sorted(told) == sorted(str(file.relative_to(tmp_path)) for file in (tmp_path / "reconstructed").iterdir())
+    said = capsys.readouterr().out
+    assert all(f"{name}: 0.5 s at 22050 Hz" in said for name in told)
 
 
 def test_every_public_name_is_documented():

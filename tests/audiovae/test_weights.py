@@ -12,7 +12,7 @@ from tiny_models import FAMILIES, awake, make, noise, start_codebooks, tones
 
 import audiovae
 from audiovae import ModelError
-from audiovae.weights import describe
+from audiovae.weights import describe, seal
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_started_codebooks_are_in_use_after_loading(tmp_path):
 
 
 def test_a_missing_folder(tmp_path):
-    assert "no config.json there" in error_of(tmp_path / "nothing")
+    assert "no such folder; give a model folder" in error_of(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
@@ -125,6 +125,8 @@ def test_damaged_weights(saved, damage):
 def test_weights_of_another_shape(saved, tmp_path):
     folder = saved("vae")
     (folder / "model.safetensors").write_bytes((saved("hvae") / "model.safetensors").read_bytes())
+    assert "it is not what was saved" in error_of(folder)
+    seal(folder)
     assert "of another shape" in error_of(folder)
 
 
@@ -231,6 +233,7 @@ def test_what_newer_versions_add_leaves_the_fingerprint(tmp_path):
     for name in ("representation.gain", "quantizer.updates", "quantizer.reference", "quantizer.restarts"):
         del weights[name]
     save_file(weights, tmp_path / "model.safetensors")
+    seal(tmp_path)
     assert audiovae.fingerprint(audiovae.load(tmp_path)) == before
     model.quantizer.codes[0, 0, 0] += 1
     assert audiovae.fingerprint(model) != before

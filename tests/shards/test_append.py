@@ -131,6 +131,24 @@ def test_a_mended_recording_takes_its_row(audio, tmp_path):
     verify(out)
 
 
+def test_a_link_to_nothing_is_skipped_until_it_leads_somewhere_and_missed_when_it_no_longer_does(
+    audio, tmp_path, capsys
+):
+    link, song = audio / "link.wav", tmp_path / "song.wav"
+    link.symlink_to(song)
+    build(audio, tmp_path / "set", **SMALL)
+    row = Manifest.load(tmp_path / "set").sources[-1]
+    assert (row.path, row.split, row.note) == ("link.wav", None, "unreadable: a link to a file that is not there")
+    assert "skipped 1 (1 unreadable)" in capsys.readouterr().out
+    soundfile.write(song, music(0.7, 22050, 1, 90), 22050)
+    build(audio, tmp_path / "set", **SMALL)
+    assert Manifest.load(tmp_path / "set").sources[-1].split is not None
+    assert "skipped 0\n" in capsys.readouterr().out
+    song.unlink()
+    with pytest.raises(DataError, match=r"1 recordings are no longer there in .*'link\.wav'"):
+        build(audio, tmp_path / "set", **SMALL)
+
+
 def test_only_files_that_give_nothing(audio, tmp_path, capsys):
     out = tmp_path / "set"
     build(audio, out, **SMALL)

@@ -1,5 +1,6 @@
 import io
 import os
+import re
 import shutil
 
 import numpy as np
@@ -114,7 +115,7 @@ def test_bad_recordings_are_listed_with_their_reasons(tmp_path, capsys):
     (audio / "bad\nname[red].wav").write_bytes(b"x")
     (audio / "dangling.wav").symlink_to(audio / "nowhere")
 
-    with pytest.raises(DataError, match="7 audio files were skipped"):
+    with pytest.raises(DataError, match="8 audio files were skipped"):
         build(audio, tmp_path / "set", valid=0.3, workers=1, strict=True)
     sources = {source.path: source for source in Manifest.load(tmp_path / "set").sources}
     skipped = {path: source.note.split(":")[0] for path, source in sources.items() if source.split is None}
@@ -127,6 +128,7 @@ def test_bad_recordings_are_listed_with_their_reasons(tmp_path, capsys):
         "no samples.wav": "empty",
         "nan.wav": "not finite",
         "bad\nname[red].wav": "unreadable",
+        "dangling.wav": "unreadable",
         **dict.fromkeys(("notes.txt", "README", "cover.jpg", "playlist.lst"), "not audio"),
     }
     kept = {path for path, source in sources.items() if source.split is not None}
@@ -134,7 +136,9 @@ def test_bad_recordings_are_listed_with_their_reasons(tmp_path, capsys):
     assert sources["silent.wav"].silent
     assert sources["short.wav"].chunks == 1
     told = capsys.readouterr().out
-    assert "kept 5 recordings (1 silent), skipped 11 (4 not audio)" in told
+    assert "kept 5 recordings (1 silent), skipped 12 (4 not audio, " in told
+    assert re.search(r"[34] unreadable, ", told)
+    assert "  dangling.wav: unreadable: a link to a file that is not there\n" in told
     for path in ("cut.wav", "nan.wav", r"bad\nname[red].wav"):
         assert f"  {path}: " in told
 
