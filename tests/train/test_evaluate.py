@@ -16,6 +16,7 @@ import torch
 from conftest import RATE, ROOT, SAMPLES, start, train, tune
 from safetensors.torch import load_file, save_file
 
+from audiovae.weights import seal
 from shards import Split
 from shards.building.build import build
 from train.__main__ import run as main_run
@@ -257,6 +258,7 @@ def test_a_model_that_exploded_is_one_line(value, straight, tmp_path):
     last = [name for name in weights if name.startswith("decoder.")][-1]
     weights[last] = torch.full_like(weights[last], value)
     save_file(weights, run / "model" / "model.safetensors")
+    seal(run / "model")
     (run / "report").mkdir()
     (run / "report" / "metrics.json").write_text("earlier")
     said = train(["evaluate", str(run)], code=1)
