@@ -66,7 +66,7 @@ class Split:
         if not manifest.splits.get(name):
             there = ", ".join(key for key, rows in manifest.splits.items() if rows) or "nothing"
             raise DataError(
-                f"{where} has no split {name!r}, only {there}; name one of these, or build from more recordings or with "
+                f"{where} has no split {name!r}, only {there}; name one, or build from more recordings, or with "
                 "a larger share for it (--valid 0.2)"
             )
         rows, shape = manifest.splits[name], manifest.chunk_format
