@@ -25,7 +25,7 @@ def require_packages() -> None:
     """Raises TrainError where the packages are not installed."""
     missing = [name for name in ("pesq", "pystoi") if importlib.util.find_spec(name) is None]
     if missing:
-        raise TrainError(f"--speech: {' and '.join(missing)} not installed; run: pip install '.[speech]'")
+        raise TrainError(f"--speech: {' and '.join(missing)} not installed; run: pip install {' '.join(missing)}")
 
 
 def pesq(reference: np.ndarray, output: np.ndarray) -> float:

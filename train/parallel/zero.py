@@ -28,7 +28,7 @@ def import_deepspeed() -> ModuleType:
     try:
         import deepspeed
     except ImportError as error:
-        raise TrainError(f"--use_deepspeed needs DeepSpeed ({error}): pip install '.[deepspeed]'") from None
+        raise TrainError(f"--use_deepspeed needs DeepSpeed ({error}): pip install deepspeed") from None
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
     # Its kernel for all-reduce in shared memory is compiled at first use, and a killed run's segments outlive it.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
