@@ -34,10 +34,11 @@ page and they disagree. What the settings do together: [models.md](models.md); w
 [troubleshooting.md](troubleshooting.md).
 
 A setting is a flag, `--optim.lr 5e-4`, and a key of the YAML files that `--config` takes, `optim: {lr: 5e-4}`. Flags
-after `--config` override the file. Lists are written `[3,5,7]`. A flag may be written with dashes: `--run-dir`.
+override the file, wherever they stand. Lists are written `[3,5,7]`. A flag may be written with dashes: `--run-dir`.
 `--data DIR` is short for `--data.path DIR`. With `--print_config` a training prints its settings as YAML and ends.
 
-Defaults are those without a preset: made for GPUs. `train/configs/*.yaml` are presets for smaller machines.
+Defaults are those without a preset: made for GPUs. `train/configs/*.yaml` are presets for smaller machines;
+`--config vae_tiny` and `--config study/mel_vae` name them from any folder.
 
 **Free** settings may change whenever a run is resumed. The others are what a run is: resuming with another value is
 refused, with the difference, unless `--allow_changes true` is given.
