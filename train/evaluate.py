@@ -48,6 +48,7 @@ def evaluate(settings: Any, engine: Engine) -> int:
                 "format": FORMAT,
                 "run": run.name,
                 "family": run.family,
+                "representation": run.config.get("model.representation.kind", "waveform"),
                 "model": source.name,
                 "data": data,
                 "kind": kind_of(run, split),

@@ -322,6 +322,7 @@ def test_the_verdict_in_words():
     assert [good for good, _ in bad] == [False, False]
     assert "hardly closer" in bad[0][1]
     assert said(reconstruction={"si_sdr": None, "mel": None}) == []
+    assert len(said(reconstruction={"si_sdr": -30.0, "mel": 0.3}, representation="mel")) == 1, "phases are made up"
     middle = said(reconstruction={"si_sdr": 10.0, "mel": 1.0})
     assert "recognisable" in middle[0][1]
     assert "audible error" in middle[1][1]

@@ -43,7 +43,8 @@ def key_figures(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
     own = summary["reconstruction"]
     quiet = summary["floors"].get("silence", {})
     found = interval(summary, own, "si_sdr")
-    remark = f"good: above {GOOD_SI_SDR:g}"
+    mel = summary.get("representation") == "mel"
+    remark = "says little: phases are made up" if mel else f"good: above {GOOD_SI_SDR:g}"
     if found:
         remark = (
             f"{100 * summary.get('interval_coverage', 0.95):g} %: {figure(found[0])} to {figure(found[1])}; {remark}"

@@ -32,9 +32,10 @@ def verdict(summary: dict[str, Any]) -> list[Finding]:
 
 
 def closeness(summary: dict[str, Any]) -> Iterator[Finding]:
-    """Of spectra and of waves; the latter where they are followed at all, as mel models make phases up."""
+    """Of spectra, and of waves where the model is to follow these: mel models make phases up."""
     own = summary["reconstruction"]
-    mel, si_sdr = own.get("mel"), own.get("si_sdr")
+    mel = own.get("mel")
+    si_sdr = None if summary.get("representation") == "mel" else own.get("si_sdr")
     floors = [row["mel"] for row in summary["floors"].values() if is_number(row.get("mel"))]
     if is_number(mel):
         if floors and mel > HARDLY * min(floors):
@@ -54,7 +55,7 @@ def closeness(summary: dict[str, Any]) -> Iterator[Finding]:
                 False, f"Waves are followed with audible error: {share}; SI-SDR above {GOOD_SI_SDR:g} dB is good."
             )
         else:
-            yield Finding(False, f"Waves are not followed (SI-SDR {figure(si_sdr)} dB): usual for mel models only.")
+            yield Finding(False, f"Waves are not followed: SI-SDR {figure(si_sdr)} dB, above {BAD_SI_SDR:g} they are.")
 
 
 def idle_levels(summary: dict[str, Any]) -> Iterator[Finding]:
