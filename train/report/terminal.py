@@ -9,7 +9,7 @@ from rich.table import Table
 
 from train.report.measures import MEASURES, is_number
 from train.report.rendering import figure
-from train.report.tables import level_name
+from train.report.tables import table_rows
 
 # The median is told by the page.
 COLUMNS = [measure for measure in MEASURES if measure.key != "si_sdr_median"]
@@ -37,10 +37,9 @@ def rate_of(row: dict[str, Any]) -> str:
 
 def print_summary(summary: dict[str, Any]) -> None:
     """The essence of metrics.json."""
-    levels = {level_name(row["known"], len(summary["latents"])): row for row in summary["levels"]}
     row = summary["reconstruction"]
     title = f"{summary['run']} ({summary['family']}) on {summary['chunks']} {summary['kind']} chunks"
-    print_table(title, "", {"reconstruction": row, **levels, **summary["floors"]})
+    print_table(title, "", {name.removeprefix("floor: "): row for name, row in table_rows(summary)})
     if interval := row["intervals"]["si_sdr"]:
         low, high = interval
         print(f"SI-SDR:  {row['si_sdr']:.2f} dB, 95 % interval {low:.2f} to {high:.2f} over {row['interval_over']}")
