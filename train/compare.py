@@ -82,7 +82,6 @@ def compare(settings: Any) -> int:
     # First of all: by this file the folder is known as ours, should this be ended before the page is there.
     write_atomically(out / SUMMARY_FILE, json.dumps(content, indent=1) + "\n")
     write_sounds(out, examples, split.rate)
-    kind = kind_of(runs[0])
     comparison = Comparison(
         runs=[
             Compared(one.name, one.run, one.summary, read_lines(one.run.path / METRICS_FILE), rows[one.name], same)
@@ -92,10 +91,9 @@ def compare(settings: Any) -> int:
         rate=split.rate,
         warnings=warnings,
         heard_on=f"{data}, split “{split.name}”",
-        kind=kind,
     )
     write_comparison(out / "index.html", comparison)
-    print_table(f"{len(rows)} runs on {kind} chunks", "run", rows, rated=True)
+    print_table(f"{len(rows)} runs on {kind_of(runs[0])} chunks", "run", rows, rated=True)
     for name, row in rows.items():
         if found := row.get("si_sdr_difference"):
             print(f"SI-SDR:  {name} against {found['to']}: {difference_text(found)}")
@@ -202,13 +200,18 @@ def same_chunks(one: Evaluated, other: Evaluated) -> bool:
     return one.run.data_fingerprint == other.run.data_fingerprint and one.chunks.keys() == other.chunks.keys()
 
 
+def was_measured_on(one: Evaluated, split: Split) -> bool:
+    """Whether a run's figures are of these chunks: other data may have chunks of the same names."""
+    return one.summary.get("split_fingerprint", split.fingerprint) == split.fingerprint
+
+
 def choose(runs: list[Evaluated], split: Split, count: int) -> list[tuple[str, int, int]]:
     """Chunks to hear: kind, place and index; the easiest, middling and hardest ones, and where runs differ most.
 
     Judged by the runs that were measured on these chunks; spread evenly when there is none.
     """
     names = split.names(np.arange(len(split)))
-    judges = [one.chunks for one in runs if one.chunks.keys() == {*names}]
+    judges = [one.chunks for one in runs if was_measured_on(one, split) and one.chunks.keys() == {*names}]
     if not judges:
         spread = np.linspace(0, len(split) - 1, min(count, len(split))).astype(int)
         return [("chunk", place, int(index)) for place, index in enumerate(spread, start=1)]
@@ -234,7 +237,8 @@ def hear(
     sounds = {REFERENCE: mono(to_audio(samples, torch.device("cpu")))}
     for run, model in models.items():
         sounds[run] = mono(model.reconstruct(to_audio(samples, next(model.parameters()).device)))
-    scores = {one.name: one.chunks[name] for one in runs if np.isfinite(one.chunks.get(name, np.nan))}
+    judges = [one for one in runs if was_measured_on(one, split)]
+    scores = {one.name: one.chunks[name] for one in judges if np.isfinite(one.chunks.get(name, np.nan))}
     return Heard(kind, place, split.manifest.sources[source].path, start / split.rate, sounds, scores)
 
 

@@ -114,6 +114,9 @@ def test_other_data_is_a_warning_on_the_page(runs, tmp_path):
     assert line in page
     assert "★ best<" not in page, "one run alone takes part"
     assert "others than of vae" in page
+    figures = re.findall(r"SI-SDR: (.*?)<", page)
+    assert figures
+    assert not any("elsewhere" in line for line in figures), "chunks of the same names, of other recordings"
     assert "si_sdr_difference" not in (out / "comparison.json").read_text()
     trained = json.loads((tmp_path / "elsewhere/run.json").read_text())
     (tmp_path / "elsewhere/run.json").write_text(json.dumps({**trained, "data_fingerprint": "0" * 32}))

@@ -76,7 +76,6 @@ class Comparison:
         rate: Hz of all sounds.
         warnings: Sentences on what cannot be compared.
         heard_on: Where the chunks to hear are from.
-        kind: What they are to the runs: held-out or training chunks.
     """
 
     runs: list[Compared]
@@ -84,7 +83,6 @@ class Comparison:
     rate: int
     warnings: list[str]
     heard_on: str
-    kind: str = "held-out"
 
 
 def write_comparison(path: Path, comparison: Comparison) -> None:
@@ -118,7 +116,6 @@ def content(comparison: Comparison) -> dict[str, Any]:
         "warnings": comparison.warnings,
         "kinds": kinds,
         "heard_on": comparison.heard_on,
-        "kind": comparison.kind,
         "sound": forms.sound,
         "sections": curves_of_runs({run.name: run.points for run in runs}),
         "settings": different_settings(runs),
