@@ -68,7 +68,7 @@ def frames_after(length: int, strides: Sequence[int]) -> list[int]:
             raise ValueError(
                 f"strides {list(strides)}: {stride} does not divide {length} frames, {', '.join(map(str, near))} do; "
                 "model.trunk.strides (and level_strides) must multiply to a divisor of the chunk's length (of a mel "
-                "spectrogram: of its frames, see model.representation.hop)"
+                "spectrogram: of its frames, see model.representation.multiple)"
             )
         length //= stride
         frames.append(length)

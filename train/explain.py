@@ -27,6 +27,8 @@ def explain(message: str, command: str, flags: Sequence[str], commands: Sequence
         commands: All subcommands.
     """
     message = re.sub(r"\s+", " ", message)
+    if found := re.match(r"argument (?!subcommand)(\S+): invalid choice: (\S+) \(choose from (.*)\)", message):
+        return f"{flag_of(found[1], command)}: {found[2]} is none of {found[3]}".replace("'", "")
     if found := re.search(r"invalid choice: '([^']*)'.*choose from", message):
         return f"no command '{found[1]}'{nearest(found[1], commands, 'python -m train --help')}"
     if found := re.match(r"the following arguments are required: (.*)", message):

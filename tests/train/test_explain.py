@@ -16,6 +16,7 @@ NEEDED = ["--data", "x", "--run-dir", "y"]
     [
         (["evalute", "x"], "no command 'evalute'; did you mean evaluate?"),
         (["zzz"], "no command 'zzz'; see: python -m train --help"),
+        (["verify-resume", "gan"], "FAMILY: gan is none of vae, hvae, vqvae"),
         (["evaluate"], "missing: RUN_DIR; see: python -m train evaluate --help"),
         (["vae"], "missing: --data, --run-dir; see: python -m train vae --help"),
         (["which-samples", "r"], "missing: --step; see: python -m train which-samples --help"),

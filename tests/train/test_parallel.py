@@ -178,5 +178,5 @@ def test_without_deepspeed_the_remedy_is_named(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "deepspeed", None)
     monkeypatch.setenv("DS_ACCELERATOR", os.environ.get("DS_ACCELERATOR", "cpu"))
-    with pytest.raises(TrainError, match=r"pip install '.\[deepspeed\]'"):
+    with pytest.raises(TrainError, match="pip install deepspeed"):
         import_deepspeed()

@@ -47,7 +47,7 @@ def test_attempts_are_one_offline_run(data_dir, tmp_path):
         (file,) = (run / "wandb").rglob(Path(item["valid/examples.path"]).name)
         page = file.read_text()
         assert page.count("<tr>") == 1 + 4
-        assert page.count("<audio") == page.count('src="data:audio/flac;base64,') == 2 * 4
+        assert page.count("<audio") == page.count('src="data:audio/wav;base64,') == 2 * 4
         assert page.count('src="data:image/png;base64,') == 3 * 4
         assert "http:" not in page
         assert "https:" not in page

@@ -21,7 +21,7 @@ def test_a_sound_run_is_verified(data_dir, tmp_path):
 def test_wrong_input_is_one_line(data_dir):
     assert "optim.lrr" in train(["verify-resume", "vae", "--data", str(data_dir), "--optim.lrr", "1"], code=1)
     assert "2 steps at least" in train(["verify-resume", "vae", "--data", str(data_dir), "--optim.steps", "1"], code=1)
-    assert "invalid choice" in train(["verify-resume", "gan"], code=1)
+    assert "FAMILY: gan is none of vae, hvae, vqvae" in train(["verify-resume", "gan"], code=1)
 
 
 def test_differences_are_seen(data_dir, tmp_path):
