@@ -4,6 +4,8 @@ import difflib
 import re
 from collections.abc import Sequence
 
+from train.config import RUNS
+
 # What the parser says of a value, and what that means.
 KINDS = {
     "PositiveInt": "a whole number from 1",
@@ -48,7 +50,7 @@ def explain(message: str, command: str, flags: Sequence[str], commands: Sequence
 def flag_of(name: str, command: str) -> str:
     """A required setting as people give it."""
     name = name.removeprefix(f"{command}.")
-    return {"data.path": "--data", "run_dir": "--run-dir" if command in ("vae", "hvae", "vqvae") else "RUN_DIR"}.get(
+    return {"data.path": "--data", "run_dir": "--run-dir" if command in RUNS else "RUN_DIR"}.get(
         name, name.upper() if name in ("run_dirs", "family") else f"--{name}"
     )
 
