@@ -1,5 +1,8 @@
 import pytest
 import torch
+from tiny_models import awake
+
+import audiovae
 
 
 @pytest.fixture(autouse=True)
@@ -10,3 +13,11 @@ def _one_thread_and_a_known_seed():
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def model_dir(tmp_path_factory):
+    """The folder of a tiny VAE that does something."""
+    folder = tmp_path_factory.mktemp("models") / "vae"
+    audiovae.save(awake("vae"), folder)
+    return folder

@@ -10,18 +10,10 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_models import ROOT, awake, command, plucked
+from tiny_models import ROOT, command, plucked
 
-import audiovae
 from audiovae.__main__ import flags_last, main, make_parser, nearest
 from audiovae.commands import COMMANDS
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "vae"
-    audiovae.save(awake("vae"), folder)
-    return folder
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import soundfile
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny_models import awake, plucked
+from tiny_models import plucked
 
 import audiovae
 from audiovae import ModelError
@@ -20,13 +20,6 @@ from audiovae.errors import ModelWarning
 from audiovae.recordings import read_recording, write_recording
 
 RATE = 22050
-
-
-@pytest.fixture(scope="module")
-def model_dir(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models") / "vae"
-    audiovae.save(awake("vae"), folder)
-    return folder
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import math
-import string
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -37,11 +36,6 @@ def figure(value: Any, digits: int = 3) -> str:
     return f"{value:.{digits}g}"
 
 
-def anchor(value: str) -> str:
-    """Text as the name of a place in the page."""
-    return "".join(c if c in string.ascii_letters + string.digits else "-" for c in value).strip("-").lower()
-
-
 def allowed(text: str) -> str:
     """The source expression that allows just this inline style sheet or script."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
@@ -58,7 +52,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"figure": figure, "anchor": anchor}
+    made.filters["figure"] = figure
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     made.globals |= {
         "style": Markup(style),
