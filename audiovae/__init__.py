@@ -6,17 +6,18 @@ audio = model.decode(latents)
 audiovae.reconstruct_file(model, "song.flac", "song-out.wav")
 """
 
-from audiovae.autoencoder import Autoencoder, Output, Partial, Statistics
 from audiovae.card import Facts
-from audiovae.coded import Coded, decode_recording, encode_recording
-from audiovae.coded_file import read_coded, write_coded
 from audiovae.errors import ModelError, ModelWarning
-from audiovae.families import FAMILIES, build
-from audiovae.files import decode_file, encode_file, reconstruct_file
-from audiovae.noise import Noise
-from audiovae.recordings import as_recording, read_recording, write_recording
-from audiovae.weights import add_measures, fingerprint, from_pretrained, load, save
-from audiovae.whole import interpolate_recordings, reconstruct_recording, sample_chunks
+from audiovae.layers.noise import Noise
+from audiovae.models.autoencoder import Autoencoder
+from audiovae.models.families import FAMILIES, build
+from audiovae.recordings.audio_file import as_recording, read_recording, write_recording
+from audiovae.recordings.files import decode_file, encode_file, reconstruct_file
+from audiovae.recordings.latents import Coded, decode_recording, encode_recording
+from audiovae.recordings.latents_file import read_coded, write_coded
+from audiovae.recordings.overlap_add import interpolate_recordings, reconstruct_recording, sample_chunks
+from audiovae.results import Output, Partial, Statistics
+from audiovae.saved.model_folder import add_measures, fingerprint, from_pretrained, load, save
 
 __all__ = [
     "FAMILIES",

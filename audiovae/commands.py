@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiovae.autoencoder import Autoencoder
-from audiovae.coded_file import check_coded
 from audiovae.errors import ModelError
-from audiovae.export import export_model
-from audiovae.files import decode_file, encode_file, reconstruct_file
 from audiovae.inputs import check_input
+from audiovae.models.autoencoder import Autoencoder
 from audiovae.output import check_apart
-from audiovae.recordings import check_wav, read_recording, write_recording
-from audiovae.weights import check_device, load
-from audiovae.whole import interpolate_recordings, sample_chunks
+from audiovae.recordings.audio_file import check_wav, read_recording, write_recording
+from audiovae.recordings.files import decode_file, encode_file, reconstruct_file
+from audiovae.recordings.latents_file import check_coded
+from audiovae.recordings.overlap_add import interpolate_recordings, sample_chunks
+from audiovae.saved.export import export_model
+from audiovae.saved.model_folder import check_device, load
 
 GAP_S = 0.25  # of silence between the parts of a file
 MOST_PARTS = 1000

@@ -10,44 +10,44 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from train.stopping import end_with_launcher
-from train.streams import Unfailing
+from train.process.output_streams import Unfailing
+from train.process.stop_requests import end_with_launcher
 
 GRACE_S = 15
 
 
 def _compare() -> Callable:
-    from train.compare import compare
+    from train.evaluation.compare import compare
 
     return compare
 
 
 def _evaluate() -> Callable:
-    from train.evaluate import evaluate
+    from train.evaluation.evaluate import evaluate
 
     return evaluate
 
 
 def _status() -> Callable:
-    from train.status import status
+    from train.runs.status import status
 
     return status
 
 
 def _sync() -> Callable:
-    from train.sync import sync
+    from train.tracking.wandb_sync import sync
 
     return sync
 
 
 def _verify_resume() -> Callable:
-    from train.verify_resume import verify_resume
+    from train.cli.verify_resume import verify_resume
 
     return lambda wanted: verify_resume(wanted.config, wanted.words)
 
 
 def _which_samples() -> Callable:
-    from train.samples import which_samples
+    from train.cli.which_samples import which_samples
 
     return which_samples
 
@@ -92,10 +92,10 @@ def run(words: list[str]) -> int:
     """Runs one command; returns the exit code."""
     # Imported here so that an interrupt while the libraries load is an interrupt, not a traceback.
     from shards import DataError
-    from train.command import make_parser, parse
+    from train.cli.parser import make_parser, parse
     from train.config import RUNS
-    from train.engine import Engine, launched_rank
     from train.errors import TrainError
+    from train.parallel.engine import Engine, launched_rank
 
     speaks = launched_rank() == 0
     if not speaks:
@@ -108,7 +108,7 @@ def run(words: list[str]) -> int:
     try:
         command, settings = parse(words)
         if command in RUNS:
-            from train.attempt import run_training
+            from train.training.attempt import run_training
 
             engine = Engine()
             return run_training(settings, command, engine)

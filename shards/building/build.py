@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from shards.building import report
+from shards.building.build_folder import NAME, Scratch
 from shards.building.lease import Lease, holder
 from shards.building.merge import (
     Task,
@@ -22,7 +23,6 @@ from shards.building.merge import (
 from shards.building.part import PartResult, build_part
 from shards.building.plan import Part, Plan, Settings, make_plan
 from shards.building.probe import NOT_AUDIO, Candidate, find_files, probe
-from shards.building.scratch import NAME, Scratch
 from shards.building.workers import Workers, count_done, open_workers
 from shards.errors import DataError
 from shards.files import sync

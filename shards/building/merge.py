@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from shards.building import report
+from shards.building.build_folder import Scratch
 from shards.building.lease import Lease, holder
 from shards.building.part import PartResult, skipped
 from shards.building.plan import LISTED, Part, Plan
 from shards.building.probe import NOT_AUDIO
-from shards.building.scratch import Scratch
 from shards.errors import DataError
 from shards.files import sync
 from shards.manifest import FILE_NAME, Level, Manifest, Shard

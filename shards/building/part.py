@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from shards.audio.recording import SILENCE, Decoder, Recording, RecordingError
+from shards.building.build_folder import Scratch
 from shards.building.plan import Part, Settings
 from shards.building.probe import Candidate
-from shards.building.recording import SILENCE, Decoder, Recording, RecordingError
-from shards.building.scratch import Scratch
 from shards.building.shuffle import Shuffler
 from shards.building.spool import Leftover, PartShard, Piece, Spool
 from shards.building.tiling import chunk_starts, left_out

@@ -10,13 +10,13 @@ from torch import Tensor
 from shards.chunk import HEADERS, NAME_LENGTH, read_names
 from shards.errors import DataError
 from shards.manifest import FILE_NAME, Manifest
-from shards.reading.local import LocalRecords
-from shards.reading.mapped import MOST_SHARDS, MappedShards
-from shards.reading.memory import allocate, available_memory
-from shards.reading.records import Records
 from shards.reading.remote.failures import cleaned
 from shards.reading.remote.records import RemoteRecords, is_url, read_manifest
-from shards.reading.scratch import ScratchRecords
+from shards.reading.sources.local import LocalRecords
+from shards.reading.sources.local_cache import ScratchRecords
+from shards.reading.sources.mapped import MOST_SHARDS, MappedShards
+from shards.reading.sources.memory import allocate, available_memory
+from shards.reading.sources.records import Records
 
 AT_ONCE = 256  # records looked at together, 12 MB
 

@@ -12,10 +12,10 @@ from shards.chunk import HEADERS
 from shards.errors import DataError
 from shards.reading.arena import Arena, RowReader
 from shards.reading.damage import Damage, Mender
-from shards.reading.memory import allocate, available_memory
 from shards.reading.order import EpochOrder
 from shards.reading.ring import Ring
 from shards.reading.schedule import Cursor, Schedule, Step
+from shards.reading.sources.memory import allocate, available_memory
 from shards.reading.split import Split
 
 FILLERS = 2  # threads that copy from mapped memory; one core does 300,000 chunks a second

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-import shards.reading.scratch as module
+import shards.reading.sources.local_cache as module
 from shards.chunk import ChunkFormat
 from shards.errors import DataError
-from shards.reading import block_file
-from shards.reading.scratch import ScratchRecords
+from shards.reading.sources import block_file
+from shards.reading.sources.local_cache import ScratchRecords
 
 SHAPE = ChunkFormat(22050, 500)
 COUNT, BLOCK = 203, 8

@@ -21,14 +21,14 @@ from torch import Tensor
 import audiovae
 from audiovae import Autoencoder, Noise
 from shards import Cursor
-from train import heldout
-from train.command import parse
+from train.cli.parser import parse
 from train.config import RunConfig
-from train.engine import Engine
-from train.learner import Learner, make_learner, train_step
-from train.meter import Meter
-from train.objective import Objective
+from train.evaluation.measuring import heldout
+from train.optim.objective import Objective
+from train.parallel.engine import Engine
 from train.parallel.strategy import MOMENTS
+from train.training.learner import Learner, make_learner, train_step
+from train.training.meter import Meter
 
 WORLDS = (1, 2, 3)
 SAMPLES, RATE = 2205, 22050

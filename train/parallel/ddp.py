@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from audiovae import Autoencoder
 from train.config import OptimConfig
-from train.engine import Engine
-from train.explosions import Explosions
+from train.optim.gradient_guard import Explosions
+from train.optim.snapshot import Snapshot
+from train.parallel.engine import Engine
 from train.parallel.strategy import MOMENTS, Keep, Strategy, adamw
-from train.snapshot import Snapshot
 
 
 class DDP(Strategy):

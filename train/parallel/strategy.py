@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from audiovae import Autoencoder
 from train.config import OptimConfig
-from train.explosions import Explosions
-from train.schedules import ema_decay
-from train.snapshot import Snapshot
+from train.optim.gradient_guard import Explosions
+from train.optim.schedules import ema_decay
+from train.optim.snapshot import Snapshot
 
 # AdamW's moments, under its own names.
 MOMENTS = ("exp_avg", "exp_avg_sq")

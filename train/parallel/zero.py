@@ -12,12 +12,12 @@ from torch import Tensor
 
 from audiovae import Autoencoder
 from train.config import OptimConfig
-from train.engine import Engine
 from train.errors import TrainError
-from train.explosions import Explosions
-from train.parallel.settings import ZeROSettings
+from train.optim.gradient_guard import Explosions
+from train.optim.snapshot import Snapshot
+from train.parallel.engine import Engine
+from train.parallel.launch_settings import ZeROSettings
 from train.parallel.strategy import MOMENTS, Keep, Strategy, adamw
-from train.snapshot import Snapshot
 
 
 def import_deepspeed() -> ModuleType:

@@ -12,7 +12,7 @@ from shards.manifest import FILE_NAME, Shard
 from shards.reading.remote.failures import LastingError, Place, in_words, remedy
 from shards.reading.remote.fsspec_files import FsspecFiles
 from shards.reading.remote.http_files import HttpFiles
-from shards.reading.remote.patience import PATIENCE, Patience, Retries
+from shards.reading.remote.retry import PATIENCE, Patience, Retries
 from shards.reading.remote.s3_files import S3Files
 
 PIECE = 16 << 20  # bytes asked for at once
