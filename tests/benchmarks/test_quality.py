@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import quality.__main__
 import soundfile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+import benchmarks.quality.command
 from benchmarks.quality import claims
 from benchmarks.quality.chunk_boundaries import errors_at_joints
 from benchmarks.quality.command import findings_of, run_all
@@ -131,7 +131,7 @@ def test_models_alike_are_trained_once_in_the_plans_order(tmp_path, monkeypatch)
         trained.append(trial.name)
         return dataclasses.replace(result(), trial={"name": trial.name})
 
-    monkeypatch.setattr(quality.__main__, "carry_out", carry_out)
+    monkeypatch.setattr(benchmarks.quality.command, "carry_out", carry_out)
     trials = shortened(TRIALS)
     results = run_all(trials, tmp_path, tmp_path, 1, 1.0, lambda line: None)
     assert list(results) == [trial.name for trial in trials]

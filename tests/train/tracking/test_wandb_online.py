@@ -12,8 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT, STEPS, environment, flags, points, train
-from test_run import wait_for_step
+from conftest import ROOT, STEPS, environment, flags, points, train, wait_for_step
 from wandb_reader import SECRET, assert_nowhere, logged
 from wandb_server import WandbServer
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from conftest import ROOT, STEPS, environment, flags, points, start, train
+from conftest import ROOT, STEPS, environment, flags, points, start, train, wait_for_step
 from safetensors.torch import load_file
 
 import audiovae
@@ -37,16 +37,6 @@ def assert_same_state(one: Path, other: Path) -> None:
         for name in first:
             assert torch.equal(first[name], second[name]), (file, name)
     assert (a / "state.json").read_text() == (b / "state.json").read_text()
-
-
-def wait_for_step(run: Path, step: int, process: subprocess.Popen) -> None:
-    """Until metrics.jsonl has a step, while the command runs."""
-    for _ in range(6000):
-        if (run / "metrics.jsonl").exists() and (rows := points(run)) and rows[-1]["step"] >= step:
-            return
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-    raise AssertionError("the run did not get there")
 
 
 @pytest.mark.parametrize("family", FAMILIES)
