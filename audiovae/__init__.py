@@ -6,6 +6,9 @@ audio = model.decode(latents)
 audiovae.reconstruct_file(model, "song.flac", "song-out.wav")
 """
 
+import warnings
+from typing import Any
+
 from audiovae.card import Facts
 from audiovae.errors import ModelError, ModelWarning
 from audiovae.layers.noise import Noise
@@ -13,8 +16,8 @@ from audiovae.models.autoencoder import Autoencoder
 from audiovae.models.families import FAMILIES, build
 from audiovae.recordings.audio_file import as_recording, read_recording, write_recording
 from audiovae.recordings.files import decode_file, encode_file, reconstruct_file
-from audiovae.recordings.latents import Coded, decode_recording, encode_recording
-from audiovae.recordings.latents_file import read_coded, write_coded
+from audiovae.recordings.latents import CodedRecording, decode_recording, encode_recording
+from audiovae.recordings.latents_file import read_latents, write_latents
 from audiovae.recordings.overlap_add import interpolate_recordings, reconstruct_recording, sample_chunks
 from audiovae.results import Output, Partial, Statistics
 from audiovae.saved.model_folder import add_measures, fingerprint, from_pretrained, load, save
@@ -22,7 +25,7 @@ from audiovae.saved.model_folder import add_measures, fingerprint, from_pretrain
 __all__ = [
     "FAMILIES",
     "Autoencoder",
-    "Coded",
+    "CodedRecording",
     "Facts",
     "ModelError",
     "ModelWarning",
@@ -41,12 +44,22 @@ __all__ = [
     "from_pretrained",
     "interpolate_recordings",
     "load",
-    "read_coded",
+    "read_latents",
     "read_recording",
     "reconstruct_file",
     "reconstruct_recording",
     "sample_chunks",
     "save",
-    "write_coded",
+    "write_latents",
     "write_recording",
 ]
+
+# Names until version 0.1, accepted with a warning.
+_RENAMED = {"Coded": "CodedRecording", "read_coded": "read_latents", "write_coded": "write_latents"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _RENAMED:
+        raise AttributeError(f"module 'audiovae' has no attribute {name!r}")
+    warnings.warn(f"audiovae.{name} is now audiovae.{_RENAMED[name]}", DeprecationWarning, stacklevel=2)
+    return globals()[_RENAMED[name]]

@@ -13,12 +13,12 @@ from audiovae.layers.losses import squared_error, stft_distance
 from audiovae.layers.spectra import inverse_mel_filters, log_mel, mel_filters
 
 # A band's standard deviation counts as this at least, in natural-log units: a band that is always silent stays finite.
-SMALLEST_DEVIATION = 0.1
+MIN_DEVIATION = 0.1
 # Root mean square, full scale 1, at which a trunk sees the training recordings: -16.5 dBFS, that of music brought to
 # full peaks, for which the losses' weights were chosen.
 LEVEL = 0.15
 # Training recordings below -100 dBFS have no level to speak of.
-SMALLEST_LEVEL = 1e-5
+MIN_LEVEL = 1e-5
 
 
 @dataclass
@@ -103,7 +103,7 @@ class Waveform(nn.Module):
             count += audio.numel()
             squares += audio.double().square().sum().item()
         level = math.sqrt(squares / max(count, 1))
-        if level > SMALLEST_LEVEL:
+        if level > MIN_LEVEL:
             self.gain.fill_(LEVEL / level)
 
 
@@ -202,6 +202,6 @@ class Mel(nn.Module):
             squares = squares + values.square().sum((0, 2))
         if count:
             mean = total / count
-            deviation = (squares / count - mean.square()).clamp_min(0.0).sqrt().clamp_min(SMALLEST_DEVIATION)
+            deviation = (squares / count - mean.square()).clamp_min(0.0).sqrt().clamp_min(MIN_DEVIATION)
             self.mean.copy_(mean.unsqueeze(1))
             self.std.copy_(deviation.unsqueeze(1))

@@ -18,7 +18,7 @@ POSTERIOR_START = -5.0
 # Of the running estimates under batch_norm, a step: they must keep up with an encoder that is learning.
 NORM_DECAY = 0.9
 # The least log sigma under learned_variance: a decoder that is exact would otherwise drive it to minus infinity.
-SMALLEST_LOG_SIGMA = -6.0
+MIN_LOG_SIGMA = -6.0
 
 
 @dataclass
@@ -108,7 +108,7 @@ class Likelihood(nn.Module):
 
         Rybkin, Daniilidis and Levine 2021, equation 4; log sigma is softly bounded below as in their appendix.
         """
-        log_sigma = SMALLEST_LOG_SIGMA + nn.functional.softplus(self.log_sigma.float() - SMALLEST_LOG_SIGMA)
+        log_sigma = MIN_LOG_SIGMA + nn.functional.softplus(self.log_sigma.float() - MIN_LOG_SIGMA)
         nats = 0.5 * squared_error(output.float(), target) * (-2 * log_sigma).exp() + log_sigma
         return nats, log_sigma.detach().exp().squeeze()
 

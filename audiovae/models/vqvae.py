@@ -85,7 +85,7 @@ class VQVAE(Autoencoder):
         Where two codes are as near, rounding decides between them, and what the next codebooks choose follows from
         it: codes may differ and be as good.
         """
-        return self.quantizer.regret(self.encoder(self.represent(audio)), latents).max()
+        return self.quantizer.quantization_regret(self.encoder(self.represent(audio)), latents).max()
 
     def forward(self, target: Tensor, noise: Noise | None = None) -> Output:
         """Losses are those of `Quantized`; noise chooses which vectors are offered to dead codes."""

@@ -6,7 +6,7 @@ from torch import Tensor
 
 KMEANS_ROUNDS = 10
 # Averages over fewer than ten batches would mostly count the codes of the last one.
-SHORTEST_DECAY = 0.9
+MIN_DECAY = 0.9
 
 
 def squared_distances(vectors: Tensor, codes: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ def settling_decay(updates: Tensor, decay: float) -> Tensor:
 
     Codes fresh from k-means know one batch, and encoders still move fast: long averages would lag behind them.
     """
-    return ((1 + updates) / (10 + updates)).clamp(min(SHORTEST_DECAY, decay), decay)
+    return ((1 + updates) / (10 + updates)).clamp(min(MIN_DECAY, decay), decay)
 
 
 def on_sphere(vectors: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ def kmeans(vectors: Tensor, size: int, generator: torch.Generator) -> tuple[Tens
     return means, count, total
 
 
-def places_for_dead(dead: Tensor, offers: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+def replacements_of_dead_codes(dead: Tensor, offers: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     """The n-th dead code takes the n-th valid offer; where offers run out the rest waits for the next step.
 
     Args:

@@ -15,7 +15,14 @@ from torch import Tensor, nn
 
 from audiovae.layers.noise import Noise
 from audiovae.layers.trunk import start_as_projection
-from audiovae.quantizing.codebook import costs, kmeans, on_sphere, places_for_dead, settling_decay, squared_distances
+from audiovae.quantizing.codebook import (
+    costs,
+    kmeans,
+    on_sphere,
+    replacements_of_dead_codes,
+    settling_decay,
+    squared_distances,
+)
 from audiovae.quantizing.commitment import TINY, anchor, effective_beta
 from audiovae.quantizing.straight_through import GRADIENTS
 from audiovae.results import Statistics
@@ -234,7 +241,7 @@ class ResidualQuantizer(nn.Module):
             return self._choose(self._enter(latents.float()), self.config.codebooks)
 
     @torch.no_grad()
-    def regret(self, latents: Tensor, codes: Tensor) -> Tensor:
+    def quantization_regret(self, latents: Tensor, codes: Tensor) -> Tensor:
         """How much cheaper the best code was than the given one, a mean square over dimensions: [B, Q, T].
 
         Args:
@@ -388,7 +395,9 @@ class ResidualQuantizer(nn.Module):
         self.restarts.zero_()
         for q in range(self.config.codebooks):
             fresh = self.counts[q].mean()
-            dead, place = places_for_dead(self.counts[q] < self.config.restart_below * fresh, offers[:, q], in_use > q)
+            dead, place = replacements_of_dead_codes(
+                self.counts[q] < self.config.restart_below * fresh, offers[:, q], in_use > q
+            )
             self.codes[q] = torch.where(dead.unsqueeze(1), place, self.codes[q])
             self.counts[q] = torch.where(dead, fresh, self.counts[q])
             self.totals[q] = torch.where(dead.unsqueeze(1), place * fresh, self.totals[q])

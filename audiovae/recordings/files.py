@@ -6,8 +6,8 @@ from audiovae.errors import ModelError
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.output import check_apart
 from audiovae.recordings.audio_file import check_wav, read_recording, write_recording
-from audiovae.recordings.latents import Coded, Precision, decode_recording, encode_recording
-from audiovae.recordings.latents_file import check_coded, read_coded, write_coded
+from audiovae.recordings.latents import CodedRecording, Precision, decode_recording, encode_recording
+from audiovae.recordings.latents_file import check_latents_file, read_latents, write_latents
 from audiovae.recordings.overlap_add import reconstruct_recording
 
 
@@ -39,7 +39,7 @@ def encode_file(
     output: str | Path,
     overlap: float = 0.25,
     precision: Precision = "float32",
-) -> Coded:
+) -> CodedRecording:
     """Writes a recording's latents, see `audiovae.recordings.latents_file`.
 
     Args:
@@ -54,14 +54,14 @@ def encode_file(
     Raises:
         ModelError: when a file cannot be read or written, or the output is the source itself.
     """
-    check_coded(output)
+    check_latents_file(output)
     check_apart(output, source)
     coded = encode_recording(model, read_recording(source, model.rate), overlap, precision)
-    write_coded(output, coded)
+    write_latents(output, coded)
     return coded
 
 
-def decode_file(model: Autoencoder, source: str | Path, output: str | Path) -> Coded:
+def decode_file(model: Autoencoder, source: str | Path, output: str | Path) -> CodedRecording:
     """Makes a WAV file from a recording's latents: what `reconstruct_file` would have made of the recording.
 
     Args:
@@ -78,7 +78,7 @@ def decode_file(model: Autoencoder, source: str | Path, output: str | Path) -> C
     """
     check_wav(output)
     check_apart(output, source)
-    coded = read_coded(source)
+    coded = read_latents(source)
     try:
         audio = decode_recording(model, coded)
     except ModelError as error:

@@ -25,7 +25,7 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 
 @dataclass
-class Coded:
+class CodedRecording:
     """A recording as a model's latents.
 
     Attributes:
@@ -79,7 +79,7 @@ def encode_recording(
     overlap: float = 0.25,
     precision: Precision = "float32",
     batch: int = BATCH,
-) -> Coded:
+) -> CodedRecording:
     """A recording as latents, without noise.
 
     Args:
@@ -109,7 +109,7 @@ def encode_recording(
     latents = [torch.cat(level) for level in zip(*parts, strict=True)]
     if not all(level.isfinite().all() for level in latents):
         raise ModelError(f"latents that {precision} cannot hold; choose float32")
-    return Coded(
+    return CodedRecording(
         latents=latents,
         length=len(audio),
         rate=model.rate,
@@ -123,12 +123,12 @@ def encode_recording(
 
 
 @torch.no_grad()
-def decode_recording(model: Autoencoder, coded: Coded, batch: int = BATCH) -> Tensor:
+def decode_recording(model: Autoencoder, coded: CodedRecording, batch: int = BATCH) -> Tensor:
     """The recording: from latents in float32 and from codes, the same as `reconstruct_recording` makes.
 
     Args:
         model: The one that encoded, in evaluation mode.
-        coded: From `encode_recording` or `read_coded`.
+        coded: From `encode_recording` or `read_latents`.
         batch: Chunks at a time.
 
     Returns:

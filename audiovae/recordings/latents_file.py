@@ -21,24 +21,24 @@ from torch import Tensor
 from audiovae.errors import ModelError
 from audiovae.inputs import check_input, why_unreadable
 from audiovae.output import check_output, write_whole
-from audiovae.recordings.latents import DTYPES, Coded, code_bits
+from audiovae.recordings.latents import DTYPES, CodedRecording, code_bits
 from audiovae.recordings.overlap_add import count_chunks
 
 FORMAT = "audiovae latents 1"
-LEAST_GAIN, MOST_GAIN = 1e-6, 1e6
-MOST_CODES = 2**31
+MIN_GAIN, MOST_GAIN = 1e-6, 1e6
+MAX_CODES = 2**31
 # Codes that are packed at a time: a multiple of 8, so that every part ends on a whole byte.
 AT_ONCE = 1 << 16
 NUMBERS = ("rate", "samples", "length", "fade", "code_size")
 
 
-def write_coded(path: str | Path, coded: Coded) -> None:
+def write_latents(path: str | Path, coded: CodedRecording) -> None:
     """Writes a recording's latents, whole or not at all.
 
     Raises:
         ModelError: when it cannot be written, or the name does not end in .safetensors.
     """
-    check_coded(path)
+    check_latents_file(path)
     about = {"format": FORMAT, "family": coded.family, "model": coded.model, "gain": repr(coded.gain)}
     about |= {name: str(getattr(coded, name)) for name in NUMBERS}
     if coded.code_size:
@@ -50,7 +50,7 @@ def write_coded(path: str | Path, coded: Coded) -> None:
     write_whole(path, save(tensors, about))
 
 
-def read_coded(path: str | Path) -> Coded:
+def read_latents(path: str | Path) -> CodedRecording:
     """Reads a recording's latents back.
 
     Raises:
@@ -70,14 +70,14 @@ def read_coded(path: str | Path) -> Coded:
     return coded
 
 
-def check_coded(path: str | Path) -> None:
+def check_latents_file(path: str | Path) -> None:
     """Raises ModelError when a file to write is not named .safetensors, or cannot be written there."""
     if Path(path).suffix != ".safetensors":
         raise ModelError(f"{path}: latents are a safetensors file, name it .safetensors")
     check_output(path)
 
 
-def _coded(about: dict[str, str], tensors: dict[str, Tensor]) -> Coded:
+def _coded(about: dict[str, str], tensors: dict[str, Tensor]) -> CodedRecording:
     numbers = {name: int(about[name]) for name in NUMBERS}
     gain = float(about["gain"])
     if (
@@ -85,7 +85,7 @@ def _coded(about: dict[str, str], tensors: dict[str, Tensor]) -> Coded:
         or not 0 <= 2 * numbers["fade"] <= numbers["samples"]
     ):
         raise ValueError("lengths that cannot be")
-    if not LEAST_GAIN <= gain <= MOST_GAIN or not 0 <= numbers["code_size"] <= MOST_CODES:
+    if not MIN_GAIN <= gain <= MOST_GAIN or not 0 <= numbers["code_size"] <= MAX_CODES:
         raise ValueError("a gain or a code size that cannot be")
     if numbers["code_size"]:
         shape = tuple(int(size) for size in about["shape"].split())
@@ -101,7 +101,7 @@ def _coded(about: dict[str, str], tensors: dict[str, Tensor]) -> Coded:
     chunks = count_chunks(numbers["length"], numbers["samples"], numbers["fade"])
     if not latents or any(level.ndim != 3 or len(level) != chunks for level in latents):
         raise ValueError(f"not the {chunks} chunks of its length")
-    return Coded(latents=latents, gain=gain, family=about["family"], model=about["model"], **numbers)
+    return CodedRecording(latents=latents, gain=gain, family=about["family"], model=about["model"], **numbers)
 
 
 def pack(codes: np.ndarray, bits: int) -> np.ndarray:

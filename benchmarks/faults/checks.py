@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.faults.observation import newest_sound
+from benchmarks.faults.observation import newest_intact
 from benchmarks.faults.plan import GENTLE
 from benchmarks.faults.runner import Outcome
 from benchmarks.faults.target import ROOT, environment
@@ -17,7 +17,7 @@ from train.tracking.wandb_run import offline_parts, steps_of_part
 
 # What a point says of the run; the rest is about time.
 SAME = ("loss/", "model/", "optim/", "valid/", "weight/", "samples_seen")
-MOST_TOLD = 5
+MAX_REPORTED = 5
 
 
 def all_checks(
@@ -39,13 +39,13 @@ def all_checks(
         "no attack costs more steps than it may": losses(outcomes),
         "metrics.jsonl has each step once, with the straight run's values": points(run, straight, steps),
         "the W&B run has each step once": wandb_points(run, steps),
-        "status names each attempt and its end": told_by_status(run, outcomes),
+        "status names each attempt and its end": status_problems(run, outcomes),
     }
 
 
 def weights(run: Path, straight: Path) -> list[str]:
     """Every tensor of the last checkpoint, and the exported model."""
-    one, two = (folder / "checkpoints" / f"step-{newest_sound(folder):08d}" for folder in (straight, run))
+    one, two = (folder / "checkpoints" / f"step-{newest_intact(folder):08d}" for folder in (straight, run))
     if one.name != two.name:
         return [f"the last sound checkpoint is {two.name}, not {one.name}"]
     problems = [f"{path}: {damage}" for path in (one, two) if (damage := checkpoint.damage(path))]
@@ -108,7 +108,7 @@ def points(run: Path, straight: Path, steps: int) -> list[str]:
     if [row["step"] for row in rows] != list(range(steps + 1)):
         often = Counter(row["step"] for row in rows)
         wrong = [step for step in range(steps + 1) if often[step] != 1]
-        return [*problems, f"the steps are not 0 to {steps} in order, each once: {wrong[:MOST_TOLD]}"]
+        return [*problems, f"the steps are not 0 to {steps} in order, each once: {wrong[:MAX_REPORTED]}"]
     for row, other in zip(rows, expected, strict=True):
         one, two = ({k: v for k, v in r.items() if k.startswith(SAME)} for r in (row, other))
         if one != two:
@@ -124,10 +124,10 @@ def wandb_points(run: Path, steps: int) -> list[str]:
     repeated = [step for step, count in often.items() if count > 1]
     unknown = [step for step in often if not 0 <= step <= steps]
     told = {"missing": missing, "more than once": repeated, "of no step": unknown}
-    return [f"{len(found)} points {what}: {found[:MOST_TOLD]}" for what, found in told.items() if found]
+    return [f"{len(found)} points {what}: {found[:MAX_REPORTED]}" for what, found in told.items() if found]
 
 
-def told_by_status(run: Path, outcomes: Sequence[Outcome]) -> list[str]:
+def status_problems(run: Path, outcomes: Sequence[Outcome]) -> list[str]:
     """`python -m train status RUN_DIR --json` beside what happened."""
     command = [sys.executable, "-m", "train", "status", str(run), "--json"]
     done = subprocess.run(command, cwd=ROOT, env=environment("status"), capture_output=True, text=True, check=False)

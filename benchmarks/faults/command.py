@@ -14,9 +14,9 @@ from rich.console import Console
 from benchmarks.faults.checks import all_checks
 from benchmarks.faults.disk import small_disk
 from benchmarks.faults.plan import EVERY, KINDS, plan, steps_needed
-from benchmarks.faults.processes import ChaosError, Processes
+from benchmarks.faults.processes import FaultError, Processes
 from benchmarks.faults.report import rows_of, table_of, verdict
-from benchmarks.faults.runner import WHOLE_S, Siege
+from benchmarks.faults.runner import WHOLE_S, FaultRunner
 from benchmarks.faults.target import BATCH, command, make_data, training_chunks
 from shards.files import write_atomically
 from train.errors import TrainError
@@ -46,20 +46,20 @@ def main(arguments: list[str] | None = None) -> int:
         if args.folder:
             if args.folder.exists():
                 parser.error(f"--folder {args.folder}: is there already; name a new one")
-            return _judge(besiege(args.folder, args.kills, args.seed, kinds), args)
+            return _judge(run_under_faults(args.folder, args.kills, args.seed, kinds), args)
         Path("build").mkdir(exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="chaos-", dir="build", ignore_cleanup_errors=True) as name:
-            return _judge(besiege(Path(name) / "chaos", args.kills, args.seed, kinds), args)
-    except (ChaosError, TrainError, OSError) as error:
+            return _judge(run_under_faults(Path(name) / "chaos", args.kills, args.seed, kinds), args)
+    except (FaultError, TrainError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
 
 
-def besiege(folder: Path, kills: int, seed: int, kinds: list[str]) -> dict[str, Any]:
+def run_under_faults(folder: Path, kills: int, seed: int, kinds: list[str]) -> dict[str, Any]:
     """Makes the straight run and the attacked one, in `folder`/run, and checks; returns the result as plain values.
 
     Raises:
-        ChaosError: when an attempt hung or ended by itself.
+        FaultError: when an attempt hung or ended by itself.
     """
     begin = time.monotonic()
     folder = folder.resolve()
@@ -72,7 +72,7 @@ def besiege(folder: Path, kills: int, seed: int, kinds: list[str]) -> dict[str, 
         straight, run = folder / "straight", disk.folder / "run"
         peace = Processes(command(data, straight, steps, "disabled"), folder / "straight.log")  # runs beside
         say(f"a run of {steps} steps, {len(attacks)} attacks; Ctrl-C: no more attacks")
-        siege = Siege(command(data, run, steps, "offline"), run, disk, folder / "attacked.log", say)
+        siege = FaultRunner(command(data, run, steps, "offline"), run, disk, folder / "attacked.log", say)
         try:
             outcomes = siege.carry_out(attacks)
             peace.wait_for_end(WHOLE_S)
@@ -81,7 +81,7 @@ def besiege(folder: Path, kills: int, seed: int, kinds: list[str]) -> dict[str, 
             if run.exists():
                 shutil.copytree(run, folder / "run", symlinks=True)  # the disk goes
     if not (straight / "DONE").exists():
-        raise ChaosError(f"the straight run is not done: {peace.last_words()}")
+        raise FaultError(f"the straight run is not done: {peace.last_words()}")
     run = folder / "run"
     checks = all_checks(run, straight, steps, training_chunks(data), BATCH, outcomes)
     return {

@@ -45,9 +45,9 @@ def reached(run: Path, before: dict[Path, int]) -> int | None:
     return max(steps, default=None)
 
 
-def newest_sound(run: Path) -> int:
+def newest_intact(run: Path) -> int:
     """The step that the next attempt has to go on from; 0 when nothing is saved."""
-    found = checkpoint.newest_sound(run / "checkpoints", set_aside=False) if (run / "checkpoints").exists() else None
+    found = checkpoint.newest_intact(run / "checkpoints", set_aside=False) if (run / "checkpoints").exists() else None
     return checkpoint.step_of(found) if found else 0
 
 

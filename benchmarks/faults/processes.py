@@ -18,7 +18,7 @@ LOOK_S = 0.005
 GONE = (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess, FileNotFoundError, ProcessLookupError)
 
 
-class ChaosError(Exception):
+class FaultError(Exception):
     """Something that must not happen did: the run hung, or ended by itself."""
 
 
@@ -89,21 +89,21 @@ class Processes:
         """Looks often.
 
         Raises:
-            ChaosError: when the launcher ends before, or it takes too long.
+            FaultError: when the launcher ends before, or it takes too long.
         """
         end = time.monotonic() + limit_s
         while not condition():
             if self.launcher.poll() is not None and not condition():
-                raise ChaosError(f"the attempt ended by itself, waiting for {what}: {self.last_words()}")
+                raise FaultError(f"the attempt ended by itself, waiting for {what}: {self.last_words()}")
             if time.monotonic() > end:
-                raise ChaosError(f"not there after {limit_s:g} s: {what}; {self._stacks()}")
+                raise FaultError(f"not there after {limit_s:g} s: {what}; {self._stacks()}")
             time.sleep(LOOK_S)
 
     def wait_for_end(self, limit_s: float) -> float:
         """Until none of them lives; returns the seconds.
 
         Raises:
-            ChaosError: when it takes too long; they are killed then.
+            FaultError: when it takes too long; they are killed then.
         """
         begin = time.monotonic()
         while self.living():
@@ -111,7 +111,7 @@ class Processes:
                 names = ", ".join(_name(process) for process in self.living())
                 told = self._stacks()
                 self.kill_all()
-                raise ChaosError(f"still alive after {limit_s:g} s: {names}; {told}")
+                raise FaultError(f"still alive after {limit_s:g} s: {names}; {told}")
             with suppress(subprocess.TimeoutExpired):
                 self.launcher.wait(0.05)
             time.sleep(0.02)

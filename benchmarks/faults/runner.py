@@ -8,9 +8,9 @@ from typing import Any
 
 from benchmarks.faults.disk import Disk
 from benchmarks.faults.injection import afterwards, strike, wait_for_moment
-from benchmarks.faults.observation import last_attempt, newest_sound, reached, sizes
+from benchmarks.faults.observation import last_attempt, newest_intact, reached, sizes
 from benchmarks.faults.plan import Attack, most_lost
-from benchmarks.faults.processes import ChaosError, Processes
+from benchmarks.faults.processes import FaultError, Processes
 from train.runs.run_folder import METRICS_FILE, read_lines
 
 END_S = 240  # from an attack to the end of the last process; launchers wait 30 s, the watchdog 60
@@ -56,7 +56,7 @@ class Outcome:
         return {**asdict(self), "lost": self.lost}
 
 
-class Siege:
+class FaultRunner:
     """Attacks in turn, each on an attempt of its own.
 
     Args:
@@ -77,13 +77,13 @@ class Siege:
         """All attacks, then in peace until the run is done; Ctrl-C means no more attacks.
 
         Raises:
-            ChaosError: when an attempt hangs, or ends although nobody attacked it.
+            FaultError: when an attempt hangs, or ends although nobody attacked it.
         """
         for number, attack in enumerate(attacks, start=1):
             try:
                 outcome = self._attacked(attack)
-            except ChaosError as error:
-                raise ChaosError(f"attack {number} ({attack.kind}): {error}") from None
+            except FaultError as error:
+                raise FaultError(f"attack {number} ({attack.kind}): {error}") from None
             except KeyboardInterrupt:
                 self._disk.free()
                 self._tell(f"no more attacks after {number - 1} of {len(attacks)}; now the run may finish")
@@ -97,7 +97,7 @@ class Siege:
         processes = Processes(self._command, self._log)
         processes.wait_for_end(WHOLE_S)
         if not (self._run / "DONE").exists():
-            raise ChaosError(f"not done, and nobody attacked it: {processes.last_words()}")
+            raise FaultError(f"not done, and nobody attacked it: {processes.last_words()}")
         self._note_recovery(processes)
         self.finish_s = time.monotonic() - begin
         return self.outcomes
@@ -107,7 +107,7 @@ class Siege:
         noted = sizes(run)
         before = last_attempt(run)
         number = (before["attempt"] if before else 0) + 1
-        saved = newest_sound(run)
+        saved = newest_intact(run)
         processes = Processes(self._command, self._log)
         try:
             wait_for_moment(attack, processes, run, number, self._start_up_s)
@@ -120,7 +120,7 @@ class Siege:
         began = start is not None and start["attempt"] == number
         first = start["step"] if began else saved  # type: ignore[index]
         if first != saved:
-            raise ChaosError(f"the attempt began at step {first}, the newest sound checkpoint was of step {saved}")
+            raise FaultError(f"the attempt began at step {first}, the newest sound checkpoint was of step {saved}")
         last = reached(run, noted)
         last = saved if last is None else last
         self._note_recovery(processes, number)
@@ -133,7 +133,7 @@ class Siege:
             number if began else None,
             first,
             last,
-            newest_sound(run),
+            newest_intact(run),
             allowed,
             round(struck, 3),
             round(ended - struck, 2),

@@ -63,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(parts: list[str], folder: Path, args: argparse.Namespace, console: Console) -> None:
     for part in parts:
-        quiet.be_patient(0 if args.quick else args.patience)
+        quiet.wait_until_quiet(0 if args.quick else args.patience)
         with console.status(f"{part}: {PARTS[part]}"):
             command = f"python -m benchmarks speed {part}" + (" --quick" if args.quick else "")
             rows = import_module(f"benchmarks.speed.{part}").measure(folder, args.quick)

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 HEADER = 27  # bytes of a page before its table of segment sizes
-LARGEST_PAGE = HEADER + 255 + 255 * 255
+MAX_PAGE = HEADER + 255 + 255 * 255
 
 
 def ends_whole(path: str | Path) -> bool:
     """Whether the last page is complete: libsndfile reads a cut file to its last whole page, silently."""
     with open(path, "rb") as file:
         size = file.seek(0, 2)
-        file.seek(max(size - 2 * LARGEST_PAGE, 0))
+        file.seek(max(size - 2 * MAX_PAGE, 0))
         tail = file.read()
     start = tail.rfind(b"OggS")
     return start >= 0 and len(tail) - start > HEADER and len(tail) - start >= _page_bytes(tail, start)

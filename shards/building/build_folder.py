@@ -13,7 +13,7 @@ from shards.files import sync, write_atomically
 NAME = ".build"
 
 
-class Scratch:
+class BuildFolder:
     """Names in the scratch folder of one data folder."""
 
     def __init__(self, out: Path):

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.faults import checks, corruption
-from benchmarks.faults.command import besiege, main
+from benchmarks.faults.command import main, run_under_faults
 from benchmarks.faults.disk import small_disk
-from benchmarks.faults.observation import last_point, newest_sound, reached, sizes
+from benchmarks.faults.observation import last_point, newest_intact, reached, sizes
 from benchmarks.faults.plan import DAMAGING, EVERY, GENTLE, KINDS, Attack, most_lost, plan, steps_needed
-from benchmarks.faults.processes import ChaosError, Processes
+from benchmarks.faults.processes import FaultError, Processes
 from benchmarks.faults.report import rows_of, verdict
 from benchmarks.faults.runner import Outcome
 from benchmarks.faults.target import BATCH, training_chunks
@@ -32,7 +32,7 @@ HIT = Attack("kill rank 1", "step", 5, 0.5, 0.5)
 def besieged(tmp_path_factory) -> tuple[Path, dict]:
     """A run that each attack of SHORT struck once."""
     folder = tmp_path_factory.mktemp("chaos") / "short"
-    return folder, besiege(folder, len(SHORT), 1, SHORT)
+    return folder, run_under_faults(folder, len(SHORT), 1, SHORT)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_run_under_attack_loses_nothing(besieged):
 def test_other_weights_are_noticed(besieged, tampered, file):
     straight = besieged[0] / "straight"
     assert checks.weights(tampered, straight) == []
-    last = tampered / "checkpoints" / f"step-{newest_sound(tampered):08d}"
+    last = tampered / "checkpoints" / f"step-{newest_intact(tampered):08d}"
     content = bytearray((last / file).read_bytes())
     content[-1] ^= 1
     (last / file).write_bytes(content)
@@ -143,17 +143,17 @@ def test_wrong_wandb_parts_are_noticed(besieged, tampered):
 
 def test_untold_attempts_are_noticed(tampered):
     outcome = Outcome(replace(HIT, kind="STOP"), 2, 0, 0, 0, 0, 0.0, 0.0)
-    assert checks.told_by_status(tampered, []) == []
-    assert "is not told" in checks.told_by_status(tampered, [replace(outcome, attempt=99)])[0]
+    assert checks.status_problems(tampered, []) == []
+    assert "is not told" in checks.status_problems(tampered, [replace(outcome, attempt=99)])[0]
     events = read_lines(tampered / "attempts.jsonl")
     kept = [event for event in events if event["event"] != "ended" or event["reason"] != "finished"]
     (tampered / "attempts.jsonl").write_text("".join(json.dumps(event) + "\n" for event in kept))
     (tampered / "DONE").unlink()
-    problems = checks.told_by_status(tampered, [])
+    problems = checks.status_problems(tampered, [])
     assert any("the run is crashed" in problem for problem in problems)
     assert any("ended for no reason" in problem for problem in problems)
     (tampered / "run.json").unlink()
-    assert "status failed" in checks.told_by_status(tampered, [])[0]
+    assert "status failed" in checks.status_problems(tampered, [])[0]
 
 
 def test_steps_lost_beyond_the_bound_are_noticed():
@@ -234,13 +234,13 @@ def test_a_disk_that_cannot_be_mounted_is_said(tmp_path, monkeypatch):
 def test_an_attempt_that_ends_by_itself_or_never_is_an_error(tmp_path):
     script = "print('error: out of luck')"
     processes = Processes([sys.executable, "-c", script], tmp_path / "log")
-    with pytest.raises(ChaosError, match="ended by itself, waiting for luck: error: out of luck"):
+    with pytest.raises(FaultError, match="ended by itself, waiting for luck: error: out of luck"):
         processes.wait_until(lambda: False, 60, "luck")
     script = "import os, time; os.fork() or os.setsid(); time.sleep(600)"
     processes = Processes([sys.executable, "-c", script], tmp_path / "log")
     while len(processes.living()) < 2:
         time.sleep(0.01)
-    with pytest.raises(ChaosError, match="still alive after"):
+    with pytest.raises(FaultError, match="still alive after"):
         processes.wait_for_end(0.2)
     assert processes.living() == []
     processes = Processes([sys.executable, "-c", script], tmp_path / "log")
@@ -253,7 +253,7 @@ def test_an_attempt_that_ends_by_itself_or_never_is_an_error(tmp_path):
 
 def test_how_far_a_run_is(tmp_path):
     assert last_point(tmp_path) is None
-    assert newest_sound(tmp_path) == 0
+    assert newest_intact(tmp_path) == 0
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"ste')
     assert last_point(tmp_path) == {"step": 2}
     (tmp_path / "samples").mkdir()

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from conftest import flags
 from safetensors.torch import save_file
 from torch import Tensor
 
 import audiovae
 from audiovae import Autoencoder, Noise
 from shards import Cursor
+from tests.train.conftest import flags
 from train.cli.parser import parse
 from train.config import RunConfig
 from train.evaluation.measuring import heldout
@@ -153,7 +153,7 @@ def skipped_step(engine: Engine, explodes: bool = False) -> dict[str, Tensor]:
     result: dict[str, Tensor] = {}
     for step in range(4):
         batch = whole_batch(step)
-        explosions = learner.strategy.explosions
+        explosions = learner.strategy.gradient_guard
         if step == 2:
             batch = batch.float()
             if explodes:

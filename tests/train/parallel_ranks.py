@@ -148,7 +148,7 @@ def experiment(engine: Engine, family: str, strategy: str, folder: Path) -> dict
     unchanged += [torch.equal(end.moments[n], after.moments[n]) for n in end.moments]
     facts["skipped"] = all(unchanged) and after.updates == end.updates
 
-    explosions = learner.strategy.explosions
+    explosions = learner.strategy.gradient_guard
     seen = explosions.state
     explosions.state = torch.tensor([-30.0, 100.0], device=engine.device)  # any norm is far too long
     train_step(config, engine, learner, objective, batch_at(8, engine), Meter())

@@ -21,7 +21,7 @@ from train.evaluation.report.evaluated import write_evaluated
 from train.evaluation.report.terminal import print_summary
 from train.parallel.engine import Engine, is_lost_peer
 from train.runs.latest_model import is_training_data, load_weights, weights_of
-from train.runs.model_facts import tell_measures
+from train.runs.model_facts import write_measures_to_card
 from train.runs.run_folder import RunDir
 
 # Of metrics.json; 1 had no number. Grows when a field changes its meaning or goes.
@@ -37,7 +37,7 @@ def evaluate(settings: Any, engine: Engine) -> int:
         engine.on_main(lambda: check_folder(folder, own=settings.out is None))
         run, model, data, split = engine.everywhere(lambda: opened(settings, engine, source))
         if engine.is_main:
-            tell_of_earlier(folder, split)
+            warn_of_earlier_report(folder, split)
         try:
             found = measure_all(engine, split, model, data, settings.speech)
         except TrainError as error:
@@ -57,7 +57,7 @@ def evaluate(settings: Any, engine: Engine) -> int:
             def write() -> None:
                 summary = write_report(folder, run, model, split, about, found, settings.examples)
                 if settings.out is None:
-                    tell_card(run, split, summary)
+                    update_card(run, split, summary)
 
             engine.everywhere(write)
         else:
@@ -82,7 +82,7 @@ def check_folder(folder: Path, own: bool) -> None:
         raise TrainError(f"{folder}: not a report and not empty; choose another folder with --out DIR")
 
 
-def tell_of_earlier(folder: Path, split: Split) -> None:
+def warn_of_earlier_report(folder: Path, split: Split) -> None:
     """Says that a report on other chunks is about to be replaced; all reports can be made again."""
     try:
         earlier = json.loads((folder / "metrics.json").read_text())
@@ -138,11 +138,11 @@ def write_report(
     return summary
 
 
-def tell_card(run: RunDir, split: Split, summary: dict[str, Any]) -> None:
+def update_card(run: RunDir, split: Split, summary: dict[str, Any]) -> None:
     """Puts the measures into the model's card where they are held-out ones of the finished model, and says so."""
     if run.finished_at is None or summary["kind"] != "held-out":
         return
     if summary["data"] != run.config["data.path"] and not is_training_data(run, split.manifest):
         print("card:    left as it is: these are other recordings than those held out from the training data")
         return
-    print(f"card:    {tell_measures(run, split, summary)}")
+    print(f"card:    {write_measures_to_card(run, split, summary)}")

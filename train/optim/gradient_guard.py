@@ -12,7 +12,7 @@ DECAY = 0.98
 GRACE = 50
 
 
-class Explosions:
+class GradientGuard:
     """Tells exploding gradients by their norm against the typical one: the exponential of a mean of logarithms.
 
     All on the device, and a function of norms that are the same in all processes: so are its answers. Norms that
@@ -31,7 +31,7 @@ class Explosions:
         self.exploded = torch.zeros((), dtype=torch.bool, device=device)
 
     @torch.no_grad()
-    def refuses(self, norm: Tensor) -> Tensor:
+    def rejects(self, norm: Tensor) -> Tensor:
         """Takes in the norm of a step, once; whether the step is to be skipped, as a bool scalar."""
         finite = norm.isfinite()
         if not self.factor:

@@ -55,6 +55,6 @@ class HostCopies:
             torch.cuda.synchronize()
 
 
-def keep_nothing(_name: str, value: Tensor) -> Tensor:
+def discard(_name: str, value: Tensor) -> Tensor:
     """For processes that only help another one to a snapshot."""
     return value.new_empty(0)

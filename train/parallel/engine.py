@@ -15,7 +15,7 @@ from torch import Tensor
 
 from audiovae import Statistics
 from shards import DataError
-from train.errors import LostPeerError, PassingError, TrainError
+from train.errors import LostPeerError, TrainError, TransientError
 
 # A rank that waits longer than this for another one has lost it.
 COLLECTIVE_TIMEOUT = timedelta(minutes=10)
@@ -42,7 +42,7 @@ def is_lost_peer(error: BaseException) -> bool:
 
 
 @contextmanager
-def lost_peers_told() -> Iterator[None]:
+def lost_peers_reported() -> Iterator[None]:
     """Turns the errors that the loss of another process raises into one line."""
     try:
         yield
@@ -176,11 +176,11 @@ class Engine:
                 with unhurried():
                     result = action()
             except (TrainError, OSError) as error:
-                problem, passing = str(error), isinstance(error, PassingError | OSError)
+                problem, passing = str(error), isinstance(error, TransientError | OSError)
         with nullcontext() if self.is_main else unhurried():
             result, problem, passing = self.share((result, problem, passing))
         if problem:
-            raise (PassingError if passing else TrainError)(problem)
+            raise (TransientError if passing else TrainError)(problem)
         return result
 
     def everywhere(self, action: Callable[[], T]) -> T:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-from train.process.live_view import LiveView, Progress, Scale
+from train.process.live_view import LiveView, Progress, RunInfo
 from train.process.output_streams import call
 
 LINE_EVERY_S = 10.0
@@ -37,7 +37,7 @@ class Display:
         written: Tells the newest step that is safe on the disk, 0 for none by this process.
     """
 
-    def __init__(self, scale: Scale, step: int, shown: bool, written: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, scale: RunInfo, step: int, shown: bool, written: Callable[[], int] = lambda: 0) -> None:
         self.scale, self.shown = scale, shown
         self.first, self.began, self.last = step, time.monotonic(), 0.0
         self.view: LiveView | None = None

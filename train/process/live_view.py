@@ -19,12 +19,12 @@ from rich.text import Text
 DRAW_EVERY_S = 0.5
 WINDOW_S = 60.0  # the speed is that of the last minute, with all that is no training in it
 CLOSE_S = 2.0
-MOST_LINES = 1000
+MAX_LINES = 1000
 INDENT = "  "
 
 
 @dataclass
-class Scale:
+class RunInfo:
     """What a run's steps amount to.
 
     Attributes:
@@ -55,7 +55,7 @@ class Progress:
         begun: Step of the newest save that was begun, here or, at first, in an earlier attempt.
     """
 
-    def __init__(self, scale: Scale, step: int, written: Callable[[], int]) -> None:
+    def __init__(self, scale: RunInfo, step: int, written: Callable[[], int]) -> None:
         self.scale, self.step, self.epochs = scale, step, step * scale.batch / scale.epoch
         self.losses: dict[str, float] = {}
         self.waiting: float | None = None
@@ -168,7 +168,7 @@ class LiveView:
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._lines: deque[str] = deque(maxlen=MOST_LINES)
+        self._lines: deque[str] = deque(maxlen=MAX_LINES)
         self._end = threading.Event()
         # A stream of its own: whoever flushes sys.stderr must not wait for a write that hangs in it.
         self._terminal: TextIO = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="replace")

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any, TextIO
 
 
-class Unfailing:
+class BestEffortStream:
     """A stream whose reader may go away: what cannot be written is lost, and nothing ends for it."""
 
     def __init__(self, stream: TextIO) -> None:

@@ -45,7 +45,7 @@ def runs_python(pid: int) -> bool:
         return False
 
 
-class StopWish:
+class StopRequest:
     """Whether this process has been asked to stop.
 
     The first SIGINT or SIGTERM asks for a save at the step's end; a second SIGINT, not one sent along with the

@@ -14,21 +14,21 @@ LOOK_S = 1.0
 # Should the interpreter itself be stuck, a timer without it ends the process this much later.
 GRACE_S = 60.0
 # A large model's passes compile for so long at most, each time one is met in a new form.
-COMPILING_S = 3600.0
+COMPILE_LIMIT_S = 3600.0
 
 
 def watchdog_limit(wanted_s: float, compiles: bool) -> float:
-    """Seconds without a beat that mean a hang: as wanted, but at least COMPILING_S where passes are compiled."""
-    return max(wanted_s, COMPILING_S) if wanted_s and compiles else wanted_s
+    """Seconds without a heartbeat that mean a hang: as wanted, at least COMPILE_LIMIT_S where passes are compiled."""
+    return max(wanted_s, COMPILE_LIMIT_S) if wanted_s and compiles else wanted_s
 
 
 class Watchdog:
-    """Ends the process when `beat` has not been called for `limit_s` seconds; 0 means never.
+    """Ends the process when `heartbeat` has not been called for `limit_s` seconds; 0 means never.
 
     It first writes the stacks of all threads and what `describe` says to `file`. Use it as a context manager.
 
     Args:
-        limit_s: Seconds without a beat.
+        limit_s: Seconds without a heartbeat.
         file: Where to write.
         describe: What the process was doing, for people: it may take long or fail.
         last_words: Called with one line before the end.
@@ -41,9 +41,9 @@ class Watchdog:
         self._paused = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
-        self.beat()
+        self.heartbeat()
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """There was progress."""
         self._last = time.monotonic()
 
@@ -55,11 +55,11 @@ class Watchdog:
             yield
         finally:
             self._paused -= 1
-            self.beat()
+            self.heartbeat()
 
     def __enter__(self) -> "Watchdog":
         if self._limit:
-            self.beat()
+            self.heartbeat()
             self._thread.start()
         return self
 
@@ -75,7 +75,7 @@ class Watchdog:
         while not self._stop.wait(look):
             now = time.monotonic()
             if self._paused:
-                self.beat()
+                self.heartbeat()
             if now - armed > self._limit / 4:  # not at each look: it starts a thread each time
                 armed = now
                 faulthandler.dump_traceback_later(self._limit + GRACE_S, exit=True)

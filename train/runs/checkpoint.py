@@ -29,7 +29,7 @@ import audiovae
 from audiovae import Autoencoder, ModelError
 from audiovae.output import share
 from shards.files import sync
-from train.errors import PassingError, TrainError
+from train.errors import TrainError, TransientError
 from train.optim.snapshot import Snapshot
 
 MANIFEST = "manifest.json"
@@ -74,12 +74,12 @@ def save(folder: Path, model: Autoencoder, snapshot: Snapshot, retention: Retent
 
     remove_unfinished(folder)
     write_folder(final, fill)
-    for old in superfluous(folder, retention):
+    for old in deletable(folder, retention):
         shutil.rmtree(old, ignore_errors=True)
     return final
 
 
-def superfluous(folder: Path, retention: Retention) -> list[Path]:
+def deletable(folder: Path, retention: Retention) -> list[Path]:
     """The checkpoints that need not stay."""
     found = all_checkpoints(folder)
     best = best_checkpoint(folder) if retention.best else None
@@ -143,7 +143,7 @@ def all_checkpoints(folder: Path) -> list[Path]:
     return sorted(found, key=step_of, reverse=True)
 
 
-def newest_sound(folder: Path, set_aside: bool = True) -> Path | None:
+def newest_intact(folder: Path, set_aside: bool = True) -> Path | None:
     """The newest checkpoint whose every file is as it was written; None where nothing was ever saved.
 
     Damaged ones are set aside with a warning, unless somebody else may be writing there.
@@ -186,7 +186,7 @@ def damage(path: Path) -> str:
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except OSError as error:
-        raise PassingError(
+        raise TransientError(
             f"{error.filename or path}: cannot be read ({error.strerror}); nothing was changed, start again when it can"
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:

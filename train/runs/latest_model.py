@@ -24,7 +24,7 @@ def weights_of(run: RunDir) -> Path:
         TrainError: when there is none yet.
     """
     done = run.finished_at is not None
-    source = run.path / "model" if done else checkpoint.newest_sound(run.path / "checkpoints", set_aside=False)
+    source = run.path / "model" if done else checkpoint.newest_intact(run.path / "checkpoints", set_aside=False)
     if source is None:
         raise TrainError(f"{run.path}: nothing saved yet; let it train until its first checkpoint")
     return source

@@ -43,7 +43,7 @@ def facts_of(run: RunDir, step: int, manifest: Manifest, valid: Split | None) ->
     return facts
 
 
-def tell_measures(run: RunDir, split: Split, summary: dict[str, Any]) -> str:
+def write_measures_to_card(run: RunDir, split: Split, summary: dict[str, Any]) -> str:
     """Puts what an evaluation found into the card of the finished model; returns a line that says so.
 
     Args:

@@ -17,13 +17,13 @@ JOBS_FILE = "jobs.jsonl"
 # Attempts in a row that end by themselves and leave no new checkpoint.
 LIMIT = 3
 # Lives of a job, of which some may have been preempted before the program could begin: from then on these count too.
-PATIENCE = 10
-AGAIN, END = 0, 3  # any other code is a failure of Python, or of what starts it
+MAX_STARTS = 10
+REQUEUE, END = 0, 3  # any other code is a failure of Python, or of what starts it
 REQUEUED = "requeued"
 
 
 @dataclass(frozen=True)
-class Ending:
+class JobExit:
     """What is known when a launcher has ended.
 
     Attributes:
@@ -66,7 +66,7 @@ class Decision:
     why: str
 
 
-def decide(ending: Ending) -> Decision:
+def decide(ending: JobExit) -> Decision:
     """The decision; a pure function, so that each case can be tested without a Slurm."""
     new = ending.began > ending.before
     if ending.done and (new or not ending.code):
@@ -82,7 +82,7 @@ def decide(ending: Ending) -> Decision:
         if wanted:
             return Decision(False, f"saved and stopped as wished ({ending.stopped}); sbatch again to go on")
         return Decision(True, f"saved ({ending.stopped})")
-    if ending.asked and not new and max(ending.restarts, in_vain(ending.history)) < PATIENCE:
+    if ending.asked and not new and max(ending.restarts, starts_without_progress(ending.history)) < MAX_STARTS:
         return Decision(True, f"{ending.asked} came before the program had begun")
     if not ending.code:
         return Decision(False, "the program ended without a training")
@@ -94,7 +94,7 @@ def decide(ending: Ending) -> Decision:
     return _after_a_crash(ending, what)
 
 
-def _after_a_crash(ending: Ending, what: str) -> Decision:
+def _after_a_crash(ending: JobExit, what: str) -> Decision:
     """Again, unless attempts lead nowhere."""
     attempts = recent_attempts(ending)
     last = attempts[-1].get("why", "") if attempts else ""
@@ -114,7 +114,7 @@ def _after_a_crash(ending: Ending, what: str) -> Decision:
     return Decision(True, f"the attempt {what}; {tries}")
 
 
-def in_vain(history: list[dict[str, Any]]) -> int:
+def starts_without_progress(history: list[dict[str, Any]]) -> int:
     """The last decisions in a row that were about a job in which the program had not begun."""
     count = 0
     for line in reversed(history):
@@ -130,7 +130,7 @@ def since_the_last_end(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return history[ends[-1] + 1 :] if ends else history
 
 
-def recent_attempts(ending: Ending) -> list[dict[str, Any]]:
+def recent_attempts(ending: JobExit) -> list[dict[str, Any]]:
     """The attempts of this chain since the last one that left a new checkpoint.
 
     Each with `first` and `reached`, the steps at its beginning and end; `why`, its error; `lost`, whether it ended by
@@ -165,10 +165,10 @@ def repeats(attempts: list[dict[str, Any]]) -> bool:
     return alike and one["lost"] and two["lost"] and one["reached"] > one["first"] and bool(one["why"])
 
 
-def ending_of(run_dir: Path, refusal: Path | None, **known: Any) -> Ending:
+def ending_of(run_dir: Path, refusal: Path | None, **known: Any) -> JobExit:
     """Adds what the run's folder says to what the batch script knows."""
     steps = [path.name.removeprefix("step-") for path in (run_dir / "checkpoints").glob("step-*")]
-    return Ending(
+    return JobExit(
         **known,
         refusal=_line(refusal) if refusal else "",
         events=_rows(run_dir / "attempts.jsonl"),
@@ -199,7 +199,7 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def main(words: list[str]) -> int:
-    """Prints why and returns whether the job goes on: AGAIN or END."""
+    """Prints why and returns whether the job goes on: REQUEUE or END."""
     parser = argparse.ArgumentParser(prog="python -m train.runs.requeue", description=__doc__)
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--code", type=int, required=True)
@@ -226,7 +226,7 @@ def main(words: list[str]) -> int:
         with suppress(OSError), open(run_dir / JOBS_FILE, "a") as file:  # a full disk changes no decision
             file.write(json.dumps(line) + "\n")
     print(decision.why)
-    return AGAIN if decision.again else END
+    return REQUEUE if decision.again else END
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ import psutil
 
 from shards.files import write_atomically
 from train.config import RunConfig, default_settings, differences, settings_of
-from train.errors import PassingError, TrainError
+from train.errors import TrainError, TransientError
 
 FORMAT = 1
 METRICS_FILE = "metrics.jsonl"
@@ -194,7 +194,7 @@ def _lock(path: Path) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise PassingError(f"{path}: another process is training there; wait for it, or touch {path}/STOP") from None
+        raise TransientError(f"{path}: another process is training there; wait for it, or touch {path}/STOP") from None
     except OSError:
         return  # a file system without locks: go on without
     _locks.append(file)

@@ -11,7 +11,7 @@ from shards import Split
 from train.config import DataConfig, RunConfig
 from train.errors import TrainError
 from train.evaluation.measuring.heldout import spread_audio
-from train.parallel.engine import Engine, lost_peers_told
+from train.parallel.engine import Engine, lost_peers_reported
 from train.process.stop_requests import FINISHED
 from train.runs import checkpoint
 from train.runs.run_folder import RunDir
@@ -25,14 +25,14 @@ CALIBRATION_CHUNKS = 512
 
 def resume(learner: Learner, run: RunDir, engine: Engine) -> None:
     """Puts the learner where the newest sound checkpoint left off; all processes take rank 0's choice."""
-    chosen = engine.on_main(lambda: checkpoint.newest_sound(run.path / "checkpoints"))
+    chosen = engine.on_main(lambda: checkpoint.newest_intact(run.path / "checkpoints"))
     if chosen is not None:
         learner.restore(checkpoint.load(chosen))
 
 
 def run_training(config: RunConfig, family: str, engine: Engine) -> int:
     """A whole attempt: opens the data and the run, resumes or starts, trains; returns the exit code."""
-    with lost_peers_told(), open_splits(config.data) as splits:
+    with lost_peers_reported(), open_splits(config.data) as splits:
         code = _run(config, family, engine, splits)
         engine.wait_for_all()
         return code
@@ -62,7 +62,7 @@ def _run(config: RunConfig, family: str, engine: Engine, splits: tuple[Split, Sp
         place = {"step": learner.step, **asdict(learner.cursor), "batch": config.data.batch, "seed": config.seed}
         engine.on_main(lambda: run.begin(engine.world, place))
         training = Training(config, engine, run, splits, learner)
-        with lost_peers_told():
+        with lost_peers_reported():
             code = training.go()
         failed = False
         learner.strategy.close()

@@ -15,7 +15,7 @@ from train.errors import TrainError
 from train.evaluation.measuring.heldout import to_audio
 from train.optim.objective import Objective
 from train.optim.schedules import learning_rate
-from train.optim.snapshot import HostCopies, Snapshot, keep_nothing
+from train.optim.snapshot import HostCopies, Snapshot, discard
 from train.parallel.engine import Engine
 from train.parallel.factory import make_strategy
 from train.parallel.strategy import Strategy
@@ -47,14 +47,14 @@ class Learner:
 
     def snapshot(self) -> Snapshot:
         """The state to save, on rank 0; every process calls it. Valid until the next one is taken."""
-        snapshot = self.strategy.gather(self._copies.keep if self._main else keep_nothing)
+        snapshot = self.strategy.gather(self._copies.keep if self._main else discard)
         self._copies.wait()
         snapshot.state = {"step": self.step, "epoch": self.cursor.epoch, "consumed": self.cursor.consumed}
         if self.valid_si_sdr is not None:
             snapshot.state["valid_si_sdr"] = self.valid_si_sdr
-        if self.strategy.explosions.factor:
+        if self.strategy.gradient_guard.factor:
             # A float32 is the same after JSON.
-            snapshot.state["gradient_norms"] = self.strategy.explosions.state.tolist()
+            snapshot.state["gradient_norms"] = self.strategy.gradient_guard.state.tolist()
         return snapshot
 
     def restore(self, snapshot: Snapshot) -> None:
@@ -63,7 +63,7 @@ class Learner:
         self.step = snapshot.state["step"]
         self.cursor = Cursor(snapshot.state["epoch"], snapshot.state["consumed"])
         self.valid_si_sdr = snapshot.state.get("valid_si_sdr")
-        explosions = self.strategy.explosions
+        explosions = self.strategy.gradient_guard
         explosions.state = torch.tensor(
             snapshot.state.get("gradient_norms", [0.0, 0.0]), device=explosions.state.device
         )
@@ -171,7 +171,7 @@ def train_step(
     norm = learner.strategy.step(rate)
     learner.step += 1
     statistics = engine.join(joined(parts), device_rows, config.data.batch)
-    skipped = learner.strategy.explosions.exploded | ~norm.isfinite()
+    skipped = learner.strategy.gradient_guard.exploded | ~norm.isfinite()
     learner.model.update(unless(skipped, statistics), learner.step)
     learner.strategy.update_average(learner.step)
     learner.cursor = batch.next_cursor

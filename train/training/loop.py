@@ -21,8 +21,8 @@ from train.evaluation.measuring.metrics import measure
 from train.optim.objective import Objective
 from train.parallel.engine import Engine
 from train.process.console import Display
-from train.process.live_view import Scale
-from train.process.stop_requests import FINISHED, StopWish, exit_code_when_stopped
+from train.process.live_view import RunInfo
+from train.process.stop_requests import FINISHED, StopRequest, exit_code_when_stopped
 from train.process.watchdog import Watchdog, watchdog_limit
 from train.runs import checkpoint
 from train.runs.async_save import Saver
@@ -69,7 +69,7 @@ class Training:
         """Trains until the last step or a wish to stop; returns the exit code."""
         config, learner, engine = self.config, self.learner, self.engine
         shown = Display(self.scale(), learner.step, engine.is_main, lambda: self.saver.saved)
-        wish = StopWish(self.run.path / "STOP", look_for_file=engine.is_main, tell=shown.call)
+        wish = StopRequest(self.run.path / "STOP", look_for_file=engine.is_main, tell=shown.call)
         stream = BatchStream(
             self.train_split,
             config.data.batch,
@@ -86,11 +86,11 @@ class Training:
         self.watchdog = Watchdog(
             watchdog_limit(config.watchdog_s, config.compile),
             self.run.path / f"hang-rank-{engine.rank}.txt",
-            lambda: self._whereabouts(stream),
+            lambda: self._progress_report(stream),
             lambda what: self.run.fail(what, learner.step) if engine.is_main else None,
         )
         with stream, shown as display, self.watchdog:
-            self._greet(display)
+            self._announce(display)
             if self.valid_split is None:
                 display.say("no held-out recordings in these shards: nothing is measured while training")
             if learner.step == 0:
@@ -101,9 +101,9 @@ class Training:
                 batch = self.batch = next(stream)
                 self.meter.waited += time.monotonic() - waited
                 norm = train_step(config, engine, learner, self.objective, batch, self.meter)
-                self.watchdog.beat()
+                self.watchdog.heartbeat()
                 self.saver.check()
-                self.count_skipped(norm)
+                self.count_skipped_steps(norm)
                 self.note_samples(batch)
                 self.note_damage(stream, display)
                 display.step(learner.step, learner.cursor.epoch + learner.cursor.consumed / len(self.train_split))
@@ -123,14 +123,14 @@ class Training:
                     return self.stopped(wish.reason or planned, display)
             return self.finished(display)
 
-    def scale(self) -> Scale:
+    def scale(self) -> RunInfo:
         """What the steps of this run amount to."""
         config, split = self.config, self.train_split
         title = f"{self.learner.model.family} {self.run.name}"
         seconds = split.samples / split.rate
-        return Scale(title, config.optim.steps, config.data.batch, seconds, len(split), config.checkpoint.every)
+        return RunInfo(title, config.optim.steps, config.data.batch, seconds, len(split), config.checkpoint.every)
 
-    def _greet(self, display: Display) -> None:
+    def _announce(self, display: Display) -> None:
         count = sum(parameter.numel() for parameter in self.learner.model.parameters())
         display.say(
             f"{self.learner.model.family}: {count / 1e6:.1f} M parameters, {len(self.train_split)} chunks, "
@@ -139,16 +139,16 @@ class Training:
             f"touch {self.run.path}/STOP"
         )
 
-    def _whereabouts(self, stream: BatchStream) -> str:
+    def _progress_report(self, stream: BatchStream) -> str:
         """What to tell when there is no progress."""
         told = f"step {self.learner.step} of {self.config.optim.steps}; being read: {stream.waiting_for()}"
         if self.batch is not None:
             told += "\nchunks of the last batch:\n" + "\n".join(self.train_split.names(self.batch.chunks))
         return told
 
-    def count_skipped(self, norm: Tensor) -> None:
+    def count_skipped_steps(self, norm: Tensor) -> None:
         """Counts skipped steps in a row on the device; `measure_training` reads it."""
-        exploded = self.learner.strategy.explosions.exploded
+        exploded = self.learner.strategy.gradient_guard.exploded
         skipped = ~norm.isfinite() | exploded
         self.skipped = (self.skipped + 1) * skipped
         values = {"optim/gradient_norm": norm, "optim/skipped": skipped.float(), "optim/exploded": exploded.float()}
@@ -203,7 +203,7 @@ class Training:
         measuring = display.busy("measuring on held-out chunks")
         with self.meter.paused(), measuring, learner.strategy.averaged() as model:
             chunks = tracking.evaluate_chunks
-            values = measure_split(model, self.valid_split, chunks, self.engine, self.watchdog.beat)
+            values = measure_split(model, self.valid_split, chunks, self.engine, self.watchdog.heartbeat)
             heard = learner.step % tracking.audio_every == 0 or learner.step == self.config.optim.steps
             if self.tracker and heard:
                 values |= self.send_examples(model)

@@ -64,7 +64,7 @@ def preflight(
     if not config.preflight:
         return
     began = time.monotonic()
-    answers = exchange(engine, look_around(engine, splits[0]))
+    answers = exchange(engine, check_everything(engine, splits[0]))
     if problem := disagreement(answers):
         raise TrainError(f"preflight: {problem}")
     snapshot = learner.snapshot()  # by every process: some hold parts of it
@@ -75,7 +75,7 @@ def preflight(
             print(f"preflight: {line}", flush=True)
 
 
-def look_around(engine: Engine, split: Split) -> Answer:
+def check_everything(engine: Engine, split: Split) -> Answer:
     """What this process sees; errors become its answer, so that nobody waits for a process that has left."""
     device = torch.cuda.get_device_name(engine.device) if engine.device.type == "cuda" else engine.device.type
     problem = ""

@@ -12,7 +12,7 @@ _patience = 0.0
 _seen: list[float] = []
 
 
-def be_patient(seconds: float) -> None:
+def wait_until_quiet(seconds: float) -> None:
     """From now on wait so long in all for other programs; 0 does not look at them."""
     global _patience
     _patience = seconds

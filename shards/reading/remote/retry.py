@@ -11,7 +11,7 @@ from typing import TypeVar
 import tenacity
 
 from shards.errors import DataError
-from shards.reading.remote.failures import Place, causes, in_words, may_pass, remedy
+from shards.reading.remote.failures import Place, causes, in_words, is_transient, remedy
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long to wait for a server, in seconds."""
 
     answer_s: float = 30.0  # without a connection, or without a single byte
@@ -31,13 +31,13 @@ class Patience:
     longest_pause_s: float = 20.0
 
 
-PATIENCE = Patience()
+RETRY_POLICY = RetryPolicy()
 
 
 class Retries:
     """Makes the requests to one place. Any number of threads may use it."""
 
-    def __init__(self, place: Place, patience: Patience):
+    def __init__(self, place: Place, patience: RetryPolicy):
         self.place, self.patience = place, patience
         self.count = 0  # failed requests that were tried again
         self._closing = threading.Event()
@@ -66,7 +66,7 @@ class Retries:
             self._note(what, state.outcome.exception())
 
         attempts = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(may_pass),
+            retry=tenacity.retry_if_exception(is_transient),
             stop=tenacity.stop_before_delay(patience.total_s) | tenacity.stop_when_event_set(self._closing),
             wait=self._pause,
             sleep=tenacity.sleep_using_event(self._closing),
@@ -81,7 +81,7 @@ class Retries:
             reason = self._words(error)
             if self._closing.is_set():
                 raise DataError(f"{what}: reading was stopped ({reason})") from None
-            if may_pass(error):
+            if is_transient(error):
                 reason += f", after {failures + 1} tries in {time.monotonic() - begin:.0f} s" if failures else ""
             raise DataError(f"{what}: {reason}. {remedy(error, self.place.protocol)}".rstrip(". ")) from None
 

@@ -21,7 +21,7 @@ CLOSING_S = 5.0
 _log = logging.getLogger(__name__)
 
 
-class ScratchRecords:
+class CachedRecords:
     """Records of ``source`` through a copy in ``folder`` that all processes of the node share.
 
     What is there is read from it, the rest from the source. One process of the node copies the missing blocks
@@ -75,7 +75,7 @@ class ScratchRecords:
             self._file.enter()
             thread.start()
 
-    def __enter__(self) -> "ScratchRecords":
+    def __enter__(self) -> "CachedRecords":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -14,7 +14,7 @@ from shards.errors import DataError
 from shards.manifest import Shard
 from shards.reading.sources.sigbus import forget, watch
 
-MOST_SHARDS = 30_000  # a process may have 65,530 mappings
+MAX_SHARDS = 30_000  # a process may have 65,530 mappings
 _NO_ACCESS, _NO_RESERVE, _FIXED = 0, 0x4000, 0x10  # of mmap, as Linux has them
 _POPULATE_READ = 22  # of madvise
 

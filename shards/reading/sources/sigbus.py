@@ -39,7 +39,7 @@ def watch(place: int, files: list[tuple[Path, int]]) -> None:
     _watched[place] = files
     if not _installed and signal.getsignal(signal.SIGBUS) == signal.SIG_DFL:
         # Python's own handlers run later, in the main thread; this one must run at once, where it happened.
-        action = _Action(_HANDLER(_tell_and_leave), flags=_SA_SIGINFO)
+        action = _Action(_HANDLER(_report_and_exit), flags=_SA_SIGINFO)
         _installed.append(action)
         ctypes.CDLL(None).sigaction(int(signal.SIGBUS), ctypes.byref(action), None)
 
@@ -49,7 +49,7 @@ def forget(place: int) -> None:
     _watched.pop(place, None)
 
 
-def _tell_and_leave(_number: int, info: int, _context: int) -> None:
+def _report_and_exit(_number: int, info: int, _context: int) -> None:
     what = _shorter_shard()
     if not what:
         address = ctypes.c_uint64.from_address(info + _ADDRESS).value

@@ -68,7 +68,7 @@ def test_nor_is_it_in_the_library(here, model_dir):
     with pytest.raises(ModelError, match="is the input"):
         audiovae.decode_file(model, "c.safetensors", "c.wav")
     assert (here / "a.wav").read_bytes() == (here / "b.safetensors").read_bytes() == before
-    assert audiovae.read_coded("c.safetensors").length == 2205
+    assert audiovae.read_latents("c.safetensors").length == 2205
 
 
 def test_an_earlier_output_is_written_over(here, model_dir, monkeypatch):
@@ -77,7 +77,9 @@ def test_an_earlier_output_is_written_over(here, model_dir, monkeypatch):
     assert (here / "out.wav").read_bytes() != (here / "a.wav").read_bytes()
 
 
-@pytest.mark.parametrize("read", [lambda path: read_recording(path, RATE), audiovae.read_coded], ids=["audio", "coded"])
+@pytest.mark.parametrize(
+    "read", [lambda path: read_recording(path, RATE), audiovae.read_latents], ids=["audio", "coded"]
+)
 def test_what_is_wrong_with_a_file_is_said(read, tmp_path):
     (tmp_path / "empty.wav").write_bytes(b"")
     os.symlink("gone.wav", tmp_path / "link.wav")

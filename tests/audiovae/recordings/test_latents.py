@@ -34,8 +34,8 @@ def recording(length: int) -> torch.Tensor:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_comes_back_from_a_file_is_the_reconstruction(family, length, overlap, models, tmp_path):
     model, audio = models[family], recording(length)
-    audiovae.write_coded(tmp_path / "it.safetensors", audiovae.encode_recording(model, audio, overlap))
-    found = audiovae.decode_recording(model, audiovae.read_coded(tmp_path / "it.safetensors"))
+    audiovae.write_latents(tmp_path / "it.safetensors", audiovae.encode_recording(model, audio, overlap))
+    found = audiovae.decode_recording(model, audiovae.read_latents(tmp_path / "it.safetensors"))
     assert torch.equal(found, audiovae.reconstruct_recording(model, audio, overlap))
 
 
@@ -43,7 +43,7 @@ def test_codes_take_no_more_bits_than_they_need(models, tmp_path):
     coded = audiovae.encode_recording(models["vqvae"], recording(30 * SAMPLES), overlap=0)
     assert coded.bits_per_second == pytest.approx(models["vqvae"].bits_per_second)  # 64 codes: 6 bits
     file = tmp_path / "it.safetensors"
-    audiovae.write_coded(file, coded)
+    audiovae.write_latents(file, coded)
     assert file.stat().st_size < 30 * 4 * 21 * 6 / 8 + 1000
     with safe_open(file, "pt") as content:
         about = content.metadata()
@@ -62,8 +62,8 @@ def test_half_precision_halves_the_rate_and_is_close(family, models, tmp_path):
     audio = recording(5 * SAMPLES)
     full, half = (audiovae.encode_recording(models[family], audio, precision=p) for p in ("float32", "float16"))
     assert half.bits_per_second * 2 == full.bits_per_second
-    audiovae.write_coded(tmp_path / "it.safetensors", half)
-    found = audiovae.decode_recording(models[family], audiovae.read_coded(tmp_path / "it.safetensors"))
+    audiovae.write_latents(tmp_path / "it.safetensors", half)
+    found = audiovae.decode_recording(models[family], audiovae.read_latents(tmp_path / "it.safetensors"))
     exact = audiovae.decode_recording(models[family], full)
     assert 0 < (found - exact).abs().max() < 0.01 * exact.abs().max()
 
@@ -96,10 +96,10 @@ def damaged(content: bytes) -> list[bytes]:
 @pytest.mark.parametrize("way", range(3))
 def test_a_damaged_file_is_one_line(way, models, tmp_path):
     file = tmp_path / "it.safetensors"
-    audiovae.write_coded(file, audiovae.encode_recording(models["vqvae"], recording(SAMPLES)))
+    audiovae.write_latents(file, audiovae.encode_recording(models["vqvae"], recording(SAMPLES)))
     file.write_bytes(damaged(file.read_bytes())[way])
     with pytest.raises(ModelError, match="cannot be read as latents") as caught:
-        audiovae.read_coded(file)
+        audiovae.read_latents(file)
     assert "\n" not in str(caught.value)
 
 
@@ -128,18 +128,18 @@ def test_metadata_that_cannot_be(change, models, tmp_path):
     file = tmp_path / "it.safetensors"
     coded = audiovae.encode_recording(models["vqvae"], recording(SAMPLES))
     coded.latents[0][:] = 63
-    audiovae.write_coded(file, coded)
+    audiovae.write_latents(file, coded)
     with safe_open(file, "pt") as content:
         about, tensors = content.metadata() | change, {"codes": content.get_tensor("codes")}
     save_file(tensors, file, {name: value for name, value in about.items() if value is not None})
     with pytest.raises(ModelError, match=r"it\.safetensors: .*encode"):
-        audiovae.read_coded(file)
+        audiovae.read_latents(file)
 
 
 def test_a_model_file_is_no_recording(models, tmp_path):
     audiovae.save(models["vae"], tmp_path)
     with pytest.raises(ModelError, match="no latents of this version"):
-        audiovae.read_coded(tmp_path / "model.safetensors")
+        audiovae.read_latents(tmp_path / "model.safetensors")
 
 
 def test_the_commands(models, tmp_path):
@@ -172,7 +172,7 @@ def test_a_place_that_cannot_be_written(models, tmp_path):
     coded = audiovae.encode_recording(models["vae"], recording(SAMPLES))
     for place in (tmp_path / "file" / "it.safetensors", tmp_path / "taken.safetensors"):
         with pytest.raises(ModelError, match="cannot be written"):
-            audiovae.write_coded(place, coded)
+            audiovae.write_latents(place, coded)
         with pytest.raises(ModelError, match="cannot be written"):  # before the recording is looked for
             audiovae.encode_file(models["vae"], tmp_path / "gone.wav", place)
     assert len(list(tmp_path.iterdir())) == 2, "nothing left beside"

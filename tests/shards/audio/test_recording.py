@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from conftest import music
 
 from shards.audio import recording as recording_module
 from shards.audio.recording import Decoder, RecordingError
+from tests.shards.conftest import music
 
 FORMATS = [
     ("wav", "PCM_16"),

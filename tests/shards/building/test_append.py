@@ -5,12 +5,12 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
-from conftest import music
 from small_builds import SMALL, add_recordings, build_here, contents
 
 from shards import DataError, Manifest, Split
 from shards.building.build import build
 from shards.verify import verify
+from tests.shards.conftest import music
 
 
 @pytest.fixture(autouse=True)

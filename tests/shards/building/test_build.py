@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import soundfile
 import webdataset
-from conftest import music
 from small_builds import SMALL, add_recordings, build_here, contents
 
 from shards import DataError, Manifest, Split
@@ -15,6 +14,7 @@ from shards.building.build import build
 from shards.building.lease import Lease
 from shards.building.probe import probe
 from shards.chunk import parse_name
+from tests.shards.conftest import music
 
 
 def test_every_recording_is_there_sample_by_sample(audio_dir, data_dir):

@@ -103,7 +103,7 @@ def test_a_living_node_is_respected(path, monkeypatch):
 
 
 def test_a_holder_beats(path, monkeypatch):
-    monkeypatch.setattr(lease_module, "BEAT_S", 0.01)
+    monkeypatch.setattr(lease_module, "HEARTBEAT_S", 0.01)
     with Lease.take(path):
         first, end = path.read_bytes(), time.monotonic() + 20
         while path.read_bytes() == first:
@@ -122,7 +122,7 @@ def test_a_holder_that_was_given_up_leaves_its_successor_alone(path):
 
 
 def test_without_kernel_locks_the_beats_decide(path, monkeypatch):
-    monkeypatch.setattr(lease_module, "BEAT_S", 0.01)
+    monkeypatch.setattr(lease_module, "HEARTBEAT_S", 0.01)
     monkeypatch.setattr(lease_module, "_POLL_S", 0.01)
     monkeypatch.setattr(lease_module, "_lock", lambda handle: False)
     with Lease.take(path):

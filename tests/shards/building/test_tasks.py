@@ -148,7 +148,7 @@ def test_the_first_plan_holds(audio, tmp_path):
     """Also where two processes believe that they alone make it."""
     out = tmp_path / "out"
     build(audio, out, **SMALL, task="1/2")
-    scratch = build_module.Scratch(out)
+    scratch = build_module.BuildFolder(out)
     plan = scratch.load_plan()
     other = type(plan)(plan.settings, "elsewhere", "", 0, plan.sources)
     assert scratch.publish(other) == plan

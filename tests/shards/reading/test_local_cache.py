@@ -24,7 +24,7 @@ from shards.errors import DataError
 from shards.manifest import Shard
 from shards.reading.remote.records import RemoteRecords
 from shards.reading.sources import block_file
-from shards.reading.sources.local_cache import ScratchRecords
+from shards.reading.sources.local_cache import CachedRecords
 from shards.reading.sources.memory import allocate
 
 RECORDS = make_records()
@@ -39,8 +39,8 @@ def quick(monkeypatch):
     monkeypatch.setattr(module, "COPY_BYTES", 2 * BLOCK * SHAPE.stride)
 
 
-def scratch_of(source: MemoryRecords, folder: Path, **options) -> ScratchRecords:
-    return ScratchRecords(source, folder, "set", COUNT, SHAPE, **{"block": BLOCK, "copiers": 0, **options})
+def scratch_of(source: MemoryRecords, folder: Path, **options) -> CachedRecords:
+    return CachedRecords(source, folder, "set", COUNT, SHAPE, **{"block": BLOCK, "copiers": 0, **options})
 
 
 def read(records, first: int = 0, count: int = COUNT) -> np.ndarray:
@@ -169,7 +169,7 @@ import numpy as np
 from scratch_source import *
 block_file.SPARE = 0
 records = make_records()
-scratch = ScratchRecords(MemoryRecords(records), Path({str(tmp_path)!r}), "set", COUNT, SHAPE, block=BLOCK, copiers=0)
+scratch = CachedRecords(MemoryRecords(records), Path({str(tmp_path)!r}), "set", COUNT, SHAPE, block=BLOCK, copiers=0)
 resource.setrlimit(resource.RLIMIT_FSIZE, (5 * BLOCK * SHAPE.stride + 100,) * 2)
 for _ in range(2):
     out = np.zeros_like(records)
@@ -369,7 +369,7 @@ def test_any_sequence_of_reads_over_a_flaky_server_equals_the_local_bytes(server
     kinds = [None, *faults]
     server.fault = lambda request: kinds[request.number % len(kinds)]
 
-    def reopen() -> ScratchRecords:
+    def reopen() -> CachedRecords:
         rows = [Shard("one.tar", COUNT, SHAPE.shard_bytes(COUNT), "")]
         remote = RemoteRecords(server.url, rows, SHAPE, QUICK, verify_sizes=False)
         return scratch_of(remote, Path(folder), copiers=copiers, limit_bytes=limit * BLOCK * SHAPE.stride)

@@ -26,7 +26,7 @@ from remote_split import QUICK, RemoteSplit
 
 from shards.errors import DataError
 from shards.reading.remote.records import RemoteRecords, is_url, read_manifest
-from shards.reading.remote.retry import Patience
+from shards.reading.remote.retry import RetryPolicy
 
 SECRETS = ("reader", "pass%40word", "pass@word", "abc123signature")
 PASSING = [500, 502, 503, 429, 408, "drop", "cut", "short"]
@@ -218,7 +218,7 @@ def test_no_secret_is_ever_shown(split, server, fault, caplog):
     else:
         server.fault = lambda request: fault
     fails = contextlib.nullcontext() if fault in (None, "moved") else pytest.raises(DataError)
-    with fails as caught, connect(url, split, patience=Patience(0.1, 0.3, 0.01, 0.02)) as records:
+    with fails as caught, connect(url, split, patience=RetryPolicy(0.1, 0.3, 0.01, 0.02)) as records:
         records.read(0, split.room(1))
     shown = ""
     if caught:
@@ -404,7 +404,7 @@ def test_no_more_connections_than_allowed(split, server):
 
 def test_closing_ends_a_read_that_the_server_keeps_waiting(split, server):
     server.fault = lambda request: "stall"
-    records = connect(server.url, split, verify_sizes=False, patience=Patience(answer_s=60, total_s=60))
+    records = connect(server.url, split, verify_sizes=False, patience=RetryPolicy(answer_s=60, total_s=60))
     failures = []
 
     def read():

@@ -1,7 +1,7 @@
 from itertools import chain, repeat
 
-from shards.reading.remote.failures import Place, StatusError, may_pass
-from shards.reading.remote.retry import Patience, Retries
+from shards.reading.remote.failures import Place, StatusError, is_transient
+from shards.reading.remote.retry import Retries, RetryPolicy
 
 
 def test_what_a_library_repeats_of_a_url_is_hidden():
@@ -13,18 +13,18 @@ def test_what_a_library_repeats_of_a_url_is_hidden():
 
 def test_what_may_pass():
     for error in (StatusError(503), StatusError(429), ConnectionResetError(), TimeoutError(), OSError(5, "I/O")):
-        assert may_pass(error)
+        assert is_transient(error)
         wrapped = RuntimeError("of some library")
         wrapped.__cause__ = error
-        assert may_pass(wrapped)
+        assert is_transient(wrapped)
     for error in (StatusError(404), StatusError(501), PermissionError(), FileNotFoundError(), ValueError(), KeyError()):
-        assert not may_pass(error)
-    assert not may_pass(KeyboardInterrupt())
+        assert not is_transient(error)
+    assert not is_transient(KeyboardInterrupt())
 
 
 def test_pauses_grow_up_to_a_limit_and_heed_the_server():
     pauses = []
-    retries = Retries(Place("http://host"), Patience(1, 1000, first_pause_s=1, longest_pause_s=8))
+    retries = Retries(Place("http://host"), RetryPolicy(1, 1000, first_pause_s=1, longest_pause_s=8))
     retries._closing.wait = lambda timeout: pauses.append(timeout) is None
     answers = chain(
         [StatusError(503)] * 40, [StatusError(503, retry_after_s=7.5)], [StatusError(503, 99)], repeat(None)

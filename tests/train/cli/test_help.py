@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT
 
+from tests.train.conftest import ROOT
 from train.cli.parser import EXAMPLES, GROUPS, make_parser, parse
 from train.config import RUNS
 

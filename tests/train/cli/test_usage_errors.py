@@ -1,8 +1,8 @@
 """Wrong words on the command line: one line that names them and the nearest right one."""
 
 import pytest
-from conftest import ROOT
 
+from tests.train.conftest import ROOT
 from train.cli.parser import normalised, parse
 from train.cli.presets import presets, settings_file
 from train.config import flat

@@ -4,8 +4,8 @@ import json
 import shutil
 
 import pytest
-from conftest import flags, train
 
+from tests.train.conftest import flags, train
 from train.cli.verify_resume import compare
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import STEPS, flags, points, start, train
 
 from shards import Manifest, Split
+from tests.train.conftest import STEPS, flags, points, start, train
 from train.cli.verify_resume import consumed
 
 sys.path.append(str(Path(__file__).parents[2] / "shards"))

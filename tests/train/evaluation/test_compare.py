@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import RATE, SAMPLES, train, tune
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.building.build import build
+from tests.train.conftest import RATE, SAMPLES, train, tune
 from train.__main__ import run
 from train.errors import TrainError
 from train.evaluation.compare import names_of

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import RATE, ROOT, SAMPLES, start, train, tune
 from safetensors.torch import load_file, save_file
 
 from audiovae.saved.model_folder import seal
 from shards import Split
 from shards.building.build import build
+from tests.train.conftest import RATE, ROOT, SAMPLES, start, train, tune
 from train.__main__ import run as main_run
 
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import soundfile
 from browser import CHROMIUM, DRIVER, chromium
-from conftest import RATE, SAMPLES, flags, train, tune
 
 from shards.building.build import build
+from tests.train.conftest import RATE, SAMPLES, flags, train, tune
 from train.__main__ import run
 from train.evaluation.report import page as page_parts
 from train.evaluation.report.page import Example, Page, write_page

@@ -8,14 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train.optim.gradient_guard import GRACE, Explosions
+from train.optim.gradient_guard import GRACE, GradientGuard
 
 CPU = torch.device("cpu")
 
 
-def watching(norms: list[float], factor: float = 10.0) -> tuple[Explosions, list[bool]]:
-    explosions = Explosions(factor, CPU)
-    return explosions, [bool(explosions.refuses(torch.tensor(norm))) for norm in norms]
+def watching(norms: list[float], factor: float = 10.0) -> tuple[GradientGuard, list[bool]]:
+    explosions = GradientGuard(factor, CPU)
+    return explosions, [bool(explosions.rejects(torch.tensor(norm))) for norm in norms]
 
 
 @given(st.lists(st.floats(0.5, 2.0), min_size=GRACE, max_size=120), st.floats(21, 1e30))
@@ -23,7 +23,7 @@ def test_a_norm_far_above_the_others_is_refused_once(norms, spike):
     explosions, refused = watching([*norms, spike])
     assert refused == [False] * len(norms) + [True]
     assert explosions.exploded
-    assert not explosions.refuses(torch.tensor(norms[-1]))
+    assert not explosions.rejects(torch.tensor(norms[-1]))
     assert not explosions.exploded
 
 
@@ -40,7 +40,7 @@ def test_what_is_not_finite_is_refused_and_forgotten():
     explosions, _ = watching([1.0] * 60)
     before = explosions.state.clone()
     for norm in (math.nan, math.inf):
-        assert explosions.refuses(torch.tensor(norm))
+        assert explosions.rejects(torch.tensor(norm))
         assert not explosions.exploded
         assert torch.equal(explosions.state, before)
 
@@ -61,10 +61,10 @@ def test_a_run_whose_norm_changes_for_good_goes_on(factor, level):
 
 def test_its_state_is_the_same_after_json():
     one, _ = watching([0.1 + 0.37 * i % 1.7 for i in range(70)])
-    two = Explosions(10.0, CPU)
+    two = GradientGuard(10.0, CPU)
     two.state = torch.tensor(json.loads(json.dumps(one.state.tolist())))
     for norm in (3.3, 7e9, 0.2):
-        assert one.refuses(torch.tensor(norm)) == two.refuses(torch.tensor(norm))
+        assert one.rejects(torch.tensor(norm)) == two.rejects(torch.tensor(norm))
         assert torch.equal(one.state, two.state)
 
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 from arithmetic import AT_A_TIME, BATCH, CLIP, FAR, HELD_OUT, SILENT, WORLDS
-from conftest import ROOT, environment
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tests.train.conftest import ROOT, environment
 from train.evaluation.measuring.metrics import MEASURED
 
 FAMILIES = ("vae", "hvae", "vqvae")

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import environment, flags, points, train
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.train.conftest import environment, flags, points, train
 from train.errors import TrainError
 from train.parallel.launch_settings import ZeROSettings
 from train.training.learner import passes

@@ -13,16 +13,16 @@ from struct import pack
 from termios import TCOOFF, TIOCSWINSZ, tcflow
 
 import pytest
-from conftest import ROOT, environment, flags, points
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.train.conftest import ROOT, environment, flags, points
 from train.process.console import Display, is_lively
-from train.process.live_view import Progress, Scale, clock, drawn
-from train.process.output_streams import Unfailing
+from train.process.live_view import Progress, RunInfo, clock, drawn
+from train.process.output_streams import BestEffortStream
 from train.runs.checkpoint import all_checkpoints
 
-SCALE = Scale("vae first", total=400, batch=8, chunk_s=0.5, epoch=100, save_every=50)
+SCALE = RunInfo("vae first", total=400, batch=8, chunk_s=0.5, epoch=100, save_every=50)
 VALUES = {"loss/total": 1.5, "loss/mse": 0.25, "loss/stft": 3.0, "loss/kl": 0.125, "perf/data_wait_share": 0.02}
 PLAIN = re.compile(r"vae first step 400/400  total 1\.5  mse 0\.25  stft 3  [\d.]+ steps/s  0\.0 min left\n")
 LINES = 30
@@ -198,7 +198,7 @@ def test_a_stream_whose_reader_has_gone():
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as file:
-        stream = Unfailing(file)
+        stream = BestEffortStream(file)
         stream.write("lost\n")
         stream.flush()
         print("lost", file=stream, flush=True)

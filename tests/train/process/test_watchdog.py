@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import psutil
-from conftest import environment, flags, start
 
+from tests.train.conftest import environment, flags, start
 from train.process.watchdog import watchdog_limit
 
 ROOT = Path(__file__).parents[3]
@@ -24,7 +24,7 @@ with Watchdog(float(sys.argv[2]), Path(sys.argv[1]), lambda: "chunks 1 2 3", lam
     with dog.paused():
         time.sleep(1.0)
     for _ in range(20):
-        dog.beat()
+        dog.heartbeat()
         time.sleep(0.05)
     print("was fine", flush=True)
     where_the_time_goes()

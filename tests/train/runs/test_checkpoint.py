@@ -94,21 +94,21 @@ def test_any_damage_to_any_file_is_found(model, tmp_path, capsys):
                 (whole / name).write_bytes(content[: len(content) // 2])
             else:
                 (whole / name).unlink()
-            chosen = checkpoint.newest_sound(tmp_path)
+            chosen = checkpoint.newest_intact(tmp_path)
             assert "set aside" in capsys.readouterr().err
             assert chosen.name == "step-00000001", (name, harm)
             aside = next(tmp_path.glob("damaged-*"))
             shutil.rmtree(aside)
             shutil.copytree(kept, whole)
-    assert checkpoint.newest_sound(tmp_path) == whole
+    assert checkpoint.newest_intact(tmp_path) == whole
 
 
 def test_an_unfinished_save_counts_for_nothing(model, tmp_path):
     path = checkpoint.save(tmp_path, model, snapshot(model, 1), Retention(1))
     path.rename(tmp_path / "step-00000002.tmp")
-    assert checkpoint.newest_sound(tmp_path) is None
+    assert checkpoint.newest_intact(tmp_path) is None
     again = checkpoint.save(tmp_path, model, snapshot(model, 2), Retention(1))
-    assert checkpoint.newest_sound(tmp_path) == again
+    assert checkpoint.newest_intact(tmp_path) == again
 
 
 def test_a_full_disk_loses_nothing(model, tmp_path, monkeypatch):
@@ -142,15 +142,15 @@ def test_a_manifest_cannot_point_elsewhere(model, tmp_path, monkeypatch):
 
 
 def test_a_run_is_never_begun_anew_over_damaged_checkpoints(model, tmp_path):
-    assert checkpoint.newest_sound(tmp_path) is None
+    assert checkpoint.newest_intact(tmp_path) is None
     path = checkpoint.save(tmp_path, model, snapshot(model, 1), Retention(1))
     (path / "optimizer.safetensors").unlink()
     with pytest.raises(TrainError, match="no checkpoint is sound"):
-        checkpoint.newest_sound(tmp_path, set_aside=False)
+        checkpoint.newest_intact(tmp_path, set_aside=False)
     assert path.exists()
     for _ in range(2):
         with pytest.raises(TrainError, match="no checkpoint is sound"):
-            checkpoint.newest_sound(tmp_path)
+            checkpoint.newest_intact(tmp_path)
     assert not path.exists()
 
 
@@ -162,7 +162,7 @@ def test_a_disk_that_cannot_be_read_is_not_damage(model, tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoint, "_describe", stale)
     with pytest.raises(TrainError, match="Stale file handle"):
-        checkpoint.newest_sound(tmp_path)
+        checkpoint.newest_intact(tmp_path)
     assert path.exists()
 
 
@@ -184,7 +184,7 @@ def test_what_must_stay_stays(data):
             (path / "state.json").write_text(json.dumps(state) if data.draw(st.integers(0, 9)) else "{")
             if (path / "state.json").read_text() != "{" and value is not None:
                 measured[step] = value
-        gone = {checkpoint.step_of(path) for path in checkpoint.superfluous(folder, retention)}
+        gone = {checkpoint.step_of(path) for path in checkpoint.deletable(folder, retention)}
         stays = set(steps) - gone
         assert set(steps[-retention.newest :]) <= stays
         rounds = {step for step in steps if retention.every and step % retention.every == 0}

@@ -3,10 +3,10 @@
 import json
 
 import yaml
-from conftest import STEPS, flags, train
 
 import audiovae
 from shards import Split
+from tests.train.conftest import STEPS, flags, train
 
 
 def test_a_run_ends_with_a_card_and_the_evaluation_adds_to_it(data_dir, tmp_path):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from train.runs.requeue import Ending, decide
+from train.runs.requeue import JobExit, decide
 
 ROOT = Path(__file__).parents[3]
 
@@ -25,51 +25,51 @@ def decision(attempt: int, again: bool, began: bool = True, newest: int = 0) -> 
 
 
 CASES = {
-    "finished": (Ending(0, events=[started(1)], done="step 8: finished"), False, "finished"),
-    "finished, then a thread aborted": (Ending(1, events=[started(1)], done="step 8: finished"), False, "finished"),
-    "finished before": (Ending(0, before=1, events=[started(1)], done="step 8: finished"), False, "finished"),
-    "asked to stop": (Ending(0, "USR2", events=[started(1)], stopped="step 3: STOP"), True, "saved (step 3: STOP)"),
-    "a signal that only the program saw": (Ending(0, events=[started(1)], stopped="step 3: SIGTERM"), True, "saved"),
-    "a person touched STOP": (Ending(0, events=[started(1)], stopped="step 3: STOP"), False, "as wished"),
-    "stop_at": (Ending(0, "USR2", events=[started(1)], stopped="step 3: stop_at 3"), False, "as wished"),
+    "finished": (JobExit(0, events=[started(1)], done="step 8: finished"), False, "finished"),
+    "finished, then a thread aborted": (JobExit(1, events=[started(1)], done="step 8: finished"), False, "finished"),
+    "finished before": (JobExit(0, before=1, events=[started(1)], done="step 8: finished"), False, "finished"),
+    "asked to stop": (JobExit(0, "USR2", events=[started(1)], stopped="step 3: STOP"), True, "saved (step 3: STOP)"),
+    "a signal that only the program saw": (JobExit(0, events=[started(1)], stopped="step 3: SIGTERM"), True, "saved"),
+    "a person touched STOP": (JobExit(0, events=[started(1)], stopped="step 3: STOP"), False, "as wished"),
+    "stop_at": (JobExit(0, "USR2", events=[started(1)], stopped="step 3: stop_at 3"), False, "as wished"),
     "scancel": (
-        Ending(0, "TERM", "CANCELLED, reason None", events=[started(1)], stopped="step 3: SIGTERM"),
+        JobExit(0, "TERM", "CANCELLED, reason None", events=[started(1)], stopped="step 3: SIGTERM"),
         False,
         "ended from outside (CANCELLED, reason None); saved",
     ),
-    "a node died": (Ending(143, "TERM", "requeued", events=[started(1)]), True, "Slurm has put the job back"),
+    "a node died": (JobExit(143, "TERM", "requeued", events=[started(1)]), True, "Slurm has put the job back"),
     "an old STOPPED says nothing": (
-        Ending(1, before=1, events=[started(1)], stopped="step 3: STOP", refusal="no shards"),
+        JobExit(1, before=1, events=[started(1)], stopped="step 3: STOP", refusal="no shards"),
         False,
         "no shards",
     ),
-    "refused": (Ending(1, refusal="unrecognized arguments"), False, "would again: unrecognized arguments"),
-    "--help": (Ending(0), False, "without a training"),
-    "asked before it began": (Ending(1, "USR2"), True, "before the program had begun"),
-    "always preempted before it began": (Ending(1, "USR2", restarts=10), False, "never began"),
+    "refused": (JobExit(1, refusal="unrecognized arguments"), False, "would again: unrecognized arguments"),
+    "--help": (JobExit(0), False, "without a training"),
+    "asked before it began": (JobExit(1, "USR2"), True, "before the program had begun"),
+    "always preempted before it began": (JobExit(1, "USR2", restarts=10), False, "never began"),
     "ten jobs in a row that never began": (
-        Ending(1, "USR2", history=[decision(0, True, began=False)] * 10),
+        JobExit(1, "USR2", history=[decision(0, True, began=False)] * 10),
         False,
         "never began",
     ),
-    "time is up": (Ending(143, "the time limit", events=[started(1)]), True, "in time after the time limit; 1 of 3"),
-    "the first start fails in silence": (Ending(1), False, "never began (exit code 1)"),
-    "a later start fails in silence": (Ending(1, before=1, events=[started(1)], newest=5), True, "1 of 3"),
-    "a crash after a checkpoint": (Ending(1, events=[started(1)], newest=5), True, "it had made a new checkpoint"),
-    "a crash without one": (Ending(1, events=[started(1), failed(1, 4)]), True, "(bang); 1 of 3"),
-    "no save in time": (Ending(137, "USR2", events=[started(1)]), True, "did not save in time after USR2; 1 of 3"),
+    "time is up": (JobExit(143, "the time limit", events=[started(1)]), True, "in time after the time limit; 1 of 3"),
+    "the first start fails in silence": (JobExit(1), False, "never began (exit code 1)"),
+    "a later start fails in silence": (JobExit(1, before=1, events=[started(1)], newest=5), True, "1 of 3"),
+    "a crash after a checkpoint": (JobExit(1, events=[started(1)], newest=5), True, "it had made a new checkpoint"),
+    "a crash without one": (JobExit(1, events=[started(1), failed(1, 4)]), True, "(bang); 1 of 3"),
+    "no save in time": (JobExit(137, "USR2", events=[started(1)]), True, "did not save in time after USR2; 1 of 3"),
     "crashes in a row": (
-        Ending(1, before=2, events=[started(1), started(2), started(3)]),
+        JobExit(1, before=2, events=[started(1), started(2), started(3)]),
         False,
         "3 attempts in a row",
     ),
     "with progress between": (
-        Ending(1, before=3, events=[started(1), started(2), started(3, 5), started(4, 5)], newest=5),
+        JobExit(1, before=3, events=[started(1), started(2), started(3, 5), started(4, 5)], newest=5),
         True,
         "2 of 3",
     ),
     "preemptions are no crashes": (
-        Ending(
+        JobExit(
             1,
             before=3,
             events=[
@@ -83,7 +83,7 @@ CASES = {
         "1 of 3",
     ),
     "starts that fail count too": (
-        Ending(
+        JobExit(
             1,
             before=2,
             events=[started(1), started(2, 5)],
@@ -94,7 +94,7 @@ CASES = {
         "3 attempts in a row",
     ),
     "submitted again by hand": (
-        Ending(
+        JobExit(
             1,
             before=3,
             events=[started(1), started(2), started(3), started(4)],
@@ -104,7 +104,7 @@ CASES = {
         "1 of 3",
     ),
     "the same error at the same step": (
-        Ending(
+        JobExit(
             1,
             before=1,
             events=[started(1, 5), failed(1, 9, "not finite"), started(2, 5), failed(2, 9, "not finite")],
@@ -114,7 +114,7 @@ CASES = {
         "two attempts in a row ended at step 9 by the same error: not finite",
     ),
     "the same error elsewhere": (
-        Ending(
+        JobExit(
             1,
             before=1,
             events=[started(1, 5), failed(1, 8, "not finite"), started(2, 5), failed(2, 9, "not finite")],

@@ -3,8 +3,7 @@
 import fcntl
 import json
 
-from conftest import STEPS, train
-
+from tests.train.conftest import STEPS, train
 from train.runs.forecast import duration
 from train.runs.status import attempts_of, goodput, is_locked
 

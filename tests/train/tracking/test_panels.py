@@ -2,8 +2,9 @@
 
 import re
 
-from conftest import ROOT, flags, points, start
 from wandb_reader import logged
+
+from tests.train.conftest import ROOT, flags, points, start
 
 DOCUMENT = (ROOT / "docs" / "tracking.md").read_text()
 NAMES = re.findall(r"`([^`]+)`", "".join(re.findall(r"^\| (`[^|]+)\|", DOCUMENT, re.MULTILINE)))

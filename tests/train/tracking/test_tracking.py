@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
-from conftest import STEPS, flags, points, start, train
 from wandb_reader import SECRET, assert_nowhere, history, logged, parts, records
 
+from tests.train.conftest import STEPS, flags, points, start, train
 from train.config import DataConfig, TrackingConfig, VAERun
 from train.runs.run_folder import RunDir
 from train.tracking import tracker, wandb_run, wandb_sender

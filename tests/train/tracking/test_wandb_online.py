@@ -12,9 +12,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT, STEPS, environment, flags, points, train, wait_for_step
 from wandb_reader import SECRET, assert_nowhere, logged
 from wandb_server import WandbServer
+
+from tests.train.conftest import ROOT, STEPS, environment, flags, points, train, wait_for_step
 
 sys.path.append(str(ROOT / "tests" / "shards"))
 from range_server import RangeServer

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import flags, points, start, train
 from safetensors.torch import load_file
 
+from tests.train.conftest import flags, points, start, train
 from train.config import FREE
 from train.errors import TrainError
 from train.training.learner import compile_passes

@@ -1,10 +1,10 @@
 """A run on mel spectrograms: statistics are taken once, and stay through checkpoints and a resume."""
 
 import torch
-from conftest import flags, points, train
 
 import audiovae
 from shards import Split
+from tests.train.conftest import flags, points, train
 from train.evaluation.measuring.heldout import spread_audio
 
 MEL = {"kind": "mel", "bands": "40", "n_fft": "512", "hop": "62", "multiple": "42", "iterations": "2"}

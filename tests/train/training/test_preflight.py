@@ -8,8 +8,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import flags, train
 
+from tests.train.conftest import flags, train
 from train.cli.parser import parse
 from train.errors import TrainError
 from train.optim.snapshot import Snapshot

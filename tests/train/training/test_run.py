@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from conftest import ROOT, STEPS, environment, flags, points, start, train, wait_for_step
 from safetensors.torch import load_file
 
 import audiovae
+from tests.train.conftest import ROOT, STEPS, environment, flags, points, start, train, wait_for_step
 from train.runs.checkpoint import all_checkpoints
 
 FAMILIES = ("vae", "hvae", "vqvae")

@@ -7,7 +7,7 @@ import numpy as np
 from train.evaluation.drawing.charts import Chart, Series, line_chart
 
 # The least share of a code that is drawn: unused ones lie on this line.
-LEAST_SHARE = 1e-6
+MIN_SHARE = 1e-6
 
 
 @dataclass
@@ -24,7 +24,7 @@ def use_by_rank(usage: dict[str, np.ndarray]) -> Chart | None:
     """The share [K] of each code by rank, a line a codebook."""
     lines = []
     for name, share in usage.items():
-        ordered = np.maximum(np.sort(share)[::-1], LEAST_SHARE)
+        ordered = np.maximum(np.sort(share)[::-1], MIN_SHARE)
         lines.append(Series(f"codebook {name}", [(float(i), float(y)) for i, y in enumerate(ordered, start=1)]))
     if not lines:
         return None
@@ -43,5 +43,5 @@ def codebooks(usage: dict[str, np.ndarray]) -> list[Codebook]:
     rows = []
     for name, share in usage.items():
         entropy = -(share * np.log(np.maximum(share, 1e-12))).sum()
-        rows.append(Codebook(name, len(share), float((share > LEAST_SHARE).mean()), float(np.exp(entropy))))
+        rows.append(Codebook(name, len(share), float((share > MIN_SHARE).mean()), float(np.exp(entropy))))
     return rows

@@ -17,7 +17,7 @@ FARTHEST_DB = 30.0
 MAPS = {"level": "magma", "difference": "berlin"}
 WINDOW = 1024
 # The least share of a code that is drawn: unused ones lie on this line.
-LEAST_SHARE = 1e-6
+MIN_SHARE = 1e-6
 
 
 def decibels(audio: np.ndarray, hop: int = WINDOW // 4) -> np.ndarray:
@@ -66,7 +66,7 @@ def ranking(usage: dict[str, np.ndarray]) -> bytes:
     axes = figure.subplots()
     for name, share in usage.items():
         ordered = np.sort(share)[::-1]
-        axes.plot(np.arange(1, len(ordered) + 1), np.maximum(ordered, LEAST_SHARE), label=f"codebook {name}")
+        axes.plot(np.arange(1, len(ordered) + 1), np.maximum(ordered, MIN_SHARE), label=f"codebook {name}")
     axes.axhline(1 / len(ordered), color="gray", linestyle="--", linewidth=1)
     axes.set(xscale="log", yscale="log", xlabel="code, the most used first", ylabel="share of the frames")
     axes.legend(fontsize="small")

@@ -35,12 +35,12 @@ def spread_audio(split: Split, limit: int, device: torch.device) -> Iterator[Ten
 
 @torch.no_grad()
 def measure_split(
-    model: Autoencoder, split: Split, limit: int, engine: Engine, beat: Callable[[], None] = lambda: None
+    model: Autoencoder, split: Split, limit: int, engine: Engine, heartbeat: Callable[[], None] = lambda: None
 ) -> dict[str, float]:
     """Mean measures over a split's chunks, the same on every process, each chunk counted once; silent ones in `silent`
     and `not_finite` alone, and those whose output is not finite too.
 
-    `beat` is called now and then, as a sign of progress.
+    `heartbeat` is called now and then, as a sign of progress.
     """
     chunks = spread(len(split), limit)[engine.rank :: engine.world]
     zero = torch.zeros(2, device=engine.device)
@@ -54,7 +54,7 @@ def measure_split(
         found |= {name: value + heard for name, value in found.items() if name not in SHARES}
         for name, value in sums_and_counts(found).items():
             total[name] += value
-        beat()
+        heartbeat()
     return means(engine.sum(total))
 
 

@@ -11,7 +11,7 @@ from shards import Split
 from train.evaluation.measuring import speech
 from train.evaluation.measuring.heldout import to_audio
 from train.evaluation.measuring.sharing import whole_table
-from train.evaluation.statistics.bootstrap import FEWEST_GROUPS, mean_intervals
+from train.evaluation.statistics.bootstrap import MIN_GROUPS, mean_intervals
 from train.parallel.engine import Engine
 
 SPEECH = ("pesq", "stoi")
@@ -53,7 +53,7 @@ def measure_speech_of(engine: Engine, split: Split, model: Autoencoder) -> dict[
 def speech_averages(rows: list[dict[str, float]]) -> dict[str, Any]:
     """Means over recordings that have a value, each counted once, and intervals over recordings.
 
-    Of fewer than FEWEST_GROUPS values there is no interval: it would say little about other recordings.
+    Of fewer than MIN_GROUPS values there is no interval: it would say little about other recordings.
     """
     values = np.array([[row[name] for name in SPEECH] for row in rows], np.float64)
     intervals = mean_intervals(values, np.arange(len(rows)))
@@ -61,7 +61,7 @@ def speech_averages(rows: list[dict[str, float]]) -> dict[str, Any]:
     for name, column in zip(SPEECH, values.T, strict=True):
         there = column[~np.isnan(column)]
         result[name] = float(there.mean()) if len(there) else None
-    enough = (~np.isnan(values)).sum(0) >= FEWEST_GROUPS
+    enough = (~np.isnan(values)).sum(0) >= MIN_GROUPS
     result["intervals"] = {
         name: ends.tolist() if sure else None for name, ends, sure in zip(SPEECH, intervals, enough, strict=True)
     }

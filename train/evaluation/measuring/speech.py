@@ -16,9 +16,9 @@ SPEECH_RATE = 16000
 # PESQ aligns utterances and was made for recordings of 8 to 12 seconds.
 PIECE_S = 10.0
 # Of each recording, spread evenly: PESQ takes a good part of a piece's length.
-MOST_PIECES = 6
+MAX_PIECES = 6
 # A shorter piece has too few frames for STOI.
-SHORTEST_S = 0.5
+MIN_S = 0.5
 
 
 def require_packages() -> None:
@@ -53,10 +53,10 @@ def stoi(reference: np.ndarray, output: np.ndarray) -> float:
 
 
 def pieces(length: int, rate: int) -> list[slice]:
-    """Up to MOST_PIECES pieces of up to PIECE_S, spread evenly over `length` samples; none shorter than SHORTEST_S."""
+    """Up to MAX_PIECES pieces of up to PIECE_S, spread evenly over `length` samples; none shorter than MIN_S."""
     size = int(PIECE_S * rate)
-    starts = [first for first in range(0, length, size) if length - first >= SHORTEST_S * rate]
-    taken = min(len(starts), MOST_PIECES)
+    starts = [first for first in range(0, length, size) if length - first >= MIN_S * rate]
+    taken = min(len(starts), MAX_PIECES)
     return [slice(starts[i * len(starts) // taken], starts[i * len(starts) // taken] + size) for i in range(taken)]
 
 

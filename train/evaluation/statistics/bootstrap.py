@@ -8,7 +8,7 @@ RESAMPLES = 2000
 COVERAGE = 0.95
 TAILS = ((1 - COVERAGE) / 2, (1 + COVERAGE) / 2)
 # With fewer groups than this their resamples say little about others of their kind.
-FEWEST_GROUPS = 5
+MIN_GROUPS = 5
 # Length of a block in chunks, where there are too few recordings: overlapping chunks mostly stay together.
 BLOCK = 10
 # Resamples drawn at a time, which bounds the memory.
@@ -31,7 +31,7 @@ def grouping(sources: np.ndarray, starts: np.ndarray, samples: int) -> tuple[np.
     blocks = np.stack([sources, starts // (BLOCK * samples)])
     for keys, name in ((sources[None], "recordings"), (blocks, "blocks")):
         found, groups = np.unique(keys, axis=1, return_inverse=True)
-        if found.shape[1] >= FEWEST_GROUPS:
+        if found.shape[1] >= MIN_GROUPS:
             return groups.reshape(-1), name
     return np.arange(len(sources)), "chunks"
 
