@@ -161,7 +161,7 @@ class ResidualQuantizer(nn.Module):
 
     def _forward(self, latents: Tensor, noise: Noise | None) -> Quantized:
         items, _, frames = latents.shape
-        vectors = self._enter(latents)  # [B, T, D]
+        vectors = self._project_in(latents)  # [B, T, D]
         statistics = self._moments(vectors.detach())
         losses = {"anchor": self._anchor(vectors)}
         if not self.quantizing:
@@ -170,7 +170,7 @@ class ResidualQuantizer(nn.Module):
             if self.training:
                 statistics.items["vectors"] = vectors.detach()
             losses |= {"commitment": zero, "diversity": zero}
-            return Quantized(self._leave(vectors), codes, losses, self._metrics(), statistics)
+            return Quantized(self._project_out(vectors), codes, losses, self._metrics(), statistics)
 
         in_use = self._codebooks_in_use(items, latents, noise)  # [B]
         candidates = None
@@ -222,11 +222,11 @@ class ResidualQuantizer(nn.Module):
             factor = factor / self.reference.clamp_min(TINY)
         losses |= {"commitment": factor * commitment / in_use, "diversity": diversity / in_use}
         passed = GRADIENTS[self.config.gradient](vectors, value)
-        return Quantized(self._leave(passed), torch.stack(chosen, 1), losses, self._metrics(), statistics)
+        return Quantized(self._project_out(passed), torch.stack(chosen, 1), losses, self._metrics(), statistics)
 
     def decode(self, codes: Tensor) -> Tensor:
         """[B, Q, T] int64 -> [B, latent, T]; fewer codebooks than Q are allowed and give a coarser value."""
-        return self._leave(self._sum(codes))
+        return self._project_out(self._sum(codes))
 
     def blend(self, first: Tensor, second: Tensor, weight: float) -> Tensor:
         """Codes [B, Q, T] of the point between two sums of codes, `weight` being the second one's share."""
@@ -238,7 +238,7 @@ class ResidualQuantizer(nn.Module):
         if not self.quantizing:
             return latents.new_zeros(items, self.config.codebooks, frames, dtype=torch.long)
         with torch.autocast(latents.device.type, enabled=False):
-            return self._choose(self._enter(latents.float()), self.config.codebooks)
+            return self._choose(self._project_in(latents.float()), self.config.codebooks)
 
     @torch.no_grad()
     def quantization_regret(self, latents: Tensor, codes: Tensor) -> Tensor:
@@ -248,7 +248,7 @@ class ResidualQuantizer(nn.Module):
             latents: [B, D, T] as in `forward`.
             codes: [B, Q, T] int64; what each codebook had left to quantise follows from those before.
         """
-        residual = self._enter(latents.float())
+        residual = self._project_in(latents.float())
         rows = []
         for q in range(codes.shape[1]):
             costs = self._costs(q, residual.flatten(0, 1)).view(*residual.shape[:2], -1)
@@ -275,14 +275,14 @@ class ResidualQuantizer(nn.Module):
         """[B, Q, T] int64 -> [B, T, D]."""
         return sum(F.embedding(codes[:, q], self.codes[q]) for q in range(codes.shape[1]))
 
-    def _enter(self, latents: Tensor) -> Tensor:
+    def _project_in(self, latents: Tensor) -> Tensor:
         """[B, latent, T] -> what the codes stand for: [B, T, D]."""
         vectors = latents.transpose(1, 2)
         if self.down is not None:
             vectors = self.down(vectors)
         return on_sphere(vectors) if self.config.l2 else vectors
 
-    def _leave(self, values: Tensor) -> Tensor:
+    def _project_out(self, values: Tensor) -> Tensor:
         """[B, T, D] -> [B, latent, T]."""
         return (values if self.up is None else self.up(values)).transpose(1, 2)
 
@@ -395,9 +395,8 @@ class ResidualQuantizer(nn.Module):
         self.restarts.zero_()
         for q in range(self.config.codebooks):
             fresh = self.counts[q].mean()
-            dead, place = replacements_of_dead_codes(
-                self.counts[q] < self.config.restart_below * fresh, offers[:, q], in_use > q
-            )
+            unused = self.counts[q] < self.config.restart_below * fresh
+            dead, place = replacements_of_dead_codes(unused, offers[:, q], in_use > q)
             self.codes[q] = torch.where(dead.unsqueeze(1), place, self.codes[q])
             self.counts[q] = torch.where(dead, fresh, self.counts[q])
             self.totals[q] = torch.where(dead.unsqueeze(1), place * fresh, self.totals[q])

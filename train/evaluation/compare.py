@@ -15,10 +15,10 @@ from shards.chunk import parse_name
 from shards.files import write_atomically
 from train.errors import TrainError
 from train.evaluation.measuring.heldout import to_audio
+from train.evaluation.measuring.picking import Picker, extremes
 from train.evaluation.report.comparison import KINDS, Compared, Comparison, Heard, difference_text, write_comparison
 from train.evaluation.report.examples import mono
 from train.evaluation.report.measures import mean_use
-from train.evaluation.report.picking import Picker, extremes
 from train.evaluation.report.sounds import write_wav
 from train.evaluation.report.terminal import print_table
 from train.evaluation.statistics.paired import paired_difference

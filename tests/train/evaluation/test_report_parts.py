@@ -33,9 +33,9 @@ from train.evaluation.drawing.charts import (
 from train.evaluation.drawing.codes import Codebook, codebooks, use_by_rank
 from train.evaluation.drawing.curves import READING, curves_of_run, curves_of_runs, pattern, restarts
 from train.evaluation.drawing.spectrograms import FINE, SMALL, band_levels, difference, spectrogram
+from train.evaluation.measuring.picking import Picker, extremes
 from train.evaluation.report.facts import training_command
 from train.evaluation.report.measures import columns, interval, mean_use, over_what
-from train.evaluation.report.picking import Picker, extremes
 from train.evaluation.report.rendering import PLAIN, figure, printable, render
 from train.evaluation.report.sounds import FLAC, VORBIS, sound_url
 from train.evaluation.report.tables import extent, latent_table, recordings_table, table_rows

@@ -9,9 +9,9 @@ from shards import Split
 from train.evaluation.measuring.chunks import MEASURES, Measured
 from train.evaluation.measuring.heldout import to_audio
 from train.evaluation.measuring.metrics import measure
+from train.evaluation.measuring.picking import Picker, extremes
 from train.evaluation.measuring.recordings import joined
 from train.evaluation.report.page import Example
-from train.evaluation.report.picking import Picker, extremes
 
 # Of each passage, and of so many recordings.
 SECONDS = 20.0
