@@ -76,7 +76,7 @@ def kmeans(vectors: Tensor, size: int, generator: torch.Generator) -> tuple[Tens
     return means, count, total
 
 
-def replacements_of_dead_codes(dead: Tensor, offers: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+def restart_places(dead: Tensor, offers: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
     """The n-th dead code takes the n-th valid offer; where offers run out the rest waits for the next step.
 
     Args:

@@ -15,14 +15,7 @@ from torch import Tensor, nn
 
 from audiovae.layers.noise import Noise
 from audiovae.layers.trunk import start_as_projection
-from audiovae.quantizing.codebook import (
-    costs,
-    kmeans,
-    on_sphere,
-    replacements_of_dead_codes,
-    settling_decay,
-    squared_distances,
-)
+from audiovae.quantizing.codebook import costs, kmeans, on_sphere, restart_places, settling_decay, squared_distances
 from audiovae.quantizing.commitment import TINY, anchor, effective_beta
 from audiovae.quantizing.straight_through import GRADIENTS
 from audiovae.results import Statistics
@@ -396,7 +389,7 @@ class ResidualQuantizer(nn.Module):
         for q in range(self.config.codebooks):
             fresh = self.counts[q].mean()
             unused = self.counts[q] < self.config.restart_below * fresh
-            dead, place = replacements_of_dead_codes(unused, offers[:, q], in_use > q)
+            dead, place = restart_places(unused, offers[:, q], in_use > q)
             self.codes[q] = torch.where(dead.unsqueeze(1), place, self.codes[q])
             self.counts[q] = torch.where(dead, fresh, self.counts[q])
             self.totals[q] = torch.where(dead.unsqueeze(1), place * fresh, self.totals[q])
