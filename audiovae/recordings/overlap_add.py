@@ -9,8 +9,8 @@ from torch import Tensor
 
 from audiovae.errors import ModelError
 from audiovae.layers.noise import Noise
-from audiovae.levels import gain_of
 from audiovae.models.autoencoder import Autoencoder
+from shards.audio.levels import gain
 
 # Chunks at a time.
 BATCH = 16
@@ -46,6 +46,11 @@ def join_chunks(chunks: Tensor, fade: int) -> Tensor:
         total[i * hop : i * hop + size] += window * chunk
         weight[i * hop : i * hop + size] += window
     return total / weight
+
+
+def gain_of(audio: Tensor, level: str) -> float:
+    """The factor that brings a recording [T] to the level of training, one of `shards.audio.levels.LEVELS`."""
+    return gain(level, audio.abs().max().item(), audio.double().square().mean().sqrt().item())
 
 
 def check_audio(audio: Tensor | np.ndarray, overlap: float) -> Tensor:

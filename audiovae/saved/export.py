@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from audiovae.errors import ModelError
-from audiovae.levels import PEAK
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.output import write_together
 from audiovae.saved.model_folder import fingerprint
+from shards.audio.levels import PEAK
 
 Format = Literal["torch", "onnx"]
 ABOUT_FILE = "export.json"
