@@ -70,7 +70,7 @@ def test_a_download_that_broke_off_is_refused_by_the_library_and_by_shards(tmp_p
     assert len(read_recording(path, RATE)) == pytest.approx(4 * RATE, rel=0.02)
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
-    with pytest.raises(ModelError, match="truncated|cannot be read as audio"):
+    with pytest.raises(ModelError, match=r"truncated|cannot be read as audio"):
         read_recording(path, RATE)
     decoder = Decoder(RATE, "peak", tmp_path)
     with pytest.raises(DecodingError), decoder.read(path):
