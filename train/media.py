@@ -5,11 +5,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import wandb
-from PIL import Image
-
-from train.pictures import comparison, ranking
-from train.report.panel import examples_table
 
 PAUSE_S = 0.25
 # Of the histograms of codebook use: octaves below and above the use that each code would have if all had the same.
@@ -40,6 +35,12 @@ class Media:
 
     def to_point(self) -> dict[str, Any]:
         """As W&B gets it."""
+        # Imported here: a run without W&B needs none of these.
+        import wandb
+
+        from train.pictures import comparison, ranking
+        from train.report.panel import examples_table
+
         picture = comparison(self.reference.reshape(-1), self.reconstruction.reshape(-1), self.rate)
         # Not a wandb.Table: that is an artifact, whose files an offline run keeps outside its folder.
         table = examples_table(self.names, self.reference, self.reconstruction, self.measures, self.rate, self.step)
@@ -64,6 +65,9 @@ class Media:
 
 def to_image(png: bytes) -> Any:
     """A PNG as W&B takes pictures."""
+    import wandb
+    from PIL import Image
+
     return wandb.Image(Image.open(io.BytesIO(png)))
 
 
