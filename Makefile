@@ -68,13 +68,13 @@ slurm-test: .venv/installed
 	@touch $@
 
 bench: .venv/bench
-	$(BIN)/python -m bench $(PARTS) $(if $(QUICK),--quick)
+	$(BIN)/python -m benchmarks speed $(PARTS) $(if $(QUICK),--quick)
 
 chaos: .venv/installed
-	$(BIN)/python -m chaos --kills $(KILLS) --seed $(SEED) $(if $(JSON),--json $(JSON))
+	$(BIN)/python -m benchmarks faults --kills $(KILLS) --seed $(SEED) $(if $(JSON),--json $(JSON))
 
 quality: .venv/installed
-	$(BIN)/python -m quality $(if $(QUICK),--quick) $(if $(FOLDER),--folder $(FOLDER)) $(if $(JSON),--json $(JSON))
+	$(BIN)/python -m benchmarks quality $(if $(QUICK),--quick) $(if $(FOLDER),--folder $(FOLDER)) $(if $(JSON),--json $(JSON))
 
 lint: .venv/installed
 	$(BIN)/ruff check .

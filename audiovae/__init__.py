@@ -6,22 +6,26 @@ audio = model.decode(latents)
 audiovae.reconstruct_file(model, "song.flac", "song-out.wav")
 """
 
-from audiovae.autoencoder import Autoencoder, Output, Partial, Statistics
+import warnings
+from typing import Any
+
 from audiovae.card import Facts
-from audiovae.coded import Coded, decode_recording, encode_recording
-from audiovae.coded_file import read_coded, write_coded
 from audiovae.errors import ModelError, ModelWarning
-from audiovae.families import FAMILIES, build
-from audiovae.files import decode_file, encode_file, reconstruct_file
-from audiovae.noise import Noise
-from audiovae.recordings import as_recording, read_recording, write_recording
-from audiovae.weights import add_measures, fingerprint, from_pretrained, load, save
-from audiovae.whole import interpolate_recordings, reconstruct_recording, sample_chunks
+from audiovae.layers.noise import Noise
+from audiovae.models.autoencoder import Autoencoder
+from audiovae.models.families import FAMILIES, build
+from audiovae.recordings.audio_file import as_recording, read_recording, write_recording
+from audiovae.recordings.files import decode_file, encode_file, reconstruct_file
+from audiovae.recordings.latents import CodedRecording, decode_recording, encode_recording
+from audiovae.recordings.latents_file import read_latents, write_latents
+from audiovae.recordings.overlap_add import interpolate_recordings, reconstruct_recording, sample_chunks
+from audiovae.results import Output, Partial, Statistics
+from audiovae.saved.model_folder import add_measures, fingerprint, from_pretrained, load, save
 
 __all__ = [
     "FAMILIES",
     "Autoencoder",
-    "Coded",
+    "CodedRecording",
     "Facts",
     "ModelError",
     "ModelWarning",
@@ -40,12 +44,22 @@ __all__ = [
     "from_pretrained",
     "interpolate_recordings",
     "load",
-    "read_coded",
+    "read_latents",
     "read_recording",
     "reconstruct_file",
     "reconstruct_recording",
     "sample_chunks",
     "save",
-    "write_coded",
+    "write_latents",
     "write_recording",
 ]
+
+# Names until version 0.1, accepted with a warning.
+_RENAMED = {"Coded": "CodedRecording", "read_coded": "read_latents", "write_coded": "write_latents"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _RENAMED:
+        raise AttributeError(f"module 'audiovae' has no attribute {name!r}")
+    warnings.warn(f"audiovae.{name} is now audiovae.{_RENAMED[name]}", DeprecationWarning, stacklevel=2)
+    return globals()[_RENAMED[name]]

@@ -10,19 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiovae.autoencoder import Autoencoder
-from audiovae.coded_file import check_coded
 from audiovae.errors import ModelError
-from audiovae.export import export_model
-from audiovae.files import decode_file, encode_file, reconstruct_file
 from audiovae.inputs import check_input
+from audiovae.models.autoencoder import Autoencoder
 from audiovae.output import check_apart
-from audiovae.recordings import check_wav, read_recording, write_recording
-from audiovae.weights import check_device, load
-from audiovae.whole import interpolate_recordings, sample_chunks
+from audiovae.recordings.audio_file import check_wav, read_recording, write_recording
+from audiovae.recordings.files import decode_file, encode_file, reconstruct_file
+from audiovae.recordings.latents_file import check_latents_file
+from audiovae.recordings.overlap_add import interpolate_recordings, sample_chunks
+from audiovae.saved.export import export_model
+from audiovae.saved.model_folder import check_device, load
 
 GAP_S = 0.25  # of silence between the parts of a file
-MOST_PARTS = 1000
+MAX_PARTS = 1000
 
 
 def reconstruct(model: Path, input: Sequence[Path], output: str, device: str = "cpu", overlap: float = 0.25) -> None:
@@ -81,7 +81,7 @@ def encode(
         overlap: Share of a chunk that is kept twice, to be cross-faded, 0 to 0.5. 0 takes the fewest bits.
         precision: Of real latents; float16 halves the file. Codes are kept as they are.
     """
-    check_coded(output)
+    check_latents_file(output)
     check_apart(output, input)
     check_input(input, "audio")
     check(device, overlap)
@@ -138,8 +138,8 @@ def interpolate(
     for end in (first, second):
         check_input(end, "audio")
     check(device, overlap)
-    if not 2 <= steps <= MOST_PARTS:
-        raise ModelError(f"--steps {steps}: choose 2 to {MOST_PARTS}")
+    if not 2 <= steps <= MAX_PARTS:
+        raise ModelError(f"--steps {steps}: choose 2 to {MAX_PARTS}")
     loaded = load(model, device)
     ends = [read_recording(path, loaded.rate) for path in (first, second)]
     weights = [float(weight) for weight in np.linspace(0, 1, steps)]
@@ -163,8 +163,8 @@ def sample(
     """
     check_wav(output)
     check(device)
-    if not 1 <= count <= MOST_PARTS:
-        raise ModelError(f"--count {count}: choose 1 to {MOST_PARTS}")
+    if not 1 <= count <= MAX_PARTS:
+        raise ModelError(f"--count {count}: choose 1 to {MAX_PARTS}")
     if not 0 <= temperature <= 10:
         raise ModelError(f"--temperature {temperature}: choose 0 to 10")
     loaded = load(model, device)

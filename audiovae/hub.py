@@ -18,7 +18,8 @@ WANTED = ["config.json", "model.safetensors", "facts.json"]
 class Shareable(ModelHubMixin, library_name="audiovae"):
     """Adds `save_pretrained(folder)`, `push_to_hub(name)` and `from_pretrained(folder or name)` to the families.
 
-    The functions that write and read a folder are set by `audiovae.weights`: it knows all families, and this base
+    The functions that write and read a folder are set by `audiovae.saved.model_folder`: it knows all families,
+    and this base
     of theirs cannot import it.
     """
 

@@ -34,8 +34,8 @@ def _functions() -> dict[str, Callable[..., None]]:
     # Worker processes import this module again: the imports are for the command alone.
     from shards.building.build import build
     from shards.building.merge import merge
-    from shards.building.practice import practice
     from shards.inspect import inspect
+    from shards.practice.tunes import practice
     from shards.verify import verify
 
     return {function.__name__: function for function in (build, merge, inspect, verify, practice)}

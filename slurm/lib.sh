@@ -140,9 +140,9 @@ make_arguments() {
 # How many attempts of the run have begun.
 attempts_begun() { grep -cs '"event": "started"' "$run_dir/attempts.jsonl" || true; }
 
-# decide CODE ASKED OUTSIDE: sets `why` and `again` by train/again.py.
+# decide CODE ASKED OUTSIDE: sets `why` and `again` by train/runs/requeue.py.
 decide() {
-    why=$("${python[@]}" -m train.again "$run_dir" --code "$1" --asked "$2" --outside "$3" --refusal "$refusal" \
+    why=$("${python[@]}" -m train.runs.requeue "$run_dir" --code "$1" --asked "$2" --outside "$3" --refusal "$refusal" \
         --before "${before:-0}" --restarts "${SLURM_RESTART_COUNT:-0}" --job "$(job_name)")
     case $? in
         0) again=yes ;;

@@ -14,7 +14,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 # With several workers these begin first, the longest of all at the front: what is long at the end leaves cores idle.
 LONG = (
-    "test_chaos",
+    "test_faults",
     "test_run",
     "test_verify_resume",
     "test_wandb_online",
@@ -24,7 +24,7 @@ LONG = (
     "test_tracking",
     "test_parallel",
     "test_watchdog",
-    "test_samples",
+    "test_which_samples",
     "test_console",
     "test_compare",
     "test_report_page",

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from shards.building.practice import practice
-from train.command import parse
+from shards.practice.tunes import practice
+from train.cli.parser import parse
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

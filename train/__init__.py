@@ -1,1 +1,4 @@
-"""Training: config, engine, loop, checkpoints, tracking, evaluation."""
+"""Training: settings, processes, the loop, checkpoints, tracking, evaluation.
+
+May import `shards` and `audiovae`. Each room says in its `__init__.py` what lives there and what it may import.
+"""

@@ -10,44 +10,44 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from train.stopping import end_with_launcher
-from train.streams import Unfailing
+from train.process.output_streams import BestEffortStream
+from train.process.stop_requests import end_with_launcher
 
 GRACE_S = 15
 
 
 def _compare() -> Callable:
-    from train.compare import compare
+    from train.evaluation.compare import compare
 
     return compare
 
 
 def _evaluate() -> Callable:
-    from train.evaluate import evaluate
+    from train.evaluation.evaluate import evaluate
 
     return evaluate
 
 
 def _status() -> Callable:
-    from train.status import status
+    from train.runs.status import status
 
     return status
 
 
 def _sync() -> Callable:
-    from train.sync import sync
+    from train.tracking.wandb_sync import sync
 
     return sync
 
 
 def _verify_resume() -> Callable:
-    from train.verify_resume import verify_resume
+    from train.cli.verify_resume import verify_resume
 
     return lambda wanted: verify_resume(wanted.config, wanted.words)
 
 
 def _which_samples() -> Callable:
-    from train.samples import which_samples
+    from train.cli.which_samples import which_samples
 
     return which_samples
 
@@ -67,23 +67,23 @@ TOOLS = {
 TOGETHER = {"evaluate"}
 
 
-def note_refusal(line: str) -> None:
+def note_user_error(line: str) -> None:
     """Tells the batch script, which sees no exit code through a launcher, that this error is the user's to mend."""
     if file := os.environ.get("AUDIO_TRAIN_REFUSAL"):
         with suppress(OSError):
             Path(file).write_text(f"{line}\n")
 
 
-def is_for_the_user(error: Exception, settings: Any) -> bool:
+def is_user_error(error: Exception, settings: Any) -> bool:
     """Whether the same command would fail again: not where something outside may be well again later.
 
     Data that a run has begun with may be away for a while: a mount, a server.
     """
     from shards import DataError
-    from train.errors import PassingError, TrainError
+    from train.errors import TrainError, TransientError
 
     begun = settings is not None and (Path(getattr(settings, "run_dir", "")) / "attempts.jsonl").exists()
-    return (isinstance(error, TrainError) and not isinstance(error, PassingError)) or (
+    return (isinstance(error, TrainError) and not isinstance(error, TransientError)) or (
         isinstance(error, DataError) and not begun
     )
 
@@ -92,10 +92,10 @@ def run(words: list[str]) -> int:
     """Runs one command; returns the exit code."""
     # Imported here so that an interrupt while the libraries load is an interrupt, not a traceback.
     from shards import DataError
-    from train.command import make_parser, parse
+    from train.cli.parser import make_parser, parse
     from train.config import RUNS
-    from train.engine import Engine, launched_rank
     from train.errors import TrainError
+    from train.parallel.engine import Engine, launched_rank
 
     speaks = launched_rank() == 0
     if not speaks:
@@ -108,7 +108,7 @@ def run(words: list[str]) -> int:
     try:
         command, settings = parse(words)
         if command in RUNS:
-            from train.attempt import run_training
+            from train.training.attempt import run_training
 
             engine = Engine()
             return run_training(settings, command, engine)
@@ -121,8 +121,8 @@ def run(words: list[str]) -> int:
             # Most errors are everybody's: rank 0 says them, and its end makes the launcher end this process.
             # Whoever is still there afterwards has an error of its own. Leaving first would end rank 0 unheard.
             time.sleep(GRACE_S)
-        elif is_for_the_user(error, settings):
-            note_refusal(str(error))
+        elif is_user_error(error, settings):
+            note_user_error(str(error))
         who = "" if speaks else f" (process {launched_rank()})"
         print(f"error{who}: {error}", file=sys.stderr, flush=True)
         return 1
@@ -136,7 +136,7 @@ def main() -> None:
     faulthandler.enable()  # a crash in a library says where
     end_with_launcher()
     # `| head` ends no evaluation.
-    sys.stdout, sys.stderr = Unfailing(sys.stdout), Unfailing(sys.stderr)
+    sys.stdout, sys.stderr = BestEffortStream(sys.stdout), BestEffortStream(sys.stderr)
     code = 1
     try:
         code = run(sys.argv[1:])

@@ -13,13 +13,13 @@ from jsonargparse.typing import (
     PositiveInt,
 )
 
-from audiovae.hvae import HVAEConfig
-from audiovae.vae import VAEConfig
-from audiovae.vqvae import VQVAEConfig
+from audiovae.models.hvae import HVAEConfig
+from audiovae.models.vae import VAEConfig
+from audiovae.models.vqvae import VQVAEConfig
 from shards.reading.remote.failures import cleaned
 from shards.reading.remote.records import is_url
-from train.objective import HVAEWeights, VAEWeights, VQVAEWeights
-from train.schedules import Ramp
+from train.optim.objective import HVAEWeights, VAEWeights, VQVAEWeights
+from train.optim.schedules import Ramp
 
 
 @dataclass

@@ -5,9 +5,9 @@ class TrainError(Exception):
     """One line that names the file, key or flag and the remedy."""
 
 
-class PassingError(TrainError):
+class TransientError(TrainError):
     """Something outside that may be well again later: the same command may go on then."""
 
 
-class LostPeerError(PassingError):
+class LostPeerError(TransientError):
     """Another process of the run has ended; it, or nobody, knows why."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from shards.building import report
+from shards.building.build_folder import NAME, BuildFolder
 from shards.building.lease import Lease, holder
 from shards.building.merge import (
     Task,
@@ -22,7 +23,6 @@ from shards.building.merge import (
 from shards.building.part import PartResult, build_part
 from shards.building.plan import Part, Plan, Settings, make_plan
 from shards.building.probe import NOT_AUDIO, Candidate, find_files, probe
-from shards.building.scratch import NAME, Scratch
 from shards.building.workers import Workers, count_done, open_workers
 from shards.errors import DataError
 from shards.files import sync
@@ -72,7 +72,7 @@ def build(
     _check(settings, workers)
     share = Task.parse(task)
     audio_dir, out_dir = _check_folders(audio_dir, out_dir)
-    scratch = Scratch(out_dir)
+    scratch = BuildFolder(out_dir)
     if dry_run:
         _built(out_dir, settings)
         if (plan := scratch.load_plan()) is not None:
@@ -126,7 +126,7 @@ def _check_folders(audio_dir: Path, out_dir: Path) -> tuple[Path, Path]:
     return audio, out
 
 
-def _lease(scratch: Scratch, share: Task) -> Lease:
+def _lease(scratch: BuildFolder, share: Task) -> Lease:
     """The right to do this share of the work. Raises DataError when it, or one that overlaps it, is being done."""
     mine = scratch.lease(f"task-{share.index}-of-{share.count}")
     lease = Lease.take(mine)
@@ -142,13 +142,13 @@ def _lease(scratch: Scratch, share: Task) -> Lease:
     return lease
 
 
-def _busy(scratch: Scratch, path: Path) -> str:
+def _busy(scratch: BuildFolder, path: Path) -> str:
     what = path.stem.removeprefix("task-").replace("-of-", "/")
     who = "another build" if what == "1/1" else f"another build, task {what},"
     return f"{who} is writing to {scratch.out} ({holder(path)}): wait for it or end it"
 
 
-def _build(pool: Workers, audio_dir: Path, scratch: Scratch, settings: Settings, share: Task) -> str | None:
+def _build(pool: Workers, audio_dir: Path, scratch: BuildFolder, settings: Settings, share: Task) -> str | None:
     """Do this share of all that is to be done. Returns how it went, or None when other tasks have to finish."""
     start, seconds, outcome = time.monotonic(), 0.0, " is complete: nothing to do"
     while True:
@@ -175,7 +175,7 @@ def _build(pool: Workers, audio_dir: Path, scratch: Scratch, settings: Settings,
     return outcome + (f" in {elapsed:.1f} s, {seconds / elapsed:,.0f} x real time" if seconds else "")
 
 
-def _find_plan(pool: Workers, audio_dir: Path, scratch: Scratch, settings: Settings) -> tuple[Plan | None, bool]:
+def _find_plan(pool: Workers, audio_dir: Path, scratch: BuildFolder, settings: Settings) -> tuple[Plan | None, bool]:
     """The plan of what is to be done, and whether this process made it; None when there is nothing to do.
 
     One process makes it while the others wait.
@@ -207,7 +207,7 @@ def _find_plan(pool: Workers, audio_dir: Path, scratch: Scratch, settings: Setti
         return (scratch.publish(plan), True) if plan.sources else (None, True)
 
 
-def _check_continues(plan: Plan, settings: Settings, scratch: Scratch) -> None:
+def _check_continues(plan: Plan, settings: Settings, scratch: BuildFolder) -> None:
     differing = settings.differing(asdict(plan.settings))
     if differing:
         raise DataError(
@@ -216,7 +216,7 @@ def _check_continues(plan: Plan, settings: Settings, scratch: Scratch) -> None:
         )
 
 
-def _make_plan(pool: Workers, audio_dir: Path, scratch: Scratch, settings: Settings) -> Plan:
+def _make_plan(pool: Workers, audio_dir: Path, scratch: BuildFolder, settings: Settings) -> Plan:
     manifest = _built(scratch.out, settings)
     files = find_files(audio_dir)
     if not files:
@@ -255,7 +255,7 @@ def _probe_group(audio_dir: Path, files: list[str]) -> list[Candidate]:
     return found
 
 
-def _run_parts(pool: Workers, audio_dir: Path, scratch: Scratch, plan: Plan, share: Task) -> float:
+def _run_parts(pool: Workers, audio_dir: Path, scratch: BuildFolder, plan: Plan, share: Task) -> float:
     """Build what is missing of a share of the parts. Returns how many seconds of audio that was."""
     mine = {part.index: part for part in share.of(plan)}
     todo = [part for part in missing(scratch, plan) if part.index in mine]
@@ -280,5 +280,5 @@ def _run_parts(pool: Workers, audio_dir: Path, scratch: Scratch, plan: Plan, sha
     return seconds
 
 
-def _run_part(audio_dir: Path, scratch: Scratch, plan_key: str, settings: Settings, part: Part) -> PartResult:
+def _run_part(audio_dir: Path, scratch: BuildFolder, plan_key: str, settings: Settings, part: Part) -> PartResult:
     return build_part(audio_dir, scratch, plan_key, settings, part, count_done)

@@ -20,7 +20,7 @@ import threading
 import time
 from pathlib import Path
 
-BEAT_S = 5.0
+HEARTBEAT_S = 5.0
 STALE_S = 60.0
 _POLL_S = 0.2
 
@@ -71,7 +71,7 @@ class Lease:
         os.close(self._handle)
 
     def _beat(self) -> None:
-        while not self._over.wait(BEAT_S):
+        while not self._over.wait(HEARTBEAT_S):
             self._write()
 
     def _write(self) -> None:
@@ -113,7 +113,7 @@ def _remove_dead(path: Path) -> bool:
         return True
     try:
         same_kernel = _content(_read(path)).get("kernel") == _kernel()
-        if not _lock(handle) if same_kernel else _is_beating(path):
+        if not _lock(handle) if same_kernel else _has_heartbeat(path):
             return False
         # Another process may have removed it just now and hold a new one.
         if os.stat(path).st_ino == os.fstat(handle).st_ino:
@@ -125,7 +125,7 @@ def _remove_dead(path: Path) -> bool:
     return True
 
 
-def _is_beating(path: Path) -> bool:
+def _has_heartbeat(path: Path) -> bool:
     """Whether the lease is rewritten within a minute."""
     before = _read(path)
     told = f"waiting at most {STALE_S:.0f} s to see whether another build is alive ({holder(path)})"

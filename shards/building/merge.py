@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from shards.building import report
+from shards.building.build_folder import BuildFolder
 from shards.building.lease import Lease, holder
 from shards.building.part import PartResult, skipped
 from shards.building.plan import LISTED, Part, Plan
 from shards.building.probe import NOT_AUDIO
-from shards.building.scratch import Scratch
 from shards.errors import DataError
 from shards.files import sync
 from shards.manifest import FILE_NAME, Level, Manifest, Shard
@@ -49,7 +49,7 @@ def merge(out_dir: Path, strict: bool = False) -> None:
         out_dir: Data folder that the tasks have built into.
         strict: Fail when any audio file had to be skipped.
     """
-    scratch = Scratch(out_dir.resolve())
+    scratch = BuildFolder(out_dir.resolve())
     plan = open_plan(scratch)
     if plan is None:
         if not (out_dir / FILE_NAME).exists():
@@ -77,7 +77,7 @@ def check_strict(manifest: Manifest, out_dir: Path, strict: bool) -> None:
         raise DataError(f"{missed} audio files were skipped and --strict is set: see {out_dir / FILE_NAME}")
 
 
-def open_plan(scratch: Scratch) -> Plan | None:
+def open_plan(scratch: BuildFolder) -> Plan | None:
     """The plan that waits to be carried out. Raises DataError when it does not fit the data set."""
     plan = scratch.load_plan()
     if plan is None:
@@ -101,18 +101,18 @@ def _holds(manifest: Manifest, plan: Plan) -> bool:
     )
 
 
-def missing(scratch: Scratch, plan: Plan) -> list[Part]:
+def missing(scratch: BuildFolder, plan: Plan) -> list[Part]:
     """The parts that are not finished, or have lost a shard since."""
     return [part for part in plan.parts if not _is_finished(scratch, scratch.result(plan.key, part))]
 
 
-def _is_finished(scratch: Scratch, result: Path) -> bool:
+def _is_finished(scratch: BuildFolder, result: Path) -> bool:
     if not result.exists():
         return False
     return all(_place(scratch, made.shard) for made in PartResult.load(result).shards)
 
 
-def _place(scratch: Scratch, shard: Shard) -> Path | None:
+def _place(scratch: BuildFolder, shard: Shard) -> Path | None:
     """Where a shard lies: in scratch, or in its place when a merge was interrupted."""
     for folder in (scratch.shards, scratch.out):
         path = folder / shard.file
@@ -121,7 +121,7 @@ def _place(scratch: Scratch, shard: Shard) -> Path | None:
     return None
 
 
-def describe_missing(scratch: Scratch, plan: Plan, absent: list[Part]) -> str:
+def describe_missing(scratch: BuildFolder, plan: Plan, absent: list[Part]) -> str:
     """How much is missing, and whose work it is."""
     count = scratch.task_count()
     first = plan.first_part
@@ -131,14 +131,14 @@ def describe_missing(scratch: Scratch, plan: Plan, absent: list[Part]) -> str:
     return f"{len(absent)} of {len(plan.parts)} parts of {scratch.out} are missing{whose}"
 
 
-def _remedy(scratch: Scratch, plan: Plan, absent: list[Part]) -> str:
+def _remedy(scratch: BuildFolder, plan: Plan, absent: list[Part]) -> str:
     count = scratch.task_count()
     task = f" --task {(absent[0].index - plan.first_part) % count + 1}/{count}" if count > 1 else ""
     other = " and so on, or all of them without --task" if task else ""
     return f"Run: python -m shards build {plan.audio_dir} {scratch.out}{task}{other}"
 
 
-def merge_plan(scratch: Scratch, plan: Plan) -> bool:
+def merge_plan(scratch: BuildFolder, plan: Plan) -> bool:
     """Put the finished parts of a plan together; False when another process is doing it."""
     lease = Lease.take(scratch.lease("merge"))
     if lease is None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from shards.audio.recording import SILENCE, Decoder, Recording, RecordingError
+from shards.building.build_folder import BuildFolder
 from shards.building.plan import Part, Settings
 from shards.building.probe import Candidate
-from shards.building.recording import SILENCE, Decoder, Recording, RecordingError
-from shards.building.scratch import Scratch
 from shards.building.shuffle import Shuffler
 from shards.building.spool import Leftover, PartShard, Piece, Spool
 from shards.building.tiling import chunk_starts, left_out
@@ -49,7 +49,7 @@ class PartResult:
 
 
 def build_part(
-    audio_dir: Path, scratch: Scratch, plan_key: str, settings: Settings, part: Part, heard: Callable[[float], None]
+    audio_dir: Path, scratch: BuildFolder, plan_key: str, settings: Settings, part: Part, heard: Callable[[float], None]
 ) -> PartResult:
     """Make the shards of one part in ``scratch.shards``; ``heard`` is told the seconds that are done.
 
@@ -70,7 +70,7 @@ def build_part(
 
 def _build(
     audio_dir: Path,
-    scratch: Scratch,
+    scratch: BuildFolder,
     folder: Path,
     left: Leftover,
     settings: Settings,

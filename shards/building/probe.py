@@ -7,7 +7,7 @@ from pathlib import Path
 import soundfile
 import xxhash
 
-from shards.building.recording import RecordingError, reason
+from shards.audio.recording import RecordingError, reason
 from shards.errors import DataError
 
 EDGE = 1 << 16  # bytes read at either end of a file for its fingerprint

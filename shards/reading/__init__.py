@@ -1,1 +1,4 @@
-"""Shards -> batches."""
+"""Reading: shards -> batches, in an order that is arithmetic.
+
+May import the shared modules of `shards`; imports nothing of `shards.building`.
+"""

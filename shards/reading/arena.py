@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from shards.errors import DataError
-from shards.reading.memory import allocate
 from shards.reading.order import Window
-from shards.reading.records import Records
 from shards.reading.ring import POLL_S
 from shards.reading.schedule import Step
+from shards.reading.sources.memory import allocate
+from shards.reading.sources.records import Records
 
 ALONE = 6  # steps after the start that do not wait for blocks: the ring's and a few
 THREADS = 4  # large reads under way: what saturates an NVMe disk; network file systems like as many

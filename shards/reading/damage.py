@@ -24,7 +24,7 @@ class Damage:
     replacement: int  # chunk
 
 
-class Mender:
+class DamageReplacer:
     """Checks records as they are read and puts sound ones in the place of damaged ones.
 
     The replacement depends on the damaged chunk alone: every rank, and every run over the same damage, takes the
@@ -54,7 +54,7 @@ class Mender:
         self._lock = threading.Lock()
         self._told = 0
 
-    def mend(self, chunks: np.ndarray, records: np.ndarray) -> np.ndarray:
+    def replace(self, chunks: np.ndarray, records: np.ndarray) -> np.ndarray:
         """Replace damaged records, uint8 [n, stride], in place; returns the chunks that are there now, int64 [n].
 
         Raises DataError when too many are damaged.

@@ -10,13 +10,13 @@ from torch import Tensor
 from shards.chunk import HEADERS, NAME_LENGTH, read_names
 from shards.errors import DataError
 from shards.manifest import FILE_NAME, Manifest
-from shards.reading.local import LocalRecords
-from shards.reading.mapped import MOST_SHARDS, MappedShards
-from shards.reading.memory import allocate, available_memory
-from shards.reading.records import Records
 from shards.reading.remote.failures import cleaned
 from shards.reading.remote.records import RemoteRecords, is_url, read_manifest
-from shards.reading.scratch import ScratchRecords
+from shards.reading.sources.local import LocalRecords
+from shards.reading.sources.local_cache import CachedRecords
+from shards.reading.sources.mapped import MAX_SHARDS, MappedShards
+from shards.reading.sources.memory import allocate, available_memory
+from shards.reading.sources.records import Records
 
 AT_ONCE = 256  # records looked at together, 12 MB
 
@@ -53,7 +53,7 @@ class Split:
         """Open a split of a data folder, or of the URL of one (s3://, gs://, https:// and others).
 
         ``scratch`` is a folder to copy the data to while it is read from where it is, of ``scratch_bytes`` at
-        most, see ``ScratchRecords``.
+        most, see ``CachedRecords``.
 
         Raises DataError when the folder has no such split, or, unless ``verify_sizes`` is off, naming a
         shard that is missing or whose size disagrees with the manifest.
@@ -77,7 +77,7 @@ class Split:
             folder = Path(data_dir)
             if verify_sizes:
                 manifest.check_sizes(folder, name)
-            mapped = MappedShards(folder, rows, shape) if len(rows) <= MOST_SHARDS and not scratch else None
+            mapped = MappedShards(folder, rows, shape) if len(rows) <= MAX_SHARDS and not scratch else None
             records = LocalRecords(folder, rows, shape)
         split = cls(manifest, name, records, mapped, where)
         if scratch:
@@ -186,9 +186,7 @@ class Split:
     def _copy_to(self, scratch: Path, limit: int) -> None:
         shape, large = self.manifest.chunk_format, self.bytes > available_memory() // 2
         try:
-            self.records = ScratchRecords(
-                self.records, scratch, self.fingerprint, len(self), shape, limit, direct=large
-            )
+            self.records = CachedRecords(self.records, scratch, self.fingerprint, len(self), shape, limit, direct=large)
         except BaseException:
             self.close()
             raise

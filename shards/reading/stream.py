@@ -11,11 +11,11 @@ from torch import Tensor
 from shards.chunk import HEADERS
 from shards.errors import DataError
 from shards.reading.arena import Arena, RowReader
-from shards.reading.damage import Damage, Mender
-from shards.reading.memory import allocate, available_memory
+from shards.reading.damage import Damage, DamageReplacer
 from shards.reading.order import EpochOrder
 from shards.reading.ring import Ring
 from shards.reading.schedule import Cursor, Schedule, Step
+from shards.reading.sources.memory import allocate, available_memory
 from shards.reading.split import Split
 
 FILLERS = 2  # threads that copy from mapped memory; one core does 300,000 chunks a second
@@ -63,7 +63,7 @@ class BatchStream:
 
     Threads read ahead into a ring of reused buffers: from a memory map when the split fits into memory; else from
     an area of blocks, read with large reads shortly before they are needed; else, when there is no room for that
-    either, record by record. Damaged chunks are replaced, see ``Mender``. Use it as a context manager.
+    either, record by record. Damaged chunks are replaced, see ``DamageReplacer``. Use it as a context manager.
 
     Args:
         split: Where the chunks are.
@@ -114,7 +114,7 @@ class BatchStream:
         memory = available_memory() // 2 if memory is None else memory
         self.reader, fillers = self._make_reader(schedule, cursor, memory, share)
         once = self.reader is None  # mapped memory stays as it was read
-        self._mender = Mender(shape, len(split), split.place, self._read_one, damage_limit, once)
+        self._replacer = DamageReplacer(shape, len(split), split.place, self._read_one, damage_limit, once)
         self._steps = schedule.steps(cursor)
         self._claiming = threading.Lock()
         self._threads = [threading.Thread(target=self._fill, name=f"batches-{k}", daemon=True) for k in range(fillers)]
@@ -146,7 +146,7 @@ class BatchStream:
 
     def damage(self) -> list[Damage]:
         """Damaged chunks found since the last call."""
-        return self._mender.news()
+        return self._replacer.news()
 
     def close(self) -> None:
         """Stop reading ahead and wait for the threads, but not for ever: a dead disk may hold them."""
@@ -201,7 +201,7 @@ class BatchStream:
             self.reader.gather(step, out)
         else:
             np.take(self._split.mapped.records, step.chunks, 0, out, "clip")
-        chunks = self._mender.mend(step.chunks, out)
+        chunks = self._replacer.replace(step.chunks, out)
         rows = torch.from_numpy(step.rows)
         return Batch(
             torch.from_numpy(out).view(torch.int16),

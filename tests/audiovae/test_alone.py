@@ -60,6 +60,6 @@ def test_what_is_installed_is_whole(tmp_path):
     assert done.returncode == 0, done.stderr
     found = {str(file.relative_to(tmp_path / "built")) for file in (tmp_path / "built").rglob("*") if file.is_file()}
     wanted = {file for kind in ("configs/**/*.yaml", "templates/*") for file in (ROOT / "train").glob(kind)}
-    wanted |= {*(ROOT / "audiovae").glob("*.py"), *(ROOT / "audiovae" / "templates").iterdir()}
+    wanted |= {*(ROOT / "audiovae").rglob("*.py"), *(ROOT / "audiovae" / "templates").iterdir()}
     assert len(wanted) > 30
     assert {str(file.relative_to(ROOT)) for file in wanted} | {"audiovae/py.typed"} <= found

@@ -4,7 +4,7 @@ import importlib.util
 
 from documents import ROOT
 
-from train.command import flat_names
+from train.cli.parser import flat_names
 from train.config import RUNS
 
 spec = importlib.util.spec_from_file_location("configuration", ROOT / "docs" / "configuration.py")

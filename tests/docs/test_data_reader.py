@@ -8,7 +8,7 @@ from documents import ROOT, blocks
 
 from shards import Split
 from shards.building.build import build
-from shards.building.practice import practice
+from shards.practice.tunes import practice
 
 TEXT = (ROOT / "docs" / "data.md").read_text()
 

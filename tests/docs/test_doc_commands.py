@@ -9,7 +9,7 @@ import pytest
 from documents import DOCUMENTS, ROOT, blocks, commands, quoted
 
 from shards.__main__ import main as shards_main
-from train.command import parse
+from train.cli.parser import parse
 from train.config import RUNS
 
 PACKAGES = ("train", "shards", "audiovae")

@@ -10,7 +10,7 @@ from documents import DOCUMENTS, ROOT, blocks, prose, quoted
 
 from audiovae import Autoencoder
 from shards.__main__ import _functions, _make_parser
-from train.command import flat_names, make_parser
+from train.cli.parser import flat_names, make_parser
 from train.config import RUNS
 
 # Flags of other programs, and of the tools beside the packages.

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from documents import ROOT, blocks
 
-from shards.building.practice import practice
+from shards.practice.tunes import practice
 
 TEXT = (ROOT / "docs" / "tutorial.md").read_text()
 INSTALL, *REST = blocks(TEXT)

@@ -7,9 +7,9 @@ import numpy as np
 
 from shards.chunk import END_OF_TAR, ChunkFormat
 from shards.manifest import Manifest, Shard
-from shards.reading.remote.patience import Patience
+from shards.reading.remote.retry import RetryPolicy
 
-QUICK = Patience(answer_s=0.3, total_s=1.5, first_pause_s=0.01, longest_pause_s=0.05)
+QUICK = RetryPolicy(answer_s=0.3, total_s=1.5, first_pause_s=0.01, longest_pause_s=0.05)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-import shards.reading.scratch as module
+import shards.reading.sources.local_cache as module
 from shards.chunk import ChunkFormat
 from shards.errors import DataError
-from shards.reading import block_file
-from shards.reading.scratch import ScratchRecords
+from shards.reading.sources import block_file
+from shards.reading.sources.local_cache import CachedRecords
 
 SHAPE = ChunkFormat(22050, 500)
 COUNT, BLOCK = 203, 8
@@ -78,7 +78,7 @@ def main(folder: str, order: str) -> None:
     if what == "read":
         print("ready", flush=True)
         sys.stdin.readline()
-    with ScratchRecords(source, Path(folder), "set", COUNT, SHAPE, block=BLOCK, copiers=1) as scratch:
+    with CachedRecords(source, Path(folder), "set", COUNT, SHAPE, block=BLOCK, copiers=1) as scratch:
         if what == "hang":
             time.sleep(60)
         rng = np.random.default_rng(number)

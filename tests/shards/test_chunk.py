@@ -35,7 +35,7 @@ def test_a_damaged_record_is_seen_wherever_the_damage_is():
         assert shape.damaged(records).tolist() == [False, True, False], place
 
 
-# Ending in the tar's own padding, with none at all, and in a JUNK chunk.
+# JobExit in the tar's own padding, with none at all, and in a JUNK chunk.
 @pytest.mark.parametrize(
     "shape", [ChunkFormat(), ChunkFormat(16000, 16000), ChunkFormat(8000, 1), ChunkFormat(48000, 777)]
 )

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from conftest import music
 from small_builds import contents
 
 import shards
+from tests.shards.conftest import music
 
 ROOT = Path(shards.__file__).parent.parent
 

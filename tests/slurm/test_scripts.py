@@ -61,7 +61,7 @@ esac
 """
 
 FAKE_PYTHON = """#!/bin/bash
-[[ $2 != train.again ]] || exec "$REAL_PYTHON" "$@"
+[[ $2 != train.runs.requeue ]] || exec "$REAL_PYTHON" "$@"
 printf '%s\\n' "$@" > "$FAKES/python.args"
 case $FAKE_MODE in
     build_*)  # finishes something, or works in vain; a copied journal and a lease are no progress

@@ -14,21 +14,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from conftest import flags
 from safetensors.torch import save_file
 from torch import Tensor
 
 import audiovae
 from audiovae import Autoencoder, Noise
 from shards import Cursor
-from train import heldout
-from train.command import parse
+from tests.train.conftest import flags
+from train.cli.parser import parse
 from train.config import RunConfig
-from train.engine import Engine
-from train.learner import Learner, make_learner, train_step
-from train.meter import Meter
-from train.objective import Objective
+from train.evaluation.measuring import heldout
+from train.optim.objective import Objective
+from train.parallel.engine import Engine
 from train.parallel.strategy import MOMENTS
+from train.training.learner import Learner, make_learner, train_step
+from train.training.meter import Meter
 
 WORLDS = (1, 2, 3)
 SAMPLES, RATE = 2205, 22050
@@ -153,7 +153,7 @@ def skipped_step(engine: Engine, explodes: bool = False) -> dict[str, Tensor]:
     result: dict[str, Tensor] = {}
     for step in range(4):
         batch = whole_batch(step)
-        explosions = learner.strategy.explosions
+        explosions = learner.strategy.gradient_guard
         if step == 2:
             batch = batch.float()
             if explodes:

@@ -3,6 +3,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -121,6 +122,16 @@ def train(words: list[str], processes: int = 1, code: int = 0, launcher: Sequenc
 def points(run: Path) -> list[dict]:
     """The lines of metrics.jsonl."""
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def wait_for_step(run: Path, step: int, process: subprocess.Popen) -> None:
+    """Until metrics.jsonl has a step, while the command runs."""
+    for _ in range(6000):
+        if (run / "metrics.jsonl").exists() and (rows := points(run)) and rows[-1]["step"] >= step:
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    raise AssertionError("the run did not get there")
 
 
 @pytest.fixture(scope="session")

@@ -16,15 +16,15 @@ import torch
 from torch import Tensor
 
 import audiovae
-import train.engine
+import train.parallel.engine
 from shards import Batch, Cursor
 from shards.chunk import HEADERS
 from train.config import RUNS, DataConfig, OptimConfig
-from train.engine import Engine
-from train.learner import Learner, make_learner, train_step
-from train.meter import Meter
-from train.objective import Objective
-from train.snapshot import Snapshot
+from train.optim.objective import Objective
+from train.optim.snapshot import Snapshot
+from train.parallel.engine import Engine
+from train.training.learner import Learner, make_learner, train_step
+from train.training.meter import Meter
 
 SAMPLES, RATE, ROWS = 2205, 22050, 6
 TRUNK = {"strides": [15, 7], "channels": [32, 64], "blocks": 1, "kernel": 3}
@@ -63,7 +63,7 @@ def config_of(family: str, microbatch: int) -> object:
     made = kind(
         data=DataConfig("nowhere", batch=ROWS, microbatch=microbatch),
         run_dir=Path("nowhere"),
-        model=audiovae.families.from_dict(typing.get_type_hints(kind)["model"], MODELS[family]),
+        model=audiovae.models.families.from_dict(typing.get_type_hints(kind)["model"], MODELS[family]),
         optim=OptimConfig(lr=1e-3, steps=20, warmup_steps=2, clip=0.5, ema=0.9, explode=50.0),
     )
     if family == "hvae":
@@ -148,7 +148,7 @@ def experiment(engine: Engine, family: str, strategy: str, folder: Path) -> dict
     unchanged += [torch.equal(end.moments[n], after.moments[n]) for n in end.moments]
     facts["skipped"] = all(unchanged) and after.updates == end.updates
 
-    explosions = learner.strategy.explosions
+    explosions = learner.strategy.gradient_guard
     seen = explosions.state
     explosions.state = torch.tensor([-30.0, 100.0], device=engine.device)  # any norm is far too long
     train_step(config, engine, learner, objective, batch_at(8, engine), Meter())
@@ -177,7 +177,7 @@ def experiment(engine: Engine, family: str, strategy: str, folder: Path) -> dict
 
 def main() -> None:
     result = Path(sys.argv[1])
-    train.engine.COLLECTIVE_TIMEOUT = timedelta(seconds=60)
+    train.parallel.engine.COLLECTIVE_TIMEOUT = timedelta(seconds=60)
     engine = Engine()
     facts = {}
     for family in MODELS:

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 
 from audiovae import Autoencoder
 from train.config import OptimConfig
-from train.engine import Engine
-from train.explosions import Explosions
+from train.optim.gradient_guard import GradientGuard
+from train.optim.snapshot import Snapshot
+from train.parallel.engine import Engine
 from train.parallel.strategy import MOMENTS, Keep, Strategy, adamw
-from train.snapshot import Snapshot
 
 
 class DDP(Strategy):
@@ -20,7 +20,7 @@ class DDP(Strategy):
     def __init__(self, model: Autoencoder, engine: Engine, config: OptimConfig) -> None:
         self.model = model
         self._engine, self._clip = engine, config.clip
-        self.explosions = Explosions(config.explode, engine.device)
+        self.gradient_guard = GradientGuard(config.explode, engine.device)
         self._parameters = dict(model.named_parameters())
         self._optimizer = adamw(model, config)
         self.wrapped: nn.Module = engine.accelerator.prepare_model(model)
@@ -43,26 +43,26 @@ class DDP(Strategy):
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         norm = nn.utils.clip_grad_norm_(self._parameters.values(), self._clip)
-        self._optimizer.found_inf = self.explosions.refuses(norm).float()  # type: ignore[attr-defined]
+        self._optimizer.found_inf = self.gradient_guard.rejects(norm).float()  # type: ignore[attr-defined]
         self._optimizer.step()
         self._optimizer.zero_grad()
         return norm
 
-    def held(self) -> list[Tensor]:
+    def local_parameters(self) -> list[Tensor]:
         """Every parameter."""
         return [parameter.detach() for parameter in self._parameters.values()]
 
     @contextmanager
     def averaged(self) -> Iterator[Autoencoder]:
         """The model itself, which holds the averages inside the block."""
-        kept = [part.clone() for part in self.held()]
+        kept = [part.clone() for part in self.local_parameters()]
         was_training = self.model.training
-        torch._foreach_copy_(self.held(), self._averages)
+        torch._foreach_copy_(self.local_parameters(), self._averages)
         self.model.eval()
         try:
             yield self.model
         finally:
-            torch._foreach_copy_(self.held(), kept)
+            torch._foreach_copy_(self.local_parameters(), kept)
             self.model.train(was_training)
 
     @torch.no_grad()

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from audiovae import Autoencoder
 from train.config import OptimConfig
-from train.explosions import Explosions
-from train.schedules import ema_decay
-from train.snapshot import Snapshot
+from train.optim.gradient_guard import GradientGuard
+from train.optim.schedules import ema_decay
+from train.optim.snapshot import Snapshot
 
 # AdamW's moments, under its own names.
 MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -34,12 +34,12 @@ class Strategy(ABC):
     model: Autoencoder
     wrapped: nn.Module
     rate: float = 0.0
-    explosions: Explosions
+    explosions: GradientGuard
 
     def __init__(self, longest: float) -> None:
         """Starts the averages, with the decay that they reach; a strategy calls it when `held` can answer."""
         self._longest = longest
-        self._averages = [part.clone() for part in self.held()]
+        self._averages = [part.clone() for part in self.local_parameters()]
 
     @abstractmethod
     def accumulating(self, last: bool) -> AbstractContextManager:
@@ -58,7 +58,7 @@ class Strategy(ABC):
         """
 
     @abstractmethod
-    def held(self) -> list[Tensor]:
+    def local_parameters(self) -> list[Tensor]:
         """What this process holds of each parameter."""
 
     @abstractmethod
@@ -79,7 +79,7 @@ class Strategy(ABC):
     @torch.no_grad()
     def update_average(self, step: int) -> None:
         """Takes the weights after optimizer step `step` into their moving average."""
-        torch._foreach_lerp_(self._averages, self.held(), 1 - ema_decay(step, self._longest))
+        torch._foreach_lerp_(self._averages, self.local_parameters(), 1 - ema_decay(step, self._longest))
 
 
 def adamw(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:

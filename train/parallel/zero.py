@@ -12,12 +12,12 @@ from torch import Tensor
 
 from audiovae import Autoencoder
 from train.config import OptimConfig
-from train.engine import Engine
 from train.errors import TrainError
-from train.explosions import Explosions
-from train.parallel.settings import ZeROSettings
+from train.optim.gradient_guard import GradientGuard
+from train.optim.snapshot import Snapshot
+from train.parallel.engine import Engine
+from train.parallel.launch_settings import ZeROSettings
 from train.parallel.strategy import MOMENTS, Keep, Strategy, adamw
-from train.snapshot import Snapshot
 
 
 def import_deepspeed() -> ModuleType:
@@ -45,7 +45,7 @@ class ZeRO(Strategy):
     def __init__(self, model: Autoencoder, engine: Engine, config: OptimConfig, settings: ZeROSettings) -> None:
         self._deepspeed = import_deepspeed()
         self.model = model
-        self.explosions = Explosions(config.explode, engine.device)
+        self.gradient_guard = GradientGuard(config.explode, engine.device)
         self._engine, self._stage = engine, settings.stage
         self._names = [name for name, _ in model.named_parameters()]
         self.wrapped, self._zero, _, _ = self._deepspeed.initialize(
@@ -53,7 +53,7 @@ class ZeRO(Strategy):
             optimizer=adamw(model, config),
             config=settings.config(config.clip, engine.precision, engine.world),
         )
-        self._refuse_explosions()
+        self._guard_gradient()
         self._start_moments()
         super().__init__(config.ema)
 
@@ -61,7 +61,7 @@ class ZeRO(Strategy):
     def _parameters(self) -> dict[str, Any]:
         return dict(self.model.named_parameters())
 
-    def _refuse_explosions(self) -> None:
+    def _guard_gradient(self) -> None:
         """DeepSpeed looks for values that are not finite alone; torch's AdamW skips what `found_inf` says.
 
         Between the norm and the update of each of its parts there is only the clipping, which knows the norm.
@@ -69,14 +69,14 @@ class ZeRO(Strategy):
         clip, inner = self._zero.unscale_and_clip_grads, self._zero.optimizer
         self._judged = False
 
-        def clip_and_judge(part: Any, norm: Any) -> Any:
+        def clip_and_guard(part: Any, norm: Any) -> Any:
             if not self._judged:
                 whole = torch.as_tensor(norm, dtype=torch.float32, device=self._engine.device)
-                inner.found_inf = self.explosions.refuses(whole).float()
+                inner.found_inf = self.gradient_guard.rejects(whole).float()
                 self._judged = True
             return clip(part, norm)
 
-        self._zero.unscale_and_clip_grads = clip_and_judge
+        self._zero.unscale_and_clip_grads = clip_and_guard
 
     def _start_moments(self) -> None:
         """Moments of zero before the first step, so that there is something to save and to restore into."""
@@ -109,10 +109,10 @@ class ZeRO(Strategy):
         self.wrapped.step()
         norm = torch.as_tensor(self.wrapped.get_global_grad_norm(), dtype=torch.float32, device=self._engine.device)
         if not self._judged:  # DeepSpeed skipped the step
-            self.explosions.refuses(norm)
+            self.gradient_guard.rejects(norm)
         return norm
 
-    def held(self) -> list[Tensor]:
+    def local_parameters(self) -> list[Tensor]:
         """Every parameter, in stage 3 this process's part of it."""
         parameters = self._parameters.values()
         return [p.ds_tensor.detach() if self._stage == 3 else p.detach() for p in parameters]

@@ -1,1 +1,4 @@
-"""Records behind URLs."""
+"""Records of shards behind URLs: https, s3, gs and whatever fsspec opens.
+
+May import the shared modules of `shards`.
+"""

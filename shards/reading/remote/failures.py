@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from shards.errors import DataError
 
-LONGEST_REASON = 200  # characters
+MAX_REASON = 200  # characters
 
 _PASSING_STATUS = (408, 425, 429)
 _LASTING = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, ImportError)
@@ -33,11 +33,11 @@ _HTTP = "Check the user name and password in the URL, or ask for a new signed UR
 _CREDENTIALS = {"s3": _S3, "s3a": _S3, "gs": _GS, "gcs": _GS.replace("_GS_", "_GCS_"), "http": _HTTP, "https": _HTTP}
 
 
-class PassingError(Exception):
+class TransientError(Exception):
     """A failure that is worth a retry, in words for people."""
 
 
-class LastingError(Exception):
+class PermanentError(Exception):
     """A failure that no retry mends, in words for people."""
 
 
@@ -77,7 +77,7 @@ def cleaned(text: str) -> str:
     """The text on one line, without the users, passwords and queries of URLs in it."""
     text = re.sub(r"//[^/\s'\"]*@", "//", text)
     text = re.sub(r"[?#][^\s'\"<>)]*", "", text)
-    return " ".join(text.split())[:LONGEST_REASON]
+    return " ".join(text.split())[:MAX_REASON]
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -112,11 +112,11 @@ def status_of(error: BaseException) -> int | None:
     return None
 
 
-def may_pass(error: BaseException) -> bool:
+def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed a little later. What is unknown may."""
-    if not isinstance(error, Exception) or isinstance(error, DataError | LastingError):
+    if not isinstance(error, Exception) or isinstance(error, DataError | PermanentError):
         return False
-    if isinstance(error, PassingError):
+    if isinstance(error, TransientError):
         return True
     status = status_of(error)
     if status is not None:
@@ -131,7 +131,7 @@ def may_pass(error: BaseException) -> bool:
 def in_words(error: BaseException, answer_s: float) -> str:
     """What went wrong, for people; it may still hold secrets. ``answer_s`` is how long an answer was waited for."""
     status = status_of(error)
-    if isinstance(error, PassingError | LastingError):
+    if isinstance(error, TransientError | PermanentError):
         return str(error)
     if isinstance(getattr(error, "reason", None), Exception):  # urllib3's MaxRetryError
         error = error.reason
@@ -164,9 +164,9 @@ def in_words(error: BaseException, answer_s: float) -> str:
 def remedy(error: BaseException, protocol: str) -> str:
     """What a person can do about it; empty where the failure says so itself."""
     status = status_of(error)
-    if isinstance(error, LastingError):
+    if isinstance(error, PermanentError):
         return ""
-    if may_pass(error):
+    if is_transient(error):
         return "Is the server reachable from this node? A run goes on where it was saved"
     if status in (401, 403) or _without_credentials(error) or _of_a(error, PermissionError):
         return credentials(protocol)

@@ -13,7 +13,7 @@ import fsspec
 from fsspec.config import conf
 
 from shards.errors import DataError
-from shards.reading.remote.failures import LastingError, PassingError, credentials
+from shards.reading.remote.failures import PermanentError, TransientError, credentials
 
 T = TypeVar("T")
 
@@ -78,9 +78,9 @@ class FsspecFiles:
         """Fill ``out`` with the bytes of a file from ``offset`` on."""
         content = self._call("cat_file", limit_s, f"{self._folder}/{name}", start=offset, end=offset + len(out))
         if len(content) < len(out):
-            raise PassingError(f"only {len(content)} of {len(out)} bytes came")
+            raise TransientError(f"only {len(content)} of {len(out)} bytes came")
         if len(content) > len(out):
-            raise LastingError(f"{len(content)} bytes came instead of {len(out)}: its server ignores ranges")
+            raise PermanentError(f"{len(content)} bytes came instead of {len(out)}: its server ignores ranges")
         out[:] = content
 
     def whole(self, name: str, limit_s: float) -> bytes:
@@ -157,7 +157,7 @@ class _Loop:
         """What a coroutine returns. Raises TimeoutError when it takes longer."""
         if not self._thread.is_alive():
             work.close()
-            raise LastingError("it is closed")
+            raise PermanentError("it is closed")
         future = asyncio.run_coroutine_threadsafe(work, self.loop)
         try:
             return future.result(limit_s)

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import urllib3
 
-from shards.reading.remote.failures import LastingError, PassingError, StatusError
+from shards.reading.remote.failures import PermanentError, StatusError, TransientError
 
 PIECE = 256 * 1024  # bytes taken from a connection at once
 REDIRECTS = 5
@@ -122,23 +122,23 @@ class HttpFiles:
 def _check_answer(response: urllib3.BaseHTTPResponse, begin: int, end: int | None) -> None:
     if response.status == 416 and end is not None:
         size = response.headers.get("Content-Range", "").rpartition("/")[2]
-        raise LastingError(f"it has {size or 'fewer'} bytes, none from byte {begin} on. Copy it there again")
+        raise PermanentError(f"it has {size or 'fewer'} bytes, none from byte {begin} on. Copy it there again")
     if response.status not in (200, 206):
         after = response.headers.get("Retry-After", "")
         raise StatusError(response.status, float(after) if re.fullmatch(r"\d{1,6}", after) else 0)
     if response.headers.get("Content-Encoding", "identity") != "identity":
-        raise LastingError("the server compresses its answers. Switch that off for .tar files")
+        raise PermanentError("the server compresses its answers. Switch that off for .tar files")
     if end is None:
         return
     if response.status != 206:
-        raise LastingError(_NO_RANGES)
+        raise PermanentError(_NO_RANGES)
     got, size = _range(response)
     if got[0] != begin or got[1] > end:
-        raise LastingError(f"the server answers bytes {begin}-{end - 1} with bytes {got[0]}-{got[1] - 1}")
+        raise PermanentError(f"the server answers bytes {begin}-{end - 1} with bytes {got[0]}-{got[1] - 1}")
     if got[1] < end and got[1] == size:
-        raise LastingError(f"it has {size} bytes, {end} or more were expected. Copy it there again")
+        raise PermanentError(f"it has {size} bytes, {end} or more were expected. Copy it there again")
     if got[1] < end:
-        raise PassingError(f"only {got[1] - begin} of {end - begin} bytes came")
+        raise TransientError(f"only {got[1] - begin} of {end - begin} bytes came")
 
 
 def _range(response: urllib3.BaseHTTPResponse) -> tuple[tuple[int, int], int | None]:
@@ -146,7 +146,7 @@ def _range(response: urllib3.BaseHTTPResponse) -> tuple[tuple[int, int], int | N
     text = response.headers.get("Content-Range", "")
     found = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", text.strip())
     if found is None:
-        raise LastingError(f"the server says no usable Content-Range ({text[:60]!r}). Use another server")
+        raise PermanentError(f"the server says no usable Content-Range ({text[:60]!r}). Use another server")
     size = None if found[3] == "*" else int(found[3])
     return (int(found[1]), int(found[2]) + 1), size
 
@@ -156,7 +156,7 @@ def _fill(response: urllib3.BaseHTTPResponse, out: memoryview, deadline: float) 
     while done < len(out):
         piece = response.read1(min(PIECE, len(out) - done))
         if not piece:
-            raise PassingError(f"the connection ended after {done} of {len(out)} bytes")
+            raise TransientError(f"the connection ended after {done} of {len(out)} bytes")
         out[done : done + len(piece)] = piece
         done += len(piece)
         _check(deadline)

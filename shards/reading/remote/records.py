@@ -9,10 +9,10 @@ import numpy as np
 from shards.chunk import ChunkFormat
 from shards.errors import DataError
 from shards.manifest import FILE_NAME, Shard
-from shards.reading.remote.failures import LastingError, Place, in_words, remedy
+from shards.reading.remote.failures import PermanentError, Place, in_words, remedy
 from shards.reading.remote.fsspec_files import FsspecFiles
 from shards.reading.remote.http_files import HttpFiles
-from shards.reading.remote.patience import PATIENCE, Patience, Retries
+from shards.reading.remote.retry import RETRY_POLICY, Retries, RetryPolicy
 from shards.reading.remote.s3_files import S3Files
 
 PIECE = 16 << 20  # bytes asked for at once
@@ -56,7 +56,7 @@ class RemoteRecords:
         url: str,
         rows: list[Shard],
         shape: ChunkFormat,
-        patience: Patience = PATIENCE,
+        patience: RetryPolicy = RETRY_POLICY,
         connections: int = 16,
         verify_sizes: bool = True,
     ):
@@ -121,7 +121,7 @@ class RemoteRecords:
 
         self._retries.call(f"shard {_below(self._place, file)}", request, len(out))
 
-    def _verify_sizes(self, patience: Patience) -> None:
+    def _verify_sizes(self, patience: RetryPolicy) -> None:
         retries = Retries(self._place, patience)
         listed = retries.call(self._place.shown, self._files.listing)
         if listed is not None:
@@ -156,7 +156,7 @@ def is_url(place: object) -> bool:
     return "://" in str(place)
 
 
-def read_manifest(url: str, patience: Patience = PATIENCE) -> bytes:
+def read_manifest(url: str, patience: RetryPolicy = RETRY_POLICY) -> bytes:
     """The content of ``dataset.json`` in a data folder behind a URL. Raises DataError."""
     place = Place(url)
     files = _connect(place, patience, 1)
@@ -165,7 +165,7 @@ def read_manifest(url: str, patience: Patience = PATIENCE) -> bytes:
         try:
             return files.whole(FILE_NAME, patience.total_s)  # it may be large
         except FileNotFoundError:
-            raise LastingError(NO_MANIFEST) from None
+            raise PermanentError(NO_MANIFEST) from None
 
     try:
         return Retries(place, _opening(patience)).call(_below(place, FILE_NAME), request)
@@ -173,7 +173,7 @@ def read_manifest(url: str, patience: Patience = PATIENCE) -> bytes:
         files.close()
 
 
-def _connect(place: Place, patience: Patience, connections: int) -> Files:
+def _connect(place: Place, patience: RetryPolicy, connections: int) -> Files:
     try:
         if place.protocol in ("http", "https"):
             return HttpFiles(place.url, patience.answer_s, connections)
@@ -190,5 +190,5 @@ def _below(place: Place, file: str) -> str:
     return f"{place.shown.rstrip('/')}/{file}"
 
 
-def _opening(patience: Patience) -> Patience:
+def _opening(patience: RetryPolicy) -> RetryPolicy:
     return replace(patience, total_s=min(patience.total_s, OPENING_S))

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 
-from shards.reading.remote.failures import may_pass
+from shards.reading.remote.failures import is_transient
 from shards.reading.remote.fsspec_files import FsspecFiles
 from shards.reading.remote.http_files import HttpFiles
 
@@ -39,7 +39,7 @@ class S3Files(FsspecFiles):
                 self._refused = 0
                 return
             except Exception as error:
-                if may_pass(error):
+                if is_transient(error):
                     raise
             # Expired, or not allowed here: the usual way works, or knows what is wrong.
             self._refused += 1

@@ -1,0 +1,343 @@
+"""A hierarchical VAE: top-down inference with learned conditional priors.
+
+q(z_l | x, z_>l) and p(z_l | z_>l) share the way down (Sonderby et al. 2016, "Ladder VAE"; Child 2021, "Very
+Deep VAEs"); the posterior is given relative to the prior (Vahdat and Kautz 2020, "NVAE").
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from audiovae.layers import gaussian
+from audiovae.layers.noise import Noise, fresh_noise
+from audiovae.layers.representation import RepresentationConfig
+from audiovae.layers.trunk import (
+    Decoder,
+    Encoder,
+    TrunkConfig,
+    frames_after,
+    project,
+    residual_stack,
+    silent_head,
+    upsample,
+)
+from audiovae.models.autoencoder import Autoencoder
+from audiovae.results import Output, Partial, Statistics
+
+# The finest level starts like the VAE's posterior; the others start as wide as their prior and earn their nats.
+FINEST_START = -5.0
+# Of the running divergence that balances the levels; and what keeps a level at 0 from weighing nothing, as in NVAE.
+BALANCE_DECAY = 0.95
+BALANCE_FLOOR = 0.01
+
+
+@dataclass
+class HVAEConfig:
+    """An HVAE's shape. Lists over levels run from the finest to the coarsest.
+
+    Attributes:
+        trunk: The tower from the waveform to the finest level; the decoder mirrors it.
+        level_strides: Steps from each level to the next coarser one: one fewer than levels.
+        level_channels: Width at each level above the finest.
+        latents: Latent channels at each level; their number is the number of levels, 2 to 4.
+        free_nats: KL that each level may spend at no cost, in nats per second: a budget that keeps it in use. A
+            level's channels have equal shares of it, so that all of them stay in use.
+        balance_steps: Optimizer steps during which levels that spend little pay little (see `Balance`); 0 means
+            none.
+        representation: What the trunk sees: the waveform, or its mel spectrogram.
+    """
+
+    trunk: TrunkConfig = field(default_factory=lambda: TrunkConfig([42, 5], [256, 512], 3, 5))
+    level_strides: list[int] = field(default_factory=lambda: [3, 5, 7])
+    level_channels: list[int] = field(default_factory=lambda: [512, 512, 512])
+    latents: list[int] = field(default_factory=lambda: [48, 32, 32, 32])
+    free_nats: list[float] = field(default_factory=lambda: [0.0, 20.0, 10.0, 2.0])
+    balance_steps: int = 0
+    representation: RepresentationConfig = field(default_factory=RepresentationConfig)
+
+    def __post_init__(self) -> None:
+        levels = len(self.latents)
+        if not 2 <= levels <= 4:
+            raise ValueError(f"latents has {levels} levels: an HVAE has 2 to 4")
+        for name, wanted in (
+            ("level_strides", levels - 1),
+            ("level_channels", levels - 1),
+            ("free_nats", levels),
+        ):
+            if len(getattr(self, name)) != wanted:
+                raise ValueError(f"{name} has {len(getattr(self, name))} entries: {levels} levels need {wanted}")
+
+        if min(self.latents) < 1 or min(self.level_channels) < 1 or min(self.free_nats) < 0:
+            raise ValueError("latents and level_channels are at least 1, free_nats at least 0")
+        if self.balance_steps < 0:
+            raise ValueError(f"balance_steps is {self.balance_steps}: at least 0")
+
+    @property
+    def tower(self) -> TrunkConfig:
+        """The whole way up: the trunk and the levels above it."""
+        return TrunkConfig(
+            [*self.trunk.strides, *self.level_strides],
+            [*self.trunk.channels, *self.level_channels],
+            self.trunk.blocks,
+            self.trunk.kernel,
+        )
+
+
+@dataclass
+class Level:
+    """What one level did in a pass; all [B, latent, frames] float32.
+
+    Attributes:
+        latents: The value that went down.
+        shift, log_scale: Posterior relative to the prior; None where the prior itself was used.
+    """
+
+    latents: Tensor
+    shift: Tensor | None = None
+    log_scale: Tensor | None = None
+
+
+class TopDownLevel(nn.Module):
+    """One level on the way down: prior, posterior, and what its latents add to the state [B, C, T]."""
+
+    def __init__(self, width: int, latent: int, trunk: TrunkConfig, finest: bool) -> None:
+        super().__init__()
+        self.prior = silent_head(width, 2 * latent)
+        self.mix = nn.Sequential(project(2 * width, width), residual_stack(width, 1, trunk.kernel))
+        self.shift = project(width, latent)
+        self.log_scale = silent_head(width, latent, FINEST_START if finest else 0.0)
+        self.enter = project(latent, width)
+        self.after = residual_stack(width, trunk.blocks, trunk.kernel)
+        if not finest:
+            # Its posterior starts as wide as its prior: the noise gets in only as far as training finds it useful. Its
+            # mean starts at full scale: a tenth of it drowned in the noise, and the level was never used.
+            nn.init.zeros_(self.enter.weight)
+
+    def prior_of(self, state: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of p(z_l | z_>l)."""
+        mean, log_variance = self.prior(state).float().chunk(2, dim=1)
+        return mean, gaussian.bounded_log_variance(log_variance)
+
+    def posterior_of(self, state: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Shift and log scale of q(z_l | x, z_>l) relative to the prior."""
+        mixed = self.mix(torch.cat([features, state], dim=1))
+        return self.shift(mixed).float(), gaussian.bounded_log_variance(self.log_scale(mixed))
+
+    def absorb(self, state: Tensor, latents: Tensor) -> Tensor:
+        """The state after the level's latents."""
+        return self.after(state + self.enter(latents.to(state.dtype)))
+
+
+class Balance(nn.Module):
+    """Factors [L] on the levels' divergences, with a mean of 1, that let weak levels grow during the warm-up.
+
+    The factor of a level is proportional to its running divergence for each latent value (Vahdat and Kautz 2020,
+    "NVAE", appendix A, in the form of their published code): a level that spends little pays little
+    for more, one that spends a lot pays for the others. After `steps` optimizer steps all factors are 1.
+    """
+
+    def __init__(self, sizes: Sequence[int], steps: int) -> None:
+        """`sizes`: latent values an item has on each level."""
+        super().__init__()
+        self.sizes, self.steps = list(sizes), steps
+        self.register_buffer("running", torch.zeros(len(self.sizes)))  # nats per value
+        self.register_buffer("factors", torch.ones(len(self.sizes)))
+
+    @torch.no_grad()
+    def update(self, statistics: Statistics, step: int) -> None:
+        """Takes in the divergences of a whole global batch; the result holds for the next step."""
+        spent, items = statistics.sums["kl"], statistics.sums["items"]
+        now = spent / items.clamp_min(1) / torch.tensor(self.sizes, device=spent.device)
+        running = now if step <= 1 else self.running.lerp(now, 1 - BALANCE_DECAY)
+        wanted = running + BALANCE_FLOOR
+        factors = wanted / wanted.mean() if step < self.steps else torch.ones_like(wanted)
+        finite = now.isfinite().all()
+        self.running.copy_(torch.where(finite, running, self.running))
+        self.factors.copy_(torch.where(finite, factors, self.factors))
+
+
+class LearnedStart(nn.Module):
+    """The learned state above the coarsest level; a module of its own, as parameters may be gathered by module."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.state = nn.Parameter(torch.zeros(1, width, 1))
+
+    def forward(self, items: int, frames: int) -> Tensor:
+        """[items, C, frames]."""
+        return self.state.expand(items, -1, frames)
+
+
+class TopDown(nn.Module):
+    """From the coarsest level's latents to the waveform's representation."""
+
+    def __init__(self, outputs: int, config: HVAEConfig, frames: Sequence[int]) -> None:
+        super().__init__()
+        widths = [config.trunk.channels[-1], *config.level_channels]
+        self.frames = list(frames)
+        self.start = LearnedStart(widths[-1])
+        self.levels = nn.ModuleList(
+            TopDownLevel(width, latent, config.trunk, finest=i == 0)
+            for i, (width, latent) in enumerate(zip(widths, config.latents, strict=True))
+        )
+        self.ups = nn.ModuleList(
+            upsample(above, below, stride)
+            for below, above, stride in zip(widths, config.level_channels, config.level_strides, strict=False)
+        )
+        self.tower = Decoder(outputs, config.trunk)
+
+    def first_state(self, items: int) -> Tensor:
+        """The learned state above the coarsest level: [items, C, frames]."""
+        return self.start(items, self.frames[-1])
+
+    def below(self, index: int, state: Tensor) -> Tensor:
+        """The state as the next finer level sees it, or the representation below the finest."""
+        return self.ups[index - 1](state) if index else self.tower(state)
+
+
+class HVAE(Autoencoder):
+    """Latents: a list from the finest to the coarsest level, [B, latent_l, frames_l] each."""
+
+    family = "hvae"
+    full_name = "hierarchical variational autoencoder"
+
+    def __init__(self, config: HVAEConfig, samples: int, rate: int) -> None:
+        super().__init__(config, samples, rate)
+        frames = frames_after(self.representation.frames, config.tower.strides)
+        self.frames = frames[len(config.trunk.strides) - 1 :]
+        self.loss_names = tuple(f"kl_{i}" for i in range(len(config.latents)))
+        self.encoder = Encoder(self.representation.channels, config.tower)
+        self.decoder = TopDown(self.representation.channels, config, self.frames)
+        sizes = [latent * frames for latent, frames in zip(config.latents, self.frames, strict=True)]
+        self.balance = Balance(sizes, config.balance_steps) if config.balance_steps else None
+
+    @property
+    def latent_shapes(self) -> list[tuple[int, int]]:
+        """[latent_l, frames_l] of each level, finest first."""
+        return list(zip(self.config.latents, self.frames, strict=True))
+
+    def to_tensors(self, latents: Sequence[Tensor]) -> list[Tensor]:
+        """A tensor for each level, finest first."""
+        return list(latents)
+
+    def from_tensors(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """A tensor for each level, finest first."""
+        return list(tensors)
+
+    def features(self, target: Tensor) -> list[Tensor]:
+        """Features of each level, finest first."""
+        return self.encoder(target)[-len(self.frames) :]
+
+    def descend(
+        self,
+        items: int,
+        noise: Noise | None,
+        features: Sequence[Tensor | None] | None = None,
+        latents: Sequence[Tensor | None] | None = None,
+        temperature: float = 1.0,
+        still: bool = False,
+    ) -> tuple[Tensor, list[Level]]:
+        """One way down. At each level: the given latents, else the posterior, else the prior.
+
+        Args:
+            items: Batch size.
+            noise: Draws; None takes the posterior's mean.
+            features: Encoder features of each level, or None (or a None entry) to draw from the prior.
+            latents: Values for each level, finest first; None entries are drawn.
+            temperature: Scale of the prior's deviation.
+            still: Take the posterior's mean although there is noise, which is for the prior alone.
+
+        Returns:
+            The representation [B, C, T] and what each level did, finest first.
+        """
+        state = self.decoder.first_state(items)
+        levels: list[Level] = []
+        for index in reversed(range(len(self.frames))):
+            step = self.decoder.levels[index]
+            mean, log_variance = step.prior_of(state)
+            deviation = (0.5 * log_variance).exp()
+            given = latents[index] if latents is not None else None
+            if given is not None:
+                level = Level(given)
+            elif features is not None and features[index] is not None:
+                shift, log_scale = step.posterior_of(state, features[index])
+                local = shift
+                if noise is not None and not still:
+                    local = gaussian.draw(shift, log_scale, noise.normal(*shift.shape[1:]))
+                level = Level(mean + deviation * local, shift, log_scale)
+            else:
+                assert noise is not None, "drawing from the prior needs noise"
+                level = Level(mean + temperature * deviation * noise.normal(*mean.shape[1:]))
+            levels.insert(0, level)
+            state = self.decoder.below(index, step.absorb(state, level.latents))
+        return state, levels
+
+    def forward(self, target: Tensor, noise: Noise | None = None) -> Output:
+        """Losses `kl_0` (finest) and up are in nats per input value, free nats counted as spent, and balanced."""
+        self.check_target(target)
+        noise = noise or fresh_noise(len(target), target.device)
+        recon, levels = self.descend(len(target), noise, self.features(target))
+        losses, metrics, spent = {}, {}, []
+        for i, level in enumerate(levels):
+            kl = gaussian.kl_of_residual(level.shift, level.log_scale)
+            budget = self.config.free_nats[i] * self.seconds
+            losses[f"kl_{i}"] = gaussian.with_free_nats_by_channel(kl, budget) / target[0].numel()
+            spent.append(kl.detach().flatten(1).sum(1))
+            metrics[f"kl_{i}_nats_per_second"] = spent[i].mean() / self.seconds
+            if self.balance:
+                metrics[f"kl_{i}_balance"] = self.balance.factors[i].clone()
+                losses[f"kl_{i}"] = losses[f"kl_{i}"] * metrics[f"kl_{i}_balance"]
+        if not (self.balance and self.training):
+            return Output(recon, losses, metrics)
+        sums = {"kl": torch.stack([level.sum() for level in spent]), "items": recon.new_tensor(float(len(recon)))}
+        return Output(recon, losses, metrics, Statistics({name: value.float() for name, value in sums.items()}))
+
+    def update(self, statistics: Statistics, step: int) -> None:
+        """Moves the balance of the levels, if there is one."""
+        if self.balance:
+            self.balance.update(statistics, step)
+
+    def encode(self, audio: Tensor) -> list[Tensor]:
+        """[B, 1, samples] -> posterior means of each level, finest first."""
+        target = self.represent(audio)
+        _, levels = self.descend(target.shape[0], None, self.features(target))
+        return [level.latents for level in levels]
+
+    @torch.no_grad()
+    def divergences(self, audio: Tensor, noise: Noise) -> Tensor:
+        """[B, 1, samples] -> [B, levels] nats, finest first, along one draw from the posterior."""
+        _, levels = self.descend(len(audio), noise, self.features(self.represent(audio)))
+        spent = [gaussian.kl_of_residual(level.shift, level.log_scale).flatten(1).sum(1) for level in levels]
+        return torch.stack(spent, dim=1)
+
+    def decode(self, latents: Sequence[Tensor]) -> Tensor:
+        """Latents of every level, finest first -> [B, 1, samples]."""
+        self.check_latents(latents)
+        return self.render(self.descend(latents[0].shape[0], None, latents=latents)[0])
+
+    def blend(self, first: Sequence[Tensor], second: Sequence[Tensor], weight: float) -> list[Tensor]:
+        """On the line between two latents at every level."""
+        return [torch.lerp(a, b, weight) for a, b in zip(first, second, strict=True)]
+
+    @torch.no_grad()
+    def partial_reconstructions(self, audio: Tensor, noise: Noise) -> list[Partial]:
+        """First all; then what the coarsest levels know, one level less each time; then what the finest know.
+
+        Levels that know take the posterior's mean, as in `reconstruct`; the others draw from the prior, at a
+        temperature of 1, given what came down to them.
+        """
+        features = self.features(self.represent(audio))
+        levels = list(range(len(features)))
+        found = []
+        for known in [levels, *(levels[i:] for i in levels[1:]), *(levels[:-i] for i in levels[1:])]:
+            given = [feature if i in known else None for i, feature in enumerate(features)]
+            found.append(Partial(known, self.render(self.descend(len(audio), noise, given, still=True)[0])))
+        return found
+
+    @torch.no_grad()
+    def sample(self, items: int, temperature: float = 1.0, noise: Noise | None = None) -> Tensor:
+        """Draws every level from its prior: [items, 1, samples]."""
+        noise = noise or fresh_noise(items, self.decoder.start.state.device)
+        return self.render(self.descend(items, noise, temperature=temperature)[0])

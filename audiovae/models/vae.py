@@ -1,0 +1,212 @@
+"""A variational autoencoder with Gaussian latents along time, or one for the chunk (Kingma and Welling 2014)."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from audiovae.layers import gaussian
+from audiovae.layers.losses import squared_error
+from audiovae.layers.noise import Noise, fresh_noise
+from audiovae.layers.representation import RepresentationConfig
+from audiovae.layers.trunk import Decoder, Encoder, TrunkConfig, frames_after, project, silent_head
+from audiovae.models.autoencoder import Autoencoder
+from audiovae.results import Output, Statistics
+
+# The start of the posterior's log variance: narrow enough that the decoder hears the latents from step one.
+POSTERIOR_START = -5.0
+# Of the running estimates under batch_norm, a step: they must keep up with an encoder that is learning.
+NORM_DECAY = 0.9
+# The least log sigma under learned_variance: a decoder that is exact would otherwise drive it to minus infinity.
+MIN_LOG_SIGMA = -6.0
+
+
+@dataclass
+class VAEConfig:
+    """A VAE's shape.
+
+    Attributes:
+        trunk: The encoder tower; the decoder mirrors it.
+        latent: Latent channels at each latent frame.
+        free_nats: KL that a second of audio may spend at no cost, in nats per second.
+        representation: What the trunk sees: the waveform, or its mel spectrogram.
+        pooled: One latent vector a chunk: features are averaged over time and spread out again by a learned layer.
+        batch_norm: Keep the mean square of each channel's posterior means at batch_norm_scale squared over the
+            data, so that the KL has a floor (Zhu et al. 2020, "BN-VAE").
+        batch_norm_scale: The fixed deviation of posterior means under batch_norm.
+        learned_variance: Add the loss `likelihood` with a learned deviation of the output (Rybkin, Daniilidis and
+            Levine 2021, "sigma-VAE"); with weights.likelihood and weights.kl of 1 the loss is the ELBO.
+    """
+
+    trunk: TrunkConfig = field(default_factory=lambda: TrunkConfig([49, 5, 2], [256, 512, 768], 3, 5))
+    latent: int = 64
+    free_nats: float = 0.0
+    representation: RepresentationConfig = field(default_factory=RepresentationConfig)
+    pooled: bool = False
+    batch_norm: bool = False
+    batch_norm_scale: float = 0.5
+    learned_variance: bool = False
+
+    def __post_init__(self) -> None:
+        if self.latent < 1 or self.free_nats < 0:
+            raise ValueError(f"latent is {self.latent} and free_nats {self.free_nats}: at least 1 and 0")
+        if self.batch_norm_scale <= 0:
+            raise ValueError(f"batch_norm_scale is {self.batch_norm_scale}: above 0")
+
+
+class RunningNorm(nn.Module):
+    """Batch normalisation of posterior means [B, D, T] with a fixed scale and a learned shift.
+
+    It normalises by running estimates, which move after each step by the sums of the whole global batch. So an
+    item's output does not depend on the items beside it, and processes and micro-batches change nothing.
+    """
+
+    def __init__(self, channels: int, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.shift = nn.Parameter(torch.zeros(channels, 1))
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("variance", torch.ones(channels))
+        self.register_buffer("updates", torch.zeros(()))
+
+    def forward(self, raw: Tensor) -> Tensor:
+        """[B, D, T] float32 -> the same, each channel around `shift` with a deviation of about `scale`."""
+        deviation = (self.variance + 1e-5).sqrt().unsqueeze(1)
+        return self.shift + self.scale * (raw - self.mean.unsqueeze(1)) / deviation
+
+    def sums(self, raw: Tensor) -> dict[str, Tensor]:
+        """What [B, D, T] adds to the estimates; around the present mean, which keeps float32 exact enough."""
+        raw = raw.detach() - self.mean.unsqueeze(1)
+        count = raw.new_tensor(raw.shape[0] * raw.shape[2])
+        return {"count": count, "total": raw.sum((0, 2)), "squares": raw.square().sum((0, 2))}
+
+    @torch.no_grad()
+    def update(self, sums: dict[str, Tensor]) -> None:
+        """Moves the estimates; the first batch sets them. Sums that are not finite change nothing."""
+        finite = torch.stack([value.isfinite().all() for value in sums.values()]).all()
+        count = sums["count"].clamp_min(1)
+        offset = sums["total"] / count
+        variance = (sums["squares"] / count - offset.square()).clamp_min(0.0)
+        share = torch.where(self.updates > 0, 1 - NORM_DECAY, 1.0) * finite
+        self.mean.add_(share * offset.nan_to_num(0.0, 0.0, 0.0))
+        self.variance.add_(share * (variance.nan_to_num(0.0, 0.0, 0.0) - self.variance))
+        self.updates.add_(finite)
+
+
+class Likelihood(nn.Module):
+    """The negative log-likelihood of a target under a Gaussian around the output, with one learned deviation.
+
+    A module of its own with a forward pass, as parameters may be gathered by module.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_sigma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, output: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """(mse / sigma^2 + log sigma^2) / 2 in nats per input value without the constant, [B]; and sigma, [].
+
+        Rybkin, Daniilidis and Levine 2021, equation 4; log sigma is softly bounded below as in their appendix.
+        """
+        log_sigma = MIN_LOG_SIGMA + nn.functional.softplus(self.log_sigma.float() - MIN_LOG_SIGMA)
+        nats = 0.5 * squared_error(output.float(), target) * (-2 * log_sigma).exp() + log_sigma
+        return nats, log_sigma.detach().exp().squeeze()
+
+
+class GaussianEncoder(nn.Module):
+    """[B, C, T] -> posterior mean and log variance, each [B, latent, frames]; one frame when pooled."""
+
+    def __init__(self, inputs: int, config: VAEConfig) -> None:
+        super().__init__()
+        width = config.trunk.channels[-1]
+        self.pooled = config.pooled
+        self.tower = Encoder(inputs, config.trunk)
+        self.mean = project(width, config.latent)
+        self.log_variance = silent_head(width, config.latent, POSTERIOR_START)
+
+    def forward(self, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance in float32."""
+        features = self.tower(target)[-1]
+        if self.pooled:
+            features = features.mean(2, keepdim=True)
+        return self.mean(features).float(), gaussian.bounded_log_variance(self.log_variance(features))
+
+
+class VAE(Autoencoder):
+    """Latents [B, latent, frames]: 64 channels at 45 frames a second by default."""
+
+    family = "vae"
+    full_name = "variational autoencoder"
+
+    def __init__(self, config: VAEConfig, samples: int, rate: int) -> None:
+        super().__init__(config, samples, rate)
+        width, channels = config.trunk.channels[-1], self.representation.channels
+        frames = frames_after(self.representation.frames, config.trunk.strides)[-1]
+        self.frames = 1 if config.pooled else frames
+        self.loss_names = ("kl", "likelihood") if config.learned_variance else ("kl",)
+        self.encoder = GaussianEncoder(channels, config)
+        # The one frame of a pooled latent becomes all frames, each by weights of its own.
+        enter = nn.ConvTranspose1d(config.latent, width, frames) if config.pooled else project(config.latent, width)
+        self.decoder = nn.Sequential(enter, Decoder(channels, config.trunk))
+        self.norm = RunningNorm(config.latent, config.batch_norm_scale) if config.batch_norm else None
+        self.likelihood = Likelihood() if config.learned_variance else None
+
+    @property
+    def latent_shapes(self) -> list[tuple[int, int]]:
+        """One: [latent, frames]."""
+        return [(self.config.latent, self.frames)]
+
+    def forward(self, target: Tensor, noise: Noise | None = None) -> Output:
+        """Losses are in nats per input value, so their weights do not depend on the chunk's length.
+
+        `kl`, free nats counted as spent; `likelihood` of the target under learned_variance.
+        """
+        self.check_target(target)
+        noise = noise or fresh_noise(len(target), target.device)
+        mean, log_variance = self.encoder(target)
+        statistics = Statistics()
+        if self.norm is not None:
+            if self.training:
+                statistics = Statistics(sums=self.norm.sums(mean))
+            mean = self.norm(mean)
+        latents = gaussian.draw(mean, log_variance, noise.normal(*mean.shape[1:]))
+        recon = self.decoder(latents)
+        kl = gaussian.kl_to_standard(mean, log_variance)
+        free = gaussian.with_free_nats(kl, self.config.free_nats * self.seconds)
+        losses = {"kl": free / target[0].numel()}
+        metrics = {"kl_nats_per_second": kl.detach().flatten(1).sum(1).mean() / self.seconds}
+        if self.likelihood is not None:
+            losses["likelihood"], metrics["sigma"] = self.likelihood(recon, target)
+        return Output(recon, losses, metrics, statistics)
+
+    def update(self, statistics: Statistics, step: int) -> None:
+        """Moves the estimates of batch_norm."""
+        if self.norm is not None:
+            self.norm.update(statistics.sums)
+
+    def encode(self, audio: Tensor) -> Tensor:
+        """[B, 1, samples] -> posterior means [B, latent, frames]."""
+        mean = self.encoder(self.represent(audio))[0]
+        return mean if self.norm is None else self.norm(mean)
+
+    @torch.no_grad()
+    def divergences(self, audio: Tensor, noise: Noise) -> Tensor:
+        """[B, 1, samples] -> [B, 1] nats."""
+        mean, log_variance = self.encoder(self.represent(audio))
+        mean = mean if self.norm is None else self.norm(mean)
+        return gaussian.kl_to_standard(mean, log_variance).flatten(1).sum(1, keepdim=True)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """[B, latent, frames] -> [B, 1, samples]."""
+        self.check_latents(latents)
+        return self.render(self.decoder(latents))
+
+    def blend(self, first: Tensor, second: Tensor, weight: float) -> Tensor:
+        """On the line between two latents [B, latent, frames]."""
+        return torch.lerp(first, second, weight)
+
+    @torch.no_grad()
+    def sample(self, items: int, temperature: float = 1.0, noise: Noise | None = None) -> Tensor:
+        """Decodes latents drawn from N(0, temperature^2): [items, 1, samples]."""
+        noise = noise or fresh_noise(items, next(self.parameters()).device)
+        return self.decode(temperature * noise.normal(self.config.latent, self.frames))

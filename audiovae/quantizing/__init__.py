@@ -1,0 +1,4 @@
+"""Vector quantization: codebooks, commitment, the straight-through estimator.
+
+May import `audiovae.layers` and `audiovae.results`.
+"""

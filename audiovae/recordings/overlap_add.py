@@ -1,0 +1,154 @@
+"""Whole recordings of any length: overlapping chunks, cross-faded."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiovae.errors import ModelError
+from audiovae.layers.noise import Noise
+from audiovae.levels import gain_of
+from audiovae.models.autoencoder import Autoencoder
+
+# Chunks at a time.
+BATCH = 16
+
+
+def fade_of(size: int, overlap: float) -> int:
+    """Samples over which chunks of `size` cross-fade, for an overlap in [0, 0.5]."""
+    return int(size * overlap)
+
+
+def count_chunks(length: int, size: int, fade: int) -> int:
+    """Chunks that cover `length` samples, at least one."""
+    return max(1, math.ceil((length - fade) / (size - fade)))
+
+
+def split_chunks(audio: Tensor, size: int, fade: int) -> Tensor:
+    """[T] -> [n, 1, size], neighbours sharing `fade` samples; the end is filled with silence."""
+    hop = size - fade
+    count = count_chunks(len(audio), size, fade)
+    padded = torch.nn.functional.pad(audio, (0, (count - 1) * hop + size - len(audio)))
+    return padded.unfold(0, size, hop).unsqueeze(1)
+
+
+def join_chunks(chunks: Tensor, fade: int) -> Tensor:
+    """[n, 1, size] -> [(n - 1) * (size - fade) + size], cross-faded by raised cosines that add up to one."""
+    count, _, size = chunks.shape
+    hop = size - fade
+    # The edges are divided out again, so that the first and the last chunk keep theirs.
+    ramp = torch.sin(torch.linspace(0, math.pi / 2, fade + 2)[1:-1]).square()
+    window = torch.cat([ramp, torch.ones(size - 2 * fade), ramp.flip(0)])
+    total, weight = torch.zeros(2, (count - 1) * hop + size)
+    for i, chunk in enumerate(chunks.squeeze(1)):
+        total[i * hop : i * hop + size] += window * chunk
+        weight[i * hop : i * hop + size] += window
+    return total / weight
+
+
+def check_audio(audio: Tensor | np.ndarray, overlap: float) -> Tensor:
+    """The audio as a tensor; raises ModelError for no recording [T] of finite floats, an overlap not in [0, 0.5]."""
+    if not 0 <= overlap <= 0.5:
+        raise ModelError(f"overlap is {overlap}: choose 0 to 0.5")
+    if isinstance(audio, np.ndarray) and audio.dtype.kind == "f":
+        audio = torch.from_numpy(np.ascontiguousarray(audio))
+    if not isinstance(audio, Tensor | np.ndarray):
+        raise ModelError(f"audio is a {type(audio).__name__}: give a tensor or an array, [T] floats")
+    if isinstance(audio, np.ndarray) or audio.ndim != 1 or not len(audio) or not audio.is_floating_point():
+        raise ModelError(f"audio of shape {list(audio.shape)}, {audio.dtype}: give [T] floats, T at least 1")
+    if not audio.isfinite().all():
+        raise ModelError("audio holds values that are not finite")
+    return audio
+
+
+@torch.no_grad()
+def reconstruct_recording(
+    model: Autoencoder, audio: Tensor | np.ndarray, overlap: float = 0.25, batch: int = BATCH
+) -> Tensor:
+    """Passes a recording through the model.
+
+    Args:
+        model: In evaluation mode.
+        audio: [T] float in [-1, 1] at the model's rate, T at least 1; a tensor or an array.
+        overlap: Share of a chunk that neighbours share and cross-fade over, in [0, 0.5].
+        batch: Chunks at a time.
+
+    Returns:
+        [T] float32 at the input's level.
+
+    Raises:
+        ModelError: for audio or an overlap that cannot be.
+    """
+    audio = check_audio(audio, overlap)
+    device = next(model.parameters()).device
+    fade, gain = fade_of(model.samples, overlap), gain_of(audio, model.level)
+    chunks = split_chunks(audio.float() * gain, model.samples, fade)
+    outputs = [model.reconstruct(part.to(device)).float().cpu() for part in chunks.split(batch)]
+    return join_chunks(torch.cat(outputs), fade)[: len(audio)] / gain
+
+
+@torch.no_grad()
+def interpolate_recordings(
+    model: Autoencoder,
+    first: Tensor | np.ndarray,
+    second: Tensor | np.ndarray,
+    weights: Sequence[float],
+    overlap: float = 0.25,
+) -> list[Tensor]:
+    """Recordings between two recordings, by way of their latents.
+
+    Args:
+        model: In evaluation mode.
+        first, second: [T] float in [-1, 1] at the model's rate, tensors or arrays; the longer one is cut.
+        weights: Shares of the second one, in [0, 1].
+        overlap: As in `reconstruct_recording`.
+
+    Returns:
+        For each weight [T] float32; the level goes from the first one's to the second one's.
+
+    Raises:
+        ModelError: for audio or an overlap that cannot be.
+    """
+    first, second = check_audio(first, overlap), check_audio(second, overlap)
+    device = next(model.parameters()).device
+    length = min(len(first), len(second))
+    fade = fade_of(model.samples, overlap)
+    gains = gain_of(first[:length], model.level), gain_of(second[:length], model.level)
+    chunks = [
+        split_chunks(audio[:length].float() * gain, model.samples, fade)
+        for audio, gain in zip((first, second), gains, strict=True)
+    ]
+    versions: list[list[Tensor]] = [[] for _ in weights]
+    for parts in zip(*(each.split(BATCH) for each in chunks), strict=True):
+        ends = [model.encode(part.to(device)) for part in parts]
+        for weight, version in zip(weights, versions, strict=True):
+            version.append(model.decode(model.blend(*ends, weight)).float().cpu())
+    return [
+        join_chunks(torch.cat(version), fade)[:length] / (gains[0] ** (1 - weight) * gains[1] ** weight)
+        for weight, version in zip(weights, versions, strict=True)
+    ]
+
+
+@torch.no_grad()
+def sample_chunks(model: Autoencoder, count: int, temperature: float = 1.0, seed: int = 0) -> list[Tensor]:
+    """Chunks drawn from the model's prior, [samples] float32 each; the same for the same seed and count.
+
+    Args:
+        model: In evaluation mode.
+        count: How many, at least 1.
+        temperature: Scale of the prior's deviation; 0 is its most likely value.
+        seed: Of the draw.
+
+    Raises:
+        ModelError: for a count or a temperature that cannot be.
+    """
+    if count < 1:
+        raise ModelError(f"count is {count}: draw 1 chunk or more")
+    if not 0 <= temperature < math.inf:
+        raise ModelError(f"temperature is {temperature}: choose 0 or more")
+    chunks = []
+    for rows in torch.arange(count, device=next(model.parameters()).device).split(BATCH):
+        chunks += model.sample(len(rows), temperature, Noise(seed, 0, rows, count)).squeeze(1).float().cpu()
+    return chunks

@@ -1,0 +1,4 @@
+"""Models on disk: folders of safetensors and JSON, checksums, exported programs.
+
+May import `audiovae.models`.
+"""

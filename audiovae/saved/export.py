@@ -1,0 +1,224 @@
+"""A model's two halves as programs of their own: torch.export's .pt2, or ONNX.
+
+    encoder: audio [batch, 1, samples] float32 in [-1, 1]  ->  the latents
+    decoder: the latents  ->  audio [batch, 1, samples] float32
+
+The latents are one tensor `latents` [batch, channels, frames] float32; or one for each level, `latents_0` (the finest)
+and on; or `codes` [batch, codebooks, frames] int64. The batch is of any size, all else is fixed. What was written is
+run from its file and compared with the model before it is left in place.
+"""
+
+import importlib.util
+import io
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from audiovae.errors import ModelError
+from audiovae.levels import PEAK
+from audiovae.models.autoencoder import Autoencoder
+from audiovae.output import write_together
+from audiovae.saved.model_folder import fingerprint
+
+Format = Literal["torch", "onnx"]
+ABOUT_FILE = "export.json"
+SUFFIX = {"torch": ".pt2", "onnx": ".onnx"}
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+# The largest difference from PyTorch that is taken for rounding.
+LIMIT = 1e-4
+# Chunks that the programs are traced with, and those that they are compared with.
+TRACED, COMPARED = 2, (1, 3)
+
+
+class EncoderProgram(nn.Module):
+    """audio [B, 1, samples] -> the tensors of the latents."""
+
+    def __init__(self, model: Autoencoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, audio: Tensor) -> tuple[Tensor, ...]:
+        """See the class."""
+        return tuple(self.model.to_tensors(self.model.encode(audio)))
+
+
+class DecoderProgram(nn.Module):
+    """The tensors of the latents -> (audio [B, 1, samples],)."""
+
+    def __init__(self, model: Autoencoder) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, *latents: Tensor) -> tuple[Tensor]:
+        """See the class."""
+        return (self.model.decode(self.model.from_tensors(latents)),)
+
+
+def latent_names(model: Autoencoder) -> list[str]:
+    """How the programs call the latents."""
+    if model.code_size:
+        return ["codes"]
+    levels = len(model.latent_shapes)
+    return ["latents"] if levels == 1 else [f"latents_{i}" for i in range(levels)]
+
+
+@torch.no_grad()
+def export_model(model: Autoencoder, folder: str | Path, format: Format = "torch") -> dict[str, float]:
+    """Writes `encoder`, `decoder` and `export.json`, which tells the names, shapes and types.
+
+    Args:
+        model: On the CPU, in evaluation mode.
+        folder: Where to; made when missing.
+        format: "torch" or "onnx".
+
+    Returns:
+        By file the largest difference from the model; of codes, see the family's `disagreement`.
+
+    Raises:
+        ModelError: when the format cannot do it, a package is missing, or a program differs by more than LIMIT: then
+            nothing is written.
+    """
+    _check_format(model, format)
+    found: dict[str, float] = {}
+    write_together(folder, lambda aside: found.update(_write(model, aside, format)), ABOUT_FILE)
+    return found
+
+
+def _check_format(model: Autoencoder, format: Format) -> None:
+    if format not in SUFFIX:
+        raise ModelError(f"--format {format}: choose {' or '.join(SUFFIX)}")
+    if format == "onnx":
+        if model.representation.not_in_onnx:
+            raise ModelError(f"--format onnx: {model.representation.not_in_onnx}; choose --format torch")
+        missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
+        if missing:
+            raise ModelError(f"--format onnx needs {', '.join(missing)}; run: pip install {' '.join(missing)}")
+
+
+def _write(model: Autoencoder, folder: Path, format: Format) -> dict[str, float]:
+    audio = probe(max(TRACED, *COMPARED), model.samples)
+    latents = EncoderProgram(model)(audio)
+    names = latent_names(model)
+    halves: dict[str, Any] = {
+        "encoder": (EncoderProgram(model), (audio,), ["audio"], names),
+        "decoder": (DecoderProgram(model), latents, names, ["audio"]),
+    }
+    about = {
+        "format": format,
+        "family": model.family,
+        "model": fingerprint(model),
+        "rate": model.rate,
+        "samples": model.samples,
+        "level": model.level,
+        "peak": PEAK if model.level == "peak" else None,
+        "code_size": model.code_size,
+    }
+    found = {}
+    for half, (program, inputs, takes, gives) in halves.items():
+        file = folder / f"{half}{SUFFIX[format]}"
+        # Also for its side effect: constants that are made at first use are not made while tracing.
+        outputs = program(*inputs)
+        run = WRITERS[format](program.eval(), tuple(part[:TRACED] for part in inputs), takes, gives, file)
+        compare = _of_latents if half == "encoder" else _of_audio
+        found[file.name] = max(compare(model, run, tuple(part[:items] for part in inputs)) for items in COMPARED)
+        if not found[file.name] <= LIMIT:
+            raise ModelError(
+                f"{half}: the {format} program differs from PyTorch by {found[file.name]:.2g}, more than {LIMIT:g}; "
+                "nothing was written, use the model itself"
+            )
+        about[half] = {
+            "file": file.name,
+            "inputs": _signature(takes, inputs),
+            "outputs": _signature(gives, outputs),
+            "largest_difference": found[file.name],
+        }
+    (folder / ABOUT_FILE).write_text(json.dumps(about, indent=1) + "\n")
+    return found
+
+
+def probe(items: int, samples: int) -> Tensor:
+    """Audio to compare programs with: sweeps of falling level with a little noise, [items, 1, samples]."""
+    time = torch.linspace(0, 1, samples)
+    noise = torch.randn(items, samples, generator=torch.Generator().manual_seed(0))
+    level = PEAK * 0.5 ** torch.arange(items).unsqueeze(1)
+    pitch = 1 + torch.arange(items).unsqueeze(1)
+    sweep = torch.sin(2 * torch.pi * samples / 50 * pitch * time.square())
+    return (level * (0.95 * sweep + 0.01 * noise.clamp(-5, 5))).unsqueeze(1)
+
+
+def _of_latents(model: Autoencoder, run: Callable[..., Sequence[Tensor]], inputs: tuple[Tensor, ...]) -> float:
+    found = run(*inputs)
+    wanted = EncoderProgram(model)(*inputs)
+    if [(part.shape, part.dtype) for part in found] != [(part.shape, part.dtype) for part in wanted]:
+        return float("inf")
+    return model.disagreement(*inputs, model.from_tensors(list(found))).item()
+
+
+def _of_audio(model: Autoencoder, run: Callable[..., Sequence[Tensor]], inputs: tuple[Tensor, ...]) -> float:
+    found, wanted = run(*inputs)[0], DecoderProgram(model)(*inputs)[0]
+    return (found - wanted).abs().max().item() if found.shape == wanted.shape else float("inf")
+
+
+def _signature(names: Sequence[str], tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "dtype": str(tensor.dtype).removeprefix("torch."), "shape": ["batch", *tensor.shape[1:]]}
+        for name, tensor in zip(names, tensors, strict=True)
+    ]
+
+
+def _dynamic(inputs: tuple[Tensor, ...], program: nn.Module) -> tuple:
+    """Only the batch is of any size; arguments that are one *tuple stand as one."""
+    batch = torch.export.Dim("batch", min=1)
+    each = tuple({0: batch} for _ in inputs)
+    return (each,) if isinstance(program, DecoderProgram) else each
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporters' remarks on optional packages that are not there and on buffers of their own."""
+    talkative = logging.getLogger("torch.onnx")
+    level = talkative.level
+    talkative.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        talkative.setLevel(level)
+
+
+def _write_torch(program: nn.Module, inputs: tuple[Tensor, ...], takes: list[str], gives: list[str], file: Path) -> Any:
+    # By way of memory: on a full disk PyTorch's own writer ends the process.
+    content = io.BytesIO()
+    with _quiet():
+        torch.export.save(torch.export.export(program, inputs, dynamic_shapes=_dynamic(inputs, program)), content)
+        file.write_bytes(content.getbuffer())
+        return torch.export.load(file).module()
+
+
+def _write_onnx(program: nn.Module, inputs: tuple[Tensor, ...], takes: list[str], gives: list[str], file: Path) -> Any:
+    import onnxruntime  # an optional extra
+
+    with _quiet():
+        traced = torch.export.export(program, inputs, dynamic_shapes=_dynamic(inputs, program))
+        exported = torch.onnx.export(traced, dynamo=True, verbose=False, input_names=takes, output_names=gives)
+    for value in [*exported.model.graph.inputs, *exported.model.graph.outputs]:
+        value.shape = type(value.shape)(["batch", *value.shape[1:]])
+    exported.save(file)
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+
+    def run(*tensors: Tensor) -> list[Tensor]:
+        given = {name: tensor.numpy() for name, tensor in zip(takes, tensors, strict=True)}
+        return [torch.from_numpy(output) for output in session.run(gives, given)]
+
+    return run
+
+
+WRITERS = {"torch": _write_torch, "onnx": _write_onnx}

@@ -1,1 +1,0 @@
-"""The speed and the shuffle of the data path, measured beside other libraries: ``python -m bench``."""

@@ -1,0 +1,72 @@
+"""The run that is attacked: tiny data, a tiny model with everything that has a state, the real command."""
+
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from benchmarks.faults.plan import EVERY
+from shards import Manifest
+from shards.building.build import build
+
+ROOT = Path(__file__).parents[2]
+RATE = 22050
+SAMPLES = 2205
+BATCH = 6
+PROCESSES = 2
+# In the environment of all processes of an attempt, to find those that outlive their parents.
+MARK = "CHAOS_ATTEMPT"
+
+SETTINGS = {
+    "data.batch": BATCH,
+    "optim.warmup_steps": 2,
+    "kl_warmup.steps": 4,
+    "tracking.every": 1,
+    "tracking.evaluate_every": 100,
+    "tracking.audio_every": 10**6,
+    "tracking.samples": "true",
+    "checkpoint.every": EVERY,
+    "watchdog_s": 120,
+    "model.trunk.strides": "[21,5]",
+    "model.trunk.channels": "[24,24]",
+    "model.trunk.blocks": 1,
+    "model.latent": 8,
+    "model.quantizer.codebooks": 2,
+    "model.quantizer.size": 16,
+    "model.quantizer.start_step": 2,
+}
+
+
+def make_data(folder: Path) -> Path:
+    """Shards of chords that decay: 90 chunks to train on, 15 steps an epoch, 30 held out."""
+    audio = folder / "audio"
+    audio.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    t = np.arange(3 * RATE) / RATE
+    for k in range(4):
+        tones = [np.sin(2 * np.pi * pitch * t) for pitch in rng.uniform(200, 800, 3)]
+        soundfile.write(audio / f"{k}.wav", 0.2 * np.exp(-4 * (t % 0.25)) * np.sum(tones, axis=0), RATE)
+    build(audio, folder / "data", samples=SAMPLES, hop=SAMPLES, valid=0.25, workers=1)
+    return folder / "data"
+
+
+def training_chunks(data: Path) -> int:
+    """Chunks in an epoch."""
+    return Manifest.load(data).chunks("train")
+
+
+def command(data: Path, run: Path, steps: int, wandb: str) -> list[str]:
+    """Two processes under the launcher, as a person starts them."""
+    settings = {"data": data, "run-dir": run, "optim.steps": steps, "tracking.wandb": wandb, **SETTINGS}
+    words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    machine = ["--config_file", str(ROOT / "accelerate_config.yaml"), "--num_processes", str(PROCESSES)]
+    return [sys.executable, "-m", "accelerate.commands.launch", *machine, "-m", "train", "vqvae", *words]
+
+
+def environment(mark: str) -> dict[str, str]:
+    """Nothing of W&B or of a launcher from outside."""
+    foreign = ("WANDB", "TORCHELASTIC", "ACCELERATE", "RANK", "LOCAL_RANK", "WORLD_SIZE")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
+    return {**kept, "PYTHONPATH": str(ROOT), MARK: mark}

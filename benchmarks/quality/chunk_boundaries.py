@@ -1,0 +1,45 @@
+"""Whether the joints of whole recordings can be heard: the error where chunks are cross-faded against elsewhere."""
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+
+import audiovae
+from audiovae import Autoencoder
+from audiovae.recordings.overlap_add import fade_of
+
+OVERLAP = 0.25  # as reports do it
+
+
+def error_at_joints(run: Path) -> float:
+    """Mean squared error within the cross-fades over that of the same places elsewhere in chunks; 1 is no seam.
+
+    Each whole recording of the run's report is reconstructed twice, the second time with chunks that begin half a
+    step later: so each place is measured at a joint and away from one, and what sounds there cancels out.
+    """
+    model = audiovae.load(run)
+    at, away = 0.0, 0.0
+    for file in sorted((run / "report" / "audio").glob("recording-*-reference.wav")):
+        audio, _ = soundfile.read(file, dtype="float32")
+        joints, elsewhere = errors_at_joints(model, audio)
+        at, away = at + joints, away + elsewhere
+    return at / away
+
+
+def errors_at_joints(model: Autoencoder, audio: np.ndarray) -> tuple[float, float]:
+    """Sums of squared errors of a recording [T] at joints, and of the same places away from joints."""
+    step = model.samples - fade_of(model.samples, OVERLAP)
+    errors, joints = [], []
+    for shift in (0, step // 2):
+        shifted = torch.cat([torch.zeros(shift), torch.from_numpy(audio)])
+        output = audiovae.reconstruct_recording(model, shifted, OVERLAP)[shift:].numpy()
+        place = np.arange(shift, shift + len(audio))
+        joint = place % step < model.samples - step
+        joint[: model.samples] = joint[-model.samples :] = False  # recordings begin and end alone
+        errors.append(np.square(output - audio))
+        joints.append(joint)
+    first, second = joints[0] & ~joints[1], joints[1] & ~joints[0]
+    at = errors[0][first].sum() + errors[1][second].sum()
+    return float(at), float(errors[1][first].sum() + errors[0][second].sum())

@@ -1,0 +1,76 @@
+"""What the rate of a VQ-VAE allows: the same trunk's unquantised latents through an ideal code of as many bits."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import audiovae
+from shards import Split
+from train.evaluation.measuring.heldout import spread, to_audio
+from train.evaluation.measuring.metrics import measure
+from train.runs.run_folder import RunDir
+
+CHUNKS = 200
+AT_A_TIME = 25
+
+
+def water_level(variances: Tensor, bits: float) -> float:
+    """The distortion D of each component that an ideal code of `bits` leaves, where the variance is not below it.
+
+    Reverse water-filling: sum of max(0, log2(variance / D) / 2) = bits (Cover and Thomas, "Elements of Information
+    Theory", section 10.3.3). The exact solution over the largest components in use.
+
+    Args:
+        variances: [D] of independent Gaussian components, at least 0.
+        bits: For one vector, above 0.
+    """
+    largest = variances.double().sort(descending=True).values
+    largest = largest[largest > 0]
+    number = torch.arange(1, len(largest) + 1, dtype=torch.float64)
+    levels = ((largest.log2().cumsum(0) - 2 * bits) / number).exp2()
+    # With n components in use the level lies below the n-th and not below the one after.
+    in_use = (levels < largest).nonzero().max()
+    return levels[in_use].item()
+
+
+def through_ideal_code(vectors: Tensor, bits: float, generator: torch.Generator) -> Tensor:
+    """Vectors [N, D] as an ideal Gaussian code of `bits` a vector would give them back, on average.
+
+    The forward test channel of rate-distortion theory: in the covariance's own directions each component keeps the
+    share 1 - D / variance of itself and gains noise.
+    """
+    mean = vectors.mean(0)
+    variances, directions = torch.linalg.eigh(torch.cov((vectors - mean).T))
+    variances = variances.clamp_min(1e-12)
+    share = 1 - (water_level(variances, bits) / variances).clamp_max(1)
+    noise = torch.randn(vectors.shape, generator=generator)
+    components = share * ((vectors - mean) @ directions) + (share * (1 - share) * variances).sqrt() * noise
+    return components @ directions.T + mean
+
+
+def bits_per_frame(run: Path) -> float:
+    """What the codes of a VQ-VAE's run can say in one frame."""
+    quantizer = RunDir.open(run).config
+    return quantizer["model.quantizer.codebooks"] * math.log2(quantizer["model.quantizer.size"])
+
+
+@torch.no_grad()
+def si_sdr_at_rate(ceiling: Path, bits_per_frame: float) -> float:
+    """Held-out SI-SDR in dB of an unquantised run's model whose latents pass an ideal code: mean over spread chunks.
+
+    The code knows the latents' covariance, and nothing of how frames hang together or of loud and quiet passages;
+    codebooks that are trained with their towers can be a little better.
+    """
+    run = RunDir.open(ceiling)
+    model, split = audiovae.load(ceiling), Split.open(run.config["data.path"], "valid")
+    audio = to_audio(split.read(spread(len(split), CHUNKS)), torch.device("cpu"))
+    latents = torch.cat([model.encode(part) for part in audio.split(AT_A_TIME)])
+    items, _, frames = latents.shape
+    vectors = latents.transpose(1, 2).flatten(0, 1)
+    coded = through_ideal_code(vectors, bits_per_frame, torch.Generator().manual_seed(0))
+    coded = coded.unflatten(0, (items, frames)).transpose(1, 2)
+    output = torch.cat([model.decode(part) for part in coded.split(AT_A_TIME)])
+    return float(np.nanmean(measure(output, audio, model.rate)["si_sdr"].numpy()))

@@ -1,0 +1,163 @@
+"""Training and measuring one model with the real commands, on processors of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.quality.plan import Trial
+from shards.files import write_atomically
+from train.runs.run_folder import METRICS_FILE, read_lines
+
+ROOT = Path(__file__).parents[2]
+# Steps of the look at a trial's pace, which is taken between the first and the last.
+PACE_STEPS = (20, 40)
+PACE_CHUNKS = 32  # held-out chunks at its step 0
+LIMIT_S = 3600
+LEAST_STEPS = 150  # the codebooks start at 100
+# Of a run: the beta warm-up of our presets, which are written for longer runs.
+WARMUP_SHARE = 0.25
+
+
+class TrialError(Exception):
+    """A command failed; says which and its last words."""
+
+
+@dataclass
+class Result:
+    """What came of a trial.
+
+    Attributes:
+        trial: As plain values.
+        steps: Optimizer steps.
+        seconds: That they took, as measured.
+        parameters: Of the model.
+        summary: metrics.json of its report.
+        points: metrics.jsonl.
+        folder: Of the run.
+    """
+
+    trial: dict[str, Any]
+    steps: int
+    seconds: float
+    parameters: int
+    summary: dict[str, Any]
+    points: list[dict[str, Any]]
+    folder: Path
+
+    def series(self, name: str) -> list[tuple[int, float]]:
+        """(step, value) of every point that has it."""
+        return [(row["step"], row[name]) for row in self.points if name in row]
+
+
+def _run(words: Sequence[str], cpus: Sequence[int], allowed: Sequence[int] = (0,)) -> str:
+    done = None
+    with suppress(subprocess.TimeoutExpired):
+        done = subprocess.run(
+            [sys.executable, "-m", *words],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_S,
+            preexec_fn=lambda: os.sched_setaffinity(0, cpus),
+            check=False,
+        )
+    if done is None:
+        raise TrialError(f"python -m {' '.join(words)}: not done after {LIMIT_S} s")
+    if done.returncode not in allowed:
+        raise TrialError(f"python -m {' '.join(words)}: exit code {done.returncode}: {done.stderr.strip()[-1500:]}")
+    return done.stdout + done.stderr
+
+
+def command(trial: Trial, data: Path, run: Path, steps: int) -> list[str]:
+    """The words after `python -m` that train it."""
+    words = ["benchmarks.quality.variants", trial.alteration] if trial.alteration else ["train"]
+    words += [trial.family, "--config", f"train/configs/{trial.preset}.yaml", "--data", str(data)]
+    words += ["--run-dir", str(run), "--seed", str(trial.seed), "--optim.steps", str(steps)]
+    words += ["--checkpoint.every", "1000000", "--tracking.wandb", "disabled", "--preflight", "false"]
+    words += ["--tracking.evaluate_every", str(max(1, steps // 4)), "--tracking.audio_every", "1000000"]
+    if not trial.preset.startswith("study/"):
+        words += ["--kl_warmup.steps", str(int(WARMUP_SHARE * steps))]
+    return [*words, *trial.flags]
+
+
+def seconds_per_step(trial: Trial, data: Path, folder: Path, cpus: Sequence[int]) -> float:
+    """A short look, with codebooks from the start; its run is kept and not looked at twice."""
+    run = folder / "pace" / trial.name
+    if not (run / "STOPPED").exists():
+        words = [*command(trial, data, run, 10**6), "--stop_at", str(PACE_STEPS[1]), "--tracking.every", "10"]
+        words += ["--tracking.evaluate_chunks", str(PACE_CHUNKS)]
+        if trial.family == "vqvae":
+            words += ["--model.quantizer.start_step", "5"]
+        _run(words, cpus, (0, 85))
+    times = {row["step"]: row["time"] for row in read_lines(run / METRICS_FILE)}
+    first, last = PACE_STEPS
+    return (times[last] - times[first]) / (last - first)
+
+
+def is_done(trial: Trial, folder: Path) -> bool:
+    """Whether it has been trained and measured."""
+    return (folder / "trials" / trial.name / "report" / "metrics.json").exists()
+
+
+def carry_out(trial: Trial, data: Path, folder: Path, cpus: Sequence[int], pace: Callable[[Trial], float]) -> Result:
+    """Trains for `trial.seconds`, measures all held-out chunks; what was done before is not done again.
+
+    Args:
+        trial: What to train.
+        data: Shards.
+        folder: Of all trials.
+        cpus: Processors to use.
+        pace: Seconds a step.
+
+    Raises:
+        TrialError: when a command fails.
+    """
+    run = folder / "trials" / trial.name
+    note = folder / "trials" / f"{trial.name}.json"
+    wanted = json.loads(json.dumps(asdict(trial)))
+    if note.exists():
+        noted = json.loads(note.read_text())
+        if noted["trial"] != wanted:
+            raise TrialError(f"{run}: holds another trial; remove it and {note}, or choose another --folder")
+    else:
+        noted = {"trial": wanted, "steps": trial.steps or max(LEAST_STEPS, int(trial.seconds / pace(trial)))}
+        run.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(note, json.dumps(noted) + "\n")
+    if not (run / "DONE").exists():
+        _run(command(trial, data, run, noted["steps"]), cpus)
+    if not (run / "report" / "metrics.json").exists():
+        tool = ["benchmarks.quality.variants", trial.alteration] if trial.alteration else ["train"]
+        _run([*tool, "evaluate", str(run), "--examples", "2"], cpus)
+    points = read_lines(run / METRICS_FILE)
+    return Result(
+        wanted,
+        noted["steps"],
+        points[-1]["time"] - points[0]["time"],
+        _parameters(run / "model"),
+        json.loads((run / "report" / "metrics.json").read_text()),
+        points,
+        run,
+    )
+
+
+def _parameters(model: Path) -> int:
+    """Values in the encoder's and the decoder's weights."""
+    from safetensors import safe_open
+
+    total = 0
+    for part in ("encoder", "decoder"):
+        with safe_open(model / f"{part}.safetensors", "pt") as file:
+            shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+        for shape in shapes:
+            size = 1
+            for length in shape:
+                size *= length
+            total += size
+    return total

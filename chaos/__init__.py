@@ -1,1 +1,0 @@
-"""Kills a training at random moments until it is done, and looks whether anything was lost."""

@@ -1,0 +1,92 @@
+"""Where an unfinished build keeps its things: the hidden folder ``.build`` in the data folder."""
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from shards.building.lease import sweep
+from shards.building.plan import Part, Plan
+from shards.errors import DataError
+from shards.files import sync, write_atomically
+
+NAME = ".build"
+
+
+class BuildFolder:
+    """Names in the scratch folder of one data folder."""
+
+    def __init__(self, out: Path):
+        self.out = out
+        self.folder = out / NAME
+        self.plan = self.folder / "plan.json"
+        self.shards = self.folder / "shards"  # finished ones, until all are
+
+    def lease(self, name: str) -> Path:
+        """Of one piece of work."""
+        return self.folder / f"{name}.lease"
+
+    def result(self, plan_key: str, part: Part) -> Path:
+        """What a finished part leaves."""
+        return self.folder / f"part-{part.index:05d}-{plan_key[:12]}.json"
+
+    def work(self, plan_key: str, part: Part) -> list[Path]:
+        """The folders that attempts at a part have left."""
+        return sorted(self.folder.glob(f"part-{part.index:05d}-{plan_key[:12]}-*"))
+
+    def new_work(self, plan_key: str, part: Part) -> Path:
+        """A folder for one more attempt, which no other process has."""
+        return self.folder / f"part-{part.index:05d}-{plan_key[:12]}-{secrets.token_hex(4)}"
+
+    def note_tasks(self, count: int) -> None:
+        """Remember how many tasks share the work, for what is told when some are missing."""
+        (self.folder / f"tasks-{count}").touch()
+
+    def task_count(self) -> int:
+        """How many tasks shared the work lately."""
+        noted = sorted(self.folder.glob("tasks-*"), key=lambda path: path.stat().st_mtime_ns)
+        return int(noted[-1].name.removeprefix("tasks-")) if noted else 1
+
+    def load_plan(self) -> Plan | None:
+        """The plan that is being carried out. Raises DataError when it cannot be used."""
+        try:
+            return Plan.from_json(self.plan.read_text())
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise DataError(
+                f"{self.plan} is damaged or of another version: delete {self.folder} to plan anew"
+            ) from None
+
+    def publish(self, plan: Plan) -> Plan:
+        """Make a plan the one to carry out, unless another process was first; returns the one that holds."""
+        own = self.folder / f"plan-{secrets.token_hex(4)}"
+        write_atomically(own, plan.to_json())
+        try:
+            os.link(own, self.plan)
+        except FileExistsError:
+            pass
+        except OSError:  # no hard links here
+            if not self.plan.exists():
+                os.rename(own, self.plan)
+        own.unlink(missing_ok=True)
+        sync(self.folder)
+        return self.load_plan() or plan
+
+    def clear(self) -> None:
+        """Remove all but what others hold: the plan first, so that a rest is a rest and no unfinished build."""
+        self.plan.unlink(missing_ok=True)
+        for path in self.folder.glob("*"):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            elif path.suffix != ".lease":
+                path.unlink(missing_ok=True)
+
+    def leave(self) -> None:
+        """Remove the folders that hold nothing."""
+        sweep(self.folder)
+        for folder in (self.folder, self.out):
+            try:
+                folder.rmdir()
+            except OSError:
+                return

@@ -1,0 +1,105 @@
+"""Calling a server again while its failures may pass: back-off with jitter, within a total time limit."""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import tenacity
+
+from shards.errors import DataError
+from shards.reading.remote.failures import Place, causes, in_words, is_transient, remedy
+
+T = TypeVar("T")
+
+SLOWEST = 50_000  # bytes per second; a request that is slower than this has failed
+WARN_EVERY_S = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How long to wait for a server, in seconds."""
+
+    answer_s: float = 30.0  # without a connection, or without a single byte
+    total_s: float = 300.0  # for one read with all its retries
+    first_pause_s: float = 0.2  # before the first retry: a random time up to this, then up to twice this, ...
+    longest_pause_s: float = 20.0
+
+
+RETRY_POLICY = RetryPolicy()
+
+
+class Retries:
+    """Makes the requests to one place. Any number of threads may use it."""
+
+    def __init__(self, place: Place, patience: RetryPolicy):
+        self.place, self.patience = place, patience
+        self.count = 0  # failed requests that were tried again
+        self._closing = threading.Event()
+        self._lock = threading.Lock()
+        self._warned = -WARN_EVERY_S
+
+    def close(self) -> None:
+        """No more retries, and an end to the pauses before them."""
+        self._closing.set()
+
+    def call(self, what: str, request: Callable[[float], T], size: int = 0) -> T:
+        """What ``request`` returns.
+
+        It is given the seconds it may take, enough for ``size`` bytes on a slow line. Raises DataError, naming
+        ``what``, when it fails for good or for too long.
+        """
+        patience, begin, failures = self.patience, time.monotonic(), 0
+
+        def attempt() -> T:
+            left = begin + patience.total_s - time.monotonic()
+            return request(min(patience.answer_s + size / SLOWEST, max(left, 0.001)))
+
+        def before_pause(state: tenacity.RetryCallState) -> None:
+            nonlocal failures
+            failures += 1
+            self._note(what, state.outcome.exception())
+
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(is_transient),
+            stop=tenacity.stop_before_delay(patience.total_s) | tenacity.stop_when_event_set(self._closing),
+            wait=self._pause,
+            sleep=tenacity.sleep_using_event(self._closing),
+            before_sleep=before_pause,
+            reraise=True,
+        )
+        try:
+            return attempts(attempt)
+        except DataError:
+            raise
+        except Exception as error:
+            reason = self._words(error)
+            if self._closing.is_set():
+                raise DataError(f"{what}: reading was stopped ({reason})") from None
+            if is_transient(error):
+                reason += f", after {failures + 1} tries in {time.monotonic() - begin:.0f} s" if failures else ""
+            raise DataError(f"{what}: {reason}. {remedy(error, self.place.protocol)}".rstrip(". ")) from None
+
+    def _pause(self, state: tenacity.RetryCallState) -> float:
+        """Seconds, drawn so that many ranks do not come back together; at least what the server asks for."""
+        longest = self.patience.longest_pause_s
+        most = min(longest, self.patience.first_pause_s * 2.0 ** min(state.attempt_number - 1, 60))
+        asked = max(getattr(error, "retry_after_s", 0) for error in causes(state.outcome.exception()))
+        return max(random.uniform(0, most), min(asked, longest))
+
+    def _note(self, what: str, error: BaseException) -> None:
+        with self._lock:
+            self.count += 1
+            now = time.monotonic()
+            if now - self._warned < WARN_EVERY_S:
+                return
+            self._warned = now
+        _log.warning("%s: %s; trying again (retries so far: %d)", what, self._words(error), self.count)
+
+    def _words(self, error: BaseException) -> str:
+        return self.place.cleaned(in_words(error, self.patience.answer_s))

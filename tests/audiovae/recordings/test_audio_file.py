@@ -1,0 +1,56 @@
+"""Files of all kinds as recordings, and recordings as files."""
+
+import numpy as np
+import pytest
+import soundfile
+import soxr
+import torch
+
+from audiovae import ModelError
+from audiovae.recordings.audio_file import BLOCK, read_recording, write_recording
+
+RATE = 22050
+
+
+def sound(frames: int, channels: int = 1) -> np.ndarray:
+    return 0.3 * np.random.default_rng(0).standard_normal((frames, channels)).clip(-3, 3).astype(np.float32)
+
+
+@pytest.mark.parametrize("rate", [8000, RATE, 44100])
+@pytest.mark.parametrize("frames", [1, BLOCK - 1, BLOCK, 2 * BLOCK + 77])
+def test_reading_in_blocks_is_reading_at_once(tmp_path, rate, frames):
+    audio = sound(frames, 2)
+    soundfile.write(tmp_path / "a.wav", audio, rate, subtype="FLOAT")
+    expected = audio.mean(1) if rate == RATE else soxr.resample(audio.mean(1), rate, RATE, quality="HQ")
+    found = read_recording(tmp_path / "a.wav", RATE).numpy()
+    assert abs(len(found) - len(expected)) <= 1
+    length = min(len(found), len(expected))
+    np.testing.assert_allclose(found[:length], expected[:length], atol=1e-5)
+
+
+@pytest.mark.parametrize("claimed", [0, 2**36 - 1], ids=["none", "much too long"])
+def test_a_flac_whose_header_does_not_know_its_length_takes_no_memory(tmp_path, claimed):
+    """As streams have it; libsndfile cannot read them to their end, which is one line."""
+    soundfile.write(tmp_path / "a.flac", sound(30000), RATE)
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    content[21] = content[21] & 0xF0 | claimed >> 32
+    content[22:26] = (claimed & 0xFFFFFFFF).to_bytes(4, "big")
+    (tmp_path / "a.flac").write_bytes(content)
+    with pytest.raises(ModelError, match="cannot be read as audio"):
+        read_recording(tmp_path / "a.flac", RATE)
+
+
+@pytest.mark.parametrize("name", ["song.raw", "song.mp3", "sub", b"s\xf6ng.wav"])
+def test_what_cannot_be_read_is_one_line(tmp_path, name):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "song.raw").write_bytes(b"12345678")
+    path = tmp_path / (name if isinstance(name, str) else name.decode(errors="surrogateescape"))
+    with pytest.raises(ModelError, match="cannot be read as audio"):
+        read_recording(path, RATE)
+
+
+@pytest.mark.parametrize("audio", [torch.full((9,), torch.nan), torch.zeros(1, 4)])
+def test_what_is_no_sound_is_not_written(tmp_path, audio):
+    with pytest.raises(ModelError, match="not written"):
+        write_recording(tmp_path / "a.wav", audio, RATE)
+    assert not list(tmp_path.iterdir())

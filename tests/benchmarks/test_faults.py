@@ -1,0 +1,274 @@
+"""Attacks on a real run in short, the plan of them, and that each check can fail."""
+
+import errno
+import json
+import shutil
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.faults import checks, corruption
+from benchmarks.faults.command import main, run_under_faults
+from benchmarks.faults.disk import small_disk
+from benchmarks.faults.observation import last_point, newest_intact, reached, sizes
+from benchmarks.faults.plan import DAMAGING, EVERY, GENTLE, KINDS, Attack, most_lost, plan, steps_needed
+from benchmarks.faults.processes import FaultError, Processes
+from benchmarks.faults.report import rows_of, verdict
+from benchmarks.faults.runner import Outcome
+from benchmarks.faults.target import BATCH, training_chunks
+from train.runs import checkpoint
+from train.runs.run_folder import read_lines
+
+SHORT = ["kill rank 1", "kill during a save", "kill the launcher", "flip a bit", "disk full", "kill W&B"]
+HIT = Attack("kill rank 1", "step", 5, 0.5, 0.5)
+
+
+@pytest.fixture(scope="module")
+def besieged(tmp_path_factory) -> tuple[Path, dict]:
+    """A run that each attack of SHORT struck once."""
+    folder = tmp_path_factory.mktemp("chaos") / "short"
+    return folder, run_under_faults(folder, len(SHORT), 1, SHORT)
+
+
+@pytest.fixture
+def tampered(besieged, tmp_path) -> Path:
+    """A copy of its folder, to be harmed."""
+    shutil.copytree(besieged[0] / "run", tmp_path / "run", symlinks=True)
+    return tmp_path / "run"
+
+
+@pytest.mark.timeout(1200)  # machines may be busy
+def test_a_run_under_attack_loses_nothing(besieged):
+    _, result = besieged
+    assert result["checks"] == {name: [] for name in result["checks"]}
+    assert len(result["checks"]) == 6
+    assert result["sound"]
+    struck = {row["attack"] for row in result["rows"]}
+    assert struck | result["skipped"].keys() == set(SHORT)
+    assert all(attack["reached"] > attack["start"] for attack in result["attacks"])
+    assert all(row["recovery_mean_s"] > 0 for row in result["rows"])
+    json.dumps(result)
+
+
+@pytest.mark.parametrize("file", ["training.safetensors", "optimizer.safetensors"])
+def test_other_weights_are_noticed(besieged, tampered, file):
+    straight = besieged[0] / "straight"
+    assert checks.weights(tampered, straight) == []
+    last = tampered / "checkpoints" / f"step-{newest_intact(tampered):08d}"
+    content = bytearray((last / file).read_bytes())
+    content[-1] ^= 1
+    (last / file).write_bytes(content)
+    (problem,) = checks.weights(tampered, straight)
+    assert problem.startswith("the last sound checkpoint is"), "it is damaged now"
+    manifest = json.loads((last / "manifest.json").read_text())
+    manifest["files"][file] = checkpoint._describe(last / file)
+    (last / "manifest.json").write_text(json.dumps(manifest))
+    (problem,) = checks.weights(tampered, straight)
+    assert file in problem
+    assert "differs" in problem
+
+
+def test_another_exported_model_is_noticed(besieged, tampered):
+    (tampered / "model" / "model.safetensors").write_bytes(b"")
+    assert checks.weights(tampered, besieged[0] / "straight") == ["model/model.safetensors differs"]
+
+
+def test_wrong_samples_are_noticed(besieged, tampered):
+    chunks, steps = training_chunks(besieged[0] / "data"), besieged[1]["steps"]
+    assert checks.samples(tampered, steps, chunks, BATCH) == []
+    file = tampered / "samples" / "rank-00001.jsonl"
+    rows = read_lines(file)  # a full disk may have cut some short
+
+    def problems(changed: list[dict]) -> list[str]:
+        file.write_text("".join(json.dumps(row) + "\n" for row in changed))
+        return checks.samples(tampered, steps, chunks, BATCH)
+
+    last = rows[-1]
+    assert "rows are missing" in problems(rows[:-1])[0]
+    other = {**last, "chunks": [*last["chunks"][:-1], rows[-2]["chunks"][0]]}
+    assert "made again with other chunks" in problems([*rows, other])[0]
+    early = {row["step"]: row for row in rows}
+    early[1] = {**early[1], "chunks": [early[2]["chunks"][0], *early[1]["chunks"][1:]]}
+    assert "more than once" in problems([*early.values()])[0]
+    assert "two ranks took row" in problems([{**row, "rows": [row - 1 for row in row["rows"]]} for row in rows])[0]
+    assert "the steps are not" in problems([*rows, {**last, "step": steps + 1}])[0]
+
+
+def test_a_chunk_that_is_left_out_is_noticed(tmp_path):
+    (tmp_path / "samples").mkdir()
+    for rank in (0, 1):
+        lines = [{"step": step, "rows": [rank], "chunks": [(2 * step + rank) % 4]} for step in (1, 2, 3)]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (tmp_path / "samples" / f"rank-{rank:05d}.jsonl").write_text(text)
+    assert checks.samples(tmp_path, 3, 4, 2) == []
+    assert checks.samples(tmp_path, 3, 5, 2) == [], "the rest of an epoch, less than a step, is dropped"
+    assert "more than once" in checks.samples(tmp_path, 3, 6, 2)[0]
+    assert "unknown" in checks.samples(tmp_path, 3, 3, 2)[0]
+
+
+def test_wrong_points_are_noticed(besieged, tampered):
+    straight, steps = besieged[0] / "straight", besieged[1]["steps"]
+    file = tampered / "metrics.jsonl"
+    text = file.read_text()
+    lines = text.splitlines(keepends=True)
+    assert checks.points(tampered, straight, steps) == []
+    for harmed in (lines[:7] + lines[8:], [*lines[:8], *lines[7:]], [lines[1], lines[0], *lines[2:]]):
+        file.write_text("".join(harmed))
+        assert "in order, each once" in checks.points(tampered, straight, steps)[-1]
+    file.write_text(text + lines[0][:9])
+    assert checks.points(tampered, straight, steps) == ["1 lines are cut short"]
+    row = json.loads(lines[5])
+    row["loss/total"] *= 1 + 1e-9
+    file.write_text("".join([*lines[:5], json.dumps(row) + "\n", *lines[6:]]))
+    assert checks.points(tampered, straight, steps) == ["step 5: loss/total differ"]
+
+
+def test_wrong_wandb_parts_are_noticed(besieged, tampered):
+    steps = besieged[1]["steps"]
+    part = max((tampered / "wandb").glob("offline-run-*"))
+    again = part.with_name("offline-run-99999999_999999-x")
+    shutil.copytree(part, again)
+    (problem,) = checks.wandb_points(tampered, steps)
+    assert "more than once" in problem
+    shutil.rmtree(again)
+    shutil.rmtree(part)
+    (problem,) = checks.wandb_points(tampered, steps)
+    assert "missing" in problem
+
+
+def test_untold_attempts_are_noticed(tampered):
+    outcome = Outcome(replace(HIT, kind="STOP"), 2, 0, 0, 0, 0, 0.0, 0.0)
+    assert checks.status_problems(tampered, []) == []
+    assert "is not told" in checks.status_problems(tampered, [replace(outcome, attempt=99)])[0]
+    events = read_lines(tampered / "attempts.jsonl")
+    kept = [event for event in events if event["event"] != "ended" or event["reason"] != "finished"]
+    (tampered / "attempts.jsonl").write_text("".join(json.dumps(event) + "\n" for event in kept))
+    (tampered / "DONE").unlink()
+    problems = checks.status_problems(tampered, [])
+    assert any("the run is crashed" in problem for problem in problems)
+    assert any("ended for no reason" in problem for problem in problems)
+    (tampered / "run.json").unlink()
+    assert "status failed" in checks.status_problems(tampered, [])[0]
+
+
+def test_steps_lost_beyond_the_bound_are_noticed():
+    outcome = Outcome(HIT, 1, 20, 35, 30, 15, 0.0, 1.0)
+    assert outcome.lost == 5
+    assert checks.losses([outcome, replace(outcome, saved=20)]) == []
+    assert len(checks.losses([replace(outcome, saved=19), replace(outcome, saved=36)])) == 2
+
+
+@given(kills=st.integers(0, 60), seed=st.integers(0, 2**32))
+def test_a_plan_is_a_function_of_its_seed(kills, seed):
+    attacks = plan(kills, seed)
+    assert len(attacks) == kills
+    assert attacks == plan(kills, seed)
+    often = [sum(attack.kind == kind for attack in attacks) for kind in KINDS]
+    assert max(often) - min(often) <= 1
+    for attack in attacks:
+        assert 0 <= attack.fraction < 1
+        assert 0 <= attack.where < 1
+        assert attack.steps > 2 * EVERY or attack.kind not in DAMAGING, "there must be a checkpoint before that one"
+        assert (attack.steps == 0) == (attack.moment == "start-up")
+    assert steps_needed(attacks) > sum(attack.steps for attack in attacks)
+    assert steps_needed(attacks) % EVERY == 0
+
+
+def test_another_seed_is_another_plan():
+    assert plan(20, 1) != plan(20, 2)
+    assert {attack.kind for attack in plan(4, 0, ["STOP", "TERM"])} == {"STOP", "TERM"}
+
+
+@given(kind=st.sampled_from([*KINDS]), start=st.integers(0, 1000), made=st.integers(0, 100))
+def test_what_may_be_lost_is_the_interval_and_what_is_in_writing(kind, start, made):
+    allowed = most_lost(kind, start, start + made)
+    if kind in GENTLE:
+        assert allowed == 0
+        return
+    damaged = kind in DAMAGING or kind == "disk full"
+    assert (1 + damaged) * EVERY <= allowed < (2 + damaged) * EVERY
+    if not damaged:
+        assert (start + made - allowed - start) % EVERY == 0, "there is a checkpoint of that step"
+
+
+@given(where=st.floats(0, 1, exclude_max=True), fraction=st.floats(0, 1, exclude_max=True))
+def test_damage_is_to_one_file_of_the_newest(tmp_path_factory, where, fraction):
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for step in (1, 2):
+        (folder / f"step-{step:08d}").mkdir()
+        for name in ("a", "b"):
+            (folder / f"step-{step:08d}" / name).write_bytes(bytes(range(7)))
+    for act in (corruption.flip, corruption.cut):
+        before = {path: path.read_bytes() for path in folder.rglob("?")}
+        act(folder, where, fraction)
+        (changed,) = (path for path in before if path.read_bytes() != before[path])
+        assert changed.parent.name == "step-00000002"
+
+
+def test_a_full_disk_has_no_room_and_gets_it_back(tmp_path):
+    with small_disk(tmp_path / "disk") as disk:
+        if disk.why_not:
+            pytest.skip(disk.why_not)
+        disk.fill()
+        with pytest.raises(OSError, match="No space") as caught:
+            (disk.folder / "more").write_bytes(b".")
+        assert caught.value.errno == errno.ENOSPC
+        disk.free()
+        (disk.folder / "more").write_bytes(b"." * 10**6)
+    assert not list((tmp_path / "disk").iterdir()), "it is gone"
+
+
+def test_a_disk_that_cannot_be_mounted_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with small_disk(tmp_path / "disk") as disk:
+        assert disk.why_not
+        (disk.folder / "file").touch()
+    assert (tmp_path / "disk" / "file").exists()
+
+
+def test_an_attempt_that_ends_by_itself_or_never_is_an_error(tmp_path):
+    script = "print('error: out of luck')"
+    processes = Processes([sys.executable, "-c", script], tmp_path / "log")
+    with pytest.raises(FaultError, match="ended by itself, waiting for luck: error: out of luck"):
+        processes.wait_until(lambda: False, 60, "luck")
+    script = "import os, time; os.fork() or os.setsid(); time.sleep(600)"
+    processes = Processes([sys.executable, "-c", script], tmp_path / "log")
+    while len(processes.living()) < 2:
+        time.sleep(0.01)
+    with pytest.raises(FaultError, match="still alive after"):
+        processes.wait_for_end(0.2)
+    assert processes.living() == []
+    processes = Processes([sys.executable, "-c", script], tmp_path / "log")
+    while len(processes.living()) < 2:
+        time.sleep(0.01)
+    processes.take_aim()
+    processes.kill_all()
+    assert processes.living() == []
+
+
+def test_how_far_a_run_is(tmp_path):
+    assert last_point(tmp_path) is None
+    assert newest_intact(tmp_path) == 0
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n{"ste')
+    assert last_point(tmp_path) == {"step": 2}
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples" / "rank-00000.jsonl").write_text('{"step": 9}\n')
+    noted = sizes(tmp_path)
+    assert reached(tmp_path, noted) is None
+    assert reached(tmp_path, {}) == 9
+
+
+def test_the_report(capsys):
+    outcomes = [Outcome(HIT, 1, 0, 15, 10, 15, 0.0, 1.0, 9.0), Outcome(HIT, 2, 10, 21, 10, 11, 0.0, 2.0)]
+    (row,) = rows_of(outcomes)
+    assert (row["times"], row["lost_mean"], row["lost_max"], row["in_a_save"]) == (2, 8, 11, 1)
+    assert (row["end_max_s"], row["recovery_mean_s"]) == (2.0, 9.0)
+    assert verdict({"a": [], "b": ["c"]}) == ["ok   a", "FAIL b", "       c"]
+    with pytest.raises(SystemExit):
+        main(["--kinds", "kill rank 7"])
+    assert "no attack 'kill rank 7'" in capsys.readouterr().err

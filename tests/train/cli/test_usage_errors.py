@@ -1,0 +1,79 @@
+"""Wrong words on the command line: one line that names them and the nearest right one."""
+
+import pytest
+
+from tests.train.conftest import ROOT
+from train.cli.parser import normalised, parse
+from train.cli.presets import presets, settings_file
+from train.config import flat
+from train.errors import TrainError
+
+NEEDED = ["--data", "x", "--run-dir", "y"]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["evalute", "x"], "no command 'evalute'; did you mean evaluate?"),
+        (["zzz"], "no command 'zzz'; see: python -m train --help"),
+        (["verify-resume", "gan"], "FAMILY: gan is none of vae, hvae, vqvae"),
+        (["evaluate"], "missing: RUN_DIR; see: python -m train evaluate --help"),
+        (["vae"], "missing: --data, --run-dir; see: python -m train vae --help"),
+        (["which-samples", "r"], "missing: --step; see: python -m train which-samples --help"),
+        (["evaluate", "x", "--examplse", "3"], "did you mean --examples?"),
+        (["evaluate", "x", "--examples", "0"], "--examples: 0 is not a whole number from 1"),
+        (["vae", *NEEDED, "--optim.lr", "fast"], "--optim.lr: fast is not a number above 0"),
+        (["vae", *NEEDED, "--optim.lrr", "1"], "did you mean optim.lr?"),
+        (["vae", *NEEDED, "--tracking.wandb", "on"], "--tracking.wandb: on is none of auto, online, offline, disabled"),
+        (["vae", *NEEDED, "--model.trunk.strides", "[1,a]"], "--model.trunk.strides: a is not a whole number"),
+        (["vae", *NEEDED, "--config", "nowhere"], "--config nowhere: there is no such file; presets: "),
+        (["vae", *NEEDED, "--config", "nowhere/vae_tiny.yaml"], "the preset: --config vae_tiny"),
+    ],
+)
+def test_wrong_words(words, expected):
+    with pytest.raises(TrainError) as caught:
+        parse(words)
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"\xff\xfe\x00", "not text in UTF-8"),
+        (b"optim:\n  lr: [1\n", "line 3: cannot be read as YAML"),
+        (b"- 1\n", "holds no settings"),
+        (b"", "holds no settings"),
+    ],
+)
+def test_files_that_hold_no_settings(content, expected, tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_bytes(content)
+    with pytest.raises(TrainError) as caught:
+        parse(["vae", *NEEDED, "--config", str(file)])
+    assert f"--config {file}" in str(caught.value)
+    assert expected in str(caught.value)
+    with pytest.raises(TrainError, match="cannot be read"):
+        settings_file(str(tmp_path))
+
+
+def test_flags_override_files_wherever_they_stand():
+    file = str(ROOT / "train/configs/vae_tiny.yaml")
+    before = parse(["vae", "--data.batch", "7", *NEEDED, "--config", file])[1]
+    after = parse(["vae", *NEEDED, f"--config={file}", "--data.batch", "7"])[1]
+    assert before.data.batch == 7
+    assert flat(before) == flat(after)
+    assert flat(before) != flat(parse(["vae", *NEEDED, "--data.batch", "7"])[1]), "the file counts too"
+
+
+def test_presets_have_names():
+    names = presets()
+    assert {"vae_tiny", "hvae_tiny", "vqvae_tiny", "study/mel_vae"} <= names.keys()
+    for name, file in names.items():
+        assert settings_file(name) == file
+        family = next(word for word in ("hvae", "vqvae", "vae") if word in name)
+        assert parse([family, *NEEDED, "--config", name])[0] == family
+
+
+def test_only_training_takes_files_of_settings():
+    assert normalised(["evaluate", "x", "--config", "y"]) == ["evaluate", "x", "--config", "y"]

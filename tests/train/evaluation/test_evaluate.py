@@ -1,0 +1,269 @@
+"""The evaluation command on a real tiny run."""
+
+import csv
+import errno
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from safetensors.torch import load_file, save_file
+
+from audiovae.saved.model_folder import seal
+from shards import Split
+from shards.building.build import build
+from tests.train.conftest import RATE, ROOT, SAMPLES, start, train, tune
+from train.__main__ import run as main_run
+
+
+@pytest.mark.parametrize("family", ["vae", "hvae", "vqvae"])
+def test_a_report_to_hear_and_to_read(family, straight, data_dir):
+    run = straight(family)
+    said = train(["evaluate", str(run), "--examples", "2"])
+    report = run / "report"
+    assert str(report / "index.html") in said.replace("\n", "")
+    split = Split.open(data_dir, "valid")
+    with open(report / "metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["chunk"] for row in rows] == split.names(range(len(split)))
+    summary = json.loads((report / "metrics.json").read_text())
+    mean = sum(float(row["mse"]) for row in rows) / len(rows)
+    assert summary["reconstruction"]["mse"] == pytest.approx(mean, rel=1e-4)
+    assert summary["floors"]["silence"]["mse"] > 0
+    assert summary["recordings"][0]["path"].startswith("tune-")
+    wanted = "codes_used" if family == "vqvae" else "active_units"
+    assert all(wanted in level for level in summary["latents"])
+    levels = 3 if family == "hvae" else 1
+    if family != "vqvae":
+        assert len(summary["latents"]) == levels
+        assert all(level["kl_nats_per_second"] >= 0 for level in summary["latents"])
+    known = [row["known"] for row in summary["levels"]]
+    assert known == ([[0, 1, 2], [1, 2], [2], [0, 1], [0]] if family == "hvae" else [])
+    assert all(row["stft"] > 0 for row in summary["levels"])
+    assert ("levels 1, 2 only" in said) == (family == "hvae")
+    assert summary["split_fingerprint"] == split.fingerprint
+    ranked = sorted(float(row["si_sdr"]) for row in rows)
+    best, rate = soundfile.read(report / "audio" / "best-1-reference.wav")
+    assert len(best) == SAMPLES
+    assert rate == split.rate
+    assert ("levels 1, 2 only" in (report / "index.html").read_text()) == (family == "hvae")
+    page = (report / "index.html").read_text()
+    assert f"{ranked[-1]:.3g} dB" in page
+    assert f"{ranked[0]:.3g} dB" in page
+    players = re.findall(r"<audio[^>]*src=\"(.{20})", page)
+    # Pairs of three kinds and of one recording, and draws at two temperatures; there is no second recording.
+    assert len(players) == 2 * (2 * 3 + 1) + 2 * 4
+    assert "Between two recordings" not in page
+    assert all(player.startswith(("data:audio/flac", "data:audio/wav")) for player in players)
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page), "nothing is fetched"
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (["--split", "test"], "no split 'test'"),
+        (["--data", "/nowhere"], "dataset.json"),
+        (["--device", "abacus"], "--device abacus"),
+        (["--examples", "0"], "examples"),
+    ],
+)
+def test_wrong_input_is_one_line(more, expected, straight):
+    said = train(["evaluate", str(straight("vae")), *more], code=1)
+    assert said.startswith("error: ")
+    assert expected in said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_no_run_there(tmp_path):
+    assert "run.json" in train(["evaluate", str(tmp_path)], code=1)
+    (tmp_path / "file").touch()
+    said = train(["evaluate", str(tmp_path / "file")], code=1)
+    assert "Not a directory" in said
+    assert "Traceback" not in said
+
+
+def stripped(report: Path) -> tuple[dict, list[dict]]:
+    """metrics.json and the rows of metrics.csv."""
+    with open(report / "metrics.csv") as file:
+        return json.loads((report / "metrics.json").read_text()), list(csv.DictReader(file))
+
+
+def compare(one: Any, other: Any, where: str = "") -> None:
+    """Equal but for rounding of numbers."""
+    assert type(one) is type(other), where
+    if isinstance(one, dict):
+        assert list(one) == list(other), where
+        for name in one:
+            compare(one[name], other[name], f"{where}.{name}")
+    elif isinstance(one, list):
+        assert len(one) == len(other), where
+        for place, pair in enumerate(zip(one, other, strict=True)):
+            compare(*pair, f"{where}[{place}]")
+    else:
+        assert one == (pytest.approx(other, rel=1e-5, abs=1e-6) if isinstance(one, float) else other), where
+
+
+def test_two_processes_measure_what_one_does(straight, tmp_path):
+    """Uneven shares: batches of 32 chunks and of the rest."""
+    tunes, data = tmp_path / "tunes", tmp_path / "data"
+    tunes.mkdir()
+    for seed in range(4):  # silent at first
+        soundfile.write(tunes / f"tune-{seed}.wav", np.r_[np.zeros(5 * SAMPLES), tune(3.0, seed)], RATE)
+    build(tunes, data, samples=SAMPLES, hop=SAMPLES, valid=0.25, workers=1)
+    run = tmp_path / "run"
+    shutil.copytree(straight("vqvae"), run)
+    words = ["evaluate", str(run), "--examples", "1", "--data", str(data)]
+    train(words)
+    alone, rows = stripped(run / "report")
+    shutil.rmtree(run / "report")
+    said = train(words, processes=2)
+    assert said.count("report:") == 1
+    together, other_rows = stripped(run / "report")
+    compare(together, alone)
+    assert [(row["chunk"], row["recording"], row["start_second"]) for row in rows] == [
+        (row["chunk"], row["recording"], row["start_second"]) for row in other_rows
+    ]
+    assert alone["format"] == 2
+    assert alone["chunks"] % 32
+    assert alone["silent_chunks"] == alone["silent"]["chunks"] == 5 * len(alone["recordings"])
+    assert len(rows) == alone["chunks"] == len({row["chunk"] for row in rows})
+    assert not list((run / "report").rglob("*.tmp"))
+    page = (run / "report" / "index.html").read_text()
+    assert f"{alone['silent_chunks']} of the chunks are silent and in no mean" in page
+    assert "s from 0.50 s on" in re.search(r"Passage 1: .*?</article>", page, re.DOTALL)[0]
+
+
+def test_what_one_process_cannot_read_ends_all_with_one_line(straight, tmp_path):
+    """The last chunks are read by the second process alone."""
+    tunes, data = tmp_path / "tunes", tmp_path / "data"
+    tunes.mkdir()
+    for seed in range(2):
+        soundfile.write(tunes / f"tune-{seed}.wav", tune(4.5, seed), RATE)
+    build(tunes, data, samples=SAMPLES, hop=SAMPLES, valid=0.5, workers=1)
+    (shard,) = data.glob("valid-*.tar")
+    content = bytearray(shard.read_bytes())
+    (about,) = json.loads((data / "dataset.json").read_text())["splits"]["valid"]
+    assert 32 < about["chunks"] <= 64
+    content[len(content) * 15 // 16] ^= 0xFF
+    shard.write_bytes(content)
+    run = tmp_path / "run"
+    # Another test may have evaluated the shared run: its report is not this one's.
+    shutil.copytree(straight("vae"), run, ignore=shutil.ignore_patterns("report"))
+    said = train(["evaluate", str(run), "--data", str(data)], processes=2, code=1)
+    assert said.count("error: ") == 1, said
+    assert shard.name in said
+    assert "Traceback" not in said.split("error: ")[0]
+    assert not (run / "report").exists() or not list((run / "report").iterdir())
+
+
+def test_training_chunks_are_called_so_and_the_command_is_told_whole(straight, tmp_path):
+    run = tmp_path / "here"
+    shutil.copytree(straight("vae"), run, ignore=shutil.ignore_patterns("report"))
+    card = (run / "model" / "README.md").read_text()
+    said = train(["evaluate", os.path.relpath(run, ROOT) + "/.", "--split", "train", "--examples", "1"])
+    assert re.search(r"here \(vae\) on \d+ training chunks", said)
+    page = (run / "report" / "index.html").read_text()
+    assert "<h1>here</h1>" in page
+    assert "The model was trained on these" in page
+    assert "held-out chunks" not in page.partition('id="training"')[0]
+    assert "--split train --examples 1" in page
+    assert (run / "model" / "README.md").read_text() == card
+
+
+def test_another_folder_leaves_the_run_as_it_is(straight, data_dir, tmp_path):
+    run, out = tmp_path / "run", tmp_path / "other"
+    shutil.copytree(straight("vae"), run, ignore=shutil.ignore_patterns("report"))
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    train(["evaluate", str(run), "--out", str(out), "--examples", "1"])
+    assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
+    assert {"index.html", "metrics.json", "metrics.csv", "audio"} == {file.name for file in out.iterdir()}
+    said = train(["evaluate", str(run), "--out", str(out), "--split", "train", "--examples", "1"])
+    assert f"{out}: the report there, on split 'valid' of {data_dir}, is replaced; --out DIR keeps both" in said
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis/chapter-1.txt").touch()
+    said = train(["evaluate", str(run), "--out", str(tmp_path / "thesis")], code=1)
+    assert "thesis: not a report and not empty" in said
+
+
+def test_a_reader_that_has_gone_ends_no_evaluation(straight, tmp_path):
+    """As with `| head -1`."""
+    run = tmp_path / "run"
+    shutil.copytree(straight("vae"), run, ignore=shutil.ignore_patterns("report"))
+    process = start(["evaluate", str(run), "--examples", "1"])
+    process.stdout.close()
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    assert (run / "report/metrics.json").exists()
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_part_of_a_file(straight, tmp_path, capsys, monkeypatch):
+    run = tmp_path / "run"
+    shutil.copytree(straight("vae"), run, ignore=shutil.ignore_patterns("report"))
+    room = [60_000]
+    real = os.fsync
+
+    def fsync(handle):  # the file is written, and the disk has no room for it
+        room[0] -= os.fstat(handle).st_size
+        if room[0] < 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert main_run(["evaluate", str(run), "--examples", "1"]) == 1
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    assert "No space left on device" in said[0]
+    assert str(run / "report") in said[0]
+    assert not list((run / "report").rglob("*.tmp"))
+    assert not (run / "report/metrics.json").exists()
+    for file in (run / "report").rglob("*.wav"):
+        assert soundfile.info(file).frames > 0
+
+
+def test_a_report_that_cannot_be_written_is_said_before_the_work(straight, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(straight("vae"), run, ignore=shutil.ignore_patterns("report"))
+    (run / "report").touch()
+    said = train(["evaluate", str(run)], code=1)
+    assert said.count("\n") == 1, said
+    assert f"{run}/report is not a folder" in said
+
+
+def test_nothing_but_silence_is_one_line_and_names_stand_as_they_are(straight, data_dir, tmp_path):
+    tunes, data = tmp_path / "tunes", tmp_path / "data"
+    tunes.mkdir()
+    for seed in range(2):
+        soundfile.write(tunes / f"tune-{seed}.wav", 5e-4 * tune(0.5, seed), RATE, subtype="FLOAT")
+    build(tunes, data, samples=SAMPLES, hop=SAMPLES, valid=0.5, workers=1, level="none")
+    run = tmp_path / "lr [lr=1]"
+    shutil.copytree(straight("vae"), run, ignore=shutil.ignore_patterns("report"))
+    said = train(["evaluate", str(run), "--data", str(data)], code=1)
+    assert said.count("\n") == 1, said
+    assert "all 5 chunks of the split 'valid' are silent (never above -60 dBFS): nothing to measure" in said
+    assert not (run / "report").exists()
+    assert "lr [lr=1] (vae) on" in train(["evaluate", str(run), "--examples", "1"])
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e12])
+def test_a_model_that_exploded_is_one_line(value, straight, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(straight("vae"), run, ignore=shutil.ignore_patterns("report"))
+    weights = load_file(run / "model" / "model.safetensors")
+    last = [name for name in weights if name.startswith("decoder.")][-1]
+    weights[last] = torch.full_like(weights[last], value)
+    save_file(weights, run / "model" / "model.safetensors")
+    seal(run / "model")
+    (run / "report").mkdir()
+    (run / "report" / "metrics.json").write_text("earlier")
+    said = train(["evaluate", str(run)], code=1)
+    assert "what the model makes of chunk " in said
+    assert "train again with a lower --optim.lr" in said
+    assert f"{run}/report is of an earlier evaluation" in said
+    assert "Traceback" not in said
+    assert [file.name for file in (run / "report").iterdir()] == ["metrics.json"]

@@ -1,0 +1,118 @@
+"""A process without progress ends and says where it stood."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+
+from tests.train.conftest import environment, flags, start
+from train.process.watchdog import watchdog_limit
+
+ROOT = Path(__file__).parents[3]
+
+STUCK = """
+import sys, time
+from pathlib import Path
+from train.process.watchdog import Watchdog
+def where_the_time_goes():
+    time.sleep(60)
+with Watchdog(float(sys.argv[2]), Path(sys.argv[1]), lambda: "chunks 1 2 3", lambda what: print("last:", what)) as dog:
+    with dog.paused():
+        time.sleep(1.0)
+    for _ in range(20):
+        dog.heartbeat()
+        time.sleep(0.05)
+    print("was fine", flush=True)
+    where_the_time_goes()
+"""
+
+
+def test_compiling_is_no_hang():
+    assert watchdog_limit(900.0, compiles=False) == 900.0
+    assert watchdog_limit(900.0, compiles=True) == 3600.0
+    assert watchdog_limit(7200.0, compiles=True) == 7200.0
+    assert watchdog_limit(0.0, compiles=True) == 0.0  # never
+
+
+def test_a_stuck_process_tells_and_ends(tmp_path):
+    command = [sys.executable, "-c", STUCK, str(tmp_path / "hang.txt"), "0.6"]
+    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stdout.startswith("was fine\nlast: no progress for 0.6 s")
+    assert done.stderr == f"error: no progress for 0.6 s; where each thread stood: {tmp_path}/hang.txt\n"
+    told = (tmp_path / "hang.txt").read_text()
+    assert "where_the_time_goes" in told or "line 6" in told
+    assert told.endswith("chunks 1 2 3\n")
+
+
+# Rank 0 works for longer than the limit, which is no hang; then it waits for a process that does not come.
+ABSENT = """
+import sys, time
+from pathlib import Path
+from train.parallel.engine import Engine
+from train.process.watchdog import Watchdog
+engine = Engine()
+told = lambda what: print("work was done:", worked, flush=True)
+worked = False
+def work():
+    global worked
+    time.sleep(5.0)
+    worked = True
+file = Path(sys.argv[1]) / f"rank-{engine.rank}.txt"
+with Watchdog(2.0, file, lambda: "at a meeting", told) as dog:
+    engine.on_main(work, dog.paused)  # both are there
+    worked = False
+    if engine.rank == 1:
+        with dog.paused():
+            time.sleep(120)
+    engine.on_main(work, dog.paused)
+"""
+
+
+def test_rank_0_does_not_wait_for_ever_after_its_own_work(tmp_path):
+    (tmp_path / "absent.py").write_text(ABSENT)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "absent.py"), str(tmp_path)],
+        cwd=ROOT,
+        env=environment(),
+        text=True,
+        capture_output=True,
+        timeout=110,
+    )
+    assert done.returncode == 1
+    assert done.stdout == "work was done: True\n"
+    assert "error: no progress for 2 s" in done.stderr
+    assert "at a meeting" in (tmp_path / "rank-0.txt").read_text()
+    assert not (tmp_path / "rank-1.txt").exists()
+
+
+def test_a_process_that_hangs_ends_the_run(data_dir, tmp_path):
+    """One of two processes is halted, in a step or about a save; the other does not wait for it for ever."""
+    run = tmp_path / "run"
+    words = flags("vae", data_dir, run, "--optim.steps", "100000", "--watchdog_s", "6")
+    words += ["--tracking.evaluate_every", "100000", "--checkpoint.every", "1"]
+    launcher = start(words, processes=2, session=True)
+    end = time.monotonic() + 120
+    while not (run / "metrics.jsonl").exists() or (run / "metrics.jsonl").read_text().count("\n") < 5:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    (halted,) = (
+        child
+        for child in psutil.Process(launcher.pid).children(recursive=True)
+        if child.environ().get("RANK") == "1" and "vae" in child.cmdline()
+    )
+    halted.send_signal(signal.SIGSTOP)
+    _, err = launcher.communicate(timeout=120)
+    assert launcher.returncode != 0
+    assert "error: no progress for 6 s" in err
+    told = (run / "hang-rank-0.txt").read_text()
+    assert "loop.py" in told  # wherever in a step it waits for the other
+    assert ".wav" in told
+    last = json.loads((run / "attempts.jsonl").read_text().splitlines()[-1])
+    assert last["event"] == "failed"
+    assert "no progress" in last["reason"]

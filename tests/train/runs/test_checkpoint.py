@@ -1,0 +1,237 @@
+"""Checkpoints are whole or not there."""
+
+import json
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors import SafetensorError
+
+import audiovae
+from train.errors import TrainError
+from train.optim.snapshot import HostCopies, Snapshot
+from train.runs import async_save, checkpoint
+from train.runs.async_save import Saver
+from train.runs.checkpoint import Retention
+
+CONFIG = {"trunk": {"strides": [21, 5], "channels": [8, 8], "blocks": 1, "kernel": 3}, "latent": 4}
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return audiovae.build("vae", CONFIG, 2205, 22050)
+
+
+def snapshot(model, step: int) -> Snapshot:
+    weights = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    averages = {name: value.detach() * 0.5 for name, value in model.named_parameters()}
+    moments = {f"exp_avg.{name}": value.detach() * 0.1 for name, value in model.named_parameters()}
+    return Snapshot(weights, averages, moments, 7, {"step": step, "epoch": 1, "consumed": 5})
+
+
+def test_what_is_saved_is_loaded(model, tmp_path):
+    before = snapshot(model, 12)
+    path = checkpoint.save(tmp_path, model, before, Retention(2))
+    assert path.name == "step-00000012"
+    after = checkpoint.load(path)
+    assert after.state.items() >= before.state.items()
+    assert after.updates == 7
+    for name in before.weights:
+        assert torch.equal(after.weights[name], before.weights[name])
+        assert torch.equal(after.averages[name], before.averaged[name])
+    for name in before.moments:
+        assert torch.equal(after.moments[name], before.moments[name])
+    modes = {file.stat().st_mode & 0o777 for file in path.iterdir()}
+    assert modes == {path.stat().st_mode & 0o666}, "colleagues may read what they may enter"
+    used = audiovae.load(path)
+    assert torch.equal(next(used.parameters()), next(iter(before.averages.values())))
+
+
+def test_a_checkpoint_of_another_version_is_named(model, tmp_path):
+    path = checkpoint.save(tmp_path, model, snapshot(model, 1), Retention(1))
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps({"files": manifest["files"]}))
+    with pytest.raises(TrainError, match="format None, not 2"):
+        checkpoint.load(path)
+
+
+def test_old_ones_go_only_after_the_new_one_is_there(model, tmp_path, monkeypatch):
+    there_when_pruned = []
+    real = shutil.rmtree
+
+    def watched(path, **more):
+        there_when_pruned.append((path.name, [c.name for c in checkpoint.all_checkpoints(tmp_path)]))
+        real(path, **more)
+
+    for step in (1, 2):
+        checkpoint.save(tmp_path, model, snapshot(model, step), Retention(2))
+    monkeypatch.setattr(shutil, "rmtree", watched)
+    checkpoint.save(tmp_path, model, snapshot(model, 3), Retention(2))
+    assert [path.name for path in checkpoint.all_checkpoints(tmp_path)] == ["step-00000003", "step-00000002"]
+    (state,) = (there for name, there in there_when_pruned if name == "step-00000001")
+    assert "step-00000003" in state
+
+
+def test_any_damage_to_any_file_is_found(model, tmp_path, capsys):
+    checkpoint.save(tmp_path, model, snapshot(model, 1), Retention(9))
+    whole = checkpoint.save(tmp_path, model, snapshot(model, 2), Retention(9))
+    kept = tmp_path.parent / "kept"
+    for name in sorted(path.name for path in whole.iterdir()):
+        for harm in ("flip", "cut", "remove"):
+            shutil.rmtree(kept, ignore_errors=True)
+            shutil.copytree(whole, kept)
+            content = bytearray((whole / name).read_bytes())
+            if harm == "flip":
+                content[len(content) // 2] ^= 4
+                (whole / name).write_bytes(content)
+            elif harm == "cut":
+                (whole / name).write_bytes(content[: len(content) // 2])
+            else:
+                (whole / name).unlink()
+            chosen = checkpoint.newest_intact(tmp_path)
+            assert "set aside" in capsys.readouterr().err
+            assert chosen.name == "step-00000001", (name, harm)
+            aside = next(tmp_path.glob("damaged-*"))
+            shutil.rmtree(aside)
+            shutil.copytree(kept, whole)
+    assert checkpoint.newest_intact(tmp_path) == whole
+
+
+def test_an_unfinished_save_counts_for_nothing(model, tmp_path):
+    path = checkpoint.save(tmp_path, model, snapshot(model, 1), Retention(1))
+    path.rename(tmp_path / "step-00000002.tmp")
+    assert checkpoint.newest_intact(tmp_path) is None
+    again = checkpoint.save(tmp_path, model, snapshot(model, 2), Retention(1))
+    assert checkpoint.newest_intact(tmp_path) == again
+
+
+def test_a_full_disk_loses_nothing(model, tmp_path, monkeypatch):
+    checkpoint.save(tmp_path, model, snapshot(model, 1), Retention(1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
+    with pytest.raises(TrainError, match="make room"):
+        checkpoint.save(tmp_path, model, snapshot(model, 2), Retention(1))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+    assert not checkpoint.damage(tmp_path / "step-00000001")
+
+
+def test_safetensors_own_error_is_caught_too(model, tmp_path, monkeypatch):
+    def full(*_):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device")
+
+    checkpoint.save(tmp_path, model, snapshot(model, 1), Retention(1))
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(TrainError, match=r"No space left.*make room"):
+        checkpoint.save(tmp_path, model, snapshot(model, 2), Retention(1))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_a_manifest_cannot_point_elsewhere(model, tmp_path, monkeypatch):
+    """Even where the file elsewhere is as described."""
+    path = checkpoint.save(tmp_path, model, snapshot(model, 1), Retention(1))
+    (tmp_path / "elsewhere").write_text("x")
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["files"]["../elsewhere"] = checkpoint._describe(tmp_path / "elsewhere")
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    assert "elsewhere" in checkpoint.damage(path)
+
+
+def test_a_run_is_never_begun_anew_over_damaged_checkpoints(model, tmp_path):
+    assert checkpoint.newest_intact(tmp_path) is None
+    path = checkpoint.save(tmp_path, model, snapshot(model, 1), Retention(1))
+    (path / "optimizer.safetensors").unlink()
+    with pytest.raises(TrainError, match="no checkpoint is sound"):
+        checkpoint.newest_intact(tmp_path, set_aside=False)
+    assert path.exists()
+    for _ in range(2):
+        with pytest.raises(TrainError, match="no checkpoint is sound"):
+            checkpoint.newest_intact(tmp_path)
+    assert not path.exists()
+
+
+def test_a_disk_that_cannot_be_read_is_not_damage(model, tmp_path, monkeypatch):
+    path = checkpoint.save(tmp_path, model, snapshot(model, 1), Retention(1))
+
+    def stale(*_):
+        raise OSError(116, "Stale file handle", "model.safetensors")
+
+    monkeypatch.setattr(checkpoint, "_describe", stale)
+    with pytest.raises(TrainError, match="Stale file handle"):
+        checkpoint.newest_intact(tmp_path)
+    assert path.exists()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_what_must_stay_stays(data):
+    """Whatever was saved and measured: the newest, the best and the round ones stay, and nothing else."""
+    steps = sorted(data.draw(st.sets(st.integers(1, 60), min_size=1, max_size=12)))
+    retention = Retention(
+        data.draw(st.integers(1, 4)), data.draw(st.booleans()), data.draw(st.sampled_from([0, 5, 20]))
+    )
+    with tempfile.TemporaryDirectory() as name:
+        folder, measured = Path(name), {}
+        for step in steps:
+            path = folder / f"step-{step:08d}"
+            path.mkdir()
+            value = data.draw(st.none() | st.floats(-50, 50))
+            state = {"step": step} | ({} if value is None else {"valid_si_sdr": value})
+            (path / "state.json").write_text(json.dumps(state) if data.draw(st.integers(0, 9)) else "{")
+            if (path / "state.json").read_text() != "{" and value is not None:
+                measured[step] = value
+        gone = {checkpoint.step_of(path) for path in checkpoint.deletable(folder, retention)}
+        stays = set(steps) - gone
+        assert set(steps[-retention.newest :]) <= stays
+        rounds = {step for step in steps if retention.every and step % retention.every == 0}
+        best = {step for step, value in measured.items() if retention.best and value == max(measured.values())}
+        assert rounds <= stays
+        assert bool(best & stays) == bool(best)
+        assert stays <= set(steps[-retention.newest :]) | rounds | best
+
+
+def test_saving_goes_on_beside_and_one_at_a_time(model, tmp_path, monkeypatch):
+    may_write, writing = threading.Event(), []
+    real = async_save.save
+
+    def slow(folder, model, snapshot, retention):
+        writing.append(snapshot.state["step"])
+        assert may_write.wait(20)
+        return real(folder, model, snapshot, retention)
+
+    monkeypatch.setattr(async_save, "save", slow)
+    saver = Saver(tmp_path, model, Retention(5))
+    saver.begin(snapshot(model, 1))
+    assert saver.saved == 0
+    threading.Timer(0.2, may_write.set).start()
+    saver.finish()
+    assert saver.saved == 1
+    saver.begin(snapshot(model, 2))
+    saver.finish()
+    assert writing == [1, 2]
+    assert [path.name for path in checkpoint.all_checkpoints(tmp_path)] == ["step-00000002", "step-00000001"]
+
+
+def test_a_snapshot_is_a_copy_in_memory_that_is_kept():
+    copies = HostCopies()
+    value = torch.arange(3.0)
+    first = copies.keep("a", value)
+    value.add_(7)  # training goes on
+    assert first.tolist() == [0, 1, 2]
+    assert copies.keep("a", value).data_ptr() == first.data_ptr()
+    assert first.tolist() == [7, 8, 9]
+    assert copies.keep("a", torch.zeros(2)).tolist() == [0, 0], "another shape"
+    assert copies.keep("b", value).data_ptr() != first.data_ptr()
+
+
+def test_a_save_that_fails_beside_is_told_before_the_next(model, tmp_path):
+    (tmp_path / "file").write_text("")
+    saver = Saver(tmp_path / "file" / "checkpoints", model, Retention())
+    saver.begin(snapshot(model, 1))
+    with pytest.raises(TrainError, match="cannot be saved"):
+        saver.finish()
+    saver.finish()

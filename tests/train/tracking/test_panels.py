@@ -1,0 +1,46 @@
+"""docs/tracking.md lists every name that is logged, and no other."""
+
+import re
+
+from wandb_reader import logged
+
+from tests.train.conftest import ROOT, flags, points, start
+
+DOCUMENT = (ROOT / "docs" / "tracking.md").read_text()
+NAMES = re.findall(r"`([^`]+)`", "".join(re.findall(r"^\| (`[^|]+)\|", DOCUMENT, re.MULTILINE)))
+# The axis, and what stands in each line for people; W&B's own begin with an underscore.
+AXIS = {"step", "time", "global_step"}
+
+
+def pattern(name: str) -> re.Pattern:
+    return re.compile(re.escape(name).replace("_N", r"_\d+"))
+
+
+def test_the_list_of_panels_is_complete(data_dir, tmp_path):
+    runs = {family: tmp_path / family for family in ("vae", "hvae", "vqvae")}
+    # Saving every 3 steps: perf/save_stall.
+    more = {"vae": ("--model.learned_variance", "true", "--weights.likelihood", "1")}
+    begun = [
+        start(flags(family, data_dir, run, "--tracking.wandb", "offline", *more.get(family, ())))
+        for family, run in runs.items()
+    ]
+    try:
+        for process in begun:
+            _, err = process.communicate(timeout=250)
+            assert process.returncode == 0, err
+    finally:
+        for process in begun:
+            process.kill()
+    seen = set()
+    for run in runs.values():
+        rows = points(run)
+        items = logged(run)
+        seen |= {name for row in rows for name in row}
+        sent = {name.partition(".")[0] for item in items for name in item if not name.startswith("_")}
+        assert {name for row in rows for name in row} - AXIS <= sent
+        seen |= sent
+    seen -= AXIS
+    assert len(NAMES) > 30
+    patterns = {name: pattern(name) for name in NAMES}
+    assert not {name for name in seen if not any(one.fullmatch(name) for one in patterns.values())}, "not documented"
+    assert not {name for name, one in patterns.items() if not any(map(one.fullmatch, seen))}, "never logged"

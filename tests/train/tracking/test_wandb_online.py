@@ -1,0 +1,182 @@
+"""W&B online, against a stand-in of its server on this machine; and W&B that is slow, stuck, full or away.
+
+Whatever W&B does, training makes its steps in its time and ends, and `sync` brings each point once.
+"""
+
+import contextlib
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from wandb_reader import SECRET, assert_nowhere, logged
+from wandb_server import WandbServer
+
+from tests.train.conftest import ROOT, STEPS, environment, flags, points, train, wait_for_step
+
+sys.path.append(str(ROOT / "tests" / "shards"))
+from range_server import RangeServer
+
+CLOSE_S = 3  # in place of what a person waits
+PATCHED = "import train.tracking.wandb_sender as sender, train.__main__ as command; sender.CLOSE_S = {}; command.main()"
+BOUNDED = f"W&B did not take all within {CLOSE_S} s; python -m train sync"
+
+
+@pytest.fixture
+def server():
+    with WandbServer() as running:
+        yield running
+
+
+def reach(url: str, wait_s: int = 30) -> dict[str, str]:
+    return {"WANDB_API_KEY": SECRET, "WANDB_BASE_URL": url, "WANDB_INIT_TIMEOUT": str(wait_s)}
+
+
+def begin(words: list[str], close_s: float = CLOSE_S, **more: str) -> subprocess.Popen:
+    """The real command, but for the time that W&B has at the end."""
+    return subprocess.Popen(
+        [sys.executable, "-c", PATCHED.format(close_s), *words],
+        env=environment(**more),
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def finish(process: subprocess.Popen) -> str:
+    """Waits for the end, which must be a good one; returns what was said, with nothing secret in it."""
+    try:
+        out, err = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    assert "finished at step" in out + err
+    assert "Traceback" not in err
+    assert SECRET not in out + err
+    return err
+
+
+def core_of(process: subprocess.Popen) -> psutil.Process:
+    """W&B's own process, as soon as there is one."""
+    for _ in range(6000):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            if child.name().startswith("wandb-core"):
+                return child
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    raise AssertionError("W&B was not started")
+
+
+def is_over(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.wait(10)
+    return not process.is_running()
+
+
+def assert_synced(run: Path, server: WandbServer, last: int) -> None:
+    """After `sync` the server has each point once, and a second `sync` changes nothing."""
+    for _ in range(2):
+        train(["sync", str(run)], **reach(server.url))
+        assert sorted(server.steps("loss/total")) == [*range(1, last + 1)]
+        assert [row["step"] for row in points(run)] == [*range(last + 1)]
+
+
+def test_attempts_are_one_run_and_no_secret_gets_out(data_dir, tmp_path, server):
+    """Stopped, resumed, killed behind a checkpoint and resumed; the data's URL holds a password."""
+    run = tmp_path / "vqvae"
+    secrets = (SECRET, "pass%40word", "pass@word", "abc123signature")
+    with RangeServer(data_dir) as far:
+        url = far.url.replace("://", "://reader:pass%40word@") + "/?X-Signature=abc123signature"
+        words = flags("vqvae", url, run, "--tracking.wandb", "online", "--optim.steps", "40")
+        said = train([*words, "--stop_at", "5"], code=85, **reach(server.url))
+        assert server.steps("loss/total") == [1, 2, 3, 4, 5]
+        process = begin(words, **reach(server.url))
+        wait_for_step(run, 14, process)
+        core = core_of(process)
+        process.kill()
+        process.communicate()
+        assert is_over(core)
+        said += train(words, **reach(server.url))
+    steps = [*range(41)]
+    assert [row["step"] for row in points(run)] == steps
+    assert server.steps("loss/total") == steps[1:]
+    assert server.steps("valid/si_sdr") == steps[::4]
+    assert {row["attempt"] for row in server.history if "attempt" in row} == {1, 2, 3}
+    assert set(server.steps("codebook/use_0")) <= {*steps[4::4]}
+    for name in ("reference_then_reconstruction", "spectrograms", "examples"):
+        assert any(f"valid/{name}" in file for file in server.files), name
+    for secret in secrets:
+        assert secret not in said
+    assert_nowhere(run, *secrets)
+    assert_synced(run, server, 40)
+
+
+def test_a_server_that_cannot_be_reached_makes_an_attempt_offline(data_dir, tmp_path):
+    """Refused, never answered, and an error: each is given up in time, and uploaded later."""
+    with WandbServer() as silent, WandbServer() as broken:
+        silent.mode, broken.mode = "silent", "broken"
+        urls = {"refused": "http://127.0.0.1:9", "silent": silent.url, "broken": broken.url}
+
+        def words(name: str) -> list[str]:
+            # Preflight would see the first of them and choose offline itself.
+            return flags("vae", data_dir, tmp_path / name, "--tracking.wandb", "online", "--preflight", "false")
+
+        begun = {name: begin(words(name), 60, **reach(url, 2)) for name, url in urls.items()}
+        for name, process in begun.items():
+            warnings = [line for line in finish(process).splitlines() if line.startswith("warning")]
+            assert len(warnings) == 1, (name, warnings)
+            assert "W&B cannot be reached" in warnings[0]
+            assert f"python -m train sync {tmp_path / name}" in warnings[0]
+            assert [row["step"] for row in points(tmp_path / name)] == [*range(STEPS + 1)]
+        silent.mode = "well"
+        assert_synced(tmp_path / "silent", silent, STEPS)
+
+
+@pytest.mark.parametrize("mode", ["silent", "broken"])
+def test_a_server_that_goes_away_holds_nothing_up(data_dir, tmp_path, server, mode):
+    run = tmp_path / "vae"
+    process = begin(flags("vae", data_dir, run, "--tracking.wandb", "online"), **reach(server.url))
+    while not server.run:  # it has begun there
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    server.mode = mode
+    core = core_of(process)
+    while not (run / "DONE").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    done = time.monotonic()
+    assert BOUNDED in finish(process)
+    assert time.monotonic() - done < CLOSE_S + 20
+    assert is_over(core)
+    server.mode = "well"
+    assert_synced(run, server, STEPS)
+
+
+def test_wandbs_process_halted_killed_or_without_room(data_dir, tmp_path):
+    """Training goes on; what W&B did not write is added."""
+    trouble = {
+        "halted": lambda core: core.suspend(),
+        "killed": lambda core: core.kill(),
+        "full": lambda core: core.rlimit(psutil.RLIMIT_FSIZE, (4096, 4096)),
+    }
+    begun = {}
+    for name in trouble:
+        words = flags("vae", data_dir, tmp_path / name, "--tracking.wandb", "offline", "--optim.steps", "40")
+        begun[name] = begin(words)
+    cores = {name: core_of(process) for name, process in begun.items()}
+    for name, process in begun.items():
+        wait_for_step(tmp_path / name, 4, process)
+        trouble[name](cores[name])
+    for name, process in begun.items():
+        said = finish(process)
+        assert is_over(cores[name])
+        assert name != "halted" or BOUNDED in said
+        assert name != "killed" or re.search(r"W&B is off from here on \(.+\); .*train sync", said)
+        assert [row["step"] for row in points(tmp_path / name)] == [*range(41)]
+        (added,) = re.findall(r"(\d+) points added", train(["sync", str(tmp_path / name), "--prepare"]))
+        assert int(added) > 0
+        assert {item["global_step"] for item in logged(tmp_path / name) if "attempt" in item} == {*range(41)}

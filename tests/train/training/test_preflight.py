@@ -1,0 +1,185 @@
+"""The look before the first step, and what is ahead of a run."""
+
+import dataclasses
+import json
+import shutil
+import socket
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from tests.train.conftest import flags, train
+from train.cli.parser import parse
+from train.errors import TrainError
+from train.optim.snapshot import Snapshot
+from train.runs import checkpoint
+from train.runs.forecast import forecast, lead_s, room_needed
+from train.training import preflight
+from train.training.preflight import (
+    Answer,
+    answers,
+    bytes_of,
+    choose_wandb,
+    company,
+    disagreement,
+    job_limits,
+    room,
+    same,
+)
+
+ALIKE = [Answer(rank, f"n{1 + rank // 2}", "cpu", "2.11", "abc", "") for rank in range(4)]
+
+
+def changed(rank: int, **values: str) -> list[Answer]:
+    return [dataclasses.replace(answer, **values) if answer.rank == rank else answer for answer in ALIKE]
+
+
+def test_like_processes_agree():
+    assert disagreement(ALIKE) == ""
+    assert company(ALIKE) == "4 processes on cpu: n1 (0, 1), n2 (2, 3)"
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"problem": "no disk"}, "n2 (process 2): no disk"),
+        ({"torch": "2.12"}, "torch is 2.11 on n1, but 2.12 on n2"),
+        ({"data": "other"}, "data is abc on n1, but other on n2"),
+        ({"device": "H200"}, "n1 computes on cpu, but n2 on H200"),
+    ],
+)
+def test_the_odd_one_is_named(values, told):
+    assert told in disagreement(changed(2, **values))
+
+
+def test_gpus_of_two_kinds_are_only_told():
+    mixed = [dataclasses.replace(answer, device=f"GPU {answer.rank // 2}") for answer in ALIKE]
+    assert disagreement(mixed) == ""
+    assert "the slower kind sets the pace" in company(mixed)
+
+
+def test_equal_means_bit_for_bit():
+    value = {"a": torch.tensor([1.0, float("nan")]), "b": torch.tensor(3)}
+    assert same(value, {name: tensor.clone() for name, tensor in value.items()})
+    assert not same(value, {**value, "b": torch.tensor(4)})
+    assert not same(value, {**value, "b": torch.tensor(3.0)})
+    assert not same(value, {**value, "a": torch.tensor([[1.0, float("nan")]])})
+    assert not same(value, {**value, "c": torch.tensor(1)})
+    assert not same({"a": torch.tensor([0.0])}, {"a": torch.tensor([-0.0])})
+
+
+def test_a_disk_that_gives_back_something_else_is_found(tmp_path, monkeypatch):
+    made = Snapshot({"w": torch.zeros(3)}, {}, {}, 0, {"step": 0})
+
+    def save(folder, *_):
+        (folder / "step-00000000").mkdir(parents=True)
+        (folder / "step-00000000" / "manifest.json").write_text('{"files": {}}')
+        return folder / "step-00000000"
+
+    monkeypatch.setattr(checkpoint, "save", save)
+    back = dataclasses.replace(made, averages=made.averaged)  # a checkpoint's file of averages has buffers, too
+    monkeypatch.setattr(checkpoint, "load", lambda _: dataclasses.replace(back, weights={"w": torch.ones(3)}))
+    learner = type("Learner", (), {"model": None})
+    with pytest.raises(TrainError, match="other values"):
+        preflight.round_trip(tmp_path, learner, made)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(checkpoint, "load", lambda _: back)
+    size, _ = preflight.round_trip(tmp_path, learner, made)
+    assert size == 13, "the manifest"
+
+
+def test_room():
+    assert room_needed(10, present=0, newest=3, best=True) == 50
+    assert room_needed(10, present=4, newest=3, best=True) == 10  # one is written before another goes
+    assert room_needed(10, present=9, newest=3, best=False) == 10
+
+
+def test_too_little_room_is_told_before_anything_is_written(tmp_path, monkeypatch):
+    _, config = parse(["vae", "--data", "d", "--run-dir", "r", "--checkpoint.keep", "2"])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 35_000_000}))
+    assert "takes 8.0 MB and 1.0 s" in room(config, tmp_path, 8_000_000, 1.0)
+    with pytest.raises(TrainError, match=r"35 MB free, .* 40 MB more; .* lower --checkpoint.keep \(now 2\)"):
+        room(config, tmp_path, 10_000_000, 1.0)
+    (tmp_path / "step-00000005").mkdir()
+    room(config, tmp_path, 10_000_000, 1.0)
+
+
+def test_bytes_of_a_snapshot():
+    weights, averages, moments = ({name: torch.zeros(size)} for name, size in (("w", 2), ("w", 2), ("exp_avg.w", 3)))
+    assert bytes_of(Snapshot(weights, averages, moments, 1, {"step": 1})) == 8 + 8 + 12
+
+
+def test_forecast():
+    seen = forecast(steps=10_000, step_s=1.0, every=1000, save_s=10.0, left_s=3600.0, job_s=3600.0)
+    assert (seen.saves, seen.seconds, seen.lead_s) == (10, 10_010.0, 60)
+    assert seen.jobs == 2  # 3540 s in each of three
+    assert forecast(100, 1.0, 1000, 10.0, 3600.0, 3600.0).jobs == 0
+    assert forecast(100, 1.0, 1000, 10.0).jobs is None
+    assert forecast(10_000, 1.0, 1000, 10.0, 50.0, 50.0).jobs is None  # jobs too short for anything
+    assert lead_s(step_s=20.0, save_s=60.0) == 360
+
+
+def test_a_long_problem_in_any_script_reaches_everybody():
+    told = dataclasses.replace(ALIKE[0], problem="路" * 5000)
+    engine = SimpleNamespace(world=1, rank=0, device=torch.device("cpu"), sum=lambda values: values)
+    (heard,) = preflight.exchange(engine, told)
+    assert heard.problem == "?" * (preflight.ANSWER // 3)
+    assert heard.host == "n1"
+
+
+def test_what_a_killed_save_left_is_removed(tmp_path):
+    (tmp_path / "step-00000007.tmp").mkdir()
+    (tmp_path / "step-00000006").mkdir()
+    checkpoint.remove_unfinished(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000006"]
+
+
+def test_job_limits(monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_END_TIME", raising=False)
+    assert job_limits() == (None, None)
+    monkeypatch.setenv("SLURM_JOB_START_TIME", "1000")
+    monkeypatch.setenv("SLURM_JOB_END_TIME", "4600")
+    left, lasts = job_limits()
+    assert lasts == 3600
+    assert left < 0
+
+
+def test_wandb_falls_back_to_offline(monkeypatch):
+    _, config = parse(["vae", "--data", "d", "--run-dir", "r", "--tracking.wandb", "online"])
+    for name in ("HTTPS_PROXY", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"http://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setenv("WANDB_BASE_URL", address)
+        assert choose_wandb(config) == f"W&B at {address} answers"
+        assert config.tracking.wandb == "online"
+    assert "does not answer: offline" in choose_wandb(config)
+    assert config.tracking.wandb == "offline"
+    assert choose_wandb(config) == ""
+    assert not answers("http://[bad")
+
+
+def test_bad_shards_end_a_run_before_it_begins(data_dir, tmp_path):
+    """Half of the chunks are zeros, as of a copy that was cut short on a file system that fills up."""
+    bad = tmp_path / "bad"
+    shutil.copytree(data_dir, bad)
+    for shard in bad.glob("train-*.tar"):
+        with open(shard, "r+b") as file:
+            size = file.seek(0, 2)
+            file.seek(0)
+            file.write(bytes(size * 3 // 4))
+    said = train(flags("vae", bad, tmp_path / "run"), processes=2, code=1)
+    (line,) = [line for line in said.splitlines() if line.startswith("error:")]
+    assert "preflight" in line
+    assert "chunks looked at are damaged" in line
+    assert not (tmp_path / "run" / "attempts.jsonl").exists()
+
+
+def test_two_processes_meet(data_dir, tmp_path):
+    said = train(flags("vae", data_dir, tmp_path / "run", "--stop_at", "1"), processes=2)
+    assert f"preflight: 2 processes on cpu: {socket.gethostname()} (0, 1)" in said
+    looked = json.loads((tmp_path / "run" / "preflight.json").read_text())
+    saved = sum(file.stat().st_size for file in (tmp_path / "run" / "checkpoints" / "step-00000001").iterdir())
+    assert looked["bytes"] == pytest.approx(saved, rel=0.15)
+    assert not (tmp_path / "run" / "preflight").exists()

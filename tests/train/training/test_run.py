@@ -1,0 +1,310 @@
+"""The real command, tiny: alone, in several processes, interrupted, wrong."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import audiovae
+from tests.train.conftest import ROOT, STEPS, environment, flags, points, start, train, wait_for_step
+from train.runs.checkpoint import all_checkpoints
+
+FAMILIES = ("vae", "hvae", "vqvae")
+SAME = ("loss/", "valid/", "model/", "optim/")
+
+
+def last_checkpoint(run: Path) -> Path:
+    return all_checkpoints(run / "checkpoints")[0]
+
+
+def assert_same_state(one: Path, other: Path) -> None:
+    """Weights, averages, codebooks, optimizer and cursor are the same, bit for bit."""
+    a, b = last_checkpoint(one), last_checkpoint(other)
+    assert a.name == b.name
+    for file in ("training.safetensors", "model.safetensors", "optimizer.safetensors"):
+        first, second = load_file(a / file), load_file(b / file)
+        assert first.keys() == second.keys()
+        for name in first:
+            assert torch.equal(first[name], second[name]), (file, name)
+    assert (a / "state.json").read_text() == (b / "state.json").read_text()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_processes_equal_one(family, data_dir, straight, tmp_path):
+    run = tmp_path / family
+    train(flags(family, data_dir, run), processes=2)
+    one, two = points(straight(family)), points(run)
+    assert [row["step"] for row in one] == [row["step"] for row in two] == list(range(STEPS + 1))
+    for a, b in zip(one, two, strict=True):
+        assert a.keys() == b.keys()
+        for name in a:
+            if name.startswith(SAME):
+                assert b[name] == pytest.approx(a[name], rel=2e-3, abs=2e-5), (a["step"], name)
+    assert (run / "DONE").exists()
+
+
+def test_an_uneven_share_and_small_micro_batches_change_nothing(data_dir, straight, tmp_path):
+    """Six chunks over four processes are 2, 2, 1, 1; alone in micro-batches they are 4 and 2."""
+    for processes, more in ((4, []), (1, ["--data.microbatch", "4"])):
+        run = tmp_path / f"run-{processes}"
+        train(flags("vqvae", data_dir, run, *more), processes)
+        for a, b in zip(points(straight("vqvae")), points(run), strict=True):
+            for name in ("loss/total", "model/perplexity", "valid/si_sdr"):
+                if name in a:
+                    assert b[name] == pytest.approx(a[name], rel=2e-3, abs=1e-4), (processes, a["step"], name)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_stop_and_resume_equal_no_interruption(family, data_dir, straight, tmp_path):
+    run = tmp_path / family
+    process = start(flags(family, data_dir, run))
+    wait_for_step(run, 2, process)
+    (run / "STOP").touch()
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 85, err
+    assert (run / "STOPPED").exists()
+    assert not (run / "DONE").exists()
+    said = train(flags(family, data_dir, run))
+    assert "from step 0" not in said
+    assert not (run / "STOP").exists()
+    assert_same_state(run, straight(family))
+    assert [row["step"] for row in points(run)] == list(range(STEPS + 1))
+    events = [json.loads(line)["event"] for line in (run / "attempts.jsonl").read_text().splitlines()]
+    assert events == ["started", "ended", "started", "ended"]
+
+
+def test_a_killed_run_goes_on_from_its_last_checkpoint_unless_it_is_damaged(data_dir, tmp_path):
+    """Killed in the midst of a step, with its newest checkpoint damaged; the same in the end as if it had not been."""
+    straight, run = tmp_path / "straight", tmp_path / "killed"
+    longer = ["--optim.steps", "40"]
+    train(flags("vqvae", data_dir, straight, *longer))
+    process = start(flags("vqvae", data_dir, run, *longer))
+    wait_for_step(run, 10, process)
+    process.kill()
+    process.wait()
+    assert not (run / "DONE").exists(), "too fast to be killed"
+    newest = last_checkpoint(run) / "training.safetensors"
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+    said = train(flags("vqvae", data_dir, run, *longer))
+    assert "set aside" in said
+    assert list((run / "checkpoints").glob("damaged-*"))
+    assert_same_state(run, straight)
+    assert [row["step"] for row in points(run)] == list(range(41)), "each step once"
+
+
+def test_two_processes_resume_bit_for_bit(data_dir, tmp_path):
+    straight, run = tmp_path / "straight", tmp_path / "stopped"
+    train(flags("vqvae", data_dir, straight), processes=2)
+    process = start(flags("vqvae", data_dir, run), processes=2)
+    wait_for_step(run, 2, process)
+    (run / "STOP").touch()
+    _, err = process.communicate(timeout=100)
+    assert (run / "STOPPED").exists(), err
+    train(flags("vqvae", data_dir, run), processes=2)
+    assert_same_state(run, straight)
+
+
+def test_a_stop_during_start_up_is_heard_and_an_old_one_is_not(data_dir, tmp_path):
+    run = tmp_path / "vae"
+    words = flags("vae", data_dir, run, "--optim.steps", "4000")
+    train([*words, "--stop_at", "3"], code=85)
+    (run / "STOP").touch()
+    os.utime(run / "STOP", (1e9, 1e9))
+    assert "(stop_at 5)" in train([*words, "--stop_at", "5"], code=85)
+    process = start(words)
+    (run / "STOP").touch()
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 85, err
+    assert "stopped at step 6 (STOP)" in err
+    assert not (run / "STOP").exists()
+
+
+def test_the_loss_of_a_process_is_one_line(data_dir, tmp_path):
+    """kill -9 of one of two: the other says what it knows, without the traceback of a library."""
+    run = tmp_path / "vae"
+    process = start(flags("vae", data_dir, run, "--optim.steps", "4000"), processes=2)
+    wait_for_step(run, 3, process)
+    (launcher,) = (p for p in psutil.process_iter() if p.pid == process.pid)
+    ranks = {p.environ()["RANK"]: p for p in launcher.children(recursive=True) if "RANK" in p.environ()}
+    ranks["1"].kill()
+    _, err = process.communicate(timeout=200)
+    assert process.returncode
+    assert err.count("error: another process of this run ended") == 1
+    assert "gloo" not in err
+    assert json.loads((run / "attempts.jsonl").read_text().splitlines()[-1])["event"] == "failed"
+
+
+def test_a_process_whose_launcher_is_gone_does_not_begin(data_dir, tmp_path):
+    """Killed before the process could ask to be told: its parent is an init by then, which is no Python."""
+    run, process_of = tmp_path / "vae", tmp_path / "pid"
+    words = shlex.join([sys.executable, "-m", "train", *flags("vae", data_dir, run)])
+    subprocess.run(
+        ["bash", "-c", f"(sleep 1; exec {words}) > /dev/null 2>&1 & echo $! > {process_of}"],
+        env=environment(TORCHELASTIC_RUN_ID="none"),
+        cwd=ROOT,
+        check=True,
+    )
+    pid = int(process_of.read_text())
+    for _ in range(1200):
+        if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+            break
+        time.sleep(0.1)
+    assert not run.exists()
+
+
+def test_one_process_at_a_time(data_dir, tmp_path):
+    """The second one leaves no word for a batch script that the user had to mend something: this passes."""
+    run = tmp_path / "vae"
+    words = flags("vae", data_dir, run, "--optim.steps", "4000")
+    process = start(words)
+    wait_for_step(run, 2, process)
+    note = tmp_path / "refusal"
+    assert "another process is training there" in train(words, code=1, AUDIO_TRAIN_REFUSAL=str(note))
+    assert not note.exists()
+    assert "lower the batch" in train([*words, "--data.batch", "9999"], code=1, AUDIO_TRAIN_REFUSAL=str(note))
+    assert not note.exists(), "the data might have been away"
+    assert "optim.lrr" in train([*words, "--optim.lrr", "1"], code=1, AUDIO_TRAIN_REFUSAL=str(note))
+    assert "optim.lrr" in note.read_text()
+    process.kill()
+    process.wait()
+
+
+def test_more_steps_may_be_asked_of_a_finished_run(data_dir, tmp_path):
+    run = tmp_path / "vae"
+    train(flags("vae", data_dir, run))
+    more = ["--optim.steps", str(STEPS + 3), "--optim.betas", "[0.8,0.9]"]
+    assert "allow_changes" in train(flags("vae", data_dir, run, *more), code=1)
+    said = train(flags("vae", data_dir, run, *more, "--allow_changes", "true"))
+    assert f"from step {STEPS}" in said
+    assert f"finished at step {STEPS + 3}" in said
+    said = train(flags("vae", data_dir, run, "--model.latent", "5", "--allow_changes", "true"), code=1)
+    assert "model.latent: 8 -> 5" in said
+
+
+def test_a_signal_and_resume_on_another_number_of_processes(data_dir, tmp_path):
+    """Ctrl-C as a terminal sends it, to every process, and again by the launcher; then fewer, then more."""
+    run = tmp_path / "hvae"
+    words = flags("hvae", data_dir, run, "--optim.steps", "400")
+    process = start(words, processes=2, session=True)
+    wait_for_step(run, 3, process)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=100)
+    assert "all saved" in err
+    assert "(SIGINT)" in err
+    stopped_at = points(run)[-1]["step"]
+
+    process = start(words)
+    wait_for_step(run, stopped_at + 2, process)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 85
+    assert f"from step {stopped_at}" in err
+    stopped_at = points(run)[-1]["step"]
+
+    process = start(words, processes=2)
+    wait_for_step(run, stopped_at + 2, process)
+    (run / "STOP").touch()
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 0, "a launcher would take any other code for a crash"
+    assert f"from step {stopped_at}" in err
+    assert "Traceback" not in err
+    steps = [row["step"] for row in points(run)]
+    assert steps == list(range(len(steps)))
+
+
+def test_the_launchers_death_ends_its_processes(data_dir, tmp_path):
+    """In training they save and stop; at start-up they end before they have met."""
+    run = tmp_path / "vae"
+    words = flags("vae", data_dir, run, "--optim.steps", "4000")
+    process = start(words, processes=2)
+    wait_for_step(run, 3, process)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    _, err = process.communicate(timeout=60)
+    assert not psutil.wait_procs(children, timeout=60)[1]
+    assert "all saved" in err
+    assert (run / "STOPPED").exists()
+    assert points(run)[-1]["step"] == int(last_checkpoint(run).name[5:]), "nothing is lost"
+
+    process = start(words, processes=2)
+    end = time.monotonic() + 60
+    while len(children := psutil.Process(process.pid).children()) < 2:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    time.sleep(1.0)  # the interpreter has begun, the libraries have not come
+    process.kill()
+    process.communicate(timeout=60)
+    assert not psutil.wait_procs(children, timeout=60)[1]
+
+
+def test_a_finished_run_says_so_and_can_be_loaded(data_dir, straight):
+    run = straight("vae")
+    before = (run / "attempts.jsonl").read_text()
+    assert "finished already" in train(flags("vae", data_dir, run))
+    assert (run / "attempts.jsonl").read_text() == before
+    model = audiovae.load(run)
+    assert model.family == "vae"
+    assert audiovae.load(last_checkpoint(run)).samples == model.samples
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (["--optim.lrr", "3"], "did you mean optim.lr?"),
+        (["--optim.lr", "fast"], "optim.lr"),
+        (["--data", "/nowhere"], "dataset.json"),
+        (["--data.batch", "100000"], "lower the batch size"),
+        (["--model.trunk.strides", "[4,5]"], "does not divide"),
+        (["--model.trunk.strides", "[21]"], "give one width for each stride"),
+        (["--config", "/nowhere.yaml"], "/nowhere.yaml"),
+        (["--data.microbatch", "x"], "data.microbatch"),
+    ],
+)
+def test_wrong_input_is_one_line(more, expected, data_dir, tmp_path):
+    said = train(flags("vae", data_dir, tmp_path / "run", *more), code=1)
+    lines = said.strip().splitlines()
+    assert len(lines) == 1, said
+    assert lines[0].startswith("error: ")
+    assert expected in lines[0]
+
+
+def test_wrong_input_is_said_by_one_process(data_dir, tmp_path):
+    said = train(flags("vae", data_dir, tmp_path / "run", "--optim.lrr", "3"), processes=2, code=1)
+    assert said.count("did you mean optim.lr?") == 1
+
+
+def test_a_run_that_only_skips_ends_and_names_its_chunks(data_dir, tmp_path):
+    """A learning rate that throws the weights to the end of the scale: all later gradients are not finite."""
+    run = tmp_path / "vae"
+    wild = ["--optim.lr", "1e30", "--optim.clip", "1e30", "--optim.skip_limit", "3", "--optim.steps", "40"]
+    said = train(flags("vae", data_dir, run, *wild, "--checkpoint.every", "100"), code=1)
+    assert "error: 3 steps in a row had values that are not finite" in said
+    (file,) = run.glob("skipped-step-*-rank-0.json")
+    assert all(re.fullmatch(r"\d{8}_\d{12}\.wav", name) for name in json.loads(file.read_text())["chunks"])
+    assert json.loads((run / "attempts.jsonl").read_text().splitlines()[-1])["event"] == "failed"
+
+
+def test_other_settings_are_refused_with_the_difference(data_dir, straight, tmp_path):
+    said = train(flags("vae", data_dir, straight("vae"), "--optim.lr", "0.5"), code=1)
+    assert "optim.lr: 0.001 -> 0.5" in said
+    said = train(flags("vae", data_dir, tmp_path, "--seed", "1"))
+    assert "finished" in said
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").touch()
+    said = train(flags("vae", data_dir, tmp_path / "full"), code=1)
+    assert "not a run and not empty" in said
+    assert (tmp_path / "full" / "thesis.tex").exists()

@@ -1,0 +1,136 @@
+"""`python -m train verify-resume FAMILY ...`: proof on one's own machine and data that a resume loses nothing."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from train.config import RunConfig
+from train.errors import TrainError
+from train.process.stop_requests import FINISHED, STOPPED
+from train.runs.checkpoint import all_checkpoints
+from train.runs.run_folder import METRICS_FILE, read_lines
+
+LAUNCHER = "accelerate_config.yaml"
+# Sums over other numbers of processes round differently.
+CLOSE = 5e-3
+LIMIT_S = 3600
+
+
+@dataclass
+class Trial:
+    """One way to make the same run.
+
+    Attributes:
+        name: For people.
+        attempts: Processes of each attempt; all but the last stop on the way.
+        exact: Whether the weights must be the same bit for bit.
+    """
+
+    name: str
+    attempts: tuple[int, ...]
+    exact: bool
+
+
+TRIALS = (
+    Trial("stopped and resumed", (1, 1), exact=True),
+    Trial("stopped, resumed by two processes", (1, 2), exact=False),
+    Trial("two processes, stopped, resumed by one", (2, 1), exact=False),
+)
+
+
+def verify_resume(config: RunConfig, words: list[str]) -> int:
+    """Makes the run straight and in the ways of TRIALS, compares, says; returns the exit code.
+
+    Args:
+        config: The run's settings, for its number of steps.
+        words: The same on the command line, beginning with the family.
+    """
+    steps = config.optim.steps
+    if steps < 2:
+        raise TrainError("optim.steps: verify-resume stops on the way, so it takes 2 steps at least")
+    rows, sound = [], True
+    with tempfile.TemporaryDirectory(prefix="verify-resume-") as name:
+        straight = Path(name) / "straight"
+        _attempt(words, straight, 1, 0)
+        for trial in TRIALS:
+            run = Path(name) / trial.name.replace(" ", "-")
+            for count, processes in enumerate(trial.attempts, start=1):
+                last = count == len(trial.attempts)
+                _attempt(words, run, processes, 0 if last else steps * count // len(trial.attempts))
+            found = compare(straight, run, trial.exact)
+            rows.append((trial.name, found))
+            sound &= all(found.values())
+    show(rows, steps)
+    if not sound:
+        raise TrainError("a resumed run was not the run that was not stopped: see the table")
+    return FINISHED
+
+
+def compare(straight: Path, other: Path, exact: bool) -> dict[str, bool]:
+    """Whether two runs consumed the same chunks, had the same losses, and ended with the same weights."""
+    one, two = (
+        {row["step"]: row["loss/total"] for row in read_lines(run / METRICS_FILE) if "loss/total" in row}
+        for run in (straight, other)
+    )
+    close = 0.0 if exact else CLOSE
+    losses = one.keys() == two.keys() and all(abs(one[s] - two[s]) <= close * abs(one[s]) for s in one)
+    found = {"chunks": consumed(straight) == consumed(other), "losses": losses}
+    if exact:
+        found["weights"] = _hashes(straight) == _hashes(other)
+    return found
+
+
+def consumed(run: Path) -> dict[int, list[int]]:
+    """The chunks of each step in the order of their rows, by the notes of all processes."""
+    steps: dict[int, dict[int, int]] = {}
+    for file in (run / "samples").iterdir():
+        for row in read_lines(file):
+            steps.setdefault(row["step"], {}).update(zip(row["rows"], row["chunks"], strict=True))
+    return {step: [whole[row] for row in sorted(whole)] for step, whole in sorted(steps.items())}
+
+
+def show(rows: list[tuple[str, dict[str, bool]]], steps: int) -> None:
+    """The table a person reads."""
+    table = Table(title=f"{steps} steps, against a run that was not stopped")
+    columns = ("chunks", "losses", "weights")
+    for column in ("", *columns):
+        table.add_column(column)
+    for name, found in rows:
+        words = {True: "the same", False: "OTHERS", None: ""}
+        table.add_row(name, *(words[found.get(column)] for column in columns))
+    Console().print(table)
+
+
+def _attempt(words: list[str], run: Path, processes: int, stop_at: int) -> None:
+    """One attempt of the real command in processes of its own."""
+    command = [sys.executable, "-m"]
+    if processes > 1:
+        machine = (
+            ["--config_file", LAUNCHER] if Path(LAUNCHER).exists() else ["--multi_gpu", "--main_process_port", "0"]
+        )
+        command += ["accelerate.commands.launch", *machine, "--num_processes", str(processes), "-m"]
+    flags = {"run-dir": run, "stop_at": stop_at, "tracking.samples": "true", "tracking.every": 1}
+    flags |= {"tracking.wandb": "disabled", "checkpoint.every": 10**9}
+    command += ["train", *words, *(word for name, value in flags.items() for word in (f"--{name}", str(value)))]
+    environment = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE")}
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise TrainError(f"{' '.join(command)}: not done after {LIMIT_S} s") from None
+    if done.returncode not in (FINISHED, STOPPED):
+        errors = [line for line in done.stderr.splitlines() if line.startswith("error")]
+        raise TrainError(f"an attempt failed: {(errors or done.stderr.splitlines() or ['no word'])[-1]}")
+
+
+def _hashes(run: Path) -> str:
+    newest = all_checkpoints(run / "checkpoints")[0]
+    files: dict[str, Any] = json.loads((newest / "manifest.json").read_text())["files"]
+    return "".join(files[f"{name}.safetensors"]["sha256"] for name in ("training", "model", "optimizer"))

@@ -1,0 +1,92 @@
+"""`python -m train which-samples RUN_DIR --step S`: the chunks that a step of a run was made of."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import soundfile
+from rich.console import Console
+from rich.table import Table
+
+from shards import Batch, BatchStream, Cursor, DataError, Manifest, Split
+from shards.chunk import parse_name
+from shards.reading.schedule import Schedule
+from train.errors import TrainError
+from train.runs.run_folder import RunDir
+
+
+def which_samples(settings: Any) -> int:
+    """Prints the chunks of a step, and writes them as WAV files on request; returns the exit code."""
+    run = RunDir.open(settings.run_dir)
+    data = settings.data or run.config["data.path"]
+    try:
+        split = Split.open(data, "train")
+    except DataError as error:
+        raise TrainError(f"{error}; if the data is in another place now, give --data DIR") from None
+    if split.fingerprint != run.data_fingerprint:
+        raise TrainError(f"{data}: not the data of this run; give its folder with --data DIR")
+    batch = batch_of_step(run, split, settings.step)
+    rows = describe(batch, split.names(batch.chunks), split.manifest)
+    if settings.wav:
+        write_wavs(batch, rows, split.rate, settings.wav)
+    if settings.json:
+        json.dump({"step": settings.step, "epoch": batch.cursor.epoch, "chunks": rows}, sys.stdout, indent=1)
+        print()
+    else:
+        show(settings.step, batch, rows)
+    return 0
+
+
+def batch_of_step(run: RunDir, split: Split, step: int) -> Batch:
+    """The global batch of a step, counted from 1 as in metrics.jsonl, by the last attempt that made it.
+
+    Raises:
+        TrainError: when the run has no such step.
+    """
+    if not 1 <= step <= run.config["optim.steps"]:
+        raise TrainError(f"--step {step}: the steps of this run are 1 to {run.config['optim.steps']}")
+    starts = [start for start in run.starts() if start["step"] < step]
+    if not starts:
+        raise TrainError(f"{run.path}/attempts.jsonl: no attempt that made step {step}; was the file changed?")
+    start = starts[-1]
+    schedule = Schedule(len(split), start["batch"], start["seed"])
+    cursor = schedule.after(Cursor(start["epoch"], start["consumed"]), step - 1 - start["step"])
+    with BatchStream(split, start["batch"], start["seed"], cursor=cursor, prefetch=1, memory=0) as stream:
+        return next(stream)
+
+
+def describe(batch: Batch, names: list[str], manifest: Manifest) -> list[dict[str, Any]]:
+    """Each row of a batch: its chunk, its member name, its recording and where in it, in seconds."""
+    rows = []
+    for row, (chunk, name) in enumerate(zip(batch.chunks.tolist(), names, strict=True)):
+        source, start = parse_name(name)
+        known = source < len(manifest.sources)
+        path = manifest.sources[source].path if known else f"source {source}"
+        rows.append({"row": row, "chunk": chunk, "name": name, "recording": path, "start_s": start / manifest.rate})
+    return rows
+
+
+def write_wavs(batch: Batch, rows: list[dict[str, Any]], rate: int, folder: Path) -> None:
+    """One file a row, named by row and chunk."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for row, audio in zip(rows, batch.audio.numpy(), strict=True):
+        soundfile.write(folder / f"{row['row']:05d}-{row['name']}", audio, rate, subtype="PCM_16")
+    print(f"{len(rows)} files in {folder}", file=sys.stderr)
+
+
+def show(step: int, batch: Batch, rows: list[dict[str, Any]]) -> None:
+    """The table a person reads."""
+    table = Table(title=f"step {step}: epoch {batch.cursor.epoch}, from position {batch.cursor.consumed}")
+    for column in ("row", "chunk", "name", "recording", "at s"):
+        table.add_column(column, justify="right" if column in ("row", "chunk", "at s") else "left")
+    for row in rows:
+        table.add_row(
+            str(row["row"]), str(row["chunk"]), row["name"], printable(row["recording"]), f"{row['start_s']:.2f}"
+        )
+    Console(soft_wrap=True).print(table)
+
+
+def printable(path: str) -> str:
+    """File names need be neither UTF-8 nor free of control characters or markup."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in path).replace("[", r"\[")

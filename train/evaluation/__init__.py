@@ -1,0 +1,4 @@
+"""Evaluating and comparing trained runs.
+
+May import `train.runs`, `train.parallel` and `train.config`.
+"""

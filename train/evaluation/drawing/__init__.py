@@ -1,0 +1,4 @@
+"""Charts and spectrograms, as SVG and PNG.
+
+Imports nothing else of `train`.
+"""

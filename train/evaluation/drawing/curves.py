@@ -1,0 +1,274 @@
+"""The curves of metrics.jsonl as charts, with how to read them."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from train.evaluation.drawing.charts import Chart, Series, line_chart
+
+# Sections in their order, and the beginnings of the names that belong there; the first that fits takes a name.
+SECTIONS = {
+    "Held-out recordings": ("valid/si_sdr", "valid/stft", "valid/mel", "valid/mse", "valid/cosine"),
+    "Losses": ("loss/",),
+    "Schedules": ("optim/learning_rate", "weight/"),
+    "Latents": ("model/", "valid/kl", "valid/active", "valid/codes", "valid/perplexity"),
+    "Optimisation and speed": ("optim/", "perf/", "data/"),
+}
+# What no curve helps to see, or another shows in another unit.
+LEFT_OUT = ("valid/silent", "valid/kl_nats", "perf/save_stall")
+
+
+class Reading(NamedTuple):
+    """A curve in words: what it is called, and what is good and what is a symptom."""
+
+    title: str
+    text: str
+
+
+# N is a level of latents, 0 the finest, or a codebook, 0 the first.
+READING = {
+    "valid/si_sdr": Reading(
+        "SI-SDR, held out",
+        "dB, higher is better. Falling while the loss falls: overfitting. Near -50: silence or noise.",
+    ),
+    "valid/stft": Reading("STFT distance, held out", "Lower is better. Flat while the MSE falls: the output is dull."),
+    "valid/mel": Reading(
+        "mel distance, held out",
+        "Lower is better. For mel models it says more than SI-SDR, because their phases are made up.",
+    ),
+    "valid/mse": Reading("MSE, held out", "Lower is better."),
+    "valid/cosine": Reading(
+        "cosine, held out",
+        "Towards 1 is better; near 0 the output has nothing to do with the input.",
+    ),
+    "valid/not_finite": Reading(
+        "not finite, held out",
+        "Share of the chunks. Above 0: what the model makes of them is not finite; it exploded.",
+    ),
+    "loss/total": Reading(
+        "weighted sum of the losses",
+        "Falls, then levels out. It may rise while KL weights rise; later, the learning rate is too high.",
+    ),
+    "loss/mse": Reading("MSE", "Falls with the held-out MSE. Falling alone: overfitting."),
+    "loss/stft": Reading("STFT loss", "Falls more slowly than the MSE. Flat: the output is dull; raise weights.stft."),
+    "loss/kl": Reading(
+        "KL, nats per input value",
+        "Rises, falls as its weight rises, then is steady. At 0 or at the free nats: posterior collapse.",
+    ),
+    "loss/kl_N": Reading(
+        "KL by level, nats per input value",
+        "Per level. At 0 or at its free nats: that level has collapsed.",
+    ),
+    "loss/likelihood": Reading("negative log-likelihood", "Falls, below 0 too. Rising: lower the learning rate."),
+    "loss/commitment": Reading(
+        "commitment",
+        "Jumps when the codebooks start, then is steady. Growing without end: the encoder runs away.",
+    ),
+    "loss/anchor": Reading(
+        "anchor on the latents' variance",
+        "Near 0. Growing: the latents' variance drifts; raise weights.anchor.",
+    ),
+    "loss/diversity": Reading("diversity of codes", "Near 0. High: few codes take everything."),
+    "weight/kl": Reading("weight of the KL", "The warm-up of the KL weight (beta)."),
+    "weight/kl_N": Reading("weight of the KL by level", "The warm-up of each level's KL weight (beta)."),
+    "optim/learning_rate": Reading("learning rate", "Warm-up, then the chosen schedule."),
+    "model/kl_nats_per_second": Reading("KL, nats/s", "Steady above 0. At 0 the latents carry nothing: collapse."),
+    "model/kl_N_nats_per_second": Reading(
+        "KL by level, nats/s",
+        "Steady above 0 on each level. A level at 0 carries nothing.",
+    ),
+    "model/kl_N_balance": Reading("balance of the levels", "Uneven at first, then 1."),
+    "model/sigma": Reading(
+        "learned deviation of the output",
+        "Falls towards the root of the MSE. Near 1: weights.likelihood is too low.",
+    ),
+    "model/perplexity": Reading(
+        "perplexity of the codes",
+        "Codes in effective use. 1 before the codebooks start, then a good part of their size; falling "
+        "towards 1: codebook collapse.",
+    ),
+    "model/dead_codes": Reading("dead codes", "Falls to a few. High: make the codebooks smaller."),
+    "model/restarts": Reading(
+        "restarted codes",
+        "Bursts at the start, then 0 or a few. Never 0: codes find no vectors to stand for.",
+    ),
+    "model/latent_variance": Reading(
+        "variance S of the latents",
+        "Steady once the codebooks have started. Towards 0, or growing without end: unhealthy.",
+    ),
+    "model/effective_beta": Reading(
+        "effective beta of the commitment",
+        "Near 1. At 10, its bound: the latents' variance has collapsed.",
+    ),
+    "valid/kl_nats_per_second_N": Reading(
+        "KL by level, held out, nats/s",
+        "What each level says beyond its prior. Near 0: the level carries nothing.",
+    ),
+    "valid/kl_bits_per_second_N": Reading(
+        "KL by level, held out, bit/s",
+        "What each level says beyond its prior. Near 0: the level carries nothing.",
+    ),
+    "valid/active_units_N": Reading(
+        "active units by level, held out",
+        "Share of the channels that carry something. Falling: collapse, channel by channel.",
+    ),
+    "valid/codes_used_N": Reading(
+        "codes used, held out",
+        "Share of the codes in use. Low: a smaller codebook would do.",
+    ),
+    "valid/perplexity_N": Reading(
+        "perplexity by codebook, held out",
+        "Codes in effective use. High in the first and 1 in the last: fewer codebooks would do.",
+    ),
+    "valid/bits_per_second_N": Reading(
+        "rate of fixed length, bit/s",
+        "Of codes of fixed length: it follows from the model's shape.",
+    ),
+    "valid/entropy_bits_per_second_N": Reading(
+        "rate by entropy, held out, bit/s",
+        "Near the fixed rate. Far below it: codes are used unevenly.",
+    ),
+    "optim/gradient_norm": Reading(
+        "gradient norm before clipping",
+        "Falls, with single spikes. Mostly above optim.clip, or growing: unstable.",
+    ),
+    "optim/skipped": Reading("skipped steps, share", "Should be 0: steps whose gradient was not finite or exploded."),
+    "optim/exploded": Reading("exploded steps, share", "Should be 0 or rare."),
+    "perf/chunks_per_second": Reading(
+        "chunks a second",
+        "Flat. Falling: look at the wait for data, and at who else uses the machine.",
+    ),
+    "perf/data_wait_share": Reading("waiting for data, share", "Below 0.05. Higher: the data are too slow."),
+    "data/damaged_chunks": Reading("damaged chunks", "Should be 0; see damage.jsonl."),
+}
+
+
+@dataclass
+class Section:
+    """Charts that belong together, and the names of values that were 0 throughout."""
+
+    title: str
+    charts: list[Chart]
+    zeros: list[str]
+
+
+def pattern(name: str) -> str:
+    """A name without its number of level or codebook: loss/kl_3 is loss/kl_N."""
+    return re.sub(r"_\d+(?=_|$)", "_N", name)
+
+
+def number(name: str) -> str:
+    """That number."""
+    found = re.search(r"_(\d+)(?=_|$)", name)
+    return found[1] if found else ""
+
+
+def restarts(points: list[dict[str, Any]]) -> list[float]:
+    """Steps at which another attempt goes on."""
+    return [b["step"] for a, b in pairwise(points) if a.get("attempt") != b.get("attempt") and "step" in b]
+
+
+def placed(names: Sequence[str]) -> dict[str, list[str]]:
+    """Names by section, in the sections' order; those without one are left out."""
+    rest = [name for name in names if not name.startswith(LEFT_OUT)]
+    result = {}
+    for title, beginnings in SECTIONS.items():
+        mine = [name for beginning in beginnings for name in rest if name.startswith(beginning)]
+        result[title] = list(dict.fromkeys(mine))
+        rest = [name for name in rest if name not in mine]
+    return result
+
+
+def values(points: list[dict[str, Any]], name: str) -> list[tuple[float, float]]:
+    """(step, value) where there is one."""
+    return [(p["step"], p[name]) for p in points if name in p and "step" in p]
+
+
+def is_zero(points: list[tuple[float, float]]) -> bool:
+    """Whether there is nothing to see."""
+    return all(not y for _, y in points)
+
+
+def line_name(name: str) -> str:
+    """What the line of one level or codebook is called."""
+    kind = "codebook" if any(word in name for word in ("codes", "perplexity", "valid/bits", "entropy")) else "level"
+    return f"{kind} {number(name)}" if number(name) else name
+
+
+def merged(lines: list[Series]) -> list[Series]:
+    """Lines of one course as one: they would hide each other."""
+    courses: dict[tuple, list[Series]] = {}
+    for line in lines:
+        courses.setdefault(tuple(line.points), []).append(line)
+    return [
+        Series(", ".join([same[0].name, *(s.name.split()[-1] for s in same[1:])]), same[0].points)
+        for same in courses.values()
+    ]
+
+
+def drawn(name: str, lines: list[Series], **more: Any) -> Chart | None:
+    """The chart of values under the name of the log, or under what stands for several of them."""
+    reading = READING.get(name, Reading(name, ""))
+    chart = line_chart(reading.title, lines, text=reading.text, **more)
+    return replace(chart, key=name) if chart and reading.title != name else chart
+
+
+def curves_of_run(points: list[dict[str, Any]], measured: Mapping[str, Any] | None = None) -> list[Section]:
+    """All curves of a run: levels and codebooks of one value share a chart.
+
+    Args:
+        points: Lines of metrics.jsonl.
+        measured: What the report has found in the end, beside the held-out curves.
+    """
+    names = sorted({name for point in points for name in point})
+    marks = restarts(points)
+    sections = []
+    for title, own in placed(names).items():
+        zeros = [name for name in own if is_zero(values(points, name))]
+        groups: dict[str, list[str]] = {}
+        for name in own:
+            if name not in zeros:
+                groups.setdefault(pattern(name), []).append(name)
+        charts = []
+        for kind, members in groups.items():
+            members.sort(key=lambda name: int(number(name) or 0))
+            lines = merged([Series(line_name(name), values(points, name)) for name in members])
+            final = (measured or {}).get(kind.removeprefix("valid/")) if kind.startswith("valid/") else None
+            level = ("this report", float(final)) if isinstance(final, int | float) else None
+            charts.append(drawn(kind if kind in READING else members[0], lines, marks=marks, level=level))
+        sections.append(Section(title, [chart for chart in charts if chart], zeros))
+    return [section for section in sections if section.charts]
+
+
+# What an HVAE has by level and a VAE as one: in charts of several runs the sum over levels.
+SUMMED = {"loss/kl_N": "loss/kl", "model/kl_N_nats_per_second": "model/kl_nats_per_second"}
+
+
+def with_sums(point: dict[str, Any]) -> dict[str, Any]:
+    """A line of metrics.jsonl with the sums over levels."""
+    sums: dict[str, float] = {}
+    for name, value in point.items():
+        if (whole := SUMMED.get(pattern(name))) and whole not in point:
+            sums[whole] = sums.get(whole, 0.0) + value
+    return {**point, **sums}
+
+
+def curves_of_runs(runs: dict[str, list[dict[str, Any]]]) -> list[Section]:
+    """The curves that runs share by name, a line a run; of levels their sums, codebooks are left out.
+
+    Step 0, before any training, is left out too: it would set the scale.
+    """
+    runs = {run: [with_sums(point) for point in points if point.get("step")] for run, points in runs.items()}
+    names = sorted({name for points in runs.values() for point in points for name in point if not number(name)})
+    sections = []
+    for title, own in placed(names).items():
+        charts = []
+        for name in own:
+            # A run without the value keeps its place, so that a run has one look in all charts.
+            lines = [Series(run, values(points, name)) for run, points in runs.items()]
+            if not all(is_zero(line.points) for line in lines):
+                charts.append(drawn(name, lines, keep=True))
+        sections.append(Section(title, [chart for chart in charts if chart], []))
+    return [section for section in sections if section.charts]

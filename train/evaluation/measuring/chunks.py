@@ -1,0 +1,148 @@
+"""Measures of every chunk of a split, by all processes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiovae import Autoencoder, Noise
+from shards import Split
+from train.errors import TrainError
+from train.evaluation.measuring.frechet import embed
+from train.evaluation.measuring.heldout import noise_at, spread, to_audio
+from train.evaluation.measuring.latents import latent_columns
+from train.evaluation.measuring.metrics import measure
+from train.evaluation.measuring.sharing import Columns, whole_table
+from train.parallel.engine import Engine
+
+# What a chunk that is not silent has.
+MEASURES = ("si_sdr", "stft", "mel", "mse", "cosine")
+# Chunks on which levels are compared, and sounds drawn from the prior.
+LEVEL_CHUNKS = 512
+SAMPLES = 512
+# Level of digital silence: below one step of 24 bits.
+SILENCE_DBFS = -140.0
+# Audio is in [-1, 1]. Beyond this a square or a sum of squares need not be finite.
+LARGEST = 1e9
+
+
+@dataclass
+class Measured:
+    """Chunks of a split in its order, and what was measured of each.
+
+    Attributes:
+        indices, sources, starts: [n] int64: number in the split, recording, first sample.
+        columns: [n, ...] each: those of MEASURES, `silent` 1 or 0, `reference_dbfs`, `output_dbfs`, and `embedding`
+            of what was made.
+    """
+
+    indices: np.ndarray
+    sources: np.ndarray
+    starts: np.ndarray
+    columns: Columns
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def silent(self) -> np.ndarray:
+        """[n] bool."""
+        return self.columns["silent"] > 0
+
+    def where(self, mask: np.ndarray) -> "Measured":
+        """Those chunks alone: mask [n] bool."""
+        columns = {name: values[mask] for name, values in self.columns.items()}
+        return Measured(self.indices[mask], self.sources[mask], self.starts[mask], columns)
+
+
+def dbfs(audio: Tensor) -> Tensor:
+    """20 log10 of the root mean square of each item, at least SILENCE_DBFS: [B, 1, T] -> [B]."""
+    return (10 * audio.float().square().flatten(1).mean(1).log10()).clamp_min(SILENCE_DBFS)
+
+
+def measure_chunks(
+    engine: Engine, split: Split, device: torch.device, reconstruct: Callable[[Tensor], Tensor], title: str
+) -> Measured:
+    """Every chunk of the split, measured against what `reconstruct` makes of it ([B, 1, T] to the same).
+
+    Raises:
+        TrainError: when that is not finite.
+    """
+
+    def columns(rows: np.ndarray) -> dict[str, Tensor]:
+        audio = to_audio(split.read(rows), device)
+        output = reconstruct(audio).float()
+        usable = output.abs().amax((1, 2)) < LARGEST  # False for NaN
+        if not usable.all():
+            chunk = split.names(rows[~usable.cpu().numpy()])[0]
+            raise TrainError(
+                f"what the model makes of chunk {chunk} is not finite, or beyond {LARGEST:g}: nothing to measure; look "
+                "at loss/total and optim/gradient_norm of its training, and train again with a lower --optim.lr"
+            )
+        levels = {"reference_dbfs": dbfs(audio), "output_dbfs": dbfs(output)}
+        return measure(output, audio, split.rate) | levels | {"embedding": embed(output, split.rate)}
+
+    found = whole_table(engine, f"measuring {title}", len(split), columns)
+    return Measured(np.arange(len(split)), *split.keys(), found)
+
+
+def reference_embeddings(engine: Engine, split: Split, device: torch.device) -> np.ndarray:
+    """Of every chunk as it is: [n, D]."""
+
+    def columns(rows: np.ndarray) -> dict[str, Tensor]:
+        return {"embedding": embed(to_audio(split.read(rows), device), split.rate)}
+
+    return whole_table(engine, "reading references", len(split), columns)["embedding"]
+
+
+def measure_latents(engine: Engine, split: Split, model: Autoencoder) -> Columns:
+    """`latent_columns` of every chunk."""
+    device = next(model.parameters()).device
+
+    def columns(rows: np.ndarray) -> dict[str, Tensor]:
+        audio = to_audio(split.read(rows), device)
+        return latent_columns(model, audio, noise_at(int(rows[0]), audio))
+
+    return whole_table(engine, "encoding chunks", len(split), columns)
+
+
+def measure_levels(engine: Engine, split: Split, model: Autoencoder) -> list[tuple[list[int], Measured]]:
+    """What each level of latents is worth: reconstructions for which only some levels knew the input.
+
+    On chunks that are spread evenly. For each set of levels those taken from the posterior, 0 the finest, and the
+    measures; empty for models without levels.
+    """
+    chosen = spread(len(split), LEVEL_CHUNKS)
+    device = next(model.parameters()).device
+
+    def columns(rows: np.ndarray) -> dict[str, Tensor]:
+        audio = to_audio(split.read(chosen[rows]), device)
+        return {
+            f"{' '.join(map(str, partial.known))}|{name}": values
+            for partial in model.partial_reconstructions(audio, noise_at(int(rows[0]), audio))
+            for name, values in measure(partial.audio, audio, split.rate).items()
+        }
+
+    table = whole_table(engine, "measuring levels", len(chosen), columns)
+    sources, starts = split.keys()
+    found: dict[str, Columns] = {}
+    for name, values in table.items():
+        levels, _, measured = name.partition("|")
+        found.setdefault(levels, {})[measured] = values
+    return [
+        ([int(level) for level in levels.split()], Measured(chosen, sources[chosen], starts[chosen], own))
+        for levels, own in found.items()
+    ]
+
+
+def sample_embeddings(engine: Engine, model: Autoencoder, count: int) -> np.ndarray:
+    """Of sounds drawn from the prior at a temperature of 1: [count, D]."""
+    device = next(model.parameters()).device
+
+    def columns(rows: np.ndarray) -> dict[str, Tensor]:
+        noise = Noise(1, int(rows[0]), torch.arange(len(rows), device=device), len(rows))
+        return {"embedding": embed(model.sample(len(rows), noise=noise), model.rate)}
+
+    return whole_table(engine, "drawing samples", count, columns)["embedding"]

@@ -1,0 +1,106 @@
+"""What latents carry and cost: divergences, active units, codes in use, bits."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiovae import Autoencoder, Noise
+from shards import Split
+from train.evaluation.measuring.heldout import AT_A_TIME, noise_at, spread, to_audio
+
+# A unit whose posterior mean varies less says nothing about the input (Burda et al. 2016, section 5).
+ACTIVE_VARIANCE = 0.01
+# An entry of a latents' table: numbers only.
+Row = dict[str, float]
+
+
+@torch.no_grad()
+def latent_columns(model: Autoencoder, audio: Tensor, noise: Noise) -> dict[str, Tensor]:
+    """What the latents of each item hold: audio [n, 1, T] to columns [n, ...].
+
+    Codes: `codes` [n, codebooks, frames]. Real latents: `nats` [n, levels], what each level says beyond its prior,
+    and for each level l `mean_l` and `variance_l` over time of each channel, [n, channels].
+    """
+    latents = model.encode(audio)
+    if model.code_size:
+        return {"codes": latents}
+    columns = {"nats": model.divergences(audio, noise)}
+    for index, level in enumerate(latents if isinstance(latents, list) else [latents]):
+        columns[f"mean_{index}"] = level.float().mean(2)
+        columns[f"variance_{index}"] = level.float().var(2, unbiased=False)
+    return columns
+
+
+def latent_rows(columns: dict[str, np.ndarray], code_size: int, seconds: float) -> list[Row]:
+    """How latents are used, for each level, 0 the finest, or each codebook: posterior or codebook collapse shows here.
+
+    Args:
+        columns: As from `latent_columns`, for at least one item.
+        code_size: Codes of each codebook; 0 for real latents.
+        seconds: Length of an item.
+
+    Returns:
+        Real latents: `active_units`, the share of channels whose posterior mean has a variance above 0.01 over items
+        and time (Burda et al. 2016, section 5), `kl_nats_per_second` and the same as `kl_bits_per_second`. Codes:
+        `codes_used`, a share, `perplexity`, the effective number of codes, `bits_per_second` with codes of fixed
+        length and `entropy_bits_per_second` with an ideal entropy coder that knows how often each code occurs.
+    """
+    rows = []
+    if not code_size:
+        for index, nats in enumerate(columns["nats"].astype(np.float64).mean(0) / seconds):
+            means = columns[f"mean_{index}"].astype(np.float64)
+            variances = columns[f"variance_{index}"].astype(np.float64)
+            active = variances.mean(0) + means.var(0) > ACTIVE_VARIANCE
+            row = {"active_units": active.mean(), "kl_nats_per_second": nats, "kl_bits_per_second": nats / np.log(2)}
+            rows.append({name: float(value) for name, value in row.items()})
+        return rows
+    frames = columns["codes"].shape[2] / seconds  # a second
+    for share in code_shares(columns["codes"], code_size):
+        used = share[share > 0]
+        nats = float(-(used * np.log(used)).sum())
+        rows.append(
+            {
+                "codes_used": len(used) / code_size,
+                "perplexity": float(np.exp(nats)),
+                "bits_per_second": float(frames * np.log2(code_size)),
+                "entropy_bits_per_second": float(frames * nats / np.log(2)),
+            }
+        )
+    return rows
+
+
+def code_shares(codes: np.ndarray, code_size: int) -> list[np.ndarray]:
+    """By codebook how often each code occurs, float64 [code_size] each: codes [n, codebooks, frames]."""
+    each = codes.astype(np.int64).transpose(1, 0, 2)
+    return [np.bincount(book.ravel(), minlength=code_size) / book.size for book in each]
+
+
+def spent(columns: dict[str, np.ndarray], code_size: int, seconds: float, of: np.ndarray) -> dict[str, np.ndarray]:
+    """What each item's latents cost, [n] each: measures like any other.
+
+    Real latents: `kl_nats_per_second` and `kl_bits_per_second` over all levels. Codes: `bits_per_second`, the same
+    for each, and `entropy_bits_per_second`: -log2 of each code's share among the items `of` (a mask [n]), so the
+    mean over those is the entropy.
+    """
+    if not code_size:
+        nats = columns["nats"].astype(np.float64).sum(1) / seconds
+        return {"kl_nats_per_second": nats, "kl_bits_per_second": nats / np.log(2)}
+    codes = columns["codes"].astype(np.int64)
+    bits = np.zeros(len(codes))
+    for book, share in enumerate(code_shares(codes[of], code_size) if of.any() else []):
+        with np.errstate(divide="ignore"):  # codes that only other items use
+            bits += np.where(of, -np.log2(share)[codes[:, book]].sum(1), np.nan)
+    fixed = codes.shape[1] * codes.shape[2] * np.log2(code_size) / seconds
+    return {"bits_per_second": np.full(len(codes), fixed), "entropy_bits_per_second": bits / seconds}
+
+
+def latent_use(model: Autoencoder, split: Split, limit: int = 512) -> list[Row]:
+    """`latent_rows` of up to `limit` chunks that are spread evenly, by this process alone."""
+    chunks = spread(len(split), limit)
+    device = next(model.parameters()).device
+    parts = []
+    for first in range(0, len(chunks), AT_A_TIME):
+        audio = to_audio(split.read(chunks[first : first + AT_A_TIME]), device)
+        parts.append({k: v.cpu().numpy() for k, v in latent_columns(model, audio, noise_at(first, audio)).items()})
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return latent_rows(columns, model.code_size, model.seconds)

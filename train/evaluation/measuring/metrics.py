@@ -1,0 +1,84 @@
+"""How close a reconstruction is: measures of one chunk each, and their exact means over processes."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from audiovae.layers.losses import squared_error, stft_distance
+from audiovae.layers.spectra import mel_distance
+
+# A chunk that nowhere exceeds -60 dBFS is silent: ratios say nothing about it, so it is counted apart.
+SILENT_PEAK = 1e-3
+# SI-SDR of a silent output has no value of its own; it counts as this, and nothing counts as less.
+SI_SDR_FLOOR_DB = -50.0
+
+
+# The names of what `measure` returns.
+MEASURED = ("mse", "cosine", "si_sdr", "stft", "mel", "silent", "not_finite")
+# Those whose means are shares of all chunks.
+SHARES = ("silent", "not_finite")
+
+
+def si_sdr(output: Tensor, target: Tensor) -> Tensor:
+    """Scale-invariant signal-to-distortion ratio in dB, both signals without their means: higher is better.
+
+    The formula is equation 3 of Le Roux et al. 2019, "SDR - half-baked or well done?": 10 log10(|a x|^2 / |a x - y|^2)
+    with the scale a = <y, x> / |x|^2. The machine epsilon is added to each sum, which keeps silence finite.
+
+    Args:
+        output, target: [B, T] audio; y and x of the formula.
+
+    Returns:
+        [B], finite where both inputs are.
+    """
+    eps = torch.finfo(output.dtype).eps
+    target = target - target.mean(dim=-1, keepdim=True)
+    output = output - output.mean(dim=-1, keepdim=True)
+    scale = ((output * target).sum(-1, keepdim=True) + eps) / ((target**2).sum(-1, keepdim=True) + eps)
+    scaled = scale * target
+    return 10 * torch.log10(((scaled**2).sum(-1) + eps) / (((scaled - output) ** 2).sum(-1) + eps))
+
+
+def measure(output: Tensor, target: Tensor, rate: int) -> dict[str, Tensor]:
+    """Measures of each item.
+
+    Args:
+        output, target: [B, 1, T] audio.
+        rate: Hz.
+
+    Returns:
+        Each [B] float32: `mse`, `cosine` in [-1, 1], `si_sdr` in dB from SI_SDR_FLOOR_DB up (Le Roux et al. 2019),
+        `stft` (see `audiovae.layers.losses.stft_distance`), `mel` (see `audiovae.layers.spectra.mel_distance`),
+        `silent` and `not_finite` 1 or 0. For silent items `cosine` and `si_sdr` are NaN; all but the
+        last two are NaN where the output is not finite.
+    """
+    output, target = output.float(), target.float()
+    silent = target.abs().amax((1, 2)) < SILENT_PEAK
+    finite = output.isfinite().all(2).all(1)
+    output = torch.where(finite[:, None, None], output, torch.nan)
+    blank = torch.where(silent, torch.nan, 0.0)
+    flat_output, flat_target = output.flatten(1), target.flatten(1)
+    ratio = si_sdr(flat_output, flat_target)
+    ratio = torch.where(flat_output.abs().amax(1) == 0, SI_SDR_FLOOR_DB, ratio).clamp_min(SI_SDR_FLOOR_DB)
+    return {
+        "mse": squared_error(output, target),
+        "cosine": cosine_similarity(flat_output, flat_target) + blank,
+        "si_sdr": ratio + blank,
+        "stft": stft_distance(output, target),
+        "mel": mel_distance(output, target, rate),
+        "silent": silent.float(),
+        "not_finite": (~finite).float(),
+    }
+
+
+def sums_and_counts(measures: dict[str, Tensor]) -> dict[str, Tensor]:
+    """For each measure [B] the sum and number of values that are not NaN: [2], ready to be added up."""
+    return {
+        name: torch.stack([values.nan_to_num().sum(), (~values.isnan()).float().sum()])
+        for name, values in measures.items()
+    }
+
+
+def means(sums: dict[str, Tensor]) -> dict[str, float]:
+    """Means from added-up sums and counts; NaN where nothing was counted."""
+    return {name: (value[0] / value[1]).item() if value[1] else float("nan") for name, value in sums.items()}

@@ -1,0 +1,68 @@
+"""Recordings of a split in one piece, and what listening models for speech make of their reconstructions."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiovae import Autoencoder, reconstruct_recording
+from shards import Split
+from train.evaluation.measuring import speech
+from train.evaluation.measuring.heldout import to_audio
+from train.evaluation.measuring.sharing import whole_table
+from train.evaluation.statistics.bootstrap import MIN_GROUPS, mean_intervals
+from train.parallel.engine import Engine
+
+SPEECH = ("pesq", "stoi")
+
+
+def joined(split: Split, source: int, first: int = 0, seconds: float = float("inf")) -> np.ndarray:
+    """A recording's audio from sample `first` on, at most so many seconds of it: [T] float32.
+
+    Made of the chunks that start there or later, at least one; what was left out of the shards is silent.
+    """
+    sources, starts = split.keys()
+    end = first + max(seconds * split.rate, 1)
+    own = np.flatnonzero((sources == source) & (starts >= first) & (starts < end))
+    own = own[np.argsort(starts[own])]
+    recording = np.zeros(int(starts[own].max()) - first + split.samples, dtype=np.float32)
+    for index in own:
+        piece = to_audio(split.read(np.array([index])), torch.device("cpu")).flatten().numpy()
+        recording[starts[index] - first :][: split.samples] = piece
+    return recording[: int(min(len(recording), max(end - first, split.samples)))]
+
+
+def measure_speech_of(engine: Engine, split: Split, model: Autoencoder) -> dict[int, dict[str, float]]:
+    """PESQ and STOI of each recording, reconstructed in one piece, by its number; NaN where there is none."""
+    sources, starts = split.keys()
+    found = np.unique(sources)
+
+    def columns(rows: np.ndarray) -> dict[str, Tensor]:
+        values = []
+        for source in found[rows]:
+            recording = joined(split, source, int(starts[sources == source].min()))
+            output = reconstruct_recording(model, torch.from_numpy(recording)).cpu().numpy()
+            values.append(speech.measure_speech(recording, output, split.rate))
+        return dict(zip(SPEECH, torch.tensor(values, dtype=torch.float32).T, strict=True))
+
+    table = whole_table(engine, "listening to speech", len(found), columns, at_a_time=1)
+    return {int(source): {name: float(table[name][i]) for name in SPEECH} for i, source in enumerate(found)}
+
+
+def speech_averages(rows: list[dict[str, float]]) -> dict[str, Any]:
+    """Means over recordings that have a value, each counted once, and intervals over recordings.
+
+    Of fewer than MIN_GROUPS values there is no interval: it would say little about other recordings.
+    """
+    values = np.array([[row[name] for name in SPEECH] for row in rows], np.float64)
+    intervals = mean_intervals(values, np.arange(len(rows)))
+    result: dict[str, Any] = {"recordings": int((~np.isnan(values)).any(1).sum())}
+    for name, column in zip(SPEECH, values.T, strict=True):
+        there = column[~np.isnan(column)]
+        result[name] = float(there.mean()) if len(there) else None
+    enough = (~np.isnan(values)).sum(0) >= MIN_GROUPS
+    result["intervals"] = {
+        name: ends.tolist() if sure else None for name, ends, sure in zip(SPEECH, intervals, enough, strict=True)
+    }
+    return result | {"interval_over": "recordings"}

@@ -1,0 +1,77 @@
+"""From findings to the content of metrics.json."""
+
+from typing import Any
+
+from shards import Split
+from train.evaluation.measuring.chunks import Measured
+from train.evaluation.measuring.findings import Findings
+from train.evaluation.measuring.frechet import EMBEDDING, frechet, noise_floor
+from train.evaluation.measuring.latents import spent
+from train.evaluation.measuring.recordings import speech_averages
+from train.evaluation.measuring.tables import (
+    averages,
+    by_recording,
+    frechet_interval,
+    latents_in_use,
+    none_if_nan,
+    silence,
+)
+from train.evaluation.statistics.bootstrap import COVERAGE, grouping
+
+
+def summarised(found: Findings, split: Split, code_size: int, seconds: float) -> dict[str, Any]:
+    """Rows, intervals and distances; chunks that are silent are in no mean.
+
+    Args:
+        found: At least one chunk of it is not silent. Its `chunks` get the columns of what latents cost.
+        split: What was measured on.
+        code_size: Codes of each codebook; 0 for real latents.
+        seconds: Length of a chunk.
+    """
+    chunks = found.chunks
+    chunks.columns |= spent(found.latents, code_size, seconds, ~chunks.silent)
+    summary = {
+        "split": split.name,
+        "split_fingerprint": split.fingerprint,
+        "chunks": len(chunks),
+        "silent_chunks": int(chunks.silent.sum()),
+        "interval_coverage": COVERAGE,
+        **sets(found, split),
+        "silent": silence(chunks),
+        "latents": latents_in_use(chunks, found.latents, code_size, split),
+        "levels": [{"known": known, **averages(own, split.samples)} for known, own in found.levels],
+        "recordings": by_recording(chunks, found.latents, code_size, split),
+    }
+    if found.speech is not None:
+        # In the order of the recordings' rows.
+        for row, values in zip(summary["recordings"], found.speech.values(), strict=True):
+            row |= {name: none_if_nan(value) for name, value in values.items()}
+        summary["speech"] = speech_averages(list(found.speech.values()))
+    return summary
+
+
+def sets(found: Findings, split: Split) -> dict[str, Any]:
+    """Rows of the reconstruction, the floors and draws from the prior, with Fréchet distances to the references."""
+    chunks, samples = found.chunks, found.samples
+    loud = ~chunks.silent
+    references = found.references[loud]
+    groups, over = grouping(chunks.sources[loud], chunks.starts[loud], split.samples)
+
+    def row(measured: Measured) -> dict[str, Any]:
+        result = averages(measured, split.samples)
+        own = measured.columns["embedding"][loud]
+        result["frechet"] = frechet(references, own)
+        result["intervals"]["frechet"] = frechet_interval(references, own, groups)
+        return result
+
+    return {
+        "reconstruction": row(chunks),
+        "floors": {name: row(floor) for name, floor in found.floors.items()},
+        "samples": {"count": len(samples), "temperature": 1.0, "frechet": frechet(references, samples)},
+        "frechet": {
+            "embedding": EMBEDDING,
+            "references": len(references),
+            "noise_floor": noise_floor(references, groups),
+            "noise_floor_over": over,
+        },
+    }

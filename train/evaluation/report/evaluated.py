@@ -1,0 +1,47 @@
+"""What an evaluation leaves for eyes and ears: the page of the run, and its sounds as files beside it."""
+
+from pathlib import Path
+from typing import Any
+
+from audiovae import Autoencoder
+from shards import Split
+from train.evaluation.measuring.chunks import Measured
+from train.evaluation.report.examples import first_heard, passages, pick_examples
+from train.evaluation.report.facts import facts_of
+from train.evaluation.report.generated import interpolation, prior_samples
+from train.evaluation.report.page import Page, sounds_of, write_page
+from train.evaluation.report.sounds import write_wavs
+from train.runs.run_folder import METRICS_FILE, RunDir, read_lines
+
+
+def write_evaluated(
+    folder: Path, run: RunDir, model: Autoencoder, split: Split, summary: dict[str, Any], chunks: Measured, count: int
+) -> None:
+    """Lets the model be heard, and writes index.html and audio/.
+
+    Args:
+        folder: The report's.
+        run: The run.
+        model: Its model, in evaluation mode.
+        split: The chunks that were measured.
+        summary: As in metrics.json.
+        chunks: What was measured of each.
+        count: How many examples of each kind were asked for.
+    """
+    heard = first_heard(chunks)
+    examples = pick_examples(model, split, chunks, count) + passages(model, split, chunks, heard)
+    between = interpolation(model, split, heard)
+    drawn = prior_samples(model)
+    clips = [*(between.clips if between else []), *(clip for same in drawn.values() for clip in same)]
+    write_wavs(folder / "audio", sounds_of(examples, clips), split.rate)
+    page = Page(
+        summary=summary,
+        examples=examples,
+        points=read_lines(run.path / METRICS_FILE),
+        rate=split.rate,
+        facts=facts_of(run, summary, model, count, split.manifest),
+        between=between,
+        drawn=drawn,
+        usage={name: share.cpu().numpy() for name, share in model.usage().items()},
+    )
+    write_page(folder / "index.html", page)

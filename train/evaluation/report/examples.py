@@ -1,0 +1,77 @@
+"""Which chunks and recordings a page lets people hear, and what the model makes of them."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiovae import Autoencoder, reconstruct_recording
+from shards import Split
+from train.evaluation.measuring.chunks import MEASURES, Measured
+from train.evaluation.measuring.heldout import to_audio
+from train.evaluation.measuring.metrics import measure
+from train.evaluation.measuring.picking import Picker, extremes
+from train.evaluation.measuring.recordings import joined
+from train.evaluation.report.page import Example
+
+# Of each passage, and of so many recordings.
+SECONDS = 20.0
+RECORDINGS = 3
+
+
+def pick_examples(model: Autoencoder, split: Split, chunks: Measured, count: int) -> list[Example]:
+    """Best, median and worst chunks by SI-SDR, the very best and worst first, and what the model makes of them."""
+    scores = chunks.columns["si_sdr"]
+    ranked = np.flatnonzero(~np.isnan(scores))
+    ranked = ranked[np.argsort(-scores[ranked], kind="stable")].tolist()
+    found = extremes(ranked, count, Picker(chunks.sources, chunks.starts, split.samples))
+    examples = []
+    for kind, chosen in zip(("best", "median", "worst"), found, strict=True):
+        for place, chunk in enumerate(chosen, start=1):
+            audio = to_audio(split.read(chunks.indices[[chunk]]), next(model.parameters()).device)
+            path, start = split.manifest.sources[chunks.sources[chunk]].path, chunks.starts[chunk] / split.rate
+            pair = mono(audio), mono(model.reconstruct(audio))
+            measures = {name: float(chunks.columns[name][chunk]) for name in MEASURES}
+            examples.append(Example(f"{kind}-{place}", kind, place, path, float(start), *pair, measures))
+    return examples
+
+
+def first_heard(chunks: Measured) -> dict[int, int]:
+    """By recording the first sample of its first chunk that is not silent; recordings without one are left out."""
+    loud = chunks.where(~chunks.silent)
+    return {int(source): int(loud.starts[loud.sources == source].min()) for source in np.unique(loud.sources)}
+
+
+def telling_recordings(chunks: Measured) -> list[int]:
+    """The recordings with the best, the middle and the worst mean SI-SDR, in this order; all of them where few are."""
+    loud = chunks.where(~chunks.silent)
+    mean = {source: loud.columns["si_sdr"][loud.sources == source].mean() for source in np.unique(loud.sources)}
+    ranked = sorted(mean, key=lambda source: -mean[source])
+    places = np.linspace(0, len(ranked) - 1, min(RECORDINGS, len(ranked)))
+    return [int(ranked[round(place)]) for place in places]
+
+
+def passages(model: Autoencoder, split: Split, chunks: Measured, heard: dict[int, int]) -> list[Example]:
+    """Some seconds of a few recordings, joined from their chunks and reconstructed in one piece.
+
+    Args:
+        model: In evaluation mode.
+        split: Holds them.
+        chunks: What was measured.
+        heard: As from `first_heard`: where they begin.
+    """
+    examples = []
+    for place, source in enumerate(telling_recordings(chunks), start=1):
+        first = heard[source]
+        recording = joined(split, source, first, SECONDS)
+        output = reconstruct_recording(model, torch.from_numpy(recording)).cpu()
+        reference = torch.from_numpy(recording).view(1, 1, -1)
+        values = {k: v.item() for k, v in measure(output.view(1, 1, -1), reference, split.rate).items()}
+        path, start = split.manifest.sources[source].path, first / split.rate
+        pair = recording, output.numpy()
+        examples.append(Example(f"recording-{source}", "recording", place, path, start, *pair, values))
+    return examples
+
+
+def mono(audio: Tensor) -> np.ndarray:
+    """[1, 1, T] -> [T] float32 on the host."""
+    return audio.squeeze().float().cpu().numpy()

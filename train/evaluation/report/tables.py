@@ -1,0 +1,103 @@
+"""The figures of a page: its headline and its tables, from what metrics.json holds."""
+
+import math
+from typing import Any
+
+from train.evaluation.drawing.codes import Codebook
+from train.evaluation.report.measures import SPEECH, columns, interval, is_number, mean_use
+from train.evaluation.report.rendering import figure
+from train.evaluation.report.verdict import GOOD_MEL, GOOD_SI_SDR, GOOD_STFT
+
+
+def extent(summary: dict[str, Any]) -> str:
+    """How much was measured: chunks and recordings."""
+    counts = {"chunk": summary["chunks"], "recording": len(summary["recordings"])}
+    return " of ".join(f"{figure(count)} {what}{'' if count == 1 else 's'}" for what, count in counts.items())
+
+
+def table_rows(summary: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The rows of the first table: the reconstruction, through some levels only, and the floors."""
+    own, levels = summary["reconstruction"], len(summary["latents"])
+    rows = [("reconstruction", own)]
+    for level in summary["levels"]:
+        # Of larger splits the levels are measured on a part: then all of them together have a row too.
+        if len(level["known"]) < levels or level["si_sdr"] != own["si_sdr"]:
+            rows.append((level_name(level["known"], levels), level))
+    return rows + [(f"floor: {name}", row) for name, row in summary["floors"].items()]
+
+
+def level_name(known: list[int], levels: int) -> str:
+    """What a reconstruction through some of so many levels is called."""
+    if len(known) == levels:
+        return "all levels"
+    return f"level{'s' if len(known) > 1 else ''} {', '.join(map(str, known))} only"
+
+
+def intervals_of(summary: dict[str, Any], row: dict[str, Any]) -> dict[str, tuple[float, float] | None]:
+    """By measure the interval of a row's value, where there is one to show."""
+    return {measure.key: interval(summary, row, measure.key) for measure in columns([row])}
+
+
+def key_figures(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """The figures of the headline: what, how much, and a remark."""
+    own = summary["reconstruction"]
+    quiet = summary["floors"].get("silence", {})
+    found = interval(summary, own, "si_sdr")
+    mel = summary.get("representation") == "mel"
+    remark = "says little: phases are made up" if mel else f"good: above {GOOD_SI_SDR:g}"
+    if found:
+        remark = (
+            f"{100 * summary.get('interval_coverage', 0.95):g} %: {figure(found[0])} to {figure(found[1])}; {remark}"
+        )
+    keys = [
+        ("SI-SDR", f"{figure(own['si_sdr'])} dB", remark),
+        ("mel distance", figure(own["mel"]), f"good: below {GOOD_MEL:g}; silence: {figure(quiet.get('mel'))}"),
+        ("STFT distance", figure(own["stft"]), f"good: below {GOOD_STFT:g}; silence: {figure(quiet.get('stft'))}"),
+    ]
+    if is_number(own.get("kl_bits_per_second")):
+        keys.append(("information", f"{figure(own['kl_bits_per_second'] / 1000)} kbit/s", "KL of all levels"))
+    if is_number(own.get("bits_per_second")):
+        entropy = own.get("entropy_bits_per_second")
+        remark = f"{figure(entropy / 1000)} by entropy" if is_number(entropy) else "codes of fixed length"
+        keys.append(("rate", f"{figure(own['bits_per_second'] / 1000)} kbit/s", remark))
+    used = [level["codes_used"] for level in summary["latents"] if is_number(level.get("codes_used"))]
+    if used:
+        keys.append(("codes in use", f"{100 * sum(used) / len(used):.0f} %", f"mean of {len(used)} codebooks"))
+    speech = summary.get("speech", {})
+    for name in SPEECH:
+        if is_number(speech.get(name.key)):
+            keys.append((name.heading, figure(speech[name.key]), f"mean of {speech['recordings']} recordings"))
+    return keys
+
+
+def recordings_table(summary: dict[str, Any]) -> dict[str, Any]:
+    """A row for each recording, the worst SI-SDR first: its measures, their intervals, and the use of its latents."""
+    rows = [{**recording, **mean_use(recording.get("latents", []))} for recording in summary["recordings"]]
+    rows.sort(key=lambda row: row["si_sdr"] if is_number(row.get("si_sdr")) else math.inf)
+    return {
+        "columns": columns(rows),
+        "rows": [(row, intervals_of(summary, row)) for row in rows],
+        "silent": bool(summary["silent_chunks"]),
+    }
+
+
+def latent_table(latents: list[dict[str, Any]], books: list[Codebook]) -> dict[str, Any]:
+    """A row for each level or codebook, with bars for shares of a known whole.
+
+    Args:
+        latents: Of the summary: as measured on the chunks.
+        books: The codebooks as training has used them, empty for levels.
+    """
+    rows = [dict(row) for row in latents]
+    whole = {"active_units": 1.0, "codes_used": 1.0}
+    for row, book in zip(rows, books, strict=False):
+        row |= {"trained_codes_used": book.used, "trained_perplexity": book.perplexity, "size": book.size}
+        whole |= {"trained_codes_used": 1.0, "perplexity": book.size, "trained_perplexity": book.size}
+    names = list(dict.fromkeys(key for row in rows for key, value in row.items() if is_number(value)))
+    return {
+        "kind": "codebook" if books else "level",
+        "columns": columns([dict.fromkeys(names, 0.0)]),
+        "rows": [
+            (row, row.get("intervals", {}), {key: row[key] / whole[key] for key in whole if key in row}) for row in rows
+        ],
+    }

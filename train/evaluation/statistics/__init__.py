@@ -1,0 +1,4 @@
+"""Intervals and paired differences, by resampling whole recordings.
+
+Imports nothing else of `train`.
+"""

@@ -1,1 +1,0 @@
-"""What `python -m train evaluate` measures: chunks over all processes, tables, intervals, distances of sets."""

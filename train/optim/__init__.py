@@ -1,0 +1,4 @@
+"""Pure parts of the training state: objective, schedules, gradient guard, snapshot.
+
+Imports nothing else of the project.
+"""

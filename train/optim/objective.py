@@ -1,0 +1,100 @@
+"""From named terms and named weights to one loss.
+
+A term without a weight raises, and so does a weight without a term, unless it is 0.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import Tensor
+
+from train.optim.schedules import Ramp
+
+
+@dataclass
+class VAEWeights:
+    """Weights of a VAE's terms.
+
+    Attributes:
+        mse: Of the mean squared error.
+        stft: Of the STFT distance; of a mel model, of the mean difference of log-mel.
+        kl: Of the KL in nats per input value, after the warm-up.
+        likelihood: Of the likelihood in nats per input value under model.learned_variance, which needs it; else 0.
+    """
+
+    mse: float = 100.0
+    stft: float = 0.1
+    kl: float = 0.02
+    likelihood: float = 0.0
+
+
+@dataclass
+class HVAEWeights:
+    """Weights of an HVAE's terms.
+
+    Attributes:
+        mse: Of the mean squared error.
+        stft: Of the STFT distance; of a mel model, of the mean difference of log-mel.
+        kl: Of the KL of each level in nats per input value, after the warm-up; from the finest to the coarsest.
+    """
+
+    mse: float = 100.0
+    stft: float = 0.1
+    kl: list[float] = field(default_factory=lambda: [0.02, 0.02, 0.02, 0.02])
+
+
+@dataclass
+class VQVAEWeights:
+    """Weights of a VQ-VAE's terms.
+
+    Attributes:
+        mse: Of the mean squared error.
+        stft: Of the STFT distance; of a mel model, of the mean difference of log-mel.
+        commitment: Of the distance to the codes: beta_0 of the variance-adaptive commitment.
+        anchor: Of log(S / S_start)^2, which holds the variance S of the latents where it was when the codebooks
+            started; no effect unless the commitment is adaptive.
+        diversity: Of the term that evens out how often codes are used.
+    """
+
+    mse: float = 100.0
+    stft: float = 0.1
+    commitment: float = 0.1
+    anchor: float = 0.3
+    diversity: float = 0.001
+
+
+def named(weights: object) -> dict[str, float]:
+    """Weights by term; a list under `kl` becomes kl_0, kl_1, ..."""
+    flat: dict[str, float] = {}
+    for name, value in asdict(weights).items():  # type: ignore[call-overload]
+        if isinstance(value, list):
+            flat |= {f"{name}_{i}": entry for i, entry in enumerate(value)}
+        else:
+            flat[name] = value
+    return flat
+
+
+class Objective:
+    """The weighted sum of a model's terms; the weights of KL terms rise along a ramp (beta warm-up)."""
+
+    def __init__(self, weights: object, warmup: Ramp, terms: set[str]) -> None:
+        self.weights = {name: weight for name, weight in named(weights).items() if weight or name in terms}
+        self.warmup = warmup
+        if missing := terms - self.weights.keys():
+            raise ValueError(f"no weight for the loss term '{min(missing)}': give weights.{min(missing)}")
+        if unknown := self.weights.keys() - terms:
+            raise ValueError(
+                f"weights.{min(unknown)} belongs to no loss term of this model; it has: {', '.join(sorted(terms))}"
+            )
+
+    def weights_at(self, step: int) -> dict[str, float]:
+        """The weight of each term at a step."""
+        beta = self.warmup.at(step)
+        return {name: w * (beta if name.startswith("kl") else 1.0) for name, w in self.weights.items()}
+
+    def __call__(self, terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+        """The loss of each item: terms [B] each -> [B] float32."""
+        if terms.keys() != weights.keys():
+            raise ValueError(f"loss terms {sorted(terms)} do not match the weights {sorted(weights)}")
+        return torch.stack([weights[name] * term.float() for name, term in terms.items()]).sum(0)

@@ -1,0 +1,212 @@
+"""`python -m train status RUN_DIR`: what became of a run's hours."""
+
+import fcntl
+import json
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from train.runs.checkpoint import all_checkpoints, best_checkpoint, step_of
+from train.runs.forecast import duration, forecast
+from train.runs.requeue import JOBS_FILE
+from train.runs.run_folder import METRICS_FILE, PREFLIGHT_FILE, RunDir, read_lines
+
+
+@dataclass
+class Attempt:
+    """One process group's part of a run.
+
+    Attributes:
+        number: From 1.
+        job: Slurm's job id, empty without one.
+        world: Processes.
+        began: Unix time.
+        ended: Unix time of its end, or of its last sign of life.
+        why: Why it ended; empty while nothing is known.
+        first: Steps done when it began.
+        reached: Steps done when it ended, as far as is known.
+        kept: Of these, what later attempts built on.
+    """
+
+    number: int
+    job: str
+    world: int
+    began: float
+    ended: float
+    why: str
+    first: int
+    reached: int
+    kept: int
+
+    @property
+    def lost(self) -> int:
+        """Steps that had to be made again."""
+        return self.reached - self.kept
+
+
+def attempts_of(events: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[Attempt]:
+    """The attempts by their notes (attempts.jsonl) and the points of the last one (metrics.jsonl)."""
+    attempts: list[Attempt] = []
+    for event in events:
+        if event.get("event") == "started":
+            first = event.get("step", 0)
+            if attempts:
+                attempts[-1].kept = min(attempts[-1].reached, first)
+            began = event["time"]
+            attempts.append(
+                Attempt(event["attempt"], event.get("job", ""), event["world"], began, began, "", first, first, first)
+            )
+        elif attempts:
+            last = attempts[-1]
+            last.ended = event.get("seen", event["time"])
+            last.why = event["reason"] if event["event"] != "failed" else f"error: {event['reason']}"
+            last.reached = last.kept = max(event["step"], last.first)
+    if attempts and not attempts[-1].why:
+        own = [row for row in rows if row.get("attempt") == attempts[-1].number]
+        if own:
+            attempts[-1].ended = own[-1]["time"]
+            attempts[-1].reached = attempts[-1].kept = max(own[-1]["step"], attempts[-1].first)
+    return attempts
+
+
+def goodput(attempts: list[Attempt], rows: list[dict[str, Any]], batch: int) -> float | None:
+    """The share of all attempts' time that went into steps which were kept; None before the first point.
+
+    What is not: starting up, measuring, waiting for saves, and steps made twice.
+    """
+    rates = [row["perf/chunks_per_second"] for row in rows if row.get("perf/chunks_per_second")]
+    spent = sum(attempt.ended - attempt.began for attempt in attempts)
+    if not rates or spent <= 0:
+        return None
+    return min(1.0, sum(attempt.kept - attempt.first for attempt in attempts) * batch / median(rates) / spent)
+
+
+def summary_of(run: RunDir, now: float) -> dict[str, Any]:
+    """Everything that `status` tells, as plain values."""
+    rows = read_lines(run.path / METRICS_FILE)
+    attempts = attempts_of(read_lines(run.path / "attempts.jsonl"), rows)
+    running = is_locked(run.path / "lock")
+    checkpoints = all_checkpoints(run.path / "checkpoints")
+    best = best_checkpoint(run.path / "checkpoints")
+    batch, every = run.config["data.batch"], run.config["checkpoint.every"]
+    step = attempts[-1].reached if attempts else 0
+    saved = step_of(checkpoints[0]) if checkpoints else None
+    rate = rows[-1].get("perf/chunks_per_second") if rows else None
+    due = (saved or 0) + every - step
+    jobs = read_lines(run.path / JOBS_FILE)
+    looked = read_lines(run.path / PREFLIGHT_FILE)
+    left = run.config["optim.steps"] - step
+    seen = forecast(left, batch / rate, every, looked[-1]["save_s"] if looked else 0.0) if rate else None
+    return {
+        "run": str(run.path),
+        "family": run.family,
+        "state": state_of(run, attempts, running),
+        "step": step,
+        "steps": run.config["optim.steps"],
+        "goodput": goodput(attempts, rows, batch),
+        "steps_lost": sum(attempt.lost for attempt in attempts),
+        "job": jobs[-1] if jobs else None,
+        "attempts": [{**asdict(attempt), "lost": attempt.lost} for attempt in attempts],
+        "checkpoints": {
+            "newest": saved,
+            "age_s": now - checkpoints[0].stat().st_mtime if checkpoints else None,
+            "bytes": [sum(file.stat().st_size for file in path.iterdir()) for path in checkpoints],
+            "steps": [step_of(path) for path in checkpoints],
+            "best": step_of(best) if best else None,
+            "damaged": sorted(path.name for path in (run.path / "checkpoints").glob("damaged-*")),
+        },
+        "left_s": seen.seconds if seen else None,
+        "lead_s": seen.lead_s if seen else None,
+        "next_save_s": max(0.0, due * batch / rate) if running and rate else None,
+    }
+
+
+def state_of(run: RunDir, attempts: list[Attempt], running: bool) -> str:
+    """One word on how the run stands."""
+    if running:
+        return "running"
+    if run.finished_at is not None:
+        return "finished"
+    if not attempts:
+        return "new"
+    why = attempts[-1].why
+    return "crashed" if why in ("", "killed") else "failed" if why.startswith("error") else "stopped"
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a training process holds the run's folder."""
+    try:
+        with open(path) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def status(settings: Any) -> int:
+    """Prints how a run stands; returns the exit code."""
+    summary = summary_of(RunDir.open(settings.run_dir), time.time())
+    if settings.json:
+        json.dump(summary, sys.stdout, indent=1)
+        print()
+    else:
+        show(summary)
+    return 0
+
+
+def show(summary: dict[str, Any]) -> None:
+    """What a person reads."""
+    console = Console(soft_wrap=True, highlight=False)
+    percent = 100 * summary["step"] / summary["steps"]
+    console.print(
+        f"{summary['run']}: {summary['family']}, {summary['state']}, step {summary['step']:,} of "
+        f"{summary['steps']:,} ({percent:.1f} %)",
+        markup=False,
+    )
+    if summary["goodput"] is not None:
+        console.print(
+            f"goodput {100 * summary['goodput']:.1f} % of the attempts' time went into steps that were kept; "
+            f"{summary['steps_lost']:,} steps were made twice or are lost"
+        )
+    table = Table()
+    for column in ("attempt", "job", "processes", "began", "took", "steps", "lost", "ended"):
+        table.add_column(column, justify="left" if column in ("job", "ended") else "right")
+    for attempt in summary["attempts"]:
+        table.add_row(
+            str(attempt["number"]),
+            attempt["job"],
+            str(attempt["world"]),
+            time.strftime("%Y-%m-%d %H:%M", time.localtime(attempt["began"])),
+            duration(attempt["ended"] - attempt["began"]),
+            f"{attempt['first']:,} to {attempt['reached']:,}",
+            f"{attempt['lost']:,}",
+            (attempt["why"] or summary["state"]).replace("[", r"\["),
+        )
+    console.print(table)
+    if job := summary["job"]:
+        console.print(f"job {job['job']} {'goes on' if job['again'] else 'ended'}: {job['why']}", markup=False)
+    if summary["left_s"] and summary["state"] != "finished":
+        console.print(
+            f"about {duration(summary['left_s'])} of training to go; stopping takes up to "
+            f"{summary['lead_s'] / 2:.0f} s, so for batch jobs: sbatch --signal=B:USR2@{summary['lead_s']}, or more"
+        )
+    saved = summary["checkpoints"]
+    if saved["newest"] is None:
+        console.print("no checkpoint yet")
+        return
+    total = sum(saved["bytes"]) / 1e6
+    line = f"newest checkpoint: step {saved['newest']:,}, {duration(saved['age_s'])} old; "
+    line += f"{len(saved['steps'])} in all, {total:,.0f} MB"
+    line += f"; best: step {saved['best']:,}" if saved["best"] is not None else ""
+    line += f"; next in about {duration(summary['next_save_s'])}" if summary["next_save_s"] is not None else ""
+    console.print(line)
+    if saved["damaged"]:
+        console.print(f"damaged, set aside: {', '.join(saved['damaged'])}")

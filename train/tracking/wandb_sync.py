@@ -1,0 +1,99 @@
+"""`python -m train sync RUN_DIR`: what W&B lacks of a run, made whole and uploaded as one run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import wandb
+
+from train.errors import TrainError
+from train.runs.run_folder import METRICS_FILE, RunDir, read_lines
+from train.runs.status import is_locked
+from train.tracking.wandb_run import (
+    offline_parts,
+    online_parts,
+    start_part,
+    steps_at_server,
+    steps_in,
+    to_point,
+    wandb_mode,
+)
+from train.tracking.wandb_sender import first_line
+
+UPLOAD_S = 3600
+
+
+def sync(settings: Any) -> int:
+    """Adds what a crash kept from the files, then uploads them in the order of the attempts; returns the exit code."""
+    run = RunDir.open(settings.run_dir)
+    if not (run.path / METRICS_FILE).exists():
+        raise TrainError(f"{run.path}/{METRICS_FILE}: nothing was logged yet")
+    if is_locked(run.path / "lock"):
+        raise TrainError(f"{run.path}: a process is training there; sync when it has ended")
+    added = complete(run)
+    parts = offline_parts(run)
+    print(f"{len(parts)} offline parts of run {run.run_id}, {added} points added from {METRICS_FILE}")
+    if settings.prepare:
+        return 0
+    if wandb_mode("auto") != "online":
+        raise TrainError("no W&B API key: run wandb login, or set WANDB_API_KEY, where there is a network")
+    there = send_rest(run, steps_in(parts)) if online_parts(run) else -1
+    for part in parts:
+        if is_uploaded(part) or max(steps_in([part]), default=0) <= there:
+            print(f"{part.parent.name} is there already")
+        else:
+            upload(part.parent)
+    print(f"all of run {run.run_id} is at W&B")
+    return 0
+
+
+def complete(run: RunDir) -> int:
+    """Writes the points of metrics.jsonl that no part on disk holds into a part of their own; returns how many."""
+    known = steps_in(online_parts(run) + offline_parts(run))
+    missing = [row for row in read_lines(run.path / METRICS_FILE) if row["step"] not in known]
+    if missing:
+        send(run, "offline", missing)
+    return len(missing)
+
+
+def send(run: RunDir, mode: str, rows: list[dict[str, Any]]) -> int:
+    """A part with those rows that the server lacks; returns the last step that it had before."""
+    name = run.config.get("tracking.name") or run.name
+    part = start_part(run, run.config.get("tracking.project", ""), name, mode, run.config)
+    there = steps_at_server(part) if mode == "online" else -1
+    for row in rows:
+        if row["step"] > there:
+            part.log(to_point(row))
+    part.finish()
+    return there
+
+
+def send_rest(run: RunDir, offline: set[int]) -> int:
+    """Sends what online parts did not bring to the server; returns the last step that the server had before."""
+    rows = [row for row in read_lines(run.path / METRICS_FILE) if row["step"] not in offline]
+    try:
+        return send(run, "online", rows)
+    except (wandb.Error, OSError) as error:
+        raise TrainError(f"W&B cannot be reached ({first_line(error)}); run the same command again later") from None
+
+
+def is_uploaded(part: Path) -> bool:
+    """Whether W&B's own command has left its mark."""
+    return part.with_name(f"{part.name}.synced").exists()
+
+
+def upload(part: Path) -> None:
+    """Hands one part to W&B's own command."""
+    command = [sys.executable, "-m", "wandb", "sync", str(part)]
+    environment = {key: value for key, value in os.environ.items() if key != "WANDB_MODE"}
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=UPLOAD_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise TrainError(f"{part}: not uploaded after {UPLOAD_S} s; run the same command again") from None
+    said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    if done.returncode or any("error" in line.lower() for line in said):
+        reason = next((line for line in said if "error" in line.lower()), "no word")
+        raise TrainError(f"{part}: not uploaded ({reason[:200]}); run the same command again where there is a network")
+    print(f"uploaded {part.name} with wandb {wandb.__version__}")

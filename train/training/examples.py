@@ -1,0 +1,73 @@
+"""What a run shows beside its curves: held-out examples as audio and spectrograms, and how codes are used."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from train.tracking.media import Audio, Histogram, Item, Page, Picture
+
+PAUSE_S = 0.25
+# Of the histograms of codebook use: octaves below and above the use that each code has under uniform use.
+OCTAVES = 8
+BINS_AN_OCTAVE = 2
+
+
+@dataclass
+class Examples:
+    """Held-out chunks, their reconstructions and the use of codes at one step.
+
+    Attributes:
+        step: The optimizer step.
+        names: Of held-out chunks, n of them.
+        reference, reconstruction: The chunks and what the model makes of them, [n, T].
+        measures: Of each chunk, by its name in `MEASURED` (measuring/metrics.py): [n], NaN where it has none.
+        rate: In Hz.
+        usage: By codebook the share of each code, [K]; empty for families without codes.
+    """
+
+    step: int
+    names: list[str]
+    reference: np.ndarray
+    reconstruction: np.ndarray
+    measures: dict[str, np.ndarray]
+    rate: int
+    usage: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def items(self) -> dict[str, Item]:
+        """The panels of a tracker."""
+        # Imported here: they draw with Matplotlib, which a run without W&B does not need.
+        from train.evaluation.drawing.pictures import comparison, ranking
+        from train.evaluation.report.panel import examples_table
+
+        picture = comparison(self.reference.reshape(-1), self.reconstruction.reshape(-1), self.rate)
+        table = examples_table(self.names, self.reference, self.reconstruction, self.measures, self.rate, self.step)
+        items: dict[str, Item] = {
+            "valid/reference_then_reconstruction": Audio(self._audio(), self.rate),
+            "valid/spectrograms": Picture(picture),
+            "valid/examples": Page(table),
+        }
+        if self.usage:
+            for name, share in self.usage.items():
+                items[f"codebook/use_{name}"] = histogram_of_use(share)
+            items["codebook/use_by_rank"] = Picture(ranking(self.usage))
+        return items
+
+    def _audio(self) -> np.ndarray:
+        """Reference, pause, reconstruction, pause, for one chunk after the other."""
+        pause = np.zeros(int(PAUSE_S * self.rate), dtype=np.float32)
+        pairs = zip(self.reference, self.reconstruction, strict=True)
+        return np.concatenate([part for a, b in pairs for part in (a, pause, b, pause)]).clip(-1, 1)
+
+
+def histogram_of_use(share: np.ndarray) -> Histogram:
+    """How many codes are used how much: counts of codes [32] between edges [33].
+
+    Use is in octaves, log2(K * share): 0 is the use of each code under uniform use. The outermost bins hold what
+    lies outside. The edges are always the same, so that histograms of different steps can be compared.
+
+    Args:
+        share: [K], adds up to 1.
+    """
+    edges = np.linspace(-OCTAVES, OCTAVES, 2 * OCTAVES * BINS_AN_OCTAVE + 1)
+    use = np.log2(np.maximum(share * len(share), 2.0**-OCTAVES))
+    return Histogram(*np.histogram(use.clip(-OCTAVES, OCTAVES), bins=edges))
