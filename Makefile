@@ -1,5 +1,6 @@
 # make demo [AUDIO=dir]   recordings -> shards -> a trained HVAE -> a page to hear it by
-# make test               everything that CI runs
+# make test               style and all tests but the slow ones
+# make test-all           the slow ones too: runs under attack, and what befalls jobs on a Slurm
 # make bench [QUICK=1]    speed and shuffling beside other libraries -> a table and bench.json
 # make chaos [KILLS=100]  a tiny run killed that often: was anything lost? (SEED=0, JSON=file)
 # make quality [QUICK=1]  the claims about quality: models, baselines and seeds trained side by side (FOLDER=, JSON=)
@@ -15,10 +16,13 @@ STEPS ?= 600
 # Attacks of make chaos, and the seed of their plan.
 KILLS ?= 100
 SEED ?= 0
+# Tests that run at once: one more than there are cores, as many of them wait.
+WORKERS ?= $(shell $(BIN)/python -c 'import os; print(min(8, os.cpu_count() + 1))')
+SPREAD = -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 # One process a GPU, two where there is none.
 PROCESSES ?= $(shell $(BIN)/python -c 'import torch; print(torch.cuda.device_count() or 2)')
 
-.PHONY: demo test slurm-test bench chaos quality lint clean-demo
+.PHONY: demo test test-all slurm-test bench chaos quality lint clean-demo
 .DELETE_ON_ERROR:
 
 # uv installs in seconds where pip takes minutes; either gives the versions of constraints.txt.
@@ -44,7 +48,10 @@ endif
 	$(BIN)/python -m train evaluate $(OUT)/hvae
 
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SPREAD) -m 'not slow'
+
+test-all: lint
+	$(BIN)/python -m pytest $(SPREAD)
 
 slurm-test: .venv/installed
 	$(BIN)/python -m pytest tests/slurm

@@ -6,20 +6,30 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-AT_ONCE = 5
+AT_ONCE = 8
+# These wait longest, for a clock, for Slurm or for a launcher, and are started first.
+LONG = (
+    "test_time_limit",
+    "test_time_is_up_without_a_warning",
+    "test_dying_nodes",
+    "test_hanging_rank",
+    "test_crashes_without_progress",
+    "test_killed_rank",
+    "test_deepspeed_over_nodes",
+)
 # Seconds of each scenario; pytest's own durations tell how long a test waited for it.
 took: dict[str, float] = {}
 
 
 def beside(scenario: Callable) -> Callable:
-    """Makes a test of a function that takes a Desk. The first test to run starts all that were selected.
-
-    Those whose names begin with `test_time` wait for a clock, not for a processor, and are started first.
-    """
+    """Makes a test of a function that takes a Desk. The first test to run starts all that were selected."""
 
     @pytest.mark.timeout(900)
-    def test(results: Callable[[Callable], None]) -> None:
-        results(scenario)
+    def test(results: Callable[[Callable], None], record_property: Callable[[str, float], None]) -> None:
+        try:
+            results(scenario)
+        finally:
+            record_property("seconds", took.get(scenario.__name__, 0.0))
 
     test.scenario = scenario
     test.__doc__ = scenario.__doc__
@@ -30,7 +40,7 @@ def start_all(items: list, desk: object) -> tuple[ThreadPoolExecutor, dict[Calla
     """Starts the scenarios of the selected tests, a few at a time."""
     pool = ThreadPoolExecutor(AT_ONCE)
     wanted = [item.function.scenario for item in items if hasattr(getattr(item, "function", None), "scenario")]
-    wanted.sort(key=lambda scenario: not scenario.__name__.startswith("test_time"))
+    wanted.sort(key=lambda scenario: LONG.index(scenario.__name__) if scenario.__name__ in LONG else len(LONG))
 
     def timed(scenario: Callable) -> None:
         began = time.monotonic()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from beside import start_all, took
+from beside import start_all
 from jobs import Desk
 from slurm_cluster import CLUSTER, Cluster, missing
 
@@ -68,9 +68,3 @@ def results(request, desk):
     for future in running.values():
         future.cancel()
     pool.shutdown(wait=True)
-
-
-def pytest_terminal_summary(terminalreporter):
-    """How long the scenarios took, beside each other."""
-    for name, seconds in took.items():
-        terminalreporter.write_line(f"{seconds:6.1f}s {name}")

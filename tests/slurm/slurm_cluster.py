@@ -1,15 +1,18 @@
 """The cluster as tests see it."""
 
+import math
 import os
 import re
 import shutil
 import subprocess
+import threading
 import time
 from pathlib import Path
 
 HOME = Path(__file__).resolve().parents[2]
 CLUSTER = Path(__file__).parent / "cluster"
 PROGRAMS = ("slurmctld", "slurmd", "sbatch")
+FRESH_S = 0.2
 
 
 def missing() -> list[str]:
@@ -31,6 +34,9 @@ class Cluster:
         self.small = root / "small"
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_", "AUDIO_TRAIN_"))}
         self.env |= {"SLURM_TEST_ROOT": str(root)}
+        self._jobs: dict[str, dict[str, str]] = {}
+        self._asked = -math.inf
+        self._asking = threading.Lock()
 
     def order(self, *words: object) -> subprocess.CompletedProcess:
         """`cluster WORDS`, which must not fail."""
@@ -46,8 +52,14 @@ class Cluster:
         return done
 
     def facts(self, job: str) -> dict[str, str]:
-        """What `scontrol show job` says."""
-        return dict(re.findall(r"(\S+?)=(\S*)", self.inside("scontrol", "--oneliner", "show", "job", job)))
+        """What `scontrol show job` says, FRESH_S ago at most: scenarios that wait share one question about all jobs."""
+        with self._asking:
+            if time.monotonic() - self._asked > FRESH_S or job not in self._jobs:
+                asked = time.monotonic()
+                lines = self.inside("scontrol", "--oneliner", "--all", "show", "job").splitlines()
+                found = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in lines]
+                self._jobs, self._asked = {facts["JobId"]: facts for facts in found if "JobId" in facts}, asked
+            return self._jobs[job]
 
 
 def until(happens, what: str, seconds: float = 120.0) -> None:

@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -51,14 +52,16 @@ def tune(seconds: float, seed: int) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def data_dir(tmp_path_factory) -> Path:
+def data_dir(once) -> Path:
     """Shards of four tunes, one of them held out."""
-    audio = tmp_path_factory.mktemp("tunes")
-    for seed in range(4):
-        soundfile.write(audio / f"tune-{seed}.wav", tune(3.0, seed), RATE)
-    folder = tmp_path_factory.mktemp("data") / "set"
-    build(audio, folder, samples=SAMPLES, hop=SAMPLES, valid=0.25, workers=1)
-    return folder
+
+    def make(folder: Path) -> None:
+        (folder / "tunes").mkdir()
+        for seed in range(4):
+            soundfile.write(folder / "tunes" / f"tune-{seed}.wav", tune(3.0, seed), RATE)
+        build(folder / "tunes", folder / "set", samples=SAMPLES, hop=SAMPLES, valid=0.25, workers=1)
+
+    return once("train-data", make) / "set"
 
 
 def flags(family: str, data: Path, run: Path, *more: str) -> list[str]:
@@ -132,14 +135,15 @@ def wait_for_step(run: Path, step: int, process: subprocess.Popen) -> None:
 
 
 @pytest.fixture(scope="session")
-def straight(tmp_path_factory, data_dir):
-    """run(family) -> the folder of an uninterrupted run in one process, made once."""
+def straight(once, tmp_path_factory, data_dir):
+    """run(family) -> this worker's copy of an uninterrupted run in one process, which is made once."""
     made: dict[str, Path] = {}
 
     def run(family: str) -> Path:
         if family not in made:
+            whole = once(f"straight-{family}", lambda folder: train(flags(family, data_dir, folder / family)))
             made[family] = tmp_path_factory.mktemp("straight") / family
-            train(flags(family, data_dir, made[family]))
+            shutil.copytree(whole / family, made[family], symlinks=True)
         return made[family]
 
     return run

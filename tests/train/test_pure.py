@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
 
 from train.cli.parser import parse
 from train.config import default_settings, differences, flat
 from train.errors import TrainError
-from train.evaluation.measuring.metrics import MEASURED, SI_SDR_FLOOR_DB, means, measure, sums_and_counts
+from train.evaluation.measuring.metrics import MEASURED, SI_SDR_FLOOR_DB, means, measure, si_sdr, sums_and_counts
 from train.optim.objective import HVAEWeights, Objective, VAEWeights, named
 from train.optim.schedules import Ramp, ema_decay
 from train.runs.run_folder import read_lines
@@ -119,6 +122,25 @@ def test_measures_of_known_signals():
     assert measure(0.5 * target, target, 22050)["mel"].tolist() == pytest.approx([0.6931] * 5, abs=1e-3)
     assert set(exact) == set(MEASURED)
     assert exact["cosine"].tolist() == pytest.approx([1.0] * 5)
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    length=st.integers(2, 3000),
+    gain=st.sampled_from([0.0, 1e-4, 0.3, -2.0]),
+    noise=st.sampled_from([0.0, 1e-6, 0.1, 10.0]),
+    level=st.sampled_from([0.0, 1e-4, 0.1, 1.0]),
+    offset=st.sampled_from([0.0, 0.5]),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+def test_si_sdr_is_that_of_torchmetrics(seed, length, gain, noise, level, offset, dtype):
+    """Bit for bit, with silence on either side, no error at all, constant offsets and opposite polarity."""
+    generator = torch.Generator().manual_seed(seed)
+    target = level * torch.randn(3, length, generator=generator, dtype=dtype) + offset
+    output = gain * target + noise * torch.randn(3, length, generator=generator, dtype=dtype)
+    found = si_sdr(output, target)
+    assert torch.equal(found, scale_invariant_signal_distortion_ratio(output, target, zero_mean=True))
+    assert found.isfinite().all()
 
 
 def test_silence_is_counted_apart():

@@ -9,8 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import wandb
-
 from shards.files import write_atomically
 from shards.reading.remote.failures import cleaned
 from train.errors import TrainError
@@ -39,6 +37,8 @@ def wandb_mode(wanted: str) -> str:
 
 def start_part(run: RunDir, project: str, name: str, mode: str, settings: dict[str, Any]) -> Any:
     """A new part of this folder's W&B run, the same run in all attempts, over the axis `global_step`."""
+    import wandb  # here: it takes a second, and most processes of a run do not need it
+
     os.environ.setdefault("WANDB_SILENT", "true")  # it speaks before it has read its settings
     # W&B notes the words of the command line, where a URL may hold a password or a signature.
     sys.argv[1:] = [cleaned(word) if "://" in word else word for word in sys.argv[1:]]

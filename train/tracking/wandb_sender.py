@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import wandb
 
 from shards.reading.remote.failures import cleaned
 from train.config import TrackingConfig
@@ -100,6 +99,8 @@ class Sender:
                 self._upto = steps_at_server(part)
                 return part
             except Exception as error:
+                import wandb
+
                 # W&B itself does not go offline; and its service still holds the run that could not begin.
                 wandb.teardown()
                 warn(

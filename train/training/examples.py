@@ -4,8 +4,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from train.evaluation.drawing.pictures import comparison, ranking
-from train.evaluation.report.panel import examples_table
 from train.tracking.media import Audio, Histogram, Item, Page, Picture
 
 PAUSE_S = 0.25
@@ -37,6 +35,10 @@ class Examples:
 
     def items(self) -> dict[str, Item]:
         """The panels of a tracker."""
+        # Imported here: they draw with Matplotlib, which a run without W&B does not need.
+        from train.evaluation.drawing.pictures import comparison, ranking
+        from train.evaluation.report.panel import examples_table
+
         picture = comparison(self.reference.reshape(-1), self.reconstruction.reshape(-1), self.rate)
         table = examples_table(self.names, self.reference, self.reconstruction, self.measures, self.rate, self.step)
         items: dict[str, Item] = {

@@ -54,3 +54,12 @@ def test_the_help_of_each_ends_with_examples_that_parse(name):
         assert "touch RUN_DIR/STOP" in text
         for group in ("Shards and batches:", "Optimisation:", "Saving:", "Logging:", "Weights of the loss terms:"):
             assert f"\n{group}\n" in text
+
+
+def test_a_training_imports_nothing_that_it_does_not_use():
+    """Every process of every attempt pays for it: with W&B disabled neither W&B nor plotting is imported."""
+    names = ("wandb", "matplotlib", "PIL", "scipy", "torchmetrics", "transformers", "s3fs")
+    script = f"import sys, train.training.loop, train.cli.parser; print([x for x in {names} if x in sys.modules])"
+    words = [sys.executable, "-c", script]
+    done = subprocess.run(words, cwd=ROOT, text=True, capture_output=True, check=True)
+    assert done.stdout.strip() == "[]"

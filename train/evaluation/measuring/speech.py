@@ -5,9 +5,6 @@ import warnings
 
 import numpy as np
 import soxr
-import torch
-from torchmetrics.functional.audio.pesq import perceptual_evaluation_speech_quality
-from torchmetrics.functional.audio.stoi import short_time_objective_intelligibility
 
 from train.errors import TrainError
 
@@ -31,23 +28,22 @@ def require_packages() -> None:
 def pesq(reference: np.ndarray, output: np.ndarray) -> float:
     """Wide-band PESQ (ITU-T P.862.2) of [T] at 16 kHz: MOS-LQO of 1.04 to 4.64; NaN where it hears no speech."""
     from pesq import PesqError
+    from pesq import pesq as wide_band
 
     try:
-        return perceptual_evaluation_speech_quality(
-            torch.from_numpy(output), torch.from_numpy(reference), SPEECH_RATE, "wb"
-        ).item()
+        return float(wide_band(SPEECH_RATE, reference, output, "wb"))
     except PesqError:
         return float("nan")
 
 
 def stoi(reference: np.ndarray, output: np.ndarray) -> float:
     """STOI (Taal et al. 2011) of [T] at 16 kHz, up to 1; NaN where less than 0.4 s are above its silence."""
+    from pystoi import stoi as intelligibility
+
     with warnings.catch_warnings():
         warnings.filterwarnings("error", "Not enough STFT frames", RuntimeWarning)
         try:
-            return short_time_objective_intelligibility(
-                torch.from_numpy(output), torch.from_numpy(reference), SPEECH_RATE
-            ).item()
+            return float(intelligibility(reference, output, SPEECH_RATE))
         except RuntimeWarning:
             return float("nan")
 
