@@ -6,6 +6,8 @@ audio = model.decode(latents)
 audiovae.reconstruct_file(model, "song.flac", "song-out.wav")
 """
 
+from importlib.metadata import PackageNotFoundError, version
+
 from audiovae.autoencoder import Autoencoder, Output, Partial, Statistics
 from audiovae.card import Facts
 from audiovae.coded import Coded, decode_recording, encode_recording
@@ -17,6 +19,12 @@ from audiovae.noise import Noise
 from audiovae.recordings import as_recording, read_recording, write_recording
 from audiovae.weights import add_measures, fingerprint, from_pretrained, load, save
 from audiovae.whole import interpolate_recordings, reconstruct_recording, sample_chunks
+
+DISTRIBUTION = "audio-autoencoder-training"
+try:
+    __version__ = version(DISTRIBUTION)
+except PackageNotFoundError:  # a copy that pip has not installed
+    __version__ = "unknown"
 
 __all__ = [
     "FAMILIES",

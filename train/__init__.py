@@ -1,1 +1,3 @@
 """Training: config, engine, loop, checkpoints, tracking, evaluation."""
+
+DISTRIBUTION = "audio-autoencoder-training"
