@@ -10,6 +10,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from audiovae import DISTRIBUTION, __version__
 from audiovae.commands import COMMANDS
 from audiovae.errors import ModelError, ModelWarning
 
@@ -23,7 +24,8 @@ OUTPUT = (
 
 def make_parser() -> ArgumentParser:
     """The commands' arguments are those of the functions."""
-    parser = ArgumentParser(prog="python -m audiovae", description=__doc__, allow_abbrev=True)
+    last = "version: python -m audiovae --version"
+    parser = ArgumentParser(prog="python -m audiovae", description=__doc__, epilog=last, allow_abbrev=True)
     commands = parser.add_subcommands()
     for name, function in COMMANDS.items():
         summary = inspect.getdoc(function).splitlines()[0]
@@ -44,6 +46,9 @@ def main() -> int:
         parser.print_help(sys.stderr)
         print("\nerror: no command given", file=sys.stderr)
         return 2
+    if words == ["--version"]:
+        print(f"{DISTRIBUTION} {__version__}")
+        return 0
     try:
         chosen = parser.parse_args(flags_last(words))
     except SystemExit as end:

@@ -10,6 +10,7 @@
 from importlib import import_module
 from typing import Any
 
+DISTRIBUTION = "audio-autoencoder-training"
 _HOMES = {
     "Batch": "reading.stream",
     "BatchStream": "reading.stream",

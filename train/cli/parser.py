@@ -9,6 +9,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from jsonargparse.typing import PositiveInt
 
+import audiovae
 from train.cli.presets import settings_file
 from train.cli.usage_errors import explain
 from train.config import RUNS, RunConfig
@@ -26,6 +27,7 @@ EXAMPLES = {
   accelerate launch --config_file accelerate_config.yaml -m train hvae --data shards/ --run-dir runs/first
   python -m train evaluate runs/first
   python -m train COMMAND --help
+  python -m train --version
 """,
     "vae": """examples:
   python -m train vae --data shards/ --run-dir runs/first --config train/configs/vae_tiny.yaml
@@ -136,6 +138,7 @@ def make_parser() -> Overview:
         prog="python -m train",
         description="Train audio autoencoders and look at the results.",
     )
+    parser.add_argument("--version", action="version", version=f"{audiovae.DISTRIBUTION} {audiovae.__version__}")
     commands = parser.add_subcommands()
     for family, run in RUNS.items():
         about = (run.__doc__ or "").strip().splitlines()[0]
