@@ -7,10 +7,15 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 
 # A thread of OpenMP that waits for another one keeps its core busy. With several tests on few cores that multiplies
 # the time of each; the results are the same. Before torch is imported, and inherited by every process of every test.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# A time limit for each example would make tests fail on a busy machine.
+settings.register_profile("project", deadline=None)
+settings.load_profile("project")
 
 # With several workers these begin first, the longest of all at the front: what is long at the end leaves cores idle.
 LONG = (
