@@ -9,8 +9,8 @@ from shards.files import write_atomically
 from train.config import RunConfig, TrackingConfig, settings_of
 from train.runs.run_folder import METRICS_FILE, RunDir, append_line, read_lines
 from train.tracking.media import Media
-from train.tracking.wandb_run import wandb_mode
 from train.tracking.wandb_sender import Sender, warn
+from train.tracking.wandb_settings import wandb_mode
 
 
 def forget_after(path: Path, step: int) -> None:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from train.tracking.wandb_run import (
     steps_at_server,
     steps_in,
     to_point,
-    wandb_mode,
 )
 from train.tracking.wandb_sender import first_line
+from train.tracking.wandb_settings import wandb_mode
 
 UPLOAD_S = 3600
 
@@ -86,10 +87,14 @@ def is_uploaded(part: Path) -> bool:
 
 def upload(part: Path) -> None:
     """Hands one part to W&B's own command."""
-    command = [sys.executable, "-m", "wandb", "sync", str(part)]
+    command = [sys.executable, "-m", "wandb", "sync", str(part.resolve())]
     environment = {key: value for key, value in os.environ.items() if key != "WANDB_MODE"}
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=UPLOAD_S, check=False)
+        # In an empty folder: W&B would take settings, and with them a server, from the current one.
+        with tempfile.TemporaryDirectory() as empty:
+            done = subprocess.run(
+                command, env=environment, cwd=empty, capture_output=True, text=True, timeout=UPLOAD_S, check=False
+            )
     except subprocess.TimeoutExpired:
         raise TrainError(f"{part}: not uploaded after {UPLOAD_S} s; run the same command again") from None
     said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]

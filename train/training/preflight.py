@@ -25,7 +25,7 @@ from train.runs import checkpoint
 from train.runs.checkpoint import Retention
 from train.runs.forecast import duration, forecast, room_needed
 from train.runs.run_folder import METRICS_FILE, PREFLIGHT_FILE, RunDir, read_lines
-from train.tracking.wandb_run import wandb_mode
+from train.tracking.wandb_settings import wandb_mode
 from train.training.learner import Learner
 
 SPOTS = 16  # chunks that each process reads
