@@ -12,7 +12,7 @@ from shards.files import write_atomically
 from shards.reading.remote.failures import cleaned
 from train.errors import TrainError
 from train.runs.run_folder import RunDir
-from train.tracking.wandb_settings import load_wandb
+from train.tracking.wandb_settings import load_wandb, run_wandb
 
 READING_S = 60
 STEPS_FILE = "steps.json"  # beside the parts
@@ -68,10 +68,9 @@ def steps_of_part(file: Path) -> list[int]:
     Raises:
         TrainError: when it cannot be read: taken for empty, its points would be sent again.
     """
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
     try:
         # In a group of its own: launchers send their SIGTERM to a process's whole group.
-        done = subprocess.run(command, capture_output=True, text=True, timeout=READING_S, check=False, process_group=0)
+        done = run_wandb(["leet", "inspect", "--json", str(file.resolve())], READING_S, process_group=0)
     except subprocess.TimeoutExpired:
         raise TrainError(f"{file}: not read after {READING_S} s; try again when the machine is less busy") from None
     if done.returncode:

@@ -7,6 +7,9 @@ name a stranger's server, and the user's API key would go there.
 import configparser
 import netrc
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -26,6 +29,16 @@ def load_wandb() -> Any:
     with patch.object(Settings, "settings_workspace", nowhere):
         wandb.setup()
     return wandb
+
+
+def run_wandb(words: list[str], limit_s: float, **more: Any) -> subprocess.CompletedProcess[str]:
+    """W&B's own command, in an empty folder, where it finds no settings; raises subprocess.TimeoutExpired."""
+    command = [sys.executable, "-m", "wandb", *words]
+    environment = {key: value for key, value in os.environ.items() if key != "WANDB_MODE"}
+    with tempfile.TemporaryDirectory() as empty:
+        return subprocess.run(
+            command, env=environment, cwd=empty, capture_output=True, text=True, timeout=limit_s, check=False, **more
+        )
 
 
 def user_file() -> Path:

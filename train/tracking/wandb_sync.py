@@ -1,9 +1,6 @@
 """`python -m train sync RUN_DIR`: what W&B lacks of a run, made whole and uploaded as one run."""
 
-import os
 import subprocess
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +18,7 @@ from train.tracking.wandb_run import (
     to_point,
 )
 from train.tracking.wandb_sender import first_line
-from train.tracking.wandb_settings import wandb_mode
+from train.tracking.wandb_settings import run_wandb, wandb_mode
 
 UPLOAD_S = 3600
 
@@ -87,14 +84,8 @@ def is_uploaded(part: Path) -> bool:
 
 def upload(part: Path) -> None:
     """Hands one part to W&B's own command."""
-    command = [sys.executable, "-m", "wandb", "sync", str(part.resolve())]
-    environment = {key: value for key, value in os.environ.items() if key != "WANDB_MODE"}
     try:
-        # In an empty folder: W&B would take settings, and with them a server, from the current one.
-        with tempfile.TemporaryDirectory() as empty:
-            done = subprocess.run(
-                command, env=environment, cwd=empty, capture_output=True, text=True, timeout=UPLOAD_S, check=False
-            )
+        done = run_wandb(["sync", str(part.resolve())], UPLOAD_S)
     except subprocess.TimeoutExpired:
         raise TrainError(f"{part}: not uploaded after {UPLOAD_S} s; run the same command again") from None
     said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
