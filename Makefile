@@ -18,7 +18,6 @@ KILLS ?= 100
 SEED ?= 0
 # Tests that run at once: one more than there are cores, as many of them wait.
 WORKERS ?= $(shell $(BIN)/python -c 'import os; print(min(8, os.cpu_count() + 1))')
-SPREAD = -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
 # One process a GPU, two where there is none.
 PROCESSES ?= $(shell $(BIN)/python -c 'import torch; print(torch.cuda.device_count() or 2)')
 
@@ -53,10 +52,10 @@ endif
 	$(BIN)/python -m train evaluate $(OUT)/hvae
 
 test: lint
-	$(BIN)/python -m pytest $(SPREAD) -m 'not slow'
+	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow'
 
 test-all: lint
-	$(BIN)/python -m pytest $(SPREAD)
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 slurm-test: .venv/installed
 	$(BIN)/python -m pytest tests/slurm

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -17,7 +18,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
 
-# With several workers these begin first, the longest of all at the front: what is long at the end leaves cores idle.
+# The order in which several workers begin files: long ones first, as what is long at the end leaves cores idle.
 LONG = (
     "test_faults",
     "test_run",
@@ -36,36 +37,46 @@ LONG = (
     "test_evaluate",
     "test_scripts",
 )
+# Files whose tests share nothing that takes long to make: each of them may run in another worker.
+APART = ("test_run", "test_wandb_online", "test_compile", "test_tracking", "test_watchdog", "test_evaluate")
+# They share one Slurm, which is started once.
+CLUSTER = ("test_jobs", "test_runs", "test_shards", "test_cluster")
 
 
-def group_of(item: pytest.Item) -> str:
-    """Tests of one group run in one worker.
-
-    Those of the cluster share one Slurm. A file stays together for what its tests share, but for the files of LONG:
-    there each test is a group of its own, unless it needs a fixture that its module makes once.
-    """
-    if "cluster" in item.fixturenames:
-        return "cluster"
-    made_once = any(definitions[-1].scope == "module" for definitions in item._fixtureinfo.name2fixturedefs.values())
-    file = item.path.stem
-    return file if made_once or file not in LONG else f"{file}-{item.name}"
+def stem_of(name: str) -> str:
+    """The file of a test's name, without its folders and its ending."""
+    return Path(name.partition("::")[0]).stem
 
 
-def place(item: pytest.Item) -> int:
-    """Where an item stands in the queue of the workers."""
-    if "cluster" in item.fixturenames:
-        return -1
-    file = item.path.stem
-    return LONG.index(file) if file in LONG else len(LONG)
+def group_of(name: str) -> str:
+    """Tests of one group run in one worker, one after the other: those of a file, for what its module makes once."""
+    stem = stem_of(name)
+    return "cluster" if stem in CLUSTER else name if stem in APART else stem
+
+
+def place(name: str) -> int:
+    """Where a test stands in the queue of the workers. The cluster is first: its jobs run while others wait."""
+    stem = stem_of(name)
+    return -1 if stem in CLUSTER else LONG.index(stem) if stem in LONG else len(LONG)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """The queue of `pytest -n N`, by the groups above."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    config.option.loadscopereorder = False
+    return Groups(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not hasattr(config, "workerinput"):
-        return
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item)))
-    items.sort(key=place)
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: place(item.nodeid))
 
 
 @pytest.fixture(scope="session")

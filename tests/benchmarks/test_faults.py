@@ -42,6 +42,7 @@ def tampered(besieged, tmp_path) -> Path:
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1200)  # machines may be busy
 def test_a_run_under_attack_loses_nothing(besieged):
     _, result = besieged
@@ -55,6 +56,7 @@ def test_a_run_under_attack_loses_nothing(besieged):
     json.dumps(result)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["training.safetensors", "optimizer.safetensors"])
 def test_other_weights_are_noticed(besieged, tampered, file):
     straight = besieged[0] / "straight"
@@ -73,11 +75,13 @@ def test_other_weights_are_noticed(besieged, tampered, file):
     assert "differs" in problem
 
 
+@pytest.mark.slow
 def test_another_exported_model_is_noticed(besieged, tampered):
     (tampered / "model" / "model.safetensors").write_bytes(b"")
     assert checks.weights(tampered, besieged[0] / "straight") == ["model/model.safetensors differs"]
 
 
+@pytest.mark.slow
 def test_wrong_samples_are_noticed(besieged, tampered):
     chunks, steps = training_chunks(besieged[0] / "data"), besieged[1]["steps"]
     assert checks.samples(tampered, steps, chunks, BATCH) == []
@@ -111,6 +115,7 @@ def test_a_chunk_that_is_left_out_is_noticed(tmp_path):
     assert "unknown" in checks.samples(tmp_path, 3, 3, 2)[0]
 
 
+@pytest.mark.slow
 def test_wrong_points_are_noticed(besieged, tampered):
     straight, steps = besieged[0] / "straight", besieged[1]["steps"]
     file = tampered / "metrics.jsonl"
@@ -128,6 +133,7 @@ def test_wrong_points_are_noticed(besieged, tampered):
     assert checks.points(tampered, straight, steps) == ["step 5: loss/total differ"]
 
 
+@pytest.mark.slow
 def test_wrong_wandb_parts_are_noticed(besieged, tampered):
     steps = besieged[1]["steps"]
     part = max((tampered / "wandb").glob("offline-run-*"))
@@ -141,6 +147,7 @@ def test_wrong_wandb_parts_are_noticed(besieged, tampered):
     assert "missing" in problem
 
 
+@pytest.mark.slow
 def test_untold_attempts_are_noticed(tampered):
     outcome = Outcome(replace(HIT, kind="STOP"), 2, 0, 0, 0, 0, 0.0, 0.0)
     assert checks.status_problems(tampered, []) == []

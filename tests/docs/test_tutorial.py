@@ -36,7 +36,7 @@ def shell(commands: str, folder: Path, **more: str) -> subprocess.CompletedProce
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
     kept |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), **more}
     return subprocess.run(
-        ["bash", "-euc", commands], cwd=folder, env=kept, text=True, capture_output=True, timeout=280, check=False
+        ["bash", "-euc", commands], cwd=folder, env=kept, text=True, capture_output=True, timeout=500, check=False
     )
 
 

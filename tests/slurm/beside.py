@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-AT_ONCE = 8
+AT_ONCE = 6
 # These wait longest, for a clock, for Slurm or for a launcher, and are started first.
 LONG = (
     "test_time_limit",

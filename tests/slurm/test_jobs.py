@@ -2,6 +2,7 @@
 
 import signal
 
+import pytest
 from beside import beside
 from jobs import CPU, ENDLESS, Desk
 from slurm_cluster import until
@@ -35,6 +36,7 @@ def test_killed_launcher(desk: Desk):
     assert job.lives == 2
 
 
+@pytest.mark.slow
 @beside
 def test_crashes_without_progress(desk: Desk):
     """Three attempts that leave no checkpoint end the job."""
@@ -48,6 +50,7 @@ def test_crashes_without_progress(desk: Desk):
     assert "3 attempts in a row ended without a new checkpoint" in job.status()
 
 
+@pytest.mark.slow
 @beside
 def test_hanging_rank(desk: Desk):
     """A process that stands still ends the attempt after `watchdog_s`; the job goes on."""
@@ -88,6 +91,7 @@ def test_preemption(desk: Desk):
     assert ended["reason"] in job.status()
 
 
+@pytest.mark.slow
 @beside
 def test_dying_nodes(desk: Desk):
     """First a node dies on which the batch script does not run, then the one on which it does."""

@@ -32,14 +32,17 @@ def consumed(run: Path) -> dict[int, list[int]]:
     return {step: [rows[row] for row in sorted(rows)] for step, rows in sorted(steps.items())}
 
 
+@pytest.mark.slow
 @beside
 def test_time_limit(desk: Desk):
     """A run longer than its jobs may be: it ends as one that was never interrupted, with the same curve and samples."""
-    more = ["--optim.steps", "100000", "--tracking.samples", "true", "--tracking.every", "10"]
+    more = ["--optim.steps", "100000", "--tracking.samples", "true", "--tracking.every", "1"]
     more += ["--tracking.evaluate_every", "50", "--checkpoint.every", "100000"]
     # The signal comes 30 s before the limit, or up to half a minute earlier.
     job = desk.train("limited", *more, slurm=[*CPU, "--time=2", "--signal=B:USR2@30"])
-    until(lambda: job.lives == 2, job.told, 240)
+    job.begun(1)
+    with job.slowed():
+        until(lambda: job.lives == 2, job.told, 240)
     job.begun(2)
     job.stop()
     assert "STOP" in job.attempts("ended")[0]["reason"]
@@ -55,12 +58,15 @@ def test_time_limit(desk: Desk):
     assert [*map(curve, [job.run])] == [*map(curve, [straight.run])]
 
 
+@pytest.mark.slow
 @beside
 def test_time_is_up_without_a_warning(desk: Desk):
     """Where the signal comes too late or not at all, another job is there before this one is killed."""
     more = ["--optim.steps", "1000000", "--checkpoint.every", "1000000"]
     job = desk.train("late", *more, slurm=[*CPU, "--time=1", "--signal=B:CONT@1"])
-    assert job.over() == "TIMEOUT"
+    job.begun(1)
+    with job.slowed():
+        assert job.over() == "TIMEOUT"
     (first,) = job.decisions()
     assert first["again"]
     job.number = desk.cluster.inside("squeue", "-h", "--name=late", "-o", "%i").strip()
@@ -88,6 +94,7 @@ def test_two_nodes_by_two_processes(desk: Desk):
     assert [*desk.folder.glob("slurm-nodes-*")] == [job.log_file]
 
 
+@pytest.mark.slow
 @beside
 @needs_deepspeed
 def test_deepspeed_over_nodes(desk: Desk):

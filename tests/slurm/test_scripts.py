@@ -124,7 +124,7 @@ class Node:
     def call(self, *words: object, **env: str) -> tuple[int, str, str]:
         """Exit code, output and errors of a script or a command."""
         process = self.start(*words, **env)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=200)
         return process.returncode, out, err
 
     def library(self, commands: str, *words: object, **env: str) -> tuple[int, str, str]:
@@ -149,7 +149,7 @@ class Node:
             assert time.monotonic() < deadline, "the fake program was not started"
             time.sleep(0.02)
         process.send_signal(number)
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=200)
         return process.returncode, out, err
 
 

@@ -112,7 +112,7 @@ def train(words: list[str], processes: int = 1, code: int = 0, launcher: Sequenc
     """Runs the command to its end and returns what it printed; its exit code must be `code`."""
     process = start(words, processes, launcher=launcher, **more)
     try:
-        out, err = process.communicate(timeout=200)
+        out, err = process.communicate(timeout=400)
     finally:
         process.kill()
     assert process.returncode == code, err[-4000:]
@@ -126,7 +126,7 @@ def points(run: Path) -> list[dict]:
 
 def wait_for_step(run: Path, step: int, process: subprocess.Popen) -> None:
     """Until metrics.jsonl has a step, while the command runs."""
-    for _ in range(6000):
+    for _ in range(15000):
         if (run / "metrics.jsonl").exists() and (rows := points(run)) and rows[-1]["step"] >= step:
             return
         assert process.poll() is None, process.communicate()

@@ -9,7 +9,6 @@ import torch
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
-from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
 
 from train.cli.parser import parse
 from train.config import default_settings, differences, flat
@@ -135,6 +134,9 @@ def test_measures_of_known_signals():
 )
 def test_si_sdr_is_that_of_torchmetrics(seed, length, gain, noise, level, offset, dtype):
     """Bit for bit, with silence on either side, no error at all, constant offsets and opposite polarity."""
+    # Imported here: it takes seconds, which each worker of the tests would pay.
+    from torchmetrics.functional.audio import scale_invariant_signal_distortion_ratio
+
     generator = torch.Generator().manual_seed(seed)
     target = level * torch.randn(3, length, generator=generator, dtype=dtype) + offset
     output = gain * target + noise * torch.randn(3, length, generator=generator, dtype=dtype)

@@ -197,7 +197,7 @@ def test_a_reader_that_has_gone_ends_no_evaluation(straight, tmp_path):
     shutil.copytree(straight("vae"), run, ignore=shutil.ignore_patterns("report"))
     process = start(["evaluate", str(run), "--examples", "1"])
     process.stdout.close()
-    _, err = process.communicate(timeout=200)
+    _, err = process.communicate(timeout=400)
     assert process.returncode == 0, err
     assert (run / "report/metrics.json").exists()
 

@@ -40,7 +40,7 @@ def test_compiling_is_no_hang():
 
 def test_a_stuck_process_tells_and_ends(tmp_path):
     command = [sys.executable, "-c", STUCK, str(tmp_path / "hang.txt"), "0.6"]
-    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=60)
+    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=200)
     assert done.returncode == 1
     assert done.stdout.startswith("was fine\nlast: no progress for 0.6 s")
     assert done.stderr == f"error: no progress for 0.6 s; where each thread stood: {tmp_path}/hang.txt\n"
@@ -68,7 +68,7 @@ with Watchdog(2.0, file, lambda: "at a meeting", told) as dog:
     worked = False
     if engine.rank == 1:
         with dog.paused():
-            time.sleep(120)
+            time.sleep(300)
     engine.on_main(work, dog.paused)
 """
 
@@ -82,7 +82,7 @@ def test_rank_0_does_not_wait_for_ever_after_its_own_work(tmp_path):
         env=environment(),
         text=True,
         capture_output=True,
-        timeout=110,
+        timeout=280,
     )
     assert done.returncode == 1
     assert done.stdout == "work was done: True\n"
@@ -97,7 +97,7 @@ def test_a_process_that_hangs_ends_the_run(data_dir, tmp_path):
     words = flags("vae", data_dir, run, "--optim.steps", "100000", "--watchdog_s", "6")
     words += ["--tracking.evaluate_every", "100000", "--checkpoint.every", "1"]
     launcher = start(words, processes=2, session=True)
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while not (run / "metrics.jsonl").exists() or (run / "metrics.jsonl").read_text().count("\n") < 5:
         assert time.monotonic() < end
         time.sleep(0.1)
@@ -107,7 +107,7 @@ def test_a_process_that_hangs_ends_the_run(data_dir, tmp_path):
         if child.environ().get("RANK") == "1" and "vae" in child.cmdline()
     )
     halted.send_signal(signal.SIGSTOP)
-    _, err = launcher.communicate(timeout=120)
+    _, err = launcher.communicate(timeout=300)
     assert launcher.returncode != 0
     assert "error: no progress for 6 s" in err
     told = (run / "hang-rank-0.txt").read_text()

@@ -26,7 +26,7 @@ def test_the_list_of_panels_is_complete(data_dir, tmp_path):
     ]
     try:
         for process in begun:
-            _, err = process.communicate(timeout=250)
+            _, err = process.communicate(timeout=400)
             assert process.returncode == 0, err
     finally:
         for process in begun:

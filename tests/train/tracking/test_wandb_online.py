@@ -50,7 +50,7 @@ def begin(words: list[str], close_s: float = CLOSE_S, **more: str) -> subprocess
 def finish(process: subprocess.Popen) -> str:
     """Waits for the end, which must be a good one; returns what was said, with nothing secret in it."""
     try:
-        out, err = process.communicate(timeout=100)
+        out, err = process.communicate(timeout=400)
     finally:
         process.kill()
     assert process.returncode == 0, err
