@@ -12,7 +12,16 @@ from train.errors import TrainError
 from train.rundir import METRICS_FILE, RunDir, read_lines
 from train.sender import first_line
 from train.status import is_locked
-from train.wandb_parts import offline_parts, online_parts, start_part, steps_at_server, steps_in, to_point, wandb_mode
+from train.wandb_parts import (
+    Mode,
+    offline_parts,
+    online_parts,
+    start_part,
+    steps_at_server,
+    steps_in,
+    to_point,
+    wandb_mode,
+)
 
 UPLOAD_S = 3600
 
@@ -50,7 +59,7 @@ def complete(run: RunDir) -> int:
     return len(missing)
 
 
-def send(run: RunDir, mode: str, rows: list[dict[str, Any]]) -> int:
+def send(run: RunDir, mode: Mode, rows: list[dict[str, Any]]) -> int:
     """A part with those rows that the server lacks; returns the last step that it had before."""
     name = run.config.get("tracking.name") or run.name
     part = start_part(run, run.config.get("tracking.project", ""), name, mode, run.config)
