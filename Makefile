@@ -5,7 +5,7 @@
 # make chaos [KILLS=100]  a tiny run killed that often: was anything lost? (SEED=0, JSON=file)
 # make quality [QUICK=1]  the claims about quality: models, baselines and seeds trained side by side (FOLDER=, JSON=)
 # make slurm-test         the batch scripts on a private Slurm; needs: apt-get install slurmctld slurmd slurm-client
-# make lint               style only
+# make lint               style and types
 # The first use of any of them makes .venv.
 
 PYTHON ?= python3
@@ -79,6 +79,8 @@ quality: .venv/installed
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(call say,Types; mypy takes half a minute the first time and seconds afterwards)
+	$(BIN)/mypy
 
 clean-demo:
 	rm -rf demo

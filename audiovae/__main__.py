@@ -28,9 +28,9 @@ def make_parser() -> ArgumentParser:
     parser = ArgumentParser(prog="python -m audiovae", description=__doc__, epilog=last, allow_abbrev=True)
     commands = parser.add_subcommands()
     for name, function in COMMANDS.items():
-        summary = inspect.getdoc(function).splitlines()[0]
+        summary = (inspect.getdoc(function) or "").splitlines()[0]
         command = ArgumentParser(description=summary, allow_abbrev=True)
-        many = {"input", "output"} if name == "reconstruct" else set()
+        many: set[str | int] = {"input", "output"} if name == "reconstruct" else set()
         command.add_function_arguments(function, as_group=False, as_positional=True, skip=many)
         if many:
             command.add_argument("input", nargs="+", type=Path, help=INPUT)
@@ -79,7 +79,9 @@ def main() -> int:
 
 def flags_last(words: list[str]) -> list[str]:
     """Flags, each with its value, behind the rest: argparse wants names of any number to stand together."""
-    rest, flags, left = [], [], iter(words)
+    rest: list[str] = []
+    flags: list[str] = []
+    left = iter(words)
     for word in left:
         if word == "--":
             return [*rest, *flags, word, *left]

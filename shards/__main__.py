@@ -58,14 +58,14 @@ def _make_parser(functions: dict[str, Callable[..., None]]) -> Any:
         """Keeps the lines of the examples."""
 
     first = _examples([*(lines[0] for lines in _EXAMPLES.values()), "--version"])
-    looks = {"formatter_class": HelpFormatter}
+    looks: dict[str, Any] = {"formatter_class": HelpFormatter}
     parser = ArgumentParser(prog="python -m shards", description=__doc__, epilog=first, **looks)
     commands = parser.add_subcommands()
     for name, function in functions.items():
-        summary = introspection.getdoc(function).splitlines()[0]
+        summary = (introspection.getdoc(function) or "").splitlines()[0]
         command = ArgumentParser(description=summary, epilog=_examples(_EXAMPLES[name]), **looks)
         switches = set(introspection.signature(function).parameters) & set(_SWITCHES)
-        command.add_function_arguments(function, as_group=False, as_positional=True, skip=switches)
+        command.add_function_arguments(function, as_group=False, as_positional=True, skip={*switches})
         for switch in sorted(switches):
             command.add_argument(f"--{switch}", action="store_true", help=_SWITCHES[switch])
         commands.add_subcommand(name, command, help=summary)

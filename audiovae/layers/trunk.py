@@ -146,8 +146,8 @@ class ResidualBlock(nn.Module):
         self.wide = nn.Conv1d(channels, channels, kernel, padding=padding, dilation=dilation)
         self.point = nn.Conv1d(channels, channels, 1)
         self.act = nn.SiLU()
-        nn.init.zeros_(self.point.weight)
-        nn.init.zeros_(self.point.bias)
+        for parameter in self.point.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, T] -> [B, C, T]."""
@@ -161,22 +161,17 @@ def residual_stack(channels: int, blocks: int, kernel: int) -> nn.Sequential:
 
 def downsample(inputs: int, outputs: int, stride: int, outermost: bool = False) -> nn.Conv1d:
     """[B, inputs, T] -> [B, outputs, T / stride] with a kernel of twice the stride."""
-    layer = nn.Conv1d(inputs, outputs, 2 * stride, stride=stride, padding=math.ceil(stride / 2))
-    start_as_transform(layer.weight, stride, layer.padding[0], outermost)
+    padding = math.ceil(stride / 2)
+    layer = nn.Conv1d(inputs, outputs, 2 * stride, stride=stride, padding=padding)
+    start_as_transform(layer.weight, stride, padding, outermost)
     return layer
 
 
 def upsample(inputs: int, outputs: int, stride: int, outermost: bool = False) -> nn.ConvTranspose1d:
     """[B, inputs, T] -> [B, outputs, T * stride], the mirror of `downsample`."""
-    layer = nn.ConvTranspose1d(
-        inputs,
-        outputs,
-        2 * stride,
-        stride=stride,
-        padding=math.ceil(stride / 2),
-        output_padding=stride % 2,
-    )
-    start_as_transform(layer.weight, stride, layer.padding[0], outermost)
+    padding = math.ceil(stride / 2)
+    layer = nn.ConvTranspose1d(inputs, outputs, 2 * stride, stride=stride, padding=padding, output_padding=stride % 2)
+    start_as_transform(layer.weight, stride, padding, outermost)
     return layer
 
 
@@ -208,6 +203,7 @@ def silent_head(inputs: int, outputs: int, bias: float = 0.0) -> nn.Conv1d:
     """[B, inputs, T] -> [B, outputs, T], at the start the constant `bias`."""
     layer = nn.Conv1d(inputs, outputs, 1)
     nn.init.zeros_(layer.weight)
+    assert layer.bias is not None
     nn.init.constant_(layer.bias, bias)
     return layer
 

@@ -118,8 +118,8 @@ class Autoencoder(nn.Module, Shareable):
         """One training pass over a representation [B, C, T]."""
 
     @abstractmethod
-    def encode(self, audio: Tensor) -> Any:
-        """[B, 1, samples] audio -> the family's latents, without noise."""
+    def encode(self, audio: Tensor) -> Tensor | list[Tensor]:
+        """[B, 1, samples] audio -> the family's latents, without noise: of an HVAE a list, finest level first."""
 
     @abstractmethod
     def decode(self, latents: Any) -> Tensor:

@@ -65,9 +65,9 @@ class RunningNorm(nn.Module):
         super().__init__()
         self.scale = scale
         self.shift = nn.Parameter(torch.zeros(channels, 1))
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("variance", torch.ones(channels))
-        self.register_buffer("updates", torch.zeros(()))
+        self.mean = nn.Buffer(torch.zeros(channels))
+        self.variance = nn.Buffer(torch.ones(channels))
+        self.updates = nn.Buffer(torch.zeros(()))
 
     def forward(self, raw: Tensor) -> Tensor:
         """[B, D, T] float32 -> the same, each channel around `shift` with a deviation of about `scale`."""

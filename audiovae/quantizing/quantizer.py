@@ -7,7 +7,7 @@ every process.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -118,16 +118,16 @@ class ResidualQuantizer(nn.Module):
         if config.dimension:
             self.down, self.up = nn.Linear(latent, d), nn.Linear(d, latent)
             start_as_projection(self.down, self.up)
-        self.register_buffer("codes", torch.zeros(q, k, d))
-        self.register_buffer("counts", torch.zeros(q, k))
-        self.register_buffer("totals", torch.zeros(q, k, d))
-        self.register_buffer("usage", torch.full((q, k), 1.0 / k))
-        self.register_buffer("mean", torch.zeros(d))
-        self.register_buffer("variance", torch.ones(()))
-        self.register_buffer("reference", torch.ones(()))  # the variance S when the codebooks started
-        self.register_buffer("started", torch.zeros((), dtype=torch.bool))
-        self.register_buffer("restarts", torch.zeros(()))
-        self.register_buffer("updates", torch.zeros(()))  # since the codebooks started
+        self.codes = nn.Buffer(torch.zeros(q, k, d))
+        self.counts = nn.Buffer(torch.zeros(q, k))
+        self.totals = nn.Buffer(torch.zeros(q, k, d))
+        self.usage = nn.Buffer(torch.full((q, k), 1.0 / k))
+        self.mean = nn.Buffer(torch.zeros(d))
+        self.variance = nn.Buffer(torch.ones(()))
+        self.reference = nn.Buffer(torch.ones(()))  # the variance S when the codebooks started
+        self.started = nn.Buffer(torch.zeros((), dtype=torch.bool))
+        self.restarts = nn.Buffer(torch.zeros(()))
+        self.updates = nn.Buffer(torch.zeros(()))  # since the codebooks started
         self.quantizing = False
         self.register_load_state_dict_pre_hook(ResidualQuantizer._before_load)
         self.register_load_state_dict_post_hook(ResidualQuantizer._after_load)
@@ -266,7 +266,7 @@ class ResidualQuantizer(nn.Module):
 
     def _sum(self, codes: Tensor) -> Tensor:
         """[B, Q, T] int64 -> [B, T, D]."""
-        return sum(F.embedding(codes[:, q], self.codes[q]) for q in range(codes.shape[1]))
+        return cast(Tensor, sum(F.embedding(codes[:, q], self.codes[q]) for q in range(codes.shape[1])))
 
     def _project_in(self, latents: Tensor) -> Tensor:
         """[B, latent, T] -> what the codes stand for: [B, T, D]."""

@@ -113,9 +113,9 @@ def check_whole(path: str | Path, file: soundfile.SoundFile) -> None:
         promised, present = int(found[1]), int(found[2])
         if present + 1 < promised < _UNKNOWN_LENGTH:  # one byte may be padding
             raise DecodingError(f"truncated: {present} of {promised} bytes")
-    found = _COUNT_DIFFERS.search(log)
-    if found and int(found[1]) < int(found[2]):
-        raise DecodingError(f"truncated: {found[1]} of {found[2]} frames")
+    counts = _COUNT_DIFFERS.search(log)
+    if counts and int(counts[1]) < int(counts[2]):
+        raise DecodingError(f"truncated: {counts[1]} of {counts[2]} frames")
     if file.format == "OGG" and not ogg.ends_whole(path):
         raise DecodingError("truncated: its last Ogg page is incomplete")
 

@@ -42,6 +42,8 @@ class ZeRO(Strategy):
     that a run may change between the two. Averages are parted as the weights are.
     """
 
+    wrapped: Any  # DeepSpeed's engine
+
     def __init__(self, model: Autoencoder, engine: Engine, config: OptimConfig, settings: ZeROSettings) -> None:
         self._deepspeed = import_deepspeed()
         self.model = model

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from shards.files import write_atomically
 from shards.reading.remote.failures import cleaned
@@ -18,9 +18,10 @@ READING_S = 60
 STEPS_FILE = "steps.json"  # beside the parts
 # A server that does not answer is given up after this; WANDB_INIT_TIMEOUT overrides it.
 INIT_S = 60
+Mode = Literal["online", "offline"]
 
 
-def start_part(run: RunDir, project: str, name: str, mode: str, settings: dict[str, Any]) -> Any:
+def start_part(run: RunDir, project: str, name: str, mode: Mode, settings: dict[str, Any]) -> Any:
     """A new part of this folder's W&B run, the same run in all attempts, over the axis `global_step`."""
     os.environ.setdefault("WANDB_SILENT", "true")  # it speaks before it has read its settings
     # W&B notes the words of the command line, where a URL may hold a password or a signature.

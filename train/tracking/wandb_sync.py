@@ -10,6 +10,7 @@ from train.errors import TrainError
 from train.runs.run_folder import METRICS_FILE, RunDir, read_lines
 from train.runs.status import is_locked
 from train.tracking.wandb_run import (
+    Mode,
     offline_parts,
     online_parts,
     start_part,
@@ -56,7 +57,7 @@ def complete(run: RunDir) -> int:
     return len(missing)
 
 
-def send(run: RunDir, mode: str, rows: list[dict[str, Any]]) -> int:
+def send(run: RunDir, mode: Mode, rows: list[dict[str, Any]]) -> int:
     """A part with those rows that the server lacks; returns the last step that it had before."""
     name = run.config.get("tracking.name") or run.name
     part = start_part(run, run.config.get("tracking.project", ""), name, mode, run.config)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict
+from typing import Any
 
 import torch
 
@@ -80,7 +81,7 @@ def _run(config: RunConfig, family: str, engine: Engine, splits: tuple[Split, Sp
 @contextmanager
 def open_splits(data: DataConfig) -> Iterator[tuple[Split, Split | None]]:
     """The training chunks, and the held-out ones if there are any."""
-    more = {"scratch": data.scratch, "scratch_bytes": int(data.scratch_gb * 1e9)}
+    more: dict[str, Any] = {"scratch": data.scratch, "scratch_bytes": int(data.scratch_gb * 1e9)}
     with ExitStack() as opened:
         train = opened.enter_context(closing(Split.open(data.path, "train", **more)))
         valid = None

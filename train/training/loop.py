@@ -108,7 +108,7 @@ class Training:
                 self.note_damage(stream, display)
                 display.step(learner.step, learner.cursor.epoch + learner.cursor.consumed / len(self.train_split))
                 last = learner.step == config.optim.steps
-                point = {}
+                point: dict[str, float] = {}
                 if last or learner.step % config.tracking.every == 0:
                     point |= self.measure_training(display, batch)
                 if last or learner.step % config.tracking.evaluate_every == 0:
@@ -224,6 +224,8 @@ class Training:
     def send_examples(self, model: Autoencoder) -> dict[str, float]:
         """The same few held-out chunks each time, what the model makes of them, and how it uses its latents."""
         split = self.valid_split
+        assert split is not None
+        assert self.tracker is not None
         chunks = spread(len(split), EXAMPLES)
         audio = to_audio(split.read(chunks), self.engine.device)
         output = model.reconstruct(audio).float()
