@@ -40,8 +40,8 @@ override the file, wherever they stand. Lists are written `[3,5,7]`. Flags may b
 The defaults are for GPUs. `train/configs/*.yaml` are presets for smaller machines; `--config vae_tiny` and
 `--config study/mel_vae` select them from any folder.
 
-**Free** settings may change when a run is resumed. All others define the run: if one of them differs, the command prints
-the difference and exits, unless `--allow_changes true` is set.
+**Free** settings may change when a run is resumed. All others define the run: if one of them differs, the command
+prints the difference and exits, unless `--allow_changes true` is set.
 """
 
 
@@ -102,7 +102,7 @@ def plain_fields(kind: type) -> Iterator[tuple[str, Any]]:
 
 
 def table(kind: type, prefix: str, defaults: dict[str, dict[str, Any]]) -> list[str]:
-    """A table of a dataclass's plain fields; `defaults` maps families to defaults, or "" if all families have the same."""
+    """A table of a dataclass's plain fields; `defaults` maps families, or "" for all families, to defaults."""
     heads = [f"default, {family}" if family else "default" for family in defaults]
     lines = [f"| key | value | {' | '.join(heads)} | meaning |", f"|---|---|{'---|' * len(heads)}---|"]
     described = meanings(kind)
