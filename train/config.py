@@ -146,9 +146,9 @@ class RunConfig:
         run_dir: Folder of the run: new, or that of a run to resume.
         seed: Seed of initial weights, data order and noise.
         kl_warmup: Rise of the KL weights (beta warm-up).
-        optim: Optimizer and schedule.
-        checkpoint: Checkpoints.
-        tracking: Logging and evaluation.
+        optim: Optimisation.
+        checkpoint: Saving.
+        tracking: Logging.
         stop_at: Stop this attempt after this step, with everything saved; 0 means never.
         watchdog_s: Seconds without progress after which a process writes the stacks of its threads to a file and
             ends, instead of hanging; 0 means never. With `compile` it is at least an hour.
