@@ -23,15 +23,15 @@ MIN_LEVEL = 1e-5
 
 @dataclass
 class RepresentationConfig:
-    """What the trunk sees. The waveform needs no settings; all others are those of the mel spectrogram.
+    """Input and output of the model: the waveform or a mel spectrogram. All settings but `kind` are for mel.
 
     Attributes:
-        kind: "waveform", or "mel": log-mel bands along time, made audible by Griffin-Lim.
-        bands: Mel bands, the trunk's input channels.
-        n_fft: FFT and window in samples.
-        hop: Samples from frame to frame; at most a quarter of n_fft.
-        multiple: The frames are rounded up to a multiple of this, as the trunk's strides must divide them.
-        iterations: Rounds of Griffin-Lim; time is proportional to them.
+        kind: "waveform", or "mel": a log-mel spectrogram, from which Griffin-Lim reconstructs audio.
+        bands: Number of mel bands, the trunk's input channels.
+        n_fft: Length of FFT and window, in samples.
+        hop: Samples between frames; at most a quarter of n_fft.
+        multiple: Round the number of frames up to a multiple of this, so that the trunk's strides divide it.
+        iterations: Iterations of Griffin-Lim; its time is proportional to them.
     """
 
     kind: Literal["waveform", "mel"] = "waveform"

@@ -20,16 +20,17 @@ RANDOM_SHARE = 0.02
 
 @dataclass
 class TrunkConfig:
-    """Shape of the encoder tower; the decoder mirrors it.
+    """Architecture of the encoder; the decoder mirrors it.
 
     Attributes:
-        strides: Downsampling of each stage, 2 or more, from the waveform inwards. Their product must divide the
-            length.
-        channels: Width after each stage, as many as strides.
-        blocks: Residual blocks at each stage.
-        kernel: Odd kernel size of the residual blocks, in frames.
-        start: "transform": the towers begin as a codec of overlapping cosine transforms, with residual branches at
-            zero. "random": PyTorch's usual start in every convolution, residual branches and heads included.
+        strides: Downsampling of each stage, 2 or more, from the input to the latents. Their product must divide the
+            number of input frames.
+        channels: Channels after each stage; one entry for each stride.
+        blocks: Residual blocks of each stage.
+        kernel: Kernel size of the residual blocks, in frames; odd.
+        start: Initialization. "transform": encoder and decoder start as a codec of overlapping cosine transforms,
+            with residual branches at zero. "random": PyTorch's default for every convolution, residual branches and
+            output layers included.
     """
 
     strides: list[int]

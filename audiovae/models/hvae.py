@@ -36,18 +36,18 @@ BALANCE_FLOOR = 0.01
 
 @dataclass
 class HVAEConfig:
-    """An HVAE's shape. Lists over levels run from the finest to the coarsest.
+    """Architecture of an HVAE. Lists over levels run from the finest level to the coarsest.
 
     Attributes:
-        trunk: The tower from the waveform to the finest level; the decoder mirrors it.
-        level_strides: Steps from each level to the next coarser one: one fewer than levels.
-        level_channels: Width at each level above the finest.
-        latents: Latent channels at each level; their number is the number of levels, 2 to 4.
-        free_nats: KL that each level may spend at no cost, in nats per second: a budget that keeps it in use. A
-            level's channels have equal shares of it, so that all of them stay in use.
-        balance_steps: Optimizer steps during which levels that spend little pay little (see `Balance`); 0 means
-            none.
-        representation: What the trunk sees: the waveform, or its mel spectrogram.
+        trunk: The encoder from the waveform to the finest level; the decoder mirrors it.
+        level_strides: Downsampling from each level to the next coarser one; one entry fewer than levels.
+        level_channels: Channels of each level above the finest; one entry fewer than levels.
+        latents: Latent channels of each level; the length of the list is the number of levels, 2 to 4.
+        free_nats: KL divergence of each level without a penalty, in nats per second. It is divided equally among the
+            level's channels, which keeps all of them in use.
+        balance_steps: Optimizer steps during which levels with a small KL divergence get a small KL weight (see
+            `Balance`); 0 means none.
+        representation: Input of the trunk: the waveform, or its mel spectrogram.
     """
 
     trunk: TrunkConfig = field(default_factory=lambda: TrunkConfig([42, 5], [256, 512], 3, 5))

@@ -84,7 +84,7 @@ def test_a_crash_leaves_each_point_once_in_wandb(data_dir, tmp_path):
 
 def test_a_full_disk_keeps_points_until_there_is_room(tmp_path, monkeypatch, capsys):
     config = VAERun(DataConfig("d"), tmp_path / "run", tracking=TrackingConfig(wandb="disabled"))
-    sent = tracker.Tracker(RunDir.create_or_resume(config, "vae", "f"), config.tracking, config, 0)
+    sent = tracker.Tracker(RunDir.create_or_resume(config, "vae", "f"), config.tracking, config, 0, "disabled")
     sent.log(0, {"a": 0.5})
     write = tracker.append_line
 
