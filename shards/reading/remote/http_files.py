@@ -122,8 +122,8 @@ class HttpFiles:
 
 def _check_answer(response: urllib3.BaseHTTPResponse, begin: int, end: int | None) -> None:
     if response.status == 416 and end is not None:
-        size = response.headers.get("Content-Range", "").rpartition("/")[2]
-        raise PermanentError(f"it has {size or 'fewer'} bytes, none from byte {begin} on. Copy it there again")
+        present = response.headers.get("Content-Range", "").rpartition("/")[2]
+        raise PermanentError(f"it has {present or 'fewer'} bytes, none from byte {begin} on. Copy it there again")
     if response.status not in (200, 206):
         after = response.headers.get("Retry-After", "")
         raise StatusError(response.status, float(after) if re.fullmatch(r"\d{1,6}", after) else 0)
