@@ -1,4 +1,4 @@
-"""Where an unfinished build keeps its things: the hidden folder ``.build`` in the data folder."""
+"""The state of an unfinished build: the hidden folder ``.build`` in the data folder."""
 
 import os
 import secrets
@@ -14,7 +14,7 @@ NAME = ".build"
 
 
 class BuildFolder:
-    """Names in the scratch folder of one data folder."""
+    """The files and folders of the unfinished build of one data folder."""
 
     def __init__(self, out: Path):
         self.out = out

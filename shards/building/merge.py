@@ -88,7 +88,8 @@ def open_plan(build_folder: BuildFolder) -> Plan | None:
         return None
     if plan.base != (manifest.fingerprint if manifest else ""):
         raise DataError(
-            f"{build_folder.folder} belongs to another state of {build_folder.out / FILE_NAME}: delete {build_folder.folder}"
+            f"{build_folder.folder} belongs to another state of {build_folder.out / FILE_NAME}: "
+            f"delete {build_folder.folder}"
         )
     return plan
 
