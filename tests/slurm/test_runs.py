@@ -139,7 +139,7 @@ def test_errors_of_the_user(desk: Desk):
     shard = next(torn.glob("train-*.tar"))
     shard.write_bytes(shard.read_bytes()[:-45056])
     jobs = {
-        "did you mean optim.lr": desk.train("bad-flag", "--optim.ly", "1"),
+        "did you mean --optim.lr": desk.train("bad-flag", "--optim.ly", "1"),
         "cannot be read": desk.train("bad-venv", AUDIO_TRAIN_ENV="/nowhere/activate"),
         "/nowhere": desk.train("no-shards", "--data", "/nowhere"),
         shard.name: desk.train("torn-shard", "--data", torn),

@@ -314,7 +314,7 @@ def test_dry_run_shows_what_would_run(node):
 def test_dry_run_finds_a_wrong_flag_before_the_queue(node):
     code, out, err = dry_run(node, "", "--optim.ly", "5")
     assert code != 0
-    assert "did you mean optim.lr" in err
+    assert "did you mean --optim.lr" in err
     assert "1 process(es) on each of 1 node(s)" in out
 
 

@@ -264,7 +264,7 @@ def test_a_finished_run_says_so_and_can_be_loaded(data_dir, straight):
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        (["--optim.lrr", "3"], "did you mean optim.lr?"),
+        (["--optim.lrr", "3"], "did you mean --optim.lr?"),
         (["--optim.lr", "fast"], "optim.lr"),
         (["--data", "/nowhere"], "dataset.json"),
         (["--data.batch", "100000"], "lower the batch size"),
@@ -284,7 +284,7 @@ def test_wrong_input_is_one_line(more, expected, data_dir, tmp_path):
 
 def test_wrong_input_is_said_by_one_process(data_dir, tmp_path):
     said = train(flags("vae", data_dir, tmp_path / "run", "--optim.lrr", "3"), processes=2, code=1)
-    assert said.count("did you mean optim.lr?") == 1
+    assert said.count("did you mean --optim.lr?") == 1
 
 
 def test_a_run_that_only_skips_ends_and_names_its_chunks(data_dir, tmp_path):
