@@ -66,7 +66,7 @@ def test_time_is_up_without_a_warning(desk: Desk):
     job.number = desk.cluster.inside("squeue", "-h", "--name=late", "-o", "%i").strip()
     job.begun(2)
     desk.cluster.inside("scancel", job.number)
-    assert "goes on when this one has ended" in job.log
+    assert "continues when this one has ended" in job.log
 
 
 @beside
