@@ -509,7 +509,10 @@ def test_another_job_does_the_same_share(node, env):
     ("env", "told"),
     [
         ({"FAKE_MODE": "build_in_vain"}, "before it had finished anything, and a restart would not get further"),
-        ({"FAKE_STATE": "CANCELLED Restarts=0"}, "Slurm ended the job (CANCELLED, reason None); run sbatch again to resume"),
+        (
+            {"FAKE_STATE": "CANCELLED Restarts=0"},
+            "Slurm ended the job (CANCELLED, reason None); run sbatch again to resume",
+        ),
         ({"FAKE_STATE": "COMPLETING Restarts=1"}, "stopped by TERM"),  # Slurm has requeued it
         ({"AUDIO_TRAIN_AGAIN": "no"}, "the next job of the chain continues"),
     ],

@@ -23,7 +23,7 @@ from train.optim.snapshot import Snapshot
 from train.parallel.engine import Engine
 from train.runs import checkpoint
 from train.runs.checkpoint import Retention
-from train.runs.forecast import duration, forecast, room_needed
+from train.runs.forecast import duration, forecast, room_needed, warmup_warnings
 from train.runs.run_folder import METRICS_FILE, PREFLIGHT_FILE, RunDir, read_lines
 from train.tracking.wandb_run import wandb_mode
 from train.training.learner import Learner
@@ -161,6 +161,7 @@ def _look_on_main(config: RunConfig, run: RunDir, learner: Learner, snapshot: Sn
     size, save_s = round_trip(run.path, learner, snapshot)
     lines = [room(config, run.path / "checkpoints", size, save_s)]
     lines += [line for line in (choose_wandb(config),) if line]
+    lines += warmup_warnings(config)
     limits = job_limits()
     lines += ahead(config, run, learner.step, save_s, *limits)
     content = {"time": round(time.time(), 3), "bytes": size, "save_s": round(save_s, 3), "job_s": limits[1]}

@@ -98,7 +98,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_unless_it_is_damaged(data
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
     said = train(flags("vqvae", data_dir, run, *longer))
-    assert "set aside" in said
+    assert "renamed to damaged-" in said
     assert list((run / "checkpoints").glob("damaged-*"))
     assert_same_state(run, straight)
     assert [row["step"] for row in points(run)] == list(range(41)), "each step once"
