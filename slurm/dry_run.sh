@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# --dry-run: what would be submitted, and what the job would run.
+# --dry-run: prints what would be submitted and what the job would run, and checks the program's arguments.
 
-# option LONG SHORT FLAGS...: the value of a flag of sbatch in any of its spellings; the last one counts.
+# option LONG SHORT FLAGS...: prints the value of a flag of sbatch in any of its spellings; the last one counts.
 option() {
     local long=$1 short=$2 value=
     shift 2
@@ -16,16 +16,16 @@ option() {
     printf '%s\n' "$value"
 }
 
-# quoted WORDS...: as one could type them.
+# quoted WORDS...: prints them quoted for the shell.
 quoted() { printf '%q ' "$@" && echo; }
 
-# dry_run SBATCH_FLAGS FAMILY ARGUMENTS...; the family `build` is that of the shards.
+# dry_run SBATCH_FLAGS FAMILY ARGUMENTS...; the family `build` stands for a build of shards.
 # shellcheck disable=SC2034,SC2154,SC2317 # lib.sh reads these variables, sets `python` and calls these functions
 dry_run() {
-    local flags given arguments command share how check home_given=()
+    local flags given arguments command share resources check home_given=()
     read -ra given <<< "$1"
     shift
-    # Flags of the command line come after those of the script, as they override them.
+    # Flags of the command line come last, as they override those of the script.
     mapfile -t flags < <(sed -n 's/^#SBATCH *//p' "$0")
     flags+=("${given[@]}")
     SLURM_JOB_NUM_NODES=$(option --nodes -N "${flags[@]}")
@@ -33,30 +33,34 @@ dry_run() {
     SLURM_GPUS_ON_NODE=$(option --gpus-per-node none "${flags[@]}")
     SLURM_GPUS_ON_NODE=${SLURM_GPUS_ON_NODE##*:}
     SLURM_JOB_NODELIST=
-    # What only a job knows.
+    # Stand-ins for what only a job knows.
     scontrol() { echo FIRST_NODE; }
-    meeting_port() { echo PORT; }
+    rendezvous_port() { echo PORT; }
     array_share() { echo TASK/TASKS; }
     [ -z "$(option --array -a "${flags[@]}")" ] || SLURM_ARRAY_TASK_ID=TASK
-    # `check` ends the program before it touches anything.
+    # `check` makes the program exit before it writes anything.
     if [ "$1" = build ]; then
         make_build "${@:2}"
-        how="$SLURM_CPUS_PER_TASK worker(s)"
+        resources="$SLURM_CPUS_PER_TASK worker(s)"
         check=(-m shards build "${@:2}" --dry_run)
     else
         make_arguments "$@"
         make_command "${arguments[@]}"
-        how="$(procs_per_node) process(es) on each of $SLURM_JOB_NUM_NODES node(s)"
+        resources="$(procs_per_node) process(es) on each of $SLURM_JOB_NUM_NODES node(s)"
         check=(-m train "${arguments[@]}" --print_config)
     fi
     printf 'would submit:\n  '
     [ -r slurm/lib.sh ] || home_given=("AUDIO_TRAIN_HOME=$home")
     quoted "${home_given[@]}" sbatch "${given[@]}" "$0" "${@:2}"
-    printf 'with these flags of the script, unless given:\n'
+    printf 'with these flags from the script, unless overridden:\n'
     sed -n 's/^#SBATCH */  /p' "$0"
-    printf 'the job would run, with %s:\n  ' "$how"
+    printf 'the job would run, with %s:\n  ' "$resources"
     quoted "${command[@]}"
-    [ -z "${srun_flags[*]}" ] || return 0 # a container that only a job can start
+    [ -z "${srun_flags[*]}" ] || return 0 # only a job can start this container
+    if ! has_python; then
+        echo "the arguments were not checked: no Python environment here (make $home/.venv, or set AUDIO_TRAIN_ENV)"
+        return 0
+    fi
     "${python[@]}" "${check[@]}" > /dev/null || exit
-    echo "the program takes these arguments"
+    echo "the program accepts these arguments"
 }

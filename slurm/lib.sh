@@ -1,58 +1,61 @@
 # shellcheck shell=bash
-# What the batch scripts share; docs/slurm.md tells how to use them.
+# Functions shared by the batch scripts; docs/slurm.md explains their use.
 #
 # Variables a user may export before sbatch:
-#   AUDIO_TRAIN_HOME    the project's folder, when sbatch is called from another one
-#   AUDIO_TRAIN_ENV     the hook: a file to source on the node instead of .venv/bin/activate. It may load modules,
-#                       activate conda, and for containers set one of these arrays:
-#                         run_with=(apptainer exec --nv image.sif)       words before each program
+#   AUDIO_TRAIN_HOME    the project's folder; needed when sbatch is called from another folder
+#   AUDIO_TRAIN_ENV     a file to source on the node instead of .venv/bin/activate. It may load modules, activate
+#                       conda, and set one of these arrays for containers:
+#                         run_with=(apptainer exec --nv image.sif)       words in front of each program
 #                         srun_flags=(--container-image=image.sqsh)      flags for srun (pyxis, or --mpi=none ...)
-#   AUDIO_TRAIN_PROCS   training processes a node; otherwise one a GPU, or one where there is none
+#   AUDIO_TRAIN_PROCS   training processes per node; the default is one per GPU, or one on a node without GPUs
 #   AUDIO_TRAIN_LAUNCH  more flags for `accelerate launch`: "--mixed_precision bf16", "--use_deepspeed --zero_stage 2"
-#   AUDIO_TRAIN_AGAIN   requeue, submit or no: how a job goes on; see again.sh
-# Where the cluster sets SLURM_TMPDIR, shards are copied there while they are read (--data.scratch overrides it).
+#   AUDIO_TRAIN_AGAIN   requeue, submit or no: how an unfinished job continues; see requeue.sh
+# If the cluster sets SLURM_TMPDIR, shards are copied there while they are read (--data.scratch overrides it).
 #
-# No NCCL_* or OMP_* is set: NCCL finds interfaces by itself, and the program shares out the CPUs of its task. What a
-# cluster does need (NCCL_SOCKET_IFNAME) belongs into the hook.
+# The scripts set no NCCL_* or OMP_* variable: NCCL finds the network interfaces, and the program divides the CPUs of its
+# task among its processes. Set what your cluster needs (NCCL_SOCKET_IFNAME) in the file of AUDIO_TRAIN_ENV.
 
 set -u
 home=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 run_with=()
 srun_flags=()
-# shellcheck source=slurm/again.sh
-. "$home/slurm/again.sh"
+# shellcheck source=slurm/requeue.sh
+. "$home/slurm/requeue.sh"
 # shellcheck source=slurm/dry_run.sh
 . "$home/slurm/dry_run.sh"
 
-say() { printf '%(%F %T)T slurm: %s\n' -1 "$*" >&2; }
+log_line() { printf '%(%F %T)T slurm: %s\n' -1 "$*" >&2; }
 
 die() {
     printf 'error: %s\n' "$*" >&2
     exit 1
 }
 
-# Puts the project's Python on PATH.
+# Whether programs can be started: in a container, or by a Python environment on PATH.
+has_python() { [ -n "${run_with[*]}${srun_flags[*]}" ] || command -v accelerate > /dev/null; }
+
+# Puts the project's Python on PATH. With `optional` as its argument, it does not fail when there is no environment.
 load_environment() {
     local file=${AUDIO_TRAIN_ENV:-}
     [ -n "$file" ] || [ ! -e "$home/.venv" ] || file=$home/.venv/bin/activate
     if [ -n "$file" ]; then
-        [ -r "$file" ] || die "$file: cannot be read; make .venv again or let AUDIO_TRAIN_ENV name another file"
+        [ -r "$file" ] || die "$file: cannot be read; make .venv again or set AUDIO_TRAIN_ENV to another file"
         set +u # conda and modules read variables that are not set
         # shellcheck source=/dev/null
         . "$file"
         set -u
     fi
-    [ -n "${run_with[*]}${srun_flags[*]}" ] || command -v accelerate > /dev/null ||
-        die "no Python environment: make $home/.venv, or let AUDIO_TRAIN_ENV name a file that loads one"
-    # The job's folder stays where sbatch was called, as the user's relative paths begin there.
+    has_python || [ "${1:-}" = optional ] ||
+        die "no Python environment: make $home/.venv, or set AUDIO_TRAIN_ENV to a file that loads one"
+    # The working folder stays the one where sbatch was called, as the user's paths are relative to it.
     export PYTHONPATH=$home${PYTHONPATH:+:$PYTHONPATH}
-    export PYTHONUNBUFFERED=1 # the log shows a line when it is written
-    # Python on this node alone, in the container if there is one.
+    export PYTHONUNBUFFERED=1 # each line appears in the log at once
+    # Python on this node only; in the container if there is one.
     python=("${run_with[@]}" python)
     [ -z "${srun_flags[*]}" ] || python=(srun --nodes=1 --ntasks=1 --overlap "${srun_flags[@]}" "${python[@]}")
 }
 
-# The value of --run-dir among training's arguments, spelled as the program allows it; the last one counts.
+# Prints the value of --run-dir or --run_dir among the arguments of a training; the last one counts.
 run_dir_of() {
     local value=
     while (($#)); do
@@ -65,7 +68,7 @@ run_dir_of() {
     printf '%s\n' "$value"
 }
 
-# Whether a flag is among the arguments, as --NAME VALUE or --NAME=VALUE.
+# has_flag FLAG ARGUMENTS...: whether FLAG is among them, as --NAME VALUE or --NAME=VALUE.
 has_flag() {
     local flag=$1 word
     shift
@@ -75,42 +78,42 @@ has_flag() {
     return 1
 }
 
-# How many training processes each node runs.
+# Prints the number of training processes per node.
 procs_per_node() {
     local procs=${AUDIO_TRAIN_PROCS:-${SLURM_GPUS_ON_NODE:-1}}
     ((procs > 0)) || procs=1
     printf '%s\n' "$procs"
 }
 
-# The port at which several nodes meet: by the job's id, so that two jobs on one node do not; another one in each life of
-# the job, should something else hold it. Below the range from which systems take ports for outgoing connections.
-meeting_port() { printf '%s\n' $((20000 + (SLURM_JOB_ID + 101 * ${SLURM_RESTART_COUNT:-0}) % 10000)); }
+# Prints the port for the rendezvous of several nodes. It depends on the job's id, so that two jobs on one node differ, and
+# on the restart count, in case another program uses it. It is below the range of ephemeral ports.
+rendezvous_port() { printf '%s\n' $((20000 + (SLURM_JOB_ID + 101 * ${SLURM_RESTART_COUNT:-0}) % 10000)); }
 
-# Sets `command` to what starts one launcher on each node.
+# make_command ARGUMENTS...: sets `command` to the command that starts one launcher on each node.
 make_command() {
     local nodes=$SLURM_JOB_NUM_NODES procs more first
     procs=$(procs_per_node)
     read -ra more <<< "${AUDIO_TRAIN_LAUNCH:-}"
     local flags=(--config_file "$home/accelerate_config.yaml"
         --num_machines "$nodes" --num_processes $((nodes * procs)))
-    # One node needs no name in the network and takes any free port.
+    # A single node needs no host name and uses any free port.
     if ((nodes > 1)); then
         first=$(scontrol show hostnames "$SLURM_JOB_NODELIST") || return
-        flags+=(--main_process_ip "${first%%$'\n'*}" --main_process_port "$(meeting_port)" --rdzv_backend static)
-        # DeepSpeed's own launcher would go to the other nodes by ssh; srun is there already.
+        flags+=(--main_process_ip "${first%%$'\n'*}" --main_process_port "$(rendezvous_port)" --rdzv_backend static)
+        # DeepSpeed's own launcher would connect to the other nodes by ssh, but srun has started them already.
         [[ " ${more[*]} " != *" --use_deepspeed "* ]] || flags+=(--deepspeed_multinode_launcher standard)
     fi
-    # --wait instead of --kill-on-bad-exit: where one node ends by an error, the others have two minutes to say theirs
-    # and to finish what they write. It ends nodes that hang after a crash.
-    # shellcheck disable=SC2016 # SLURM_NODEID is each node's own
+    # --wait instead of --kill-on-bad-exit: when one node fails, the others have two minutes to print their errors and
+    # to finish writing. After that, srun ends nodes that hang.
+    # shellcheck disable=SC2016 # each node expands SLURM_NODEID itself
     command=(srun --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}"
         --kill-on-bad-exit=0 --wait=120 "${srun_flags[@]}" "${run_with[@]}"
         bash -c 'exec accelerate launch --machine_rank "$SLURM_NODEID" "$@"' launch
         "${flags[@]}" "${more[@]}" -m train "$@")
 }
 
-# For the program's forecast; newer Slurms set them themselves.
-note_limits() {
+# Exports the job's start and end time for the program's forecast; newer versions of Slurm export them themselves.
+export_time_limits() {
     local facts=
     [ -z "${SLURM_JOB_END_TIME:-}" ] || return 0
     facts=$(job_facts) || return 0
@@ -119,12 +122,13 @@ note_limits() {
         export SLURM_JOB_START_TIME SLURM_JOB_END_TIME
 }
 
-# Asks the program to save and stop. A folder that is not yet a run must stay empty, or the program refuses it.
+# Asks the program to save and stop. A folder that is not a run yet must stay empty, or the program rejects it.
 ask_to_stop() {
     if [ -e "$run_dir/run.json" ]; then touch "$run_dir/STOP"; fi
 }
 
-# Sets `arguments` to those of the program: %a is the task of an array, and shards go to the node's own disk if it has one.
+# make_arguments ARGUMENTS...: sets `arguments` to those of the program. %a becomes the number of the array task, and
+# shards are copied to the node's local disk if there is one.
 make_arguments() {
     arguments=("$@")
     if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then
@@ -137,120 +141,122 @@ make_arguments() {
     fi
 }
 
-# How many attempts of the run have begun.
-attempts_begun() { grep -cs '"event": "started"' "$run_dir/attempts.jsonl" || true; }
+# Prints the number of attempts of the run that have started.
+count_attempts() { grep -cs '"event": "started"' "$run_dir/attempts.jsonl" || true; }
 
-# decide CODE ASKED OUTSIDE: sets `why` and `again` by train/runs/requeue.py.
+# decide CODE STOP_SIGNAL SLURM_STATE: sets `reason` and `requeue` by train/runs/requeue.py.
 decide() {
-    why=$("${python[@]}" -m train.runs.requeue "$run_dir" --code "$1" --asked "$2" --outside "$3" --refusal "$refusal" \
-        --before "${before:-0}" --restarts "${SLURM_RESTART_COUNT:-0}" --job "$(job_name)")
+    reason=$("${python[@]}" -m train.runs.requeue "$run_dir" --code "$1" --stop-signal "$2" --slurm-state "$3" \
+        --error-file "$error_file" --attempts-before "${attempts_before:-0}" \
+        --restarts "${SLURM_RESTART_COUNT:-0}" --job "$(job_name)")
     case $? in
-        0) again=yes ;;
-        3) again= ;;
-        *) # Python, or what starts it, has failed: there is still what is known here
-            why="the program ended with exit code $1${2:+ after $2}" again=
-            [ -z "$2" ] || [ -e "$run_dir/DONE" ] || again=yes
+        0) requeue=yes ;;
+        3) requeue= ;;
+        *) # Python or its container failed: decide by what this script knows
+            reason="the program ended with exit code $1${2:+ after $2}" requeue=
+            [ -z "$2" ] || [ -e "$run_dir/DONE" ] || requeue=yes
             ;;
     esac
 }
 
-# When TERM comes because time is up, this script and the program have half a minute (Slurm's KillWait) until both are
-# killed: another job is submitted first, while the program may still save.
-when_time_is_up() {
-    late=yes
+# Slurm sends TERM when the time limit is reached and kills this script and the program half a minute later (KillWait).
+# Another job is submitted at once, while the program may still save.
+on_time_limit() {
+    time_is_up=yes
     decide 143 "the time limit" ""
-    if [ -n "$again" ]; then
-        submit_instead "$why" "$@" || true # the program may still save
+    if [ -n "$requeue" ]; then
+        submit_successor "$reason" "$@" || true # the program may still save
     else
-        say "$why"
+        log_line "$reason"
     fi
 }
 
-# expect_a_job FAMILY ARGUMENTS...: outside of a job there is nothing to do but --dry-run.
-expect_a_job() {
+# require_job FAMILY ARGUMENTS...: outside of a job the scripts can only do --dry-run.
+require_job() {
     case ${2:-} in
         --dry-run | --dry-run=*)
-            load_environment
+            load_environment optional
             local word=${2#--dry-run}
             dry_run "${word#=}" "$1" "${@:3}"
             exit
             ;;
     esac
     [ -n "${SLURM_JOB_ID:-}" ] ||
-        die "this is a batch script: sbatch $0 ${*:2}; or, to see what it would do: bash $0 --dry-run ..."
+        die "this is a batch script; submit it: sbatch $0 ${*:2}; or show what it would do: bash $0 --dry-run ..."
 }
 
-# train_job FAMILY ARGUMENTS...: trains until the run is finished, in as many lives of this job as that takes.
+# train_job FAMILY ARGUMENTS...: trains until the run is finished; the job is requeued as often as that takes.
 train_job() {
-    local launcher code asked='' termed='' late='' before arguments command refusal why again outside=''
+    local launcher code stop_signal='' got_term='' time_is_up='' attempts_before arguments command error_file reason
+    local requeue slurm_state=''
     [ -n "$(run_dir_of "$@")" ] ||
         die "--run-dir is missing: sbatch slurm/train_$1.sh --data OUT_DIR --run-dir RUN_DIR [flags]"
-    expect_a_job "$@"
+    require_job "$@"
     make_arguments "$@"
     run_dir=$(run_dir_of "${arguments[@]}")
-    # Handlers only take notes: bash may lose its way in one that starts programs when another signal comes.
-    trap 'asked=USR2' USR2
-    trap 'termed=yes' TERM
+    # Handlers only set variables: bash is not safe when a signal interrupts a handler that starts programs.
+    trap 'stop_signal=USR2' USR2
+    trap 'got_term=yes' TERM
     load_environment
-    note_limits
-    make_command "${arguments[@]}" || die "scontrol cannot name the nodes of this job"
-    before=$(attempts_begun)
-    # The first node's program and this script share its /tmp.
-    refusal=$(mktemp) && export AUDIO_TRAIN_REFUSAL=$refusal
+    export_time_limits
+    make_command "${arguments[@]}" || die "scontrol cannot list the nodes of this job"
+    attempts_before=$(count_attempts)
+    # This script runs on the first node and shares /tmp with rank 0 of the program.
+    error_file=$(mktemp) && export AUDIO_TRAIN_REFUSAL=$error_file
 
-    # bash runs traps between commands only, but a signal does end `wait`.
+    # bash runs traps between commands only, but a signal ends `wait`.
     "${command[@]}" &
     launcher=$!
     while kill -0 "$launcher" 2> /dev/null; do
-        if [ -n "$termed" ]; then
-            termed='' asked=TERM
+        if [ -n "$got_term" ]; then
+            got_term='' stop_signal=TERM
             ask_to_stop
-            [ -n "$late" ] || [[ $(ended_from_outside) != *TimeLimit* ]] || when_time_is_up "${@:2}"
+            [ -n "$time_is_up" ] || [[ $(slurm_state_of_job) != *TimeLimit* ]] || on_time_limit "${@:2}"
         fi
-        # Again and again, as the program begins by removing an old STOP, which may have been ours.
-        [ -z "$asked" ] || ask_to_stop
+        # Repeated, as the program removes an old STOP when it starts, and that may have been this one.
+        [ -z "$stop_signal" ] || ask_to_stop
         sleep 2 > /dev/null 2>&1 &
         wait -n "$launcher" $!
     done
     wait "$launcher"
     code=$?
-    [ -z "$asked" ] || rm -f "$run_dir/STOP" # ours, which may have come after the program's end
-    trap '' USR2 TERM # what is decided from here on must not be cut short
-    [ -z "$termed" ] || [ -n "$asked" ] || asked=TERM
-    [ -n "$late" ] || outside=$(ended_from_outside)
-    if [[ $outside == *TimeLimit* ]]; then
-        when_time_is_up "${@:2}"
-    elif [ -z "$late" ]; then
-        decide "$code" "$asked" "$outside"
-        [ -z "$again" ] || go_on "$why" "$outside" "${@:2}"
-        say "$why"
+    [ -z "$stop_signal" ] || rm -f "$run_dir/STOP" # may have been created after the program's end
+    trap '' USR2 TERM # a signal must not interrupt the decision
+    [ -z "$got_term" ] || [ -n "$stop_signal" ] || stop_signal=TERM
+    [ -n "$time_is_up" ] || slurm_state=$(slurm_state_of_job)
+    if [[ $slurm_state == *TimeLimit* ]]; then
+        on_time_limit "${@:2}"
+    elif [ -z "$time_is_up" ]; then
+        decide "$code" "$stop_signal" "$slurm_state"
+        [ -z "$requeue" ] || requeue_job "$reason" "$slurm_state" "${@:2}"
+        log_line "$reason"
     fi
-    rm -f "$refusal"
+    rm -f "$error_file"
     exit "$code"
 }
 
-# This task's share of an array as I/N. Arrays may begin anywhere and have a step, but must be whole.
+# Prints this array task's share as I/N. An array may start at any number and have a step, but no gaps.
 array_share() {
-    # shellcheck disable=SC2153 # these are names of Slurm
+    # shellcheck disable=SC2153 # Slurm sets these variables
     local id=$SLURM_ARRAY_TASK_ID min=$SLURM_ARRAY_TASK_MIN max=$SLURM_ARRAY_TASK_MAX
     local step=${SLURM_ARRAY_TASK_STEP:-1} count=$SLURM_ARRAY_TASK_COUNT
     if (((max - min) / step + 1 != count || (id - min) % step)); then
-        die "the array's tasks are no plain range: use --array=1-N; tasks that are done end at once"
+        die "the task numbers of this array have gaps: use --array=1-N; finished tasks end at once"
     fi
     printf '%s/%s\n' $(((id - min) / step + 1)) "$count"
 }
 
-# Sets `share` and `command` for these arguments of a build.
+# make_build ARGUMENTS...: sets `share` and `command` for a build with these arguments.
 make_build() {
     share=()
-    # --task is there where an array's task goes on as a job of its own.
+    # --task is present when a task of an array continues as a separate job.
     if [ -n "${SLURM_ARRAY_TASK_ID:-}" ] && ! has_flag --task "$@"; then
         share=(--task "$(array_share)") || exit
     fi
     command=("${python[@]}" -m shards build --workers "${SLURM_CPUS_PER_TASK:-1}" "${share[@]}" "$@")
 }
 
-# OUT_DIR among a build's arguments: the second that is neither a flag nor the value of one.
+# Prints OUT_DIR among a build's arguments: the second one that is neither a flag nor the value of a flag.
 out_dir_of() {
     local places=()
     while (($#)); do
@@ -264,9 +270,9 @@ out_dir_of() {
     printf '%s\n' "${places[1]:-}"
 }
 
-# What a build has finished, a line each, sorted: plans, parts and data sets with their times; recordings and shards by
-# the journals of parts in work. These are copied from life to life, and leases are rewritten all the time, so that new
-# files alone mean nothing.
+# Prints what a build has finished, one line each, sorted: plans, parts and data sets with their times, and recordings and
+# shards from the journals of unfinished parts. A new file alone is no progress: each start copies the journals, and leases
+# are rewritten all the time.
 finished_in() {
     {
         find "$1" -maxdepth 2 -name '*.json' -printf '%f %T@\n'
@@ -274,42 +280,44 @@ finished_in() {
     } 2> /dev/null | LC_ALL=C sort -u
 }
 
-# shard_job AUDIO_DIR OUT_DIR [flags]: builds shards with all CPUs of the task; in an array, this task's share of them.
-# The task that finishes last merges: no job has to wait for the others.
+# shard_job AUDIO_DIR OUT_DIR [flags]: builds shards with all CPUs of the task; in an array, only this task's share. The
+# task that finishes last merges the shares.
 shard_job() {
-    local share command out before build code asked='' told='' outside why
-    expect_a_job build "$@"
-    # As in train_job, handlers only take notes.
-    trap 'asked=USR2' USR2
-    trap 'asked=TERM' TERM
+    local share command out finished_before build code stop_signal='' forwarded='' slurm_state reason
+    require_job build "$@"
+    # As in train_job, handlers only set variables.
+    trap 'stop_signal=USR2' USR2
+    trap 'stop_signal=TERM' TERM
     load_environment
     make_build "$@"
     out=$(out_dir_of "$@")
-    before=$(finished_in "$out")
+    finished_before=$(finished_in "$out")
     "${command[@]}" &
     build=$!
     while kill -0 "$build" 2> /dev/null; do
-        # Once: it ends its workers at once, and what they have finished stays. A second TERM could meet its cleaning up.
-        [ -z "$asked" ] || [ -n "$told" ] || { told=yes && kill -TERM "$build"; }
+        # Only once: the build ends its workers at once and keeps what they have finished. A second TERM could interrupt
+        # its cleanup.
+        [ -z "$stop_signal" ] || [ -n "$forwarded" ] || { forwarded=yes && kill -TERM "$build"; }
         sleep 2 > /dev/null 2>&1 &
         wait -n "$build" $!
     done
     wait "$build"
     code=$?
-    trap '' USR2 TERM # what is decided from here on must not be cut short
-    # Finished in time, or failed for a reason of its own; what a signal has ended has a code above 128.
-    [ -n "$asked" ] && ((code > 128)) || exit "$code"
-    outside=$(ended_from_outside)
-    why="the build was stopped by $asked"
-    if [[ -n $outside && $outside != requeued && $outside != *TimeLimit* ]]; then
-        say "$why: the job was ended from outside ($outside); sbatch again to go on"
-    elif [ "$outside" != requeued ] && [ -z "$(LC_ALL=C comm -13 <(echo "$before") <(finished_in "$out"))" ]; then
-        say "$why, and this life of the job has finished nothing, nor would another one: give it more time (sbatch --time)"
-    elif [[ $outside == *TimeLimit* ]]; then # too late for requeueing
-        submit_instead "$why" "$@" "${share[@]}"
+    trap '' USR2 TERM # a signal must not interrupt the decision
+    # Exit codes up to 128: the build finished, or failed for another reason than the signal.
+    [ -n "$stop_signal" ] && ((code > 128)) || exit "$code"
+    slurm_state=$(slurm_state_of_job)
+    reason="the build was stopped by $stop_signal"
+    if [[ -n $slurm_state && $slurm_state != requeued && $slurm_state != *TimeLimit* ]]; then
+        log_line "$reason: Slurm ended the job ($slurm_state); run sbatch again to resume"
+    elif [ "$slurm_state" != requeued ] &&
+        [ -z "$(LC_ALL=C comm -13 <(echo "$finished_before") <(finished_in "$out"))" ]; then
+        log_line "$reason before it had finished anything, and a restart would not get further: allow more time (sbatch --time)"
+    elif [[ $slurm_state == *TimeLimit* ]]; then # too late for requeueing
+        submit_successor "$reason" "$@" "${share[@]}"
     else
-        # In a shell of its own, as it exits by 0: a job that waits for this one by afterok must not take the build for done.
-        (go_on "$why" "$outside" "$@" "${share[@]}")
+        # In a subshell, as requeue_job exits with 0: a job that depends on this one by afterok must not start yet.
+        (requeue_job "$reason" "$slurm_state" "$@" "${share[@]}")
     fi
     exit "$code"
 }

@@ -1,4 +1,4 @@
-"""`python -m train COMMAND ...`, a training alone or under `accelerate launch`, or a tool; see --help."""
+"""`python -m train COMMAND ...`: a training, alone or under `accelerate launch`, or a tool; see --help."""
 
 import faulthandler
 import os
@@ -13,95 +13,83 @@ from typing import Any
 from train.process.output_streams import BestEffortStream
 from train.process.stop_requests import end_with_launcher
 
+# How long processes other than rank 0 wait before they print an error, in seconds.
 GRACE_S = 15
 
 
-def _compare() -> Callable:
-    from train.evaluation.compare import compare
-
-    return compare
+# Tools that run on all processes of a launcher, as a training does.
+DISTRIBUTED = {"evaluate"}
 
 
-def _evaluate() -> Callable:
-    from train.evaluation.evaluate import evaluate
+def tool(name: str) -> Callable[..., int]:
+    """The function behind a subcommand; it takes the settings and returns the exit code.
 
-    return evaluate
+    Each import happens on use: a table of attempts need not wait for plotting libraries.
+    """
+    match name:
+        case "compare":
+            from train.evaluation.compare import compare
 
+            return compare
+        case "evaluate":
+            from train.evaluation.evaluate import evaluate
 
-def _status() -> Callable:
-    from train.runs.status import status
+            return evaluate
+        case "status":
+            from train.runs.status import status
 
-    return status
+            return status
+        case "sync":
+            from train.tracking.wandb_sync import sync
 
+            return sync
+        case "verify-resume":
+            from train.cli.verify_resume import verify_resume
 
-def _sync() -> Callable:
-    from train.tracking.wandb_sync import sync
+            return verify_resume
+        case "which-samples":
+            from train.cli.which_samples import which_samples
 
-    return sync
-
-
-def _verify_resume() -> Callable:
-    from train.cli.verify_resume import verify_resume
-
-    return lambda wanted: verify_resume(wanted.config, wanted.words)
-
-
-def _which_samples() -> Callable:
-    from train.cli.which_samples import which_samples
-
-    return which_samples
-
-
-# Imported when they are used: a table of attempts need not wait for plotting libraries.
-TOOLS = {
-    "compare": _compare,
-    "evaluate": _evaluate,
-    "status": _status,
-    "sync": _sync,
-    "verify-resume": _verify_resume,
-    "which-samples": _which_samples,
-}
-
-
-# These are shared among the processes of a launcher, as a training is.
-TOGETHER = {"evaluate"}
+            return which_samples
+    raise KeyError(name)
 
 
 def note_user_error(line: str) -> None:
-    """Tells the batch script, which sees no exit code through a launcher, that this error is the user's to mend."""
+    """Writes an error that only the user can fix to a file for the batch script, as launchers hide exit codes."""
     if file := os.environ.get("AUDIO_TRAIN_REFUSAL"):
         with suppress(OSError):
             Path(file).write_text(f"{line}\n")
 
 
 def is_user_error(error: Exception, settings: Any) -> bool:
-    """Whether the same command would fail again: not where something outside may be well again later.
+    """Whether the same command would fail again, so that a retry is useless.
 
-    Data that a run has begun with may be away for a while: a mount, a server.
+    Data that an existing run has read before may be unavailable for a while, such as a mount or a server; that error
+    is not the user's.
     """
     from shards import DataError
     from train.errors import TrainError, TransientError
 
-    begun = settings is not None and (Path(getattr(settings, "run_dir", "")) / "attempts.jsonl").exists()
+    started = settings is not None and (Path(getattr(settings, "run_dir", "")) / "attempts.jsonl").exists()
     return (isinstance(error, TrainError) and not isinstance(error, TransientError)) or (
-        isinstance(error, DataError) and not begun
+        isinstance(error, DataError) and not started
     )
 
 
 def run(words: list[str]) -> int:
     """Runs one command; returns the exit code."""
-    # Imported here so that an interrupt while the libraries load is an interrupt, not a traceback.
+    # Imported here so that main() handles Ctrl-C while the libraries load.
     from shards import DataError
     from train.cli.parser import make_parser, parse
     from train.config import RUNS
     from train.errors import TrainError
     from train.parallel.engine import Engine, launched_rank
 
-    speaks = launched_rank() == 0
-    if not speaks:
+    is_main = launched_rank() == 0
+    if not is_main:
         warnings.simplefilter("ignore")
     if not words:
-        if speaks:
+        if is_main:
             print(f"{make_parser().format_help()}\nerror: no command given", file=sys.stderr)
         return 2
     engine = settings = None
@@ -112,18 +100,19 @@ def run(words: list[str]) -> int:
 
             engine = Engine()
             return run_training(settings, command, engine)
-        if command in TOGETHER:
+        if command in DISTRIBUTED:
             engine = Engine()
-            return TOOLS[command]()(settings, engine)
-        return TOOLS[command]()(settings)
+            return tool(command)(settings, engine)
+        return tool(command)(settings)
     except (TrainError, DataError, OSError) as error:
-        if not speaks:
-            # Most errors are everybody's: rank 0 says them, and its end makes the launcher end this process.
-            # Whoever is still there afterwards has an error of its own. Leaving first would end rank 0 unheard.
+        if not is_main:
+            # Most errors occur on all processes. Rank 0 prints them, and its exit makes the launcher end this process.
+            # A process that is alive after the wait has an error that rank 0 does not have. To exit first would make
+            # the launcher end rank 0 before it prints.
             time.sleep(GRACE_S)
         elif is_user_error(error, settings):
             note_user_error(str(error))
-        who = "" if speaks else f" (process {launched_rank()})"
+        who = "" if is_main else f" (process {launched_rank()})"
         print(f"error{who}: {error}", file=sys.stderr, flush=True)
         return 1
     finally:
@@ -132,10 +121,10 @@ def run(words: list[str]) -> int:
 
 
 def main() -> None:
-    """Runs and leaves without the interpreter's own ending: gloo's threads sometimes abort in it."""
-    faulthandler.enable()  # a crash in a library says where
+    """Runs a command and exits without the interpreter's shutdown, in which gloo's threads sometimes abort."""
+    faulthandler.enable()  # prints stacks when a library crashes
     end_with_launcher()
-    # `| head` ends no evaluation.
+    # A reader that closes the pipe, such as `| head`, must not end an evaluation.
     sys.stdout, sys.stderr = BestEffortStream(sys.stdout), BestEffortStream(sys.stderr)
     code = 1
     try:
@@ -149,7 +138,7 @@ def main() -> None:
         import traceback
 
         traceback.print_exc()
-    with suppress(OSError, ValueError):  # whoever read it is gone
+    with suppress(OSError, ValueError):  # the reader has closed the pipe
         sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

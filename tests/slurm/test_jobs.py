@@ -21,7 +21,7 @@ def test_killed_rank(desk: Desk):
     assert "exit code 1" in job.decisions()[0]["why"]
     told = job.status()
     assert "killed" in told
-    assert "saved and stopped as wished" in told
+    assert "saved and stopped as requested" in told
 
 
 @beside
@@ -104,7 +104,7 @@ def test_dying_nodes(desk: Desk):
     job.begun(3, steps=5)
     assert job.attempts()[2]["step"] >= 10
     job.stop()
-    assert "Slurm has put the job back into its queue" in job.decisions()[0]["why"]
+    assert "Slurm has requeued the job" in job.decisions()[0]["why"]
     assert "killed" in job.status()
 
 
@@ -120,7 +120,7 @@ def test_requeueing_refused(desk: Desk):
     assert job.attempts()[1]["step"] == job.attempts("ended")[0]["step"]
     assert desk.cluster.facts(job.number)["TimeLimit"] == "00:07:00"
     job.stop()
-    assert "goes on when this one has ended" in job.log
+    assert "continues when this one has ended" in job.log
 
 
 @beside
@@ -135,7 +135,7 @@ def test_chain(desk: Desk):
         assert job.over() == "COMPLETED"
         assert job.lives == 1
     assert len(jobs[0].attempts()) == 2
-    assert "the next job of the chain goes on" in jobs[0].log
+    assert "the next job of the chain continues" in jobs[0].log
     assert "finished already" in jobs[2].log
 
 
@@ -155,7 +155,7 @@ def test_full_disk(desk: Desk):
     kept = newest()
     lines = job.log.splitlines()
     assert sum("cannot be saved" in line for line in lines) >= 1
-    assert "the program refused to begin" in lines[-1]
+    assert "the program could not start" in lines[-1]
     assert "MB free, but the checkpoints that stay take" in lines[-1]
     assert job.lives == 2
     inside("rm", small / "ballast")

@@ -72,7 +72,7 @@ def test_time_is_up_without_a_warning(desk: Desk):
     job.number = desk.cluster.inside("squeue", "-h", "--name=late", "-o", "%i").strip()
     job.begun(2)
     desk.cluster.inside("scancel", job.number)
-    assert "goes on when this one has ended" in job.log
+    assert "continues when this one has ended" in job.log
 
 
 @beside
@@ -146,7 +146,7 @@ def test_errors_of_the_user(desk: Desk):
     shard = next(torn.glob("train-*.tar"))
     shard.write_bytes(shard.read_bytes()[:-45056])
     jobs = {
-        "did you mean optim.lr": desk.train("bad-flag", "--optim.ly", "1"),
+        "did you mean --optim.lr": desk.train("bad-flag", "--optim.ly", "1"),
         "cannot be read": desk.train("bad-venv", AUDIO_TRAIN_ENV="/nowhere/activate"),
         "/nowhere": desk.train("no-shards", "--data", "/nowhere"),
         shard.name: desk.train("torn-shard", "--data", torn),

@@ -1,4 +1,4 @@
-"""What the batch scripts decide by themselves, without a Slurm: its commands and the programs are fakes on PATH."""
+"""The logic of the batch scripts without Slurm: its commands and the programs are fakes on PATH."""
 
 import os
 import shutil
@@ -255,7 +255,7 @@ def test_signal_leaves_a_folder_that_is_no_run_alone(node):
 def test_a_failure_is_passed_on(node):
     code, _, err = node.train(FAKE_MODE="fail")
     assert code == 7
-    assert "never began (exit code 7)" in err
+    assert "did not start (exit code 7)" in err
     assert not node.lines("requeued")
 
 
@@ -307,22 +307,40 @@ def test_dry_run_shows_what_would_run(node):
     assert f"sbatch -N 2 --gpus-per-node=a100:8 {TRAIN} --data my\\ shards --run-dir runs/a" in out
     assert "8 process(es) on each of 2 node(s)" in out
     assert "--num_machines 2 --num_processes 16 --main_process_ip FIRST_NODE --main_process_port PORT" in out
-    assert "takes these arguments" in out
+    assert "accepts these arguments" in out
     assert not node.lines("accelerate.args")
 
 
 def test_dry_run_finds_a_wrong_flag_before_the_queue(node):
     code, out, err = dry_run(node, "", "--optim.ly", "5")
     assert code != 0
-    assert "did you mean optim.lr" in err
+    assert "did you mean --optim.lr" in err
     assert "1 process(es) on each of 1 node(s)" in out
+
+
+@pytest.mark.parametrize("script", ["train_vae.sh", "shard.sh"])
+def test_dry_run_works_without_an_environment(node, tmp_path, script):
+    """On a machine without the project's .venv it shows what would run and says that the arguments are unchecked."""
+    project = tmp_path / "project"
+    shutil.copytree(HOME / "slurm", project / "slurm")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("bash", "dirname", "sed"):
+        (tools / name).symlink_to(shutil.which(name))
+    env = {"AUDIO_TRAIN_HOME": str(project), "AUDIO_TRAIN_ENV": "", "PATH": str(tools)}
+    words = ["audio", "out"] if script == "shard.sh" else ["--data", "d", "--run-dir", "r"]
+    code, out, err = node.call("bash", project / "slurm" / script, "--dry-run=--account lab", *words, **env)
+    assert (code, err) == (0, "")
+    assert f"sbatch --account lab {project}/slurm/{script} {' '.join(words)}" in out
+    assert f"the arguments were not checked: no Python environment here (make {project}/.venv" in out
+    assert "accepts these arguments" not in out
 
 
 @pytest.mark.parametrize("script", [TRAIN, SHARD])
 def test_outside_of_a_job_it_says_what_to_do(node, script):
     code, out, err = node.call("bash", script, "--run-dir", "runs/a", SLURM_JOB_ID="")
     assert code != 0
-    assert "this is a batch script: sbatch" in err
+    assert "this is a batch script; submit it: sbatch" in err
     assert len((out + err).splitlines()) == 1
 
 
@@ -414,7 +432,7 @@ def test_dry_run_of_a_build(node, tmp_path, script_flags):
     assert "  --signal=B:USR2@60\n" in out
     flags = "--workers 3 --task TASK/TASKS" if script_flags else "--workers 16"
     assert f"-m shards build {flags} my\\ audio new/out --hop 9" in out
-    assert "takes these arguments" in out
+    assert "accepts these arguments" in out
     assert not (tmp_path / "new").exists()
 
 
@@ -430,7 +448,7 @@ def test_dry_run_finds_what_a_build_would_refuse(node, words, told):
     code, out, err = dry_run(node, "", *words, script=SHARD)
     assert code != 0
     assert told in err
-    assert "takes these arguments" not in out
+    assert "accepts these arguments" not in out
 
 
 @pytest.mark.parametrize(
@@ -481,7 +499,7 @@ def test_another_job_does_the_same_share(node, env):
     words = node.lines("sbatch.args")
     assert {"--dependency=afterany:10007_3", "--array=3"} <= set(words), err
     assert words[-5:] == [str(SHARD), "my audio", str(node.out), "--task", "3/16"]
-    assert "job 99 goes on when this one has ended" in err
+    assert "job 99 continues when this one has ended" in err
     assert code == 130
     node.call("bash", SHARD, *words[-4:], **array(3, 1, first=3))
     assert node.lines("python.args")[3:] == ["--workers", "1", *words[-4:]]
@@ -490,10 +508,13 @@ def test_another_job_does_the_same_share(node, env):
 @pytest.mark.parametrize(
     ("env", "told"),
     [
-        ({"FAKE_MODE": "build_in_vain"}, "has finished nothing, nor would another one"),
-        ({"FAKE_STATE": "CANCELLED Restarts=0"}, "ended from outside (CANCELLED, reason None); sbatch again to go on"),
+        ({"FAKE_MODE": "build_in_vain"}, "before it had finished anything, and a restart would not get further"),
+        (
+            {"FAKE_STATE": "CANCELLED Restarts=0"},
+            "Slurm ended the job (CANCELLED, reason None); run sbatch again to resume",
+        ),
         ({"FAKE_STATE": "COMPLETING Restarts=1"}, "stopped by TERM"),  # Slurm has requeued it
-        ({"AUDIO_TRAIN_AGAIN": "no"}, "the next job of the chain goes on"),
+        ({"AUDIO_TRAIN_AGAIN": "no"}, "the next job of the chain continues"),
     ],
 )
 def test_a_stopped_build_that_asks_for_no_other_life(node, env, told):

@@ -3,105 +3,84 @@
 import argparse
 import dataclasses
 import typing
-from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
-from jsonargparse.typing import PositiveInt
+from jsonargparse import ArgumentParser
 
-import audiovae
-from train.cli.presets import settings_file
+from train.cli.help_text import HelpFormatter, Overview
+from train.cli.presets import presets, settings_file
+from train.cli.tools import TOOLS
 from train.cli.usage_errors import explain
 from train.config import RUNS, RunConfig
 from train.errors import TrainError
 
-# Subcommands under headings, as `python -m train` lists them.
-GROUPS = {
-    "train, or go on with a run": ("vae", "hvae", "vqvae"),
-    "look at a run": ("evaluate", "compare", "status", "which-samples"),
-    "look after a run": ("sync", "verify-resume"),
+TRAIN = "train a model, or resume a run"
+EXAMPLES = (
+    "hvae --data shards/ --run-dir runs/first --config hvae_tiny",
+    "evaluate runs/first",
+    "COMMAND --help",
+    "--version",
+)
+LAUNCHED = "accelerate launch --config_file accelerate_config.yaml -m train hvae --data shards/ --run-dir runs/first"
+# Flags for a family's second example; a family that is not listed shows those of FLAGS.
+FLAGS_OF = {
+    "vae": "--weights.kl 0.05 --kl_warmup.shape cosine",
+    "hvae": "--weights.kl [0.02,0.02,0.02,0.01]",
+    "vqvae": "--model.quantizer.size 512",
 }
-EXAMPLES = {
-    "": """examples:
-  python -m train hvae --data shards/ --run-dir runs/first --config train/configs/hvae_tiny.yaml
-  accelerate launch --config_file accelerate_config.yaml -m train hvae --data shards/ --run-dir runs/first
-  python -m train evaluate runs/first
-  python -m train COMMAND --help
-  python -m train --version
-""",
-    "vae": """examples:
-  python -m train vae --data shards/ --run-dir runs/first --config train/configs/vae_tiny.yaml
-  python -m train vae --data shards/ --run-dir runs/first --weights.kl 0.05 --kl_warmup.shape cosine
-""",
-    "hvae": """examples:
-  python -m train hvae --data shards/ --run-dir runs/first --config train/configs/hvae_tiny.yaml
-  python -m train hvae --data shards/ --run-dir runs/first --weights.kl [0.02,0.02,0.02,0.01]
-""",
-    "vqvae": """examples:
-  python -m train vqvae --data shards/ --run-dir runs/first --config train/configs/vqvae_tiny.yaml
-  python -m train vqvae --data shards/ --run-dir runs/first --model.quantizer.size 512
-""",
-    "evaluate": """examples:
-  python -m train evaluate runs/first
-  python -m train evaluate runs/first --data other-shards/ --split valid --out other-report
-""",
-    "compare": """examples:
-  python -m train compare runs/first runs/second --out comparison
-""",
-    "status": """examples:
-  python -m train status runs/first
-  python -m train status runs/first --json
-""",
-    "which-samples": """examples:
-  python -m train which-samples runs/first --step 1200
-  python -m train which-samples runs/first --step 1200 --wav chunks/
-""",
-    "sync": """examples:
-  python -m train sync runs/first
-  python -m train sync runs/first --prepare
-""",
-    "verify-resume": """examples:
-  python -m train verify-resume vae --data shards/ --config train/configs/vae_tiny.yaml --optim.steps 20
-""",
-}
-# What every family's help ends with.
-OF_A_RUN = """
-the same command goes on with a run that was stopped; touch RUN_DIR/STOP or Ctrl-C to save and stop
-all settings as a YAML file for --config: add --print_config; explained: docs/configuration.md
+FLAGS = "--optim.steps 20000 --seed 1"
+TRAINING_EPILOG = """
+Run the same command again to resume a run. To save and stop: touch RUN_DIR/STOP, or press Ctrl-C.
+--print_config prints all settings as YAML for --config. docs/configuration.md explains each setting.
+Flags may be written with dashes or underscores: --run-dir is --run_dir.
 """
-
-
-class HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
-    """Keeps the lines of the examples."""
-
-
-class Overview(ArgumentParser):
-    """A parser whose help lists its subcommands in groups."""
-
-    def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
-        """Usage, what there is, examples."""
-        assert self._subcommands_action is not None
-        abouts = {choice.dest: choice.help for choice in self._subcommands_action._choices_actions}
-        width = max(map(len, abouts))
-        lines = ["usage: python -m train COMMAND ...", "", self.description or "", ""]
-        for group, names in GROUPS.items():
-            lines += [f"{group}:", *(f"  {name:{width}}  {abouts[name]}" for name in names), ""]
-        return "\n".join([*lines, EXAMPLES[""]])
 
 
 @dataclasses.dataclass
 class Verification:
-    """A training to be verified: its settings, and its words on the command line, the family first."""
+    """The settings of `verify-resume`.
+
+    Attributes:
+        config: Settings of the training to verify.
+        words: The same as words of the command line, the family first.
+    """
 
     config: RunConfig
     words: list[str]
 
 
-def normalised(words: list[str]) -> list[str]:
-    """Flags as the parser knows them.
+def groups_of_commands() -> dict[str, list[str]]:
+    """Names of all subcommands under the headings of `python -m train --help`."""
+    groups = {TRAIN: [*RUNS]}
+    for name, tool in TOOLS.items():
+        groups.setdefault(tool.group, []).append(name)
+    return groups
 
-    Dashes are underscores. In training `--data DIR` is the shards' path, and files of settings come first, by their
-    paths: what a person gives as a flag overrides them, wherever it stands.
+
+def examples_of(command: str) -> str:
+    """Examples for the end of a help text: of a subcommand, or of the program where `command` is empty."""
+    if command in TOOLS:
+        lines = TOOLS[command].examples
+    elif command:
+        start = f"{command} --data shards/ --run-dir runs/first"
+        preset = f"{command}_tiny"
+        lines = (
+            f"{start} --config {preset}" if preset in presets() else start,
+            f"{start} {FLAGS_OF.get(command, FLAGS)}",
+        )
+    else:
+        lines = EXAMPLES
+    found = [f"  python -m train {line}\n" for line in lines]
+    if not command:
+        found.insert(1, f"  {LAUNCHED}\n")
+    return "examples:\n" + "".join(found)
+
+
+def normalised(words: list[str]) -> list[str]:
+    """The words of a command line with flags as the parser names them.
+
+    Dashes in flag names become underscores. For trainings `--data DIR` becomes `--data.path DIR`, names of presets
+    become paths, and `--config` moves to the front, so that flags override settings files wherever they stand.
     """
     result: list[str] = []
     training = bool(words) and words[0] in RUNS
@@ -120,96 +99,59 @@ def normalised(words: list[str]) -> list[str]:
     return [*result[:1], *files, *result[1:]]
 
 
-def tool(name: str, about: str, usage: str, more: str = "") -> ArgumentParser:
-    """The parser of a subcommand, with its examples."""
+def make_parser() -> Overview:
+    """A parser with a subcommand for each family in RUNS and for each tool in TOOLS."""
+    parser = Overview(
+        groups_of_commands(),
+        examples_of(""),
+        exit_on_error=False,
+        formatter_class=HelpFormatter,
+        prog="python -m train",
+        description="Train audio autoencoders and inspect the results.",
+    )
+    for family, run in RUNS.items():
+        parser.add_command(family, training_parser(family, run))
+    for name, tool in TOOLS.items():
+        command = command_parser(name, tool.about, tool.usage)
+        tool.add_arguments(command)
+        parser.add_command(name, command)
+    return parser
+
+
+def command_parser(name: str, about: str, usage: str) -> ArgumentParser:
+    """The parser of a subcommand with usage and examples, without arguments."""
     return ArgumentParser(
         exit_on_error=False,
         formatter_class=HelpFormatter,
-        description=f"{about} {more}".strip(),
+        description=about,
         usage=f"python -m train {name} {usage}",
-        epilog=EXAMPLES[name],
+        epilog=examples_of(name),
     )
 
 
-def make_parser() -> Overview:
-    """A subcommand for each family and for each tool."""
-    parser = Overview(
-        exit_on_error=False,
-        formatter_class=HelpFormatter,  # the subcommands' too
-        prog="python -m train",
-        description="Train audio autoencoders and look at the results.",
+def training_parser(family: str, run: type[RunConfig]) -> ArgumentParser:
+    """The parser of a training; its arguments are the fields of `run`."""
+    about = (run.__doc__ or "").strip().splitlines()[0]
+    parser = command_parser(family, about, "--data DIR --run-dir DIR [--config FILE.yaml] [--KEY VALUE ...]")
+    parser.epilog += TRAINING_EPILOG
+    parser.add_argument(
+        "--config", action="config", help="A YAML file of settings, or the name of a preset; flags override it."
     )
-    parser.add_argument("--version", action="version", version=f"{audiovae.DISTRIBUTION} {audiovae.__version__}")
-    commands = parser.add_subcommands()
-    for family, run in RUNS.items():
-        about = (run.__doc__ or "").strip().splitlines()[0]
-        one = tool(family, about, "--data DIR --run-dir DIR [--config FILE.yaml] [--KEY VALUE ...]")
-        one.epilog = EXAMPLES[family] + OF_A_RUN
-        one.add_argument(
-            "--config", action="config", help="A YAML file of settings, or a preset's name; flags override it."
-        )
-        one.add_class_arguments(run, as_group=True)
-        for action in one._actions:
-            if action.dest == "data":  # the parser would call it a file of settings
-                action.help, action.metavar = "The folder of shards; short for --data.path.", "DIR"
-        commands.add_subcommand(family, one, help=about)
-    about = "Measure a run's model on held-out recordings and write a report."
-    evaluate = tool(
-        "evaluate", about, "RUN_DIR [--data DIR] [--split SPLIT] [--out DIR] [--device DEVICE] [--examples N]"
-    )
-    evaluate.add_argument("run_dir", type=Path, help="The folder that was --run-dir in training.")
-    evaluate.add_argument("--data", type=str | None, help="Shards to measure on, if not the run's own.")
-    evaluate.add_argument("--split", default="valid", help="Which split to measure on.")
-    evaluate.add_argument("--out", type=Path | None, help="The folder to write to, if not RUN_DIR/report.")
-    evaluate.add_argument("--device", default="auto", help="cpu, cuda, or auto.")
-    evaluate.add_argument(
-        "--examples", type=PositiveInt, default=3, help="Best, median and worst examples of each kind."
-    )
-    evaluate.add_argument("--speech", action="store_true", help="Add PESQ and STOI; needs the extra `speech`.")
-    commands.add_subcommand("evaluate", evaluate, help=about)
-    about = "Put evaluated runs beside each other on one page: figures, curves, the same chunks to hear."
-    compare = tool("compare", about, "RUN_DIR RUN_DIR... [--out DIR]")
-    compare.add_argument("run_dirs", type=Path, nargs="+", metavar="run_dir", help="Folders of two or more runs.")
-    compare.add_argument("--out", type=Path, default=Path("comparison"), help="The folder to write the page to.")
-    compare.add_argument("--data", type=str | None, help="Shards to hear chunks of, if not the first run's own.")
-    compare.add_argument("--device", default="auto", help="cpu, cuda, or auto.")
-    compare.add_argument("--examples", type=PositiveInt, default=2, help="Chunks of each kind to hear.")
-    commands.add_subcommand("compare", compare, help=about)
-    about = "Tell how a run stands: attempts, why each ended, steps lost, goodput, checkpoints."
-    status = tool("status", about, "RUN_DIR [--json]")
-    status.add_argument("run_dir", type=Path, help="The folder that was --run-dir in training.")
-    status.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
-    commands.add_subcommand("status", status, help=about)
-    about = "Upload the offline parts of a run to W&B as one run."
-    sync = tool("sync", about, "RUN_DIR [--prepare]")
-    sync.add_argument("run_dir", type=Path, help="The folder that was --run-dir in training.")
-    sync.add_argument("--prepare", action="store_true", help="Only make the parts whole; upload nothing.")
-    commands.add_subcommand("sync", sync, help=about)
-    about = "Make a short run straight, and stopped and resumed, on other processes too, and compare."
-    verify = tool(
-        "verify-resume",
-        about,
-        "{vae,hvae,vqvae} --data DIR [--config FILE.yaml] [--KEY VALUE ...]",
-        "What follows are the family and flags of a training, without --run-dir.",
-    )
-    verify.add_argument("family", choices=[*RUNS], help="The family to train.")
-    commands.add_subcommand("verify-resume", verify, help=about)
-    about = "Name the chunks that a step of a run was made of."
-    which = tool("which-samples", about, "RUN_DIR --step STEP [--wav DIR] [--data DIR] [--json]")
-    which.add_argument("run_dir", type=Path, help="The folder that was --run-dir in training.")
-    which.add_argument("--step", type=PositiveInt, required=True, help="The step, as in metrics.jsonl: from 1.")
-    which.add_argument("--wav", type=Path | None, help="A folder to write the chunks to as WAV files.")
-    which.add_argument("--data", type=str | None, help="The run's shards, if they are in another place now.")
-    which.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
-    commands.add_subcommand("which-samples", which, help=about)
+    parser.add_class_arguments(run, as_group=True)
+    for group in (parser.groups or {}).values():
+        if group.title == about.removesuffix("."):
+            group.title = "The run"
+    for action in parser._actions:
+        if action.dest == "data":  # jsonargparse would take it for a file of settings
+            action.help, action.metavar = "The folder of shards; short for --data.path.", "DIR"
     return parser
 
 
 def parse(words: list[str]) -> tuple[str, Any]:
-    """The subcommand and its settings: a RunConfig for a family, else a namespace.
+    """The subcommand and its settings: a RunConfig for a family, a Verification, else a namespace.
 
     Raises:
-        TrainError: for a flag, key or value that cannot be, with the nearest that can.
+        TrainError: when a flag, key or value is wrong; one line that suggests the nearest valid one.
     """
     parser = make_parser()
     if words[:1] == ["verify-resume"] and words[1:2] and words[1] in RUNS and not {"-h", "--help"} & {*words}:
@@ -224,21 +166,19 @@ def parse(words: list[str]) -> tuple[str, Any]:
             names = [field.name for field in dataclasses.fields(RUNS[command])]
             return command, RUNS[command](**{name: fields[name] for name in names})
     except argparse.ArgumentError as error:
-        assert parser._subcommands_action is not None
-        commands = parser._subcommands_action._name_parser_map
-        command = next((word for word in words if word in commands), "")
-        raise TrainError(explain(str(error), command, flags_of(command, commands), [*commands])) from None
+        command = next((word for word in words if word in parser.commands), "")
+        raise TrainError(explain(str(error), command, flags_of(command, parser), [*parser.commands])) from None
     except ValueError as error:  # a config that refuses its own values
         raise TrainError(str(error)) from None
     return command, settings[command]
 
 
-def flags_of(command: str, commands: dict[str, ArgumentParser]) -> list[str]:
-    """What a subcommand has: for trainings all their settings."""
+def flags_of(command: str, parser: Overview) -> list[str]:
+    """Names of a subcommand's flags without the dashes in front; for trainings the dotted names of all settings."""
     if command in RUNS:
         return flat_names(RUNS[command])
-    actions = commands[command]._actions if command else []
-    return [flag for action in actions for flag in action.option_strings if flag.startswith("--")]
+    actions = parser.commands[command]._actions if command else []
+    return [flag[2:] for action in actions for flag in action.option_strings if flag.startswith("--")]
 
 
 def flat_names(kind: type, prefix: str = "") -> list[str]:

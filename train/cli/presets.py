@@ -1,4 +1,4 @@
-"""Files of settings: one's own, and the presets that come with the program, by name."""
+"""Settings files: paths, and the presets in train/configs by name."""
 
 from importlib import resources
 from pathlib import Path
@@ -11,16 +11,16 @@ CONFIGS = resources.files("train") / "configs"
 
 
 def presets() -> dict[str, Path]:
-    """The presets' files by name: vae_tiny, study/mel_vae and so on."""
+    """Files of the presets by name, such as vae_tiny or study/mel_vae."""
     root = Path(str(CONFIGS))
     return {str(file.relative_to(root).with_suffix("")): file for file in sorted(root.rglob("*.yaml"))}
 
 
 def settings_file(name: str) -> Path:
-    """The file that `--config NAME` means: a path, or else the name of a preset.
+    """The file for `--config NAME`, where NAME is a path or else the name of a preset.
 
     Raises:
-        TrainError: when there is none, or it is no YAML of settings.
+        TrainError: when there is no such file or preset, or the file is not a YAML mapping.
     """
     path = Path(name)
     if not path.exists():
@@ -39,5 +39,7 @@ def settings_file(name: str) -> Path:
         place = f", line {mark.line + 1}" if mark else ""
         raise TrainError(f"--config {name}{place}: cannot be read as YAML ({problem})") from None
     if not isinstance(content, dict):
-        raise TrainError(f"--config {name}: holds no settings; lines like `optim.lr: 1e-3`, see docs/configuration.md")
+        raise TrainError(
+            f"--config {name}: holds no settings; write lines such as `optim.lr: 1e-3`, see docs/configuration.md"
+        )
     return path

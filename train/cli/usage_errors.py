@@ -1,74 +1,105 @@
-"""The parser's complaints as one line in the words of the command line, with the nearest thing that there is."""
+"""The parser's error messages as one line in plain words, with the nearest valid flag, key or command.
+
+jsonargparse raises all errors as one class, so the cases are told apart by their English text. PHRASES holds each
+text; tests/train/cli/test_jsonargparse.py provokes every one and fails when jsonargparse changes it.
+"""
 
 import difflib
 import re
 from collections.abc import Sequence
 
+from train.cli.help_text import plain_type
 from train.config import RUNS
 
-# What the parser says of a value, and what that means.
-KINDS = {
-    "PositiveInt": "a whole number from 1",
-    "NonNegativeInt": "a whole number from 0",
-    "PositiveFloat": "a number above 0",
-    "NonNegativeFloat": "a number from 0",
-    "<class 'int'>": "a whole number",
-    "<class 'float'>": "a number",
-    "<class 'list'>": "a list such as [1,2]",
-    "<class 'bool'>": "true or false",
+PHRASES = {
+    "choice": re.compile(r"argument (?!subcommand)(\S+): invalid choice: (\S+) \(choose from (.*)\)"),
+    "command": re.compile(r"argument subcommand: invalid choice: '([^']*)'"),
+    "required": re.compile(r"the following arguments are required: (.*)"),
+    "no value": re.compile(r"argument (\S+): expected one argument"),
+    "value": re.compile(r"Parser key \"([^\"]+)\": (.*)"),
+    "flag": re.compile(r"unrecognized arguments: --([\w.-]+)"),
+    "key": re.compile(r"Subcommand '\w+' does not accept option '([\w.]+)'"),
+    # What follows the key in "value".
+    "restriction": re.compile(r"Not of type (\w+): (.*?) does not conform to restriction"),
+    "conversion": re.compile(r"Not of type (\w+): .*?: '?([^']*)'?$"),
+    "literal": re.compile(r"Expected a typing\.Literal\[(.*)\]\. Got value: (.*)"),
+    "type": re.compile(r"Expected a (.*?)\. Got value: (.*)"),
+    "file": re.compile(r"Unable to load config '(.*?)'"),
 }
+RESUME = "Run the same command with the same --run-dir to resume a run"
+FRESH = f"Training starts with fresh weights; starting from other weights is not possible yet. {RESUME}."
+# Flags that other programs have, and what is possible here.
+ADVICE = {
+    **dict.fromkeys(("resume", "resume_from", "resume_from_checkpoint"), f"{RESUME}."),
+    **dict.fromkeys(("init", "init_from", "pretrained", "checkpoint", "ckpt", "finetune", "load"), FRESH),
+}
+MIN_SIMILARITY = 0.65
 
 
 def explain(message: str, command: str, flags: Sequence[str], commands: Sequence[str]) -> str:
-    """One line that names the flag and what it takes.
+    """One line that names the wrong word and what is valid.
 
     Args:
-        message: The parser's.
-        command: The subcommand that was meant; empty when there is none of that name.
-        flags: What it has: dotted names for trainings.
-        commands: All subcommands.
+        message: The parser's message.
+        command: The subcommand; empty when there is none of that name.
+        flags: Names of the subcommand's flags without dashes in front; dotted names for trainings.
+        commands: Names of all subcommands.
     """
     message = re.sub(r"\s+", " ", message)
-    if found := re.match(r"argument (?!subcommand)(\S+): invalid choice: (\S+) \(choose from (.*)\)", message):
+    see = f"see: python -m train {command} --help".replace("  ", " ")
+    if found := PHRASES["choice"].match(message):
         return f"{flag_of(found[1], command)}: {found[2]} is none of {found[3]}".replace("'", "")
-    if found := re.search(r"invalid choice: '([^']*)'.*choose from", message):
-        return f"no command '{found[1]}'{nearest(found[1], commands, 'python -m train --help')}"
-    if found := re.match(r"the following arguments are required: (.*)", message):
+    if found := PHRASES["command"].match(message):
+        return f"no command '{found[1]}'; {suggestion(found[1], commands) or see}"
+    if found := PHRASES["required"].match(message):
         names = [name.rpartition(f"{command}.")[2] for name in found[1].split(", ")]
-        told = [name if name.startswith("-") else flag_of(name, command) for name in names]
-        return f"missing: {', '.join(told)}; see: python -m train {command} --help".replace("  ", " ")
-    if found := re.match(r"Parser key \"([^\"]+)\": (.*)", message):
-        return value_complaint(found[1], found[2])
-    if found := re.search(
-        r"(?:unrecognized arguments: --|not accept option '|not accept nested key '|Key ')([\w.]+)", message
-    ):
-        others = [name for name in flags if name != found[1]]
-        return f"{message}{nearest(found[1], others, f'python -m train {command} --help')}"
+        given = [name if name.startswith("-") else flag_of(name, command) for name in names]
+        return f"missing: {', '.join(given)}; {see}"
+    if found := PHRASES["no value"].match(message):
+        return f"{found[1]}: the value is missing; {see}"
+    if found := PHRASES["value"].match(message):
+        return value_problem(found[1], found[2], command)
+    if found := PHRASES["flag"].match(message):
+        name = found[1]
+        if command in RUNS and name in ADVICE:
+            return f"no flag --{name}. {ADVICE[name]}"
+        return f"{message}; {suggestion(name, flags, '--') or see}"
+    if found := PHRASES["key"].match(message):
+        return f"{message}; {suggestion(found[1], flags) or see}"
     return message
 
 
 def flag_of(name: str, command: str) -> str:
-    """A required setting as people give it."""
+    """A required setting as a user writes it."""
     name = name.removeprefix(f"{command}.")
     return {"data.path": "--data", "run_dir": "--run-dir" if command in RUNS else "RUN_DIR"}.get(
         name, name.upper() if name in ("run_dirs", "family") else f"--{name}"
     )
 
 
-def value_complaint(key: str, problem: str) -> str:
-    """What is wrong with the value of a setting."""
-    if found := re.match(r"Not of type (\w+): (.*?) does not conform to restriction", problem):
-        return f"--{key}: {found[2]} is not {KINDS.get(found[1], found[1])}"
-    if found := re.match(r"Not of type (\w+): .*?: '?([^']*)'?$", problem):
-        return f"--{key}: {found[2]} is not {KINDS.get(found[1], found[1])}"
-    if found := re.match(r"Expected a (.*?)\. Got value: (.*)", problem):
-        if choices := re.match(r"typing\.Literal\[(.*)\]", found[1]):
-            return f"--{key}: {found[2]} is none of {choices[1].replace(chr(39), '')}"
-        return f"--{key}: {found[2]} is not {KINDS.get(found[1], found[1])}"
+def value_problem(key: str, problem: str, command: str) -> str:
+    """One line on a value that a setting does not accept."""
+    if found := PHRASES["restriction"].match(problem) or PHRASES["conversion"].match(problem):
+        return f"--{key}: {found[2]} is not {plain_type(found[1])}"
+    if found := PHRASES["literal"].match(problem):
+        return f"--{key}: {found[2]} is none of {found[1]}".replace("'", "")
+    if found := PHRASES["type"].match(problem):
+        return f"--{key}: {found[2]} is not {plain_type(found[1])}"
+    if found := PHRASES["file"].match(problem):
+        advice = f". {ADVICE[key]}" if command in RUNS and key in ADVICE else ""
+        return f"--{key}: {found[1]} is not a YAML file of settings{advice}"
     return f"--{key}: {problem}"
 
 
-def nearest(word: str, there: Sequence[str], otherwise: str) -> str:
-    """The end of a complaint about a word that is unknown."""
-    near = difflib.get_close_matches(word, there, n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else f"; see: {otherwise}"
+def suggestion(word: str, valid: Sequence[str], prefix: str = "") -> str:
+    """'did you mean ...?' with the most similar valid word; empty when none is similar enough.
+
+    Of a dotted name, the last part alone may be similar: `steps` means `optim.steps`.
+    """
+
+    def similarity(other: str) -> tuple[float, float]:
+        whole, last = (difflib.SequenceMatcher(None, word, part).ratio() for part in (other, other.split(".")[-1]))
+        return max(whole, 0.95 * last), whole
+
+    best = max((other for other in valid if other != word), key=similarity, default="")
+    return f"did you mean {prefix}{best}?" if best and similarity(best)[0] >= MIN_SIMILARITY else ""

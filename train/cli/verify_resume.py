@@ -1,4 +1,4 @@
-"""`python -m train verify-resume FAMILY ...`: proof on one's own machine and data that a resume loses nothing."""
+"""`python -m train verify-resume FAMILY ...`: checks on your machine and data that resuming loses nothing."""
 
 import json
 import os
@@ -12,26 +12,26 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from train.config import RunConfig
+from train.cli.parser import Verification
 from train.errors import TrainError
 from train.process.stop_requests import FINISHED, STOPPED
 from train.runs.checkpoint import all_checkpoints
 from train.runs.run_folder import METRICS_FILE, read_lines
 
 LAUNCHER = "accelerate_config.yaml"
-# Sums over other numbers of processes round differently.
-CLOSE = 5e-3
+# Largest relative difference of losses: sums over another number of processes round differently.
+TOLERANCE = 5e-3
 LIMIT_S = 3600
 
 
 @dataclass
 class Trial:
-    """One way to make the same run.
+    """One way to interrupt and resume the run.
 
     Attributes:
-        name: For people.
-        attempts: Processes of each attempt; all but the last stop on the way.
-        exact: Whether the weights must be the same bit for bit.
+        name: Shown in the table.
+        attempts: Number of processes of each attempt; all attempts but the last stop before the last step.
+        exact: Whether losses and weights must be equal bit for bit.
     """
 
     name: str
@@ -46,50 +46,49 @@ TRIALS = (
 )
 
 
-def verify_resume(config: RunConfig, words: list[str]) -> int:
-    """Makes the run straight and in the ways of TRIALS, compares, says; returns the exit code.
+def verify_resume(settings: Verification) -> int:
+    """Trains without interruption and in each way of TRIALS, compares, and prints a table; returns the exit code.
 
-    Args:
-        config: The run's settings, for its number of steps.
-        words: The same on the command line, beginning with the family.
+    Raises:
+        TrainError: when an attempt fails, or a resumed run differs from the uninterrupted one.
     """
-    steps = config.optim.steps
+    words, steps = settings.words, settings.config.optim.steps
     if steps < 2:
-        raise TrainError("optim.steps: verify-resume stops on the way, so it takes 2 steps at least")
-    rows, sound = [], True
+        raise TrainError("optim.steps: verify-resume stops and resumes, so it needs at least 2 steps")
+    rows, equal = [], True
     with tempfile.TemporaryDirectory(prefix="verify-resume-") as name:
-        straight = Path(name) / "straight"
-        _attempt(words, straight, 1, 0)
+        uninterrupted = Path(name) / "uninterrupted"
+        _attempt(words, uninterrupted, 1, 0)
         for trial in TRIALS:
             run = Path(name) / trial.name.replace(" ", "-")
             for count, processes in enumerate(trial.attempts, start=1):
                 last = count == len(trial.attempts)
                 _attempt(words, run, processes, 0 if last else steps * count // len(trial.attempts))
-            found = compare(straight, run, trial.exact)
+            found = compare(uninterrupted, run, trial.exact)
             rows.append((trial.name, found))
-            sound &= all(found.values())
+            equal &= all(found.values())
     show(rows, steps)
-    if not sound:
-        raise TrainError("a resumed run was not the run that was not stopped: see the table")
+    if not equal:
+        raise TrainError("a resumed run differs from the uninterrupted run: see the table")
     return FINISHED
 
 
-def compare(straight: Path, other: Path, exact: bool) -> dict[str, bool]:
+def compare(uninterrupted: Path, other: Path, exact: bool) -> dict[str, bool]:
     """Whether two runs consumed the same chunks, had the same losses, and ended with the same weights."""
     one, two = (
         {row["step"]: row["loss/total"] for row in read_lines(run / METRICS_FILE) if "loss/total" in row}
-        for run in (straight, other)
+        for run in (uninterrupted, other)
     )
-    close = 0.0 if exact else CLOSE
-    losses = one.keys() == two.keys() and all(abs(one[s] - two[s]) <= close * abs(one[s]) for s in one)
-    found = {"chunks": consumed(straight) == consumed(other), "losses": losses}
+    tolerance = 0.0 if exact else TOLERANCE
+    losses = one.keys() == two.keys() and all(abs(one[s] - two[s]) <= tolerance * abs(one[s]) for s in one)
+    found = {"chunks": consumed(uninterrupted) == consumed(other), "losses": losses}
     if exact:
-        found["weights"] = _hashes(straight) == _hashes(other)
+        found["weights"] = _hashes(uninterrupted) == _hashes(other)
     return found
 
 
 def consumed(run: Path) -> dict[int, list[int]]:
-    """The chunks of each step in the order of their rows, by the notes of all processes."""
+    """The chunks of each step in the order of their rows, from the `samples/` files of all processes."""
     steps: dict[int, dict[int, int]] = {}
     for file in (run / "samples").iterdir():
         for row in read_lines(file):
@@ -98,19 +97,19 @@ def consumed(run: Path) -> dict[int, list[int]]:
 
 
 def show(rows: list[tuple[str, dict[str, bool]]], steps: int) -> None:
-    """The table a person reads."""
-    table = Table(title=f"{steps} steps, against a run that was not stopped")
+    """Prints the comparison of each trial as a table."""
+    table = Table(title=f"{steps} steps, compared with an uninterrupted run")
     columns = ("chunks", "losses", "weights")
     for column in ("", *columns):
         table.add_column(column)
     for name, found in rows:
-        words = {True: "the same", False: "OTHERS", None: ""}
+        words = {True: "the same", False: "DIFFERENT", None: ""}
         table.add_row(name, *(words[found.get(column)] for column in columns))
     Console().print(table)
 
 
 def _attempt(words: list[str], run: Path, processes: int, stop_at: int) -> None:
-    """One attempt of the real command in processes of its own."""
+    """Runs one attempt of the real command as a subprocess."""
     command = [sys.executable, "-m"]
     if processes > 1:
         machine = (
@@ -122,12 +121,14 @@ def _attempt(words: list[str], run: Path, processes: int, stop_at: int) -> None:
     command += ["train", *words, *(word for name, value in flags.items() for word in (f"--{name}", str(value)))]
     environment = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE")}
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False)
+        finished = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False
+        )
     except subprocess.TimeoutExpired:
-        raise TrainError(f"{' '.join(command)}: not done after {LIMIT_S} s") from None
-    if done.returncode not in (FINISHED, STOPPED):
-        errors = [line for line in done.stderr.splitlines() if line.startswith("error")]
-        raise TrainError(f"an attempt failed: {(errors or done.stderr.splitlines() or ['no word'])[-1]}")
+        raise TrainError(f"{' '.join(command)}: still running after {LIMIT_S} s") from None
+    if finished.returncode not in (FINISHED, STOPPED):
+        errors = [line for line in finished.stderr.splitlines() if line.startswith("error")]
+        raise TrainError(f"an attempt failed: {(errors or finished.stderr.splitlines() or ['it printed nothing'])[-1]}")
 
 
 def _hashes(run: Path) -> str:

@@ -1,4 +1,4 @@
-"""`python -m train which-samples RUN_DIR --step S`: the chunks that a step of a run was made of."""
+"""`python -m train which-samples RUN_DIR --step S`: the chunks in the batch of a training step."""
 
 import json
 import sys
@@ -23,11 +23,11 @@ def which_samples(settings: Any) -> int:
     try:
         split = Split.open(data, "train")
     except DataError as error:
-        raise TrainError(f"{error}; if the data is in another place now, give --data DIR") from None
+        raise TrainError(f"{error}; if the data has moved, pass --data DIR") from None
     if split.fingerprint != run.data_fingerprint:
-        raise TrainError(f"{data}: not the data of this run; give its folder with --data DIR")
+        raise TrainError(f"{data}: not the data of this run; pass its folder as --data DIR")
     batch = batch_of_step(run, split, settings.step)
-    rows = describe(batch, split.names(batch.chunks), split.manifest)
+    rows = rows_of(batch, split.names(batch.chunks), split.manifest)
     if settings.wav:
         write_wavs(batch, rows, split.rate, settings.wav)
     if settings.json:
@@ -39,16 +39,16 @@ def which_samples(settings: Any) -> int:
 
 
 def batch_of_step(run: RunDir, split: Split, step: int) -> Batch:
-    """The global batch of a step, counted from 1 as in metrics.jsonl, by the last attempt that made it.
+    """The global batch of a step, counted from 1 as in metrics.jsonl, as the last attempt consumed it.
 
     Raises:
-        TrainError: when the run has no such step.
+        TrainError: when the run has no step with this number.
     """
     if not 1 <= step <= run.config["optim.steps"]:
         raise TrainError(f"--step {step}: the steps of this run are 1 to {run.config['optim.steps']}")
     starts = [start for start in run.starts() if start["step"] < step]
     if not starts:
-        raise TrainError(f"{run.path}/attempts.jsonl: no attempt that made step {step}; was the file changed?")
+        raise TrainError(f"{run.path}/attempts.jsonl: no attempt reached step {step}; the file may have been edited")
     start = starts[-1]
     schedule = Schedule(len(split), start["batch"], start["seed"])
     cursor = schedule.after(Cursor(start["epoch"], start["consumed"]), step - 1 - start["step"])
@@ -56,7 +56,7 @@ def batch_of_step(run: RunDir, split: Split, step: int) -> Batch:
         return next(stream)
 
 
-def describe(batch: Batch, names: list[str], manifest: Manifest) -> list[dict[str, Any]]:
+def rows_of(batch: Batch, names: list[str], manifest: Manifest) -> list[dict[str, Any]]:
     """Each row of a batch: its chunk, its member name, its recording and where in it, in seconds."""
     rows = []
     for row, (chunk, name) in enumerate(zip(batch.chunks.tolist(), names, strict=True)):
@@ -68,15 +68,15 @@ def describe(batch: Batch, names: list[str], manifest: Manifest) -> list[dict[st
 
 
 def write_wavs(batch: Batch, rows: list[dict[str, Any]], rate: int, folder: Path) -> None:
-    """One file a row, named by row and chunk."""
+    """Writes each row of a batch as a WAV file named by row and chunk."""
     folder.mkdir(parents=True, exist_ok=True)
     for row, audio in zip(rows, batch.audio.numpy(), strict=True):
         soundfile.write(folder / f"{row['row']:05d}-{row['name']}", audio, rate, subtype="PCM_16")
-    print(f"{len(rows)} files in {folder}", file=sys.stderr)
+    print(f"wrote {len(rows)} files to {folder}", file=sys.stderr)
 
 
 def show(step: int, batch: Batch, rows: list[dict[str, Any]]) -> None:
-    """The table a person reads."""
+    """Prints the chunks of a step as a table."""
     table = Table(title=f"step {step}: epoch {batch.cursor.epoch}, from position {batch.cursor.consumed}")
     for column in ("row", "chunk", "name", "recording", "at s"):
         table.add_column(column, justify="right" if column in ("row", "chunk", "at s") else "left")
@@ -88,5 +88,5 @@ def show(step: int, batch: Batch, rows: list[dict[str, Any]]) -> None:
 
 
 def printable(path: str) -> str:
-    """File names need be neither UTF-8 nor free of control characters or markup."""
+    """A path as text for rich: escapes control characters, bytes that are not UTF-8, and rich's markup."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in path).replace("[", r"\[")

@@ -1,4 +1,4 @@
-"""What a person sees while training: a live view on a terminal, plain lines in a log. Rank 0 only."""
+"""The output during training: a live view on a terminal, plain lines in a log. Rank 0 only."""
 
 import os
 import sys
@@ -9,14 +9,15 @@ from types import TracebackType
 from typing import Any
 
 from train.process.live_view import LiveView, Progress, RunInfo
-from train.process.output_streams import call
+from train.process.output_streams import write_stderr
 
 LINE_EVERY_S = 10.0
-IN_A_LINE = ("total", "mse", "stft")
+# Losses that a plain line shows.
+LINE_LOSSES = ("total", "mse", "stft")
 
 
-def is_lively(stream: Any) -> bool:
-    """Whether a live view makes sense: a terminal that can move its cursor, and nobody who asked for plain text."""
+def supports_live_view(stream: Any) -> bool:
+    """Whether a stream is a terminal that can move its cursor, and no variable asks for plain text (NO_COLOR, CI)."""
     plain = os.environ.get("TERM", "") in ("", "dumb", "unknown") or "NO_COLOR" in os.environ or "CI" in os.environ
     try:
         return not plain and stream.isatty()
@@ -25,24 +26,24 @@ def is_lively(stream: Any) -> bool:
 
 
 class Display:
-    """Progress of a run, begun at `step`; silent unless `shown`.
+    """Shows the progress of a run.
 
-    Training never waits for a terminal: a thread draws, and what a terminal does not take is lost. Plain lines are
-    written at once.
+    Training never waits for a terminal: a thread draws the view, and output that the terminal does not accept is lost.
+    Plain lines are written at once.
 
     Args:
-        scale: What the run's steps amount to.
-        step: Steps that were done before.
-        shown: Whether this is the process that speaks.
-        written: Tells the newest step that is safe on the disk, 0 for none by this process.
+        run_info: The run's title and sizes.
+        step: Steps done before this attempt.
+        shown: Whether this process prints; rank 0 does.
+        saved_step: Returns the newest step that this process has saved to disk; 0 for none.
     """
 
-    def __init__(self, scale: RunInfo, step: int, shown: bool, written: Callable[[], int] = lambda: 0) -> None:
-        self.scale, self.shown = scale, shown
-        self.first, self.began, self.last = step, time.monotonic(), 0.0
+    def __init__(self, run_info: RunInfo, step: int, shown: bool, saved_step: Callable[[], int] = lambda: 0) -> None:
+        self.run_info, self.shown = run_info, shown
+        self.first_step, self.start, self.last_line = step, time.monotonic(), 0.0
         self.view: LiveView | None = None
-        self.progress = Progress(scale, step, written)
-        if shown and is_lively(sys.stderr):
+        self.progress = Progress(run_info, step, saved_step)
+        if shown and supports_live_view(sys.stderr):
             self.view = LiveView(self.progress)
 
     def __enter__(self) -> "Display":
@@ -55,37 +56,37 @@ class Display:
             self.view.stop()
 
     def step(self, step: int, epochs: float) -> None:
-        """One step further; `epochs` have passed since the run began."""
+        """Records that `step` steps and `epochs` epochs of the run are done."""
         self.progress.step, self.progress.epochs = step, epochs
 
     def note(self, step: int, values: Mapping[str, float]) -> None:
-        """The newest values of training, under the names of the log."""
+        """Records the newest training values, by their names in the log, and prints a plain line from time to time."""
         losses = {name.removeprefix("loss/"): value for name, value in values.items() if name.startswith("loss/")}
         self.progress.losses = losses
         self.progress.waiting = values.get("perf/data_wait_share")
         if (
             self.view is None
             and self.shown
-            and (time.monotonic() - self.last > LINE_EVERY_S or step == self.scale.total)
+            and (time.monotonic() - self.last_line > LINE_EVERY_S or step == self.run_info.total)
         ):
-            self.last = time.monotonic()
-            text = "  ".join(f"{name} {losses.get(name, float('nan')):.4g}" for name in IN_A_LINE)
-            rate = (step - self.first) / max(1e-9, self.last - self.began)
-            left = (self.scale.total - step) / max(rate, 1e-9)
+            self.last_line = time.monotonic()
+            text = "  ".join(f"{name} {losses.get(name, float('nan')):.4g}" for name in LINE_LOSSES)
+            rate = (step - self.first_step) / max(1e-9, self.last_line - self.start)
+            left = (self.run_info.total - step) / max(rate, 1e-9)
             print(
-                f"{self.scale.title} step {step}/{self.scale.total}  {text}  {rate:.2f} steps/s  "
+                f"{self.run_info.title} step {step}/{self.run_info.total}  {text}  {rate:.2f} steps/s  "
                 f"{left / 60:.1f} min left",
                 file=sys.stderr,
                 flush=True,
             )
 
     def saving(self, step: int) -> None:
-        """A checkpoint of that step has begun."""
+        """Records that a save of this step has started."""
         self.progress.begin_save(step)
 
     @contextmanager
     def busy(self, what: str) -> Iterator[None]:
-        """Around what is no training: the view says so."""
+        """Shows in the view what happens instead of training, such as an evaluation."""
         self.progress.doing = what
         try:
             yield
@@ -93,20 +94,20 @@ class Display:
             self.progress.doing = ""
 
     def say(self, text: str) -> None:
-        """A line for people."""
+        """Prints a line, on rank 0 only."""
         if self.shown:
             self.warn(text)
 
     def warn(self, text: str) -> None:
-        """A line for people, from any process."""
+        """Prints a line, on any rank."""
         if self.view:
             self.view.say(text)
         else:
             print(text, file=sys.stderr, flush=True)
 
     def call(self, text: str) -> None:
-        """A line for people from a signal handler: print may be under way where the signal came."""
+        """Prints a line from a signal handler, which may have interrupted a print."""
         if self.view:
             self.view.say(text)
         else:
-            call(text)
+            write_stderr(text)

@@ -1,4 +1,4 @@
-"""The live view of a training on a terminal: a thread of its own draws it and is the only one that waits for it."""
+"""The live view of a training on a terminal; a separate thread draws it, so that training never waits."""
 
 import io
 import os
@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 DRAW_EVERY_S = 0.5
-WINDOW_S = 60.0  # the speed is that of the last minute, with all that is no training in it
+WINDOW_S = 60.0  # the speed shown is that of the last minute, pauses included
 CLOSE_S = 2.0
 MAX_LINES = 1000
 INDENT = "  "
@@ -25,14 +25,14 @@ INDENT = "  "
 
 @dataclass
 class RunInfo:
-    """What a run's steps amount to.
+    """Title and sizes of a run.
 
     Attributes:
         title: Family and name of the run.
-        total: Steps of the whole run.
-        batch: Chunks in a step.
-        chunk_s: Seconds of a chunk.
-        epoch: Chunks in an epoch.
+        total: Number of steps of the whole run.
+        batch: Chunks per step.
+        chunk_s: Length of a chunk in seconds.
+        epoch: Chunks per epoch.
         save_every: Steps between saves.
     """
 
@@ -45,48 +45,49 @@ class RunInfo:
 
 
 class Progress:
-    """Where a run stands. The training sets plain attributes; the view reads them when it draws.
+    """The state of a run. The training sets plain attributes; the view reads them when it draws.
 
     Attributes:
         step, epochs: Steps and epochs done.
-        losses: Newest means of the loss terms, unweighted, and their `total`.
+        losses: Newest means of the unweighted loss terms, and their weighted `total`.
         waiting: Share of the time that training waited for data; None when not known yet.
-        doing: What goes on instead of steps; empty while training.
-        begun: Step of the newest save that was begun, here or, at first, in an earlier attempt.
+        doing: What happens instead of training steps; empty while training.
+        save_step: Step of the newest save that has started; at first that of the checkpoint resumed from.
     """
 
-    def __init__(self, scale: RunInfo, step: int, written: Callable[[], int]) -> None:
-        self.scale, self.step, self.epochs = scale, step, step * scale.batch / scale.epoch
+    def __init__(self, run_info: RunInfo, step: int, saved_step: Callable[[], int]) -> None:
+        self.run_info, self.step = run_info, step
+        self.epochs = step * run_info.batch / run_info.epoch
         self.losses: dict[str, float] = {}
         self.waiting: float | None = None
         self.doing = ""
-        self.begun, self.begun_at = step, 0.0
-        self._written = written
-        self._seen = deque([(time.monotonic(), step)])
+        self.save_step, self.save_start = step, 0.0
+        self._saved_step = saved_step
+        self._recent = deque([(time.monotonic(), step)])
 
     def begin_save(self, step: int) -> None:
-        """A save has begun."""
-        self.begun, self.begun_at = step, time.monotonic()
+        """Records that a save has started."""
+        self.save_step, self.save_start = step, time.monotonic()
 
     def rate(self) -> float:
-        """Steps a second over the last minute; the view calls it each time it draws."""
+        """Steps per second over the last minute; call it at each drawing."""
         now = time.monotonic()
-        self._seen.append((now, self.step))
-        while len(self._seen) > 2 and self._seen[1][0] < now - WINDOW_S:
-            self._seen.popleft()
-        began, before = self._seen[0]
-        return (self.step - before) / max(now - began, 1e-9)
+        self._recent.append((now, self.step))
+        while len(self._recent) > 2 and self._recent[1][0] < now - WINDOW_S:
+            self._recent.popleft()
+        start, first_step = self._recent[0]
+        return (self.step - first_step) / max(now - start, 1e-9)
 
     def saves(self, rate: float) -> str:
-        """The last save and the next one in words."""
+        """Describes the last save and the next one."""
         words = []
-        if self.begun_at and self._written() < self.begun:
-            words.append(f"saving step {self.begun}")
-        elif self.begun_at:
-            words.append(f"saved at step {self.begun}, {clock(time.monotonic() - self.begun_at)} ago")
-        elif self.begun:
-            words.append(f"went on from step {self.begun}")
-        following = min(self.begun + self.scale.save_every, self.scale.total)
+        if self.save_start and self._saved_step() < self.save_step:
+            words.append(f"saving step {self.save_step}")
+        elif self.save_start:
+            words.append(f"saved at step {self.save_step}, {clock(time.monotonic() - self.save_start)} ago")
+        elif self.save_step:
+            words.append(f"resumed from step {self.save_step}")
+        following = min(self.save_step + self.run_info.save_every, self.run_info.total)
         if following > self.step:
             soon = f" in {clock((following - self.step) / rate)}" if rate else ""
             words.append(f"next save at {following}{soon}")
@@ -94,7 +95,7 @@ class Progress:
 
 
 def clock(seconds: float) -> str:
-    """0:07, 12:34, 3:04:05 or 2 d 3 h."""
+    """Seconds as 0:07, 12:34, 3:04:05 or 2 d 3 h."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours >= 48:
@@ -102,20 +103,20 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
-def drawn(progress: Progress) -> Group:
-    """The view: a bar, speed and data, losses, saves."""
-    scale, step = progress.scale, progress.step
+def render(progress: Progress) -> Group:
+    """The view: a progress bar, speed and data, losses, saves."""
+    info, step = progress.run_info, progress.step
     rate = progress.rate()
     head = Table.grid(padding=(0, 2))
-    bar = ProgressBar(total=scale.total, completed=step, width=24)
-    share = f"{100 * step / scale.total:.1f} %"
+    bar = ProgressBar(total=info.total, completed=step, width=24)
+    share = f"{100 * step / info.total:.1f} %"
     head.add_row(
-        Text(scale.title, style="bold"), bar, f"step {step}/{scale.total}", share, f"epoch {progress.epochs:.2f}"
+        Text(info.title, style="bold"), bar, f"step {step}/{info.total}", share, f"epoch {progress.epochs:.2f}"
     )
-    audio = rate * scale.batch * scale.chunk_s
-    speed = [f"{rate:.2f} steps/s, {audio:.3g} h of audio an hour" if rate else "no step yet"]
-    if rate and step < scale.total:
-        speed.append(f"{clock((scale.total - step) / rate)} left")
+    audio = rate * info.batch * info.chunk_s
+    speed = [f"{rate:.2f} steps/s, {audio:.3g} h of audio per hour" if rate else "no step yet"]
+    if rate and step < info.total:
+        speed.append(f"{clock((info.total - step) / rate)} left")
     if progress.waiting is not None:
         speed.append(f"{100 * progress.waiting:.1f} % of the time waiting for data")
     if progress.doing:
@@ -130,29 +131,29 @@ def drawn(progress: Progress) -> Group:
     return Group(head, *rows)
 
 
-class Lines(io.TextIOBase):
-    """A stream for whoever prints while the view is shown: whole lines go above it.
+class LineStream(io.TextIOBase):
+    """Replaces stdout or stderr while the view is shown: prints whole lines above the view.
 
-    Who wants the file itself, as a crash report, gets that of the stream behind it.
+    `fileno` is that of the original stream, for crash reports.
     """
 
-    def __init__(self, say: Callable[[str], None], behind: TextIO) -> None:
-        self._say, self._behind, self._rest = say, behind, ""
+    def __init__(self, say: Callable[[str], None], original: TextIO) -> None:
+        self._say, self._original, self._rest = say, original, ""
 
     def fileno(self) -> int:
-        """Of the stream behind it."""
-        return self._behind.fileno()
+        """The file descriptor of the original stream."""
+        return self._original.fileno()
 
     def isatty(self) -> bool:
-        """Yes."""
+        """True: the view is shown on terminals only."""
         return True
 
     def writable(self) -> bool:
-        """Yes."""
+        """True."""
         return True
 
     def write(self, text: str) -> int:
-        """Keeps what is not yet a line."""
+        """Prints the complete lines and keeps the rest; returns the length of `text`."""
         *lines, self._rest = (self._rest + text).split("\n")
         for line in lines:
             self._say(line)
@@ -160,35 +161,35 @@ class Lines(io.TextIOBase):
 
 
 class LiveView:
-    """Draws a run's progress on the terminal behind stderr, and lines for people above it.
+    """Draws a run's progress on the terminal of stderr, and messages above it.
 
-    Whatever prints to stdout or stderr meanwhile goes above it too, if that is the terminal. A terminal that
-    is stopped (Ctrl-S), closed or odd stops this thread and nothing else.
+    Text printed to stdout or stderr also appears above the view if the stream is the terminal. A terminal that is
+    stopped (Ctrl-S), closed or faulty blocks or ends this thread only.
     """
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._lines: deque[str] = deque(maxlen=MAX_LINES)
         self._end = threading.Event()
-        # A stream of its own: whoever flushes sys.stderr must not wait for a write that hangs in it.
+        # A separate stream: a flush of sys.stderr must not wait for a write that hangs in the terminal.
         self._terminal: TextIO = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="replace")
         self._thread = threading.Thread(target=self._run, name="live view", daemon=True)
         self._streams = sys.stdout, sys.stderr
 
     def say(self, text: str) -> None:
-        """A line above the view; never waits, also in a signal handler."""
+        """Adds a line above the view; never waits and is safe in a signal handler."""
         self._lines.append(text)  # atomic, without a lock
 
     def start(self) -> None:
-        """Begins to draw."""
+        """Starts to draw."""
         out = sys.stdout
-        sys.stderr = Lines(self.say, sys.stderr)
+        sys.stderr = LineStream(self.say, sys.stderr)
         if out.isatty():
             sys.stdout = sys.stderr
         self._thread.start()
 
     def stop(self) -> None:
-        """Draws once more and leaves the view where it is; a terminal that takes nothing is not waited for long."""
+        """Draws a last time and leaves the view on the terminal; waits CLOSE_S for it at most."""
         sys.stdout, sys.stderr = self._streams
         self._end.set()
         self._thread.join(CLOSE_S)
@@ -196,20 +197,20 @@ class LiveView:
     def _run(self) -> None:
         try:
             self._draw()
-        except Exception as error:  # of the terminal, or of drawing: training goes on without a view
-            self.say(f"the live view ended: {error!r}")
+        except Exception as error:  # from the terminal or from rich: training continues without a view
+            self.say(f"the live view stopped: {error!r}")
             self._write_plainly()
 
     def _draw(self) -> None:
         console = Console(file=self._terminal, force_terminal=True)
         live = Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
         with live:
-            console.show_cursor(True)  # a process that is killed could not bring it back
+            console.show_cursor(True)  # a process that is killed could not show it again
             while True:
                 ended = self._end.wait(DRAW_EVERY_S)
                 while self._lines:
                     console.print(self._lines.popleft(), markup=False, highlight=False, emoji=False, soft_wrap=True)
-                live.update(drawn(self._progress), refresh=True)
+                live.update(render(self._progress), refresh=True)
                 if ended:
                     return
 
@@ -223,4 +224,4 @@ class LiveView:
                 if ended:
                     return
         except (OSError, ValueError):
-            return  # nobody is there
+            return  # the terminal is closed

@@ -1,4 +1,4 @@
-"""Writing to a terminal or pipe that may be gone."""
+"""Writing to a terminal or pipe that may have been closed."""
 
 import os
 from contextlib import suppress
@@ -6,7 +6,7 @@ from typing import Any, TextIO
 
 
 class BestEffortStream:
-    """A stream whose reader may go away: what cannot be written is lost, and nothing ends for it."""
+    """A stream that drops text when it cannot write, such as to a closed pipe, instead of raising."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -15,18 +15,18 @@ class BestEffortStream:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        """Writes if that is possible."""
+        """Writes the text, or drops it; returns its length."""
         with suppress(OSError, ValueError):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Flushes if that is possible."""
+        """Flushes the stream if possible."""
         with suppress(OSError, ValueError):
             self._stream.flush()
 
 
-def call(text: str) -> None:
-    """A line on stderr from a signal handler."""
+def write_stderr(text: str) -> None:
+    """Writes a line to stderr without buffering; safe in a signal handler."""
     with suppress(OSError):
         os.write(2, f"{text}\n".encode())

@@ -1,4 +1,4 @@
-"""Wishes to stop: the file RUN_DIR/STOP, signals on a workstation, and the end of the launcher."""
+"""Stop requests: the file RUN_DIR/STOP, signals, and the end of the launcher."""
 
 import ctypes
 import os
@@ -9,36 +9,37 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from train.process.output_streams import call
+from train.process.output_streams import write_stderr
 
-# Exit codes: finished, and "stopped with everything saved: start me again".
+# Exit codes: the run is finished; the run is saved and the same command resumes it.
 FINISHED = 0
 STOPPED = 85
-# A launcher passes the signal on that the terminal or Slurm has already sent to every process.
-ECHO_S = 3.0
+# Seconds in which a second signal counts as a copy: the terminal or Slurm signals every process, and the launcher then
+# forwards the signal again.
+DUPLICATE_S = 3.0
 PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
 
 
 def exit_code_when_stopped() -> int:
-    """STOPPED, but under torchrun and accelerate 0: they would take any other code for a crash."""
+    """STOPPED; under torchrun and accelerate FINISHED, as they treat any other code as a crash."""
     return FINISHED if "TORCHELASTIC_RUN_ID" in os.environ else STOPPED
 
 
 def end_with_launcher() -> None:
-    """Has the kernel send this process SIGTERM when its launcher dies.
+    """Makes the kernel send SIGTERM to this process when its launcher dies.
 
-    Else a launcher that was killed would leave processes that hold the run's folder and the GPUs and that nobody
-    looks after: in training until the last step, at start-up until they stop waiting for each other.
+    Otherwise the processes of a killed launcher would keep the run's folder and the GPUs: during training until the
+    last step, during start-up until they stop waiting for each other.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
         if runs_python(os.getpid()) and not runs_python(os.getppid()):
-            # It died before it was asked for: some init has taken its place. Nothing is there yet to be saved.
+            # The launcher died before prctl: the parent is an init process now. There is nothing to save yet.
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 def runs_python(pid: int) -> bool:
-    """Whether a process runs Python; False where nobody may know, as of somebody else's process."""
+    """Whether a process runs Python; False when that cannot be read, such as for another user's process."""
     try:
         return Path(os.readlink(f"/proc/{pid}/exe")).name.startswith("python")
     except OSError:
@@ -46,19 +47,19 @@ def runs_python(pid: int) -> bool:
 
 
 class StopRequest:
-    """Whether this process has been asked to stop.
+    """Records whether this process has been asked to stop; call it to ask.
 
-    The first SIGINT or SIGTERM asks for a save at the step's end; a second SIGINT, not one sent along with the
-    first, ends the process at once. A second SIGTERM changes nothing: whoever is in a hurry has SIGKILL. So does
-    SIGHUP, of a terminal that was closed, unless it is ignored (nohup).
+    The first SIGINT, SIGTERM or SIGHUP (a closed terminal) requests a save at the end of the step; SIGHUP stays ignored
+    under nohup. A second SIGINT ends the process at once, unless it is a copy of the first. A second SIGTERM or SIGHUP
+    has no effect; use SIGKILL to end the process at once.
 
     Args:
-        file: The wish as a file.
-        look_for_file: Whether this process looks for it, and tells of signals.
-        tell: Takes a line for people in a signal handler.
+        file: The file that requests a stop.
+        look_for_file: Whether this process looks for the file and prints a line about signals.
+        tell: Prints a line; called in a signal handler.
     """
 
-    def __init__(self, file: Path, look_for_file: bool, tell: Callable[[str], None] = call) -> None:
+    def __init__(self, file: Path, look_for_file: bool, tell: Callable[[str], None] = write_stderr) -> None:
         self.file = file
         self.look_for_file = look_for_file
         self.reason = ""
@@ -71,12 +72,13 @@ class StopRequest:
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
         if self.reason:
-            if number == signal.SIGINT and now - self._since > ECHO_S:
+            if number == signal.SIGINT and now - self._since > DUPLICATE_S:
                 raise KeyboardInterrupt
             return
         self.reason, self._since = signal.Signals(number).name, now
         if self.look_for_file:
-            self._tell(f"{self.reason}: saving at the end of this step; Ctrl-C once more ends at once")
+            hint = "; press Ctrl-C again to end at once" if number == signal.SIGINT else ""
+            self._tell(f"{self.reason}: saving at the end of this step{hint}")
 
     def __call__(self) -> bool:
         """Whether to stop after this step."""

@@ -1,4 +1,4 @@
-"""A process that makes no progress says where it stands and ends, instead of holding its GPUs for nothing."""
+"""Ends a process that makes no progress and writes down the stacks of its threads, so that its GPUs become free."""
 
 import faulthandler
 import os
@@ -8,48 +8,46 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from train.process.output_streams import call
+from train.process.output_streams import write_stderr
 
-LOOK_S = 1.0
-# Should the interpreter itself be stuck, a timer without it ends the process this much later.
+CHECK_EVERY_S = 1.0
+# If the interpreter itself is stuck, a timer of faulthandler ends the process this many seconds later.
 GRACE_S = 60.0
-# A large model's passes compile for so long at most, each time one is met in a new form.
+# The longest time that torch.compile may take for a large model, each time it meets new shapes.
 COMPILE_LIMIT_S = 3600.0
 
 
-def watchdog_limit(wanted_s: float, compiles: bool) -> float:
-    """Seconds without a heartbeat that mean a hang: as wanted, at least COMPILE_LIMIT_S where passes are compiled."""
-    return max(wanted_s, COMPILE_LIMIT_S) if wanted_s and compiles else wanted_s
+def watchdog_limit(configured_s: float, compiles: bool) -> float:
+    """Seconds without a heartbeat that count as a hang: `configured_s`, but at least COMPILE_LIMIT_S with compiling."""
+    return max(configured_s, COMPILE_LIMIT_S) if configured_s and compiles else configured_s
 
 
 class Watchdog:
-    """Ends the process when `heartbeat` has not been called for `limit_s` seconds; 0 means never.
+    """Ends the process with exit code 1 when `heartbeat` has not been called for `limit_s` seconds.
 
-    It first writes the stacks of all threads and what `describe` says to `file`. Use it as a context manager.
+    Before that it writes the stacks of all threads and the text of `describe` to `file`. Use it as a context manager.
 
     Args:
-        limit_s: Seconds without a heartbeat.
-        file: Where to write.
-        describe: What the process was doing, for people: it may take long or fail.
-        last_words: Called with one line before the end.
+        limit_s: Seconds without a heartbeat; 0 means no limit.
+        file: The file for the stacks.
+        describe: Returns what the process was doing; it may take long or fail.
+        on_end: Called with a one-line message before the process ends.
     """
 
-    def __init__(
-        self, limit_s: float, file: Path, describe: Callable[[], str], last_words: Callable[[str], None]
-    ) -> None:
-        self._limit, self._file, self._describe, self._last_words = limit_s, file, describe, last_words
+    def __init__(self, limit_s: float, file: Path, describe: Callable[[], str], on_end: Callable[[str], None]) -> None:
+        self._limit, self._file, self._describe, self._on_end = limit_s, file, describe, on_end
         self._paused = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self.heartbeat()
 
     def heartbeat(self) -> None:
-        """There was progress."""
+        """Records progress."""
         self._last = time.monotonic()
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Around work of unknown length."""
+        """Suspends the limit during work of unknown length."""
         self._paused += 1
         try:
             yield
@@ -70,20 +68,20 @@ class Watchdog:
             faulthandler.cancel_dump_traceback_later()
 
     def _watch(self) -> None:
-        look = min(LOOK_S, self._limit / 4)
+        interval = min(CHECK_EVERY_S, self._limit / 4)
         armed = 0.0
-        while not self._stop.wait(look):
+        while not self._stop.wait(interval):
             now = time.monotonic()
             if self._paused:
                 self.heartbeat()
-            if now - armed > self._limit / 4:  # not at each look: it starts a thread each time
+            if now - armed > self._limit / 4:  # not at each check, as each call starts a thread
                 armed = now
                 faulthandler.dump_traceback_later(self._limit + GRACE_S, exit=True)
             if now - self._last > self._limit:
                 self._end()
 
     def _end(self) -> None:
-        what = f"no progress for {self._limit:g} s; where each thread stood: {self._file}"
+        message = f"no progress for {self._limit:g} s; stacks of all threads: {self._file}"
         with open(self._file, "w") as file:
             file.write(f"{time.ctime()}: no progress for {self._limit:g} s\n\n")
             file.flush()
@@ -93,9 +91,9 @@ class Watchdog:
             try:
                 file.write(f"\n{self._describe()}\n")
             except Exception as error:
-                file.write(f"\nwhat was read cannot be told: {error}\n")
+                file.write(f"\nno description of the work: {error}\n")
         try:
-            self._last_words(what)
+            self._on_end(message)
         finally:
-            call(f"error: {what}")
+            write_stderr(f"error: {message}")
             os._exit(1)

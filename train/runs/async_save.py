@@ -1,4 +1,4 @@
-"""Checkpoints written beside the training."""
+"""Writes checkpoints in a thread while training continues."""
 
 import threading
 from pathlib import Path
@@ -10,28 +10,31 @@ from train.runs.checkpoint import Retention, save
 
 
 class Saver:
-    """Lets a thread write checkpoints, one at a time.
+    """Writes checkpoints in a thread, one at a time.
 
     Args:
-        folder: Of the checkpoints.
-        model: For its configuration and the names of its parts.
-        retention: Which checkpoints stay.
+        folder: The folder of the checkpoints.
+        model: The model, for its configuration and the names of its parts.
+        retention: Which checkpoints to keep.
+
+    Attributes:
+        saved: Step of the newest checkpoint that this object has written; 0 for none.
     """
 
     def __init__(self, folder: Path, model: Autoencoder, retention: Retention) -> None:
         self._folder, self._model, self._retention = folder, model, retention
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
-        self.saved = 0  # the newest step on the disk, written by this process
+        self.saved = 0
 
     def begin(self, snapshot: Snapshot) -> None:
-        """Starts to save a snapshot, which must stay as it is until `finish`; the save before must be finished."""
-        assert self._thread is None, "the save before is still under way"
+        """Starts to save a snapshot, which must not change until `finish`; call `finish` before the next save."""
+        assert self._thread is None, "the previous save is still running"
         self._thread = threading.Thread(target=self._write, args=(snapshot,), name="saver")
         self._thread.start()
 
     def finish(self) -> None:
-        """Waits until all is on the disk.
+        """Waits until the checkpoint is on disk.
 
         Raises:
             TrainError: when it could not be written.
@@ -42,10 +45,10 @@ class Saver:
         self.check()
 
     def check(self) -> None:
-        """Hears of a save that failed, without waiting.
+        """Reports a failed save, without waiting.
 
         Raises:
-            TrainError: when it could not be written.
+            TrainError: when the last checkpoint could not be written.
         """
         if self._failure:
             failure, self._failure = self._failure, None
@@ -57,5 +60,5 @@ class Saver:
             self.saved = snapshot.state["step"]
         except TrainError as error:
             self._failure = error
-        except Exception as error:  # in this thread nobody else would hear of it
+        except Exception as error:  # otherwise the error would be lost in this thread
             self._failure = TrainError(f"{self._folder}: cannot be saved ({error!r}); this is a bug")

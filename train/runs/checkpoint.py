@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or not there.
+"""Checkpoints that are complete or absent.
 
     RUN_DIR/checkpoints/step-00001234/
         manifest.json             sizes and sha256 of the files below
@@ -7,8 +7,8 @@
         optimizer.safetensors     AdamW's moments
         config.json, model.safetensors, encoder.safetensors, ...   averaged weights, for `audiovae.load`
 
-Written as step-00001234.tmp, synced, renamed; older ones go only afterwards. A damaged one is set aside,
-never deleted.
+A checkpoint is written as step-00001234.tmp, synced and renamed; only then are older ones deleted. A damaged one is
+renamed, never deleted.
 """
 
 import hashlib
@@ -39,12 +39,12 @@ NAME = re.compile(r"step-(\d{8,})")
 
 @dataclass(frozen=True)
 class Retention:
-    """Which checkpoints stay: the newest, the best, and those of round steps.
+    """Which checkpoints to keep: the newest, the best, and those at multiples of a step.
 
     Attributes:
-        newest: How many of the newest.
-        best: Whether the one with the highest `valid_si_sdr` in its state.
-        every: Those whose step is a multiple of this; 0 means none.
+        newest: Number of newest checkpoints to keep.
+        best: Keep the one with the highest `valid_si_sdr` in its state too.
+        every: Keep those whose step is a multiple of this too; 0 means none.
     """
 
     newest: int = 3
@@ -53,10 +53,10 @@ class Retention:
 
 
 def save(folder: Path, model: Autoencoder, snapshot: Snapshot, retention: Retention) -> Path:
-    """Writes a checkpoint for snapshot.state["step"] and prunes older ones; by one process only.
+    """Writes a checkpoint for snapshot.state["step"] and deletes older ones; only one process may call it.
 
     Raises:
-        TrainError: when the disk is full or not writable; what was there before stays.
+        TrainError: when the disk is full or not writable; older checkpoints then stay.
     """
     final = folder / f"step-{snapshot.state['step']:08d}"
     if final.exists():
@@ -80,7 +80,7 @@ def save(folder: Path, model: Autoencoder, snapshot: Snapshot, retention: Retent
 
 
 def deletable(folder: Path, retention: Retention) -> list[Path]:
-    """The checkpoints that need not stay."""
+    """The checkpoints that `retention` does not keep."""
     found = all_checkpoints(folder)
     best = best_checkpoint(folder) if retention.best else None
     return [
@@ -91,7 +91,7 @@ def deletable(folder: Path, retention: Retention) -> list[Path]:
 
 
 def best_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint with the highest held-out SI-SDR; None when none was measured."""
+    """The checkpoint with the highest held-out SI-SDR; None when none has one."""
     measured = {}
     for path in all_checkpoints(folder):
         try:
@@ -102,21 +102,21 @@ def best_checkpoint(folder: Path) -> Path | None:
 
 
 def step_of(path: Path) -> int:
-    """The step of a checkpoint's folder."""
+    """The step in the name of a checkpoint's folder."""
     return int(path.name[5:])
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes what a save that was killed left behind."""
+    """Deletes the temporary folders of saves that were killed."""
     for unfinished in folder.glob("step-*.tmp"):
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def write_folder(final: Path, fill: Callable[[Path], None]) -> None:
-    """Makes a folder that is whole or not there: filled under another name, synced, renamed.
+    """Writes a folder that is complete or absent: `fill` writes to a temporary name; then sync and rename.
 
     Raises:
-        TrainError: when it cannot be written; an older `final` then stays as it was.
+        TrainError: when it cannot be written; an older `final` then stays unchanged.
     """
     temporary = final.with_name(final.name + ".tmp")
     try:
@@ -131,26 +131,30 @@ def write_folder(final: Path, fill: Callable[[Path], None]) -> None:
             shutil.rmtree(final)
         temporary.rename(final)
         sync(final.parent)
-    except (OSError, RuntimeError, SafetensorError, ModelError) as error:  # a full disk comes as any of them
+    except (OSError, RuntimeError, SafetensorError, ModelError) as error:  # a full disk raises any of them
         shutil.rmtree(temporary, ignore_errors=True)
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise TrainError(f"{final}: cannot be saved ({reason}); make room and start again to resume") from error
+        raise TrainError(
+            f"{final}: cannot be saved ({reason}); free disk space and run the same command to resume"
+        ) from error
 
 
 def all_checkpoints(folder: Path) -> list[Path]:
-    """Finished checkpoints, newest first; unverified."""
+    """Complete checkpoints, newest first; not verified."""
     found = [path for path in folder.glob("step-*") if NAME.fullmatch(path.name) and path.is_dir()]
     return sorted(found, key=step_of, reverse=True)
 
 
 def newest_intact(folder: Path, set_aside: bool = True) -> Path | None:
-    """The newest checkpoint whose every file is as it was written; None where nothing was ever saved.
+    """The newest checkpoint whose files all have the sizes and hashes of its manifest; None when nothing was saved.
 
-    Damaged ones are set aside with a warning, unless somebody else may be writing there.
+    Args:
+        folder: The folder of the checkpoints.
+        set_aside: Rename damaged ones to damaged-*, with a warning. False when another process may be training there.
 
     Raises:
-        TrainError: when files cannot be read, which may pass, or when no saved checkpoint is sound: beginning
-            anew would throw away the run.
+        TransientError: when files cannot be read at the moment.
+        TrainError: when every checkpoint is damaged, as a new start would discard the run.
     """
     for path in all_checkpoints(folder):
         problem = damage(path)
@@ -161,54 +165,55 @@ def newest_intact(folder: Path, set_aside: bool = True) -> Path | None:
             while aside.exists():
                 aside = aside.with_name(aside.name + "+")
             path.rename(aside)
-            print(f"warning: {path}: {problem}; set aside as {aside.name}", file=sys.stderr, flush=True)
+            print(f"warning: {path}: {problem}; renamed to {aside.name}", file=sys.stderr, flush=True)
     if any(folder.glob("damaged-*")) or all_checkpoints(folder):
         raise TrainError(
-            f"{folder}: no checkpoint is sound; restore one, or choose another --run-dir to begin anew "
+            f"{folder}: no checkpoint is intact; restore one, or choose another --run-dir to start anew "
             "(damaged ones are kept as damaged-*)"
         )
     return None
 
 
 def damage(path: Path) -> str:
-    """What is wrong with a checkpoint; empty when nothing is.
+    """Describes the damage of a checkpoint; empty when it is intact.
 
     Raises:
-        TrainError: when a file is there but cannot be read: a network or a permission, not damage.
+        TransientError: when a file exists but cannot be read, for example because of the network or its permissions.
     """
     try:
         files = json.loads((path / MANIFEST).read_text())["files"]
         for name, expected in files.items():
             if name != Path(name).name:
-                return f"{MANIFEST} names a file elsewhere"
+                return f"{MANIFEST} names a file outside of the checkpoint"
             if _describe(path / name) != expected:
-                return f"{name} is not as it was written"
+                return f"{name} differs from what was saved"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
     except OSError as error:
         raise TransientError(
-            f"{error.filename or path}: cannot be read ({error.strerror}); nothing was changed, start again when it can"
+            f"{error.filename or path}: cannot be read ({error.strerror}); nothing was changed; run the same command "
+            "when it can be read"
         ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"{MANIFEST} is no manifest ({error})"
+        return f"{MANIFEST} is not a manifest ({error})"
     return ""
 
 
 def load(path: Path) -> Snapshot:
-    """Reads a verified checkpoint, all on the CPU: whoever takes it in moves it where it belongs.
+    """Reads a verified checkpoint; all tensors are on the CPU.
 
     Raises:
         TrainError: when another version of the program wrote it.
     """
     if (found := json.loads((path / MANIFEST).read_text()).get("format")) != FORMAT:
-        raise TrainError(f"{path}: format {found}, not {FORMAT}; go on with the version of the program that wrote it")
+        raise TrainError(f"{path}: format {found}, not {FORMAT}; resume with the version of the program that wrote it")
     state = json.loads((path / "state.json").read_text())
     weights, averaged, moments = (_read(path / f"{name}.safetensors") for name in ("training", "model", "optimizer"))
     return Snapshot(weights, averaged, moments, state["updates"], state)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
-    # Copies: what `load_file` gives is the mapped file, which another node may delete while it is still in use.
+    # Copies, as `load_file` maps the file, which another node may delete while it is in use.
     return {name: value.clone() for name, value in load_file(path, device="cpu").items()}
 
 
@@ -218,7 +223,7 @@ def _describe(path: Path) -> dict[str, Any]:
 
 
 def _check_space(folder: Path) -> None:
-    """Refuses to start a save that the newest checkpoint says will not fit."""
+    """Raises OSError when the disk has less free space than the newest checkpoint takes."""
     if existing := all_checkpoints(folder):
         needed = sum(file.stat().st_size for file in existing[0].iterdir())
         free = shutil.disk_usage(folder).free

@@ -1,18 +1,20 @@
-"""What is ahead of a run: time, saves, jobs, space. Pure functions."""
+"""What a run still needs: time, saves, jobs, disk space; and warnings about its length. Pure functions."""
 
 import math
 from dataclasses import dataclass
 
+from train.config import RunConfig
+
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a run still takes.
+    """What a run still needs.
 
     Attributes:
-        seconds: Of training, saves included.
-        saves: Checkpoints until the end.
-        jobs: Jobs after the running one, or None where jobs have no limit.
-        lead_s: Seconds before a job's end at which it should be told, for `--signal=B:USR2@N`.
+        seconds: Seconds of training, with the last save.
+        saves: Number of checkpoints until the end.
+        jobs: Number of jobs after the running one, or None when jobs have no time limit.
+        lead_s: Seconds before the job's end at which Slurm should signal it, for `--signal=B:USR2@N`.
     """
 
     seconds: float
@@ -24,15 +26,15 @@ class Forecast:
 def forecast(
     steps: int, step_s: float, every: int, save_s: float, left_s: float | None = None, job_s: float | None = None
 ) -> Forecast:
-    """Looks ahead.
+    """Computes what a run still needs.
 
     Args:
-        steps: Still to be made.
-        step_s: Seconds a step.
+        steps: Steps left.
+        step_s: Seconds per step.
         every: Steps between saves.
-        save_s: Seconds a save; it runs beside the training, so that only the last one is waited for.
+        save_s: Seconds per save; saves run in parallel with training, so only the last one adds to the time.
         left_s: Seconds that the running job has left; None without a limit.
-        job_s: Seconds a job lasts.
+        job_s: Time limit of a job in seconds; None without a limit.
     """
     seconds = steps * step_s + save_s
     lead = lead_s(step_s, save_s)
@@ -45,24 +47,45 @@ def forecast(
 
 
 def lead_s(step_s: float, save_s: float) -> int:
-    """Seconds that stopping takes at most, doubled and rounded up to half minutes.
+    """Twice the longest time that stopping takes, rounded up to half minutes; at least 60 s.
 
-    The script looks every 2 s, the processes agree within two steps, a save may be under way and another one follows,
-    and requeueing takes a few seconds.
+    The script checks every 2 s, the processes agree within two steps, a running save and the last one must finish, and
+    requeueing takes up to 5 s.
     """
     return max(60, 30 * math.ceil(2 * (2 + 2 * step_s + 2 * save_s + 5) / 30))
 
 
 def room_needed(size: int, present: int, newest: int, best: bool) -> int:
-    """Bytes that must be free for checkpoints of `size` bytes when `present` are there already.
+    """Bytes that must be free for checkpoints of `size` bytes.
 
-    Those that stay, and the one being written before an older one goes. Those of `keep_every` come on top, over weeks.
+    Counts the checkpoints to keep, and one more that is written before an older one is deleted; those of
+    `checkpoint.keep_every` are not counted.
+
+    Args:
+        size: Bytes of a checkpoint.
+        present: Number of checkpoints on disk.
+        newest: Number of newest checkpoints to keep.
+        best: Whether the best one is kept too.
     """
     return max(1, newest + best + 1 - present) * size
 
 
+def warmup_warnings(config: RunConfig) -> list[str]:
+    """One line when the run ends before a warm-up does, so that it never trains with its final settings; else none."""
+    ends = {"optim.warmup_steps": config.optim.warmup_steps}
+    if hasattr(config.weights, "kl"):  # type: ignore[attr-defined]
+        ends["kl_warmup"] = config.kl_warmup.start + config.kl_warmup.steps
+    longer = [f"{name} ends at step {step:,}" for name, step in ends.items() if step >= config.optim.steps]
+    if not longer:
+        return []
+    return [
+        f"warning: optim.steps is {config.optim.steps:,}, but {' and '.join(longer)}: the run ends during its warm-up; "
+        "raise optim.steps or shorten the warm-up"
+    ]
+
+
 def duration(seconds: float) -> str:
-    """12 s, 3 min, 4.5 h, 2.1 d."""
+    """Seconds as 12 s, 3 min, 4.5 h or 2.1 d."""
     for size, unit, digits in ((86400, "d", 1), (3600, "h", 1), (60, "min", 0)):
         if seconds >= 2 * size or (unit == "h" and seconds >= size):
             return f"{seconds / size:.{digits}f} {unit}"

@@ -1,4 +1,4 @@
-"""The model that a run has made so far."""
+"""The newest model of a run."""
 
 from pathlib import Path
 
@@ -13,38 +13,38 @@ from train.runs.run_folder import RunDir
 
 
 def is_training_data(run: RunDir, manifest: Manifest) -> bool:
-    """Whether these shards hold just what the run was trained on."""
+    """Whether these shards hold the training split of the run, by its fingerprint."""
     return "train" in manifest.splits and manifest.split_fingerprint("train") == run.data_fingerprint
 
 
 def weights_of(run: RunDir) -> Path:
-    """The finished model, or the newest sound checkpoint of a run in progress, which is left as it is.
+    """The folder of the finished model, or of the newest intact checkpoint; changes nothing in the run's folder.
 
     Raises:
         TrainError: when there is none yet.
     """
-    done = run.finished_at is not None
-    source = run.path / "model" if done else checkpoint.newest_intact(run.path / "checkpoints", set_aside=False)
+    finished = run.finished_at is not None
+    source = run.path / "model" if finished else checkpoint.newest_intact(run.path / "checkpoints", set_aside=False)
     if source is None:
-        raise TrainError(f"{run.path}: nothing saved yet; let it train until its first checkpoint")
+        raise TrainError(f"{run.path}: no checkpoint yet; train until the first one is saved")
     return source
 
 
 def load_weights(source: Path, device: str) -> Autoencoder:
-    """The model that was saved there.
+    """Loads the model of a folder.
 
     Args:
-        source: As from `weights_of`.
-        device: cpu, cuda, cuda:N, or auto: a GPU where there is one.
+        source: A folder as returned by `weights_of`.
+        device: cpu, cuda, cuda:N, or auto, which takes a GPU if there is one.
 
     Raises:
-        TrainError: when it cannot be loaded, or the device is not there.
+        TrainError: when the model cannot be loaded, or the device does not exist.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
         found = "" if torch.cuda.is_available() else "PyTorch finds no GPU here; "
-        raise TrainError(f"--device {device}: {found}choose cpu, or cuda where there is a GPU")
+        raise TrainError(f"--device {device}: {found}choose cpu, or cuda on a machine with a GPU")
     try:
         return audiovae.load(source, device)
     except ModelError as error:

@@ -1,4 +1,4 @@
-"""What a run knows about its model, for the model card beside the weights."""
+"""Facts about a run's model for the model card next to the weights."""
 
 from typing import Any
 
@@ -12,13 +12,13 @@ from train.runs.latest_model import is_training_data
 from train.runs.run_folder import METRICS_FILE, RunDir, read_lines
 
 MEASURES = ("si_sdr", "stft", "mel", "mse", "cosine")
-# Settings that tell how it was trained; those with places in them, such as the data's, are left out.
-TELLING = ("optim.", "weights.", "kl_warmup.", "data.batch", "seed")
-NATS = "valid/kl_nats_per_second_"
+# Settings on the card: those of the training, without paths.
+CARD_SETTINGS = ("optim.", "weights.", "kl_warmup.", "data.batch", "seed")
+NATS_PREFIX = "valid/kl_nats_per_second_"
 
 
 def facts_of(run: RunDir, step: int, manifest: Manifest, valid: Split | None) -> Facts:
-    """What there is to tell of a run's model at a step: its data, settings, and measures taken while it trained."""
+    """The facts about a run's model at a step: data, settings, and the held-out measures of that step, if any."""
     level = manifest.levels.get("train")
     data: dict[str, Any] = {"fingerprint": run.data_fingerprint, "chunks": manifest.chunks("train")}
     if level:
@@ -29,27 +29,27 @@ def facts_of(run: RunDir, step: int, manifest: Manifest, valid: Split | None) ->
         steps=step,
         chunks_seen=step * run.config["data.batch"],
         data=data,
-        settings={name: value for name, value in run.config.items() if name.startswith(TELLING)},
+        settings={name: value for name, value in run.config.items() if name.startswith(CARD_SETTINGS)},
     )
     point = next((row for row in reversed(read_lines(run.path / METRICS_FILE)) if "valid/mse" in row), None)
     if point and valid is not None and point["step"] == step:
-        wanted = run.config["tracking.evaluate_chunks"]
-        chunks = min(len(valid), wanted) if wanted else len(valid)
+        limit = run.config["tracking.evaluate_chunks"]
+        chunks = min(len(valid), limit) if limit else len(valid)
         chunks -= round(chunks * point.get("valid/silent", 0.0))
         facts.measures = {name: point[f"valid/{name}"] for name in MEASURES if f"valid/{name}" in point}
         facts.measured_on = {"split": "valid", "chunks": chunks, "fingerprint": valid.fingerprint}
-        facts.measured_on["when"] = "Taken at the end of the training."
-        facts.nats_per_second = [point[name] for name in sorted(point) if name.startswith(NATS)]
+        facts.measured_on["when"] = "Measured at the end of training."
+        facts.nats_per_second = [point[name] for name in sorted(point) if name.startswith(NATS_PREFIX)]
     return facts
 
 
 def write_measures_to_card(run: RunDir, split: Split, summary: dict[str, Any]) -> str:
-    """Puts what an evaluation found into the card of the finished model; returns a line that says so.
+    """Writes the measures of an evaluation to the card of the finished model; returns the card's path, with a note.
 
     Args:
-        run: A finished one.
-        split: What was measured.
-        summary: As in metrics.json.
+        run: A finished run.
+        split: The split that was measured.
+        summary: The content of metrics.json.
 
     Raises:
         TrainError: when the card cannot be written.
@@ -60,7 +60,7 @@ def write_measures_to_card(run: RunDir, split: Split, summary: dict[str, Any]) -
     measured_on = {"split": summary["split"], "chunks": chunks, "fingerprint": split.fingerprint}
     nats = [row["kl_nats_per_second"] for row in summary["latents"] if "kl_nats_per_second" in row]
     try:
-        if not (folder / FACTS_FILE).exists():  # a run of the time before there were cards
+        if not (folder / FACTS_FILE).exists():  # a run of a version without model cards
             manifest = split.manifest
             known = is_training_data(run, manifest)
             step = run.finished_at or 0
@@ -68,4 +68,6 @@ def write_measures_to_card(run: RunDir, split: Split, summary: dict[str, Any]) -
         shown = audiovae.add_measures(folder, measures, measured_on, nats)
     except (ModelError, OSError) as error:
         raise TrainError(f"{folder}: the model card was not written ({error})") from None
-    return f"{folder / CARD_FILE}" + ("" if shown else " (without the measures: the marks for them were removed)")
+    return f"{folder / CARD_FILE}" + (
+        "" if shown else " (without the measures: their markers were removed from the card)"
+    )

@@ -1,7 +1,7 @@
-"""Whether a batch job goes on, decided when its launcher has ended: `python -m train.runs.requeue RUN_DIR ...`.
+"""Decides whether a batch job is requeued after its launcher has ended: `python -m train.runs.requeue RUN_DIR ...`.
 
-Used by slurm/lib.sh. The standard library only: it runs in the seconds before a job's end. What was decided is kept in
-RUN_DIR/jobs.jsonl, a line for each end of a launcher.
+Used by slurm/lib.sh. It needs only the standard library, as it runs in the last seconds of a job. Each decision is one
+line of RUN_DIR/jobs.jsonl.
 """
 
 import argparse
@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 JOBS_FILE = "jobs.jsonl"
-# Attempts in a row that end by themselves and leave no new checkpoint.
-LIMIT = 3
-# Lives of a job, of which some may have been preempted before the program could begin: from then on these count too.
+# Attempts in a row that may end without a request to stop and without a new checkpoint.
+MAX_LOST_ATTEMPTS = 3
+# Starts of a job in which a stop signal came before the program had started; from then on these count as failures.
 MAX_STARTS = 10
-REQUEUE, END = 0, 3  # any other code is a failure of Python, or of what starts it
+REQUEUE, END = 0, 3  # exit codes; any other code means that Python itself or its launcher failed
 REQUEUED = "requeued"
 
 
@@ -27,117 +27,126 @@ class JobExit:
     """What is known when a launcher has ended.
 
     Attributes:
-        code: Its exit code.
-        asked: What told the batch script to end: a signal, "the time limit" when time is up already, or "".
-        outside: Slurm's word for the job's state when that is no longer RUNNING, as after scancel; REQUEUED where it
-            goes on by itself; else "".
-        refusal: The line by which the program refused to begin, or "".
-        before: Attempts that had begun before this launch.
+        code: The launcher's exit code.
+        stop_signal: Why the batch script asked the program to stop: a signal's name, "the time limit" when time is
+            already up, or "".
+        slurm_state: The job's state when it is no longer RUNNING, as after scancel; REQUEUED when Slurm itself has
+            requeued the job; else "".
+        user_error: The error that made the program exit and that a retry cannot fix, or "".
+        attempts_before: Attempts that had started before this launch.
         events: The lines of attempts.jsonl.
-        history: The lines of jobs.jsonl.
+        decisions: The lines of jobs.jsonl.
         newest: Step of the newest checkpoint; 0 when there is none.
-        restarts: How often Slurm has put this job back into its queue.
-        done, stopped: What the files DONE and STOPPED say; "" where they are not there.
+        restarts: How often Slurm has requeued this job.
+        done, stopped: First lines of the files DONE and STOPPED; "" when they do not exist.
     """
 
     code: int
-    asked: str = ""
-    outside: str = ""
-    refusal: str = ""
-    before: int = 0
+    stop_signal: str = ""
+    slurm_state: str = ""
+    user_error: str = ""
+    attempts_before: int = 0
     events: list[dict[str, Any]] = field(default_factory=list)
-    history: list[dict[str, Any]] = field(default_factory=list)
+    decisions: list[dict[str, Any]] = field(default_factory=list)
     newest: int = 0
     restarts: int = 0
     done: str = ""
     stopped: str = ""
 
     @property
-    def began(self) -> int:
-        """Attempts of the run until now."""
+    def attempts(self) -> int:
+        """Number of attempts of the run that have started."""
         return sum(event.get("event") == "started" for event in self.events)
+
+    @property
+    def started(self) -> bool:
+        """Whether this launch started an attempt."""
+        return self.attempts > self.attempts_before
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether the job goes on, and one line that says why."""
+    """Whether the job is requeued, and the reason in one line."""
 
-    again: bool
-    why: str
-
-
-def decide(ending: JobExit) -> Decision:
-    """The decision; a pure function, so that each case can be tested without a Slurm."""
-    new = ending.began > ending.before
-    if ending.done and (new or not ending.code):
-        return Decision(False, f"the run is finished ({ending.done})")
-    if ending.outside:
-        saved = f"saved ({ending.stopped})" if new and ending.stopped else "not saved since the newest checkpoint"
-        if ending.outside == REQUEUED:
-            return Decision(True, f"Slurm has put the job back into its queue; {saved}")
-        return Decision(False, f"the job was ended from outside ({ending.outside}); {saved}, sbatch again to go on")
-    if new and ending.stopped:
-        # The batch script's own wish is the file STOP too.
-        wanted = ": stop_at " in ending.stopped or (ending.stopped.endswith(": STOP") and not ending.asked)
-        if wanted:
-            return Decision(False, f"saved and stopped as wished ({ending.stopped}); sbatch again to go on")
-        return Decision(True, f"saved ({ending.stopped})")
-    if ending.asked and not new and max(ending.restarts, starts_without_progress(ending.history)) < MAX_STARTS:
-        return Decision(True, f"{ending.asked} came before the program had begun")
-    if not ending.code:
-        return Decision(False, "the program ended without a training")
-    if not new and ending.refusal:
-        return Decision(False, f"the program refused to begin, and would again: {ending.refusal}")
-    if not ending.began:
-        return Decision(False, f"the program never began (exit code {ending.code}); the reason stands above")
-    what = f"ended with exit code {ending.code}" if not ending.asked else f"did not save in time after {ending.asked}"
-    return _after_a_crash(ending, what)
+    requeue: bool
+    reason: str
 
 
-def _after_a_crash(ending: JobExit, what: str) -> Decision:
-    """Again, unless attempts lead nowhere."""
-    attempts = recent_attempts(ending)
+def decide(job: JobExit) -> Decision:
+    """Returns the decision; a pure function, so that each case can be tested without Slurm."""
+    if job.done and (job.started or not job.code):
+        return Decision(False, f"the run is finished ({job.done})")
+    if job.slurm_state:
+        saved = f"saved ({job.stopped})" if job.started and job.stopped else "nothing saved since the newest checkpoint"
+        if job.slurm_state == REQUEUED:
+            return Decision(True, f"Slurm has requeued the job; {saved}")
+        return Decision(False, f"Slurm ended the job ({job.slurm_state}); {saved}; run sbatch again to resume")
+    if job.started and job.stopped:
+        # The batch script also stops the program by the file STOP.
+        by_user = ": stop_at " in job.stopped or (job.stopped.endswith(": STOP") and not job.stop_signal)
+        if by_user:
+            return Decision(False, f"saved and stopped as requested ({job.stopped}); run sbatch again to resume")
+        return Decision(True, f"saved ({job.stopped})")
+    starts = max(job.restarts, starts_without_progress(job.decisions))
+    if job.stop_signal and not job.started and starts < MAX_STARTS:
+        return Decision(True, f"{job.stop_signal} came before the program had started")
+    if not job.code:
+        return Decision(False, "the program ended without training")
+    if not job.started and job.user_error:
+        return Decision(False, f"the program could not start, and a retry would not help: {job.user_error}")
+    if not job.attempts:
+        return Decision(False, f"the program did not start (exit code {job.code}); see the error above")
+    what = (
+        f"ended with exit code {job.code}" if not job.stop_signal else f"did not save in time after {job.stop_signal}"
+    )
+    return _after_a_crash(job, what)
+
+
+def _after_a_crash(job: JobExit, what: str) -> Decision:
+    """Requeues the job unless further attempts would not help."""
+    attempts = recent_attempts(job)
     last = attempts[-1].get("why", "") if attempts else ""
     what += f" ({last})" if last else ""
     if repeats(attempts):
         return Decision(
-            False, f"two attempts in a row ended at step {attempts[-1]['reached']} by the same error: {last}"
+            False, f"two attempts in a row ended at step {attempts[-1]['reached']} with the same error: {last}"
         )
     count = sum(attempt["lost"] for attempt in attempts) + sum(
-        not line.get("began", True) and line.get("newest") == ending.newest
-        for line in since_the_last_end(ending.history)
+        not line.get("began", True) and line.get("newest") == job.newest for line in decisions_since_end(job.decisions)
     )
-    count += ending.began == ending.before  # this launch, which is in neither list
-    if count >= LIMIT:
+    count += not job.started  # this launch, which is in neither list
+    if count >= MAX_LOST_ATTEMPTS:
         return Decision(False, f"{count} attempts in a row ended without a new checkpoint, the last one {what}")
-    tries = f"{count} of {LIMIT} attempts without a new checkpoint" if count else "it had made a new checkpoint"
+    tries = (
+        f"{count} of {MAX_LOST_ATTEMPTS} attempts without a new checkpoint" if count else "it had saved a checkpoint"
+    )
     return Decision(True, f"the attempt {what}; {tries}")
 
 
-def starts_without_progress(history: list[dict[str, Any]]) -> int:
-    """The last decisions in a row that were about a job in which the program had not begun."""
+def starts_without_progress(decisions: list[dict[str, Any]]) -> int:
+    """The number of latest decisions in a row to requeue a job in which the program had not started."""
     count = 0
-    for line in reversed(history):
+    for line in reversed(decisions):
         if line.get("began", True) or not line.get("again"):
             break
         count += 1
     return count
 
 
-def since_the_last_end(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The decisions of this chain of jobs: whoever submits again after an end begins to count anew."""
-    ends = [place for place, line in enumerate(history) if not line.get("again")]
-    return history[ends[-1] + 1 :] if ends else history
+def decisions_since_end(decisions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The decisions after the last one that ended a job: the count starts anew when the user submits again."""
+    ends = [place for place, line in enumerate(decisions) if not line.get("again")]
+    return decisions[ends[-1] + 1 :] if ends else decisions
 
 
-def recent_attempts(ending: JobExit) -> list[dict[str, Any]]:
-    """The attempts of this chain since the last one that left a new checkpoint.
+def recent_attempts(job: JobExit) -> list[dict[str, Any]]:
+    """The attempts since the last one that left a new checkpoint, and since the last decision that ended a job.
 
-    Each with `first` and `reached`, the steps at its beginning and end; `why`, its error; `lost`, whether it ended by
-    itself without a new checkpoint.
+    Each has `number`; `first` and `reached`, the steps at its start and end; `why`, its error; `lost`, whether it
+    ended without a request to stop and without a new checkpoint.
     """
     attempts: list[dict[str, Any]] = []
-    for event in ending.events:
+    for event in job.events:
         if event.get("event") == "started":
             first = event.get("step", 0)
             if attempts and first > attempts[-1]["first"]:
@@ -150,14 +159,14 @@ def recent_attempts(ending: JobExit) -> list[dict[str, Any]]:
             last["reached"] = event.get("step", last["first"])
             last["why"] = event.get("reason", "")
             last["lost"] = event.get("event") != "ended"
-    if attempts and ending.newest > attempts[-1]["first"]:
+    if attempts and job.newest > attempts[-1]["first"]:
         attempts = [attempts[-1] | {"lost": False}]
-    ended = [line.get("attempt", 0) for line in ending.history if not line.get("again")]
+    ended = [line.get("attempt", 0) for line in job.decisions if not line.get("again")]
     return [attempt for attempt in attempts if attempt["number"] > max(ended, default=0)]
 
 
 def repeats(attempts: list[dict[str, Any]]) -> bool:
-    """Whether the last two attempts came to the same step and failed there alike: a third one would too."""
+    """Whether the last two attempts made progress to the same step and failed there with the same error."""
     if len(attempts) < 2:
         return False
     one, two = attempts[-2:]
@@ -165,14 +174,14 @@ def repeats(attempts: list[dict[str, Any]]) -> bool:
     return alike and one["lost"] and two["lost"] and one["reached"] > one["first"] and bool(one["why"])
 
 
-def ending_of(run_dir: Path, refusal: Path | None, **known: Any) -> JobExit:
-    """Adds what the run's folder says to what the batch script knows."""
+def read_job_exit(run_dir: Path, error_file: Path | None, **known: Any) -> JobExit:
+    """Adds the contents of the run's folder to what the batch script knows."""
     steps = [path.name.removeprefix("step-") for path in (run_dir / "checkpoints").glob("step-*")]
     return JobExit(
         **known,
-        refusal=_line(refusal) if refusal else "",
+        user_error=_line(error_file) if error_file else "",
         events=_rows(run_dir / "attempts.jsonl"),
-        history=_rows(run_dir / JOBS_FILE),
+        decisions=_rows(run_dir / JOBS_FILE),
         newest=max((int(step) for step in steps if step.isdigit()), default=0),
         done=_line(run_dir / "DONE"),
         stopped=_line(run_dir / "STOPPED"),
@@ -199,34 +208,34 @@ def _rows(path: Path) -> list[dict[str, Any]]:
 
 
 def main(words: list[str]) -> int:
-    """Prints why and returns whether the job goes on: REQUEUE or END."""
+    """Prints the reason, appends the decision to jobs.jsonl, and returns REQUEUE or END."""
     parser = argparse.ArgumentParser(prog="python -m train.runs.requeue", description=__doc__)
     parser.add_argument("run_dir", type=Path)
-    parser.add_argument("--code", type=int, required=True)
-    parser.add_argument("--asked", default="")
-    parser.add_argument("--outside", default="")
-    parser.add_argument("--refusal", type=Path)
-    parser.add_argument("--before", type=int, default=0)
-    parser.add_argument("--restarts", type=int, default=0)
-    parser.add_argument("--job", default="")
+    parser.add_argument("--code", type=int, required=True, help="the launcher's exit code")
+    parser.add_argument("--stop-signal", default="", help="why the batch script asked the program to stop")
+    parser.add_argument("--slurm-state", default="", help="the job's state when Slurm ended or requeued it")
+    parser.add_argument("--error-file", type=Path, help="where the program wrote an error that a retry cannot fix")
+    parser.add_argument("--attempts-before", type=int, default=0, help="attempts that had started before this launch")
+    parser.add_argument("--restarts", type=int, default=0, help="SLURM_RESTART_COUNT")
+    parser.add_argument("--job", default="", help="the job's id, for jobs.jsonl")
     given = vars(parser.parse_args(words))
-    run_dir, job = given.pop("run_dir"), given.pop("job")
-    ending = ending_of(run_dir, **given)
-    decision = decide(ending)
-    if (run_dir / "run.json").exists():  # another folder must stay as it is
+    run_dir, job_id = given.pop("run_dir"), given.pop("job")
+    job = read_job_exit(run_dir, **given)
+    decision = decide(job)
+    if (run_dir / "run.json").exists():  # a folder that is not a run stays unchanged
         line = {
             "time": round(time.time(), 3),
-            "job": job,
-            "attempt": ending.began,
-            "began": ending.began > ending.before,
-            "newest": ending.newest,
-            "again": decision.again,
-            "why": decision.why,
+            "job": job_id,
+            "attempt": job.attempts,
+            "began": job.started,
+            "newest": job.newest,
+            "again": decision.requeue,
+            "why": decision.reason,
         }
-        with suppress(OSError), open(run_dir / JOBS_FILE, "a") as file:  # a full disk changes no decision
+        with suppress(OSError), open(run_dir / JOBS_FILE, "a") as file:  # a full disk does not change the decision
             file.write(json.dumps(line) + "\n")
-    print(decision.why)
-    return REQUEUE if decision.again else END
+    print(decision.reason)
+    return REQUEUE if decision.requeue else END
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""The run's folder: what a run is, which attempts it had, and whether it is finished.
+"""The run's folder: its settings, its attempts, and whether it is finished.
 
 RUN_DIR/run.json         id, family, settings, data fingerprint
-RUN_DIR/attempts.jsonl   a line when an attempt starts, a line when it ends
-RUN_DIR/metrics.jsonl    every logged point, each step once
+RUN_DIR/attempts.jsonl   one line when an attempt starts, one when it ends
+RUN_DIR/metrics.jsonl    every logged point; each step appears once
 RUN_DIR/checkpoints/     see checkpoint.py
 RUN_DIR/model/           the finished model, for `audiovae.load`
-RUN_DIR/jobs.jsonl       what batch jobs decided when their launcher had ended, see again.py
-RUN_DIR/preflight.json   what the look before the first step found
-RUN_DIR/STOP             touch it to save and stop
+RUN_DIR/jobs.jsonl       decisions to requeue a batch job, see requeue.py
+RUN_DIR/preflight.json   results of the preflight check
+RUN_DIR/STOP             create it to save and stop
 RUN_DIR/STOPPED, DONE    how the last attempt ended
-RUN_DIR/lock             held by the process that trains here
+RUN_DIR/lock             locked by the process that trains here
 """
 
 import fcntl
@@ -31,21 +31,21 @@ FORMAT = 1
 METRICS_FILE = "metrics.jsonl"
 DAMAGE_FILE = "damage.jsonl"
 PREFLIGHT_FILE = "preflight.json"  # bytes and seconds of a save, the length of a job
-# Locks of this process: they are held until it ends, however it ends.
+# Open files of this process's locks, which the kernel releases when the process ends.
 _locks: list[IO] = []
 
 
 @dataclass
 class RunDir:
-    """A run's folder and what was decided when it began.
+    """A run's folder and the content of its run.json.
 
     Attributes:
         path: The folder.
-        run_id: Made once; the W&B run of all attempts.
+        run_id: Random id, the same for all attempts; the id of the W&B run.
         family: vae, hvae or vqvae.
         config: Settings of the first attempt, as dotted keys.
-        data_fingerprint: Of the training split.
-        attempt: From 1; of the running attempt, or the last one.
+        data_fingerprint: Fingerprint of the training split.
+        attempt: Number of the running or last attempt, from 1; 0 before the first.
     """
 
     path: Path
@@ -57,17 +57,19 @@ class RunDir:
 
     @classmethod
     def open(cls, path: str | Path) -> "RunDir":
-        """An existing run; raises TrainError when there is none."""
+        """Opens an existing run; raises TrainError when there is none or its run.json is damaged."""
         path = Path(path)
         try:
             content = json.loads((path / "run.json").read_text())
             if content["format"] != FORMAT:
-                raise TrainError(f"{path}/run.json: format {content['format']} is of another version of the program")
+                raise TrainError(
+                    f"{path}/run.json: format {content['format']} belongs to another version of the program"
+                )
             fields = {k: content[k] for k in ("run_id", "family", "config", "data_fingerprint")}
             attempts = len(read_lines(path / "attempts.jsonl", "started"))
         except OSError as error:
             raise TrainError(
-                f"{path}: no run.json to be read there ({error.strerror}); give the --run-dir of a training"
+                f"{path}: cannot read run.json ({error.strerror}); pass the --run-dir of a training"
             ) from None
         except (ValueError, KeyError, TypeError) as error:
             raise TrainError(f"{path}/run.json: damaged ({error}); restore it or choose another --run-dir") from None
@@ -75,10 +77,11 @@ class RunDir:
 
     @classmethod
     def create_or_resume(cls, config: RunConfig, family: str, data_fingerprint: str) -> "RunDir":
-        """The folder of a new run, or that of one to go on with when everything that matters is the same.
+        """Creates the folder of a new run, or opens that of a run to resume.
 
         Raises:
-            TrainError: when the folder is something else, or in use, or a run with other settings.
+            TransientError: when another process is training in the folder.
+            TrainError: when the folder holds something else, or a run with other data or settings.
         """
         path = config.run_dir
         if not (path / "run.json").exists() and path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -86,15 +89,15 @@ class RunDir:
         try:
             (path / "checkpoints").mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise TrainError(f"{path}: cannot be made ({error.strerror}); choose another --run-dir") from None
+            raise TrainError(f"{path}: cannot be created ({error.strerror}); choose another --run-dir") from None
         _lock(path)
         if not any((path / "checkpoints").iterdir()):
-            # Nothing is saved, so there is nothing to go on with and nothing to lose: settings may be any.
+            # Without a checkpoint there is nothing to resume or to lose, so the settings may change.
             _write(path, secrets.token_hex(8), family, settings_of(config), data_fingerprint)
         run = cls.open(path)
         run._check_same(config, family, data_fingerprint)
         if run.config["data.path"] != config.data.place:
-            # The same data in another place: `evaluate` is to find it.
+            # The data has moved: `evaluate` reads its path from run.json.
             _write(path, run.run_id, family, {**run.config, "data.path": config.data.place}, data_fingerprint)
         return run
 
@@ -107,36 +110,36 @@ class RunDir:
         shape = [change for change in changes if change.startswith("model.")]
         if shape:
             raise TrainError(
-                f"{self.path}: saved with another model; choose another --run-dir:\n  " + "\n  ".join(shape)
+                f"{self.path}: the checkpoints have another model; choose another --run-dir:\n  " + "\n  ".join(shape)
             )
         if changes and not config.allow_changes:
             raise TrainError(
                 f"{self.path}: this run was started with other settings; use the same, choose another --run-dir, "
-                "or give --allow_changes true:\n  " + "\n  ".join(changes)
+                "or pass --allow_changes true:\n  " + "\n  ".join(changes)
             )
 
     @property
     def name(self) -> str:
-        """What people call the run: the name of its folder, however that was given."""
+        """The name of the run's folder."""
         return Path(os.path.abspath(self.path)).name
 
     @property
     def finished_at(self) -> int | None:
-        """The step at which the run reached its end, or None."""
+        """The step at which the run finished, or None."""
         try:
             return int((self.path / "DONE").read_text().split()[1].rstrip(":"))
         except (OSError, ValueError, IndexError):
             return None
 
     def starts(self) -> list[dict[str, Any]]:
-        """Where each attempt began: step, epoch, consumed, batch, seed."""
+        """The start of each attempt: step, epoch, consumed, batch, seed."""
         rows = read_lines(self.path / "attempts.jsonl", "started")
         return [row for row in rows if {"step", "epoch", "consumed", "batch", "seed"} <= row.keys()]
 
     def begin(self, world: int, place: dict[str, int]) -> None:
-        """Notes that an attempt starts, and where in the data; removes what said how the one before ended.
+        """Records that an attempt starts, with its place in the data, and deletes STOPPED and DONE of the previous one.
 
-        A STOP that somebody touched since this process began is meant for this attempt, and stays.
+        A STOP file that is newer than this process is a request to this attempt, and stays.
         """
         self._note_loss(place["step"])
         for name in ("STOPPED", "DONE"):
@@ -148,7 +151,7 @@ class RunDir:
         self._note(event="started", world=world, **place, job=os.environ.get("SLURM_JOB_ID", ""), pid=os.getpid())
 
     def _note_loss(self, step: int) -> None:
-        """Notes how far the attempt before came when it could not say so itself, and what of it is lost."""
+        """Records how far the previous attempt came, if that was killed before it could do so."""
         rows = read_lines(self.path / METRICS_FILE)
         events = read_lines(self.path / "attempts.jsonl")
         if rows and events and events[-1].get("event") == "started":
@@ -159,16 +162,16 @@ class RunDir:
                 self._note(event="crashed", reason="killed", step=events[-1].get("step", 0), seen=events[-1]["time"])
 
     def end(self, reason: str, step: int, finished: bool = False) -> None:
-        """Notes how the attempt ended, for people and for the batch script.
+        """Records how the attempt ended, in attempts.jsonl and in the file DONE or STOPPED.
 
-        Launchers do not pass exit codes on, so the files DONE and STOPPED say the same.
+        The batch script reads these files, as launchers do not pass exit codes on.
         """
         self._note(event="ended", reason=reason, step=step)
         (self.path / "STOP").unlink(missing_ok=True)
         write_atomically(self.path / ("DONE" if finished else "STOPPED"), f"step {step}: {reason}\n")
 
     def fail(self, reason: str, step: int) -> None:
-        """Notes an attempt that ended by an error."""
+        """Records that the attempt ended with an error."""
         self._note(event="failed", reason=reason, step=step)
 
     def _note(self, **content: Any) -> None:
@@ -189,14 +192,16 @@ def _write(path: Path, run_id: str, family: str, config: dict[str, Any], data_fi
 
 
 def _lock(path: Path) -> None:
-    """Keeps a second training process out of the folder, for as long as this one lives."""
+    """Locks the folder until this process ends, so that no second process trains there."""
     file = open(path / "lock", "a")  # noqa: SIM115 - closed by the end of the process
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise TransientError(f"{path}: another process is training there; wait for it, or touch {path}/STOP") from None
+        raise TransientError(
+            f"{path}: another process is training there; wait for it, or stop it: touch {path}/STOP"
+        ) from None
     except OSError:
-        return  # a file system without locks: go on without
+        return  # a file system without locks: continue without
     _locks.append(file)
 
 

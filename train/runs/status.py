@@ -1,4 +1,4 @@
-"""`python -m train status RUN_DIR`: what became of a run's hours."""
+"""`python -m train status RUN_DIR`: a run's attempts, checkpoints, and how its time was spent."""
 
 import fcntl
 import json
@@ -20,18 +20,18 @@ from train.runs.run_folder import METRICS_FILE, PREFLIGHT_FILE, RunDir, read_lin
 
 @dataclass
 class Attempt:
-    """One process group's part of a run.
+    """One attempt at a run, from the start of its processes to their end.
 
     Attributes:
-        number: From 1.
-        job: Slurm's job id, empty without one.
-        world: Processes.
-        began: Unix time.
-        ended: Unix time of its end, or of its last sign of life.
-        why: Why it ended; empty while nothing is known.
-        first: Steps done when it began.
-        reached: Steps done when it ended, as far as is known.
-        kept: Of these, what later attempts built on.
+        number: Counted from 1.
+        job: Slurm's job id; empty outside of Slurm.
+        world: Number of processes.
+        began: Unix time of the start.
+        ended: Unix time of the end, or of the last line it wrote.
+        why: Reason for the end; empty when it is not known.
+        first: Steps done at the start.
+        reached: Steps done at the end, as far as is known.
+        kept: The step up to which later attempts continued from this one.
     """
 
     number: int
@@ -46,12 +46,12 @@ class Attempt:
 
     @property
     def lost(self) -> int:
-        """Steps that had to be made again."""
+        """Steps that had to be repeated."""
         return self.reached - self.kept
 
 
 def attempts_of(events: list[dict[str, Any]], rows: list[dict[str, Any]]) -> list[Attempt]:
-    """The attempts by their notes (attempts.jsonl) and the points of the last one (metrics.jsonl)."""
+    """The attempts in the lines of attempts.jsonl; the lines of metrics.jsonl complete the last one."""
     attempts: list[Attempt] = []
     for event in events:
         if event.get("event") == "started":
@@ -76,9 +76,10 @@ def attempts_of(events: list[dict[str, Any]], rows: list[dict[str, Any]]) -> lis
 
 
 def goodput(attempts: list[Attempt], rows: list[dict[str, Any]], batch: int) -> float | None:
-    """The share of all attempts' time that went into steps which were kept; None before the first point.
+    """The share in [0, 1] of all attempts' time spent on steps that were kept; None before the first point.
 
-    What is not: starting up, measuring, waiting for saves, and steps made twice.
+    The rest is start-up, evaluation, waiting for saves, and repeated steps. The time of a step is `batch` divided by
+    the median of `perf/chunks_per_second`.
     """
     rates = [row["perf/chunks_per_second"] for row in rows if row.get("perf/chunks_per_second")]
     spent = sum(attempt.ended - attempt.began for attempt in attempts)
@@ -88,7 +89,7 @@ def goodput(attempts: list[Attempt], rows: list[dict[str, Any]], batch: int) -> 
 
 
 def summary_of(run: RunDir, now: float) -> dict[str, Any]:
-    """Everything that `status` tells, as plain values."""
+    """The content of `status --json` at the Unix time `now`."""
     rows = read_lines(run.path / METRICS_FILE)
     attempts = attempts_of(read_lines(run.path / "attempts.jsonl"), rows)
     running = is_locked(run.path / "lock")
@@ -100,9 +101,9 @@ def summary_of(run: RunDir, now: float) -> dict[str, Any]:
     rate = rows[-1].get("perf/chunks_per_second") if rows else None
     due = (saved or 0) + every - step
     jobs = read_lines(run.path / JOBS_FILE)
-    looked = read_lines(run.path / PREFLIGHT_FILE)
+    checked = read_lines(run.path / PREFLIGHT_FILE)
     left = run.config["optim.steps"] - step
-    seen = forecast(left, batch / rate, every, looked[-1]["save_s"] if looked else 0.0) if rate else None
+    ahead = forecast(left, batch / rate, every, checked[-1]["save_s"] if checked else 0.0) if rate else None
     return {
         "run": str(run.path),
         "family": run.family,
@@ -121,14 +122,14 @@ def summary_of(run: RunDir, now: float) -> dict[str, Any]:
             "best": step_of(best) if best else None,
             "damaged": sorted(path.name for path in (run.path / "checkpoints").glob("damaged-*")),
         },
-        "left_s": seen.seconds if seen else None,
-        "lead_s": seen.lead_s if seen else None,
+        "left_s": ahead.seconds if ahead else None,
+        "lead_s": ahead.lead_s if ahead else None,
         "next_save_s": max(0.0, due * batch / rate) if running and rate else None,
     }
 
 
 def state_of(run: RunDir, attempts: list[Attempt], running: bool) -> str:
-    """One word on how the run stands."""
+    """The run's state: running, finished, new, crashed, failed or stopped."""
     if running:
         return "running"
     if run.finished_at is not None:
@@ -152,7 +153,7 @@ def is_locked(path: Path) -> bool:
 
 
 def status(settings: Any) -> int:
-    """Prints how a run stands; returns the exit code."""
+    """Prints the state of a run; returns the exit code."""
     summary = summary_of(RunDir.open(settings.run_dir), time.time())
     if settings.json:
         json.dump(summary, sys.stdout, indent=1)
@@ -163,7 +164,7 @@ def status(settings: Any) -> int:
 
 
 def show(summary: dict[str, Any]) -> None:
-    """What a person reads."""
+    """Prints the summary as text and a table."""
     console = Console(soft_wrap=True, highlight=False)
     percent = 100 * summary["step"] / summary["steps"]
     console.print(
@@ -173,12 +174,12 @@ def show(summary: dict[str, Any]) -> None:
     )
     if summary["goodput"] is not None:
         console.print(
-            f"goodput {100 * summary['goodput']:.1f} % of the attempts' time went into steps that were kept; "
-            f"{summary['steps_lost']:,} steps were made twice or are lost"
+            f"goodput: {100 * summary['goodput']:.1f} % of the attempts' time went into steps that were kept; "
+            f"{summary['steps_lost']:,} steps were repeated or lost"
         )
     table = Table()
-    for column in ("attempt", "job", "processes", "began", "took", "steps", "lost", "ended"):
-        table.add_column(column, justify="left" if column in ("job", "ended") else "right")
+    for column in ("attempt", "job", "processes", "started", "took", "steps", "lost", "ended by"):
+        table.add_column(column, justify="left" if column in ("job", "ended by") else "right")
     for attempt in summary["attempts"]:
         table.add_row(
             str(attempt["number"]),
@@ -192,11 +193,11 @@ def show(summary: dict[str, Any]) -> None:
         )
     console.print(table)
     if job := summary["job"]:
-        console.print(f"job {job['job']} {'goes on' if job['again'] else 'ended'}: {job['why']}", markup=False)
+        console.print(f"job {job['job']} {'continues' if job['again'] else 'ended'}: {job['why']}", markup=False)
     if summary["left_s"] and summary["state"] != "finished":
         console.print(
-            f"about {duration(summary['left_s'])} of training to go; stopping takes up to "
-            f"{summary['lead_s'] / 2:.0f} s, so for batch jobs: sbatch --signal=B:USR2@{summary['lead_s']}, or more"
+            f"about {duration(summary['left_s'])} of training left; stopping takes up to "
+            f"{summary['lead_s'] / 2:.0f} s: for batch jobs use sbatch --signal=B:USR2@{summary['lead_s']} or more"
         )
     saved = summary["checkpoints"]
     if saved["newest"] is None:
@@ -204,9 +205,9 @@ def show(summary: dict[str, Any]) -> None:
         return
     total = sum(saved["bytes"]) / 1e6
     line = f"newest checkpoint: step {saved['newest']:,}, {duration(saved['age_s'])} old; "
-    line += f"{len(saved['steps'])} in all, {total:,.0f} MB"
+    line += f"{len(saved['steps'])} checkpoints, {total:,.0f} MB"
     line += f"; best: step {saved['best']:,}" if saved["best"] is not None else ""
     line += f"; next in about {duration(summary['next_save_s'])}" if summary["next_save_s"] is not None else ""
     console.print(line)
     if saved["damaged"]:
-        console.print(f"damaged, set aside: {', '.join(saved['damaged'])}")
+        console.print(f"damaged checkpoints: {', '.join(saved['damaged'])}")

@@ -1,4 +1,4 @@
-"""Wrong words on the command line: one line that names them and the nearest right one."""
+"""Usage errors are one line that names the wrong word and the nearest valid one."""
 
 import pytest
 
@@ -23,9 +23,15 @@ NEEDED = ["--data", "x", "--run-dir", "y"]
         (["evaluate", "x", "--examplse", "3"], "did you mean --examples?"),
         (["evaluate", "x", "--examples", "0"], "--examples: 0 is not a whole number from 1"),
         (["vae", *NEEDED, "--optim.lr", "fast"], "--optim.lr: fast is not a number above 0"),
-        (["vae", *NEEDED, "--optim.lrr", "1"], "did you mean optim.lr?"),
+        (["vae", *NEEDED, "--optim.lrr", "1"], "did you mean --optim.lr?"),
         (["vae", *NEEDED, "--tracking.wandb", "on"], "--tracking.wandb: on is none of auto, online, offline, disabled"),
         (["vae", *NEEDED, "--model.trunk.strides", "[1,a]"], "--model.trunk.strides: a is not a whole number"),
+        (["vae", *NEEDED, "--steps", "3"], "did you mean --optim.steps?"),
+        (["vae", *NEEDED, "--lr", "3"], "did you mean --optim.lr?"),
+        (["vae", *NEEDED, "--nonsense", "3"], "unrecognized arguments: --nonsense 3; see: python -m train vae --help"),
+        (["vae", *NEEDED, "--seed"], "--seed: the value is missing"),
+        (["vae", *NEEDED, "--optim.betas", "[1]"], "--optim.betas: [1] is not a list of 2 values"),
+        (["vae", *NEEDED, "--optim", "x"], "--optim: x is not a YAML file of settings"),
         (["vae", *NEEDED, "--config", "nowhere"], "--config nowhere: there is no such file; presets: "),
         (["vae", *NEEDED, "--config", "nowhere/vae_tiny.yaml"], "the preset: --config vae_tiny"),
     ],
@@ -35,6 +41,24 @@ def test_wrong_words(words, expected):
         parse(words)
     assert expected in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("flag", ["--init", "--init-from", "--pretrained", "--checkpoint", "--resume"])
+@pytest.mark.parametrize("joined", [True, False])
+def test_flags_of_other_programs_get_a_sentence_on_what_is_possible(flag, joined):
+    with pytest.raises(TrainError) as caught:
+        parse(["hvae", *NEEDED, *([f"{flag}=runs/a"] if joined else [flag, "runs/a"])])
+    message = str(caught.value)
+    assert message.startswith("--checkpoint: runs/a is not a YAML file" if flag == "--checkpoint" else "no flag --")
+    assert "Run the same command with the same --run-dir to resume a run." in message
+    assert ("starting from other weights is not possible yet" in message) == (flag != "--resume")
+
+
+def test_a_wrong_key_in_a_file_is_named(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("optim: {lrr: 1}\n")
+    with pytest.raises(TrainError, match=r"'optim\.lrr'; did you mean optim\.lr\?"):
+        parse(["vae", *NEEDED, "--config", str(file)])
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_what_cannot_be_compared_is_one_line(runs, straight, tmp_path, capsys):
     vae, vqvae = str(runs / "vae"), str(runs / "vqvae")
     assert "two runs or more" in said_by(["compare", vae], capsys)
     assert "given twice" in said_by(["compare", vae, vqvae, f"{vae}/."], capsys)
-    assert "no run.json" in said_by(["compare", vae, str(tmp_path)], capsys)
+    assert "cannot read run.json" in said_by(["compare", vae, str(tmp_path)], capsys)
     shutil.copytree(runs / "vqvae", tmp_path / "new")
     shutil.rmtree(tmp_path / "new/report")
     assert f"not evaluated yet; run: python -m train evaluate {tmp_path}/new" in said_by(

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.train.conftest import ROOT, environment, flags, points
-from train.process.console import Display, is_lively
-from train.process.live_view import Progress, RunInfo, clock, drawn
+from train.process.console import Display, supports_live_view
+from train.process.live_view import Progress, RunInfo, clock, render
 from train.process.output_streams import BestEffortStream
 from train.runs.checkpoint import all_checkpoints
 
@@ -71,7 +71,7 @@ def test_a_live_view_on_a_terminal(data_dir, tmp_path):
     assert process.wait(120) == 0
     text = terminal.text()
     assert re.search(r"vae run .*step 8/8  100\.0 %  epoch \d\.\d\d", text)
-    assert re.search(r"[\d.]+ steps/s, [\d.e+]+ h of audio an hour, [\d.]+ % of the time waiting for data", text)
+    assert re.search(r"[\d.]+ steps/s, [\d.e+]+ h of audio per hour, [\d.]+ % of the time waiting for data", text)
     assert re.search(r"loss total [\d.e-]+  kl [\d.e-]+  mse [\d.e-]+  stft [\d.e-]+", text)
     assert re.search(r"saved at step 8, 0:0\d ago", text)
     whole_lines = text.split("\n")
@@ -91,10 +91,10 @@ def test_plain_lines_on_a_terminal_where_they_are_wanted(setting, monkeypatch):
     for name in ("NO_COLOR", "CI"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm")
-    assert is_lively(Terminal())
+    assert supports_live_view(Terminal())
     for name, value in setting.items():
         monkeypatch.setenv(name, value)
-    assert not is_lively(Terminal())
+    assert not supports_live_view(Terminal())
 
 
 def test_plain_lines_in_a_log(capsys):
@@ -154,6 +154,7 @@ def test_a_hangup_saves_and_stops(data_dir, tmp_path):
         process.kill()  # it has many steps to go
     assert "SIGHUP" in (run / "STOPPED").read_text()
     assert "SIGHUP: saving at the end of this step" in terminal.text()
+    assert "Ctrl-C" not in terminal.text(), "only SIGINT comes from a keyboard"
     step = points(run)[-1]["step"]
     assert all_checkpoints(run / "checkpoints")[0].name == f"step-{step:08d}"
 
@@ -167,9 +168,9 @@ def test_what_the_view_says_about_saves():
     assert progress.saves(2.0) == "saving step 50, next save at 100 in 0:25"
     written[0] = 50
     assert progress.saves(2.0).startswith("saved at step 50, 0:00 ago, next save at 100")
-    progress.step = progress.begun = 400
+    progress.step = progress.save_step = 400
     assert "next" not in progress.saves(2.0)
-    assert Progress(SCALE, 120, lambda: 0).saves(0.0) == "went on from step 120, next save at 170"
+    assert Progress(SCALE, 120, lambda: 0).saves(0.0) == "resumed from step 120, next save at 170"
 
 
 @given(st.integers(0, 400), st.dictionaries(st.text(min_size=1, max_size=9), st.floats()), st.floats(0, 1) | st.none())
@@ -179,8 +180,8 @@ def test_anything_can_be_drawn(step, losses, waiting):
     progress = Progress(SCALE, 0, lambda: 0)
     progress.step, progress.losses, progress.waiting, progress.doing = step, losses, waiting, "[red]"
     console = Console(width=60, file=open(os.devnull, "w"))  # noqa: SIM115
-    console.print(drawn(progress))
-    assert f"step {step}/400" in "".join(part.text for part in Console(width=120).render(drawn(progress)))
+    console.print(render(progress))
+    assert f"step {step}/400" in "".join(part.text for part in Console(width=120).render(render(progress)))
 
 
 @given(st.floats(0, 1e7))

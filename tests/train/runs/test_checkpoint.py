@@ -95,7 +95,7 @@ def test_any_damage_to_any_file_is_found(model, tmp_path, capsys):
             else:
                 (whole / name).unlink()
             chosen = checkpoint.newest_intact(tmp_path)
-            assert "set aside" in capsys.readouterr().err
+            assert "renamed to damaged-" in capsys.readouterr().err
             assert chosen.name == "step-00000001", (name, harm)
             aside = next(tmp_path.glob("damaged-*"))
             shutil.rmtree(aside)
@@ -114,7 +114,7 @@ def test_an_unfinished_save_counts_for_nothing(model, tmp_path):
 def test_a_full_disk_loses_nothing(model, tmp_path, monkeypatch):
     checkpoint.save(tmp_path, model, snapshot(model, 1), Retention(1))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
-    with pytest.raises(TrainError, match="make room"):
+    with pytest.raises(TrainError, match="free disk space"):
         checkpoint.save(tmp_path, model, snapshot(model, 2), Retention(1))
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
     assert not checkpoint.damage(tmp_path / "step-00000001")
@@ -126,7 +126,7 @@ def test_safetensors_own_error_is_caught_too(model, tmp_path, monkeypatch):
 
     checkpoint.save(tmp_path, model, snapshot(model, 1), Retention(1))
     monkeypatch.setattr(checkpoint, "save_file", full)
-    with pytest.raises(TrainError, match=r"No space left.*make room"):
+    with pytest.raises(TrainError, match=r"No space left.*free disk space"):
         checkpoint.save(tmp_path, model, snapshot(model, 2), Retention(1))
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
 
@@ -138,18 +138,18 @@ def test_a_manifest_cannot_point_elsewhere(model, tmp_path, monkeypatch):
     manifest = json.loads((path / "manifest.json").read_text())
     manifest["files"]["../elsewhere"] = checkpoint._describe(tmp_path / "elsewhere")
     (path / "manifest.json").write_text(json.dumps(manifest))
-    assert "elsewhere" in checkpoint.damage(path)
+    assert "names a file outside of the checkpoint" in checkpoint.damage(path)
 
 
 def test_a_run_is_never_begun_anew_over_damaged_checkpoints(model, tmp_path):
     assert checkpoint.newest_intact(tmp_path) is None
     path = checkpoint.save(tmp_path, model, snapshot(model, 1), Retention(1))
     (path / "optimizer.safetensors").unlink()
-    with pytest.raises(TrainError, match="no checkpoint is sound"):
+    with pytest.raises(TrainError, match="no checkpoint is intact"):
         checkpoint.newest_intact(tmp_path, set_aside=False)
     assert path.exists()
     for _ in range(2):
-        with pytest.raises(TrainError, match="no checkpoint is sound"):
+        with pytest.raises(TrainError, match="no checkpoint is intact"):
             checkpoint.newest_intact(tmp_path)
     assert not path.exists()
 

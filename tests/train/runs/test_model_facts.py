@@ -1,4 +1,4 @@
-"""The model card that a run ends with, and what the evaluation adds."""
+"""The model card of a finished run, and the measures that an evaluation adds."""
 
 import json
 
@@ -21,7 +21,7 @@ def test_a_run_ends_with_a_card_and_the_evaluation_adds_to_it(data_dir, tmp_path
     assert (facts.data["recordings"], facts.data["chunks"]) == (3, len(split))
     assert facts.settings["optim.steps"] == STEPS
     assert len(facts.nats_per_second) == 3
-    assert "Taken at the end of the training" in text
+    assert "Measured at the end of training" in text
     for file in (card, run / "model" / "facts.json"):
         assert str(data_dir) not in file.read_text()
         assert str(tmp_path) not in file.read_text()
@@ -33,13 +33,13 @@ def test_a_run_ends_with_a_card_and_the_evaluation_adds_to_it(data_dir, tmp_path
     assert f"{found['reconstruction']['mse']:.4g}" in text
     assert f"{found['chunks']} chunks of `valid`" in text
     assert "license: cc-by-4.0\n" in text
-    assert "Taken at the end" not in text
+    assert "Measured at the end" not in text
     assert audiovae.load(run).facts.measures["stft"] == found["reconstruction"]["stft"]
 
     def again(split: str) -> None:
         train(["evaluate", str(run), "--split", split, "--examples", "1"])
 
-    (run / "model" / "facts.json").unlink()  # a run of the time before there were cards
+    (run / "model" / "facts.json").unlink()  # a run of a version without model cards
     card.unlink()
     again("valid")
     assert audiovae.load(run).facts.data == facts.data

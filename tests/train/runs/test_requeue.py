@@ -1,4 +1,4 @@
-"""Whether a batch job goes on, case by case."""
+"""Whether a batch job is requeued, case by case."""
 
 import json
 import subprocess
@@ -27,51 +27,59 @@ def decision(attempt: int, again: bool, began: bool = True, newest: int = 0) -> 
 CASES = {
     "finished": (JobExit(0, events=[started(1)], done="step 8: finished"), False, "finished"),
     "finished, then a thread aborted": (JobExit(1, events=[started(1)], done="step 8: finished"), False, "finished"),
-    "finished before": (JobExit(0, before=1, events=[started(1)], done="step 8: finished"), False, "finished"),
-    "asked to stop": (JobExit(0, "USR2", events=[started(1)], stopped="step 3: STOP"), True, "saved (step 3: STOP)"),
+    "finished before": (JobExit(0, attempts_before=1, events=[started(1)], done="step 8: finished"), False, "finished"),
+    "a signal": (JobExit(0, "USR2", events=[started(1)], stopped="step 3: STOP"), True, "saved (step 3: STOP)"),
     "a signal that only the program saw": (JobExit(0, events=[started(1)], stopped="step 3: SIGTERM"), True, "saved"),
-    "a person touched STOP": (JobExit(0, events=[started(1)], stopped="step 3: STOP"), False, "as wished"),
-    "stop_at": (JobExit(0, "USR2", events=[started(1)], stopped="step 3: stop_at 3"), False, "as wished"),
+    "a person touched STOP": (JobExit(0, events=[started(1)], stopped="step 3: STOP"), False, "as requested"),
+    "stop_at": (JobExit(0, "USR2", events=[started(1)], stopped="step 3: stop_at 3"), False, "as requested"),
     "scancel": (
         JobExit(0, "TERM", "CANCELLED, reason None", events=[started(1)], stopped="step 3: SIGTERM"),
         False,
-        "ended from outside (CANCELLED, reason None); saved",
+        "Slurm ended the job (CANCELLED, reason None); saved",
     ),
-    "a node died": (JobExit(143, "TERM", "requeued", events=[started(1)]), True, "Slurm has put the job back"),
-    "an old STOPPED says nothing": (
-        JobExit(1, before=1, events=[started(1)], stopped="step 3: STOP", refusal="no shards"),
+    "a node died": (JobExit(143, "TERM", "requeued", events=[started(1)]), True, "Slurm has requeued the job"),
+    "an old STOPPED does not count": (
+        JobExit(1, attempts_before=1, events=[started(1)], stopped="step 3: STOP", user_error="no shards"),
         False,
         "no shards",
     ),
-    "refused": (JobExit(1, refusal="unrecognized arguments"), False, "would again: unrecognized arguments"),
-    "--help": (JobExit(0), False, "without a training"),
-    "asked before it began": (JobExit(1, "USR2"), True, "before the program had begun"),
-    "always preempted before it began": (JobExit(1, "USR2", restarts=10), False, "never began"),
-    "ten jobs in a row that never began": (
-        JobExit(1, "USR2", history=[decision(0, True, began=False)] * 10),
+    "refused": (
+        JobExit(1, user_error="unrecognized arguments"),
         False,
-        "never began",
+        "a retry would not help: unrecognized arguments",
+    ),
+    "--help": (JobExit(0), False, "without training"),
+    "a signal before it started": (JobExit(1, "USR2"), True, "before the program had started"),
+    "always preempted before it started": (JobExit(1, "USR2", restarts=10), False, "did not start"),
+    "ten jobs in a row that did not start": (
+        JobExit(1, "USR2", decisions=[decision(0, True, began=False)] * 10),
+        False,
+        "did not start",
     ),
     "time is up": (JobExit(143, "the time limit", events=[started(1)]), True, "in time after the time limit; 1 of 3"),
-    "the first start fails in silence": (JobExit(1), False, "never began (exit code 1)"),
-    "a later start fails in silence": (JobExit(1, before=1, events=[started(1)], newest=5), True, "1 of 3"),
-    "a crash after a checkpoint": (JobExit(1, events=[started(1)], newest=5), True, "it had made a new checkpoint"),
+    "the first start fails without a message": (JobExit(1), False, "did not start (exit code 1)"),
+    "a later start fails without a message": (
+        JobExit(1, attempts_before=1, events=[started(1)], newest=5),
+        True,
+        "1 of 3",
+    ),
+    "a crash after a checkpoint": (JobExit(1, events=[started(1)], newest=5), True, "it had saved a checkpoint"),
     "a crash without one": (JobExit(1, events=[started(1), failed(1, 4)]), True, "(bang); 1 of 3"),
     "no save in time": (JobExit(137, "USR2", events=[started(1)]), True, "did not save in time after USR2; 1 of 3"),
     "crashes in a row": (
-        JobExit(1, before=2, events=[started(1), started(2), started(3)]),
+        JobExit(1, attempts_before=2, events=[started(1), started(2), started(3)]),
         False,
         "3 attempts in a row",
     ),
     "with progress between": (
-        JobExit(1, before=3, events=[started(1), started(2), started(3, 5), started(4, 5)], newest=5),
+        JobExit(1, attempts_before=3, events=[started(1), started(2), started(3, 5), started(4, 5)], newest=5),
         True,
         "2 of 3",
     ),
     "preemptions are no crashes": (
         JobExit(
             1,
-            before=3,
+            attempts_before=3,
             events=[
                 *(started(1), failed(1, 0, "SIGTERM", "ended")),
                 *(started(2), failed(2, 0, "STOP", "ended")),
@@ -85,10 +93,10 @@ CASES = {
     "starts that fail count too": (
         JobExit(
             1,
-            before=2,
+            attempts_before=2,
             events=[started(1), started(2, 5)],
             newest=5,
-            history=[decision(1, True, newest=5), decision(2, True, newest=5), decision(2, True, False, 5)],
+            decisions=[decision(1, True, newest=5), decision(2, True, newest=5), decision(2, True, False, 5)],
         ),
         False,
         "3 attempts in a row",
@@ -96,9 +104,9 @@ CASES = {
     "submitted again by hand": (
         JobExit(
             1,
-            before=3,
+            attempts_before=3,
             events=[started(1), started(2), started(3), started(4)],
-            history=[decision(1, True), decision(2, True), decision(3, False)],
+            decisions=[decision(1, True), decision(2, True), decision(3, False)],
         ),
         True,
         "1 of 3",
@@ -106,17 +114,17 @@ CASES = {
     "the same error at the same step": (
         JobExit(
             1,
-            before=1,
+            attempts_before=1,
             events=[started(1, 5), failed(1, 9, "not finite"), started(2, 5), failed(2, 9, "not finite")],
             newest=5,
         ),
         False,
-        "two attempts in a row ended at step 9 by the same error: not finite",
+        "two attempts in a row ended at step 9 with the same error: not finite",
     ),
     "the same error elsewhere": (
         JobExit(
             1,
-            before=1,
+            attempts_before=1,
             events=[started(1, 5), failed(1, 8, "not finite"), started(2, 5), failed(2, 9, "not finite")],
             newest=5,
         ),
@@ -126,11 +134,11 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("ending", "again", "why"), CASES.values(), ids=CASES.keys())
-def test_decision(ending, again, why):
-    decision = decide(ending)
-    assert why in decision.why
-    assert decision.again == again
+@pytest.mark.parametrize(("job", "requeue", "reason"), CASES.values(), ids=CASES.keys())
+def test_decision(job, requeue, reason):
+    decision = decide(job)
+    assert reason in decision.reason
+    assert decision.requeue == requeue
 
 
 def test_the_command_reads_the_folder_and_keeps_the_decision(tmp_path):
@@ -150,7 +158,7 @@ def test_the_command_reads_the_folder_and_keeps_the_decision(tmp_path):
     words += [str(ROOT), str(tmp_path), "--code", "1", "--job", "7"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert "it had made a new checkpoint" in done.stdout
+    assert "it had saved a checkpoint" in done.stdout
     kept = json.loads((tmp_path / "jobs.jsonl").read_text())
     assert kept | {"time": 0} == {
         "time": 0,

@@ -1,4 +1,4 @@
-"""What `status` makes of a run's notes."""
+"""The status of a run from its attempts.jsonl and metrics.jsonl."""
 
 import fcntl
 import json
@@ -70,12 +70,15 @@ def test_a_lock_is_seen(tmp_path):
 
 def test_the_command_on_a_finished_run(straight, tmp_path):
     run = straight("vae")
-    told = json.loads(train(["status", str(run), "--json"]))
-    assert (told["state"], told["step"], told["steps"], told["steps_lost"]) == ("finished", STEPS, STEPS, 0)
-    assert 0 < told["goodput"] <= 1
-    assert told["checkpoints"]["newest"] == STEPS
-    assert told["checkpoints"]["best"] in told["checkpoints"]["steps"]
+    summary = json.loads(train(["status", str(run), "--json"]))
+    assert (summary["state"], summary["step"], summary["steps"], summary["steps_lost"]) == ("finished", STEPS, STEPS, 0)
+    assert 0 < summary["goodput"] <= 1
+    assert summary["checkpoints"]["newest"] == STEPS
+    assert summary["checkpoints"]["best"] in summary["checkpoints"]["steps"]
     out = train(["status", str(run)])
     assert "finished, step 8 of 8" in out
+    assert "of the attempts' time went into steps that were kept; 0 steps were repeated or lost" in " ".join(
+        out.split()
+    )
     assert "newest checkpoint: step 8" in out
     assert "run.json" in train(["status", str(tmp_path)], code=1)

@@ -98,7 +98,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint_unless_it_is_damaged(data
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
     said = train(flags("vqvae", data_dir, run, *longer))
-    assert "set aside" in said
+    assert "renamed to damaged-" in said
     assert list((run / "checkpoints").glob("damaged-*"))
     assert_same_state(run, straight)
     assert [row["step"] for row in points(run)] == list(range(41)), "each step once"
@@ -264,7 +264,7 @@ def test_a_finished_run_says_so_and_can_be_loaded(data_dir, straight):
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
-        (["--optim.lrr", "3"], "did you mean optim.lr?"),
+        (["--optim.lrr", "3"], "did you mean --optim.lr?"),
         (["--optim.lr", "fast"], "optim.lr"),
         (["--data", "/nowhere"], "dataset.json"),
         (["--data.batch", "100000"], "lower the batch size"),
@@ -284,7 +284,7 @@ def test_wrong_input_is_one_line(more, expected, data_dir, tmp_path):
 
 def test_wrong_input_is_said_by_one_process(data_dir, tmp_path):
     said = train(flags("vae", data_dir, tmp_path / "run", "--optim.lrr", "3"), processes=2, code=1)
-    assert said.count("did you mean optim.lr?") == 1
+    assert said.count("did you mean --optim.lr?") == 1
 
 
 def test_a_run_that_only_skips_ends_and_names_its_chunks(data_dir, tmp_path):

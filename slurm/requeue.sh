@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# How a job goes on after its end: requeued, or where that is refused, by a job that waits for its end.
+# Continues an unfinished job: requeues it, or submits another job that waits for its end.
 #
-#   AUDIO_TRAIN_AGAIN   requeue (the default), submit (clusters that forbid requeueing), or no (a chain of jobs that were
-#                       submitted beforehand)
+#   AUDIO_TRAIN_AGAIN   requeue (the default), submit (for clusters that forbid requeueing), or no (for a chain of jobs
+#                       submitted in advance)
 
-# This job as scontrol should know it: an array's last task has the array's own id as SLURM_JOB_ID,
-# and requeueing that would run all its tasks again.
+# Prints this job's name for scontrol. The last task of an array has the array's id as its SLURM_JOB_ID, and requeueing
+# that id would run all tasks again.
 job_name() {
     if [ -n "${SLURM_ARRAY_JOB_ID:-}" ]; then
         printf '%s_%s\n' "$SLURM_ARRAY_JOB_ID" "$SLURM_ARRAY_TASK_ID"
@@ -14,10 +14,10 @@ job_name() {
     fi
 }
 
-# What Slurm says of this job, on one line.
+# Prints what scontrol knows about this job, on one line.
 job_facts() { scontrol --oneliner show job "$(job_name)"; }
 
-# fact NAME FACTS: one of them.
+# fact NAME FACTS: prints one field of job_facts.
 fact() {
     local word
     for word in $2; do
@@ -25,13 +25,14 @@ fact() {
     done
 }
 
-# What Slurm does to this job when it ends it: "requeued" where another life follows, else its state; nothing while it runs.
-ended_from_outside() {
+# Prints "requeued" when Slurm itself has requeued this job, else the state and reason when Slurm is ending it; nothing
+# while the job is running.
+slurm_state_of_job() {
     local facts state
     facts=$(job_facts) || return 0
     state=$(fact JobState "$facts")
     case $state in RUNNING | '') return ;; esac
-    # A node that failed, or a preemption: told by the count alone, the state is COMPLETING in all cases.
+    # After a node failure or a preemption only the count of restarts differs; the state is COMPLETING in all cases.
     if (($(fact Restarts "$facts") > ${SLURM_RESTART_COUNT:-0})); then
         echo requeued
     else
@@ -39,8 +40,8 @@ ended_from_outside() {
     fi
 }
 
-# Flags of sbatch for a job like this one, one a line: those of the script are in the script, these may have been given on
-# sbatch's command line.
+# flags_of_this_job FACTS: prints the sbatch flags of this job that may have been passed on sbatch's command line, one per
+# line. The script holds its own flags.
 flags_of_this_job() {
     local facts=$1 value
     printf '%s\n' --job-name="$SLURM_JOB_NAME" --nodes="$SLURM_JOB_NUM_NODES" --partition="$SLURM_JOB_PARTITION" \
@@ -57,7 +58,7 @@ flags_of_this_job() {
     [ -z "${SLURM_ARRAY_TASK_ID:-}" ] || printf '%s\n' --array="$SLURM_ARRAY_TASK_ID"
 }
 
-# sbatch's name for a fact of scontrol.
+# Prints the name of sbatch's flag for a field of scontrol.
 flag_of() {
     case $1 in
         Features) echo constraint ;;
@@ -65,55 +66,55 @@ flag_of() {
     esac
 }
 
-# Submits this script with the arguments given once more, to begin when this job has ended.
+# submit_again ARGUMENTS...: submits this script again, to start when this job has ended.
 # shellcheck disable=SC2154 # home is lib.sh's
 submit_again() {
     local flags clean=() name
     mapfile -t flags < <(flags_of_this_job "$(job_facts)")
-    # Slurm's variables of this job contradict those of the next one; SBATCH_* are the user's, but for bindings.
+    # Slurm's variables for this job contradict those of the next one. SBATCH_* are the user's, except for bindings.
     for name in "${!SLURM_@}" "${!SBATCH_CPU_BIND@}" "${!SBATCH_MEM_BIND@}"; do
         case $name in SLURM_CONF) ;; *) clean+=(-u "$name") ;; esac
     done
-    # $0 is the node's copy of the script as it was submitted.
+    # $0 is the node's copy of the script.
     (cd "$SLURM_SUBMIT_DIR" && AUDIO_TRAIN_HOME=$home env "${clean[@]}" \
         sbatch --parsable --dependency="afterany:$(job_name)" "${flags[@]}" "$0" "$@")
 }
 
-# submit_instead WHY ARGUMENTS...: another job goes on when this one has ended.
-submit_instead() {
-    local why=$1 next
+# submit_successor REASON ARGUMENTS...: submits another job that continues when this one has ended.
+submit_successor() {
+    local reason=$1 next
     shift
     if [ "${AUDIO_TRAIN_AGAIN:-}" = no ]; then
-        say "$why; the next job of the chain goes on"
+        log_line "$reason; the next job of the chain continues"
     elif next=$(submit_again "$@"); then
-        say "$why; job $next goes on when this one has ended"
+        log_line "$reason; job $next continues when this one has ended"
     else
-        say "error: $why; but nothing more can be submitted: sbatch with the same arguments goes on"
+        log_line "error: $reason, but sbatch failed; run sbatch again with the same arguments to resume"
         return 1
     fi
 }
 
-# go_on WHY OUTSIDE ARGUMENTS...: ends this script; another life of this job, or another job, goes on.
-go_on() {
-    local why=$1 outside=$2 job
+# requeue_job REASON SLURM_STATE ARGUMENTS...: requeues this job, or submits another one, and exits.
+requeue_job() {
+    local reason=$1 slurm_state=$2 job
     shift 2
     job=$(job_name)
-    if [ "$outside" = requeued ]; then
-        say "$why"
+    if [ "$slurm_state" = requeued ]; then
+        log_line "$reason"
         exit 0
     fi
-    if [[ $(job_facts) == *BatchFlag=0* ]]; then # salloc: somebody sits there
-        say "$why; the same command goes on"
+    if [[ $(job_facts) == *BatchFlag=0* ]]; then # salloc: an interactive job
+        log_line "$reason; run the same command to resume"
         exit 0
     fi
     case ${AUDIO_TRAIN_AGAIN:-requeue} in
         no | submit) ;;
         *)
-            say "$why; requeueing job $job"
+            log_line "$reason; requeueing job $job"
             ! scontrol requeue "$job" || exit 0
-            say "job $job may not be requeued; submitting another one instead"
+            log_line "job $job cannot be requeued; submitting another one"
             ;;
     esac
-    submit_instead "$why" "$@"
+    submit_successor "$reason" "$@"
     exit
 }

@@ -1,0 +1,87 @@
+"""What train/cli relies on in argparse and jsonargparse although they do not promise it.
+
+A failure here means that an upgrade changed a private name or an English phrase: adapt the file that the message names.
+"""
+
+import argparse
+
+import jsonargparse
+import pytest
+
+from train.cli.help_text import GENERIC_HELP, TYPE_MARK
+from train.cli.parser import make_parser, normalised
+from train.cli.usage_errors import PHRASES
+
+NEEDED = ["--data", "x", "--run-dir", "y"]
+
+
+def raw_message(words: list[str]) -> str:
+    """The parser's own message for a wrong command line."""
+    with pytest.raises(argparse.ArgumentError) as caught:
+        make_parser().parse_args(normalised(words))
+    return " ".join(str(caught.value).split())
+
+
+@pytest.mark.parametrize(
+    ("phrase", "words"),
+    [
+        ("choice", ["verify-resume", "gan"]),
+        ("command", ["evalute", "x"]),
+        ("required", ["vae"]),
+        ("no value", ["vae", *NEEDED, "--seed"]),
+        ("value", ["vae", *NEEDED, "--seed", "x"]),
+        ("flag", ["vae", *NEEDED, "--nonsense", "3"]),
+        ("key", ["vae", *NEEDED, "--config", "FILE"]),
+        ("restriction", ["vae", *NEEDED, "--seed", "-1"]),
+        ("conversion", ["vae", *NEEDED, "--seed", "x"]),
+        ("literal", ["vae", *NEEDED, "--tracking.wandb", "on"]),
+        ("type", ["vae", *NEEDED, "--compile", "x"]),
+        ("file", ["vae", *NEEDED, "--optim", "x"]),
+    ],
+)
+def test_phrases_of_error_messages(phrase, words, tmp_path):
+    file = tmp_path / "file.yaml"
+    file.write_text("optim: {lrr: 1}\n")
+    message = raw_message([str(file) if word == "FILE" else word for word in words])
+    if phrase in ("restriction", "conversion", "literal", "type", "file"):
+        value = PHRASES["value"].match(message)
+        assert value, f"jsonargparse {jsonargparse.__version__} says {message!r}: adapt PHRASES['value']"
+        message = value[2]
+    assert PHRASES[phrase].match(message), (
+        f"jsonargparse {jsonargparse.__version__} says {message!r}: "
+        f"adapt PHRASES[{phrase!r}] in train/cli/usage_errors.py"
+    )
+
+
+def test_every_phrase_is_checked():
+    (mark,) = (mark for mark in test_phrases_of_error_messages.pytestmark if mark.name == "parametrize")
+    assert {phrase for phrase, _ in mark.args[1]} == PHRASES.keys()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "user"),
+    [
+        (jsonargparse.DefaultHelpFormatter, "_get_help_string", "train/cli/help_text.py"),
+        (jsonargparse.DefaultHelpFormatter, "_get_type_str", "train/cli/help_text.py"),
+        (jsonargparse.ArgumentParser(), "_actions", "train/cli/parser.py"),
+    ],
+)
+def test_private_names(owner, name, user):
+    assert hasattr(owner, name), f"jsonargparse {jsonargparse.__version__} has no {name}: adapt {user}"
+
+
+def test_marks_in_help_texts():
+    parser = jsonargparse.ArgumentParser()
+    parser.add_argument("--number", type=int, default=1, help="A number.")
+    parser.add_argument("--file", action="config")
+    help_of = {action.dest: action for action in parser._actions}
+    text = jsonargparse.DefaultHelpFormatter("x")._get_help_string(help_of["number"])
+    advice = (
+        f"jsonargparse {jsonargparse.__version__} prints types as {text!r}: adapt TYPE_MARK in train/cli/help_text.py"
+    )
+    assert text == f"A number. ({TYPE_MARK}, default: %(default)s)", advice
+    printed = " ".join(parser.format_help().split())
+    for phrase in GENERIC_HELP:
+        assert phrase in printed, (
+            f"jsonargparse {jsonargparse.__version__}: adapt GENERIC_HELP in train/cli/help_text.py"
+        )

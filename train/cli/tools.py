@@ -1,0 +1,126 @@
+"""The subcommands that are no training: their flags, help and examples, one entry each in TOOLS."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+from jsonargparse.typing import PositiveInt
+
+from train.config import RUNS
+
+INSPECT, MAINTAIN = "inspect a run", "maintain a run"
+DEVICE_HELP = "cpu, cuda, or auto."
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A subcommand.
+
+    Attributes:
+        group: The heading under which `python -m train` lists it.
+        about: One sentence on what it does.
+        usage: What follows its name.
+        examples: Command lines without `python -m train`.
+        add_arguments: Adds its arguments to its parser.
+    """
+
+    group: str
+    about: str
+    usage: str
+    examples: tuple[str, ...]
+    add_arguments: Callable[[ArgumentParser], None]
+
+
+def _add_run_dir(parser: ArgumentParser) -> None:
+    parser.add_argument("run_dir", type=Path, help="The folder that was --run-dir in training.")
+
+
+def _evaluate(parser: ArgumentParser) -> None:
+    _add_run_dir(parser)
+    parser.add_argument("--data", type=str | None, help="Shards to measure on; by default those of the run.")
+    parser.add_argument("--split", default="valid", help="The split to measure on.")
+    parser.add_argument("--out", type=Path | None, help="The folder to write to; by default RUN_DIR/report.")
+    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
+    parser.add_argument(
+        "--examples", type=PositiveInt, default=3, help="Number of best, median and worst examples each."
+    )
+    parser.add_argument("--speech", action="store_true", help="Add PESQ and STOI; needs the extra `speech`.")
+
+
+def _compare(parser: ArgumentParser) -> None:
+    parser.add_argument("run_dirs", type=Path, nargs="+", metavar="run_dir", help="Folders of two or more runs.")
+    parser.add_argument("--out", type=Path, default=Path("comparison"), help="The folder to write the page to.")
+    parser.add_argument("--data", type=str | None, help="Shards for the audio examples; by default the first run's.")
+    parser.add_argument("--device", default="auto", help=DEVICE_HELP)
+    parser.add_argument("--examples", type=PositiveInt, default=2, help="Number of audio examples of each kind.")
+
+
+def _status(parser: ArgumentParser) -> None:
+    _add_run_dir(parser)
+    parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
+
+
+def _which_samples(parser: ArgumentParser) -> None:
+    _add_run_dir(parser)
+    parser.add_argument("--step", type=PositiveInt, required=True, help="The step as in metrics.jsonl, from 1.")
+    parser.add_argument("--wav", type=Path | None, help="A folder to write the chunks to as WAV files.")
+    parser.add_argument("--data", type=str | None, help="The run's shards, if they have moved.")
+    parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
+
+
+def _sync(parser: ArgumentParser) -> None:
+    _add_run_dir(parser)
+    parser.add_argument("--prepare", action="store_true", help="Only complete the offline parts; upload nothing.")
+
+
+def _verify_resume(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "family", choices=[*RUNS], help="The family to train, followed by the flags of a training without --run-dir."
+    )
+
+
+TOOLS = {
+    "evaluate": Tool(
+        INSPECT,
+        "Measure a run's model on held-out recordings and write a report.",
+        "RUN_DIR [--data DIR] [--split SPLIT] [--out DIR] [--device DEVICE] [--examples N] [--speech]",
+        ("evaluate runs/first", "evaluate runs/first --data other-shards/ --split valid --out other-report"),
+        _evaluate,
+    ),
+    "compare": Tool(
+        INSPECT,
+        "Compare evaluated runs on one page: measures, curves, and the same chunks as audio.",
+        "RUN_DIR RUN_DIR... [--out DIR] [--data DIR] [--device DEVICE] [--examples N]",
+        ("compare runs/first runs/second --out comparison",),
+        _compare,
+    ),
+    "status": Tool(
+        INSPECT,
+        "Show a run's state: attempts and why each ended, lost steps, goodput, checkpoints.",
+        "RUN_DIR [--json]",
+        ("status runs/first", "status runs/first --json"),
+        _status,
+    ),
+    "which-samples": Tool(
+        INSPECT,
+        "List the chunks in the batch of a training step.",
+        "RUN_DIR --step STEP [--wav DIR] [--data DIR] [--json]",
+        ("which-samples runs/first --step 1200", "which-samples runs/first --step 1200 --wav chunks/"),
+        _which_samples,
+    ),
+    "sync": Tool(
+        MAINTAIN,
+        "Upload the offline parts of a run to W&B as one run.",
+        "RUN_DIR [--prepare]",
+        ("sync runs/first", "sync runs/first --prepare"),
+        _sync,
+    ),
+    "verify-resume": Tool(
+        MAINTAIN,
+        "Check resuming: train briefly with and without interruptions, on different process counts, and compare.",
+        "FAMILY --data DIR [--config FILE.yaml] [--KEY VALUE ...]",
+        ("verify-resume vae --data shards/ --config vae_tiny --optim.steps 20",),
+        _verify_resume,
+    ),
+}
