@@ -22,6 +22,7 @@ class Autoencoder(nn.Module, Shareable):
     Attributes:
         family: The name under which commands and saved models know the family.
         full_name: How a text calls the family.
+        training_only: Names of buffers that only training uses. They are not part of a model's fingerprint.
         samples: Chunk length in samples.
         rate: Sample rate in Hz.
         loss_names: Terms that `forward` adds to the reconstruction terms.
@@ -31,6 +32,7 @@ class Autoencoder(nn.Module, Shareable):
 
     family: ClassVar[str]
     full_name: ClassVar[str]
+    training_only: ClassVar[tuple[str, ...]] = ()
     loss_names: tuple[str, ...]
     facts: Facts | None = None
     level: str = "peak"

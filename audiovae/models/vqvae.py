@@ -9,7 +9,8 @@ from audiovae.layers.noise import Noise, fresh_noise
 from audiovae.layers.representation import RepresentationConfig
 from audiovae.layers.trunk import Decoder, Encoder, TrunkConfig, frames_after, project
 from audiovae.models.autoencoder import Autoencoder
-from audiovae.quantizing.quantizer import QuantizerConfig, ResidualQuantizer
+from audiovae.quantizing.quantizer import QuantizerConfig
+from audiovae.quantizing.residual_quantizer import ResidualQuantizer
 from audiovae.results import Output, Statistics
 
 
@@ -52,6 +53,7 @@ class VQVAE(Autoencoder):
 
     family = "vqvae"
     full_name = "vector-quantised autoencoder"
+    training_only = tuple(f"quantizer.{name}" for name in ResidualQuantizer.TRAINING_ONLY)
     loss_names = ("commitment", "anchor", "diversity")
 
     def __init__(self, config: VQVAEConfig, samples: int, rate: int) -> None:

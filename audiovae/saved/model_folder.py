@@ -33,10 +33,6 @@ FORMAT = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 HASHES = "sha256"
-# Of a quantizer: what encoding and decoding never look at. (How often codes are used matters to a balanced choice.)
-OF_TRAINING = {
-    f"quantizer.{name}" for name in ("totals", "usage", "mean", "variance", "reference", "restarts", "updates")
-}
 
 
 def describe(model: Autoencoder) -> dict[str, Any]:
@@ -60,7 +56,7 @@ def fingerprint(model: Autoencoder) -> str:
     about = describe(model) | {"config": changed(model.config)}
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name, value in sorted(model.state_dict().items()):
-        if name in OF_TRAINING or (name == "representation.gain" and value == 1):
+        if name in model.training_only or (name == "representation.gain" and value == 1):
             continue
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())

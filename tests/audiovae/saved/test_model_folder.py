@@ -305,3 +305,15 @@ def test_colleagues_may_read_what_was_saved(mask, mode, tmp_path):
     finally:
         os.umask(before)
     assert {oct(file.stat().st_mode & 0o777) for file in (tmp_path / "model").iterdir()} == {oct(mode)}
+
+
+def test_a_fingerprint_ignores_the_buffers_that_only_training_uses():
+    model = awake("vqvae")
+    before = audiovae.fingerprint(model)
+    assert set(model.training_only) < {name for name, _ in model.named_buffers()}
+    for name, buffer in model.named_buffers():
+        if name in model.training_only:
+            buffer.add_(1)
+    assert audiovae.fingerprint(model) == before
+    model.quantizer.counts.add_(1)
+    assert audiovae.fingerprint(model) != before
