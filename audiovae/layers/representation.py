@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torchaudio.functional import griffinlim
 
 from audiovae.layers.losses import squared_error, stft_distance
 from audiovae.layers.spectra import inverse_mel_filters, log_mel, mel_filters
+from audiovae.layers.trunk import Signal
 
 # A band's standard deviation counts as this at least, in natural-log units: a band that is always silent stays finite.
 MIN_DEVIATION = 0.1
@@ -71,6 +72,7 @@ class Waveform(nn.Module):
     """
 
     channels = 1
+    signal: ClassVar[Signal] = "waveform"
     not_in_onnx = ""
 
     def __init__(self, samples: int) -> None:
@@ -117,6 +119,7 @@ class Mel(nn.Module):
         not_in_onnx: As in `Waveform`.
     """
 
+    signal: ClassVar[Signal] = "spectrum"
     not_in_onnx = "a mel model renders by Griffin-Lim, and ONNX has no inverse STFT"
 
     def __init__(self, config: RepresentationConfig, samples: int, rate: int) -> None:

@@ -16,6 +16,7 @@ from audiovae.layers.representation import RepresentationConfig
 from audiovae.layers.trunk import (
     Decoder,
     Encoder,
+    Signal,
     TrunkConfig,
     frames_after,
     project,
@@ -173,7 +174,7 @@ class LearnedStart(nn.Module):
 class TopDown(nn.Module):
     """From the coarsest level's latents to the waveform's representation."""
 
-    def __init__(self, outputs: int, config: HVAEConfig, frames: Sequence[int]) -> None:
+    def __init__(self, outputs: int, config: HVAEConfig, frames: Sequence[int], signal: Signal) -> None:
         super().__init__()
         widths = [config.trunk.channels[-1], *config.level_channels]
         self.frames = list(frames)
@@ -186,7 +187,7 @@ class TopDown(nn.Module):
             upsample(above, below, stride)
             for below, above, stride in zip(widths, config.level_channels, config.level_strides, strict=False)
         )
-        self.tower = Decoder(outputs, config.trunk)
+        self.tower = Decoder(outputs, config.trunk, signal)
 
     def first_state(self, items: int) -> Tensor:
         """The learned state above the coarsest level: [items, C, frames]."""
@@ -208,8 +209,9 @@ class HVAE(Autoencoder):
         frames = frames_after(self.representation.frames, config.tower.strides)
         self.frames = frames[len(config.trunk.strides) - 1 :]
         self.loss_names = tuple(f"kl_{i}" for i in range(len(config.latents)))
-        self.encoder = Encoder(self.representation.channels, config.tower)
-        self.decoder = TopDown(self.representation.channels, config, self.frames)
+        channels, signal = self.representation.channels, self.representation.signal
+        self.encoder = Encoder(channels, config.tower, signal)
+        self.decoder = TopDown(channels, config, self.frames, signal)
         sizes = [latent * frames for latent, frames in zip(config.latents, self.frames, strict=True)]
         self.balance = Balance(sizes, config.balance_steps) if config.balance_steps else None
 

@@ -9,7 +9,7 @@ from audiovae.layers import gaussian
 from audiovae.layers.losses import squared_error
 from audiovae.layers.noise import Noise, fresh_noise
 from audiovae.layers.representation import RepresentationConfig
-from audiovae.layers.trunk import Decoder, Encoder, TrunkConfig, frames_after, project, silent_head
+from audiovae.layers.trunk import Decoder, Encoder, Signal, TrunkConfig, frames_after, project, silent_head
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.results import Output, Statistics
 
@@ -116,11 +116,11 @@ class Likelihood(nn.Module):
 class GaussianEncoder(nn.Module):
     """[B, C, T] -> posterior mean and log variance, each [B, latent, frames]; one frame when pooled."""
 
-    def __init__(self, inputs: int, config: VAEConfig) -> None:
+    def __init__(self, inputs: int, config: VAEConfig, signal: Signal) -> None:
         super().__init__()
         width = config.trunk.channels[-1]
         self.pooled = config.pooled
-        self.tower = Encoder(inputs, config.trunk)
+        self.tower = Encoder(inputs, config.trunk, signal)
         self.mean = project(width, config.latent)
         self.log_variance = silent_head(width, config.latent, POSTERIOR_START)
 
@@ -141,13 +141,14 @@ class VAE(Autoencoder):
     def __init__(self, config: VAEConfig, samples: int, rate: int) -> None:
         super().__init__(config, samples, rate)
         width, channels = config.trunk.channels[-1], self.representation.channels
+        signal = self.representation.signal
         frames = frames_after(self.representation.frames, config.trunk.strides)[-1]
         self.frames = 1 if config.pooled else frames
         self.loss_names = ("kl", "likelihood") if config.learned_variance else ("kl",)
-        self.encoder = GaussianEncoder(channels, config)
+        self.encoder = GaussianEncoder(channels, config, signal)
         # The one frame of a pooled latent becomes all frames, each by weights of its own.
         enter = nn.ConvTranspose1d(config.latent, width, frames) if config.pooled else project(config.latent, width)
-        self.decoder = nn.Sequential(enter, Decoder(channels, config.trunk))
+        self.decoder = nn.Sequential(enter, Decoder(channels, config.trunk, signal))
         self.norm = RunningNorm(config.latent, config.batch_norm_scale) if config.batch_norm else None
         self.likelihood = Likelihood() if config.learned_variance else None
 

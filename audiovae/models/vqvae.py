@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from audiovae.layers.noise import Noise, fresh_noise
 from audiovae.layers.representation import RepresentationConfig
-from audiovae.layers.trunk import Decoder, Encoder, TrunkConfig, frames_after, project
+from audiovae.layers.trunk import Decoder, Encoder, Signal, TrunkConfig, frames_after, project
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.quantizing.quantizer import QuantizerConfig
 from audiovae.quantizing.residual_quantizer import ResidualQuantizer
@@ -38,9 +38,9 @@ class VQVAEConfig:
 class LatentEncoder(nn.Module):
     """[B, C, T] -> [B, latent, frames]."""
 
-    def __init__(self, inputs: int, config: VQVAEConfig) -> None:
+    def __init__(self, inputs: int, config: VQVAEConfig, signal: Signal) -> None:
         super().__init__()
-        self.tower = Encoder(inputs, config.trunk)
+        self.tower = Encoder(inputs, config.trunk, signal)
         self.project = project(config.trunk.channels[-1], config.latent)
 
     def forward(self, target: Tensor) -> Tensor:
@@ -59,11 +59,12 @@ class VQVAE(Autoencoder):
     def __init__(self, config: VQVAEConfig, samples: int, rate: int) -> None:
         super().__init__(config, samples, rate)
         self.frames = frames_after(self.representation.frames, config.trunk.strides)[-1]
-        self.encoder = LatentEncoder(self.representation.channels, config)
+        channels, signal = self.representation.channels, self.representation.signal
+        self.encoder = LatentEncoder(channels, config, signal)
         self.quantizer = ResidualQuantizer(config.quantizer, config.latent)
         self.decoder = nn.Sequential(
             project(config.latent, config.trunk.channels[-1]),
-            Decoder(self.representation.channels, config.trunk),
+            Decoder(channels, config.trunk, signal),
         )
 
     @property

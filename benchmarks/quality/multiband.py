@@ -37,7 +37,12 @@ def prototype(bands: int) -> Tensor:
 
 
 class Multiband(nn.Module):
-    """[B, 1, T] audio <-> [B, bands, T / bands], with the losses on audio: a representation for `Autoencoder`."""
+    """[B, 1, T] audio <-> [B, bands, T / bands], with the losses on audio: a representation for `Autoencoder`.
+
+    Each band is a signal along time, so the trunk treats the bands as features and not as a spectrum.
+    """
+
+    signal = "features"
 
     def __init__(self, samples: int, bands: int) -> None:
         super().__init__()

@@ -46,18 +46,10 @@ def rival(make: Make, kind: str) -> Autoencoder:
 
 def multiband(make: Make, bands: int) -> Autoencoder:
     """A fixed bank of filters before the trunk, whose strides are those that are left after it."""
-    from audiovae.layers.trunk import start_as_selection
     from benchmarks.quality.multiband import Multiband
 
     with patch("audiovae.models.autoencoder.make_representation", lambda _, samples, __: Multiband(samples, bands)):
-        model = make()
-    if model.config.trunk.start == "transform":
-        # Its usual start, cosines over the channels, is made for spectra of many bands.
-        down, up = model.encoder.tower.stages[0][0], list(model.decoder.modules())[-1]
-        for layer in (down, up):
-            layer.reset_parameters()
-            start_as_selection(layer.weight, layer.stride[0], layer.padding[0])
-    return model
+        return make()
 
 
 ALTERATIONS: dict[str, Callable[[Make], Autoencoder]] = {
