@@ -45,10 +45,10 @@ class TrunkConfig:
         if len(self.strides) != len(self.channels) or not self.strides:
             raise ValueError(
                 f"trunk.strides has {len(self.strides)} entries and trunk.channels {len(self.channels)}: "
-                "give one width for each stride"
+                "there must be one width for each stride"
             )
         if min(self.strides) < 2:
-            raise ValueError(f"a stride of {min(self.strides)} does not shorten anything: strides are 2 or more")
+            raise ValueError(f"a stride of {min(self.strides)} does not downsample: strides must be 2 or more")
         if min(self.channels) < 1:
             raise ValueError("trunk.channels must be positive")
         if self.kernel % 2 == 0:

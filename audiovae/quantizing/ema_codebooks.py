@@ -57,7 +57,7 @@ class EMACodebooks(nn.Module):
         self.register_load_state_dict_post_hook(EMACodebooks._after_load)
 
     def _before_load(self, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-        # Older models lack these buffers.
+        # Defaults for models that were saved before these buffers existed.
         state.setdefault(f"{prefix}restarts", torch.zeros(()))
         state.setdefault(f"{prefix}reference", torch.ones(()))  # the anchor pulled S to 1
         state.setdefault(f"{prefix}updates", torch.tensor(1e6))  # long settled

@@ -70,16 +70,16 @@ class QuantizerConfig:
 
 @dataclass
 class Quantized:
-    """Result of quantising [B, D, T].
+    """The result of quantizing [B, D, T].
 
     Attributes:
         values: [B, D, T] with a gradient for the encoder.
-        codes: [B, Q, T] int64; of all codebooks, also of those that `values` leaves out by dropout.
-        losses: `commitment`, `anchor`, `diversity`, each [B]; the first and last are means over codebooks in use.
-        metrics: Detached scalars, means over codebooks: `perplexity`, `dead_codes` (still waiting for a place),
-            `restarts` (codes placed anew by the last update), `latent_variance` S, and `effective_beta`, the
-            commitment in units of beta_0 at the start of the codebooks.
-        statistics: For `ResidualQuantizer.update`.
+        codes: [B, Q, T] int64 of all codebooks, including those that codebook dropout leaves out of `values`.
+        losses: `commitment`, `anchor`, `diversity`, each [B]. The first and the last are means over codebooks in use.
+        metrics: Detached scalars, means over codebooks: `perplexity`, `dead_codes` (not yet replaced), `restarts`
+            (codes replaced by the last update), `latent_variance` S, and `effective_beta`, the commitment weight in
+            units of beta_0.
+        statistics: Input of `ResidualQuantizer.update`.
     """
 
     values: Tensor
