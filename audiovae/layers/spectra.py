@@ -26,7 +26,7 @@ def mel_filters(bands: int, n_fft: int, rate: int, device: str = "cpu") -> Tenso
         filters = melscale_fbanks(n_fft // 2 + 1, 0.0, rate / 2, bands, rate, None, "slaney").T
         total = filters.sum(1, keepdim=True)
         if not bool((total > 0).all()):
-            raise ValueError(f"{bands} mel bands leave some empty with an FFT of {n_fft}: use fewer bands or a longer FFT")
+            raise ValueError(f"{bands} mel bands leave some empty with an FFT of {n_fft}: use fewer or a longer FFT")
         return (filters / total).to(device)
 
 

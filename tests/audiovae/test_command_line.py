@@ -83,7 +83,9 @@ def test_abbreviated_flags_are_taken_in_silence(run, songs, model_dir):
     assert run("reconstruct", model_dir, "a.wav", "out.wav", "--over", "0.1")[::2] == (0, "")
 
 
-@pytest.mark.parametrize(("place", "said"), [("full", "error: cannot write to standard output (No space"), ("closed", "")])
+@pytest.mark.parametrize(
+    ("place", "said"), [("full", "error: cannot write to standard output (No space"), ("closed", "")]
+)
 def test_an_end_of_the_output_is_no_traceback(place, said, songs, model_dir):
     words = [sys.executable, "-m", "audiovae", "reconstruct", str(model_dir), "a.wav", "out.wav"]
     reader, end = (
