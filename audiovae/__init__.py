@@ -21,7 +21,7 @@ from audiovae.recordings.latents import CodedRecording, decode_recording, encode
 from audiovae.recordings.latents_file import read_latents, write_latents
 from audiovae.recordings.overlap_add import interpolate_recordings, reconstruct_recording, sample_chunks
 from audiovae.results import Output, Partial, Statistics
-from audiovae.saved.model_folder import add_measures, fingerprint, from_pretrained, load, save
+from audiovae.saved.model_folder import add_measures, fingerprint, load, save, save_with_card
 
 DISTRIBUTION = "audio-autoencoder-training"
 try:
@@ -61,7 +61,12 @@ __all__ = [
     "write_recording",
 ]
 
-# Names until version 0.1, accepted with a warning.
+# `save_pretrained` and `from_pretrained` are methods of the base class, which cannot import functions that know every
+# family. It gets them here, where the package is assembled.
+Autoencoder.folder_writer, Autoencoder.folder_reader = staticmethod(save_with_card), staticmethod(load)
+from_pretrained = Autoencoder.from_pretrained
+
+# Names of version 0.1, accepted with a warning.
 _RENAMED = {"Coded": "CodedRecording", "read_coded": "read_latents", "write_coded": "write_latents"}
 
 

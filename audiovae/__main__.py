@@ -1,4 +1,4 @@
-"""Use a trained model: reconstruct, encode and decode recordings, go between two, draw from the prior, export."""
+"""Use a trained model: reconstruct, encode, decode, interpolate or sample audio, or export the model."""
 
 import difflib
 import inspect
@@ -14,16 +14,16 @@ from audiovae import DISTRIBUTION, __version__
 from audiovae.commands import COMMANDS
 from audiovae.errors import ModelError, ModelWarning
 
-# Of `reconstruct`, which takes any number of recordings.
-INPUT = "Recordings of any format that libsndfile reads, any rate and length."
+# Help of `reconstruct`, which takes any number of recordings.
+INPUT = "Recordings in any format that libsndfile reads, at any sample rate and of any length."
 OUTPUT = (
-    "Of one recording the WAV file to write, mono at the model's rate. Else a folder: one that is there, or is to be "
-    "made, as with several recordings or a name that ends in /. Each goes there as NAME.wav."
+    "For one recording: the WAV file to write, mono at the model's rate. For several recordings, or if the name ends "
+    "in / or is a folder: the folder to write NAME.wav into for each recording; it is created if it does not exist."
 )
 
 
 def make_parser() -> ArgumentParser:
-    """The commands' arguments are those of the functions."""
+    """Builds the parser. The arguments of each command are those of its function."""
     last = "version: python -m audiovae --version"
     parser = ArgumentParser(prog="python -m audiovae", description=__doc__, epilog=last, allow_abbrev=True)
     commands = parser.add_subcommands()
@@ -67,18 +67,18 @@ def main() -> int:
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return 130
-        except BrokenPipeError:  # the reader of a pipe, such as head, has had enough
+        except BrokenPipeError:  # the reader of the pipe, such as head, has closed it
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             return 1
-        except OSError as error:  # files are ModelErrors: this is the terminal's, or what takes its place
+        except OSError as error:  # file errors are ModelErrors, so this is standard output
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            print(f"error: what was done cannot be told ({error.strerror})", file=sys.stderr)
+            print(f"error: cannot write to standard output ({error.strerror})", file=sys.stderr)
             return 1
     return 0
 
 
 def flags_last(words: list[str]) -> list[str]:
-    """Flags, each with its value, behind the rest: argparse wants names of any number to stand together."""
+    """Moves flags and their values behind the positional arguments, because argparse wants those in one group."""
     rest: list[str] = []
     flags: list[str] = []
     left = iter(words)
@@ -95,7 +95,7 @@ def flags_last(words: list[str]) -> list[str]:
 
 
 def nearest(words: list[str]) -> str:
-    """The command, or else the flag, that a misspelt one is most like; empty when there is none."""
+    """The command, or else the flag, that is closest to a misspelt one; empty if none is close."""
     command = next((word for word in words if not word.startswith("-")), "")
     if command not in COMMANDS:
         return "".join(difflib.get_close_matches(command, COMMANDS, 1))
@@ -115,7 +115,7 @@ def nearest(words: list[str]) -> str:
 
 
 def _show(usual: Any) -> Any:
-    """Prints a ModelWarning as one line, others as usual."""
+    """A `warnings.showwarning` that prints a ModelWarning as one line and passes other warnings to `usual`."""
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         if issubclass(category, ModelWarning):

@@ -1,8 +1,7 @@
-"""What is known about a model's training, and the model card that tells it: README.md beside the weights.
+"""Facts about a model's training (`facts.json`) and the model card made from them (`README.md`).
 
-The facts come from whoever trained; they lie in `facts.json`, so that measures can be added later and a copy of the
-model keeps them. A card is written once; later only what stands between its two marks is written anew, and what
-people added stays.
+The training writes the facts; measures can be added later, and copies of the model keep both. A card is written once.
+After that only the text between its two marks is replaced, so that edits elsewhere are kept.
 """
 
 import dataclasses
@@ -24,18 +23,18 @@ BEGIN, END = "<!-- measures: written by the evaluation -->", "<!-- end of measur
 
 @dataclass
 class Facts:
-    """What is known about a model's training; what is not known stays empty. Names no place on the trainer's machine.
+    """Facts about a model's training; unknown ones are empty. They contain no path of the training machine.
 
     Attributes:
-        name: Of the model, such as the run's.
+        name: Name of the model, such as that of its run.
         steps: Optimizer steps.
-        chunks_seen: Chunks that were trained on, repeats counted.
-        data: Of the training split: `fingerprint`, `recordings`, `chunks`, `hours`, `level` (how recordings were
-            normalised), as far as known.
-        settings: Of the training, by dotted name.
-        nats_per_second: Divergence from the prior, at each level of latents from the finest; empty for codes.
-        measures: On held-out chunks, by name: `si_sdr` in dB, `stft`, `mel`, `mse`, `cosine`.
-        measured_on: What they were taken on: `split`, `chunks`, `fingerprint`.
+        chunks_seen: Chunks of training including repeats.
+        data: About the training split, as far as known: `fingerprint`, `recordings`, `chunks`, `hours`, `level` (how
+            levels were normalised).
+        settings: Settings of the training by dotted name.
+        nats_per_second: KL divergence from the prior on each level of latents, finest first; empty for codes.
+        measures: Measures on held-out chunks by name: `si_sdr` in dB, `stft`, `mel`, `mse`, `cosine`.
+        measured_on: The data of the measures: `split`, `chunks`, `fingerprint`.
     """
 
     name: str = ""
@@ -49,10 +48,10 @@ class Facts:
 
 
 def read_facts(folder: Path) -> Facts | None:
-    """The facts in a model's folder, or None.
+    """Reads the facts in a model folder; None if there are none.
 
     Raises:
-        ModelError: when they are damaged.
+        ModelError: if they are damaged.
     """
     path = folder / FACTS_FILE
     if not path.is_file():
@@ -61,17 +60,17 @@ def read_facts(folder: Path) -> Facts | None:
         facts = Facts(**json.loads(path.read_text(encoding="utf-8")))
         for known in dataclasses.fields(Facts):
             if type(getattr(facts, known.name)) is not type(getattr(Facts(), known.name)):
-                raise ValueError(f"{known.name} is of another type")
+                raise ValueError(f"{known.name} has the wrong type")
     except (OSError, ValueError, TypeError) as error:
-        raise ModelError(f"{path}: damaged ({_phrase(error)}); remove it, the model loads without") from None
+        raise ModelError(f"{path}: damaged ({_phrase(error)}); remove it, the model loads without it") from None
     return facts
 
 
 def _phrase(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
-        return "it is no JSON"
+        return "it is not JSON"
     if isinstance(error, TypeError):
-        return "it holds other things than facts"
+        return "it does not hold facts"
     return str(getattr(error, "strerror", "") or error)
 
 
@@ -83,27 +82,27 @@ def write_facts(folder: Path, facts: Facts) -> None:
 
 
 def write_card(folder: Path, about: dict[str, Any], shape: dict[str, Any], facts: Facts) -> bool:
-    """Writes the folder's card where there is none, else only its measures.
+    """Writes the card of a model folder, or only its measures if there is a card.
 
     Args:
-        folder: Of the model.
-        about: What `config.json` holds.
-        shape: What follows from it: `full_name`, `parameters`, `latent_shapes`, `code_size`, `bits_per_second`.
-        facts: Of the training.
+        folder: The model folder.
+        about: The content of `config.json`.
+        shape: Derived values: `full_name`, `parameters`, `latent_shapes`, `code_size`, `bits_per_second`.
+        facts: Facts about the training.
 
     Returns:
-        Whether the card shows the measures: False when the marks were taken out of it.
+        Whether the card shows the measures: False if the marks have been removed from it.
 
     Raises:
-        OSError: when it cannot be read or written.
-        ModelError: when the card that is there is not UTF-8.
+        OSError: if the card cannot be read or written.
+        ModelError: if the existing card is not UTF-8.
     """
     path = folder / CARD_FILE
     if path.is_file():
         try:
             card = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
-            raise ModelError(f"{path}: not UTF-8; save it as UTF-8, or remove it and it is made anew") from None
+            raise ModelError(f"{path}: not UTF-8; save it as UTF-8, or remove it to have it written again") from None
         text = with_measures(card, facts, shape)
     else:
         text = _template("card.md").render(
@@ -116,7 +115,7 @@ def write_card(folder: Path, about: dict[str, Any], shape: dict[str, Any], facts
 
 
 def with_measures(card: str, facts: Facts, shape: dict[str, Any]) -> str:
-    """A card with new measures between its marks; one without both marks stays as it is."""
+    """Returns a card with new measures between its marks; a card without both marks is unchanged."""
     before, begin, rest = card.partition(BEGIN)
     _, end, after = rest.partition(END)
     return f"{before}{begin}\n{_measures(facts, shape)}\n{end}{after}" if begin and end else card

@@ -1,4 +1,4 @@
-"""The commands of `python -m audiovae`, as functions: their arguments are the command line's."""
+"""The commands of `python -m audiovae` as functions; the command line takes its arguments and help from them."""
 
 import sys
 from collections import Counter
@@ -21,22 +21,22 @@ from audiovae.recordings.overlap_add import interpolate_recordings, sample_chunk
 from audiovae.saved.export import export_model
 from audiovae.saved.model_folder import check_device, load
 
-GAP_S = 0.25  # of silence between the parts of a file
+GAP_S = 0.25  # seconds of silence between the parts of a file
 MAX_PARTS = 1000
 
 
 def reconstruct(model: Path, input: Sequence[Path], output: str, device: str = "cpu", overlap: float = 0.25) -> None:
-    """Pass recordings through a trained model and write what comes out as WAV.
+    """Pass recordings through a trained model and write the reconstructions as WAV files.
 
     Example: python -m audiovae reconstruct runs/hvae song.flac song-hvae.wav
 
     Args:
         model: A run folder, or a folder with config.json and model.safetensors.
-        input: Recordings of any format that libsndfile reads, any rate and length.
-        output: Of one recording the WAV file to write, mono at the model's rate. Else a folder: one that is there, or
-            is to be made, as with several recordings or a name that ends in /. Each goes there as NAME.wav.
+        input: Recordings in any format that libsndfile reads, at any sample rate and of any length.
+        output: For one recording: the WAV file to write, mono at the model's rate. For several recordings, or if the
+            name ends in / or is a folder: the folder to write NAME.wav into; it is created if it does not exist.
         device: cpu or cuda.
-        overlap: Share of a chunk that is cross-faded with the next one, 0 to 0.5.
+        overlap: Share of each chunk that is cross-faded with the next chunk, 0 to 0.5.
     """
     many = len(input) > 1 or output.endswith("/") or Path(output).is_dir()
     targets = targets_in(output, input) if many else [Path(output)]
@@ -58,7 +58,7 @@ def reconstruct(model: Path, input: Sequence[Path], output: str, device: str = "
             failed += 1
             print(f"error: {error}", file=sys.stderr, flush=True)
     if failed:
-        raise ModelError(f"{failed} of {len(input)} recordings failed; what is wrong with each stands above")
+        raise ModelError(f"{failed} of {len(input)} recordings failed; see the errors above")
 
 
 def encode(
@@ -69,17 +69,17 @@ def encode(
     overlap: float = 0.25,
     precision: Literal["float32", "float16"] = "float32",
 ) -> None:
-    """Write a recording as latents, from which `decode` makes the audio that `reconstruct` would have made.
+    """Write a recording as latents. `decode` turns them into the same audio that `reconstruct` writes.
 
     Example: python -m audiovae encode runs/vqvae song.flac song.safetensors
 
     Args:
         model: A run folder, or a folder with config.json and model.safetensors.
-        input: A recording of any format that libsndfile reads, any rate and length.
+        input: A recording in any format that libsndfile reads, at any sample rate and of any length.
         output: The .safetensors file to write.
         device: cpu or cuda.
-        overlap: Share of a chunk that is kept twice, to be cross-faded, 0 to 0.5. 0 takes the fewest bits.
-        precision: Of real latents; float16 halves the file. Codes are kept as they are.
+        overlap: Share of each chunk that is stored twice for the cross-fade, 0 to 0.5. 0 takes the fewest bits.
+        precision: Number format of continuous latents; float16 halves the file. Codes are stored losslessly.
     """
     check_latents_file(output)
     check_apart(output, input)
@@ -103,8 +103,8 @@ def decode(model: Path, input: Path, output: Path, device: str = "cpu") -> None:
     Example: python -m audiovae decode runs/vqvae song.safetensors song-vqvae.wav
 
     Args:
-        model: The model that encoded: a run folder, or a folder with config.json and model.safetensors.
-        input: The .safetensors file of `encode`.
+        model: The model that encoded the file: a run folder, or a folder with config.json and model.safetensors.
+        input: The .safetensors file that `encode` wrote.
         output: The WAV file to write, mono at the model's rate.
         device: cpu or cuda.
     """
@@ -120,18 +120,18 @@ def decode(model: Path, input: Path, output: Path, device: str = "cpu") -> None:
 def interpolate(
     model: Path, first: Path, second: Path, output: Path, steps: int = 5, device: str = "cpu", overlap: float = 0.25
 ) -> None:
-    """Go from one recording to another through a trained model's latents; the versions follow each other in one WAV.
+    """Interpolate between two recordings in a trained model's latent space and write all versions to one WAV file.
 
     Example: python -m audiovae interpolate runs/hvae piano.wav guitar.wav between.wav --steps 7
 
     Args:
         model: A run folder, or a folder with config.json and model.safetensors.
-        first: The recording to begin with.
-        second: The recording to end with; the longer one of the two is cut.
-        output: The WAV file to write: as many versions as steps, a quarter of a second of silence between them.
-        steps: Versions, both ends counted: 2 to 1000.
+        first: The first recording.
+        second: The last recording. The longer of the two is cut to the length of the other.
+        output: The WAV file to write: one version for each step, with a quarter of a second of silence in between.
+        steps: Number of versions including both ends, 2 to 1000.
         device: cpu or cuda.
-        overlap: Share of a chunk that is cross-faded with the next one, 0 to 0.5.
+        overlap: Share of each chunk that is cross-faded with the next chunk, 0 to 0.5.
     """
     check_wav(output)
     check_apart(output, first, second)
@@ -149,16 +149,16 @@ def interpolate(
 def sample(
     model: Path, output: Path, count: int = 8, temperature: float = 1.0, seed: int = 0, device: str = "cpu"
 ) -> None:
-    """Draw chunks from a trained model's prior; they follow each other in one WAV.
+    """Sample chunks from a trained model's prior and write them to one WAV file.
 
     Example: python -m audiovae sample runs/hvae drawn.wav --temperature 0.8
 
     Args:
         model: A run folder, or a folder with config.json and model.safetensors.
-        output: The WAV file to write, a quarter of a second of silence between the chunks.
-        count: Chunks to draw, 1 to 1000.
-        temperature: Scale of the prior's deviation; below 1 is nearer to what is most likely. 0 to 10.
-        seed: Another one draws other chunks.
+        output: The WAV file to write, with a quarter of a second of silence between the chunks.
+        count: Number of chunks, 1 to 1000.
+        temperature: Factor on the prior's standard deviation, 0 to 10. Values below 1 give more typical chunks.
+        seed: Seed of the random numbers.
         device: cpu or cuda.
     """
     check_wav(output)
@@ -172,20 +172,20 @@ def sample(
 
 
 def export(model: Path, output: Path, format: Literal["torch", "onnx"] = "torch") -> None:
-    """Write encoder and decoder as programs that run without this package, and check them against the model.
+    """Export encoder and decoder as programs that run without this package, and compare them with the model.
 
     Example: python -m audiovae export runs/vae vae-onnx --format onnx
 
     Args:
         model: A run folder, or a folder with config.json and model.safetensors.
         output: The folder to write encoder, decoder and export.json into.
-        format: torch: .pt2 of torch.export. onnx: needs pip install onnx onnxscript onnxruntime.
+        format: torch writes .pt2 files of torch.export. onnx needs: pip install onnx onnxscript onnxruntime.
     """
     loaded = load(model)
     written = export_model(loaded, output, format)
     for file, difference in written.items():
         print(f"{output / file}: differs from PyTorch by at most {difference:.2g}")
-    print(f"{output / 'export.json'}: what goes in and what comes out, {loaded.family} of {model}")
+    print(f"{output / 'export.json'}: describes inputs and outputs, {loaded.family} of {model}")
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -199,26 +199,26 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 
 def targets_in(folder: str, sources: Sequence[Path]) -> list[Path]:
-    """The WAV file in a folder that each recording becomes.
+    """The WAV file in the folder for each recording.
 
     Raises:
-        ModelError: when two would become the same, or the name is not a folder's.
+        ModelError: if two recordings would have the same file, or `folder` does not name a folder.
     """
     if Path(folder).is_file():
-        raise ModelError(f"{folder}: a file; several recordings need a folder, so name one as the last word")
+        raise ModelError(f"{folder}: is a file; several recordings need a folder as the last argument")
     if not folder.endswith("/") and not Path(folder).is_dir() and Path(folder).suffix.lower() == ".wav":
-        raise ModelError(f"{folder}: several recordings need a folder, so name one as the last word, ending in /")
+        raise ModelError(f"{folder}: several recordings need a folder as the last argument; end its name in /")
     stem, times = Counter(source.stem for source in sources).most_common(1)[0]
     if times > 1:
-        raise ModelError(f"{times} recordings would become {Path(folder, stem)}.wav; give them one after the other")
+        raise ModelError(f"{times} recordings would become {Path(folder, stem)}.wav; run the command once for each")
     return [Path(folder, f"{source.stem}.wav") for source in sources]
 
 
 def check(device: str, overlap: float = 0.0) -> None:
-    """What can be told before a model is loaded.
+    """Checks arguments before a model is loaded.
 
     Raises:
-        ModelError: for an overlap out of range, a device that is not there.
+        ModelError: if the overlap is out of range or there is no such device.
     """
     if not 0 <= overlap <= 0.5:
         raise ModelError(f"--overlap {overlap}: choose 0 to 0.5")
@@ -226,7 +226,7 @@ def check(device: str, overlap: float = 0.0) -> None:
 
 
 def write(output: Path, parts: Sequence[Tensor], loaded: Autoencoder, model: Path) -> None:
-    """Parts [T] one after the other as 16-bit WAV, and a line that says so; raises ModelError."""
+    """Writes parts [T] one after the other to a 16-bit WAV file and prints a summary line; raises ModelError."""
     gap = torch.zeros(int(GAP_S * loaded.rate))
     audio = torch.cat([piece for part in parts for piece in (gap, part)][1:])
     write_recording(output, audio, loaded.rate)

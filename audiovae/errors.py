@@ -1,9 +1,9 @@
-"""The error and the warning that people read."""
+"""The error and the warning of this package."""
 
 
 class ModelError(Exception):
-    """A model, a file or a setting that cannot be used; one line that names it and the remedy."""
+    """A model, a file or a setting cannot be used. The message is one line that names it and the remedy."""
 
 
 class ModelWarning(UserWarning):
-    """Something was done, but not as one may think; one line that names the file. The commands print it on stderr."""
+    """A result differs from what the user may expect. The message is one line; the commands print it to stderr."""

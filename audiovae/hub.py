@@ -1,8 +1,9 @@
-"""`save_pretrained`, `push_to_hub` and `from_pretrained`, as users of the Hugging Face Hub know them.
+"""`save_pretrained`, `push_to_hub` and `from_pretrained`, as in other libraries of the Hugging Face Hub.
 
-Folders are those of `audiovae.save`: JSON and safetensors, nothing that could run code.
+The folders are those of `audiovae.save`: JSON and safetensors, which cannot run code.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -11,20 +12,21 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 
 from audiovae.errors import ModelError
 
-# What loading needs, of a repository that may hold more.
+# The files of a repository that loading needs.
 WANTED = ["config.json", "model.safetensors", "facts.json"]
 
 
 class Shareable(ModelHubMixin, library_name="audiovae"):
     """Adds `save_pretrained(folder)`, `push_to_hub(name)` and `from_pretrained(folder or name)` to the families.
 
-    The functions that write and read a folder are set by `audiovae.saved.model_folder`: it knows all families,
-    and this base
-    of theirs cannot import it.
+    Attributes:
+        folder_writer: Saves a model to a folder, with a model card.
+        folder_reader: Loads a model of any family from a folder to a device. Both are set in `audiovae/__init__.py`,
+            because they depend on the families, which derive from this class.
     """
 
-    folder_writer: ClassVar[Any]
-    folder_reader: ClassVar[Any]
+    folder_writer: ClassVar[Callable[[Any, Path], None]]
+    folder_reader: ClassVar[Callable[[Path, str], Any]]
 
     def save_pretrained(
         self,
@@ -36,20 +38,20 @@ class Shareable(ModelHubMixin, library_name="audiovae"):
         model_card_kwargs: dict[str, Any] | None = None,
         **upload: Any,
     ) -> str | None:
-        """Writes a folder as `audiovae.save` does, with a model card; the base's own would leave half of one.
+        """Saves the model as `audiovae.save` does, with a model card. Unlike the base class, it writes atomically.
 
         Args:
-            save_directory: The folder; it is made when missing.
-            config, model_card_kwargs: For the base alone: the model knows its description, the card its facts.
-            repo_id: Name on the Hub, with push_to_hub; the folder's name by default.
-            push_to_hub: Upload as well.
-            **upload: Of `push_to_hub`.
+            save_directory: The folder; it is created if it does not exist.
+            config, model_card_kwargs: Ignored; accepted because the base class has them.
+            repo_id: Name on the Hub for the upload; the folder's name by default.
+            push_to_hub: Whether to upload the model as well.
+            **upload: Further arguments of `push_to_hub`.
 
         Returns:
-            The address on the Hub, of an upload.
+            The URL on the Hub after an upload, else None.
 
         Raises:
-            ModelError: when it cannot be written, or a model of another family is there.
+            ModelError: if the folder cannot be written or holds a model of another family.
         """
         type(self).folder_writer(self, Path(save_directory))
         return self.push_to_hub(repo_id or Path(save_directory).name, **upload) if push_to_hub else None
@@ -62,12 +64,12 @@ class Shareable(ModelHubMixin, library_name="audiovae"):
         """Loads a model for use (evaluation mode).
 
         Args:
-            place: A folder on this machine, or the name of a repository on the Hub, such as "somebody/piano-vae".
-            device: Where the weights go.
-            **download: `revision`, `token`, `cache_dir`, `local_files_only`: see `snapshot_download` there.
+            place: A local folder, or the name of a repository on the Hub, such as "owner/piano-vae".
+            device: Device for the weights.
+            **download: Arguments of `huggingface_hub.snapshot_download`: `revision`, `token`, `cache_dir`, ...
 
         Raises:
-            ModelError: when there is none, when it is damaged, or of another family than the class.
+            ModelError: if there is no such model, if it is damaged, or if it is not an instance of this class.
         """
         folder = Path(place)
         try:
@@ -75,22 +77,24 @@ class Shareable(ModelHubMixin, library_name="audiovae"):
         except OSError as error:
             raise ModelError(f"{place}: cannot be read ({error.strerror})") from None
         if not here and _is_path(str(place)):
-            raise ModelError(f"{place}: no such folder; a model on the Hub is called somebody/a-name")
+            raise ModelError(f"{place}: no such folder; a model on the Hub has a name of the form owner/name")
         if not here:
             try:
                 folder = Path(snapshot_download(str(place), allow_patterns=WANTED, **download))
             except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
                 reason = str(error).splitlines()[0]
                 if isinstance(error, LocalEntryNotFoundError):
-                    reason = "it cannot be reached, and no copy is in the cache"
-                raise ModelError(f"{place}: neither a folder nor a model to be had from the Hub ({reason})") from None
+                    reason = "the Hub cannot be reached and the cache has no copy"
+                raise ModelError(f"{place}: neither a folder nor an available model on the Hub ({reason})") from None
         model = cls.folder_reader(folder, device)
         if not isinstance(model, cls):
-            raise ModelError(f"{place}: a {type(model).__name__}, not a {cls.__name__}; use audiovae.from_pretrained")
+            raise ModelError(
+                f"{place}: is a {type(model).__name__}, not a {cls.__name__}; use audiovae.from_pretrained"
+            )
         return model
 
 
 def _is_path(place: str) -> bool:
-    """Whether this names a folder rather than a repository, which is two words with one slash between."""
+    """Whether a name is a local path and not the name of a repository, which has the form owner/name."""
     owner, slash, name = place.partition("/")
     return not slash or not name or "/" in name or owner in ("", ".", "..", "~") or Path(owner).is_dir()

@@ -1,4 +1,4 @@
-"""Files to read: what is the matter with those that cannot be."""
+"""Checks of input files: why a file cannot be read."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from audiovae.errors import ModelError
 
 
 def check_input(path: str | Path, kind: str) -> None:
-    """Raises ModelError when there is nothing to read at a path; `kind` says as what: "audio" or "latents"."""
+    """Raises ModelError if a file cannot be read; `kind` is "audio" or "latents", for the message."""
     if why := _nothing(path):
         raise ModelError(f"{path}: cannot be read as {kind} ({why})")
 

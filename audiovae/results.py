@@ -1,4 +1,4 @@
-"""What a forward pass returns, for every family alike."""
+"""The result types of every family."""
 
 from dataclasses import dataclass, field
 
@@ -7,11 +7,11 @@ from torch import Tensor
 
 @dataclass
 class Statistics:
-    """What one process adds to a model's running estimates; the caller joins those of all processes.
+    """The contribution of one process to a model's running estimates; the caller combines those of all processes.
 
     Attributes:
-        sums: To be added up over processes and micro-batches.
-        items: [n, ...] one entry for each item, to be gathered in the order of the global batch.
+        sums: Tensors to be added up over processes and micro-batches.
+        items: Tensors [n, ...] with one entry per item, to be gathered in the order of the global batch.
     """
 
     sums: dict[str, Tensor] = field(default_factory=dict)
@@ -20,11 +20,11 @@ class Statistics:
 
 @dataclass
 class Output:
-    """A forward pass.
+    """The result of a forward pass.
 
     Attributes:
         recon: [B, C, T] the reconstructed representation.
-        losses: Unweighted terms, each [B] so that batches of any size can be averaged exactly.
+        losses: Unweighted loss terms, each [B], so that batches of any size can be averaged exactly.
         metrics: Detached scalars for the log, each a mean over the batch.
         statistics: Contribution to the model's running estimates; empty for most families.
     """
@@ -37,10 +37,10 @@ class Output:
 
 @dataclass
 class Partial:
-    """A reconstruction for which only some levels of latents knew the input.
+    """A reconstruction in which only some levels of latents depend on the input.
 
     Attributes:
-        known: Levels taken from the posterior, 0 the finest; the others were drawn from the prior.
+        known: Levels taken from the posterior, 0 being the finest. The others are sampled from the prior.
         audio: [B, 1, samples].
     """
 

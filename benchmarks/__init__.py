@@ -1,4 +1,4 @@
-"""Measurements that docs/benchmarks.md quotes: speed, quality, fault injection.
+"""The benchmarks that docs/benchmarks.md quotes: speed, quality, fault injection.
 
 May import the three packages; nothing imports it.
 """

@@ -1,19 +1,19 @@
-"""Measurements that the documents quote: `python -m benchmarks speed | quality | faults`, each with its own --help."""
+"""Runs one of the benchmarks that docs/benchmarks.md quotes; each has its own --help."""
 
 import sys
 from importlib import import_module
 
 KINDS = {
-    "speed": "the data path and checkpoints, beside other libraries",
-    "quality": "models, baselines and seeds trained side by side: which claims about quality hold",
-    "faults": "a tiny training run that is killed again and again: is anything lost?",
+    "speed": "measure data loading and checkpoints and compare them with other libraries",
+    "quality": "train models, baselines and seeds, and check the claims about quality",
+    "faults": "inject faults into a small training and check that nothing is lost",
 }
 
 
 def main(words: list[str]) -> int:
-    """Runs one kind of measurement with the words after its name; returns its exit code."""
+    """Runs one benchmark with the arguments after its name; returns its exit code."""
     listed = "\n".join(f"  {kind:8}  {about}" for kind, about in KINDS.items())
-    usage = f"usage: python -m benchmarks {{{','.join(KINDS)}}} [--help] ...\n\n{listed}"
+    usage = f"usage: python -m benchmarks {{{','.join(KINDS)}}} [--help] ...\n\n{__doc__}\n\n{listed}"
     if not words or words[0] in ("-h", "--help"):
         print(usage, file=sys.stdout if words else sys.stderr)
         return 0 if words else 2

@@ -1,4 +1,4 @@
 """Parts of every model: the trunk, representations, losses, spectra, Gaussians, keyed noise.
 
-May import nothing else of the package.
+May import nothing else from the package.
 """

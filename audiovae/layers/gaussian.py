@@ -1,18 +1,18 @@
-"""Diagonal Gaussians: divergence, sampling, free bits. All in float32."""
+"""Diagonal Gaussians in float32: KL divergence, sampling, free nats."""
 
 from torch import Tensor
 
-# exp(-12 / 2) = 0.0025: a posterior sharper than this says nothing more about 16-bit audio.
+# A standard deviation of exp(-12 / 2) = 0.0025 is already sharp enough for 16-bit audio.
 LOG_VARIANCE_RANGE = (-12.0, 4.0)
 
 
 def bounded_log_variance(raw: Tensor) -> Tensor:
-    """Log variance within bounds that keep exp() and its gradient finite."""
+    """Clamps a log variance of any shape to LOG_VARIANCE_RANGE, which keeps exp() and its gradient finite."""
     return raw.float().clamp(*LOG_VARIANCE_RANGE)
 
 
 def draw(mean: Tensor, log_variance: Tensor, normal: Tensor) -> Tensor:
-    """mean + deviation * normal (Kingma and Welling 2014, section 2.4); all of one shape."""
+    """The reparameterized sample mean + deviation * normal (Kingma and Welling 2014, section 2.4); all of one shape."""
     return mean + (0.5 * log_variance).exp() * normal
 
 
@@ -31,13 +31,13 @@ def kl_of_residual(shift: Tensor, log_scale: Tensor) -> Tensor:
 
 
 def with_free_nats(kl: Tensor, free: float) -> Tensor:
-    """Divergence of each item, never less than `free` nats: no reward for going below (Kingma et al. 2016).
+    """KL divergence of each item, at least `free` nats, so that going below has no reward (Kingma et al. 2016).
 
-    The floor is taken item by item, so the mean over a batch is the same however the batch is divided.
+    The floor applies to each item, so the mean over a batch does not depend on how the batch is divided.
 
     Args:
         kl: [B, ...] nats.
-        free: Nats an item may spend at no cost.
+        free: Nats that each item may use at no cost.
 
     Returns:
         [B] nats.
@@ -46,15 +46,15 @@ def with_free_nats(kl: Tensor, free: float) -> Tensor:
 
 
 def with_free_nats_by_channel(kl: Tensor, free: float) -> Tensor:
-    """Divergence of each item, where each channel has an equal share of the `free` nats and never counts as less.
+    """KL divergence of each item, with a floor of an equal share of the `free` nats for each channel.
 
-    A floor for each group of latents is how Kingma et al. 2016 ("Inverse autoregressive flow", appendix C.8)
-    give free bits. With one floor for the whole level a few channels may spend everything and the others collapse.
-    The floor is taken item by item, so the mean over a batch is the same however the batch is divided.
+    A floor for each group of latents is the form of free bits in Kingma et al. 2016 ("Inverse autoregressive flow",
+    appendix C.8). With one floor for the whole level, a few channels may use all free nats while the others collapse.
+    The floor applies to each item, so the mean over a batch does not depend on how the batch is divided.
 
     Args:
         kl: [B, D, T] nats.
-        free: Nats an item may spend at no cost, over all D channels.
+        free: Nats that each item may use at no cost, over all D channels.
 
     Returns:
         [B] nats.

@@ -1,16 +1,16 @@
-"""Distances between waveforms; each returns one value per item and is finite on any finite input."""
+"""Distances between waveforms. Each returns one value per item and is finite on any finite input."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-# Windows of 93, 23 and 6 ms at 22,050 Hz: pitch, timbre and attacks.
+# Windows of 93, 23 and 6 ms at 22,050 Hz, for pitch, timbre and attacks.
 RESOLUTIONS = (2048, 512, 128)
-# -100 dBFS for a full-scale sine: below it a spectrum counts as silent.
+# A spectrum below -100 dBFS, relative to a full-scale sine, counts as silent.
 MAGNITUDE_FLOOR = 1e-5
-# Root mean square magnitude below which the convergence term no longer counts errors relative to the target. Music
-# at full level has 4 to 40 times as much. Without it one silent chunk outweighs sixty loud ones.
+# The convergence term divides errors by the root mean square magnitude of the target, and by at least this much. Music
+# at full level has 4 to 40 times as much. Without the bound, one silent chunk outweighs sixty loud ones.
 QUIET = 1e-3
 
 
@@ -20,7 +20,7 @@ def squared_error(output: Tensor, target: Tensor) -> Tensor:
 
 
 def stft_magnitude(audio: Tensor, window: int) -> Tensor:
-    """Hann-window magnitudes scaled so that a full-scale sine peaks at 0.5.
+    """STFT magnitudes with a Hann window, scaled so that a full-scale sine peaks at 0.5.
 
     Args:
         audio: [B, T] float32.
@@ -31,7 +31,7 @@ def stft_magnitude(audio: Tensor, window: int) -> Tensor:
     """
     taper = torch.hann_window(window, device=audio.device, dtype=audio.dtype)
     spectrum = torch.stft(audio, window, hop_length=window // 4, window=taper, return_complex=True, pad_mode="constant")
-    # The root of a sum of squares has an endless slope at zero: keep it away from there.
+    # The slope of a square root is infinite at zero, so the sum of squares is kept above it.
     power = spectrum.real.square() + spectrum.imag.square()
     scale = taper.sum()
     return (power + (MAGNITUDE_FLOOR * scale) ** 2).sqrt() / scale
@@ -41,9 +41,9 @@ def stft_distance(output: Tensor, target: Tensor, resolutions: Sequence[int] = R
     """Multi-resolution STFT distance of each item.
 
     Spectral convergence plus the mean absolute log-magnitude difference, averaged over resolutions
-    (Yamamoto, Song and Kim 2020, "Parallel WaveGAN", equations 4 to 6), with two changes: each item is
-    normalised by its own energy, and both that energy and the magnitudes have a floor, so silence gives
-    values and gradients of the same order as music.
+    (Yamamoto, Song and Kim 2020, "Parallel WaveGAN", equations 4 to 6), with two changes. Each item is normalised by
+    its own energy, and both that energy and the magnitudes have a floor, so that silence gives values and gradients of
+    the same order as music.
 
     Args:
         output: [B, 1, T], any float type.

@@ -1,23 +1,30 @@
-"""Random draws that do not depend on how a batch is spread over processes."""
+"""Random numbers that do not depend on how a batch is divided over processes."""
 
 import torch
 from torch import Tensor
 
 
 class Noise:
-    """Draws for the items of one micro-batch, fixed by (seed, step, item's row in the global batch).
+    """Random numbers for the items of one micro-batch, a function of (seed, step, row in the global batch).
 
-    Each call draws for the whole global batch from one generator and keeps this micro-batch's rows. So one
-    process or many, and any gradient accumulation, see the same noise for the same item, and there is no
-    generator state to save: a resumed run draws what it would have drawn.
+    Each call draws for the whole global batch from one generator and keeps the rows of this micro-batch. So an item
+    gets the same noise on any number of processes and with any gradient accumulation. There is no generator state to
+    save: a resumed run draws the same numbers as an uninterrupted one.
     """
 
     def __init__(self, seed: int, step: int, rows: Tensor, total: int) -> None:
-        """Draws for `rows` ([n] int64, each below `total`) of a global batch of `total` items."""
+        """Seeds the generator.
+
+        Args:
+            seed: Seed of the run.
+            step: Optimizer step.
+            rows: [n] int64, the rows of the micro-batch in the global batch; its device is that of the draws.
+            total: Items of the global batch.
+        """
         self.rows = rows
         self.total = total
         self.generator = torch.Generator(rows.device)
-        # Odd multipliers keep neighbouring seeds and steps apart; 63 bits are what manual_seed takes.
+        # Odd multipliers keep neighbouring seeds and steps apart. manual_seed takes 63 bits.
         self.generator.manual_seed((seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03) % (1 << 63))
 
     def normal(self, *shape: int) -> Tensor:
@@ -32,6 +39,6 @@ class Noise:
 
 
 def fresh_noise(items: int, device: torch.device) -> Noise:
-    """Noise for a batch outside training, seeded from torch's global generator."""
+    """Noise for `items` items outside training, seeded from torch's global generator."""
     seed = int(torch.randint(1 << 62, ()).item())
     return Noise(seed, 0, torch.arange(items, device=device), items)

@@ -1,9 +1,9 @@
-"""What the trunk sees and returns: the waveform at one level for all data, or its log-mel spectrogram."""
+"""Input and output of the trunk: the waveform at a fixed level, or its log-mel spectrogram."""
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +11,14 @@ from torchaudio.functional import griffinlim
 
 from audiovae.layers.losses import squared_error, stft_distance
 from audiovae.layers.spectra import inverse_mel_filters, log_mel, mel_filters
+from audiovae.layers.trunk import Signal
 
-# A band's standard deviation counts as this at least, in natural-log units: a band that is always silent stays finite.
+# Lower bound of a band's standard deviation in natural-log units, so that a band that is always silent stays finite.
 MIN_DEVIATION = 0.1
-# Root mean square, full scale 1, at which a trunk sees the training recordings: -16.5 dBFS, that of music brought to
-# full peaks, for which the losses' weights were chosen.
+# Root mean square of the training recordings at the trunk, relative to full scale: -16.5 dBFS. Music normalised to its
+# peak has this level, and the default loss weights are chosen for it.
 LEVEL = 0.15
-# Training recordings below -100 dBFS have no level to speak of.
+# Training recordings below -100 dBFS count as silent.
 MIN_LEVEL = 1e-5
 
 
@@ -54,23 +55,26 @@ class RepresentationConfig:
 
 
 def make_representation(config: RepresentationConfig, samples: int, rate: int) -> "Waveform | Mel":
-    """The representation of chunks of `samples` at `rate` Hz.
+    """The representation of chunks of `samples` samples at `rate` Hz.
 
     Raises:
-        ValueError: naming the setting that does not fit.
+        ValueError: if a setting does not fit; the message names it.
     """
     return Mel(config, samples, rate) if config.kind == "mel" else Waveform(samples)
 
 
 class Waveform(nn.Module):
-    """Audio times one gain, [B, 1, T]: however loud the data are, the losses weigh the same against each other.
+    """Audio times one gain, [B, 1, T], so that the balance of the losses does not depend on the level of the data.
 
     Attributes:
-        gain: Of the trunk's side; 1 until `calibrate`.
-        not_in_onnx: Why it cannot be a part of an ONNX program; empty where it can.
+        channels, frames: Shape of a represented chunk.
+        signal: What the channels are, for the initialization of the trunk.
+        gain: Factor from audio to the trunk; 1 until `calibrate`.
+        not_in_onnx: Why an ONNX program cannot contain it; empty if it can.
     """
 
     channels = 1
+    signal: ClassVar[Signal] = "waveform"
     not_in_onnx = ""
 
     def __init__(self, samples: int) -> None:
@@ -80,7 +84,7 @@ class Waveform(nn.Module):
         self.register_load_state_dict_pre_hook(Waveform._before_load)
 
     def _before_load(self, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
-        # Models saved before there was a gain were trained without one.
+        # Older models have no gain; they were trained without one.
         state.setdefault(f"{prefix}gain", torch.ones(()))
 
     def represent(self, audio: Tensor) -> Tensor:
@@ -97,7 +101,7 @@ class Waveform(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Tensor]) -> None:
-        """Sets the gain that brings audio [B, 1, T] to a root mean square of `LEVEL`; silence changes nothing."""
+        """Sets the gain that brings audio [B, 1, T] to a root mean square of `LEVEL`; silence leaves it unchanged."""
         count, squares = 0, 0.0
         for audio in batches:
             count += audio.numel()
@@ -108,16 +112,17 @@ class Waveform(nn.Module):
 
 
 class Mel(nn.Module):
-    """Log-mel magnitudes, each band with mean 0 and deviation 1 over the training chunks: [B, bands, frames].
+    """Log-mel magnitudes [B, bands, frames]; each band has mean 0 and standard deviation 1 over the training chunks.
 
-    Audio is padded with silence until the frames are whole, and what is rendered is cut to the chunk's length.
+    Audio is padded with silence to whole frames, and rendered audio is cut to the chunk length.
 
     Attributes:
-        mean, std: [bands, 1] each, in natural-log units; until `calibrate` a rough guess.
-        not_in_onnx: As in `Waveform`.
+        mean, std: [bands, 1] each, in natural-log units; rough guesses until `calibrate`.
+        channels, frames, signal, not_in_onnx: As in `Waveform`.
     """
 
-    not_in_onnx = "a mel model renders by Griffin-Lim, and ONNX has no inverse STFT"
+    signal: ClassVar[Signal] = "spectrum"
+    not_in_onnx = "a mel model renders with Griffin-Lim, and ONNX has no inverse STFT"
 
     def __init__(self, config: RepresentationConfig, samples: int, rate: int) -> None:
         super().__init__()
@@ -134,14 +139,14 @@ class Mel(nn.Module):
         self.padding = self.frames * config.hop - samples
         if self.padding > samples:
             raise ValueError(
-                f"representation.multiple is {config.multiple}: {self.frames} frames would be mostly padding"
+                f"representation.multiple is {config.multiple}: {self.frames} frames would consist mostly of padding"
             )
         self.mean = nn.Buffer(torch.full((config.bands, 1), -6.0))
         self.std = nn.Buffer(torch.full((config.bands, 1), 2.0))
 
     def _log_mel(self, audio: Tensor) -> Tensor:
         """[B, 1, samples] -> [B, bands, frames] in natural-log units."""
-        # Without the frame that would be centred on the end.
+        # Drop the frame that is centred on the end.
         return log_mel(nn.functional.pad(audio.float(), (0, self.padding)), *self._shape)[..., : self.frames]
 
     def represent(self, audio: Tensor) -> Tensor:
@@ -150,18 +155,18 @@ class Mel(nn.Module):
 
     @torch.no_grad()
     def render(self, representation: Tensor) -> Tensor:
-        """[B, bands, frames] -> [B, 1, samples] audio in float32, the same each time.
+        """[B, bands, frames] -> [B, 1, samples] audio in float32; deterministic.
 
-        Magnitudes by least squares (the pseudo-inverse of the filters, negative ones cut), phases by the fast
-        Griffin-Lim algorithm (Perraudin, Balazs and Sondergaard 2013) from phases of zero.
+        Magnitudes come from least squares (the pseudo-inverse of the filters, with negative values set to zero), phases
+        from the fast Griffin-Lim algorithm (Perraudin, Balazs and Sondergaard 2013), which starts with phases of zero.
         """
         config = self.config
         with torch.autocast(representation.device.type, enabled=False):
-            # A full-scale sine has a logarithm of -0.7; an untrained or odd model must not overflow exp().
+            # A full-scale sine has a log magnitude of -0.7. The bounds keep exp() finite for untrained models.
             mel = (representation.float() * self.std + self.mean).clamp(-20.0, 5.0).exp()
             magnitude = (inverse_mel_filters(*self._inverse(mel)) @ mel).clamp_min(0.0)
             window = torch.hann_window(config.n_fft, device=mel.device)
-            # Griffin-Lim counts the frame that is centred on the end; it is like the one before.
+            # Griffin-Lim expects the frame that is centred on the end: repeat the last one.
             magnitude = nn.functional.pad(magnitude * window.sum(), (0, 1), mode="replicate")
             audio = griffinlim(
                 magnitude,
@@ -193,7 +198,7 @@ class Mel(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Tensor]) -> None:
-        """Takes mean and deviation of each band from audio [B, 1, samples], in float64; no batches change nothing."""
+        """Sets mean and std of each band from audio [B, 1, samples], in float64; without batches they stay."""
         count = 0
         total = squares = torch.zeros((), dtype=torch.float64)
         for audio in batches:

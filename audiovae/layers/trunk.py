@@ -1,9 +1,9 @@
-"""The trunk that all families share: a strided 1-D encoder tower and its mirror.
+"""The trunk that all families share: a strided 1-D convolutional encoder and the decoder that mirrors it.
 
-Lengths are exact: every stride divides the length that reaches it, so nothing is padded to fit and nothing
-is cropped. The first layer strides at once, since many channels at the full sample rate are what makes
-waveform autoencoders slow. The towers start as a linear transform codec (a lapped cosine transform of which
-the lowest bands are kept) with residual branches at zero, and training departs from there.
+Every stride divides the number of frames that reaches it, so no layer pads or crops. The first layer already
+strides, because many channels at the full sample rate make waveform autoencoders slow. By default the trunk is
+initialized as a linear transform codec: a lapped cosine transform that keeps the lowest bands, with residual
+branches at zero.
 """
 
 import math
@@ -14,23 +14,25 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-# How much of the usual random start is left in the layers that begin as a transform: enough to break ties.
+# The share of the random initialization that remains in layers that start as a transform: enough to break ties.
 RANDOM_SHARE = 0.02
+
+# What the channels of a layer's finer side are: audio channels, the bands of a spectrum, or learned features.
+Signal = Literal["waveform", "spectrum", "features"]
 
 
 @dataclass
 class TrunkConfig:
-    """Architecture of the encoder; the decoder mirrors it.
+    """Shape of the encoder tower; the decoder mirrors it.
 
     Attributes:
-        strides: Downsampling of each stage, 2 or more, from the input to the latents. Their product must divide the
-            number of input frames.
-        channels: Channels after each stage; one entry for each stride.
-        blocks: Residual blocks of each stage.
-        kernel: Kernel size of the residual blocks, in frames; odd.
-        start: Initialization. "transform": encoder and decoder start as a codec of overlapping cosine transforms,
-            with residual branches at zero. "random": PyTorch's default for every convolution, residual branches and
-            output layers included.
+        strides: Downsampling of each stage, 2 or more, from the waveform inwards. Their product must divide the
+            length.
+        channels: Width after each stage, as many as strides.
+        blocks: Residual blocks at each stage.
+        kernel: Odd kernel size of the residual blocks, in frames.
+        start: "transform": the towers begin as a codec of overlapping cosine transforms, with residual branches at
+            zero. "random": PyTorch's usual start in every convolution, residual branches and heads included.
     """
 
     strides: list[int]
@@ -43,10 +45,10 @@ class TrunkConfig:
         if len(self.strides) != len(self.channels) or not self.strides:
             raise ValueError(
                 f"trunk.strides has {len(self.strides)} entries and trunk.channels {len(self.channels)}: "
-                "give one width for each stride"
+                "there must be one width for each stride"
             )
         if min(self.strides) < 2:
-            raise ValueError(f"a stride of {min(self.strides)} does not shorten anything: strides are 2 or more")
+            raise ValueError(f"a stride of {min(self.strides)} does not downsample: strides must be 2 or more")
         if min(self.channels) < 1:
             raise ValueError("trunk.channels must be positive")
         if self.kernel % 2 == 0:
@@ -59,7 +61,7 @@ def frames_after(length: int, strides: Sequence[int]) -> list[int]:
     """Frames after each stage for an input of `length` frames.
 
     Raises:
-        ValueError: when a stride does not divide the length that reaches it.
+        ValueError: if a stride does not divide the number of frames that reaches it.
     """
     frames = []
     for stride in strides:
@@ -79,8 +81,8 @@ def frames_after(length: int, strides: Sequence[int]) -> list[int]:
 def lapped_cosines(bands: int) -> Tensor:
     """The modified discrete cosine transform as a convolution kernel: [bands, 2 * bands], orthonormal rows.
 
-    With a stride of `bands` analysis and synthesis reconstruct exactly, but for the two half frames at the
-    ends (Princen, Johnson and Bradley 1987; sine window).
+    With a stride of `bands`, analysis and synthesis reconstruct exactly except at the two half frames at the ends
+    (Princen, Johnson and Bradley 1987; sine window).
     """
     time = torch.arange(2 * bands).unsqueeze(0) + 0.5
     band = torch.arange(bands).unsqueeze(1) + 0.5
@@ -90,18 +92,23 @@ def lapped_cosines(bands: int) -> Tensor:
 
 @torch.no_grad()
 def start_as_lapped_cosines(weight: Tensor, stride: int) -> None:
-    """Starts a strided layer on one waveform, weight [C, 1, 2 * stride], as a transform of its lowest bands."""
-    kept = min(weight.shape[0], stride)
+    """Initializes a strided layer on a waveform, weight [C, audio channels, 2 * stride], as a lapped transform.
+
+    Each audio channel is transformed alone. Of A audio channels, layer channel b * A + a carries band b of audio
+    channel a, so that the lowest bands of all of them come first.
+    """
+    inputs = weight.shape[1]
+    channel = torch.arange(min(weight.shape[0], stride * inputs))
     weight.mul_(RANDOM_SHARE)
-    weight[:kept, 0] += lapped_cosines(stride)[:kept]
+    weight[channel, channel % inputs] += lapped_cosines(stride)[channel // inputs]
 
 
 @torch.no_grad()
 def start_as_selection(weight: Tensor, stride: int = 1, padding: int = 0) -> None:
-    """Starts a strided layer, weight [coarse, fine, kernel], as time folded into channels, lowest bands kept.
+    """Initializes a strided layer, weight [coarse, fine, kernel], so that it folds time into channels.
 
-    Coarse channel b * stride + j carries fine channel b at phase j. Used for both directions: a transposed
-    convolution's weight has the same layout.
+    Coarse channel b * stride + j carries fine channel b at phase j; the lowest channels are kept. This serves both
+    directions, because the weight of a transposed convolution has the same layout.
     """
     coarse, fine, _ = weight.shape
     weight.mul_(RANDOM_SHARE)
@@ -111,11 +118,10 @@ def start_as_selection(weight: Tensor, stride: int = 1, padding: int = 0) -> Non
 
 @torch.no_grad()
 def start_as_band_cosines(weight: Tensor, stride: int = 1, padding: int = 0) -> None:
-    """Starts a strided layer on a spectrum, weight [coarse, bands, kernel], as cosines over the bands.
+    """Initializes a strided layer on a spectrum, weight [coarse, bands, kernel], as cosines over the bands.
 
-    Coarse channel b * stride + j carries at phase j how the spectrum swings b half times over its bands: the
-    orthonormal DCT-II, as in cepstra. Bands lie beside each other, unlike channels further in: the lowest ones
-    alone would be a dull sound, the lowest cosines are the whole spectrum, smoothed.
+    Coarse channel b * stride + j carries coefficient b of the orthonormal DCT-II over the bands at phase j, as in
+    cepstra. The lowest bands alone would drop the treble; the lowest cosines keep the whole spectrum, smoothed.
     """
     coarse, bands, _ = weight.shape
     weight.mul_(RANDOM_SHARE)
@@ -128,17 +134,17 @@ def start_as_band_cosines(weight: Tensor, stride: int = 1, padding: int = 0) -> 
 
 @torch.no_grad()
 def start_at_random(model: nn.Module) -> None:
-    """Gives every convolution PyTorch's usual start (He et al. 2015, uniform)."""
+    """Gives every convolution PyTorch's default initialization (He et al. 2015, uniform)."""
     for layer in model.modules():
         if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d):
             layer.reset_parameters()
 
 
 class ResidualBlock(nn.Module):
-    """x + point(act(wide(act(x)))): [B, C, T] -> [B, C, T], the identity at the start of training.
+    """x + point(act(wide(act(x)))): [B, C, T] -> [B, C, T], the identity at initialization.
 
-    A branch that starts at zero needs no normalisation layer, however deep the tower
-    (Zhang, Dauphin and Ma 2019, "Fixup Initialization").
+    A branch that starts at zero needs no normalization layer at any depth (Zhang, Dauphin and Ma 2019, "Fixup
+    Initialization").
     """
 
     def __init__(self, channels: int, kernel: int, dilation: int) -> None:
@@ -147,8 +153,8 @@ class ResidualBlock(nn.Module):
         self.wide = nn.Conv1d(channels, channels, kernel, padding=padding, dilation=dilation)
         self.point = nn.Conv1d(channels, channels, 1)
         self.act = nn.SiLU()
-        for parameter in self.point.parameters():
-            nn.init.zeros_(parameter)
+        nn.init.zeros_(self.point.weight)
+        nn.init.zeros_(self.point.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, T] -> [B, C, T]."""
@@ -160,38 +166,37 @@ def residual_stack(channels: int, blocks: int, kernel: int) -> nn.Sequential:
     return nn.Sequential(*(ResidualBlock(channels, kernel, 3 ** (i % 3)) for i in range(blocks)))
 
 
-def downsample(inputs: int, outputs: int, stride: int, outermost: bool = False) -> nn.Conv1d:
+def downsample(inputs: int, outputs: int, stride: int, signal: Signal = "features") -> nn.Conv1d:
     """[B, inputs, T] -> [B, outputs, T / stride] with a kernel of twice the stride."""
     padding = math.ceil(stride / 2)
     layer = nn.Conv1d(inputs, outputs, 2 * stride, stride=stride, padding=padding)
-    start_as_transform(layer.weight, stride, padding, outermost)
+    start_as_transform(layer.weight, stride, padding, signal)
     return layer
 
 
-def upsample(inputs: int, outputs: int, stride: int, outermost: bool = False) -> nn.ConvTranspose1d:
+def upsample(inputs: int, outputs: int, stride: int, signal: Signal = "features") -> nn.ConvTranspose1d:
     """[B, inputs, T] -> [B, outputs, T * stride], the mirror of `downsample`."""
     padding = math.ceil(stride / 2)
     layer = nn.ConvTranspose1d(inputs, outputs, 2 * stride, stride=stride, padding=padding, output_padding=stride % 2)
-    start_as_transform(layer.weight, stride, padding, outermost)
+    start_as_transform(layer.weight, stride, padding, signal)
     return layer
 
 
-def start_as_transform(weight: Tensor, stride: int, padding: int, outermost: bool) -> None:
-    """The start of a strided layer, weight [coarse, fine, 2 * stride].
+def start_as_transform(weight: Tensor, stride: int, padding: int, signal: Signal) -> None:
+    """Initializes a strided layer, weight [coarse, fine, 2 * stride], as the transform that suits its finer side.
 
-    Cosines over time on a waveform, over bands on a spectrum (the outermost layer with several channels), and a
-    selection further in.
+    Cosines over time for a waveform, cosines over the bands of a spectrum, a selection for features.
     """
-    if weight.shape[1] == 1:
+    if signal == "waveform":
         start_as_lapped_cosines(weight, stride)
-    elif outermost:
+    elif signal == "spectrum":
         start_as_band_cosines(weight, stride, padding)
     else:
         start_as_selection(weight, stride, padding)
 
 
 def project(inputs: int, outputs: int) -> nn.Conv1d:
-    """[B, inputs, T] -> [B, outputs, T] with a kernel of 3, at the start a copy of the first channels."""
+    """[B, inputs, T] -> [B, outputs, T] with a kernel of 3, initialized to copy the first channels."""
     layer = nn.Conv1d(inputs, outputs, 3, padding=1)
     with torch.no_grad():
         layer.weight.mul_(RANDOM_SHARE)
@@ -201,7 +206,7 @@ def project(inputs: int, outputs: int) -> nn.Conv1d:
 
 
 def silent_head(inputs: int, outputs: int, bias: float = 0.0) -> nn.Conv1d:
-    """[B, inputs, T] -> [B, outputs, T], at the start the constant `bias`."""
+    """[B, inputs, T] -> [B, outputs, T], initialized to return the constant `bias`."""
     layer = nn.Conv1d(inputs, outputs, 1)
     nn.init.zeros_(layer.weight)
     assert layer.bias is not None
@@ -210,20 +215,27 @@ def silent_head(inputs: int, outputs: int, bias: float = 0.0) -> nn.Conv1d:
 
 
 class Encoder(nn.Module):
-    """[B, inputs, T] -> features of each stage, from the finest to the coarsest: [B, C_i, T_i]."""
+    """[B, inputs, T] -> features of each stage, from the finest to the coarsest: [B, C_i, T_i].
 
-    def __init__(self, inputs: int, config: TrunkConfig) -> None:
+    Args:
+        inputs: Channels of the representation.
+        config: Shape of the trunk.
+        signal: What those channels are; decides the initialization of the first layer.
+    """
+
+    def __init__(self, inputs: int, config: TrunkConfig, signal: Signal) -> None:
         super().__init__()
         widths = [inputs, *config.channels]
         self.stages = nn.ModuleList(
             nn.Sequential(
-                downsample(before, after, stride, outermost=i == 0), residual_stack(after, config.blocks, config.kernel)
+                downsample(before, after, stride, "features" if i else signal),
+                residual_stack(after, config.blocks, config.kernel),
             )
             for i, (before, after, stride) in enumerate(zip(widths, config.channels, config.strides, strict=False))
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """[B, inputs, T] -> one [B, C_i, T_i] a stage."""
+        """[B, inputs, T] -> one [B, C_i, T_i] for each stage."""
         features = []
         for stage in self.stages:
             x = stage(x)
@@ -232,14 +244,15 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """[B, C_last, T_last] -> [B, outputs, T]: the stages of `Encoder` backwards."""
+    """[B, C_last, T_last] -> [B, outputs, T]: the stages of `Encoder` in reverse order, with the same arguments."""
 
-    def __init__(self, outputs: int, config: TrunkConfig) -> None:
+    def __init__(self, outputs: int, config: TrunkConfig, signal: Signal) -> None:
         super().__init__()
         widths = [outputs, *config.channels]
         stages = [
             nn.Sequential(
-                residual_stack(after, config.blocks, config.kernel), upsample(after, before, stride, outermost=i == 0)
+                residual_stack(after, config.blocks, config.kernel),
+                upsample(after, before, stride, "features" if i else signal),
             )
             for i, (before, after, stride) in enumerate(zip(widths, config.channels, config.strides, strict=False))
         ]
@@ -252,7 +265,7 @@ class Decoder(nn.Module):
 
 @torch.no_grad()
 def start_as_projection(down: nn.Linear, up: nn.Linear) -> None:
-    """Starts [latent] -> [D] with orthonormal directions and the way back as its transpose."""
+    """Initializes [latent] -> [D] with orthonormal rows and the map back as its transpose."""
     nn.init.orthogonal_(down.weight)
     up.weight.copy_(down.weight.T)
     nn.init.zeros_(down.bias)

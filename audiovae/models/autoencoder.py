@@ -1,4 +1,4 @@
-"""What every family offers, so that training, evaluation and the commands have no branch on the family."""
+"""The interface of every family, so that training, evaluation and the commands need no branch on the family."""
 
 import math
 from abc import abstractmethod
@@ -17,20 +17,22 @@ from audiovae.results import Output, Partial, Statistics
 
 
 class Autoencoder(nn.Module, Shareable):
-    """Base of the families.
+    """Base class of the families.
 
     Attributes:
-        family: The name under which commands and saved models know the family.
-        full_name: How a text calls the family.
+        family: The name of the family in commands and saved models.
+        full_name: The name of the family in texts.
+        training_only: Names of buffers that only training uses. They are not part of a model's fingerprint.
         samples: Chunk length in samples.
         rate: Sample rate in Hz.
-        loss_names: Terms that `forward` adds to the reconstruction terms.
-        level: How its training recordings were levelled, one of `shards.audio.levels.LEVELS`.
-        facts: What is known about its training, when it was loaded from a folder that tells; for the model card.
+        loss_names: Loss terms that `forward` returns in addition to the reconstruction terms.
+        level: How the levels of its training recordings were normalised, one of `shards.audio.levels.LEVELS`.
+        facts: Facts about its training for the model card, if it was loaded from a folder with `facts.json`.
     """
 
     family: ClassVar[str]
     full_name: ClassVar[str]
+    training_only: ClassVar[tuple[str, ...]] = ()
     loss_names: tuple[str, ...]
     facts: Facts | None = None
     level: str = "peak"
@@ -50,21 +52,21 @@ class Autoencoder(nn.Module, Shareable):
     @property
     @abstractmethod
     def latent_shapes(self) -> list[tuple[int, int]]:
-        """Channels (of codes: codebooks) and frames of a chunk's latents, for each tensor of `to_tensors`."""
+        """Channels (or codebooks) and frames of a chunk's latents, for each tensor of `to_tensors`."""
 
     @property
     def code_size(self) -> int:
-        """Codes in each codebook when latents are codes, int64; 0 when they are real numbers."""
+        """Codes in each codebook if latents are codes (int64); 0 if they are real numbers."""
         return 0
 
     @property
     def ready(self) -> bool:
-        """Whether it can encode: codebooks that have not started yet cannot."""
+        """Whether the model can encode: False before its codebooks have started."""
         return True
 
     @property
     def bits_per_second(self) -> float:
-        """What the codes of a second carry at most; 0 for real latents, whose rate is a matter of precision."""
+        """Upper bound of the bit rate of codes; 0 for real latents, whose rate depends on their precision."""
         values = sum(channels * frames for channels, frames in self.latent_shapes)
         return values * math.log2(self.code_size) / self.seconds if self.code_size else 0.0
 
@@ -73,13 +75,13 @@ class Autoencoder(nn.Module, Shareable):
         return [latents]
 
     def from_tensors(self, tensors: Sequence[Tensor]) -> Any:
-        """The way back: what `decode` takes."""
+        """The inverse of `to_tensors`: latents as `decode` takes them."""
         return tensors[0]
 
     def disagreement(self, audio: Tensor, latents: Any) -> Tensor:
-        """How far latents that another program made of `audio` [B, 1, samples] are from `encode`'s: a scalar.
+        """Distance, a scalar, of another program's latents for `audio` [B, 1, samples] from those of `encode`.
 
-        The largest difference of two values; families with codes say how it is measured there.
+        This is the largest difference of two values; families with codes define their own measure.
         """
         pairs = zip(self.to_tensors(self.encode(audio)), self.to_tensors(latents), strict=True)
         return torch.stack([(own - other).abs().max() for own, other in pairs]).max()
@@ -90,14 +92,14 @@ class Autoencoder(nn.Module, Shareable):
         return self.representation.represent(audio)
 
     def check_target(self, target: Tensor) -> None:
-        """Raises ModelError when it is not a representation [B, C, T]."""
+        """Raises ModelError if a tensor is not a representation [B, C, T]."""
         _check_shape("representation", target, (self.representation.channels, self.representation.frames))
 
     def check_latents(self, latents: Any) -> None:
-        """Raises ModelError when these are not what `decode` takes."""
+        """Raises ModelError if `decode` cannot take these latents."""
         tensors = self.to_tensors(latents) if isinstance(latents, Tensor | Sequence) else [latents]
         if len(tensors) != len(self.latent_shapes):
-            raise ModelError(f"latents of {len(tensors)} levels: give a list of {len(self.latent_shapes)}")
+            raise ModelError(f"latents of {len(tensors)} levels: expected a list of {len(self.latent_shapes)}")
         for level, shape in zip(tensors, self.latent_shapes, strict=True):
             _check_shape("latents", level, shape, whole=bool(self.code_size))
 
@@ -106,20 +108,20 @@ class Autoencoder(nn.Module, Shareable):
         return self.representation.render(representation)
 
     def distances(self, recon: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Reconstruction terms, each [B], of two representations."""
+        """Reconstruction losses of two representations [B, C, T], each [B]."""
         return self.representation.distances(recon, target)
 
     def calibrate(self, audio_batches: Iterable[Tensor]) -> None:
-        """Fits the representation to training audio, [B, 1, samples] each, before the first step of a new run."""
+        """Fits the representation to batches [B, 1, samples] of training audio, before the first step of a new run."""
         self.representation.calibrate(audio_batches)
 
     @abstractmethod
     def forward(self, target: Tensor, noise: Noise | None = None) -> Output:
-        """One training pass over a representation [B, C, T]."""
+        """The forward pass of training, from a representation [B, C, T]."""
 
     @abstractmethod
     def encode(self, audio: Tensor) -> Tensor | list[Tensor]:
-        """[B, 1, samples] audio -> the family's latents, without noise: of an HVAE a list, finest level first."""
+        """[B, 1, samples] audio -> the latents of the family, without noise; an HVAE gives a list, finest level first."""
 
     @abstractmethod
     def decode(self, latents: Any) -> Tensor:
@@ -127,31 +129,31 @@ class Autoencoder(nn.Module, Shareable):
 
     @abstractmethod
     def blend(self, first: Any, second: Any, weight: float) -> Any:
-        """Latents between two of `encode`'s, `weight` in [0, 1] being the second one's share; `decode` takes them."""
+        """Interpolates between two latents of `encode`; `weight` in [0, 1] is the share of the second."""
 
     @abstractmethod
     def sample(self, items: int, temperature: float = 1.0, noise: Noise | None = None) -> Tensor:
-        """Audio [items, 1, samples] drawn from the prior."""
+        """Samples audio [items, 1, samples] from the prior; `temperature` scales its standard deviation."""
 
     def update(self, statistics: Statistics, step: int) -> None:
-        """Takes in the statistics of the whole global batch after optimizer step `step`.
+        """Updates running estimates with the statistics of the whole global batch after optimizer step `step`.
 
-        What is not finite leaves all estimates as they are: so does a step that was skipped.
+        Statistics that are not finite leave all estimates unchanged, as in a skipped step.
         """
 
     def usage(self) -> dict[str, Tensor]:
-        """By codebook the share of each code in recent use, [K]; empty for families without codes."""
+        """The share of each code in recent use, [K] for each codebook by name; empty for families without codes."""
         return {}
 
     def divergences(self, audio: Tensor, noise: Noise) -> Tensor:
-        """What each level of latents says about each item beyond its prior: [B, 1, samples] -> [B, levels] nats.
+        """KL divergence of the posterior from the prior on each level: [B, 1, samples] -> [B, levels] in nats.
 
         [B, 0] for families whose latents are codes.
         """
         return audio.new_zeros(len(audio), 0)
 
     def partial_reconstructions(self, audio: Tensor, noise: Noise) -> list[Partial]:
-        """What each level of latents is worth: [B, 1, samples] audio through some levels only.
+        """Reconstructions of audio [B, 1, samples] from some levels of latents only, which show what each contributes.
 
         Empty for families whose latents have no levels.
         """
@@ -159,16 +161,16 @@ class Autoencoder(nn.Module, Shareable):
 
     @torch.no_grad()
     def reconstruct(self, audio: Tensor) -> Tensor:
-        """[B, 1, samples] audio -> [B, 1, samples], through the latents and without noise."""
+        """Encodes and decodes [B, 1, samples] audio without noise."""
         return self.decode(self.encode(audio))
 
 
 def _check_shape(what: str, given: Any, shape: tuple[int, int], whole: bool = False) -> None:
-    """Raises ModelError when it is not a tensor [B, *shape] of floats, or of integers; of codes fewer rows will do."""
+    """Raises ModelError unless `given` is a float tensor [B, *shape]; if `whole`, codes of at most that many rows."""
     if isinstance(given, Tensor) and given.ndim == 3 and given.is_floating_point() != whole:
         rows, columns = given.shape[1:]
         if columns == shape[1] and (1 <= rows <= shape[0] if whole else rows == shape[0]):
             return
     found = f"of shape {list(given.shape)}, {given.dtype}" if isinstance(given, Tensor) else f"a {type(given).__name__}"
     kind = "codes, int64" if whole else "floats"
-    raise ModelError(f"{what} {found}: give [B, {shape[0]}, {shape[1]}] {kind}")
+    raise ModelError(f"{what} {found}: expected [B, {shape[0]}, {shape[1]}] {kind}")

@@ -1,4 +1,4 @@
-"""The families by name."""
+"""The families by name, and the function that builds a model of each."""
 
 import dataclasses
 import typing
@@ -18,7 +18,7 @@ FAMILIES: dict[str, tuple[type[Autoencoder], type]] = {
 
 
 def from_dict(kind: type, values: dict[str, Any]) -> Any:
-    """A dataclass, nested ones included, from plain values; unknown names raise TypeError."""
+    """Makes a dataclass with nested dataclasses from plain values; unknown names raise TypeError."""
     types = typing.get_type_hints(kind)
     for name, value in values.items():
         if dataclasses.is_dataclass(types.get(name)):
@@ -27,16 +27,16 @@ def from_dict(kind: type, values: dict[str, Any]) -> Any:
 
 
 def build(family: str, config: Any, samples: int, rate: int) -> Autoencoder:
-    """A model with fresh weights.
+    """Builds a model with freshly initialized weights.
 
     Args:
         family: A key of FAMILIES.
         config: The family's config, or a dict of its fields.
         samples: Chunk length in samples.
-        rate: Hz.
+        rate: Sample rate in Hz.
 
     Raises:
-        ValueError: when the shape does not fit the chunk's length.
+        ValueError: if the config does not fit the chunk length.
     """
     model, config_type = FAMILIES[family]
     if isinstance(config, dict):

@@ -1,7 +1,8 @@
 """A hierarchical VAE: top-down inference with learned conditional priors.
 
-q(z_l | x, z_>l) and p(z_l | z_>l) share the way down (Sonderby et al. 2016, "Ladder VAE"; Child 2021, "Very
-Deep VAEs"); the posterior is given relative to the prior (Vahdat and Kautz 2020, "NVAE").
+The posterior q(z_l | x, z_>l) and the prior p(z_l | z_>l) share the top-down network (Sonderby et al. 2016, "Ladder
+VAE"; Child 2021, "Very Deep VAEs"). The posterior is parameterized relative to the prior (Vahdat and Kautz 2020,
+"NVAE").
 """
 
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from audiovae.layers.representation import RepresentationConfig
 from audiovae.layers.trunk import (
     Decoder,
     Encoder,
+    Signal,
     TrunkConfig,
     frames_after,
     project,
@@ -27,9 +29,10 @@ from audiovae.layers.trunk import (
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.results import Output, Partial, Statistics
 
-# The finest level starts like the VAE's posterior; the others start as wide as their prior and earn their nats.
+# Initial log scale of the finest level's posterior, as in the VAE. The posteriors of the other levels start as wide as
+# their priors.
 FINEST_START = -5.0
-# Of the running divergence that balances the levels; and what keeps a level at 0 from weighing nothing, as in NVAE.
+# Decay of the running divergences that balance the levels, and a floor so that an unused level keeps a weight (NVAE).
 BALANCE_DECAY = 0.95
 BALANCE_FLOOR = 0.01
 
@@ -88,11 +91,11 @@ class HVAEConfig:
 
 @dataclass
 class Level:
-    """What one level did in a pass; all [B, latent, frames] float32.
+    """The result of one level in a pass; all [B, latent, frames] float32.
 
     Attributes:
-        latents: The value that went down.
-        shift, log_scale: Posterior relative to the prior; None where the prior itself was used.
+        latents: The latents passed to the next level.
+        shift, log_scale: The posterior relative to the prior; None if no posterior was used.
     """
 
     latents: Tensor
@@ -107,7 +110,7 @@ class Level:
 
 
 class TopDownLevel(nn.Module):
-    """One level on the way down: prior, posterior, and what its latents add to the state [B, C, T]."""
+    """One level of the top-down network: prior, posterior, and the effect of its latents on the state [B, C, T]."""
 
     def __init__(self, width: int, latent: int, trunk: TrunkConfig, finest: bool) -> None:
         super().__init__()
@@ -118,35 +121,35 @@ class TopDownLevel(nn.Module):
         self.enter = project(latent, width)
         self.after = residual_stack(width, trunk.blocks, trunk.kernel)
         if not finest:
-            # Its posterior starts as wide as its prior: the noise gets in only as far as training finds it useful. Its
-            # mean starts at full scale: a tenth of it drowned in the noise, and the level was never used.
+            # The posterior starts as wide as the prior, so noise enters only as far as training finds it useful. The
+            # mean starts at full scale: at a tenth of it, the noise dominated and the level was never used.
             nn.init.zeros_(self.enter.weight)
 
     def prior_of(self, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log variance of p(z_l | z_>l)."""
+        """Mean and log variance of p(z_l | z_>l), each [B, latent, T]."""
         mean, log_variance = self.prior(state).float().chunk(2, dim=1)
         return mean, gaussian.bounded_log_variance(log_variance)
 
     def posterior_of(self, state: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Shift and log scale of q(z_l | x, z_>l) relative to the prior."""
+        """Shift and log scale of q(z_l | x, z_>l) relative to the prior, each [B, latent, T]."""
         mixed = self.mix(torch.cat([features, state], dim=1))
         return self.shift(mixed).float(), gaussian.bounded_log_variance(self.log_scale(mixed))
 
     def absorb(self, state: Tensor, latents: Tensor) -> Tensor:
-        """The state after the level's latents."""
+        """The state [B, C, T] after adding the level's latents [B, latent, T]."""
         return self.after(state + self.enter(latents.to(state.dtype)))
 
 
 class Balance(nn.Module):
     """Factors [L] on the levels' divergences, with a mean of 1, that let weak levels grow during the warm-up.
 
-    The factor of a level is proportional to its running divergence for each latent value (Vahdat and Kautz 2020,
-    "NVAE", appendix A, in the form of their published code): a level that spends little pays little
-    for more, one that spends a lot pays for the others. After `steps` optimizer steps all factors are 1.
+    The factor of a level is proportional to its running divergence per latent value (Vahdat and Kautz 2020, "NVAE",
+    appendix A, in the form of their published code). So the KL weight of a level with a low divergence is low. After
+    `steps` optimizer steps all factors are 1.
     """
 
     def __init__(self, sizes: Sequence[int], steps: int) -> None:
-        """`sizes`: latent values an item has on each level."""
+        """`sizes`: latent values per item on each level; `steps`: length of the warm-up."""
         super().__init__()
         self.sizes, self.steps = list(sizes), steps
         self.running = nn.Buffer(torch.zeros(len(self.sizes)))  # nats per value
@@ -154,7 +157,7 @@ class Balance(nn.Module):
 
     @torch.no_grad()
     def update(self, statistics: Statistics, step: int) -> None:
-        """Takes in the divergences of a whole global batch; the result holds for the next step."""
+        """Updates the factors for the next step with the divergences of a whole global batch."""
         spent, items = statistics.sums["kl"], statistics.sums["items"]
         now = spent / items.clamp_min(1) / torch.tensor(self.sizes, device=spent.device)
         running = now if step <= 1 else self.running.lerp(now, 1 - BALANCE_DECAY)
@@ -166,7 +169,7 @@ class Balance(nn.Module):
 
 
 class LearnedStart(nn.Module):
-    """The learned state above the coarsest level; a module of its own, as parameters may be gathered by module."""
+    """The learned state above the coarsest level. It is a module, because ZeRO gathers parameters by module."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -178,9 +181,9 @@ class LearnedStart(nn.Module):
 
 
 class TopDown(nn.Module):
-    """From the coarsest level's latents to the waveform's representation."""
+    """The top-down network, from the latents of the coarsest level to the representation."""
 
-    def __init__(self, outputs: int, config: HVAEConfig, frames: Sequence[int]) -> None:
+    def __init__(self, outputs: int, config: HVAEConfig, frames: Sequence[int], signal: Signal) -> None:
         super().__init__()
         widths = [config.trunk.channels[-1], *config.level_channels]
         self.frames = list(frames)
@@ -193,19 +196,19 @@ class TopDown(nn.Module):
             upsample(above, below, stride)
             for below, above, stride in zip(widths, config.level_channels, config.level_strides, strict=False)
         )
-        self.tower = Decoder(outputs, config.trunk)
+        self.tower = Decoder(outputs, config.trunk, signal)
 
     def first_state(self, items: int) -> Tensor:
         """The learned state above the coarsest level: [items, C, frames]."""
         return self.start(items, self.frames[-1])
 
     def below(self, index: int, state: Tensor) -> Tensor:
-        """The state as the next finer level sees it, or the representation below the finest."""
+        """The input of the next finer level, or the representation [B, C, T] below the finest level."""
         return self.ups[index - 1](state) if index else self.tower(state)
 
 
 class HVAE(Autoencoder):
-    """Latents: a list from the finest to the coarsest level, [B, latent_l, frames_l] each."""
+    """Latents are a list from the finest to the coarsest level, [B, latent_l, frames_l] each."""
 
     family = "hvae"
     full_name = "hierarchical variational autoencoder"
@@ -215,8 +218,9 @@ class HVAE(Autoencoder):
         frames = frames_after(self.representation.frames, config.tower.strides)
         self.frames = frames[len(config.trunk.strides) - 1 :]
         self.loss_names = tuple(f"kl_{i}" for i in range(len(config.latents)))
-        self.encoder = Encoder(self.representation.channels, config.tower)
-        self.decoder = TopDown(self.representation.channels, config, self.frames)
+        channels, signal = self.representation.channels, self.representation.signal
+        self.encoder = Encoder(channels, config.tower, signal)
+        self.decoder = TopDown(channels, config, self.frames, signal)
         sizes = [latent * frames for latent, frames in zip(config.latents, self.frames, strict=True)]
         self.balance = Balance(sizes, config.balance_steps) if config.balance_steps else None
 
@@ -234,7 +238,7 @@ class HVAE(Autoencoder):
         return list(tensors)
 
     def features(self, target: Tensor) -> list[Tensor]:
-        """Features of each level, finest first."""
+        """Encoder features of each level from a representation [B, C, T], finest first."""
         return self.encoder(target)[-len(self.frames) :]
 
     def descend(
@@ -246,18 +250,18 @@ class HVAE(Autoencoder):
         temperature: float = 1.0,
         still: bool = False,
     ) -> tuple[Tensor, list[Level]]:
-        """One way down. At each level: the given latents, else the posterior, else the prior.
+        """Runs the top-down network. Each level takes the given latents, else its posterior, else its prior.
 
         Args:
-            items: Batch size.
-            noise: Draws; None takes the posterior's mean.
-            features: Encoder features of each level, or None (or a None entry) to draw from the prior.
-            latents: Values for each level, finest first; None entries are drawn.
-            temperature: Scale of the prior's deviation.
-            still: Take the posterior's mean although there is noise, which is for the prior alone.
+            items: Batch size B.
+            noise: Random numbers; None takes the posterior means.
+            features: Encoder features of each level; None, or a None entry, samples from the prior.
+            latents: Latents of each level, finest first; None entries are computed.
+            temperature: Factor on the standard deviation of the prior.
+            still: Whether to take the posterior means even with noise, which then serves the prior only.
 
         Returns:
-            The representation [B, C, T] and what each level did, finest first.
+            The representation [B, C, T] and the result of each level, finest first.
         """
         state = self.decoder.first_state(items)
         levels: list[Level] = []
@@ -283,7 +287,7 @@ class HVAE(Autoencoder):
         return state, levels
 
     def forward(self, target: Tensor, noise: Noise | None = None) -> Output:
-        """Losses `kl_0` (finest) and up are in nats per input value, free nats counted as spent, and balanced."""
+        """Losses are `kl_0` (finest level), `kl_1`, ... in nats per input value, after free nats and balancing."""
         self.check_target(target)
         noise = noise or fresh_noise(len(target), target.device)
         recon, levels = self.descend(len(target), noise, self.features(target))
@@ -303,7 +307,7 @@ class HVAE(Autoencoder):
         return Output(recon, losses, metrics, Statistics({name: value.float() for name, value in sums.items()}))
 
     def update(self, statistics: Statistics, step: int) -> None:
-        """Moves the balance of the levels, if there is one."""
+        """Updates the balance of the levels, if there is one."""
         if self.balance:
             self.balance.update(statistics, step)
 
@@ -315,7 +319,7 @@ class HVAE(Autoencoder):
 
     @torch.no_grad()
     def divergences(self, audio: Tensor, noise: Noise) -> Tensor:
-        """[B, 1, samples] -> [B, levels] nats, finest first, along one draw from the posterior."""
+        """[B, 1, samples] -> [B, levels] nats, finest first, for one sample from the posterior."""
         _, levels = self.descend(len(audio), noise, self.features(self.represent(audio)))
         spent = [level.divergence().flatten(1).sum(1) for level in levels]
         return torch.stack(spent, dim=1)
@@ -326,15 +330,15 @@ class HVAE(Autoencoder):
         return self.render(self.descend(latents[0].shape[0], None, latents=latents)[0])
 
     def blend(self, first: Sequence[Tensor], second: Sequence[Tensor], weight: float) -> list[Tensor]:
-        """On the line between two latents at every level."""
+        """Linear interpolation on every level."""
         return [torch.lerp(a, b, weight) for a, b in zip(first, second, strict=True)]
 
     @torch.no_grad()
     def partial_reconstructions(self, audio: Tensor, noise: Noise) -> list[Partial]:
-        """First all; then what the coarsest levels know, one level less each time; then what the finest know.
+        """Reconstructions from all levels, then from fewer and fewer of the coarsest, then of the finest levels.
 
-        Levels that know take the posterior's mean, as in `reconstruct`; the others draw from the prior, at a
-        temperature of 1, given what came down to them.
+        Known levels take the posterior mean, as in `reconstruct`. The others sample from their conditional prior at a
+        temperature of 1.
         """
         features = self.features(self.represent(audio))
         levels = list(range(len(features)))
@@ -346,6 +350,6 @@ class HVAE(Autoencoder):
 
     @torch.no_grad()
     def sample(self, items: int, temperature: float = 1.0, noise: Noise | None = None) -> Tensor:
-        """Draws every level from its prior: [items, 1, samples]."""
+        """Samples every level from its conditional prior: [items, 1, samples]."""
         noise = noise or fresh_noise(items, self.decoder.start.state.device)
         return self.render(self.descend(items, noise, temperature=temperature)[0])

@@ -1,4 +1,4 @@
-"""A variational autoencoder with Gaussian latents along time, or one for the chunk (Kingma and Welling 2014)."""
+"""A variational autoencoder with Gaussian latents per frame or per chunk (Kingma and Welling 2014)."""
 
 from dataclasses import dataclass, field
 
@@ -9,15 +9,15 @@ from audiovae.layers import gaussian
 from audiovae.layers.losses import squared_error
 from audiovae.layers.noise import Noise, fresh_noise
 from audiovae.layers.representation import RepresentationConfig
-from audiovae.layers.trunk import Decoder, Encoder, TrunkConfig, frames_after, project, silent_head
+from audiovae.layers.trunk import Decoder, Encoder, Signal, TrunkConfig, frames_after, project, silent_head
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.results import Output, Statistics
 
-# The start of the posterior's log variance: narrow enough that the decoder hears the latents from step one.
+# Initial log variance of the posterior: low enough for the decoder to use the latents from the first step.
 POSTERIOR_START = -5.0
-# Of the running estimates under batch_norm, a step: they must keep up with an encoder that is learning.
+# Decay per step of the running estimates under batch_norm; low enough to follow an encoder that is learning.
 NORM_DECAY = 0.9
-# The least log sigma under learned_variance: a decoder that is exact would otherwise drive it to minus infinity.
+# Lower bound of log sigma under learned_variance, which an exact decoder would drive to minus infinity.
 MIN_LOG_SIGMA = -6.0
 
 
@@ -59,8 +59,8 @@ class VAEConfig:
 class RunningNorm(nn.Module):
     """Batch normalisation of posterior means [B, D, T] with a fixed scale and a learned shift.
 
-    It normalises by running estimates, which move after each step by the sums of the whole global batch. So an
-    item's output does not depend on the items beside it, and processes and micro-batches change nothing.
+    It normalises by running estimates, which each step updates with the sums of the whole global batch. So the output
+    of an item does not depend on the other items, on processes or on micro-batches.
     """
 
     def __init__(self, channels: int, scale: float) -> None:
@@ -72,19 +72,19 @@ class RunningNorm(nn.Module):
         self.updates = nn.Buffer(torch.zeros(()))
 
     def forward(self, raw: Tensor) -> Tensor:
-        """[B, D, T] float32 -> the same, each channel around `shift` with a deviation of about `scale`."""
+        """[B, D, T] float32 -> [B, D, T], each channel with mean `shift` and standard deviation of about `scale`."""
         deviation = (self.variance + 1e-5).sqrt().unsqueeze(1)
         return self.shift + self.scale * (raw - self.mean.unsqueeze(1)) / deviation
 
     def sums(self, raw: Tensor) -> dict[str, Tensor]:
-        """What [B, D, T] adds to the estimates; around the present mean, which keeps float32 exact enough."""
+        """Sums over [B, D, T] for the estimates, relative to the current mean to keep float32 accurate."""
         raw = raw.detach() - self.mean.unsqueeze(1)
         count = raw.new_tensor(raw.shape[0] * raw.shape[2])
         return {"count": count, "total": raw.sum((0, 2)), "squares": raw.square().sum((0, 2))}
 
     @torch.no_grad()
     def update(self, sums: dict[str, Tensor]) -> None:
-        """Moves the estimates; the first batch sets them. Sums that are not finite change nothing."""
+        """Updates the estimates; the first batch sets them. Sums that are not finite change nothing."""
         finite = torch.stack([value.isfinite().all() for value in sums.values()]).all()
         count = sums["count"].clamp_min(1)
         offset = sums["total"] / count
@@ -96,9 +96,9 @@ class RunningNorm(nn.Module):
 
 
 class Likelihood(nn.Module):
-    """The negative log-likelihood of a target under a Gaussian around the output, with one learned deviation.
+    """The negative log-likelihood of a target under a Gaussian around the output, with one learned sigma.
 
-    A module of its own with a forward pass, as parameters may be gathered by module.
+    It is a module with a forward pass, because ZeRO gathers parameters by module.
     """
 
     def __init__(self) -> None:
@@ -116,13 +116,13 @@ class Likelihood(nn.Module):
 
 
 class GaussianEncoder(nn.Module):
-    """[B, C, T] -> posterior mean and log variance, each [B, latent, frames]; one frame when pooled."""
+    """[B, C, T] -> posterior mean and log variance, each [B, latent, frames]; one frame if pooled."""
 
-    def __init__(self, inputs: int, config: VAEConfig) -> None:
+    def __init__(self, inputs: int, config: VAEConfig, signal: Signal) -> None:
         super().__init__()
         width = config.trunk.channels[-1]
         self.pooled = config.pooled
-        self.tower = Encoder(inputs, config.trunk)
+        self.tower = Encoder(inputs, config.trunk, signal)
         self.mean = project(width, config.latent)
         self.log_variance = silent_head(width, config.latent, POSTERIOR_START)
 
@@ -135,7 +135,7 @@ class GaussianEncoder(nn.Module):
 
 
 class VAE(Autoencoder):
-    """Latents [B, latent, frames]: 64 channels at 45 frames a second by default."""
+    """Latents are [B, latent, frames]: 64 channels at 45 frames a second by default."""
 
     family = "vae"
     full_name = "variational autoencoder"
@@ -143,25 +143,26 @@ class VAE(Autoencoder):
     def __init__(self, config: VAEConfig, samples: int, rate: int) -> None:
         super().__init__(config, samples, rate)
         width, channels = config.trunk.channels[-1], self.representation.channels
+        signal = self.representation.signal
         frames = frames_after(self.representation.frames, config.trunk.strides)[-1]
         self.frames = 1 if config.pooled else frames
         self.loss_names = ("kl", "likelihood") if config.learned_variance else ("kl",)
-        self.encoder = GaussianEncoder(channels, config)
-        # The one frame of a pooled latent becomes all frames, each by weights of its own.
+        self.encoder = GaussianEncoder(channels, config, signal)
+        # A pooled latent becomes all frames, each with its own weights.
         enter = nn.ConvTranspose1d(config.latent, width, frames) if config.pooled else project(config.latent, width)
-        self.decoder = nn.Sequential(enter, Decoder(channels, config.trunk))
+        self.decoder = nn.Sequential(enter, Decoder(channels, config.trunk, signal))
         self.norm = RunningNorm(config.latent, config.batch_norm_scale) if config.batch_norm else None
         self.likelihood = Likelihood() if config.learned_variance else None
 
     @property
     def latent_shapes(self) -> list[tuple[int, int]]:
-        """One: [latent, frames]."""
+        """A single entry (latent, frames)."""
         return [(self.config.latent, self.frames)]
 
     def forward(self, target: Tensor, noise: Noise | None = None) -> Output:
-        """Losses are in nats per input value, so their weights do not depend on the chunk's length.
+        """Losses are in nats per input value, so their weights do not depend on the chunk length.
 
-        `kl`, free nats counted as spent; `likelihood` of the target under learned_variance.
+        The losses are `kl`, at least the free nats, and `likelihood` under learned_variance.
         """
         self.check_target(target)
         noise = noise or fresh_noise(len(target), target.device)
@@ -182,7 +183,7 @@ class VAE(Autoencoder):
         return Output(recon, losses, metrics, statistics)
 
     def update(self, statistics: Statistics, step: int) -> None:
-        """Moves the estimates of batch_norm."""
+        """Updates the running estimates of batch_norm."""
         if self.norm is not None:
             self.norm.update(statistics.sums)
 
@@ -204,11 +205,11 @@ class VAE(Autoencoder):
         return self.render(self.decoder(latents))
 
     def blend(self, first: Tensor, second: Tensor, weight: float) -> Tensor:
-        """On the line between two latents [B, latent, frames]."""
+        """Linear interpolation between latents [B, latent, frames]."""
         return torch.lerp(first, second, weight)
 
     @torch.no_grad()
     def sample(self, items: int, temperature: float = 1.0, noise: Noise | None = None) -> Tensor:
-        """Decodes latents drawn from N(0, temperature^2): [items, 1, samples]."""
+        """Decodes latents sampled from N(0, temperature^2): [items, 1, samples]."""
         noise = noise or fresh_noise(items, next(self.parameters()).device)
         return self.decode(temperature * noise.normal(self.config.latent, self.frames))

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 
 from audiovae.layers.noise import Noise, fresh_noise
 from audiovae.layers.representation import RepresentationConfig
-from audiovae.layers.trunk import Decoder, Encoder, TrunkConfig, frames_after, project
+from audiovae.layers.trunk import Decoder, Encoder, Signal, TrunkConfig, frames_after, project
 from audiovae.models.autoencoder import Autoencoder
-from audiovae.quantizing.quantizer import QuantizerConfig, ResidualQuantizer
+from audiovae.quantizing.quantizer import QuantizerConfig
+from audiovae.quantizing.residual_quantizer import ResidualQuantizer
 from audiovae.results import Output, Statistics
 
 
@@ -35,38 +36,40 @@ class VQVAEConfig:
 
 
 class LatentEncoder(nn.Module):
-    """[B, C, T] -> [B, latent, frames]."""
+    """The encoder before quantization: [B, C, T] -> [B, latent, frames]."""
 
-    def __init__(self, inputs: int, config: VQVAEConfig) -> None:
+    def __init__(self, inputs: int, config: VQVAEConfig, signal: Signal) -> None:
         super().__init__()
-        self.tower = Encoder(inputs, config.trunk)
+        self.tower = Encoder(inputs, config.trunk, signal)
         self.project = project(config.trunk.channels[-1], config.latent)
 
     def forward(self, target: Tensor) -> Tensor:
-        """[B, C, T] -> [B, latent, frames], unquantised."""
+        """[B, C, T] -> [B, latent, frames]."""
         return self.project(self.tower(target)[-1])
 
 
 class VQVAE(Autoencoder):
-    """Latents: codes [B, codebooks, frames] int64; 8 codebooks at 105 frames a second by default."""
+    """Latents are codes [B, codebooks, frames] int64: 8 codebooks at 105 frames a second by default."""
 
     family = "vqvae"
     full_name = "vector-quantised autoencoder"
+    training_only = tuple(f"quantizer.{name}" for name in ResidualQuantizer.TRAINING_ONLY)
     loss_names = ("commitment", "anchor", "diversity")
 
     def __init__(self, config: VQVAEConfig, samples: int, rate: int) -> None:
         super().__init__(config, samples, rate)
         self.frames = frames_after(self.representation.frames, config.trunk.strides)[-1]
-        self.encoder = LatentEncoder(self.representation.channels, config)
+        channels, signal = self.representation.channels, self.representation.signal
+        self.encoder = LatentEncoder(channels, config, signal)
         self.quantizer = ResidualQuantizer(config.quantizer, config.latent)
         self.decoder = nn.Sequential(
             project(config.latent, config.trunk.channels[-1]),
-            Decoder(self.representation.channels, config.trunk),
+            Decoder(channels, config.trunk, signal),
         )
 
     @property
     def latent_shapes(self) -> list[tuple[int, int]]:
-        """One: [codebooks, frames]."""
+        """A single entry (codebooks, frames)."""
         return [(self.config.quantizer.codebooks, self.frames)]
 
     @property
@@ -80,15 +83,15 @@ class VQVAE(Autoencoder):
         return self.quantizer.quantizing
 
     def disagreement(self, audio: Tensor, latents: Tensor) -> Tensor:
-        """How much farther these codes are from what they stand for than the nearest ones, as a mean square.
+        """How much worse these codes are than the best ones: the largest `quantization_regret`, a mean square.
 
-        Where two codes are as near, rounding decides between them, and what the next codebooks choose follows from
-        it: codes may differ and be as good.
+        Rounding decides between two codes that are equally near, and the next codebooks depend on that choice. So codes
+        that differ may be equally good.
         """
         return self.quantizer.quantization_regret(self.encoder(self.represent(audio)), latents).max()
 
     def forward(self, target: Tensor, noise: Noise | None = None) -> Output:
-        """Losses are those of `Quantized`; noise chooses which vectors are offered to dead codes."""
+        """Losses are those of `Quantized`. The noise draws codebook dropout and candidates for dead codes."""
         self.check_target(target)
         noise = noise or fresh_noise(len(target), target.device)
         quantized = self.quantizer(self.encoder(target), noise)
@@ -96,11 +99,11 @@ class VQVAE(Autoencoder):
         return Output(recon, quantized.losses, quantized.metrics, quantized.statistics)
 
     def update(self, statistics: Statistics, step: int) -> None:
-        """Moves the codebooks; see `ResidualQuantizer.update`."""
+        """Updates the codebooks, see `ResidualQuantizer.update`."""
         self.quantizer.update(statistics, step)
 
     def usage(self) -> dict[str, Tensor]:
-        """By codebook, "0" the coarsest, the share of each code by its moving average; empty before they start."""
+        """The share of each code, [size] by codebook name, "0" being the coarsest; empty before the codebooks start."""
         if not self.quantizer.quantizing:
             return {}
         counts = self.quantizer.counts
@@ -116,17 +119,17 @@ class VQVAE(Autoencoder):
         return self.render(self.decoder(self.quantizer.decode(latents)))
 
     def blend(self, first: Tensor, second: Tensor, weight: float) -> Tensor:
-        """Codes [B, codebooks, frames] of the point between two quantised values; at the ends, these codes."""
+        """Codes [B, codebooks, frames] of the interpolated quantized values; at the ends, the given codes."""
         if weight in (0, 1):
             return second if weight else first
         return self.quantizer.blend(first, second, weight)
 
     @torch.no_grad()
     def sample(self, items: int, temperature: float = 1.0, noise: Noise | None = None) -> Tensor:
-        """Decodes codes drawn independently by how often each is used: [items, 1, samples].
+        """Decodes codes sampled independently with their frequencies of use: [items, 1, samples].
 
-        A VQ-VAE has no prior of its own: expect texture, not tunes. A temperature above 1 flattens the
-        frequencies, below 1 sharpens them.
+        A VQ-VAE has no learned prior, so expect texture rather than melody. A temperature above 1 flattens the
+        frequencies, one below 1 sharpens them.
         """
         noise = noise or fresh_noise(items, self.quantizer.codes.device)
         share = torch.softmax((self.quantizer.counts + 1e-6).log() / max(temperature, 1e-3), dim=1)

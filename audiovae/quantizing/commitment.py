@@ -1,24 +1,24 @@
-"""Variance-adaptive commitment: what holds the encoder near its codes, and its scale where the codebooks found it.
+"""Variance-adaptive commitment: a commitment loss that does not depend on the scale of the latents.
 
-Distances to the codes count in units of the latents' variance S, so that an encoder gains nothing by shrinking;
-the anchor holds S, so that it gains nothing by growing either.
+The commitment loss measures distances to the codes in units of the latents' variance S, so that the encoder gains
+nothing by shrinking its output. The anchor loss keeps S near its value at the start of the codebooks.
 """
 
 import torch
 from torch import Tensor
 
-# Variances below it count as this: that of noise at -80 dBFS, below any level at which recordings are trained on.
+# Lower bound of variances: that of noise at -80 dBFS, below the level of any training recording.
 TINY = 1e-8
 
 
 def effective_beta(variance: Tensor, reference: Tensor, commitment: str, largest: float) -> Tensor:
-    """Commitment in units of beta_0: when adaptive 1 as the codebooks start, then S_start / S.
+    """The commitment weight in units of beta_0, a scalar: S_start / S if adaptive, 1 if fixed, 0 if none.
 
     Args:
         variance: S, a scalar.
-        reference: S_start, what it was when the codebooks started.
-        commitment: "adaptive"; "fixed" gives 1 and "none" 0 at any S.
-        largest: Bound; a variance that collapses counts as S_start / largest.
+        reference: S_start, the variance when the codebooks started.
+        commitment: "adaptive", "fixed" or "none".
+        largest: Upper bound of the result, for a variance that collapses.
     """
     if commitment != "adaptive":
         return torch.full_like(variance, float(commitment == "fixed"))
@@ -26,17 +26,17 @@ def effective_beta(variance: Tensor, reference: Tensor, commitment: str, largest
 
 
 def anchor(vectors: Tensor, mean: Tensor, variance: Tensor, reference: Tensor, steepest: float) -> Tensor:
-    """log(S / S_start)^2 for each item, which pulls S to where it was when the codebooks started: [B].
+    """The anchor loss log(S / S_start)^2 of each item, [B]. It pulls S to its value at the start of the codebooks.
 
-    Its gradient is taken at the running S and mean, where it is linear in the items, so that it does not depend on
-    how a batch is divided over processes.
+    The gradient is taken at the running S and mean. There it is linear in the items, so it does not depend on how a
+    batch is divided over processes.
 
     Args:
         vectors: [B, T, D], with a gradient.
-        mean: [D], running.
-        variance: S, running, a scalar.
-        reference: S_start.
-        steepest: Bound of the slope by S / S_start, which a collapsed variance would make endless.
+        mean: [D], the running mean.
+        variance: S, the running variance, a scalar.
+        reference: S_start, a scalar.
+        steepest: Bound of the derivative by S / S_start, which would be infinite for a collapsed variance.
     """
     start = reference.clamp_min(TINY)
     ratio = variance.clamp_min(TINY) / start

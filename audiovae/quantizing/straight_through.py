@@ -1,13 +1,13 @@
-"""How the gradient passes a choice of codes, which has none of its own."""
+"""Gradient estimators for quantization: the straight-through estimator and the rotation trick."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 
-# A vector shorter than this has no direction to turn.
+# A shorter vector counts as one without a direction.
 SHORTEST = 1e-5
-# Bound of the rescaling |code| / |vector|, so that a vector close to zero gets no gradient of any size.
+# Bound of the rescaling |code| / |vector|, which would be infinite for a vector of zero.
 LARGEST_SCALE = 10.0
 
 
@@ -36,7 +36,7 @@ class _Rotation(torch.autograd.Function):
         after = values / code_length.clamp_min(SHORTEST)
         middle = before + after
         middle_length = middle.norm(dim=-1, keepdim=True)
-        # Vectors without a direction, and opposite ones, between which no rotation is the shortest.
+        # Straight through for vectors without a direction and for opposite ones, which have no unique rotation.
         plain = (length < SHORTEST) | (code_length < SHORTEST) | (middle_length < 1e-3)
         middle = middle / middle_length.clamp_min(1e-3)
         # The transpose of R = 1 - 2 w w' + 2 q z', with unit vectors z, q and w between them.
@@ -48,16 +48,16 @@ class _Rotation(torch.autograd.Function):
 
 
 def straight_through(vectors: Tensor, values: Tensor) -> Tensor:
-    """`values`, whose gradient becomes that of `vectors` as it is (van den Oord et al. 2017); both [..., D]."""
+    """Returns `values` and passes their gradient to `vectors` unchanged (van den Oord et al. 2017); both [..., D]."""
     return _StraightThrough.apply(vectors, values)
 
 
 def rotated(vectors: Tensor, values: Tensor) -> Tensor:
-    """`values` as the rotated and rescaled `vectors`, rotation and scale taken as constants; both [..., D].
+    """Returns `values` as rotated and rescaled `vectors`, with constant rotation and scale; both [..., D].
 
-    Fifty et al. 2024, "Restructuring Vector Quantization with the Rotation Trick", section 4: the gradient
-    keeps its angle to the code when it comes to the vector. Zero and opposite vectors pass it straight
-    through; the scale is at most LARGEST_SCALE.
+    Fifty et al. 2024, "Restructuring Vector Quantization with the Rotation Trick", section 4: the gradient at the
+    vector has the same angle to the vector as the gradient at the code has to the code. Zero and opposite vectors use
+    the straight-through estimator; the scale is at most LARGEST_SCALE.
     """
     return _Rotation.apply(vectors, values)
 

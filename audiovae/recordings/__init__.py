@@ -1,4 +1,4 @@
-"""Whole recordings through a model: audio files, overlap-add, latents and their files.
+"""Encoding and decoding of whole recordings: audio files, overlap-add, latents and their files.
 
 May import `audiovae.models` and `audiovae.saved`.
 """

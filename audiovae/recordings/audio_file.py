@@ -1,4 +1,4 @@
-"""Recordings as files and as arrays: any format, rate and number of channels in, mono at a model's rate out."""
+"""Reads and writes recordings. Input has any format, sample rate and number of channels; models take mono audio."""
 
 import io
 import warnings
@@ -17,18 +17,18 @@ from shards.audio.decoding import DecodingError, open_audio
 
 
 def as_recording(audio: Tensor | np.ndarray, own_rate: int, rate: int) -> Tensor:
-    """Audio as models take it: mono by the mean of the channels, at `rate` Hz.
+    """Converts audio to the input of a model: mono, the mean of the channels, at `rate` Hz.
 
     Args:
-        audio: [T] or [T, channels] real numbers in [-1, 1]; channels last, as soundfile gives them.
-        own_rate: Hz of the audio.
-        rate: Hz wanted.
+        audio: [T] or [T, channels] floats in [-1, 1]; channels last, as soundfile returns them.
+        own_rate: Sample rate of the audio in Hz.
+        rate: Wanted sample rate in Hz.
 
     Returns:
         [T'] float32 on the CPU.
 
     Raises:
-        ModelError: when it is of another shape, empty or not finite.
+        ModelError: if the audio has another shape or type, is empty or not finite.
     """
     values = audio.detach().cpu().numpy() if isinstance(audio, Tensor) else np.asarray(audio)
     if (
@@ -37,7 +37,7 @@ def as_recording(audio: Tensor | np.ndarray, own_rate: int, rate: int) -> Tensor
         or (values.ndim == 2 and values.shape[1] > values.shape[0])
     ):
         raise ModelError(
-            f"audio of shape {list(values.shape)}, {values.dtype}: give [T] or [T, channels] floats in [-1, 1]"
+            f"audio of shape {list(values.shape)}, {values.dtype}: expected [T] or [T, channels] floats in [-1, 1]"
         )
     mono = values.astype(np.float32) if values.ndim == 1 else values.astype(np.float32).mean(1)
     mono = soxr.resample(mono, own_rate, rate, quality="HQ")
@@ -47,19 +47,19 @@ def as_recording(audio: Tensor | np.ndarray, own_rate: int, rate: int) -> Tensor
 
 
 def _unusable(mono: np.ndarray) -> str:
-    """Why [T] is no recording; empty when it is one."""
+    """Why [T] is not usable as a recording; empty if it is."""
     if not len(mono):
         return "holds no audio"
     return "" if np.isfinite(mono).all() else "holds values that are not finite (NaN or infinity)"
 
 
 def read_recording(path: str | Path, rate: int) -> Tensor:
-    """A file of any format that libsndfile reads, as [T] float32, mono at `rate` Hz.
+    """Reads a file in any format that libsndfile reads, as [T] float32, mono at `rate` Hz.
 
-    Shards are built by the same decoder: what it refuses here has no chunks there.
+    `shards build` uses the same decoder and refuses the same files.
 
     Raises:
-        ModelError: when it cannot be read, ends before the length in its header, or holds nothing to use.
+        ModelError: if the file cannot be read, ends before the length in its header, or holds no usable audio.
     """
     check_input(path, "audio")
     try:
@@ -68,7 +68,7 @@ def read_recording(path: str | Path, rate: int) -> Tensor:
     except DecodingError as error:
         if error.kind == "unreadable":
             raise ModelError(f"{path}: cannot be read as audio ({error.detail})") from None
-        raise ModelError(f"{path}: {error}; get the whole file, or save it again with an audio editor") from None
+        raise ModelError(f"{path}: {error}; get a complete copy, or save it again with an audio editor") from None
     audio = np.concatenate([np.zeros(0, np.float32), *pieces])
     if problem := _unusable(audio):
         raise ModelError(f"{path}: {problem}")
@@ -76,12 +76,12 @@ def read_recording(path: str | Path, rate: int) -> Tensor:
 
 
 def write_recording(path: str | Path, audio: Tensor | np.ndarray, rate: int) -> None:
-    """Writes [T] float in [-1, 1] as mono 16-bit WAV, whole or not at all.
+    """Writes [T] floats in [-1, 1] as a mono 16-bit WAV file; the write is atomic.
 
-    What is beyond full scale is clipped, and a ModelWarning says how much.
+    Samples beyond full scale are clipped with a ModelWarning.
 
     Raises:
-        ModelError: when the audio is not finite or of another shape, when it cannot be written, or the name does not
+        ModelError: if the audio is not finite or has another shape, the file cannot be written, or its name does not
             end in .wav.
     """
     check_wav(path)
@@ -95,15 +95,15 @@ def write_recording(path: str | Path, audio: Tensor | np.ndarray, rate: int) -> 
     if beyond := int((np.abs(samples) > 1).sum()):
         peak, share = float(np.abs(samples).max()), 100 * beyond / len(samples)
         warnings.warn(
-            f"{path}: {beyond:,} of {len(samples):,} samples ({share:.2g} %) were beyond full scale and are clipped, "
-            f"the highest at {peak:.3g}",
+            f"{path}: {beyond:,} of {len(samples):,} samples ({share:.2g} %) were beyond full scale and are clipped; "
+            f"the peak was {peak:.3g}",
             ModelWarning,
             stacklevel=2,
         )
 
 
 def check_wav(path: str | Path) -> None:
-    """Raises ModelError when a file to write is not named .wav, or cannot be written there."""
+    """Raises ModelError if the name of an output file does not end in .wav, or it cannot be written there."""
     if Path(path).suffix.lower() != ".wav":
-        raise ModelError(f"{path}: the output is a WAV file, name it .wav")
+        raise ModelError(f"{path}: the output is a WAV file; its name must end in .wav")
     check_output(path)

@@ -1,4 +1,4 @@
-"""Whole files through a model."""
+"""Reconstructs, encodes and decodes whole files."""
 
 from pathlib import Path
 
@@ -12,19 +12,19 @@ from audiovae.recordings.overlap_add import reconstruct_recording
 
 
 def reconstruct_file(model: Autoencoder, source: str | Path, output: str | Path, overlap: float = 0.25) -> float:
-    """Passes a recording through the model.
+    """Encodes and decodes a recording with a model.
 
     Args:
-        model: In evaluation mode.
-        source: A recording of any format that libsndfile reads, any rate, length and number of channels.
+        model: A model in evaluation mode.
+        source: A recording in any format that libsndfile reads, with any sample rate, length and number of channels.
         output: The 16-bit WAV file to write, mono at the model's rate.
         overlap: As in `reconstruct_recording`.
 
     Returns:
-        Seconds of audio.
+        The length in seconds.
 
     Raises:
-        ModelError: when a file cannot be read or written, or the output is the source itself.
+        ModelError: if a file cannot be read or written, or the output is the source itself.
     """
     check_wav(output)
     check_apart(output, source)
@@ -40,19 +40,19 @@ def encode_file(
     overlap: float = 0.25,
     precision: Precision = "float32",
 ) -> CodedRecording:
-    """Writes a recording's latents, see `audiovae.recordings.latents_file`.
+    """Writes the latents of a recording, see `audiovae.recordings.latents_file`.
 
     Args:
-        model: In evaluation mode.
+        model: A model in evaluation mode.
         source: A recording, as in `reconstruct_file`.
         output: The .safetensors file to write.
         overlap, precision: As in `encode_recording`.
 
     Returns:
-        What was written.
+        The latents that were written.
 
     Raises:
-        ModelError: when a file cannot be read or written, or the output is the source itself.
+        ModelError: if a file cannot be read or written, or the output is the source itself.
     """
     check_latents_file(output)
     check_apart(output, source)
@@ -62,19 +62,18 @@ def encode_file(
 
 
 def decode_file(model: Autoencoder, source: str | Path, output: str | Path) -> CodedRecording:
-    """Makes a WAV file from a recording's latents: what `reconstruct_file` would have made of the recording.
+    """Decodes the latents of a recording to a WAV file, the same as `reconstruct_file` writes for the recording.
 
     Args:
-        model: The one that encoded, in evaluation mode.
-        source: A file of `encode_file`.
+        model: The model that encoded the recording, in evaluation mode.
+        source: A file that `encode_file` wrote.
         output: The 16-bit WAV file to write, mono at the model's rate.
 
     Returns:
-        What was read.
+        The latents that were read.
 
     Raises:
-        ModelError: when the file is damaged or of another model, or cannot be read or written, or the output is
-            the source itself.
+        ModelError: if the file is damaged or from another model, cannot be read or written, or is the output itself.
     """
     check_wav(output)
     check_apart(output, source)

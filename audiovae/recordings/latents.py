@@ -1,4 +1,4 @@
-"""Whole recordings as latents: codes or real numbers, from which `reconstruct_recording`'s audio comes back."""
+"""Encodes whole recordings as latents and decodes them."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -26,19 +26,19 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 @dataclass
 class CodedRecording:
-    """A recording as a model's latents.
+    """A recording as latents of a model.
 
     Attributes:
-        latents: The chunks', on the CPU, [chunks, channels, frames] for each of the model's `latent_shapes`: int64
-            codes, or float32 or float16.
-        length: Of the recording in samples at `rate`.
-        rate: Hz.
-        samples: Of a chunk.
+        latents: On the CPU, [chunks, channels, frames] for each entry of the model's `latent_shapes`: int64 codes, or
+            float32 or float16 values.
+        length: Length of the recording in samples at `rate`.
+        rate: Sample rate in Hz.
+        samples: Chunk length in samples.
         fade: Samples that neighbouring chunks share.
-        gain: What the recording was multiplied by, so that the model heard the level of its training.
+        gain: Factor that brought the recording to the level of the training data.
         code_size: Codes in each codebook; 0 for real latents.
-        family: Of the model.
-        model: The model's fingerprint: no other one can make sense of the latents.
+        family: Family of the model.
+        model: Fingerprint of the model; only this model can decode the latents.
     """
 
     latents: list[Tensor]
@@ -53,22 +53,22 @@ class CodedRecording:
 
     @property
     def seconds(self) -> float:
-        """Length of the recording."""
+        """Length of the recording in seconds."""
         return self.length / self.rate
 
     @property
     def bits_each(self) -> int:
-        """Bits of one value of the latents as they are kept: of a code, as many as its codebook's size needs."""
+        """Bits of one stored value. A code takes as many bits as the size of its codebook needs."""
         return code_bits(self.code_size) if self.code_size else self.latents[0].element_size() * 8
 
     @property
     def bits_per_second(self) -> float:
-        """Of the latents alone; chunks that overlap count for what they are."""
+        """Bit rate of the latents, including the overlap of chunks."""
         return sum(level.numel() for level in self.latents) * self.bits_each / self.seconds
 
 
 def code_bits(size: int) -> int:
-    """Bits that tell `size` codes apart, at least one."""
+    """Bits needed for one of `size` codes, at least 1."""
     return max(1, (size - 1).bit_length())
 
 
@@ -80,25 +80,25 @@ def encode_recording(
     precision: Precision = "float32",
     batch: int = BATCH,
 ) -> CodedRecording:
-    """A recording as latents, without noise.
+    """Encodes a recording as latents, without noise.
 
     Args:
-        model: In evaluation mode.
-        audio: [T] float in [-1, 1] at the model's rate, T at least 1; a tensor or an array.
-        overlap: Share of a chunk that neighbours share and cross-fade over, in [0, 0.5]. Latents are kept twice there:
-            0 takes the fewest bits, and joints may be heard.
-        precision: In which real latents are kept; codes have no use for it.
-        batch: Chunks at a time.
+        model: A model in evaluation mode.
+        audio: [T] floats in [-1, 1] at the model's rate, T at least 1; a tensor or an array.
+        overlap: Share of a chunk, in [0, 0.5], that neighbouring chunks have in common and cross-fade over. Latents of
+            the overlap are stored twice: 0 takes the fewest bits, but chunk boundaries may be audible.
+        precision: Number format of real latents; it does not affect codes.
+        batch: Chunks per batch.
 
     Raises:
-        ModelError: for audio or an overlap that cannot be, when latents are too large for the precision, and when
-            codebooks have not started.
+        ModelError: if the audio or the overlap is invalid, latents exceed the range of the precision, or the codebooks
+            of the model have not started.
     """
     audio = check_audio(audio, overlap)
     if precision not in DTYPES:
         raise ModelError(f"precision is {precision}: choose {' or '.join(DTYPES)}")
     if not model.ready:
-        raise ModelError("saved before its codebooks started, so it has no codes yet; train it further")
+        raise ModelError("the model was saved before its codebooks started and has no codes yet; train it further")
     device = next(model.parameters()).device
     fade, gain = fade_of(model.samples, overlap), gain_of(audio, model.level)
     chunks = split_chunks(audio.float() * gain, model.samples, fade)
@@ -108,7 +108,7 @@ def encode_recording(
         parts.append([(level.to(DTYPES[precision]) if level.is_floating_point() else level).cpu() for level in levels])
     latents = [torch.cat(level) for level in zip(*parts, strict=True)]
     if not all(level.isfinite().all() for level in latents):
-        raise ModelError(f"latents that {precision} cannot hold; choose float32")
+        raise ModelError(f"the latents exceed the range of {precision}; choose float32")
     return CodedRecording(
         latents=latents,
         length=len(audio),
@@ -124,18 +124,18 @@ def encode_recording(
 
 @torch.no_grad()
 def decode_recording(model: Autoencoder, coded: CodedRecording, batch: int = BATCH) -> Tensor:
-    """The recording: from latents in float32 and from codes, the same as `reconstruct_recording` makes.
+    """Decodes a recording. From float32 latents and from codes, the result equals that of `reconstruct_recording`.
 
     Args:
-        model: The one that encoded, in evaluation mode.
-        coded: From `encode_recording` or `read_latents`.
-        batch: Chunks at a time.
+        model: The model that encoded the recording, in evaluation mode.
+        coded: Latents from `encode_recording` or `read_latents`.
+        batch: Chunks per batch.
 
     Returns:
-        [T] float32 at the input's level.
+        [T] float32 at the level of the input.
 
     Raises:
-        ModelError: when another model encoded it, or parts do not fit each other.
+        ModelError: if another model encoded the recording, or the latents are inconsistent.
     """
     if coded.model != fingerprint(model):
         raise ModelError(
@@ -143,12 +143,12 @@ def decode_recording(model: Autoencoder, coded: CodedRecording, batch: int = BAT
             f"{fingerprint(model)}); decode with the model that encoded"
         )
     if coded.code_size != model.code_size:
-        raise ModelError(f"codebooks of {coded.code_size} codes where the model has {model.code_size}")
+        raise ModelError(f"codebooks of {coded.code_size} codes, but the model has {model.code_size}")
     chunks = count_chunks(coded.length, model.samples, coded.fade)
     found = [tuple(level.shape) for level in coded.latents]
     wanted = [(chunks, *shape) for shape in model.latent_shapes]
     if found != wanted or (coded.samples, coded.rate) != (model.samples, model.rate):
-        raise ModelError(f"latents of shape {found} where the model has {wanted}; encode the recording again")
+        raise ModelError(f"latents of shape {found}, but the model has {wanted}; encode the recording again")
     device = next(model.parameters()).device
     outputs = []
     for first in range(0, chunks, batch):

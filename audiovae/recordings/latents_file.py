@@ -1,12 +1,12 @@
-"""Recordings as latents in a file: safetensors, with what decoding needs as plain text beside.
+"""Files of latents: safetensors, whose metadata hold everything else that decoding needs.
 
-Real latents lie there as they are, one tensor a level: `latents.0` (the finest), `latents.1`, ..., each
-[chunks, channels, frames] in float32 or float16. Codes are `codes`, uint8: the bits of all codes one after the other,
-each with its highest bit first, in the order of [chunks, codebooks, frames], filled to a whole byte with zeros.
+Real latents are one tensor per level, `latents.0` (the finest), `latents.1`, ..., each [chunks, channels, frames] in
+float32 or float16. Codes are one uint8 tensor `codes`: the bits of all codes in the order of [chunks, codebooks,
+frames], each code with its highest bit first, padded with zeros to a whole byte.
 
-The metadata are strings: `format`, `family`, `model` (fingerprint), `rate` (Hz), `samples` (of a chunk), `length` (of
+The metadata are strings: `format`, `family`, `model` (fingerprint), `rate` (Hz), `samples` (chunk length), `length` (of
 the recording, in samples), `fade` (samples that neighbouring chunks share), `gain`, `code_size` (0 for real latents)
-and, of codes, `shape` ("chunks codebooks frames").
+and, for codes, `shape` ("chunks codebooks frames").
 """
 
 import math
@@ -27,16 +27,16 @@ from audiovae.recordings.overlap_add import count_chunks
 FORMAT = "audiovae latents 1"
 MIN_GAIN, MOST_GAIN = 1e-6, 1e6
 MAX_CODES = 2**31
-# Codes that are packed at a time: a multiple of 8, so that every part ends on a whole byte.
+# Codes packed per part: a multiple of 8, so that every part ends at a whole byte.
 AT_ONCE = 1 << 16
 NUMBERS = ("rate", "samples", "length", "fade", "code_size")
 
 
 def write_latents(path: str | Path, coded: CodedRecording) -> None:
-    """Writes a recording's latents, whole or not at all.
+    """Writes the latents of a recording; the write is atomic.
 
     Raises:
-        ModelError: when it cannot be written, or the name does not end in .safetensors.
+        ModelError: if the file cannot be written, or its name does not end in .safetensors.
     """
     check_latents_file(path)
     about = {"format": FORMAT, "family": coded.family, "model": coded.model, "gain": repr(coded.gain)}
@@ -51,17 +51,19 @@ def write_latents(path: str | Path, coded: CodedRecording) -> None:
 
 
 def read_latents(path: str | Path) -> CodedRecording:
-    """Reads a recording's latents back.
+    """Reads the latents of a recording.
 
     Raises:
-        ModelError: when it is not such a file, or damaged.
+        ModelError: if the file is not one of `write_latents`, or is damaged.
     """
     check_input(path, "latents")
     try:
         with safe_open(path, "pt") as file:
             about = file.metadata() or {}
             if about.get("format") != FORMAT:
-                raise ModelError(f"{path}: no latents of this version; make it with: python -m audiovae encode")
+                raise ModelError(
+                    f"{path}: not a latents file of this version; make one with: python -m audiovae encode"
+                )
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         coded = _coded(about, tensors)
     except (SafetensorError, OSError, ValueError, KeyError, OverflowError) as error:
@@ -71,9 +73,9 @@ def read_latents(path: str | Path) -> CodedRecording:
 
 
 def check_latents_file(path: str | Path) -> None:
-    """Raises ModelError when a file to write is not named .safetensors, or cannot be written there."""
+    """Raises ModelError if the name of an output file does not end in .safetensors, or it cannot be written there."""
     if Path(path).suffix != ".safetensors":
-        raise ModelError(f"{path}: latents are a safetensors file, name it .safetensors")
+        raise ModelError(f"{path}: latents are written as safetensors; the name must end in .safetensors")
     check_output(path)
 
 
@@ -84,28 +86,28 @@ def _coded(about: dict[str, str], tensors: dict[str, Tensor]) -> CodedRecording:
         min(numbers["rate"], numbers["samples"], numbers["length"]) < 1
         or not 0 <= 2 * numbers["fade"] <= numbers["samples"]
     ):
-        raise ValueError("lengths that cannot be")
+        raise ValueError("impossible lengths")
     if not MIN_GAIN <= gain <= MOST_GAIN or not 0 <= numbers["code_size"] <= MAX_CODES:
-        raise ValueError("a gain or a code size that cannot be")
+        raise ValueError("impossible gain or code size")
     if numbers["code_size"]:
         shape = tuple(int(size) for size in about["shape"].split())
         if tensors["codes"].dtype != torch.uint8:
-            raise ValueError("codes that are no bytes")
+            raise ValueError("codes are not bytes")
         latents = [torch.from_numpy(unpack(tensors["codes"].numpy(), code_bits(numbers["code_size"]), shape))]
         if latents[0].numel() and int(latents[0].max()) >= numbers["code_size"]:
-            raise ValueError("a code that no codebook has")
+            raise ValueError("a code exceeds the size of its codebook")
     else:
         latents = [tensors[f"latents.{i}"] for i in range(len(tensors))]
         if not all(level.dtype in DTYPES.values() and bool(level.isfinite().all()) for level in latents):
-            raise ValueError("values that are not finite numbers")
+            raise ValueError("values are not finite floats")
     chunks = count_chunks(numbers["length"], numbers["samples"], numbers["fade"])
     if not latents or any(level.ndim != 3 or len(level) != chunks for level in latents):
-        raise ValueError(f"not the {chunks} chunks of its length")
+        raise ValueError(f"its length needs {chunks} chunks")
     return CodedRecording(latents=latents, gain=gain, family=about["family"], model=about["model"], **numbers)
 
 
 def pack(codes: np.ndarray, bits: int) -> np.ndarray:
-    """Codes below 2^bits one after the other, highest bit first: int64 of any shape -> uint8 [ceil(n * bits / 8)]."""
+    """Packs codes below 2^bits, highest bit first: int64 of any shape -> uint8 [ceil(n * bits / 8)]."""
     places = np.arange(bits - 1, -1, -1, dtype=np.uint32)
     flat = codes.reshape(-1)
     parts = [np.zeros(0, np.uint8)]
@@ -116,10 +118,10 @@ def pack(codes: np.ndarray, bits: int) -> np.ndarray:
 
 
 def unpack(packed: np.ndarray, bits: int, shape: tuple[int, ...]) -> np.ndarray:
-    """The way back: uint8 -> int64 of `shape`.
+    """The inverse of `pack`: uint8 -> int64 of `shape`.
 
     Raises:
-        ValueError: when there are more or fewer bytes than that takes.
+        ValueError: if the number of bytes does not fit the shape.
     """
     count = math.prod(shape)
     if min(shape, default=0) < 0 or packed.dtype != np.uint8 or packed.shape != (-(-count * bits // 8),):

@@ -1,4 +1,4 @@
-"""Whole recordings of any length: overlapping chunks, cross-faded."""
+"""Processes recordings of any length as overlapping, cross-faded chunks."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from audiovae.layers.noise import Noise
 from audiovae.models.autoencoder import Autoencoder
 from shards.audio.levels import gain
 
-# Chunks at a time.
+# Chunks per batch.
 BATCH = 16
 
 
@@ -22,12 +22,12 @@ def fade_of(size: int, overlap: float) -> int:
 
 
 def count_chunks(length: int, size: int, fade: int) -> int:
-    """Chunks that cover `length` samples, at least one."""
+    """The number of chunks that cover `length` samples, at least one."""
     return max(1, math.ceil((length - fade) / (size - fade)))
 
 
 def split_chunks(audio: Tensor, size: int, fade: int) -> Tensor:
-    """[T] -> [n, 1, size], neighbours sharing `fade` samples; the end is filled with silence."""
+    """[T] -> [n, 1, size]. Neighbours share `fade` samples; the end is padded with silence."""
     hop = size - fade
     count = count_chunks(len(audio), size, fade)
     padded = torch.nn.functional.pad(audio, (0, (count - 1) * hop + size - len(audio)))
@@ -35,10 +35,10 @@ def split_chunks(audio: Tensor, size: int, fade: int) -> Tensor:
 
 
 def join_chunks(chunks: Tensor, fade: int) -> Tensor:
-    """[n, 1, size] -> [(n - 1) * (size - fade) + size], cross-faded by raised cosines that add up to one."""
+    """[n, 1, size] -> [(n - 1) * (size - fade) + size], cross-faded with raised cosines that add up to one."""
     count, _, size = chunks.shape
     hop = size - fade
-    # The edges are divided out again, so that the first and the last chunk keep theirs.
+    # Dividing by the total weight undoes the fades at the start of the first and the end of the last chunk.
     ramp = torch.sin(torch.linspace(0, math.pi / 2, fade + 2)[1:-1]).square()
     window = torch.cat([ramp, torch.ones(size - 2 * fade), ramp.flip(0)])
     total, weight = torch.zeros(2, (count - 1) * hop + size)
@@ -54,15 +54,15 @@ def gain_of(audio: Tensor, level: str) -> float:
 
 
 def check_audio(audio: Tensor | np.ndarray, overlap: float) -> Tensor:
-    """The audio as a tensor; raises ModelError for no recording [T] of finite floats, an overlap not in [0, 0.5]."""
+    """Returns the audio as a tensor; raises ModelError unless it is [T] of finite floats and overlap is in [0, 0.5]."""
     if not 0 <= overlap <= 0.5:
         raise ModelError(f"overlap is {overlap}: choose 0 to 0.5")
     if isinstance(audio, np.ndarray) and audio.dtype.kind == "f":
         audio = torch.from_numpy(np.ascontiguousarray(audio))
     if not isinstance(audio, Tensor | np.ndarray):
-        raise ModelError(f"audio is a {type(audio).__name__}: give a tensor or an array, [T] floats")
+        raise ModelError(f"audio is a {type(audio).__name__}: expected a tensor or an array of [T] floats")
     if isinstance(audio, np.ndarray) or audio.ndim != 1 or not len(audio) or not audio.is_floating_point():
-        raise ModelError(f"audio of shape {list(audio.shape)}, {audio.dtype}: give [T] floats, T at least 1")
+        raise ModelError(f"audio of shape {list(audio.shape)}, {audio.dtype}: expected [T] floats, T at least 1")
     if not audio.isfinite().all():
         raise ModelError("audio holds values that are not finite")
     return audio
@@ -72,19 +72,19 @@ def check_audio(audio: Tensor | np.ndarray, overlap: float) -> Tensor:
 def reconstruct_recording(
     model: Autoencoder, audio: Tensor | np.ndarray, overlap: float = 0.25, batch: int = BATCH
 ) -> Tensor:
-    """Passes a recording through the model.
+    """Encodes and decodes a recording.
 
     Args:
-        model: In evaluation mode.
-        audio: [T] float in [-1, 1] at the model's rate, T at least 1; a tensor or an array.
-        overlap: Share of a chunk that neighbours share and cross-fade over, in [0, 0.5].
-        batch: Chunks at a time.
+        model: A model in evaluation mode.
+        audio: [T] floats in [-1, 1] at the model's rate, T at least 1; a tensor or an array.
+        overlap: Share of a chunk, in [0, 0.5], that neighbouring chunks have in common and cross-fade over.
+        batch: Chunks per batch.
 
     Returns:
-        [T] float32 at the input's level.
+        [T] float32 at the level of the input.
 
     Raises:
-        ModelError: for audio or an overlap that cannot be.
+        ModelError: if the audio or the overlap is invalid.
     """
     audio = check_audio(audio, overlap)
     device = next(model.parameters()).device
@@ -102,19 +102,19 @@ def interpolate_recordings(
     weights: Sequence[float],
     overlap: float = 0.25,
 ) -> list[Tensor]:
-    """Recordings between two recordings, by way of their latents.
+    """Interpolates between two recordings in latent space.
 
     Args:
-        model: In evaluation mode.
-        first, second: [T] float in [-1, 1] at the model's rate, tensors or arrays; the longer one is cut.
-        weights: Shares of the second one, in [0, 1].
+        model: A model in evaluation mode.
+        first, second: [T] floats in [-1, 1] at the model's rate, tensors or arrays. The longer one is cut.
+        weights: Shares of the second recording, in [0, 1].
         overlap: As in `reconstruct_recording`.
 
     Returns:
-        For each weight [T] float32; the level goes from the first one's to the second one's.
+        [T] float32 for each weight, at a level between those of the recordings.
 
     Raises:
-        ModelError: for audio or an overlap that cannot be.
+        ModelError: if the audio or the overlap is invalid.
     """
     first, second = check_audio(first, overlap), check_audio(second, overlap)
     device = next(model.parameters()).device
@@ -138,19 +138,19 @@ def interpolate_recordings(
 
 @torch.no_grad()
 def sample_chunks(model: Autoencoder, count: int, temperature: float = 1.0, seed: int = 0) -> list[Tensor]:
-    """Chunks drawn from the model's prior, [samples] float32 each; the same for the same seed and count.
+    """Samples chunks from the prior, [samples] float32 each; the same seed and count give the same chunks.
 
     Args:
-        model: In evaluation mode.
-        count: How many, at least 1.
-        temperature: Scale of the prior's deviation; 0 is its most likely value.
-        seed: Of the draw.
+        model: A model in evaluation mode.
+        count: Number of chunks, at least 1.
+        temperature: Factor on the standard deviation of the prior; 0 gives its mode.
+        seed: Seed of the random numbers.
 
     Raises:
-        ModelError: for a count or a temperature that cannot be.
+        ModelError: if the count or the temperature is out of range.
     """
     if count < 1:
-        raise ModelError(f"count is {count}: draw 1 chunk or more")
+        raise ModelError(f"count is {count}: choose 1 or more")
     if not 0 <= temperature < math.inf:
         raise ModelError(f"temperature is {temperature}: choose 0 or more")
     chunks: list[Tensor] = []

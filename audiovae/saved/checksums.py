@@ -1,4 +1,4 @@
-"""Whether the weight files of a model are those that were saved: SHA-256 by file name, kept in its `config.json`."""
+"""SHA-256 checksums of a model's weight files, stored in its `config.json` by file name."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -6,15 +6,15 @@ from pathlib import Path
 
 
 def hashes_of(files: Iterable[Path]) -> dict[str, str]:
-    """SHA-256 by name, 64 hexadecimal digits; files are read in pieces. Raises OSError."""
+    """SHA-256 of each file by its name, as 64 hexadecimal digits. Raises OSError."""
     return {file.name: _hash(file) for file in sorted(files)}
 
 
 def damaged_file(folder: Path, wanted: Mapping[str, str]) -> Path | None:
-    """The first file in a folder that is not what its hash says; files that are not there count as sound.
+    """The first file in a folder whose SHA-256 differs from the wanted one, or None. Missing files are skipped.
 
     Raises:
-        OSError: when a file cannot be read.
+        OSError: if a file cannot be read.
     """
     for name, digest in wanted.items():
         file = folder / Path(name).name

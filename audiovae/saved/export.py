@@ -1,11 +1,11 @@
-"""A model's two halves as programs of their own: torch.export's .pt2, or ONNX.
+"""Exports the encoder and the decoder as standalone programs: .pt2 files of torch.export, or ONNX.
 
     encoder: audio [batch, 1, samples] float32 in [-1, 1]  ->  the latents
     decoder: the latents  ->  audio [batch, 1, samples] float32
 
-The latents are one tensor `latents` [batch, channels, frames] float32; or one for each level, `latents_0` (the finest)
-and on; or `codes` [batch, codebooks, frames] int64. The batch is of any size, all else is fixed. What was written is
-run from its file and compared with the model before it is left in place.
+The latents are one tensor `latents` [batch, channels, frames] float32, or one for each level, `latents_0` (the finest),
+`latents_1`, ..., or `codes` [batch, codebooks, frames] int64. Only the batch size may vary. Each program is loaded from
+its file and compared with the model before the files are put in place.
 """
 
 import importlib.util
@@ -31,9 +31,9 @@ Format = Literal["torch", "onnx"]
 ABOUT_FILE = "export.json"
 SUFFIX = {"torch": ".pt2", "onnx": ".onnx"}
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-# The largest difference from PyTorch that is taken for rounding.
+# The largest difference from PyTorch that counts as rounding.
 LIMIT = 1e-4
-# Chunks that the programs are traced with, and those that they are compared with.
+# Batch size for tracing the programs, and batch sizes for comparing them with the model.
 TRACED, COMPARED = 2, (1, 3)
 
 
@@ -62,7 +62,7 @@ class DecoderProgram(nn.Module):
 
 
 def latent_names(model: Autoencoder) -> list[str]:
-    """How the programs call the latents."""
+    """The names of the latents in the programs."""
     if model.code_size:
         return ["codes"]
     levels = len(model.latent_shapes)
@@ -71,19 +71,19 @@ def latent_names(model: Autoencoder) -> list[str]:
 
 @torch.no_grad()
 def export_model(model: Autoencoder, folder: str | Path, format: Format = "torch") -> dict[str, float]:
-    """Writes `encoder`, `decoder` and `export.json`, which tells the names, shapes and types.
+    """Writes `encoder`, `decoder` and `export.json`, which describes names, shapes and types.
 
     Args:
-        model: On the CPU, in evaluation mode.
-        folder: Where to; made when missing.
+        model: A model on the CPU, in evaluation mode.
+        folder: Where to write; it is created if it does not exist.
         format: "torch" or "onnx".
 
     Returns:
-        By file the largest difference from the model; of codes, see the family's `disagreement`.
+        The largest difference from the model for each file, as measured by `Autoencoder.disagreement` for latents.
 
     Raises:
-        ModelError: when the format cannot do it, a package is missing, or a program differs by more than LIMIT: then
-            nothing is written.
+        ModelError: if the format does not support the model, a package is missing, or a program differs by more than
+            LIMIT. Then nothing is written.
     """
     _check_format(model, format)
     found: dict[str, float] = {}
@@ -123,7 +123,7 @@ def _write(model: Autoencoder, folder: Path, format: Format) -> dict[str, float]
     found = {}
     for half, (program, inputs, takes, gives) in halves.items():
         file = folder / f"{half}{SUFFIX[format]}"
-        # Also for its side effect: constants that are made at first use are not made while tracing.
+        # This call also creates the constants that are made at first use, so that tracing does not create them.
         outputs = program(*inputs)
         run = WRITERS[format](program.eval(), tuple(part[:TRACED] for part in inputs), takes, gives, file)
         compare = _of_latents if half == "encoder" else _of_audio
@@ -131,7 +131,7 @@ def _write(model: Autoencoder, folder: Path, format: Format) -> dict[str, float]
         if not found[file.name] <= LIMIT:
             raise ModelError(
                 f"{half}: the {format} program differs from PyTorch by {found[file.name]:.2g}, more than {LIMIT:g}; "
-                "nothing was written, use the model itself"
+                "nothing was written; use the model itself"
             )
         about[half] = {
             "file": file.name,
@@ -144,7 +144,7 @@ def _write(model: Autoencoder, folder: Path, format: Format) -> dict[str, float]
 
 
 def probe(items: int, samples: int) -> Tensor:
-    """Audio to compare programs with: sweeps of falling level with a little noise, [items, 1, samples]."""
+    """Test audio [items, 1, samples]: sine sweeps with a little noise, each item at half the level of the last."""
     time = torch.linspace(0, 1, samples)
     noise = torch.randn(items, samples, generator=torch.Generator().manual_seed(0))
     level = PEAK * 0.5 ** torch.arange(items).unsqueeze(1)
@@ -174,7 +174,7 @@ def _signature(names: Sequence[str], tensors: Sequence[Tensor]) -> list[dict[str
 
 
 def _dynamic(inputs: tuple[Tensor, ...], program: nn.Module) -> tuple:
-    """Only the batch is of any size; arguments that are one *tuple stand as one."""
+    """Dynamic shapes: only the batch size varies. A `*args` parameter counts as one argument."""
     batch = torch.export.Dim("batch", min=1)
     each = tuple({0: batch} for _ in inputs)
     return (each,) if isinstance(program, DecoderProgram) else each
@@ -182,7 +182,7 @@ def _dynamic(inputs: tuple[Tensor, ...], program: nn.Module) -> tuple:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporters' remarks on optional packages that are not there and on buffers of their own."""
+    """Suppresses the exporters' warnings about optional packages and about their own buffers."""
     talkative = logging.getLogger("torch.onnx")
     level = talkative.level
     talkative.setLevel(logging.ERROR)
@@ -195,7 +195,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _write_torch(program: nn.Module, inputs: tuple[Tensor, ...], takes: list[str], gives: list[str], file: Path) -> Any:
-    # By way of memory: on a full disk PyTorch's own writer ends the process.
+    # Through memory, because PyTorch's own writer ends the process on a full disk.
     content = io.BytesIO()
     with _quiet():
         torch.export.save(torch.export.export(program, inputs, dynamic_shapes=_dynamic(inputs, program)), content)

@@ -1,4 +1,4 @@
-"""What to load instead of a model that is not there yet or damaged: a checkpoint of the same run."""
+"""Hints for a model that is missing or damaged: which checkpoint of its run to load instead."""
 
 import json
 import re
@@ -12,28 +12,28 @@ NEEDED = ("config.json", "model.safetensors")
 
 
 def is_unfinished(folder: Path) -> bool:
-    """Whether this is the folder of a run that has no model yet."""
+    """Whether a folder is a run that has not written its model yet."""
     return (folder / CHECKPOINTS).is_dir() and not (folder / "model").is_dir()
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
-    """The newest sound checkpoint of the run that a folder is, or is part of, other than that folder itself."""
+    """The newest intact checkpoint of the run that a folder is or belongs to, except that folder itself."""
     places = [folder, folder.parent, folder.parent.parent]
     found = [path for place in places for path in (place / CHECKPOINTS).glob("step-*") if _NAME.fullmatch(path.name)]
     for path in sorted(found, key=lambda path: int(path.name[5:]), reverse=True):
-        if path != folder and _is_sound(path):
+        if path != folder and _is_intact(path):
             return path
     return None
 
 
 def remedy(folder: Path) -> str:
-    """What to do about a damaged model: name a checkpoint of its run, where there is one."""
+    """The remedy for a damaged model: load a checkpoint of its run if there is one, else copy the model again."""
     if checkpoint := newest_checkpoint(folder):
         return f"load {checkpoint} instead"
-    return "take another copy of the model"
+    return "copy the model again"
 
 
-def _is_sound(checkpoint: Path) -> bool:
+def _is_intact(checkpoint: Path) -> bool:
     try:
         about = json.loads((checkpoint / NEEDED[0]).read_text())
         there = all((checkpoint / name).is_file() for name in NEEDED)

@@ -1,9 +1,8 @@
-"""Saving and loading a model: JSON and safetensors, nothing that could run code.
+"""Saves and loads models as JSON and safetensors, which cannot run code.
 
-A model folder holds `config.json` (family, rate, chunk, shape), `model.safetensors` (all weights) and the
-weights of each part alone (`encoder.safetensors`, `decoder.safetensors`, ...). The SHA-256 of each weight file stands
-in `config.json`, so that damage is told and not heard. A model that was exported for others has a model card as well,
-see `audiovae.card`.
+A model folder holds `config.json` (family, sample rate, chunk length, configuration), `model.safetensors` (all
+weights) and the weights of each submodule (`encoder.safetensors`, `decoder.safetensors`, ...). `config.json` has the
+SHA-256 of each weight file, so that loading detects damage. A folder may have a model card, see `audiovae.card`.
 """
 
 import dataclasses
@@ -33,14 +32,10 @@ FORMAT = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 HASHES = "sha256"
-# Of a quantizer: what encoding and decoding never look at. (How often codes are used matters to a balanced choice.)
-OF_TRAINING = {
-    f"quantizer.{name}" for name in ("totals", "usage", "mean", "variance", "reference", "restarts", "updates")
-}
 
 
 def describe(model: Autoencoder) -> dict[str, Any]:
-    """What `config.json` holds beside hashes; `level` only where recordings were not levelled by their peak."""
+    """The content of `config.json` without checksums. `level` is left out at its default, "peak"."""
     about = {
         "format": FORMAT,
         "family": model.family,
@@ -52,15 +47,15 @@ def describe(model: Autoencoder) -> dict[str, Any]:
 
 
 def fingerprint(model: Autoencoder) -> str:
-    """Hash of a model's shape and weights, the same on every device: 32 hexadecimal digits.
+    """Hash of a model's configuration and weights as 32 hexadecimal digits, the same on every device.
 
-    Settings at their defaults and what only training uses are not in it: a model stays the same when a newer version
-    of this package knows more settings or keeps more statistics.
+    Settings at their defaults and buffers that only training uses are left out. So the fingerprint stays the same when
+    a newer version of this package adds settings or statistics.
     """
     about = describe(model) | {"config": changed(model.config)}
     digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
     for name, value in sorted(model.state_dict().items()):
-        if name in OF_TRAINING or (name == "representation.gain" and value == 1):
+        if name in model.training_only or (name == "representation.gain" and value == 1):
             continue
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
@@ -68,7 +63,7 @@ def fingerprint(model: Autoencoder) -> str:
 
 
 def changed(config: Any) -> dict[str, Any]:
-    """The settings of a dataclass that differ from their defaults, nested ones too."""
+    """The settings of a dataclass, including nested ones, that differ from their defaults."""
     different = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -88,19 +83,19 @@ def save(
     weights: dict[str, Tensor] | None = None,
     facts: Facts | None = None,
 ) -> None:
-    """Writes the model's folder; it is made when missing.
+    """Writes a model folder, which is created if it does not exist.
 
-    A model of the same family that is there is replaced: whoever loads meanwhile gets the one or the other, or the
-    word that there is none. A card that is there stays, but for its measures.
+    An existing model of the same family is replaced. Loading at the same time returns the old or the new model, or
+    raises a ModelError. An existing card is kept except for its measures.
 
     Args:
-        model: Gives shape and, without `weights`, the weights.
+        model: The model.
         folder: Where to write.
-        weights: A state dict to write instead, such as averaged weights.
-        facts: About the training; with them comes a model card.
+        weights: A state dict to write instead of the model's weights, such as averaged weights.
+        facts: Facts about the training; with them, a model card is written.
 
     Raises:
-        ModelError: when a model of another family is there, or the files cannot be written; then what was there stays.
+        ModelError: if the folder holds a model of another family or cannot be written; then it stays as it was.
     """
     folder = Path(folder)
     _check_family(folder, model.family)
@@ -120,15 +115,15 @@ def save(
             write_facts(aside, facts)
             write_card(aside, describe(model), outline(model), facts)
 
-    # Facts of another model that was here would be wrong.
+    # Facts of the replaced model would be wrong.
     write_together(folder, write, CONFIG_FILE, stale=[folder / FACTS_FILE] if facts is None else [])
 
 
 def seal(folder: str | Path) -> None:
-    """Writes the hashes in `config.json` anew, for somebody who has changed the weight files on purpose.
+    """Recomputes the checksums in `config.json` after an intended change of the weight files.
 
     Raises:
-        ModelError: when there is no model, or it cannot be written.
+        ModelError: if there is no model, or `config.json` cannot be written.
     """
     folder = Path(folder)
     try:
@@ -148,13 +143,13 @@ def _check_family(folder: Path, family: str) -> None:
     try:
         there = json.loads((folder / CONFIG_FILE).read_text())["family"]
     except (OSError, ValueError, TypeError, KeyError):
-        return  # no model, or nobody's
+        return  # no model of this package
     if there != family:
-        raise ModelError(f"{folder}: holds a model of another family, {there}; choose another folder, or remove it")
+        raise ModelError(f"{folder}: holds a model of another family, {there}; choose another folder or remove it")
 
 
 def outline(model: Autoencoder) -> dict[str, Any]:
-    """What a model card tells of a model beside its `config.json`."""
+    """What a model card needs to know about a model in addition to its `config.json`."""
     return {
         "full_name": model.full_name,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -165,7 +160,7 @@ def outline(model: Autoencoder) -> dict[str, Any]:
 
 
 def save_with_card(model: Autoencoder, folder: str | Path) -> None:
-    """`save` with a model card of what is known: what `model.save_pretrained(folder)` does."""
+    """Saves a model with a model card; this is what `model.save_pretrained(folder)` calls."""
     save(model, folder, facts=model.facts or Facts())
 
 
@@ -175,18 +170,18 @@ def add_measures(
     measured_on: dict[str, Any],
     nats_per_second: Sequence[float] = (),
 ) -> bool:
-    """Puts held-out measures into a model's folder: its facts and its card. What people wrote in the card stays.
+    """Writes held-out measures into a model folder: into its facts and its card. Other text of the card is kept.
 
     Args:
-        folder: Of a model.
-        measures, measured_on: As in `Facts`; they take the place of earlier ones.
-        nats_per_second: As in `Facts`, where measured.
+        folder: The model folder.
+        measures, measured_on: As in `Facts`; they replace earlier ones.
+        nats_per_second: As in `Facts`, if measured.
 
     Returns:
-        Whether the card shows them: False when somebody took the marks out of it.
+        Whether the card shows them: False if the marks have been removed from it.
 
     Raises:
-        ModelError: when there is no sound model, or the files cannot be written.
+        ModelError: if there is no intact model, or the files cannot be written.
     """
     folder, model = Path(folder), load(folder)
     facts = dataclasses.replace(model.facts or Facts(), measures=measures, measured_on=measured_on)
@@ -204,11 +199,11 @@ def load(path: str | Path, device: str = "cpu") -> Autoencoder:
 
     Args:
         path: A folder with `config.json` and `model.safetensors`, or a run folder with `model/` inside.
-        device: Where the weights go.
+        device: Device for the weights.
 
     Raises:
-        ModelError: when a file is missing, damaged or of another version; of a run that is not finished, or whose
-            model is damaged, it names the newest checkpoint.
+        ModelError: if a file is missing, damaged or of another version. If the run is not finished or its model is
+            damaged, the message names the newest checkpoint.
     """
     try:
         return _load(Path(path), device)
@@ -217,7 +212,7 @@ def load(path: str | Path, device: str = "cpu") -> Autoencoder:
 
 
 def check_device(device: str) -> None:
-    """Raises ModelError for a device that is not there."""
+    """Raises ModelError if this machine does not have the device."""
     try:
         kind = torch.device(device).type
     except RuntimeError:
@@ -247,11 +242,11 @@ def _load(path: Path, device: str) -> Autoencoder:
     try:
         about = json.loads(description)
         if not isinstance(about, dict):
-            raise ValueError("it is no JSON object")
+            raise ValueError("it is not a JSON object")
         if about["format"] != FORMAT or about["family"] not in FAMILIES:
             raise ModelError(
-                f"{folder / CONFIG_FILE}: format {about['format']} of family '{about['family']}' is not known here; "
-                "load it with the version that wrote it"
+                f"{folder / CONFIG_FILE}: unknown format {about['format']} or family '{about['family']}'; "
+                "load it with the version of audiovae that wrote it"
             )
         samples, rate, level = int(about["samples"]), int(about["rate"]), about.get("level", Autoencoder.level)
         if min(samples, rate) < 1 or level not in LEVELS:
@@ -271,23 +266,23 @@ def _load(path: Path, device: str) -> Autoencoder:
     except SafetensorError as error:
         raise _damaged(folder / WEIGHTS_FILE, str(error).splitlines()[0].rpartition(": ")[2]) from None
     except (RuntimeError, ValueError, TypeError, KeyError, AttributeError):
-        raise _damaged(folder / WEIGHTS_FILE, f"of another shape than {CONFIG_FILE} says") from None
+        raise _damaged(folder / WEIGHTS_FILE, f"its shapes do not match {CONFIG_FILE}") from None
     model.facts = read_facts(folder)
     return model.to(device).eval()
 
 
 def _what_is_missing(path: Path, name: str) -> str:
-    """Of a place without a model that can be loaded, and what to do."""
+    """Why a path holds no model that can be loaded, and the remedy."""
     if path.is_file():
-        return "a file; give the folder that it lies in"
+        return "is a file; pass the folder that contains it"
     if not path.exists():
-        return "no such folder; give a model folder, or the folder of a run"
+        return "no such folder; pass a model folder or a run folder"
     newest = newest_checkpoint(path)
     if is_unfinished(path):
         there = f"load its newest checkpoint, {newest}" if newest else "wait for its first checkpoint"
         return f"the run is not finished and has no model/ yet; {there}"
-    other = f"load {newest} instead" if newest else "give a model folder, or a run folder that has saved one"
-    return f"no {name} there; {other}"
+    other = f"load {newest} instead" if newest else "pass a model folder, or a run folder with a saved model"
+    return f"no {name} in this folder; {other}"
 
 
 def _damaged(file: Path, how: str) -> ModelError:
@@ -297,26 +292,18 @@ def _damaged(file: Path, how: str) -> ModelError:
 
 
 def _phrase(error: Exception) -> str:
-    """What is wrong with a description, in words of the description and not of Python."""
+    """What is wrong with a model description, without Python's terms."""
     text = str(error).splitlines()[0] if str(error) else ""
     if isinstance(error, KeyError):
         return f"{text} is missing"
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
-        return "it is no JSON"
+        return "it is not JSON"
     if found := re.search(r"unexpected keyword argument ('\w+')", text):
-        return f"no setting is called {found[1]}"
+        return f"unknown setting {found[1]}"
     if found := re.search(r"missing \d+ required positional arguments?: (.*)", text):
         return f"{found[1]} is missing"
     if isinstance(error, OSError):
         return error.strerror or "it cannot be read"
     if isinstance(error, TypeError | AttributeError) or text.startswith(("invalid literal", "not enough", "too many")):
-        return "a value is of another type than it should be"
+        return "a value has the wrong type"
     return text.rstrip(":")
-
-
-def from_pretrained(place: str | Path, device: str = "cpu", **download: Any) -> Autoencoder:
-    """Loads a model of any family from a folder or from the Hub, see `Shareable.from_pretrained`."""
-    return Autoencoder.from_pretrained(place, device, **download)
-
-
-Autoencoder.folder_writer, Autoencoder.folder_reader = staticmethod(save_with_card), staticmethod(load)

@@ -1,4 +1,4 @@
-"""Fault injection: kills a tiny training run at random moments until it finishes, then checks that nothing is lost.
+"""Fault injection: kills a small training at random moments until it finishes, then checks that nothing was lost.
 
 May import the three packages.
 """

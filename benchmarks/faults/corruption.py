@@ -1,4 +1,4 @@
-"""Damage to a checkpoint's files."""
+"""Damages files of a checkpoint."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from train.runs.checkpoint import all_checkpoints
 
 
 def cut(checkpoints: Path, where: float, fraction: float) -> str:
-    """Truncates a file of the newest checkpoint; says which and where."""
+    """Truncates a file of the newest checkpoint; returns a description."""
     file = _choose(checkpoints, where)
     size = file.stat().st_size
     with open(file, "r+b") as content:
@@ -15,7 +15,7 @@ def cut(checkpoints: Path, where: float, fraction: float) -> str:
 
 
 def flip(checkpoints: Path, where: float, fraction: float) -> str:
-    """Flips a bit of a file of the newest checkpoint; says which."""
+    """Flips a bit in a file of the newest checkpoint; returns a description."""
     file = _choose(checkpoints, where)
     bit = int(file.stat().st_size * 8 * fraction)
     with open(file, "r+b") as content:

@@ -12,18 +12,18 @@ BALLAST = "ballast"
 
 
 class Disk:
-    """A folder on a disk of its own where that can be had.
+    """A folder, on its own small disk if possible.
 
     Attributes:
         folder: Where to write.
-        why_not: Why it cannot be filled; empty when it can.
+        why_not: Why it cannot be filled; empty if it can.
     """
 
     def __init__(self, folder: Path, why_not: str) -> None:
         self.folder, self.why_not = folder, why_not
 
     def fill(self) -> None:
-        """Leaves no page free. Others write meanwhile, so until a page at a time finds no room."""
+        """Fills the disk until not a single page is free; other processes may write at the same time."""
         size = 2**26
         with open(self.folder / BALLAST, "wb") as file:
             while size >= os.sysconf("SC_PAGE_SIZE"):
@@ -35,13 +35,13 @@ class Disk:
                     size //= 2
 
     def free(self) -> None:
-        """Makes the room again."""
+        """Frees the space again."""
         (self.folder / BALLAST).unlink(missing_ok=True)
 
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Disk]:
-    """A tmpfs mounted on a new folder, or the folder as it is where mounting is not allowed."""
+    """Mounts a tmpfs on a new folder, or yields the plain folder if mounting is not allowed."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
         done = subprocess.run(

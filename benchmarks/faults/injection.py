@@ -1,4 +1,4 @@
-"""Carrying out an attack on a running attempt."""
+"""Injects a fault into a running attempt."""
 
 import os
 import signal
@@ -8,44 +8,44 @@ from pathlib import Path
 from benchmarks.faults import corruption
 from benchmarks.faults.disk import Disk
 from benchmarks.faults.observation import is_saving, last_attempt, last_point
-from benchmarks.faults.plan import WITHOUT_WANDB, Attack
+from benchmarks.faults.plan import WITHOUT_WANDB, Fault
 from benchmarks.faults.processes import Processes, kill
 
-STEP_S, SAVE_S = 0.1, 0.005  # what `fraction` is a part of
-LIMIT_S = 300  # machines may be busy
-WANDB_S = 100  # below the watchdog of the run
+STEP_S, SAVE_S = 0.1, 0.005  # the delays that `fraction` is a share of
+LIMIT_S = 300  # generous, for busy machines
+WANDB_S = 100  # less than the watchdog's limit
 AT_START_UP = ("kill rank 0", "kill rank 1", "kill all ranks", "kill the launcher", "kill everything")
 
 
-def wait_for_moment(attack: Attack, processes: Processes, run: Path, attempt: int, start_up_s: float) -> None:
-    """Until the attempt with that number does what the attack is to meet it at."""
-    if attack.moment == "start-up":
-        time.sleep(attack.fraction * start_up_s)
+def wait_for_moment(fault: Fault, processes: Processes, run: Path, attempt: int, start_up_s: float) -> None:
+    """Waits until the attempt with this number reaches the moment of the fault."""
+    if fault.moment == "start-up":
+        time.sleep(fault.fraction * start_up_s)
         return
 
     def far_enough() -> bool:
         point, start = last_point(run), last_attempt(run)
         if point is None or start is None or start["attempt"] != attempt or point["attempt"] != attempt:
             return False
-        return point["step"] - start["step"] >= attack.steps
+        return point["step"] - start["step"] >= fault.steps
 
-    processes.wait_until(far_enough, LIMIT_S, f"{attack.steps} steps of attempt {attempt}")
-    if attack.moment == "save":
-        processes.take_aim()
+    processes.wait_until(far_enough, LIMIT_S, f"{fault.steps} steps of attempt {attempt}")
+    if fault.moment == "save":
+        processes.find_targets()
         since = time.time()
         processes.wait_until(lambda: is_saving(run, since), LIMIT_S, "a save")
-    time.sleep(attack.fraction * (SAVE_S if attack.moment == "save" else STEP_S))
+    time.sleep(fault.fraction * (SAVE_S if fault.moment == "save" else STEP_S))
 
 
-def strike(attack: Attack, processes: Processes, run: Path, disk: Disk) -> float:
-    """The blow itself; returns when it fell. What has to wait for the attempt's end is `afterwards`."""
-    kind = AT_START_UP[int(attack.where * len(AT_START_UP))] if attack.moment == "start-up" else attack.kind
-    struck = time.time()
+def inject(fault: Fault, processes: Processes, run: Path, disk: Disk) -> float:
+    """Injects the fault and returns the Unix time; `finish` does the part that must wait for the end of the attempt."""
+    kind = AT_START_UP[int(fault.where * len(AT_START_UP))] if fault.moment == "start-up" else fault.kind
+    injected = time.time()
     if kind in ("kill rank 0", "kill rank 1", "kill all ranks"):
         numbers = (0, 1) if kind == "kill all ranks" else (int(kind[-1]),)
-        if attack.moment == "start-up":  # a blow that meets nobody ends nothing
+        if fault.moment == "start-up":  # killing a rank that has not started has no effect
             processes.wait_until(lambda: all(map(processes.rank, numbers)), LIMIT_S, f"rank {numbers}")
-            struck = time.time()
+            injected = time.time()
         for number in numbers:
             for process in processes.rank(number):
                 kill(process.pid)
@@ -58,26 +58,26 @@ def strike(attack: Attack, processes: Processes, run: Path, disk: Disk) -> float
     elif kind == "disk full":
         disk.fill()
     elif kind == "kill W&B":
-        struck = _kill_wandb(processes, run)
+        injected = _kill_wandb(processes, run)
     else:
         processes.kill_all()
-    return struck
+    return injected
 
 
-def afterwards(attack: Attack, run: Path, disk: Disk) -> str:
-    """The part of an attack that comes when all processes have ended; says what it did."""
-    if attack.kind == "cut the newest checkpoint":
-        return corruption.cut(run / "checkpoints", attack.where, attack.fraction)
-    if attack.kind == "flip a bit":
-        return corruption.flip(run / "checkpoints", attack.where, attack.fraction)
-    if attack.kind == "disk full":
+def finish(fault: Fault, run: Path, disk: Disk) -> str:
+    """Applies the part of a fault that follows the end of all processes; returns a description."""
+    if fault.kind == "cut the newest checkpoint":
+        return corruption.cut(run / "checkpoints", fault.where, fault.fraction)
+    if fault.kind == "flip a bit":
+        return corruption.flip(run / "checkpoints", fault.where, fault.fraction)
+    if fault.kind == "disk full":
         disk.free()
     return ""
 
 
 def _kill_wandb(processes: Processes, run: Path) -> float:
-    """Training has to go on without it; then a stop, as the run would be long."""
-    # W&B starts beside the training, which would be far ahead by then: it waits for its other process meanwhile.
+    """Kills W&B, checks that training continues without it, and requests a stop to keep the run short."""
+    # W&B starts concurrently. Rank 1 is halted until then, so that training does not run ahead.
     halted = processes.rank(1)
     for process in halted:
         os.kill(process.pid, signal.SIGSTOP)
@@ -90,6 +90,6 @@ def _kill_wandb(processes: Processes, run: Path) -> float:
         kill(process.pid)
     goal = last_point(run)["step"] + WITHOUT_WANDB  # type: ignore[index]
     processes.wait_until(lambda: last_point(run)["step"] >= goal, LIMIT_S, f"step {goal} without W&B")  # type: ignore
-    struck = time.time()
+    injected = time.time()
     (run / "STOP").touch()
-    return struck
+    return injected

@@ -1,49 +1,49 @@
-"""Which attacks there are, and when each strikes: decided before anything runs, from a seed."""
+"""The kinds of fault, and a plan of faults that depends on a seed only."""
 
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-# Steps between saves of the run that is attacked.
+# Steps between checkpoints of the run.
 EVERY = 10
-# Steps that the run makes after W&B's process is dead, before it is asked to stop.
+# Steps that the run trains after W&B's process has been killed, before a stop is requested.
 WITHOUT_WANDB = 20
-# Steps that may pass between the moment an attack is for and its effect.
+# Steps that may pass between the planned moment of a fault and its effect.
 SLACK = 15
 
 KINDS = {
-    "kill rank 0": "SIGKILL of the process that writes",
+    "kill rank 0": "SIGKILL of the process that writes checkpoints",
     "kill rank 1": "SIGKILL of the other process",
     "kill all ranks": "SIGKILL of both processes",
     "kill the launcher": "SIGKILL of accelerate launch alone",
-    "kill everything": "SIGKILL of launcher, ranks and W&B, as by the loss of the node",
+    "kill everything": "SIGKILL of launcher, ranks and W&B, like a node failure",
     "kill during a save": "SIGKILL of everything while a checkpoint is being written",
-    "kill at start-up": "SIGKILL of one of the above before the first step",
+    "kill at start-up": "SIGKILL of any of the above before the first step",
     "STOP": "touch RUN_DIR/STOP",
     "TERM": "SIGTERM to the launcher",
-    "disk full": "no byte of room in the run's folder, for one more attempt too in half of the cases",
-    "cut the newest checkpoint": "everything is killed, a file of the newest checkpoint is truncated",
-    "flip a bit": "everything is killed, a bit of a file of the newest checkpoint is flipped",
-    "kill W&B": f"SIGKILL of wandb-core; STOP {WITHOUT_WANDB} steps later",
+    "disk full": "no space left in the run folder, in half of the cases for the next attempt as well",
+    "cut the newest checkpoint": "SIGKILL of everything, then a file of the newest checkpoint is truncated",
+    "flip a bit": "SIGKILL of everything, then a bit in the newest checkpoint is flipped",
+    "kill W&B": f"SIGKILL of wandb-core, then STOP {WITHOUT_WANDB} steps later",
 }
 DAMAGING = ("cut the newest checkpoint", "flip a bit")
-# These let the run save what it has.
-GENTLE = ("STOP", "TERM", "kill the launcher", "kill W&B")
+# The run can save a checkpoint before it ends.
+GRACEFUL = ("STOP", "TERM", "kill the launcher", "kill W&B")
 
 Moment = Literal["start-up", "step", "save"]
 
 
 @dataclass(frozen=True)
-class Attack:
-    """One blow.
+class Fault:
+    """One fault.
 
     Attributes:
         kind: A key of KINDS.
-        moment: What the attempt is to be doing.
-        steps: Steps that the attempt makes before.
-        fraction: In [0, 1): how far into the moment.
-        where: In [0, 1): which process, file or byte, where there is a choice.
+        moment: What the attempt is doing when the fault occurs.
+        steps: Steps of the attempt before the fault.
+        fraction: In [0, 1), the position within the moment.
+        where: In [0, 1), selects the process, file or byte if there is a choice.
     """
 
     kind: str
@@ -53,42 +53,42 @@ class Attack:
     where: float
 
 
-def plan(kills: int, seed: int, kinds: Sequence[str] = tuple(KINDS)) -> list[Attack]:
-    """As many attacks as wanted: rounds in which every kind comes once, in an order of its own each."""
+def plan(kills: int, seed: int, kinds: Sequence[str] = tuple(KINDS)) -> list[Fault]:
+    """A plan of `kills` faults: rounds in which every kind occurs once, each round in its own random order."""
     rng = random.Random(seed)
     chosen: list[str] = []
     while len(chosen) < kills:
         chosen += rng.sample(list(kinds), len(kinds))
-    return [_attack(kind, rng) for kind in chosen[:kills]]
+    return [_fault(kind, rng) for kind in chosen[:kills]]
 
 
-def _attack(kind: str, rng: random.Random) -> Attack:
+def _fault(kind: str, rng: random.Random) -> Fault:
     moment: Moment = {"kill at start-up": "start-up", "kill during a save": "save"}.get(kind, "step")  # type: ignore
-    # Of what is damaged there must be more: a run whose last sound checkpoint goes cannot go on, and says so.
+    # Damage needs a second checkpoint: a run whose only checkpoint is damaged refuses to continue.
     fewest, most = (2 * EVERY + 1, 4 * EVERY) if kind in DAMAGING else (1, 3 * EVERY)
     steps = 0 if moment == "start-up" else rng.randint(fewest, most)
-    return Attack(kind, moment, steps, rng.random(), rng.random())
+    return Fault(kind, moment, steps, rng.random(), rng.random())
 
 
-def steps_needed(attacks: Sequence[Attack]) -> int:
-    """Steps of a run that is not done before the last attack, even if nothing were ever lost."""
-    more = sum(attack.steps + SLACK + WITHOUT_WANDB * (attack.kind == "kill W&B") for attack in attacks)
+def steps_needed(faults: Sequence[Fault]) -> int:
+    """Steps of a run that does not finish before the last fault, even if no step is ever lost."""
+    more = sum(fault.steps + SLACK + WITHOUT_WANDB * (fault.kind == "kill W&B") for fault in faults)
     return -(-more // EVERY) * EVERY + 2 * EVERY
 
 
 def most_lost(kind: str, start: int, reached: int) -> int:
-    """The steps that an attack may cost.
+    """The largest number of steps that a fault may cost.
 
-    The last save but one that was due is on the disk, for the next one waits for it. So the interval is lost, and
-    what was made while the newest checkpoint was being written. A damaged checkpoint costs another interval; so
-    does a full disk, of which a save may tell only when the next one is due. What lets the run save costs nothing.
+    Each save waits for the previous one, so the last but one is on the disk. At most one interval and the steps during
+    the writing of the newest checkpoint are lost. A damaged checkpoint costs another interval, and so does a full disk,
+    because a save may report it only when the next one is due. A graceful stop costs nothing.
 
     Args:
         kind: A key of KINDS.
-        start: Where the attempt began; it saves every EVERY steps from there.
-        reached: The last step it made.
+        start: The first step of the attempt; it saves every EVERY steps from there.
+        reached: Its last step.
     """
-    if kind in GENTLE:
+    if kind in GRACEFUL:
         return 0
     in_writing = (reached - start) % EVERY
     return EVERY + in_writing + EVERY * (kind in DAMAGING or kind == "disk full")

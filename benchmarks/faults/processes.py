@@ -1,4 +1,4 @@
-"""An attempt's processes: start them, find them, kill them, wait for their end."""
+"""The processes of an attempt: start, find and kill them, and wait for their end."""
 
 import os
 import secrets
@@ -19,22 +19,22 @@ GONE = (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess, FileNot
 
 
 class FaultError(Exception):
-    """Something that must not happen did: the run hung, or ended by itself."""
+    """The run hung, or ended without a fault."""
 
 
 class Processes:
-    """The launcher and all that came of it, wherever it is now.
+    """The launcher and all its descendants, including those that outlive their parents.
 
     Args:
-        command: Of the launcher.
-        log: What they print is appended here.
+        command: The command of the launcher.
+        log: The file to which their output is appended.
     """
 
     def __init__(self, command: list[str], log: Path) -> None:
         self.log = log
         self._log_start = log.stat().st_size if log.exists() else 0
         self._mark = secrets.token_hex(8)
-        self._aimed: list[psutil.Process] = []
+        self._targets: list[psutil.Process] = []
         self.began = time.time()
         with open(log, "ab") as output:
             self.launcher = subprocess.Popen(
@@ -47,8 +47,8 @@ class Processes:
                 start_new_session=True,
             )
 
-    def living(self) -> list[psutil.Process]:
-        """All of them that are not dead."""
+    def alive(self) -> list[psutil.Process]:
+        """The processes that are running."""
         self.launcher.poll()
         found = []
         for process in psutil.process_iter():
@@ -58,91 +58,91 @@ class Processes:
         return found
 
     def rank(self, number: int) -> list[psutil.Process]:
-        """The training process of a rank: none before it is there and after its end."""
-        return [process for process in self.living() if _rank_of(process) == number]
+        """The training process of a rank; an empty list before its start and after its end."""
+        return [process for process in self.alive() if _rank_of(process) == number]
 
     def wandb(self) -> list[psutil.Process]:
-        """W&B's own process."""
+        """The process of W&B."""
         found = []
-        for process in self.living():
+        for process in self.alive():
             with suppress(*GONE):
                 if process.name().startswith("wandb-core"):
                     found.append(process)
         return found
 
-    def take_aim(self) -> None:
-        """Finds all now, which takes longer than a save, so that `kill_all` need not."""
-        self._aimed = self.living()
+    def find_targets(self) -> None:
+        """Looks up all processes in advance for `kill_all`, because the look-up takes longer than a save."""
+        self._targets = self.alive()
 
     def kill_all(self) -> None:
-        """Everything at once, as far as that is possible."""
-        for process in self._aimed:
+        """Kills everything as nearly at once as possible."""
+        for process in self._targets:
             with suppress(*GONE):
-                process.kill()  # nobody else who has its number by now
-        while living := self.living():
-            for process in living:
+                process.kill()  # psutil makes sure that the PID still belongs to it
+        while alive := self.alive():
+            for process in alive:
                 kill(process.pid)
             with suppress(subprocess.TimeoutExpired):
                 self.launcher.wait(0.01)
 
     def wait_until(self, condition: Callable[[], bool], limit_s: float, what: str) -> None:
-        """Looks often.
+        """Polls a condition until it is true.
 
         Raises:
-            FaultError: when the launcher ends before, or it takes too long.
+            FaultError: if the launcher ends before that, or it takes longer than `limit_s`.
         """
         end = time.monotonic() + limit_s
         while not condition():
             if self.launcher.poll() is not None and not condition():
-                raise FaultError(f"the attempt ended by itself, waiting for {what}: {self.last_words()}")
+                raise FaultError(f"the attempt ended without a fault, waiting for {what}: {self.last_error()}")
             if time.monotonic() > end:
-                raise FaultError(f"not there after {limit_s:g} s: {what}; {self._stacks()}")
+                raise FaultError(f"timed out after {limit_s:g} s: {what}; {self._stacks()}")
             time.sleep(LOOK_S)
 
     def wait_for_end(self, limit_s: float) -> float:
-        """Until none of them lives; returns the seconds.
+        """Waits until all processes have ended; returns the seconds.
 
         Raises:
-            FaultError: when it takes too long; they are killed then.
+            FaultError: if it takes longer than `limit_s`; the processes are killed then.
         """
         begin = time.monotonic()
-        while self.living():
+        while self.alive():
             if time.monotonic() - begin > limit_s:
-                names = ", ".join(_name(process) for process in self.living())
-                told = self._stacks()
+                names = ", ".join(_name(process) for process in self.alive())
+                stacks = self._stacks()
                 self.kill_all()
-                raise FaultError(f"still alive after {limit_s:g} s: {names}; {told}")
+                raise FaultError(f"still running after {limit_s:g} s: {names}; {stacks}")
             with suppress(subprocess.TimeoutExpired):
                 self.launcher.wait(0.05)
             time.sleep(0.02)
         return time.monotonic() - begin
 
-    def last_words(self) -> str:
+    def last_error(self) -> str:
         """The last error that this attempt printed, else its last line."""
-        said = self.log.read_bytes()[self._log_start :].decode(errors="replace")
-        lines = [line for line in said.splitlines() if line.strip()]
+        output = self.log.read_bytes()[self._log_start :].decode(errors="replace")
+        lines = [line for line in output.splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith(("error", "Error"))]
-        return (errors or lines or ["no word"])[-1]
+        return (errors or lines or ["no output"])[-1]
 
     def _stacks(self) -> str:
-        """Where they stand, as far as anybody here can tell."""
-        spy = shutil.which("py-spy")
-        if not spy:
-            return f"see {self.log} and hang-rank-*.txt in the run's folder (py-spy would tell more)"
+        """Logs the stacks of all processes if py-spy is installed; returns where to look."""
+        py_spy = shutil.which("py-spy")
+        if not py_spy:
+            return f"see {self.log} and hang-rank-*.txt in the run's folder (install py-spy for stacks)"
         with open(self.log, "ab") as output:
-            for process in self.living():
-                subprocess.run([spy, "dump", "--pid", str(process.pid)], stdout=output, stderr=output, check=False)
+            for process in self.alive():
+                subprocess.run([py_spy, "dump", "--pid", str(process.pid)], stdout=output, stderr=output, check=False)
         return f"stacks are in {self.log}"
 
 
 def kill(pid: int) -> None:
-    """SIGKILL, to whom is still there."""
+    """Sends SIGKILL to a process if it is still running."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 
 
 def _rank_of(process: psutil.Process) -> int | None:
-    """The rank of a training process; None for all others."""
+    """The rank of a training process; None for other processes."""
     with suppress(*GONE):
         words, rank = process.cmdline(), process.environ().get("RANK")
         if rank is not None and "train" in words and "accelerate.commands.launch" not in words:

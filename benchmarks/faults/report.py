@@ -1,4 +1,4 @@
-"""The result, for people and for programs."""
+"""The results as rows and as a table."""
 
 from collections.abc import Sequence
 from statistics import mean
@@ -11,18 +11,18 @@ from benchmarks.faults.runner import Outcome
 
 
 def rows_of(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """A row for each kind of attack that struck.
+    """A row for each kind of fault that was injected.
 
-    `in_a_save` counts the attacks that ended the writing of a checkpoint: then an interval is lost, or more.
+    `in_a_save` counts the faults that interrupted the writing of a checkpoint and cost an interval or more.
     """
     rows = []
     for kind in KINDS:
-        own = [outcome for outcome in outcomes if outcome.attack.kind == kind]
+        own = [outcome for outcome in outcomes if outcome.fault.kind == kind]
         recovered = [outcome.recovery_s for outcome in own if outcome.recovery_s is not None]
         if own:
             rows.append(
                 {
-                    "attack": kind,
+                    "fault": kind,
                     "times": len(own),
                     "lost_mean": round(mean(outcome.lost for outcome in own), 1),
                     "lost_max": max(outcome.lost for outcome in own),
@@ -36,10 +36,10 @@ def rows_of(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
 
 
 def table_of(rows: Sequence[dict[str, Any]], skipped: dict[str, str], seed: int) -> Table:
-    """The rows for people."""
+    """The rows as a table for the terminal."""
     count = sum(row["times"] for row in rows)
-    table = Table(title=f"{count} attacks, seed {seed}; a save every {EVERY} steps")
-    table.add_column("attack")
+    table = Table(title=f"{count} faults, seed {seed}; a checkpoint every {EVERY} steps")
+    table.add_column("fault")
     for column in ("times", "steps lost, mean", "most", "in a save", "s to end", "s to recover", "most "):
         table.add_column(column, justify="right")
     for row in rows:
@@ -51,7 +51,7 @@ def table_of(rows: Sequence[dict[str, Any]], skipped: dict[str, str], seed: int)
 
 
 def verdict(checks: dict[str, list[str]]) -> list[str]:
-    """A line for each check, with its problems."""
+    """A line for each check, followed by its problems."""
     lines = []
     for name, problems in checks.items():
         lines.append(f"{'ok  ' if not problems else 'FAIL'} {name}")

@@ -1,4 +1,4 @@
-"""The run that is attacked: tiny data, a tiny model with everything that has a state, the real command."""
+"""The run under faults: tiny data, a tiny model with every kind of state, and the real command."""
 
 import os
 import sys
@@ -16,8 +16,8 @@ RATE = 22050
 SAMPLES = 2205
 BATCH = 6
 PROCESSES = 2
-# In the environment of all processes of an attempt, to find those that outlive their parents.
-MARK = "CHAOS_ATTEMPT"
+# Environment variable that marks all processes of an attempt, including those that outlive their parents.
+MARK = "FAULTS_ATTEMPT"
 
 SETTINGS = {
     "data.batch": BATCH,
@@ -40,7 +40,7 @@ SETTINGS = {
 
 
 def make_data(folder: Path) -> Path:
-    """Shards of chords that decay: 90 chunks to train on, 15 steps an epoch, 30 held out."""
+    """Builds shards of decaying chords: 90 training chunks, 15 steps per epoch, and 30 held-out chunks."""
     audio = folder / "audio"
     audio.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -53,12 +53,12 @@ def make_data(folder: Path) -> Path:
 
 
 def training_chunks(data: Path) -> int:
-    """Chunks in an epoch."""
+    """Chunks of an epoch."""
     return Manifest.load(data).chunks("train")
 
 
 def command(data: Path, run: Path, steps: int, wandb: str) -> list[str]:
-    """Two processes under the launcher, as a person starts them."""
+    """The command that trains on two processes under the launcher, as a user would start it."""
     settings = {"data": data, "run-dir": run, "optim.steps": steps, "tracking.wandb": wandb, **SETTINGS}
     words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     machine = ["--config_file", str(ROOT / "accelerate_config.yaml"), "--num_processes", str(PROCESSES)]
@@ -66,7 +66,7 @@ def command(data: Path, run: Path, steps: int, wandb: str) -> list[str]:
 
 
 def environment(mark: str) -> dict[str, str]:
-    """Nothing of W&B or of a launcher from outside."""
+    """The environment of an attempt, without variables of W&B or of another launcher."""
     foreign = ("WANDB", "TORCHELASTIC", "ACCELERATE", "RANK", "LOCAL_RANK", "WORLD_SIZE")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
     return {**kept, "PYTHONPATH": str(ROOT), MARK: mark}

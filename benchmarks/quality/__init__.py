@@ -1,4 +1,4 @@
-"""Every claim about quality, measured again: models, baselines and seeds in one run.
+"""Measures every claim about quality: trains models, baselines and seeds in one run.
 
 May import the three packages.
 """

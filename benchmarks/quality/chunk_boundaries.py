@@ -1,4 +1,4 @@
-"""Whether the joints of whole recordings can be heard: the error where chunks are cross-faded against elsewhere."""
+"""The error at chunk boundaries of whole recordings, compared with the error elsewhere."""
 
 from pathlib import Path
 
@@ -10,14 +10,14 @@ import audiovae
 from audiovae import Autoencoder
 from audiovae.recordings.overlap_add import fade_of
 
-OVERLAP = 0.25  # as reports do it
+OVERLAP = 0.25  # as in reports
 
 
 def error_at_joints(run: Path) -> float:
-    """Mean squared error within the cross-fades over that of the same places elsewhere in chunks; 1 is no seam.
+    """Mean squared error within cross-fades, divided by that of the same samples elsewhere in chunks; 1 is no seam.
 
-    Each whole recording of the run's report is reconstructed twice, the second time with chunks that begin half a
-    step later: so each place is measured at a joint and away from one, and what sounds there cancels out.
+    Each recording of the run's report is reconstructed twice, the second time with chunks that start half a step later.
+    So each sample is measured both at a boundary and away from one, and the content of the recording cancels out.
     """
     model = audiovae.load(run)
     at, away = 0.0, 0.0
@@ -29,7 +29,7 @@ def error_at_joints(run: Path) -> float:
 
 
 def errors_at_joints(model: Autoencoder, audio: np.ndarray) -> tuple[float, float]:
-    """Sums of squared errors of a recording [T] at joints, and of the same places away from joints."""
+    """Sums of squared errors of a recording [T] at boundaries, and of the same samples away from boundaries."""
     step = model.samples - fade_of(model.samples, OVERLAP)
     errors, joints = [], []
     for shift in (0, step // 2):
@@ -37,7 +37,7 @@ def errors_at_joints(model: Autoencoder, audio: np.ndarray) -> tuple[float, floa
         output = audiovae.reconstruct_recording(model, shifted, OVERLAP)[shift:].numpy()
         place = np.arange(shift, shift + len(audio))
         joint = place % step < model.samples - step
-        joint[: model.samples] = joint[-model.samples :] = False  # recordings begin and end alone
+        joint[: model.samples] = joint[-model.samples :] = False  # the first and last chunk have no neighbour
         errors.append(np.square(output - audio))
         joints.append(joint)
     first, second = joints[0] & ~joints[1], joints[1] & ~joints[0]

@@ -1,4 +1,4 @@
-"""What is claimed about quality, and whether the trials bear it out: results in, findings out."""
+"""The claims about quality: each is a function from the results of the trials to a finding."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,21 +12,21 @@ from benchmarks.quality.rate_limit import bits_per_frame, si_sdr_at_rate
 from benchmarks.quality.trial import Result
 
 Results = Mapping[str, Result]
-# A level of an HVAE counts as active with so many of its units.
+# A level of an HVAE counts as active if at least this share of its units is active.
 LEVEL_ACTIVE = 0.5
-# The median that a loss is compared with runs over so many points before it.
+# A loss is compared with the median over this number of points before it.
 WINDOW = 100
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One claim, held against the measurements.
+    """A claim, compared with the measurements.
 
     Attributes:
-        name: Short.
-        claim: In words, with its threshold.
-        holds: Whether it does.
-        figures: What was measured.
+        name: A short name.
+        claim: The claim with its threshold.
+        holds: Whether the claim holds.
+        figures: The measured values.
     """
 
     name: str
@@ -36,18 +36,18 @@ class Finding:
 
 
 def si_sdr(result: Result) -> float:
-    """Held-out SI-SDR in dB, the mean over all chunks."""
+    """Held-out SI-SDR in dB, a mean over all chunks."""
     return result.summary["reconstruction"]["si_sdr"]
 
 
 def of_seeds(results: Results, name: str) -> list[Result]:
-    """The results of a trial in every seed; in the short form, which counts steps, in the first."""
+    """The results of a trial for every seed; only the first in the quick form, whose trials have a number of steps."""
     seeds = SEEDS[:1] if results[f"{name}-{SEEDS[0]}"].trial.get("steps") else SEEDS
     return [results[f"{name}-{seed}"] for seed in seeds]
 
 
 def better_than_pooled(results: Results, margin: float) -> Finding:
-    """Each family against the pooled VAE of the study."""
+    """Compares each family with the pooled VAE of the study."""
     base = si_sdr(results["study-pooled-vae"])
     gains = {family: si_sdr(results[family]) - base for family in ("vae", "hvae", "vqvae")}
     return Finding(
@@ -59,7 +59,7 @@ def better_than_pooled(results: Results, margin: float) -> Finding:
 
 
 def better_than_study(results: Results, margin: float) -> Finding:
-    """Each family against its own preset of the study."""
+    """Compares each family with the preset of the same family in the study."""
     pairs = {"vae": "study-pooled-vae", "hvae": "study-hvae", "vqvae": "study-vqvae"}
     gains = {family: si_sdr(results[family]) - si_sdr(results[other]) for family, other in pairs.items()}
     return Finding(
@@ -71,8 +71,8 @@ def better_than_study(results: Results, margin: float) -> Finding:
 
 
 def near_ceiling(results: Results, margin: float) -> Finding:
-    """The families with real latents against the same trunk without a charge on them."""
-    short = results["vae"].trial.get("steps")  # which does without one of them
+    """Compares VAE and HVAE with autoencoders of the same trunk without KL."""
+    short = results["vae"].trial.get("steps")  # the quick form has no vae-ceiling
     families = ("hvae",) if short else ("vae", "hvae")
     found = {family: si_sdr(results[f"{family}-ceiling"]) - si_sdr(results[family]) for family in families}
     return Finding(
@@ -84,19 +84,19 @@ def near_ceiling(results: Results, margin: float) -> Finding:
 
 
 def near_rate_limit(results: Results, margin: float) -> Finding:
-    """The VQ-VAE against what its rate allows: the ceiling's latents through an ideal code of as many bits."""
+    """Compares the VQ-VAE with an ideal code of the same rate on the latents of its unquantized trunk."""
     own, ceiling = results["vqvae"], results["vqvae-ceiling"]
     limit = si_sdr_at_rate(ceiling.folder, bits_per_frame(own.folder))
     return Finding(
         "codes near the limit of their rate",
-        f"the VQ-VAE is at most {margin:g} dB below its unquantised trunk with an ideal Gaussian code of the same rate",
+        f"the VQ-VAE is at most {margin:g} dB below its unquantized trunk with an ideal Gaussian code of the same rate",
         si_sdr(own) >= limit - margin,
-        f"{si_sdr(own):.1f} dB, limit {limit:.1f} dB; unquantised {si_sdr(ceiling):.1f} dB",
+        f"{si_sdr(own):.1f} dB, limit {limit:.1f} dB; unquantized {si_sdr(ceiling):.1f} dB",
     )
 
 
 def active(results: Results, share: float) -> Finding:
-    """Active units in every seed, the plain recipe beside."""
+    """Checks the active units for every seed; also shows those of the plain recipe."""
 
     def lowest(name: str) -> float:
         return min(min(level["active_units"] for level in r.summary["latents"]) for r in of_seeds(results, name))
@@ -113,10 +113,10 @@ def active(results: Results, share: float) -> Finding:
 
 
 def levels_earn(results: Results, _: float) -> Finding:
-    """Reconstructions get worse with each level, from the coarsest on, that is drawn from the prior."""
+    """Checks that reconstructions get worse with each further level, from the coarsest, that is sampled."""
     rows = []
     for result in of_seeds(results, "hvae-posterior"):
-        kept = [row for row in result.summary["levels"] if 0 in row["known"]]  # the finest is
+        kept = [row for row in result.summary["levels"] if 0 in row["known"]]  # the finest level is known
         kept.sort(key=lambda row: -len(row["known"]))
         rows.append([row["si_sdr"] for row in kept])
     return Finding(
@@ -128,7 +128,7 @@ def levels_earn(results: Results, _: float) -> Finding:
 
 
 def codebooks(results: Results, least: tuple[float, float]) -> Finding:
-    """Perplexity and use of 1,024 codes over the held-out chunks."""
+    """Checks perplexity and use of 1,024 codes on the held-out chunks."""
 
     def of(result: Result) -> tuple[float, float]:
         rows, size = result.summary["latents"], 1024
@@ -147,8 +147,11 @@ def codebooks(results: Results, least: tuple[float, float]) -> Finding:
 
 
 def largest_jump(result: Result, name: str = "loss/commitment") -> float:
-    """The largest ratio of a loss to the median of the points before it, from its start (0 means not yet) and the
-    first quarter of the run on; 20 points are the least that have a median."""
+    """The largest ratio of a loss to the median of the points before it.
+
+    Points before the loss has started (0), in the first quarter of the run, and with fewer than 20 points before them
+    do not count.
+    """
     series = [value for step, value in result.series(name) if step > result.steps // 4]
     series = list(dropwhile(lambda value: value == 0, series))
     ratios = [value / median(series[max(0, i - WINDOW) : i]) for i, value in enumerate(series) if i >= 20]
@@ -156,7 +159,7 @@ def largest_jump(result: Result, name: str = "loss/commitment") -> float:
 
 
 def stable(results: Results, limit: float) -> Finding:
-    """The VQ loss at four times the learning rate."""
+    """Checks the VQ loss at four times the learning rate."""
     own = [largest_jump(result) for result in of_seeds(results, "fast-adaptive")]
     fixed = [largest_jump(result) for result in of_seeds(results, "fast-fixed")]
     return Finding(
@@ -168,7 +171,7 @@ def stable(results: Results, limit: float) -> Finding:
 
 
 def level_free(results: Results, factor: float) -> Finding:
-    """The input at a tenth and at ten times its level."""
+    """Compares inputs at a tenth and at ten times their level."""
 
     def last(result: Result, name: str) -> float:
         values = [value for _, value in result.series(name)]
@@ -196,7 +199,7 @@ def level_free(results: Results, factor: float) -> Finding:
 
 
 def no_seams(results: Results, limit: float) -> Finding:
-    """Whole recordings, joined from chunks."""
+    """Checks the error at chunk boundaries of whole recordings."""
     ratios = {family: error_at_joints(results[family].folder) for family in ("vae", "hvae", "vqvae")}
     return Finding(
         "no seams",
@@ -206,8 +209,8 @@ def no_seams(results: Results, limit: float) -> Finding:
     )
 
 
-# Each claim with its threshold, and that of `--quick`: 150 steps of small batches leave codes unused that come into use
-# later, and a batch of 8 has more chance in its loss than one of 16.
+# Each claim with its threshold and the threshold of `--quick`, where 150 steps of small batches leave some codes unused
+# and the loss of a batch of 8 varies more than that of 16.
 CLAIMS: list[tuple[Callable[[Results, Any], Finding], Any, Any]] = [
     (better_than_pooled, 8.0, 5.0),
     (better_than_study, 2.0, 2.0),

@@ -1,10 +1,8 @@
-"""Train every model that a claim about quality needs, side by side, and say which claims hold."""
+"""Train all models that the claims about quality need, and check each claim."""
 
 import argparse
-import json
 import os
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -20,12 +18,12 @@ from benchmarks.quality.pictures import PICTURES
 from benchmarks.quality.plan import TRIALS, Trial, shortened
 from benchmarks.quality.tables import markdown, row_of
 from benchmarks.quality.trial import Result, TrialError, carry_out, is_done, seconds_per_step
+from benchmarks.results import work_folder, write_results
 from shards.errors import DataError
-from shards.files import write_atomically
 
 
 class Paces:
-    """Seconds a step of each kind of trial, looked up once."""
+    """Seconds per step of each kind of trial, measured once."""
 
     def __init__(self, data: Path, folder: Path) -> None:
         self._data, self._folder = data, folder
@@ -34,7 +32,7 @@ class Paces:
         self._locks: dict[tuple, threading.Lock] = {}
 
     def of(self, trial: Trial, cpus: Sequence[int]) -> float:
-        """Measured on these processors, unless it is known."""
+        """Returns the seconds per step; measures them on these processors if they are not known."""
         with self._lock:
             lock = self._locks.setdefault(trial.pace_key, threading.Lock())
         with lock:
@@ -46,12 +44,12 @@ class Paces:
 def run_all(
     trials: Sequence[Trial], data: Path, folder: Path, jobs: int, minutes: float, tell: Callable[[str], None]
 ) -> dict[str, Result]:
-    """All trials, `jobs` at a time, each on its share of the processors; none begins after so many minutes.
+    """Runs all trials, `jobs` at a time, each on its share of the processors.
 
-    Where several would train the same model, it is trained once.
+    No trial starts after `minutes` minutes. Trials that would train the same model share one.
 
     Raises:
-        TrialError: when one fails; the others that run are finished first.
+        TrialError: if a trial fails; trials that are already running finish first.
     """
     paces = Paces(data, folder)
     cpus = sorted(os.sched_getaffinity(0))
@@ -63,7 +61,7 @@ def run_all(
 
     def one(trial: Trial) -> Result | None:
         if time.monotonic() - begin > 60 * minutes and not is_done(trial, folder):
-            tell(f"left out, as time is up: {trial.name}")
+            tell(f"skipped, because the time is up: {trial.name}")
             return None
         share = shares.get()
         try:
@@ -86,37 +84,40 @@ def run_all(
 
 
 def findings_of(results: dict[str, Result], quick: bool) -> list[Finding]:
-    """Each claim against its threshold; a claim whose trials are not all there does not hold."""
+    """Checks each claim against its threshold. A claim without all its trials does not hold."""
     found = []
     for claim, full, short in CLAIMS:
         try:
             found.append(claim(results, short if quick else full))
         except KeyError as missing:
-            found.append(Finding(claim.__name__, "not measured", False, f"{missing} was left out"))
+            found.append(Finding(claim.__name__, "not measured", False, f"{missing} was skipped"))
     return found
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line; 0 when every claim holds."""
+    """Runs the command line; returns 0 if every claim holds."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks quality", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="150 steps a model, one seed, easier thresholds")
-    parser.add_argument("--folder", type=Path, help="keeps data and runs there; the same folder goes on")
-    parser.add_argument("--jobs", type=int, default=2, help="models at a time, each with its share of the processors")
-    parser.add_argument("--minutes", type=float, default=600, help="begin no more models after so long")
-    parser.add_argument("--json", type=Path, help="a file for claims and measurements")
-    parser.add_argument("--pictures", type=Path, help="a folder for pictures")
+    parser.add_argument("--quick", action="store_true", help="150 steps per model, one seed, easier thresholds")
+    parser.add_argument(
+        "--folder", type=Path, help="folder for data and runs; it is kept, and a second call resumes in it"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=2, help="models to train at the same time, each on its share of the processors"
+    )
+    parser.add_argument("--minutes", type=float, default=600, help="start no model after so many minutes")
+    parser.add_argument("--json", type=Path, help="file to write claims and measurements to")
+    parser.add_argument("--pictures", type=Path, help="folder to write pictures to")
     args = parser.parse_args(arguments)
     trials = shortened(TRIALS) if args.quick else TRIALS
     try:
-        with tempfile.TemporaryDirectory(prefix="quality-") as scratch:
-            folder = args.folder or Path(scratch)
+        with work_folder(args.folder, "quality-") as folder:
             data = make_shards(folder, args.quick)
             results = run_all(trials, data, folder, args.jobs, args.minutes, lambda line: print(line, flush=True))
             findings = findings_of(results, args.quick)
             if args.pictures:
                 args.pictures.mkdir(parents=True, exist_ok=True)
                 for name, draw in PICTURES.items():
-                    with suppress(KeyError):  # what was left out has no picture
+                    with suppress(KeyError):  # a skipped trial has no picture
                         draw(results, args.pictures / f"quality-{name}.png")
     except (TrialError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -127,7 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
             "claims": [asdict(finding) for finding in findings],
             "models": [row_of(name, result) for name, result in results.items()],
         }
-        write_atomically(args.json, json.dumps(content, indent=1) + "\n")
+        write_results(args.json, content)
     print(f"\n{markdown(results)}\n")
     for finding in findings:
         print(f"{'holds' if finding.holds else 'FAILS'}  {finding.name}: {finding.figures}  ({finding.claim})")

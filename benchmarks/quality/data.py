@@ -1,4 +1,4 @@
-"""The recordings: music and speech from Debian, held out by file."""
+"""The data: recordings of music and speech from Debian packages, held out by file."""
 
 from pathlib import Path
 
@@ -10,21 +10,21 @@ SOURCES = {
     "speech": (Path("/usr/share/asterisk/sounds/en_US_f_Allison"), "asterisk-core-sounds-en-wav"),
 }
 HELD_OUT = 0.3
-QUICK_SHARE = 20  # of the many short speech recordings every so many is enough for the short form
+QUICK_SHARE = 20  # the quick form uses one in 20 of the many short speech recordings
 
 
 def make_shards(folder: Path, quick: bool) -> Path:
-    """Shards of all recordings (of few, when quick), under the names of SOURCES; made once.
+    """Builds shards of all recordings (few if quick) under the names of SOURCES, unless they exist.
 
     Raises:
-        DataError: when a package is not installed.
+        DataError: if a package is not installed.
     """
     data = folder / "data"
     if (data / "dataset.json").exists():
         return data
     missing = [package for path, package in SOURCES.values() if not path.is_dir()]
     if missing:
-        raise DataError(f"the recordings are not there: apt-get install {' '.join(missing)}")
+        raise DataError(f"the recordings are not installed; run: apt-get install {' '.join(missing)}")
     audio = folder / "audio"
     audio.mkdir(parents=True, exist_ok=True)
     for name, (path, _) in SOURCES.items():

@@ -1,4 +1,4 @@
-"""A fixed filter bank before the trunk instead of a trained first layer: pseudo-QMF, critically sampled."""
+"""A fixed filter bank instead of a trained first layer: a critically sampled pseudo-QMF bank."""
 
 import math
 from collections.abc import Iterable
@@ -14,10 +14,10 @@ BETA = 9.0  # of its Kaiser window: about 90 dB of attenuation
 
 
 def prototype(bands: int) -> Tensor:
-    """The low-pass from which all bands are modulated: [TAPS_PER_BAND * bands + 1], float64.
+    """The low-pass prototype that is modulated to all bands: [TAPS_PER_BAND * bands + 1], float64.
 
-    Its cut-off is the one with the flattest sum of neighbouring bands (Lin and Vaidyanathan 1998, "A Kaiser window
-    approach for the design of prototype filters of cosine modulated filterbanks").
+    The cut-off gives the flattest sum of neighbouring bands (Lin and Vaidyanathan 1998, "A Kaiser window approach for
+    the design of prototype filters of cosine modulated filterbanks").
     """
     taps = TAPS_PER_BAND * bands
     time = torch.arange(taps + 1, dtype=torch.float64) - taps / 2
@@ -27,7 +27,7 @@ def prototype(bands: int) -> Tensor:
         return cutoff / math.pi * torch.sinc(cutoff * time / math.pi) * window
 
     def unevenness(cutoff: float) -> float:
-        # A Nyquist(2 * bands) filter's autocorrelation is 0 at every multiple of that.
+        # The autocorrelation of a Nyquist(2 * bands) filter is 0 at every multiple of 2 * bands.
         filters = low_pass(cutoff)
         both = F.conv1d(filters.view(1, 1, -1), filters.view(1, 1, -1), padding=taps).flatten()
         return both[taps + 2 * bands :: 2 * bands].abs().max().item()
@@ -37,7 +37,12 @@ def prototype(bands: int) -> Tensor:
 
 
 class Multiband(nn.Module):
-    """[B, 1, T] audio <-> [B, bands, T / bands], with the losses on audio: a representation for `Autoencoder`."""
+    """[B, 1, T] audio <-> [B, bands, T / bands], with the losses on audio: a representation for `Autoencoder`.
+
+    Each band is a signal along time, so the trunk treats the bands as features and not as a spectrum.
+    """
+
+    signal = "features"
 
     def __init__(self, samples: int, bands: int) -> None:
         super().__init__()
@@ -49,7 +54,7 @@ class Multiband(nn.Module):
         phase = (-1) ** band * math.pi / 4
         angle = (2 * band + 1) * math.pi / (2 * bands) * time
         scale = 2 * math.sqrt(bands)
-        # Not part of the model's weights: they follow from the number of bands.
+        # Not persistent, because they follow from the number of bands.
         self.register_buffer(
             "analysis", (scale * filters * torch.cos(angle + phase)).unsqueeze(1).float(), persistent=False
         )
@@ -60,7 +65,7 @@ class Multiband(nn.Module):
 
     def represent(self, audio: Tensor) -> Tensor:
         """[B, 1, T] -> [B, bands, T / bands]."""
-        # The correlation that conv1d computes is with the filter turned round, which swaps the phases' signs.
+        # conv1d computes a correlation, so the filter is reversed, which swaps the signs of the phases.
         return F.conv1d(audio, self.analysis.flip(-1), stride=self.channels, padding=self.taps // 2)[..., : self.frames]
 
     def render(self, representation: Tensor) -> Tensor:
@@ -70,9 +75,9 @@ class Multiband(nn.Module):
         return F.pad(audio, (0, length - audio.shape[-1]))
 
     def distances(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """The waveform's terms, each [B]."""
+        """The reconstruction losses of the waveform, each [B]."""
         output, target = self.render(output), self.render(target)
         return {"mse": squared_error(output, target), "stft": stft_distance(output, target)}
 
     def calibrate(self, batches: Iterable[Tensor]) -> None:
-        """Nothing to learn."""
+        """Does nothing."""

@@ -1,4 +1,4 @@
-"""What the trials look like: curves, spectrograms, codebooks, levels."""
+"""Pictures of the trials: curves, spectrograms, codebooks, levels."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +18,7 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def curves(results: Mapping[str, Result], path: Path) -> None:
-    """Held-out SI-SDR and training STFT distance over minutes: our families, their ceilings, the study's."""
+    """Draws held-out SI-SDR and STFT loss over time for our families and those of the study."""
     figure = Figure(figsize=(11, 4), dpi=90, layout="constrained")
     axes = figure.subplots(1, 2)
     for name, title, axis in (("valid/si_sdr", "held-out SI-SDR, dB", axes[0]), ("loss/stft", "STFT loss", axes[1])):
@@ -37,7 +37,7 @@ def curves(results: Mapping[str, Result], path: Path) -> None:
 
 
 def spectrograms(results: Mapping[str, Result], path: Path) -> None:
-    """Seconds of one held-out recording, and what each family and the pooled VAE make of it, on one scale."""
+    """Draws spectrograms of a held-out recording and its reconstructions by each family and the pooled VAE."""
     rows = [*FAMILIES, "study-pooled-vae"]
     audio = {name: results[name].folder / "report" / "audio" for name in rows}
     stem = min(file.name.removesuffix("-reference.wav") for file in audio[rows[0]].glob("recording-*-reference.wav"))
@@ -57,7 +57,7 @@ def spectrograms(results: Mapping[str, Result], path: Path) -> None:
 
 
 def codebooks(results: Mapping[str, Result], path: Path) -> None:
-    """Perplexity and dead codes while training, ours and vector-quantize-pytorch's."""
+    """Draws perplexity and dead codes in training, ours and those of vector-quantize-pytorch."""
     figure = Figure(figsize=(11, 3.2), dpi=90, layout="constrained")
     axes = figure.subplots(1, 2)
     for trial, result in results.items():
@@ -72,7 +72,7 @@ def codebooks(results: Mapping[str, Result], path: Path) -> None:
 
 
 def levels(results: Mapping[str, Result], path: Path) -> None:
-    """KL of each level while training: the HVAE and the plain recipe."""
+    """Draws the KL of each level in training for the HVAE and the plain recipe."""
     figure = Figure(figsize=(11, 3.2), dpi=90, layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for axis, trial in zip(axes, ("hvae", "study-hvae"), strict=True):

@@ -1,4 +1,4 @@
-"""Which models are trained, decided before anything runs."""
+"""The plan: which models are trained."""
 
 from dataclasses import dataclass, replace
 
@@ -8,17 +8,17 @@ MINUTE = 60.0
 
 @dataclass(frozen=True)
 class Trial:
-    """One model.
+    """The training of one model.
 
     Attributes:
-        name: Of its folder.
+        name: The name, also of its folder.
         family: vae, hvae or vqvae.
-        preset: A file under train/configs, without its ending.
-        flags: More flags of the training command.
-        seed: Of weights, order and noise.
-        seconds: Of training, the same for all that are compared.
-        steps: Optimizer steps instead, when not 0.
-        alteration: What is changed that no setting changes; see `altered.ALTERATIONS`.
+        preset: A file under train/configs without its suffix.
+        flags: Further flags of the training command.
+        seed: The seed of weights, order and noise.
+        seconds: Training time; models that are compared have the same.
+        steps: Optimizer steps; if not 0, they replace `seconds`.
+        alteration: A change that no setting makes, see `variants.ALTERATIONS`.
     """
 
     name: str
@@ -32,24 +32,24 @@ class Trial:
 
     @property
     def pace_key(self) -> tuple:
-        """Trials that share it make equally many steps: an alteration is compared at equal steps."""
+        """Trials with the same key train for the same number of steps, also with different alterations."""
         return self.family, self.preset, self.flags
 
     @property
     def model_key(self) -> "Trial":
-        """Trials that share it train the same model."""
+        """Trials with the same key train the same model."""
         return replace(self, name="", seconds=0.0 if self.steps else self.seconds)
 
 
 def each_seed(trial: Trial) -> list[Trial]:
-    """The trial with every seed."""
+    """The trial for every seed."""
     return [replace(trial, name=f"{trial.name}-{seed}", seed=seed) for seed in SEEDS]
 
 
 KL_FREE = ("--weights.kl", "0")
 HVAE_KL_FREE = ("--weights.kl", "[0,0,0,0]", "--model.free_nats", "[0,0,0,0]", "--model.balance_steps", "0")
-# The trunk of the VQ-VAE with latents that are neither quantised nor charged.
-UNQUANTISED = ("--model.trunk.strides", "[70,3]", "--model.trunk.channels", "[96,256]", "--model.latent", "64")
+# The trunk of the VQ-VAE with latents that are neither quantized nor penalized by KL.
+UNQUANTIZED = ("--model.trunk.strides", "[70,3]", "--model.trunk.channels", "[96,256]", "--model.latent", "64")
 EVERY_STEP = ("--tracking.every", "1")
 LONG_SCALE = {
     "small": ("--model.trunk.channels", "[64,128]"),
@@ -64,7 +64,7 @@ FAMILIES = [
 CEILINGS = [
     Trial("vae-ceiling", "vae", "vae_tiny", KL_FREE),
     Trial("hvae-ceiling", "hvae", "hvae_tiny", HVAE_KL_FREE),
-    Trial("vqvae-ceiling", "vae", "vae_tiny", KL_FREE + UNQUANTISED),
+    Trial("vqvae-ceiling", "vae", "vae_tiny", KL_FREE + UNQUANTIZED),
 ]
 STUDY = [
     Trial("study-pooled-vae", "vae", "study/pooled_vae"),
@@ -76,8 +76,8 @@ STUDY = [
 ]
 MEL = [Trial(f"{family}-mel", family, f"{family}_mel_tiny") for family in ("vae", "hvae", "vqvae")]
 SIZES = [Trial(f"vae-{size}", "vae", "vae_tiny", flags) for size, flags in LONG_SCALE.items()]
-# What stands first in the trunk, at equal time: a layer that starts as cosines (the preset), a fixed bank of filters,
-# or a layer that starts at random.
+# The first layer of the trunk at equal training time: initialized as cosines (the preset), a fixed filter bank, or
+# initialized at random.
 FIRST_LAYER = [
     Trial("vae-multiband", "vae", "vae_tiny", ("--model.trunk.strides", "[7,5]"), alteration="multiband-14"),
     Trial("vae-random", "vae", "vae_tiny", ("--model.trunk.start", "random")),
@@ -105,7 +105,7 @@ LEVELS = [
     for gain, alteration in (("0.1", "gain-0.1"), ("1", ""), ("10", "gain-10"))
 ]
 
-# In this order: with little time the last ones are left out.
+# In the order of their importance, because the last ones are skipped if time is short.
 TRIALS = [
     *FAMILIES,
     *CEILINGS,
@@ -120,7 +120,7 @@ TRIALS = [
     *FIRST_LAYER,
 ]
 
-# What no short form needs: tables, and what is only measured beside.
+# Trials that the quick form skips, because no claim needs them there.
 NOT_QUICK = {trial.name for trial in [*MEL, *SIZES, *FIRST_LAYER]}
 NOT_QUICK |= {"study-batchnorm-vae", "study-spectrogram-vae", "study-mel-vae", "vae-ceiling"}
 NOT_QUICK |= {f"level-fixed-{gain}" for gain in ("0.1", "1", "10")}
@@ -129,7 +129,7 @@ QUICK_START = 40
 
 
 def shortened(trials: list[Trial], steps: int = 150) -> list[Trial]:
-    """The first seed of each, as many steps of small batches, without those of NOT_QUICK."""
+    """The first seed of each trial with `steps` steps of small batches, without those of NOT_QUICK."""
     chosen = []
     for trial in trials:
         if trial.name not in NOT_QUICK and not trial.seed:

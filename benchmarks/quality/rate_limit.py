@@ -1,4 +1,4 @@
-"""What the rate of a VQ-VAE allows: the same trunk's unquantised latents through an ideal code of as many bits."""
+"""The quality that the rate of a VQ-VAE allows: latents of the same trunk after an ideal code of that rate."""
 
 import math
 from pathlib import Path
@@ -18,29 +18,29 @@ AT_A_TIME = 25
 
 
 def water_level(variances: Tensor, bits: float) -> float:
-    """The distortion D of each component that an ideal code of `bits` leaves, where the variance is not below it.
+    """The distortion D that an ideal code of `bits` leaves in each component whose variance is above D.
 
     Reverse water-filling: sum of max(0, log2(variance / D) / 2) = bits (Cover and Thomas, "Elements of Information
-    Theory", section 10.3.3). The exact solution over the largest components in use.
+    Theory", section 10.3.3), solved exactly.
 
     Args:
-        variances: [D] of independent Gaussian components, at least 0.
-        bits: For one vector, above 0.
+        variances: [D], at least 0, of independent Gaussian components.
+        bits: Bits for one vector, above 0.
     """
     largest = variances.double().sort(descending=True).values
     largest = largest[largest > 0]
     number = torch.arange(1, len(largest) + 1, dtype=torch.float64)
     levels = ((largest.log2().cumsum(0) - 2 * bits) / number).exp2()
-    # With n components in use the level lies below the n-th and not below the one after.
+    # With n components in use, the level is below the n-th variance but not below the next one.
     in_use = (levels < largest).nonzero().max()
     return levels[in_use].item()
 
 
 def through_ideal_code(vectors: Tensor, bits: float, generator: torch.Generator) -> Tensor:
-    """Vectors [N, D] as an ideal Gaussian code of `bits` a vector would give them back, on average.
+    """Vectors [N, D] after an ideal Gaussian code of `bits` bits per vector.
 
-    The forward test channel of rate-distortion theory: in the covariance's own directions each component keeps the
-    share 1 - D / variance of itself and gains noise.
+    This is the forward test channel of rate-distortion theory: along the eigenvectors of the covariance, each component
+    is scaled by 1 - D / variance and gets noise.
     """
     mean = vectors.mean(0)
     variances, directions = torch.linalg.eigh(torch.cov((vectors - mean).T))
@@ -52,17 +52,17 @@ def through_ideal_code(vectors: Tensor, bits: float, generator: torch.Generator)
 
 
 def bits_per_frame(run: Path) -> float:
-    """What the codes of a VQ-VAE's run can say in one frame."""
+    """Bits per frame of the codes of a VQ-VAE run."""
     quantizer = RunDir.open(run).config
     return quantizer["model.quantizer.codebooks"] * math.log2(quantizer["model.quantizer.size"])
 
 
 @torch.no_grad()
 def si_sdr_at_rate(ceiling: Path, bits_per_frame: float) -> float:
-    """Held-out SI-SDR in dB of an unquantised run's model whose latents pass an ideal code: mean over spread chunks.
+    """Held-out SI-SDR in dB of an unquantized model whose latents pass an ideal code: a mean over spread-out chunks.
 
-    The code knows the latents' covariance, and nothing of how frames hang together or of loud and quiet passages;
-    codebooks that are trained with their towers can be a little better.
+    The code uses the covariance of the latents, but neither the correlation of frames nor the loudness of passages.
+    Codebooks trained together with the trunk can be slightly better.
     """
     run = RunDir.open(ceiling)
     model, split = audiovae.load(ceiling), Split.open(run.config["data.path"], "valid")

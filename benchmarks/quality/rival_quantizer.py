@@ -1,4 +1,4 @@
-"""The quantizers of vector-quantize-pytorch (github.com/lucidrains) in this project's VQ-VAE, to be trained alike."""
+"""The quantizers of vector-quantize-pytorch (github.com/lucidrains) in this project's VQ-VAE."""
 
 from typing import Literal
 
@@ -21,10 +21,10 @@ TUNED = {
 
 
 class RivalQuantizer(nn.Module):
-    """`ResidualVQ` with the face of `ResidualQuantizer`.
+    """`ResidualVQ` with the interface of `ResidualQuantizer`.
 
-    It keeps its averages by itself in every forward pass in training: exact on one process and without
-    micro-batches only. One codebook is a stack of one, which computes what `VectorQuantize` does.
+    It updates its averages in every forward pass in training, which is exact only on one process and without
+    micro-batches. One codebook is a stack of one, which computes the same as `VectorQuantize`.
     """
 
     def __init__(self, codebooks: int, size: int, latent: int, kind: Literal["default", "tuned"]) -> None:
@@ -35,7 +35,7 @@ class RivalQuantizer(nn.Module):
         self.quantizing = True
 
     def forward(self, latents: Tensor, noise: Noise | None = None) -> Quantized:
-        """[B, D, T] -> values [B, D, T], codes [B, Q, T]; `commitment` is the batch's mean, the same for each item."""
+        """[B, D, T] -> values [B, D, T], codes [B, Q, T]; `commitment` is the mean of the batch for each item."""
         with torch.autocast(latents.device.type, enabled=False):
             values, codes, losses = self.inner(latents.float().transpose(1, 2))
         codes = codes.permute(0, 2, 1)
@@ -57,15 +57,15 @@ class RivalQuantizer(nn.Module):
         return self.inner.get_output_from_indices(codes.permute(0, 2, 1)).transpose(1, 2)
 
     def blend(self, first: Tensor, second: Tensor, weight: float) -> Tensor:
-        """Codes [B, Q, T] of the point between what two of them stand for."""
+        """Codes [B, Q, T] of the interpolated values of two codes."""
         return self.encode(torch.lerp(self.decode(first), self.decode(second), weight))
 
     def update(self, statistics: Statistics, step: int) -> None:
-        """Nothing: the forward pass has done it."""
+        """Does nothing, because the forward pass has updated the averages."""
 
 
 def with_rival_quantizer(model: VQVAE, kind: Literal["default", "tuned"]) -> VQVAE:
-    """The same model with another quantizer in place of its own; shapes and losses keep their names."""
+    """Replaces the quantizer of a model; returns the model."""
     config = model.config.quantizer
     model.quantizer = RivalQuantizer(config.codebooks, config.size, model.config.latent, kind)
     return model

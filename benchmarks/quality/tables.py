@@ -1,4 +1,4 @@
-"""The measurements as a table in Markdown."""
+"""The measurements as a Markdown table."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ MEASURES = ("si_sdr", "stft", "mel", "mse", "cosine")
 
 
 def row_of(name: str, result: Result) -> dict[str, Any]:
-    """One model's line: measures over all held-out chunks and SI-SDR of each kind of recording."""
+    """The row of a model: measures over all held-out chunks and the SI-SDR of each kind of recording."""
     all_chunks = result.summary["reconstruction"]
     row: dict[str, Any] = {"model": name, "M": result.parameters / 1e6}
     row |= {measure: all_chunks.get(measure) for measure in MEASURES}
@@ -25,7 +25,7 @@ def row_of(name: str, result: Result) -> dict[str, Any]:
 
 
 def markdown(results: Mapping[str, Result]) -> str:
-    """A line a trial; silence is the floor."""
+    """A table with one row per trial, and one of silence as the floor."""
     rows = [row_of(name, result) for name, result in results.items()]
     for result in list(results.values())[:1]:
         floor = result.summary["floors"]["silence"]

@@ -1,4 +1,4 @@
-"""Training and measuring one model with the real commands, on processors of its own."""
+"""Trains and measures one model with the real commands on its own processors."""
 
 import json
 import os
@@ -15,31 +15,31 @@ from shards.files import write_atomically
 from train.runs.run_folder import METRICS_FILE, read_lines
 
 ROOT = Path(__file__).parents[2]
-# Steps of the look at a trial's pace, which is taken between the first and the last.
+# The pace of a trial is measured between these two steps.
 PACE_STEPS = (20, 40)
-PACE_CHUNKS = 32  # held-out chunks at its step 0
+PACE_CHUNKS = 32  # held-out chunks of the evaluation at step 0
 LIMIT_S = 3600
 LEAST_STEPS = 150  # the codebooks start at 100
-# Of a run: the beta warm-up of our presets, which are written for longer runs.
+# Share of a run for the KL warm-up. That of the presets is made for longer runs.
 WARMUP_SHARE = 0.25
 
 
 class TrialError(Exception):
-    """A command failed; says which and its last words."""
+    """A command failed; the message has the command and its error."""
 
 
 @dataclass
 class Result:
-    """What came of a trial.
+    """The result of a trial.
 
     Attributes:
-        trial: As plain values.
+        trial: The trial as plain values.
         steps: Optimizer steps.
-        seconds: That they took, as measured.
-        parameters: Of the model.
-        summary: metrics.json of its report.
-        points: metrics.jsonl.
-        folder: Of the run.
+        seconds: Measured training time.
+        parameters: Number of parameters.
+        summary: The content of the report's metrics.json.
+        points: The rows of metrics.jsonl.
+        folder: The run folder.
     """
 
     trial: dict[str, Any]
@@ -51,7 +51,7 @@ class Result:
     folder: Path
 
     def series(self, name: str) -> list[tuple[int, float]]:
-        """(step, value) of every point that has it."""
+        """(step, value) of every point with this metric."""
         return [(row["step"], row[name]) for row in self.points if name in row]
 
 
@@ -69,14 +69,14 @@ def _run(words: Sequence[str], cpus: Sequence[int], allowed: Sequence[int] = (0,
             check=False,
         )
     if done is None:
-        raise TrialError(f"python -m {' '.join(words)}: not done after {LIMIT_S} s")
+        raise TrialError(f"python -m {' '.join(words)}: timed out after {LIMIT_S} s")
     if done.returncode not in allowed:
         raise TrialError(f"python -m {' '.join(words)}: exit code {done.returncode}: {done.stderr.strip()[-1500:]}")
     return done.stdout + done.stderr
 
 
 def command(trial: Trial, data: Path, run: Path, steps: int) -> list[str]:
-    """The words after `python -m` that train it."""
+    """The arguments of `python -m` that train a trial."""
     words = ["benchmarks.quality.variants", trial.alteration] if trial.alteration else ["train"]
     words += [trial.family, "--config", f"train/configs/{trial.preset}.yaml", "--data", str(data)]
     words += ["--run-dir", str(run), "--seed", str(trial.seed), "--optim.steps", str(steps)]
@@ -88,7 +88,7 @@ def command(trial: Trial, data: Path, run: Path, steps: int) -> list[str]:
 
 
 def seconds_per_step(trial: Trial, data: Path, folder: Path, cpus: Sequence[int]) -> float:
-    """A short look, with codebooks from the start; its run is kept and not looked at twice."""
+    """Seconds per step from a short run whose codebooks start early; the run is kept and reused."""
     run = folder / "pace" / trial.name
     if not (run / "STOPPED").exists():
         words = [*command(trial, data, run, 10**6), "--stop_at", str(PACE_STEPS[1]), "--tracking.every", "10"]
@@ -102,22 +102,22 @@ def seconds_per_step(trial: Trial, data: Path, folder: Path, cpus: Sequence[int]
 
 
 def is_done(trial: Trial, folder: Path) -> bool:
-    """Whether it has been trained and measured."""
+    """Whether a trial has been trained and measured."""
     return (folder / "trials" / trial.name / "report" / "metrics.json").exists()
 
 
 def carry_out(trial: Trial, data: Path, folder: Path, cpus: Sequence[int], pace: Callable[[Trial], float]) -> Result:
-    """Trains for `trial.seconds`, measures all held-out chunks; what was done before is not done again.
+    """Trains for `trial.seconds` and measures all held-out chunks. Finished steps of an earlier call are not repeated.
 
     Args:
-        trial: What to train.
-        data: Shards.
-        folder: Of all trials.
+        trial: The trial.
+        data: The shards.
+        folder: The folder of all trials.
         cpus: Processors to use.
-        pace: Seconds a step.
+        pace: A function that returns the seconds per step.
 
     Raises:
-        TrialError: when a command fails.
+        TrialError: if a command fails.
     """
     run = folder / "trials" / trial.name
     note = folder / "trials" / f"{trial.name}.json"
@@ -125,7 +125,7 @@ def carry_out(trial: Trial, data: Path, folder: Path, cpus: Sequence[int], pace:
     if note.exists():
         noted = json.loads(note.read_text())
         if noted["trial"] != wanted:
-            raise TrialError(f"{run}: holds another trial; remove it and {note}, or choose another --folder")
+            raise TrialError(f"{run}: holds another trial; remove it and {note}, or pass another --folder")
     else:
         noted = {"trial": wanted, "steps": trial.steps or max(LEAST_STEPS, int(trial.seconds / pace(trial)))}
         run.parent.mkdir(parents=True, exist_ok=True)
@@ -148,7 +148,7 @@ def carry_out(trial: Trial, data: Path, folder: Path, cpus: Sequence[int], pace:
 
 
 def _parameters(model: Path) -> int:
-    """Values in the encoder's and the decoder's weights."""
+    """Number of parameters of the encoder and the decoder."""
     from safetensors import safe_open
 
     total = 0

@@ -1,8 +1,8 @@
-"""Trains a model with a change that no setting makes.
+"""Trains a model with a change for which there is no setting.
 
 Usage: `python -m benchmarks.quality.variants ALTERATION FAMILY FLAGS...`
 
-The training command itself is not changed: only the function that builds its model is.
+This patches the function that builds the model, and then runs the training command.
 """
 
 import sys
@@ -20,7 +20,7 @@ Make = Callable[[], Autoencoder]
 
 
 def louder(make: Make, gain: float) -> Autoencoder:
-    """As if all recordings were `gain` times as loud; what the model renders is scaled back."""
+    """Scales all recordings by `gain`, and rendered audio by 1 / gain."""
     model = make()
     represent, render, calibrate = model.represent, model.render, model.calibrate
 
@@ -38,26 +38,18 @@ def louder(make: Make, gain: float) -> Autoencoder:
 
 
 def rival(make: Make, kind: str) -> Autoencoder:
-    """The same trunk with vector-quantize-pytorch's quantizer."""
+    """Uses a quantizer of vector-quantize-pytorch in the same trunk."""
     from benchmarks.quality.rival_quantizer import with_rival_quantizer
 
     return with_rival_quantizer(make(), kind)  # type: ignore[arg-type]
 
 
 def multiband(make: Make, bands: int) -> Autoencoder:
-    """A fixed bank of filters before the trunk, whose strides are those that are left after it."""
-    from audiovae.layers.trunk import start_as_selection
+    """Puts a fixed filter bank before the trunk, whose strides divide the frames of the filter bank."""
     from benchmarks.quality.multiband import Multiband
 
     with patch("audiovae.models.autoencoder.make_representation", lambda _, samples, __: Multiband(samples, bands)):
-        model = make()
-    if model.config.trunk.start == "transform":
-        # Its usual start, cosines over the channels, is made for spectra of many bands.
-        down, up = model.encoder.tower.stages[0][0], list(model.decoder.modules())[-1]
-        for layer in (down, up):
-            layer.reset_parameters()
-            start_as_selection(layer.weight, layer.stride[0], layer.padding[0])
-    return model
+        return make()
 
 
 ALTERATIONS: dict[str, Callable[[Make], Autoencoder]] = {
@@ -69,7 +61,7 @@ ALTERATIONS: dict[str, Callable[[Make], Autoencoder]] = {
 
 
 def main() -> None:
-    """Hands over to the training command."""
+    """Patches `audiovae.build` and runs the training command with the other arguments."""
     alter, sys.argv[1:] = ALTERATIONS[sys.argv[1]], sys.argv[2:]
     build = audiovae.build
 

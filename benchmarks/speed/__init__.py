@@ -1,4 +1,4 @@
-"""The speed and the shuffle of the data path, measured beside other libraries.
+"""Benchmarks of data loading, shuffling and checkpoints, compared with other libraries.
 
 May import the three packages.
 """

@@ -1,4 +1,4 @@
-"""Recordings to shards: beside decoding and resampling alone, and beside a process a file with ffmpeg and lmdb."""
+"""Building shards, compared with decoding and resampling alone, and with one ffmpeg process per file and lmdb."""
 
 import os
 import resource
@@ -22,7 +22,9 @@ from benchmarks.speed.support.trial import Unavailable, in_new_process
 from shards.practice.tunes import practice
 
 MUSIC = Path("/usr/share/games/etr/music")  # ten pieces in Ogg Vorbis, of the Debian package extremetuxracer-data
-SPEECH = Path("/usr/share/asterisk/sounds/en_US_f_Allison")  # prompts of some seconds, asterisk-prompt-en
+SPEECH = Path(
+    "/usr/share/asterisk/sounds/en_US_f_Allison"
+)  # prompts of a few seconds, of the package asterisk-prompt-en
 HOME = Path(__file__).parents[2]
 RATE, CHUNK = 22050, 22050
 BLOCK = 1 << 16  # frames
@@ -31,14 +33,14 @@ UNIT = "x real time"
 
 @dataclass(frozen=True)
 class Cost:
-    """What a contender took."""
+    """The time that a contender took."""
 
     seconds: float
-    processor: float  # seconds, of all its processes; 0 when nobody asks
+    processor: float  # CPU seconds of all its processes; 0 if not measured
 
 
 def measure(folder: Path, quick: bool) -> list[Row]:
-    """Contenders take turns on the same recordings. Ours is the whole command, with its start and its syncs."""
+    """Measures all contenders in turns on the same recordings. Ours is the whole command, including start and fsync."""
     check_room(folder, (1 if quick else 8) << 30)
     pieces, formats = _pieces(folder / "pieces", quick), ("wav", "flac", "ogg")
     short = _folder(folder / "short", _prompts(pieces, quick), ("wav",), 1)
@@ -59,14 +61,14 @@ def measure(folder: Path, quick: bool) -> list[Row]:
     one, alone, two = _take_turns(long, rounds, build(long), decode(long, True), build(long, 2))
     packed_one, packed_alone = _take_turns(packed, rounds, build(packed), decode(packed, False))
     rows = [
-        _row("build, beside decode + resample alone (wav, flac, ogg)", one, alone, 0.85),
-        _row("build, beside decode alone (flac, ogg)", packed_one, packed_alone, 0.7),
-        _row("build with two workers, beside one", two, one),
+        _row("build, compared with decode + resample alone (wav, flac, ogg)", one, alone, 0.85),
+        _row("build, compared with decode alone (flac, ogg)", packed_one, packed_alone, 0.7),
+        _row("build with two workers, compared with one", two, one),
     ]
     for audio, what in ((music, "pieces of a minute"), (short, "recordings of seconds")):
         rows.append(
             _row(
-                f"build, beside a process a file (ffmpeg, lmdb), {what}",
+                f"build, compared with one process per file (ffmpeg, lmdb), {what}",
                 *_take_turns(audio, rounds, build(audio), per_file(audio)),
                 3.0,
             )
@@ -76,7 +78,7 @@ def measure(folder: Path, quick: bool) -> list[Row]:
 
 @dataclass(frozen=True)
 class _Speed:
-    """In seconds of audio a second."""
+    """Seconds of audio per second, by wall clock and by CPU time."""
 
     wall: float
     processor: float | None
@@ -85,12 +87,12 @@ class _Speed:
 def _row(name: str, ours: _Speed, other: "_Speed | Unavailable", target: float | None = None) -> Row:
     if isinstance(other, Unavailable):
         return skipped(name, UNIT, str(other), target)
-    note = f"in processor time {ours.processor / other.processor:.2f}" if ours.processor and other.processor else ""
+    note = f"in CPU time {ours.processor / other.processor:.2f}" if ours.processor and other.processor else ""
     return compare(name, ours.wall, other.wall, UNIT, target, note=note)
 
 
 def _pieces(folder: Path, quick: bool) -> list[Path]:
-    """Real recordings where they are installed, else practice pieces; short ones when it should be quick."""
+    """Real recordings if they are installed, else practice pieces; few or short ones if quick."""
     if MUSIC.is_dir():
         pieces = sorted(MUSIC.glob("*.ogg"), key=lambda path: path.stat().st_size)
         return pieces[:3] if quick else pieces
@@ -100,7 +102,7 @@ def _pieces(folder: Path, quick: bool) -> list[Path]:
 
 
 def _folder(folder: Path, pieces: list[Path], endings: tuple[str, ...], copies: int) -> Path:
-    """All pieces in all formats, and so many copies of them, unless they are there."""
+    """A folder with `copies` of all pieces in all formats; it is made if it does not exist."""
     if folder.exists():
         return folder
     making = folder.with_name(folder.name + "-unfinished")
@@ -121,14 +123,14 @@ def _folder(folder: Path, pieces: list[Path], endings: tuple[str, ...], copies: 
 
 
 def _prompts(pieces: list[Path], quick: bool) -> list[Path]:
-    """Short recordings where they are installed, else whatever there is."""
+    """Short recordings if they are installed, else the pieces."""
     if not SPEECH.is_dir():
         return pieces
     return sorted(SPEECH.glob("*.wav"))[: 20 if quick else 250]
 
 
 def _take_turns(audio: Path, rounds: int, *contenders: Callable[[], Cost]) -> list[_Speed | Unavailable]:
-    """Median speed of each, or why it cannot take part."""
+    """The median speed of each contender, or why it is unavailable."""
     seconds = sum(soundfile.info(path).duration for path in audio.iterdir())
     costs: list[list[Cost] | Unavailable] = [[] for _ in contenders]
     for _ in range(rounds):
@@ -147,7 +149,7 @@ def _speed(seconds: float, costs: list[Cost]) -> _Speed:
 
 
 def _build(audio: Path, out: Path, workers: int) -> Cost:
-    """Our command."""
+    """Runs our command."""
     shutil.rmtree(out, ignore_errors=True)
     words = [sys.executable, "-m", "shards", "build", audio, out, "--workers", workers]
     begin, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -158,7 +160,7 @@ def _build(audio: Path, out: Path, workers: int) -> Cost:
 
 
 def _decode(audio: Path, resample: bool) -> Cost:
-    """Decode all files block by block into one buffer, and resample one channel of each."""
+    """Decodes all files block by block into one buffer, and resamples one channel of each."""
     begin, before = time.perf_counter(), time.process_time()
     for path in sorted(audio.iterdir()):
         with soundfile.SoundFile(path) as file:
@@ -174,9 +176,9 @@ def _decode(audio: Path, resample: bool) -> Cost:
 
 
 def _ffmpeg_lmdb(audio: Path, out: Path) -> Cost:
-    """What RAVE's preprocessing does: a process a file decodes, each chunk is one transaction.
+    """The method of RAVE's preprocessing: one decoding process per file, one transaction per chunk.
 
-    Kinder than the original: no second process to ask for the number of channels, and no overlap of chunks.
+    It does less than the original: no second process for the number of channels, and no overlap of chunks.
     """
     if not shutil.which("ffmpeg"):
         raise Unavailable("ffmpeg is not installed")

@@ -1,4 +1,4 @@
-"""A training thread that is busy while batches are delivered: how much of its speed it keeps."""
+"""How much a training thread slows down while batches are delivered to it."""
 
 import math
 import time
@@ -14,20 +14,20 @@ from benchmarks.speed.support.data import make_shards
 from benchmarks.speed.support.rows import Row, compare, skipped
 from benchmarks.speed.support.trial import Trial, Unavailable, in_new_process, use
 
-PACE = 10_000  # chunks/s delivered
+PACE = 10_000  # chunks per second to deliver
 UNIT = "steps/s"
 
 
 @dataclass(frozen=True)
 class Speed:
-    """Of the training thread, and of what was delivered to it."""
+    """Rates per second of the training thread and of the delivery."""
 
-    steps: float  # a second
+    steps: float
     chunks: float
 
 
 def measure(folder: Path, quick: bool) -> list[Row]:
-    """The same thread alone, with our reader from memory and from disk, and with webdataset, taking turns."""
+    """Runs the thread alone, with our reader from memory and from disk, and with webdataset, in turns."""
     chunks = 1024 if quick else 32768
     shards = make_shards(folder / f"set-{chunks}", chunks)
     large, memory, note = large_set(folder, quick)
@@ -54,7 +54,7 @@ def measure(folder: Path, quick: bool) -> list[Row]:
                 missing[name] = str(why)
     rows = []
     for name, (_, target) in contenders.items():
-        title = f"training thread beside {name}, against alone"
+        title = f"training thread next to {name}, compared with alone"
         if name in missing:
             rows.append(skipped(title, UNIT, missing[name], target))
             continue
@@ -64,7 +64,7 @@ def measure(folder: Path, quick: bool) -> list[Row]:
 
 
 def _train(trial: Trial | None, seconds: float) -> Speed:
-    """Small training steps on one core, and a batch whenever the pace says that one is due."""
+    """Runs small training steps on one core, and takes a batch whenever PACE requires one."""
     torch.set_num_threads(1)
     step = _make_step()
     with trial.batches() if trial else nullcontext() as batches:
@@ -85,7 +85,7 @@ def _train(trial: Trial | None, seconds: float) -> Speed:
 
 
 def _make_step():
-    """Forward, backward and update of a small network: half a millisecond, some sixty small operations."""
+    """A training step of a small network: about sixty small operations in half a millisecond."""
     torch.manual_seed(0)
     model = torch.nn.Sequential(*[layer for _ in range(4) for layer in (torch.nn.Linear(128, 128), torch.nn.GELU())])
     weights = list(model.parameters())

@@ -1,4 +1,4 @@
-"""More data than memory: our reader beside bare O_DIRECT reads of the same blocks, and beside webdataset."""
+"""More data than memory: our reader compared with plain O_DIRECT reads of the same blocks, and with webdataset."""
 
 import os
 import shutil
@@ -13,16 +13,16 @@ from benchmarks.speed.support.trial import Trial, Unavailable, rounds
 from shards.errors import DataError
 
 GIB = 2**30
-MARGIN = 6 * GIB  # of the disk, left to others
+MARGIN = 6 * GIB  # disk space that is left free
 UNIT = "chunks/s"
-SIZE = "BENCH_DISK_GB"  # environment variable: size of the set
+SIZE = "BENCH_DISK_GB"  # environment variable with the size of the set
 
 
 def measure(folder: Path, quick: bool) -> list[Row]:
-    """Contenders take turns; the kernel's cache of the files is dropped before each."""
+    """Measures all contenders in turns; the page cache of the files is dropped before each."""
     shards, memory, note = large_set(folder, quick)
     short = {"folder": shards, "seconds": 0.2 if quick else 8.0, "batch": 64 if quick else 256}
-    warm = 512 if quick else 65536  # until blocks are read at the rate at which they are used
+    warm = 512 if quick else 65536  # by then blocks are read as fast as they are used
     trials = {
         "ours": Trial("ours", options={"memory": memory}, warm=warm, **short),
         "in order": Trial("ours", options={"memory": memory, "shuffled": False}, warm=warm, **short),
@@ -47,10 +47,10 @@ def measure(folder: Path, quick: bool) -> list[Row]:
 
 
 def large_set(folder: Path, quick: bool) -> tuple[Path, int | None, str]:
-    """A set that is read from the disk, the memory to give to our reader, and a note that says which it is.
+    """A set that does not fit in memory, the memory limit for our reader, and a note about both.
 
-    It is as large as 1.2 times the memory when the disk has room, else as large as it can be; the reader then
-    gets less memory than the set needs.
+    The set has 1.2 times the size of the memory if the disk has enough space. Otherwise it is as large as possible,
+    and the reader gets less memory than the set needs.
     """
     if quick:
         chunks = 2048
@@ -65,7 +65,7 @@ def large_set(folder: Path, quick: bool) -> tuple[Path, int | None, str]:
         room = shutil.disk_usage(folder).free - MARGIN
         chunks = int(min(wanted, room)) // SHAPE.stride // 4096 * 4096
         if chunks < 2 * 65536:
-            raise DataError(f"{folder} has room for {max(room, 0) / GIB:.1f} GiB, this needs 6: name another --folder")
+            raise DataError(f"{folder} has room for {max(room, 0) / GIB:.1f} GiB, this needs 6: pass another --folder")
     shards = make_shards(folder / f"large-{chunks}", chunks)
     size = chunks * SHAPE.stride
     if size > total:

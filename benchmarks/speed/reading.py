@@ -1,4 +1,4 @@
-"""Data in memory: our reader beside the limit of the memory, and beside other libraries."""
+"""Data in memory: our reader compared with the memory bandwidth and with other libraries."""
 
 from dataclasses import replace
 from importlib import import_module
@@ -7,20 +7,20 @@ from statistics import median
 
 from benchmarks.speed.support.data import make_array, make_shards
 from benchmarks.speed.support.rows import Row, compare, skipped
-from benchmarks.speed.support.trial import Trial, Unavailable, in_new_process, rounds
+from benchmarks.speed.support.trial import READERS, Trial, Unavailable, in_new_process, rounds
 
 CHUNKS = 32768  # 1.5 GB
 UNIT = "chunks/s"
 
 
 def measure(folder: Path, quick: bool) -> list[Row]:
-    """All contenders at their best number of workers, taking turns."""
+    """Measures all contenders in turns, each with its fastest number of workers."""
     chunks = 1024 if quick else CHUNKS
     shards = make_shards(folder / f"set-{chunks}", chunks)
     make_array(shards)
     seconds, count, scans = (0.2, 1, 1) if quick else (3.0, 5, 2)
     short = {"folder": shards, "seconds": seconds, "batch": 64 if quick else 256}
-    ours = Trial("ours", warm=3 * chunks, **short)  # each chunk's checksum is verified once
+    ours = Trial("ours", warm=3 * chunks, **short)  # the checksum of each chunk is verified once
     first = Trial("ours", warm=chunks // 16, chunks=chunks - chunks // 8, **short)
     rivals, missing = {}, {}
     for name, variants in _rivals(short, chunks, quick).items():
@@ -55,7 +55,7 @@ TARGETS = {
 
 
 def _rivals(short: dict, chunks: int, quick: bool) -> dict[str, dict[str, Trial]]:
-    """For each contender its variants, among which the fastest is chosen."""
+    """The variants of each contender; the fastest one is measured."""
     workers = (0,) if quick else (0, 1, 2)
     slow = short | {"warm": chunks // 16}
     fast = short | {"warm": chunks}
@@ -79,7 +79,7 @@ def _worded(workers: int) -> str:
 
 
 def _prepare(variants: dict[str, Trial], shards: Path) -> None:
-    """Write the data in a library's own format."""
+    """Writes the data in the library's own format."""
     reader = next(iter(variants.values())).reader
     if reader in ("litdata", "mosaicml"):
         in_new_process(_write_format, reader, shards)
@@ -87,14 +87,14 @@ def _prepare(variants: dict[str, Trial], shards: Path) -> None:
 
 def _write_format(reader: str, shards: Path) -> None:
     try:
-        library = import_module(f"bench.readers_{reader}")
+        library = import_module(READERS[reader])
     except ModuleNotFoundError as error:
         raise Unavailable(f"{error.name} is not installed") from None
     library.prepare(shards)
 
 
 def _fastest(variants: dict[str, Trial], tries: int) -> tuple[str, Trial]:
-    """The variant with the best median of some short tries."""
+    """The variant with the best median rate in a few short runs."""
     if len(variants) == 1:
         return next(iter(variants.items()))
     rates = rounds({name: replace(trial, seconds=trial.seconds / 2) for name, trial in variants.items()}, tries)

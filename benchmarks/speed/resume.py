@@ -1,4 +1,4 @@
-"""The time to the first batch after resuming near the end of a large epoch, beside a fresh start."""
+"""The time to the first batch after resuming near the end of a large epoch, compared with a fresh start."""
 
 import os
 import time
@@ -18,7 +18,7 @@ SEED = 0
 
 
 def measure(folder: Path, quick: bool) -> list[Row]:
-    """A sparse set with records only where the two starts read: the rest of the epoch is never touched."""
+    """Uses a sparse set with records only where the two starts read; the rest of the epoch is never read."""
     chunks, batch = (4000, 64) if quick else (CHUNKS, 256)
     late = Cursor(0, chunks * 9 // 10 // batch * batch)
     shards = _make_sparse(folder / f"sparse-{chunks}", chunks, (Cursor(), late))
@@ -30,19 +30,19 @@ def measure(folder: Path, quick: bool) -> list[Row]:
     spread = np.subtract(*np.percentile(seconds[Cursor()], (75, 25)))
     return [
         Row(
-            f"first batch of {chunks:,} chunks at 90 % of the epoch, against a fresh start",
+            f"first batch of {chunks:,} chunks at 90 % of the epoch, compared with a fresh start",
             resumed,
             fresh,
             fresh / resumed,
             "s",
             0.9,
-            note=f"quartiles of the fresh start lie {spread:.3f} s apart",
+            note=f"interquartile range of the fresh start {spread:.3f} s",
         )
     ]
 
 
 def _make_sparse(folder: Path, chunks: int, cursors: tuple[Cursor, ...]) -> Path:
-    """Shards of holes, with sound records in the blocks that the first windows after each cursor need."""
+    """Sparse shards with valid records in the blocks that the first windows after each cursor need."""
     if (folder / FILE_NAME).exists():
         return folder
     order = EpochOrder(chunks, SEED, 0)
@@ -64,7 +64,7 @@ def _make_sparse(folder: Path, chunks: int, cursors: tuple[Cursor, ...]) -> Path
     audio = random_audio(order.block)
     records = SHAPE.records(audio, np.zeros(len(audio)), np.arange(len(audio)) * 11025)
     for block in sorted(blocks):
-        shard, row = divmod(block * order.block, PER_SHARD)  # a block lies in one shard
+        shard, row = divmod(block * order.block, PER_SHARD)  # a block is within one shard
         with open(folder / shards[shard].file, "r+b") as file:
             file.seek(row * SHAPE.stride)
             file.write(records[: shards[shard].chunks - row].data)

@@ -1,23 +1,19 @@
-"""What saving every 50 steps costs a training."""
+"""The cost of a checkpoint every 50 steps in training."""
 
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from statistics import median
 
-import torch
-
 from benchmarks.speed.support.data import make_shards
 from benchmarks.speed.support.rows import Row
+from benchmarks.speed.support.training import device_name, train_tiny
 
 EVERY = 50  # steps between saves
 LOGGED = 10  # steps between points of the log
 
 
 def measure(folder: Path, quick: bool) -> list[Row]:
-    """``python -m train vae`` with its tiny preset, saving and not, in turns; the first interval of each warms up."""
+    """Trains the tiny VAE with and without checkpoints in turns; the first interval of each run is not measured."""
     chunks = 1024 if quick else 16384
     rounds = 1 if quick else 3
     steps = 2 * EVERY if quick else 4 * EVERY
@@ -29,8 +25,7 @@ def measure(folder: Path, quick: bool) -> list[Row]:
             saving.append(_rate(rows))
             stalls += [row["perf/save_stall"] for row in rows if "perf/save_stall" in row]
             plain.append(_rate(_train(shards, Path(run, f"plain-{turn}"), steps, 10 * steps)))
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    step = 1 / median(plain)
+    device, step = device_name(), 1 / median(plain)
     return [
         Row(
             f"training with a checkpoint every {EVERY} steps against none, tiny VAE, {device}",
@@ -54,18 +49,19 @@ def measure(folder: Path, quick: bool) -> list[Row]:
 
 
 def _rate(rows: list[dict]) -> float:
-    """Steps a second after the first interval, with all that happens between steps; the last point has measured."""
+    """Steps per second after the first interval, up to the last point but one, which precedes the final evaluation."""
     first, last = rows[EVERY // LOGGED], rows[-2]
     return (last["step"] - first["step"]) / (last["time"] - first["time"])
 
 
 def _train(shards: Path, run: Path, steps: int, every: int) -> list[dict]:
-    """The points of a training."""
-    command = [sys.executable, "-m", "train", "vae", "--config", "train/configs/vae_tiny.yaml"]
-    command += ["--data", str(shards), "--run-dir", str(run), "--optim.steps", str(steps)]
-    command += ["--tracking.every", str(LOGGED), "--tracking.evaluate_every", str(10 * steps)]
-    command += ["--tracking.wandb", "disabled", "--checkpoint.every", str(every)]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=1800)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with code {done.returncode}: {done.stderr[-2000:]}")
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    """The rows of a training that saves every so many steps."""
+    return train_tiny(
+        shards,
+        run,
+        steps,
+        tracking__every=LOGGED,
+        tracking__evaluate_every=10 * steps,
+        tracking__wandb="disabled",
+        checkpoint__every=every,
+    )

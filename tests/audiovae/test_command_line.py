@@ -83,7 +83,9 @@ def test_abbreviated_flags_are_taken_in_silence(run, songs, model_dir):
     assert run("reconstruct", model_dir, "a.wav", "out.wav", "--over", "0.1")[::2] == (0, "")
 
 
-@pytest.mark.parametrize(("place", "said"), [("full", "error: what was done cannot be told (No space"), ("closed", "")])
+@pytest.mark.parametrize(
+    ("place", "said"), [("full", "error: cannot write to standard output (No space"), ("closed", "")]
+)
 def test_an_end_of_the_output_is_no_traceback(place, said, songs, model_dir):
     words = [sys.executable, "-m", "audiovae", "reconstruct", str(model_dir), "a.wav", "out.wav"]
     reader, end = (
@@ -147,15 +149,15 @@ def test_one_that_fails_is_told_and_the_others_go_on(run, songs, model_dir):
     assert [line.split(":")[0] for line in out.splitlines()] == ["out/a.wav", "out/c.wav"]
     lines = err.splitlines()
     assert [line.split(":")[1] for line in lines[:3]] == [" gone.wav", " notes.txt", " nan.wav"]
-    assert lines[3] == "error: 3 of 5 recordings failed; what is wrong with each stands above"
+    assert lines[3] == "error: 3 of 5 recordings failed; see the errors above"
     assert sorted(file.name for file in (songs / "out").iterdir()) == ["a.wav", "c.wav"]
 
 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["a.wav", "sub/a.flac", "out/"], "2 recordings would become out/a.wav; give them one after the other"),
-        (["a.wav", "b.flac", "c.wav"], "c.wav: a file; several recordings need a folder"),
+        (["a.wav", "sub/a.flac", "out/"], "2 recordings would become out/a.wav; run the command once for each"),
+        (["a.wav", "b.flac", "c.wav"], "c.wav: is a file; several recordings need a folder"),
         (["a.wav", "b.flac", "new.wav"], "new.wav: several recordings need a folder"),
         (["b.flac", "a.wav", "."], "a.wav: the output is the input a.wav itself"),
         (["a.wav", "link"], "link/a.wav: the output is the input a.wav itself"),

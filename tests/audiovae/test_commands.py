@@ -60,7 +60,7 @@ def test_an_error_is_one_line_and_exit_code_one(tmp_path, song):
     done = command("reconstruct", tmp_path / "no model", song, tmp_path / "out.wav")
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr.startswith(f"error: {tmp_path / 'no model'}: no such folder; give")
+    assert done.stderr.startswith(f"error: {tmp_path / 'no model'}: no such folder; pass")
     assert done.stderr.count("\n") == 1
 
 
@@ -143,7 +143,7 @@ def test_chunks_drawn_from_the_prior(model_dir, tmp_path):
         (["interpolate", "M", "in.wav", "gone.wav", "out.wav"], "gone.wav: cannot be read as audio"),
         (["sample", "M", "out.wav", "--count", "0"], "--count 0: choose 1 to 1000"),
         (["sample", "M", "out.wav", "--temperature", "-1"], "--temperature -1.0: choose 0 to 10"),
-        (["sample", "M", "out.ogg"], "name it .wav"),
+        (["sample", "M", "out.ogg"], "name must end in .wav"),
     ],
 )
 def test_wrong_words(capsys, monkeypatch, model_dir, tmp_path, words, said):

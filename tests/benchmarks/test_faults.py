@@ -1,4 +1,4 @@
-"""Attacks on a real run in short, the plan of them, and that each check can fail."""
+"""Faults in a short real run, the plan of faults, and that each check can fail."""
 
 import errno
 import json
@@ -16,7 +16,7 @@ from benchmarks.faults import checks, corruption
 from benchmarks.faults.command import main, run_under_faults
 from benchmarks.faults.disk import small_disk
 from benchmarks.faults.observation import last_point, newest_intact, reached, sizes
-from benchmarks.faults.plan import DAMAGING, EVERY, GENTLE, KINDS, Attack, most_lost, plan, steps_needed
+from benchmarks.faults.plan import DAMAGING, EVERY, GRACEFUL, KINDS, Fault, most_lost, plan, steps_needed
 from benchmarks.faults.processes import FaultError, Processes
 from benchmarks.faults.report import rows_of, verdict
 from benchmarks.faults.runner import Outcome
@@ -25,65 +25,65 @@ from train.runs import checkpoint
 from train.runs.run_folder import read_lines
 
 SHORT = ["kill rank 1", "kill during a save", "kill the launcher", "flip a bit", "disk full", "kill W&B"]
-HIT = Attack("kill rank 1", "step", 5, 0.5, 0.5)
+HIT = Fault("kill rank 1", "step", 5, 0.5, 0.5)
 
 
 @pytest.fixture(scope="module")
-def besieged(tmp_path_factory) -> tuple[Path, dict]:
-    """A run that each attack of SHORT struck once."""
-    folder = tmp_path_factory.mktemp("chaos") / "short"
+def faulted(tmp_path_factory) -> tuple[Path, dict]:
+    """A run into which each fault of SHORT was injected once."""
+    folder = tmp_path_factory.mktemp("faults") / "short"
     return folder, run_under_faults(folder, len(SHORT), 1, SHORT)
 
 
 @pytest.fixture
-def tampered(besieged, tmp_path) -> Path:
-    """A copy of its folder, to be harmed."""
-    shutil.copytree(besieged[0] / "run", tmp_path / "run", symlinks=True)
+def tampered(faulted, tmp_path) -> Path:
+    """A copy of its folder, to be damaged."""
+    shutil.copytree(faulted[0] / "run", tmp_path / "run", symlinks=True)
     return tmp_path / "run"
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)  # machines may be busy
-def test_a_run_under_attack_loses_nothing(besieged):
-    _, result = besieged
+@pytest.mark.timeout(1200)  # generous, for busy machines
+def test_a_run_under_faults_loses_nothing(faulted):
+    _, result = faulted
     assert result["checks"] == {name: [] for name in result["checks"]}
     assert len(result["checks"]) == 6
-    assert result["sound"]
-    struck = {row["attack"] for row in result["rows"]}
-    assert struck | result["skipped"].keys() == set(SHORT)
-    assert all(attack["reached"] > attack["start"] for attack in result["attacks"])
+    assert result["passed"]
+    injected = {row["fault"] for row in result["rows"]}
+    assert injected | result["skipped"].keys() == set(SHORT)
+    assert all(fault["reached"] > fault["start"] for fault in result["faults"])
     assert all(row["recovery_mean_s"] > 0 for row in result["rows"])
     json.dumps(result)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("file", ["training.safetensors", "optimizer.safetensors"])
-def test_other_weights_are_noticed(besieged, tampered, file):
-    straight = besieged[0] / "straight"
-    assert checks.weights(tampered, straight) == []
+def test_other_weights_are_noticed(faulted, tampered, file):
+    reference = faulted[0] / "reference"
+    assert checks.weights(tampered, reference) == []
     last = tampered / "checkpoints" / f"step-{newest_intact(tampered):08d}"
     content = bytearray((last / file).read_bytes())
     content[-1] ^= 1
     (last / file).write_bytes(content)
-    (problem,) = checks.weights(tampered, straight)
-    assert problem.startswith("the last sound checkpoint is"), "it is damaged now"
+    (problem,) = checks.weights(tampered, reference)
+    assert problem.startswith("the last intact checkpoint is"), "it is damaged now"
     manifest = json.loads((last / "manifest.json").read_text())
     manifest["files"][file] = checkpoint._describe(last / file)
     (last / "manifest.json").write_text(json.dumps(manifest))
-    (problem,) = checks.weights(tampered, straight)
+    (problem,) = checks.weights(tampered, reference)
     assert file in problem
     assert "differs" in problem
 
 
 @pytest.mark.slow
-def test_another_exported_model_is_noticed(besieged, tampered):
+def test_another_exported_model_is_noticed(faulted, tampered):
     (tampered / "model" / "model.safetensors").write_bytes(b"")
-    assert checks.weights(tampered, besieged[0] / "straight") == ["model/model.safetensors differs"]
+    assert checks.weights(tampered, faulted[0] / "reference") == ["model/model.safetensors differs"]
 
 
 @pytest.mark.slow
-def test_wrong_samples_are_noticed(besieged, tampered):
-    chunks, steps = training_chunks(besieged[0] / "data"), besieged[1]["steps"]
+def test_wrong_samples_are_noticed(faulted, tampered):
+    chunks, steps = training_chunks(faulted[0] / "data"), faulted[1]["steps"]
     assert checks.samples(tampered, steps, chunks, BATCH) == []
     file = tampered / "samples" / "rank-00001.jsonl"
     rows = read_lines(file)  # a full disk may have cut some short
@@ -95,7 +95,7 @@ def test_wrong_samples_are_noticed(besieged, tampered):
     last = rows[-1]
     assert "rows are missing" in problems(rows[:-1])[0]
     other = {**last, "chunks": [*last["chunks"][:-1], rows[-2]["chunks"][0]]}
-    assert "made again with other chunks" in problems([*rows, other])[0]
+    assert "repeated with other chunks" in problems([*rows, other])[0]
     early = {row["step"]: row for row in rows}
     early[1] = {**early[1], "chunks": [early[2]["chunks"][0], *early[1]["chunks"][1:]]}
     assert "more than once" in problems([*early.values()])[0]
@@ -116,26 +116,26 @@ def test_a_chunk_that_is_left_out_is_noticed(tmp_path):
 
 
 @pytest.mark.slow
-def test_wrong_points_are_noticed(besieged, tampered):
-    straight, steps = besieged[0] / "straight", besieged[1]["steps"]
+def test_wrong_points_are_noticed(faulted, tampered):
+    reference, steps = faulted[0] / "reference", faulted[1]["steps"]
     file = tampered / "metrics.jsonl"
     text = file.read_text()
     lines = text.splitlines(keepends=True)
-    assert checks.points(tampered, straight, steps) == []
-    for harmed in (lines[:7] + lines[8:], [*lines[:8], *lines[7:]], [lines[1], lines[0], *lines[2:]]):
-        file.write_text("".join(harmed))
-        assert "in order, each once" in checks.points(tampered, straight, steps)[-1]
+    assert checks.points(tampered, reference, steps) == []
+    for damaged in (lines[:7] + lines[8:], [*lines[:8], *lines[7:]], [lines[1], lines[0], *lines[2:]]):
+        file.write_text("".join(damaged))
+        assert "in order, each once" in checks.points(tampered, reference, steps)[-1]
     file.write_text(text + lines[0][:9])
-    assert checks.points(tampered, straight, steps) == ["1 lines are cut short"]
+    assert checks.points(tampered, reference, steps) == ["1 lines are incomplete"]
     row = json.loads(lines[5])
     row["loss/total"] *= 1 + 1e-9
     file.write_text("".join([*lines[:5], json.dumps(row) + "\n", *lines[6:]]))
-    assert checks.points(tampered, straight, steps) == ["step 5: loss/total differ"]
+    assert checks.points(tampered, reference, steps) == ["step 5: loss/total differ"]
 
 
 @pytest.mark.slow
-def test_wrong_wandb_parts_are_noticed(besieged, tampered):
-    steps = besieged[1]["steps"]
+def test_wrong_wandb_parts_are_noticed(faulted, tampered):
+    steps = faulted[1]["steps"]
     part = max((tampered / "wandb").glob("offline-run-*"))
     again = part.with_name("offline-run-99999999_999999-x")
     shutil.copytree(part, again)
@@ -148,17 +148,17 @@ def test_wrong_wandb_parts_are_noticed(besieged, tampered):
 
 
 @pytest.mark.slow
-def test_untold_attempts_are_noticed(tampered):
+def test_missing_attempts_are_noticed(tampered):
     outcome = Outcome(replace(HIT, kind="STOP"), 2, 0, 0, 0, 0, 0.0, 0.0)
     assert checks.status_problems(tampered, []) == []
-    assert "is not told" in checks.status_problems(tampered, [replace(outcome, attempt=99)])[0]
+    assert "is missing" in checks.status_problems(tampered, [replace(outcome, attempt=99)])[0]
     events = read_lines(tampered / "attempts.jsonl")
     kept = [event for event in events if event["event"] != "ended" or event["reason"] != "finished"]
     (tampered / "attempts.jsonl").write_text("".join(json.dumps(event) + "\n" for event in kept))
     (tampered / "DONE").unlink()
     problems = checks.status_problems(tampered, [])
     assert any("the run is crashed" in problem for problem in problems)
-    assert any("ended for no reason" in problem for problem in problems)
+    assert any("has no reason for its end" in problem for problem in problems)
     (tampered / "run.json").unlink()
     assert "status failed" in checks.status_problems(tampered, [])[0]
 
@@ -172,29 +172,29 @@ def test_steps_lost_beyond_the_bound_are_noticed():
 
 @given(kills=st.integers(0, 60), seed=st.integers(0, 2**32))
 def test_a_plan_is_a_function_of_its_seed(kills, seed):
-    attacks = plan(kills, seed)
-    assert len(attacks) == kills
-    assert attacks == plan(kills, seed)
-    often = [sum(attack.kind == kind for attack in attacks) for kind in KINDS]
+    faults = plan(kills, seed)
+    assert len(faults) == kills
+    assert faults == plan(kills, seed)
+    often = [sum(fault.kind == kind for fault in faults) for kind in KINDS]
     assert max(often) - min(often) <= 1
-    for attack in attacks:
-        assert 0 <= attack.fraction < 1
-        assert 0 <= attack.where < 1
-        assert attack.steps > 2 * EVERY or attack.kind not in DAMAGING, "there must be a checkpoint before that one"
-        assert (attack.steps == 0) == (attack.moment == "start-up")
-    assert steps_needed(attacks) > sum(attack.steps for attack in attacks)
-    assert steps_needed(attacks) % EVERY == 0
+    for fault in faults:
+        assert 0 <= fault.fraction < 1
+        assert 0 <= fault.where < 1
+        assert fault.steps > 2 * EVERY or fault.kind not in DAMAGING, "there must be a checkpoint before that one"
+        assert (fault.steps == 0) == (fault.moment == "start-up")
+    assert steps_needed(faults) > sum(fault.steps for fault in faults)
+    assert steps_needed(faults) % EVERY == 0
 
 
 def test_another_seed_is_another_plan():
     assert plan(20, 1) != plan(20, 2)
-    assert {attack.kind for attack in plan(4, 0, ["STOP", "TERM"])} == {"STOP", "TERM"}
+    assert {fault.kind for fault in plan(4, 0, ["STOP", "TERM"])} == {"STOP", "TERM"}
 
 
 @given(kind=st.sampled_from([*KINDS]), start=st.integers(0, 1000), made=st.integers(0, 100))
 def test_what_may_be_lost_is_the_interval_and_what_is_in_writing(kind, start, made):
     allowed = most_lost(kind, start, start + made)
-    if kind in GENTLE:
+    if kind in GRACEFUL:
         assert allowed == 0
         return
     damaged = kind in DAMAGING or kind == "disk full"
@@ -241,21 +241,21 @@ def test_a_disk_that_cannot_be_mounted_is_said(tmp_path, monkeypatch):
 def test_an_attempt_that_ends_by_itself_or_never_is_an_error(tmp_path):
     script = "print('error: out of luck')"
     processes = Processes([sys.executable, "-c", script], tmp_path / "log")
-    with pytest.raises(FaultError, match="ended by itself, waiting for luck: error: out of luck"):
+    with pytest.raises(FaultError, match="ended without a fault, waiting for luck: error: out of luck"):
         processes.wait_until(lambda: False, 60, "luck")
     script = "import os, time; os.fork() or os.setsid(); time.sleep(600)"
     processes = Processes([sys.executable, "-c", script], tmp_path / "log")
-    while len(processes.living()) < 2:
+    while len(processes.alive()) < 2:
         time.sleep(0.01)
-    with pytest.raises(FaultError, match="still alive after"):
+    with pytest.raises(FaultError, match="still running after"):
         processes.wait_for_end(0.2)
-    assert processes.living() == []
+    assert processes.alive() == []
     processes = Processes([sys.executable, "-c", script], tmp_path / "log")
-    while len(processes.living()) < 2:
+    while len(processes.alive()) < 2:
         time.sleep(0.01)
-    processes.take_aim()
+    processes.find_targets()
     processes.kill_all()
-    assert processes.living() == []
+    assert processes.alive() == []
 
 
 def test_how_far_a_run_is(tmp_path):
@@ -278,4 +278,4 @@ def test_the_report(capsys):
     assert verdict({"a": [], "b": ["c"]}) == ["ok   a", "FAIL b", "       c"]
     with pytest.raises(SystemExit):
         main(["--kinds", "kill rank 7"])
-    assert "no attack 'kill rank 7'" in capsys.readouterr().err
+    assert "no kind of fault 'kill rank 7'" in capsys.readouterr().err

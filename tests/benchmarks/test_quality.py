@@ -106,7 +106,7 @@ NEEDED += ["codes-1", "codes-rival-tuned", "fast-adaptive-2", "fast-fixed-0", "l
 def test_a_claim_needs_all_its_trials(name):
     results = sound()
     del results[name]
-    assert f"'{name}' was left out" in {f.figures for f in findings_of(results, quick=False) if not f.holds}
+    assert f"'{name}' was skipped" in {f.figures for f in findings_of(results, quick=False) if not f.holds}
 
 
 def test_nothing_but_the_families_bears_out_hardly_anything():

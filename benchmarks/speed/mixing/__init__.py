@@ -1,4 +1,4 @@
-"""How well the orders of readers mix the chunks of recordings.
+"""Shuffling quality: how well readers mix the chunks of recordings.
 
 May import `shards` and `benchmarks.speed.support`.
 """

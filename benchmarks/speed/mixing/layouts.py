@@ -1,4 +1,4 @@
-"""Which chunk of which recording lies where in the shards: names alone, without any audio."""
+"""Layouts: which chunk of which recording is where in the shards, without any audio."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ PER_SHARD = 2048
 
 @dataclass(frozen=True)
 class Layout:
-    """The chunks of a data set in the order in which they lie in its shards."""
+    """The chunks of a data set in the order of its shards."""
 
     source: np.ndarray  # int64 [chunks], recording
     start: np.ndarray  # int64 [chunks], samples
@@ -25,7 +25,7 @@ class Layout:
 
 
 def recordings(chunks: int, median_s: float, spread: float, seed: int = 0) -> np.ndarray:
-    """Lengths of recordings, samples int64 [n], log-normal, that give about ``chunks`` chunks together."""
+    """Log-normal lengths of recordings in samples, int64 [n], that give about ``chunks`` chunks in total."""
     rng = np.random.default_rng(seed)
     mean_s = median_s * np.exp(spread**2 / 2)
     count = round(chunks / (mean_s * RATE / HOP))
@@ -33,16 +33,16 @@ def recordings(chunks: int, median_s: float, spread: float, seed: int = 0) -> np
 
 
 def sequential(lengths: np.ndarray) -> Layout:
-    """Recording after recording, as a script that writes shards in one loop leaves them."""
+    """One recording after the other, as a script writes them that fills shards in one loop."""
     starts = [chunk_starts(int(length), SAMPLES, HOP) for length in lengths]
     source = np.repeat(np.arange(len(lengths)), [len(row) for row in starts])
     return Layout(source, np.concatenate(starts), shard_sizes(len(source), PER_SHARD))
 
 
 def scattered(lengths: np.ndarray) -> Layout:
-    """As ``python -m shards build`` leaves them: parts of whole recordings, each shuffled over its shards.
+    """The layout of ``python -m shards build``: parts of whole recordings, each shuffled over its shards.
 
-    A test compares it with a real build.
+    A test compares this function with a real build.
     """
     chunks = np.array([len(chunk_starts(length, SAMPLES, HOP)) for length in lengths.tolist()])
     rows = keyed_order(len(lengths), 0)  # the builder sorts by hashes of the contents
@@ -59,7 +59,7 @@ def scattered(lengths: np.ndarray) -> Layout:
 def scatter(
     part: int, lengths: dict[int, int], samples: int = SAMPLES, hop: int = HOP, per_shard: int = PER_SHARD
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Source and start of the rows of each shard that a part makes of recordings, ``{row: samples}``."""
+    """Source and start of the rows of each shard of a part that has the recordings ``{row: samples}``."""
     starts = {row: chunk_starts(length, samples, hop) for row, length in sorted(lengths.items())}
     source = np.concatenate([np.full(len(here), row) for row, here in starts.items()])
     start = np.concatenate(list(starts.values()))
@@ -68,5 +68,5 @@ def scatter(
 
 
 def shard_sizes(chunks: int, each: int) -> np.ndarray:
-    """Sizes of shards that are full but for the last, int64."""
+    """Sizes of shards, int64; all but the last are full."""
     return np.diff(np.append(np.arange(0, chunks, each), chunks))

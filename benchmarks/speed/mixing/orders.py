@@ -1,4 +1,4 @@
-"""The orders in which readers deliver the chunks of an epoch, by the readers' own functions, without any audio."""
+"""The order of chunks in an epoch of each reader, computed by the reader's own functions without any audio."""
 
 import random
 import warnings
@@ -13,7 +13,7 @@ FILE_BYTES, CHUNK_BYTES = 1 << 26, 44100  # litdata and mosaicml-streaming write
 
 
 def perfect(layout: Layout, seed: int) -> np.ndarray:
-    """Any permutation, all alike."""
+    """A uniformly random permutation."""
     return np.random.default_rng(seed).permutation(len(layout))
 
 
@@ -23,7 +23,7 @@ def ours(layout: Layout, seed: int, **sizes: int) -> np.ndarray:
 
 
 def webdataset(layout: Layout, seed: int, buffer: int) -> np.ndarray:
-    """All shards shuffled, then ``.shuffle(buffer)``, which begins to deliver when it is full."""
+    """Shuffled shards, then ``.shuffle(buffer)``, which starts to deliver when the buffer is full."""
     from webdataset.filters import _shuffle
 
     begins = np.cumsum(layout.shards) - layout.shards
@@ -36,7 +36,7 @@ def webdataset(layout: Layout, seed: int, buffer: int) -> np.ndarray:
 
 
 def litdata(layout: Layout, seed: int, window: int | None) -> np.ndarray:
-    """``StreamingDataset(shuffle=True, item_shuffle_window=window)``: files in any order, one after another."""
+    """``StreamingDataset(shuffle=True, item_shuffle_window=window)``: shuffled files, one after the other."""
     from litdata.streaming.item_loader import Interval
     from litdata.streaming.shuffle import FullShuffle
     from litdata.utilities.env import _DistributedEnv
@@ -61,7 +61,7 @@ def mosaicml(layout: Layout, seed: int, algorithm: str, nodes: int = 1, block: i
 
     sizes = shard_sizes(len(layout), FILE_BYTES // CHUNK_BYTES)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a file is larger than a block
+        warnings.simplefilter("ignore")  # about files larger than a block
         shuffled = get_shuffle(algorithm, sizes, nodes, seed, 0, block)
     places = get_partitions("orig", len(layout), nodes, 1, 1, 1, 1)
     return shuffled[places[places >= 0]]

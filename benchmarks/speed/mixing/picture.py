@@ -1,4 +1,4 @@
-"""The tables and the picture about shuffling in docs/benchmarks.md.
+"""Makes the tables and the picture about shuffling in docs/benchmarks.md.
 
 Usage: ``python -m benchmarks.speed.mixing.picture docs/shuffling.png``.
 """
@@ -28,7 +28,7 @@ COLOURS = {BUILT: "#1f77b4", SEQUENTIAL: "#ff9f40"}
 
 
 def draw(found: dict[str, Found], path: Path) -> None:
-    """The pairs of one recording in a batch, a panel for each set, a line for each method."""
+    """Draws the pairs of chunks of one recording in a batch, one panel per set and one line per method."""
     figure, panels = pyplot.subplots(1, len(found), figsize=(4.2 * len(found), 4.2), sharey=True, layout="constrained")
     for panel, (title, results) in zip(panels, found.items(), strict=True):
         methods = [method for method in METHODS if method != PERFECT and (method, BUILT) in results]
@@ -47,7 +47,7 @@ def draw(found: dict[str, Found], path: Path) -> None:
 
 
 def methods_table(found: dict[str, Found]) -> list[str]:
-    """Markdown: pairs, and overlapping pairs, of each method on both layouts."""
+    """A Markdown table of pairs and overlapping pairs for each method on both layouts."""
     lines = ["| | shards | " + " | ".join(found) + " | overlapping |", "|---|---|" + "---|" * (len(found) + 1)]
     for method in METHODS:
         for kind in (BUILT,) if method == PERFECT else (BUILT, SEQUENTIAL):
@@ -59,7 +59,7 @@ def methods_table(found: dict[str, Found]) -> list[str]:
 
 
 def areas_table(found: dict[str, Found]) -> list[str]:
-    """Markdown: what a smaller area of blocks costs."""
+    """A Markdown table of the cost of smaller areas of blocks."""
     lines = ["| lanes x window | memory | shards | " + " | ".join(found) + " | overlapping |"]
     lines.append("|---|---|---|" + "---|" * (len(found) + 1))
     for lanes, window in AREAS:

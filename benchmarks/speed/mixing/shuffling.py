@@ -1,4 +1,4 @@
-"""How well the orders of readers mix: pairs of chunks of one recording in a batch, and pairs that overlap."""
+"""Measures how well readers mix: pairs of chunks of one recording in a batch, and overlapping pairs."""
 
 import sys
 from collections.abc import Callable
@@ -39,15 +39,15 @@ AREAS = ((64, 16), (64, 8), (64, 4), (64, 2), (64, 1), (32, 16), (32, 8), (16, 1
 
 @dataclass(frozen=True)
 class Mixing:
-    """What the batches of an epoch hold: means, and the 99th percentile."""
+    """Statistics over the batches of an epoch."""
 
-    pairs: float  # of chunks of one recording
-    pairs_99: float
-    neighbours: float  # pairs of chunks that overlap
+    pairs: float  # mean number of pairs of chunks of one recording
+    pairs_99: float  # 99th percentile
+    neighbours: float  # mean number of pairs of chunks that overlap
 
 
 def measure(folder: Path, quick: bool) -> list[Row]:
-    """Every method on the layout of our builder and on recordings in sequence, beside ours on our builder's."""
+    """Compares every method, on the layout of our builder and on sequential recordings, with ours on our layout."""
     rows = []
     for title in [*SETS][:1] if quick else SETS:
         layouts = make_layouts(title, CHUNKS // 20 if quick else CHUNKS)
@@ -68,13 +68,13 @@ def measure(folder: Path, quick: bool) -> list[Row]:
 
 
 def make_layouts(title: str, chunks: int) -> dict[str, Layout]:
-    """One of the ``SETS`` as our builder leaves it, and with its recordings in sequence."""
+    """One of the ``SETS`` in the layout of our builder and with sequential recordings."""
     lengths = recordings(chunks, *SETS[title])
     return {BUILT: scattered(lengths), SEQUENTIAL: sequential(lengths)}
 
 
 def mixing(layout: Layout, order: np.ndarray, batch: int = BATCH) -> Mixing:
-    """What is in the batches that an order, int64 [chunks], makes of a layout."""
+    """Statistics over the batches that an order, int64 [chunks], makes of a layout."""
     rows = order[: len(order) // batch * batch].reshape(-1, batch)
     keys = np.sort(layout.source[rows] * 2**40 + layout.start[rows], axis=1)
     source = keys >> 40
@@ -83,13 +83,13 @@ def mixing(layout: Layout, order: np.ndarray, batch: int = BATCH) -> Mixing:
     begins = np.flatnonzero(first)
     sizes = np.diff(np.append(begins, first.size))  # of the groups of one recording in one batch
     pairs = np.bincount(begins // batch, sizes * (sizes - 1) / 2, len(rows))
-    # The last chunk of a recording is shifted back: it may overlap the two before it.
+    # The last chunk of a recording is shifted back, so it may overlap the two before it.
     near = sum(np.sum(keys[:, lag:] - keys[:, :-lag] < SAMPLES) for lag in (1, 2))
     return Mixing(float(pairs.mean()), float(np.quantile(pairs, 0.99)), float(near / len(rows)))
 
 
 def study(chunks: int = CHUNKS) -> dict[str, dict[tuple[str, str], Mixing]]:
-    """By set, all methods and layouts; methods whose library is missing are left out."""
+    """Runs all methods on all layouts; returns them by set. Methods whose library is missing are skipped."""
     found = {}
     for title in SETS:
         here = found[title] = {}
@@ -106,5 +106,5 @@ def study(chunks: int = CHUNKS) -> dict[str, dict[tuple[str, str], Mixing]]:
 
 
 def area_bytes(lanes: int, window: int) -> int:
-    """Memory for the blocks of all lanes' windows."""
+    """Memory in bytes for the blocks of the windows of all lanes."""
     return lanes * window * EpochOrder(1, 0, 0).block * SHAPE.stride

@@ -1,4 +1,4 @@
-"""Our reader, the limits it is measured against, and the readers of other libraries.
+"""Our reader, upper bounds to compare it with, and the readers of other libraries.
 
 May import `shards` and `benchmarks.speed.support`.
 """

@@ -1,4 +1,4 @@
-"""Our reader, and the limits that it is measured against."""
+"""Our reader, and the upper bounds that it is compared with."""
 
 import mmap
 from collections import deque
@@ -14,11 +14,11 @@ from shards.reading.sources.local import LocalRecords
 from shards.reading.sources.memory import allocate
 
 BLOCK = 64  # records, 2.9 MB
-EPOCHS = 4  # whose order is computed beforehand
+EPOCHS = 4  # epochs whose order is computed in advance
 
 
 class Unshuffled(EpochOrder):
-    """Chunk after chunk."""
+    """An order that is the identity."""
 
     def __init__(self, count: int, seed: int, epoch: int):
         super().__init__(count, seed, epoch, lanes=1)
@@ -40,7 +40,7 @@ def ours(folder: Path, batch: int, memory: int | None = None, shuffled: bool = T
 
 
 def gather(folder: Path, batch: int, threads: int):
-    """``torch.index_select`` from one mapped array, int16 [chunks, samples], in an order computed beforehand."""
+    """``torch.index_select`` from one mapped array, int16 [chunks, samples], in an order computed in advance."""
     torch.set_num_threads(threads)
     path = array_path(folder)
     size = path.stat().st_size // 2
@@ -58,7 +58,7 @@ def gather(folder: Path, batch: int, threads: int):
 
 
 def direct_blocks(folder: Path, batch: int, threads: int = 4):
-    """Whole blocks at random with O_DIRECT, delivered as they come: [64, samples], whatever the batch."""
+    """Random whole blocks read with O_DIRECT and delivered as [64, samples], for any batch size."""
     rows = Manifest.load(folder).splits["train"]
     records = LocalRecords(folder, rows, SHAPE)
     count = sum(row.chunks for row in rows) // BLOCK

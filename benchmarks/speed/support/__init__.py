@@ -1,4 +1,4 @@
-"""What every speed measurement uses: data, machine facts, rows, trials in processes of their own.
+"""Shared parts of the speed benchmarks: data, rows, trials in separate processes, short trainings.
 
 May import `shards`.
 """

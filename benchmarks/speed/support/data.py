@@ -1,4 +1,4 @@
-"""Data sets of random audio, made of real records without decoding anything."""
+"""Data sets of random audio, written as real records without decoding."""
 
 import os
 import shutil
@@ -12,13 +12,13 @@ from shards.errors import DataError
 from shards.manifest import FILE_NAME, Level, Manifest, Shard, Source
 
 SHAPE = ChunkFormat()
-PER_SHARD = 2048  # at most; a set has four shards or more, so that workers can share it
-POOL = 2048  # different chunks; a larger set repeats their audio under other names
+PER_SHARD = 2048  # at most; a set has at least four shards, so that workers can share it
+POOL = 2048  # distinct chunks; a larger set repeats their audio under other names
 AT_ONCE = 256
 
 
 def make_shards(folder: Path, chunks: int) -> Path:
-    """A data folder whose split ``train`` has so many chunks, made unless it is there."""
+    """A data folder whose split ``train`` has `chunks` chunks; it is made if it does not exist."""
     if (folder / FILE_NAME).exists() and Manifest.load(folder).chunks("train") == chunks:
         return folder
     check_room(folder, chunks * SHAPE.stride)
@@ -39,14 +39,14 @@ def make_shards(folder: Path, chunks: int) -> Path:
             checksum.update(END_OF_TAR)
             file.write(END_OF_TAR)
             file.flush()
-            os.fsync(file.fileno())  # only clean pages can be dropped from the cache
+            os.fsync(file.fileno())  # only clean pages can be dropped from the page cache
         shards.append(Shard(name, count, SHAPE.shard_bytes(count), checksum.hexdigest()))
     save_manifest(folder, shards)
     return folder
 
 
 def save_manifest(folder: Path, shards: list[Shard]) -> None:
-    """The manifest of one recording that is all in the split ``train``."""
+    """Writes the manifest of a single recording in the split ``train``."""
     chunks = sum(shard.chunks for shard in shards)
     seconds = chunks * 0.5
     source = Source(
@@ -75,19 +75,19 @@ def random_audio(chunks: int) -> np.ndarray:
 
 
 def all_audio(folder: Path):
-    """The audio of a data folder, shard by shard: int16 [n, samples]."""
+    """Yields the audio of a data folder shard by shard: int16 [n, samples]."""
     for shard in Manifest.load(folder).splits["train"]:
         rows = np.memmap(folder / shard.file, np.uint8, "r", shape=(shard.chunks, SHAPE.stride))
         yield rows.view(np.int16)[:, 278 : 278 + SHAPE.samples]
 
 
 def array_path(shards: Path) -> Path:
-    """Where ``make_array`` leaves its file."""
+    """The file of ``make_array``."""
     return shards.parent / f"{shards.name}-array.bin"
 
 
 def make_array(shards: Path) -> None:
-    """The audio of a data folder as one bare array beside it, int16 [chunks, samples], made unless it is there."""
+    """Writes the audio of a data folder as one raw array, int16 [chunks, samples], unless the file exists."""
     path = array_path(shards)
     if path.exists() and path.stat().st_size == Manifest.load(shards).chunks("train") * 2 * SHAPE.samples:
         return
@@ -98,7 +98,7 @@ def make_array(shards: Path) -> None:
 
 
 def drop_caches(folder: Path) -> None:
-    """Let the kernel forget the pages of all files of a folder; they have been written to the disk."""
+    """Drops the files of a folder from the page cache; they have been synced to the disk."""
     for path in folder.iterdir():
         handle = os.open(path, os.O_RDONLY)
         try:
@@ -108,10 +108,10 @@ def drop_caches(folder: Path) -> None:
 
 
 def check_room(folder: Path, needed: int, margin: int = 1 << 30) -> None:
-    """Raise DataError unless the disk of a folder has so many bytes left, and some more."""
+    """Raises DataError unless the disk of a folder has `needed` bytes and a margin free."""
     here = folder
     while not here.exists():
         here = here.parent
     free = shutil.disk_usage(here).free
     if free < needed + margin:
-        raise DataError(f"{here} has {free >> 20} MiB left, this needs {needed + margin >> 20}: name another --folder")
+        raise DataError(f"{here} has {free >> 20} MiB free, this needs {needed + margin >> 20}: pass another --folder")

@@ -1,4 +1,4 @@
-"""Other programs on the machine: wait a while for them to leave, and note how much they took."""
+"""Waits until other programs on the machine are idle, and records their load."""
 
 import time
 from statistics import mean
@@ -13,14 +13,14 @@ _seen: list[float] = []
 
 
 def wait_until_quiet(seconds: float) -> None:
-    """From now on wait so long in all for other programs; 0 does not look at them."""
+    """Sets the total time to wait for other programs from now on; 0 turns waiting off."""
     global _patience
     _patience = seconds
     _seen.clear()
 
 
 def wait() -> None:
-    """Wait until others leave the processors alone or patience has run out. Called while we do nothing."""
+    """Waits until other programs are idle or the time to wait is used up. Call it while this program is idle."""
     global _patience
     if not _patience:
         return
@@ -28,11 +28,11 @@ def wait() -> None:
     percent = psutil.cpu_percent(LOOK_S)
     while percent > LIMIT and time.monotonic() - begin < _patience:
         percent = psutil.cpu_percent(LOOK_S)
-    # It never becomes 0: the rest of the run goes on looking.
+    # Never 0, so that the load is still recorded.
     _patience = max(_patience - (time.monotonic() - begin), 1e-3)
     _seen.append(percent)
 
 
 def others() -> float | None:
-    """Percent of the processors that others took when something of ours began, a mean; None when not looked at."""
+    """Mean load by other programs at the start of our measurements, in percent; None if not recorded."""
     return mean(_seen) if _seen else None

@@ -1,4 +1,4 @@
-"""What a measurement says: one row of the table, and of ``bench.json``."""
+"""The result of a measurement: a row of the table and of ``bench.json``."""
 
 import math
 from collections.abc import Iterable
@@ -9,17 +9,17 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Row:
-    """Ours beside something else.
+    """A comparison of our implementation with another one.
 
     Attributes:
-        name: What was compared with what.
-        ours: Median over the rounds.
-        other: The same of what it is compared with.
-        ratio: Such that more is better for us, usually ours / other; None when it could not be measured.
-        unit: Of ``ours`` and ``other``.
-        target: What the ratio should be at least; None where there is no such aim.
-        command: What gives this row.
-        note: What a reader has to know, or why it was not measured.
+        name: What is compared.
+        ours: Our median over the rounds.
+        other: The median of the other one.
+        ratio: Usually ours / other; larger is better for us. None if it could not be measured.
+        unit: Unit of ``ours`` and ``other``.
+        target: The smallest ratio to reach; None without a target.
+        command: The command that measures this row.
+        note: A remark, or why it was not measured.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Row:
         return None if self.target is None or self.ratio is None else self.ratio >= self.target
 
     def to_json(self) -> dict:
-        """As plain values, four digits."""
+        """The row as plain values with four significant digits."""
         return {key: _rounded(value) for key, value in asdict(self).items()} | {"ok": self.ok}
 
 
@@ -47,12 +47,12 @@ def compare(name: str, ours: float, other: float, unit: str, target: float | Non
 
 
 def skipped(name: str, unit: str, why: str, target: float | None = None, **more: str) -> Row:
-    """A row of something that is not there."""
+    """A row for a comparison that could not be measured."""
     return Row(name, None, None, None, unit, target, note=f"skipped: {why}", **more)
 
 
 def table(rows: Iterable[Row]) -> Table:
-    """The rows for people."""
+    """The rows as a table for the terminal."""
     drawn = Table(box=None, pad_edge=False)
     for title, side in (("", "left"), ("ours", "right"), ("other", "right"), ("unit", "left"), ("ratio", "right")):
         drawn.add_column(title, justify=side, overflow="fold")

@@ -1,4 +1,4 @@
-"""One contender at work in a process of its own, so that its memory and threads disturb no other."""
+"""Runs each contender in a separate process, so that its memory and threads do not affect the others."""
 
 import multiprocessing
 import os
@@ -21,20 +21,20 @@ READERS = {
     "ours": "benchmarks.speed.readers.ours",
     "gather": "benchmarks.speed.readers.ours",
     "direct_blocks": "benchmarks.speed.readers.ours",
-    "webdataset_standard": "benchmarks.speed.readers.readers_webdataset",
-    "webdataset_tuned": "benchmarks.speed.readers.readers_webdataset",
-    "litdata": "benchmarks.speed.readers.readers_litdata",
-    "mosaicml": "benchmarks.speed.readers.readers_mosaicml",
+    "webdataset_standard": "benchmarks.speed.readers.webdataset",
+    "webdataset_tuned": "benchmarks.speed.readers.webdataset",
+    "litdata": "benchmarks.speed.readers.litdata",
+    "mosaicml": "benchmarks.speed.readers.mosaicml",
 }
 
 
-class Unavailable(Exception):  # noqa: N818 - it is no error
-    """Why a contender cannot take part."""
+class Unavailable(Exception):  # noqa: N818 - not an error
+    """A contender cannot take part; the message is the reason."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """How to run a contender: ``warm`` chunks that do not count, then for some seconds or chunks."""
+    """How to run a contender: ``warm`` chunks of warm-up, then at most ``chunks`` chunks and ``seconds`` seconds."""
 
     reader: str
     folder: Path
@@ -45,15 +45,15 @@ class Trial:
     chunks: int = 2**62
 
     def run(self) -> float:
-        """Chunks a second, measured in a new process.
+        """Chunks per second, measured in a new process.
 
-        Raises Unavailable when the contender's library is not installed, RuntimeError when it fails.
+        Raises Unavailable if the contender's library is not installed, RuntimeError if it fails.
         """
         return in_new_process(_measure, self)
 
     @contextmanager
     def batches(self) -> Iterator[Iterator]:
-        """The contender's batches behind those that only warm it up."""
+        """The batches of the contender after the warm-up."""
         try:
             reader = getattr(import_module(READERS[self.reader]), self.reader)
         except ModuleNotFoundError as error:
@@ -66,9 +66,9 @@ class Trial:
 
 
 def in_new_process(function, *arguments):
-    """What a function returns when it runs in a clean process that has imported torch and nothing else."""
+    """Calls a function in a new process that has imported only torch and numpy; returns its result."""
     quiet.wait()
-    # Libraries leave shared memory behind; it is cleared away all the same.
+    # Some libraries leave shared memory behind, which the resource tracker removes with a warning.
     os.environ.setdefault("PYTHONWARNINGS", "ignore:resource_tracker:UserWarning")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "numpy"])
@@ -78,7 +78,7 @@ def in_new_process(function, *arguments):
     theirs.close()
     try:
         if not ours.poll(TIMEOUT_S):
-            raise RuntimeError(f"{function.__name__}{arguments} did not end in {TIMEOUT_S} s")
+            raise RuntimeError(f"{function.__name__}{arguments} timed out after {TIMEOUT_S} s")
         kind, content = ours.recv()
     except EOFError:
         process.join()
@@ -95,7 +95,7 @@ def in_new_process(function, *arguments):
 
 
 def rounds(trials: dict[str, Trial], count: int, before=lambda trial: None) -> dict[str, list[float]]:
-    """Rates of all trials, taking turns, so that what else the machine does meets all alike."""
+    """Rates of all trials, run in turns, so that other load on the machine affects all of them equally."""
     rates: dict[str, list[float]] = {name: [] for name in trials}
     for _ in range(count):
         for name, trial in trials.items():
@@ -123,7 +123,7 @@ def _measure(trial: Trial) -> float:
 
 
 def use(batch) -> int:
-    """Touch a batch, the same way for everybody; returns its size."""
+    """Reads a few values of a batch, the same for all contenders; returns its size."""
     array = np.asarray(batch)
     array[:, ::1024].sum()
     return len(array)

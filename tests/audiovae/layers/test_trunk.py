@@ -43,11 +43,11 @@ def test_lengths_are_exact_and_the_decoder_mirrors_the_encoder(strides, coarsest
     length = math.prod(strides) * coarsest
     config = TrunkConfig(strides, [2 + i for i in range(len(strides))], blocks=1, kernel=kernel)
     audio = torch.randn(2, inputs, length)
-    features = Encoder(inputs, config)(audio)
+    features = Encoder(inputs, config, "waveform")(audio)
     frames = frames_after(length, strides)
     assert [f.shape for f in features] == [(2, c, n) for c, n in zip(config.channels, frames, strict=True)]
     assert frames[-1] == coarsest
-    assert Decoder(inputs, config)(features[-1]).shape == audio.shape
+    assert Decoder(inputs, config, "waveform")(features[-1]).shape == audio.shape
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -87,6 +87,23 @@ def test_lapped_cosines_reconstruct_the_inside_exactly(stride):
     inside = slice(stride, -stride)
     torch.testing.assert_close(output[..., inside], audio[..., inside], atol=1e-4, rtol=0)
     assert (output - audio).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("stride", [2, 15])
+def test_each_channel_of_a_waveform_is_transformed_alone(stride):
+    """Two audio channels start as two lapped transforms, not as cosines over the channels."""
+    down, up = pair_of_layers(2, 2 * stride, stride, lambda weight, _: start_as_lapped_cosines(weight, stride))
+    audio = torch.randn(2, 2, stride * 6)
+    inside = slice(stride, -stride)
+    torch.testing.assert_close(up(down(audio))[..., inside], audio[..., inside], atol=1e-4, rtol=0)
+    alone, _ = pair_of_layers(1, stride, stride, lambda weight, _: start_as_lapped_cosines(weight, stride))
+    for channel in (0, 1):
+        torch.testing.assert_close(down(audio)[:, channel::2], alone(audio[:, channel : channel + 1]))
+    trunk = TrunkConfig([stride], [3], blocks=1)
+    for layer in (Encoder(2, trunk, "waveform").stages[0][0], Decoder(2, trunk, "waveform").stages[0][1]):
+        # Three channels have room for band 0 of both audio channels and band 1 of the first.
+        kept = [layer.weight[row, row % 2] @ lapped_cosines(stride)[row // 2] for row in range(3)]
+        assert min(kept) > 0.9
 
 
 @pytest.mark.parametrize("stride", [2, 3, 5, 7])

@@ -25,9 +25,9 @@ AUDIO = [
 @pytest.mark.parametrize("family", FAMILIES)
 def test_audio(family, audio):
     model = awake(family).eval()
-    with pytest.raises(ModelError, match=rf"give \[B, 1, {SAMPLES}\] floats$"):
+    with pytest.raises(ModelError, match=rf"expected \[B, 1, {SAMPLES}\] floats$"):
         model.encode(audio)
-    with pytest.raises(ModelError, match=rf"representation .*: give \[B, 1, {SAMPLES}\] floats$"):
+    with pytest.raises(ModelError, match=rf"representation .*: expected \[B, 1, {SAMPLES}\] floats$"):
         model(audio)
 
 
@@ -37,7 +37,7 @@ def test_latents(family):
     tensors = model.to_tensors(model.encode(tones(2)))
     channels, frames = model.latent_shapes[0]
     for wrong in (tensors[0][:, :, :-1], tensors[0][0], tensors[0].float() if model.code_size else tensors[0].long()):
-        with pytest.raises(ModelError, match=rf"latents of shape .*: give \[B, {channels}, {frames}\]"):
+        with pytest.raises(ModelError, match=rf"latents of shape .*: expected \[B, {channels}, {frames}\]"):
             model.decode(model.from_tensors([wrong, *tensors[1:]]))
     for none in (None, 5, [], "latents", {}):
         with pytest.raises(ModelError, match="latents"):
@@ -46,7 +46,7 @@ def test_latents(family):
 
 def test_an_hvae_needs_all_levels():
     model = awake("hvae").eval()
-    with pytest.raises(ModelError, match="latents of 2 levels: give a list of 3"):
+    with pytest.raises(ModelError, match="latents of 2 levels: expected a list of 3"):
         model.decode(model.encode(tones(1))[:2])
 
 
@@ -70,11 +70,11 @@ def test_arrays_are_recordings_too(family):
 )
 def test_what_is_no_recording(audio):
     model = awake("vae").eval()
-    with pytest.raises(ModelError, match=r"give .*\[T\] floats"):
+    with pytest.raises(ModelError, match=r"expected .*\[T\] floats"):
         audiovae.reconstruct_recording(model, audio)
-    with pytest.raises(ModelError, match=r"give .*\[T\] floats"):
+    with pytest.raises(ModelError, match=r"expected .*\[T\] floats"):
         audiovae.interpolate_recordings(model, torch.zeros(9), audio, [0.5])
-    with pytest.raises(ModelError, match=r"give .*\[T\] floats"):
+    with pytest.raises(ModelError, match=r"expected .*\[T\] floats"):
         audiovae.encode_recording(model, audio)
 
 

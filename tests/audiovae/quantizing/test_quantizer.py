@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from tiny_models import buffers, noise
 
 from audiovae.quantizing.codebook import costs, kmeans, settling_decay, squared_distances
-from audiovae.quantizing.quantizer import QuantizerConfig, ResidualQuantizer
+from audiovae.quantizing.quantizer import QuantizerConfig
+from audiovae.quantizing.residual_quantizer import ResidualQuantizer
 from audiovae.results import Statistics
 
 D = 6

@@ -112,7 +112,7 @@ def test_a_truncated_file_is_told(tmp_path, kind, frames, kept):
     path.write_bytes(content[:length])
     with pytest.raises(
         ModelError,
-        match=r"truncated: [0-9]+ of [0-9]+ bytes; get the whole file|truncated or corrupt: |cannot be read as audio",
+        match=r"truncated: [0-9]+ of [0-9]+ bytes; get a complete copy|truncated or corrupt: |cannot be read as audio",
     ):
         read_recording(path, RATE)
 

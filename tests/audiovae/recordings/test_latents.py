@@ -138,7 +138,7 @@ def test_metadata_that_cannot_be(change, models, tmp_path):
 
 def test_a_model_file_is_no_recording(models, tmp_path):
     audiovae.save(models["vae"], tmp_path)
-    with pytest.raises(ModelError, match="no latents of this version"):
+    with pytest.raises(ModelError, match="not a latents file of this version"):
         audiovae.read_latents(tmp_path / "model.safetensors")
 
 
@@ -158,9 +158,9 @@ def test_the_commands(models, tmp_path):
 
 
 def test_names_of_outputs_are_checked_first(models, tmp_path):
-    with pytest.raises(ModelError, match=r"name it \.safetensors"):
+    with pytest.raises(ModelError, match=r"name must end in \.safetensors"):
         audiovae.encode_file(models["vae"], tmp_path / "gone.wav", tmp_path / "out.npz")
-    with pytest.raises(ModelError, match=r"name it \.wav"):
+    with pytest.raises(ModelError, match=r"name must end in \.wav"):
         audiovae.decode_file(models["vae"], tmp_path / "gone", tmp_path / "out.mp3")
     with pytest.raises(ModelError, match="cannot be read as latents"):
         audiovae.decode_file(models["vae"], tmp_path / "gone.safetensors", tmp_path / "out.wav")
@@ -208,7 +208,7 @@ def test_many_codes_are_packed_in_parts(bits, count):
 def test_codes_for_another_size_of_codebook_are_refused():
     model = awake("vqvae").eval()
     coded = audiovae.encode_recording(model, recording(2 * SAMPLES))
-    with pytest.raises(ModelError, match="codebooks of 128 codes where the model has 64"):
+    with pytest.raises(ModelError, match="codebooks of 128 codes, but the model has 64"):
         audiovae.decode_recording(model, dataclasses.replace(coded, code_size=128))
 
 

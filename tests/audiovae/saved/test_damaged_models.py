@@ -57,7 +57,7 @@ def test_any_flipped_bit_is_told(sound, tmp_path, name, place, bit):
     flip(folder / f"{name}.safetensors", place, bit)
     message = error_of(folder)
     assert f"{folder / name}.safetensors: damaged (it is not what was saved); " in message
-    remedy = "take another copy of the model" if name == "model" else "remove it, model.safetensors holds all weights"
+    remedy = "copy the model again" if name == "model" else "remove it, model.safetensors holds all weights"
     assert remedy in message
 
 
@@ -140,22 +140,22 @@ def test_instead_of_a_damaged_model_a_sound_checkpoint_is_named(tmp_path):
     assert error_of(tmp_path).endswith(f"; load {older} instead")
     assert error_of(newest).endswith(f"; load {older} instead")
     (tmp_path / "model" / "config.json").unlink()
-    assert error_of(tmp_path / "model").endswith(f"no config.json there; load {older} instead")
+    assert error_of(tmp_path / "model").endswith(f"no config.json in this folder; load {older} instead")
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "it is no JSON"),
-        ("[]", "it is no JSON object"),
+        ("{", "it is not JSON"),
+        ("[]", "it is not a JSON object"),
         ('{"format": 1}', "'family' is missing"),
-        ('{"format": 1, "family": ["vae"]}', "a value is of another type than it should be"),
+        ('{"format": 1, "family": ["vae"]}', "a value has the wrong type"),
         (
             '{"format": 1, "family": "vae", "samples": 9, "rate": 9, "config": {"latnt": 4}}',
-            "setting is called 'latnt'",
+            "unknown setting 'latnt'",
         ),
         ('{"format": 1, "family": "vae", "samples": 9, "rate": 9, "config": {"trunk": {}}}', "'strides'"),
-        ('{"format": 1, "family": "vae", "samples": "many", "rate": 9}', "a value is of another type"),
+        ('{"format": 1, "family": "vae", "samples": "many", "rate": 9}', "a value has the wrong type"),
     ],
 )
 def test_what_is_wrong_with_a_description_is_a_phrase(text, said, sound, tmp_path):
@@ -173,7 +173,7 @@ def test_weights_that_are_none_are_a_phrase(header, sound, tmp_path):
 
 
 def test_a_file_given_for_a_folder(sound):
-    assert "a file; give the folder that it lies in" in error_of(sound / "model.safetensors")
+    assert "is a file; pass the folder that contains it" in error_of(sound / "model.safetensors")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -56,8 +56,11 @@ def test_a_model_of_another_family(tmp_path):
 @pytest.mark.parametrize(
     ("place", "said"),
     [
-        ("nobody/nothing", "neither a folder nor a model to be had from the Hub .it cannot be reached, and no copy"),
-        ("no such folder", "no such folder; a model on the Hub is called somebody/a-name"),
+        (
+            "nobody/nothing",
+            "neither a folder nor an available model on the Hub .the Hub cannot be reached and the cache has no copy",
+        ),
+        ("no such folder", "no such folder; a model on the Hub has a name of the form owner/name"),
         ("a/b/c", "no such folder"),
         ("./a", "no such folder"),
         ("runs/typo", "no such folder"),
@@ -135,7 +138,7 @@ def test_the_card_says_what_is_known(family, tmp_path):
 def test_measures_come_later_and_leave_what_people_wrote(tmp_path):
     audiovae.save(awake("vqvae"), tmp_path, facts=Facts())
     card = tmp_path / "README.md"
-    assert "None yet" in card.read_text()
+    assert "No measures yet" in card.read_text()
     card.write_text(card.read_text().replace("# license: ", "license: mit # ") + "\nRecorded in my kitchen.\n")
     for value in (1.5, 2.5):
         assert audiovae.add_measures(tmp_path, {"si_sdr": value}, {"split": "test", "chunks": 5})
@@ -143,7 +146,7 @@ def test_measures_come_later_and_leave_what_people_wrote(tmp_path):
     assert "Recorded in my kitchen." in text
     assert yaml.safe_load(text.split("---\n")[1])["license"] == "mit"
     assert "| SI-SDR, dB | 2.5 |" in text
-    assert "None yet" not in text
+    assert "No measures yet" not in text
     assert "1.5" not in text
     assert audiovae.load(tmp_path).facts.measures == {"si_sdr": 2.5}
     card.write_text("My own words.\n")

@@ -269,7 +269,7 @@ def test_a_finished_run_says_so_and_can_be_loaded(data_dir, straight):
         (["--data", "/nowhere"], "dataset.json"),
         (["--data.batch", "100000"], "lower the batch size"),
         (["--model.trunk.strides", "[4,5]"], "does not divide"),
-        (["--model.trunk.strides", "[21]"], "give one width for each stride"),
+        (["--model.trunk.strides", "[21]"], "there must be one width for each stride"),
         (["--config", "/nowhere.yaml"], "/nowhere.yaml"),
         (["--data.microbatch", "x"], "data.microbatch"),
     ],

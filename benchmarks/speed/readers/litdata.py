@@ -1,4 +1,4 @@
-"""litdata, with the samples as raw blocks, which is the fastest of its formats for chunks of one length."""
+"""litdata with samples as raw blocks, its fastest format for chunks of equal length."""
 
 import shutil
 from pathlib import Path
@@ -14,7 +14,7 @@ FILE_BYTES = "64MB"
 
 
 def prepare(shards: Path, formats: tuple[str, ...] = ("tokens", "arrays")) -> None:
-    """The audio of a data folder in litdata's formats beside it, made unless it is there."""
+    """The audio of a data folder in litdata's formats next to it; does nothing if they exist."""
     for form in formats:
         folder = _place(shards, form)
         if (folder / "index.json").exists():

@@ -1,4 +1,4 @@
-"""webdataset's pipelines over our shards, which are ordinary tars."""
+"""webdataset pipelines over our shards, which are ordinary tar files."""
 
 import io
 import warnings
@@ -18,13 +18,13 @@ BUFFER = 1000
 
 
 def webdataset_standard(folder: Path, batch: int, workers: int, dtype: str = "int16"):
-    """Shards and a buffer shuffled, WAV decoded by soundfile, the library's own batching."""
+    """Shuffled shards, a shuffle buffer, WAV decoding by soundfile, the library's own batching."""
     dataset = _shuffled(folder).map(partial(_decode, dtype=dtype)).batched(batch, partial=False)
     return _deliver(dataset, workers, lambda item: item[0])
 
 
 def webdataset_tuned(folder: Path, batch: int, workers: int):
-    """The same with the samples taken from where they lie in the WAV, and one copy to make a batch."""
+    """The same, but with samples read from their fixed place in the WAV, and a single copy per batch."""
     dataset = _shuffled(folder).map(_cut).batched(batch, collation_fn=_stack, partial=False)
     return _deliver(dataset, workers, lambda item: item)
 

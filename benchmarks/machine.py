@@ -1,4 +1,4 @@
-"""The machine that a measurement was made on."""
+"""Facts about the machine of a measurement."""
 
 import os
 import platform

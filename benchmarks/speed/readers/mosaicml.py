@@ -1,4 +1,4 @@
-"""mosaicml-streaming, with the samples as arrays of a fixed shape."""
+"""mosaicml-streaming with samples as arrays of a fixed shape."""
 
 import shutil
 from pathlib import Path
@@ -15,7 +15,7 @@ COLUMNS = {"audio": f"ndarray:int16:{SHAPE.samples}"}
 
 
 def prepare(shards: Path) -> None:
-    """The audio of a data folder in MDS files beside it, made unless it is there."""
+    """The audio of a data folder in MDS files next to it; does nothing if they exist."""
     folder = _place(shards)
     if (folder / "index.json").exists():
         return
