@@ -5,7 +5,7 @@
 # make chaos [KILLS=100]  a tiny run killed that often: was anything lost? (SEED=0, JSON=file)
 # make quality [QUICK=1]  the claims about quality: models, baselines and seeds trained side by side (FOLDER=, JSON=)
 # make slurm-test         the batch scripts on a private Slurm; needs: apt-get install slurmctld slurmd slurm-client
-# make lint               style only
+# make lint               style and types
 # The first use of any of them makes .venv.
 
 PYTHON ?= python3
@@ -24,26 +24,31 @@ PROCESSES ?= $(shell $(BIN)/python -c 'import torch; print(torch.cuda.device_cou
 .PHONY: demo test test-all slurm-test bench chaos quality lint clean-demo
 .DELETE_ON_ERROR:
 
-# uv installs in seconds where pip takes minutes; either gives the versions of constraints.txt.
+# With uv, else with pip; either gives the versions of constraints.txt.
+INSTALL = $(BIN)/python scripts/install.py -c constraints.txt
+# A line before a step that takes long.
+say = @printf '\n== %s\n' "$(1)"
+
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(call say,Set-up: PyTorch and about 160 other packages into .venv; about a minute; needs 6 GB of disk)
 	$(PYTHON) -m venv .venv
-	@if command -v uv >/dev/null; then \
-	  uv pip install --python $(BIN)/python -c constraints.txt -e '.[test]'; \
-	else \
-	  $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[test]'; \
-	fi
+	$(INSTALL) -e '.[test]'
 	@touch $@
 
 demo: .venv/installed
 ifeq ($(AUDIO),)
+	$(call say,Recordings to practice on: 4 minutes of synthetic music; takes seconds)
 	$(BIN)/python -m shards practice $(OUT)/audio
 endif
+	$(call say,Shards: the recordings as chunks for training; takes seconds for an hour of audio)
 	$(BIN)/python -m shards build $(if $(AUDIO),'$(AUDIO)',$(OUT)/audio) $(OUT)/shards
+	$(call say,Training: $(STEPS) steps of a small HVAE; 600 steps take about 5 minutes on two cores; Ctrl-C saves and stops)
 	$(BIN)/accelerate launch --config_file accelerate_config.yaml --num_processes $(PROCESSES) -m train hvae \
 	  --config train/configs/hvae_tiny.yaml --data $(OUT)/shards --run-dir $(OUT)/hvae --optim.steps $(STEPS) \
 	  --kl_warmup.steps 200 --checkpoint.every 100 --tracking.evaluate_every 200
+	$(call say,Report: the model measured on held-out recordings; less than a minute)
 	$(BIN)/python -m train evaluate $(OUT)/hvae
 
 test: lint
@@ -57,13 +62,9 @@ slurm-test: .venv/installed
 
 # mosaicml-streaming says that it needs numpy < 2.2, transformers < 5 and xxhash < 4. What is measured works without.
 .venv/bench: .venv/installed
-	@if command -v uv >/dev/null; then \
-	  uv pip install --python $(BIN)/python -c constraints.txt -e '.[test,bench]'; \
-	  uv pip install --python $(BIN)/python --no-deps mosaicml-streaming==0.13.0; \
-	else \
-	  $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[test,bench]'; \
-	  $(BIN)/python -m pip install --disable-pip-version-check --no-deps mosaicml-streaming==0.13.0; \
-	fi
+	$(call say,Set-up: the libraries that are measured beside; less than a minute)
+	$(INSTALL) -e '.[test,bench]'
+	$(INSTALL) --no-deps mosaicml-streaming==0.13.0
 	@touch $@
 
 bench: .venv/bench
@@ -78,6 +79,8 @@ quality: .venv/installed
 lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(call say,Types; mypy takes half a minute the first time and seconds afterwards)
+	$(BIN)/mypy
 
 clean-demo:
 	rm -rf demo

@@ -7,6 +7,7 @@ audiovae.reconstruct_file(model, "song.flac", "song-out.wav")
 """
 
 import warnings
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from audiovae.card import Facts
@@ -21,6 +22,12 @@ from audiovae.recordings.latents_file import read_latents, write_latents
 from audiovae.recordings.overlap_add import interpolate_recordings, reconstruct_recording, sample_chunks
 from audiovae.results import Output, Partial, Statistics
 from audiovae.saved.model_folder import add_measures, fingerprint, from_pretrained, load, save
+
+DISTRIBUTION = "audio-autoencoder-training"
+try:
+    __version__ = version(DISTRIBUTION)
+except PackageNotFoundError:  # a copy that pip has not installed
+    __version__ = "unknown"
 
 __all__ = [
     "FAMILIES",

@@ -10,6 +10,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from audiovae import DISTRIBUTION, __version__
 from audiovae.commands import COMMANDS
 from audiovae.errors import ModelError, ModelWarning
 
@@ -23,12 +24,13 @@ OUTPUT = (
 
 def make_parser() -> ArgumentParser:
     """The commands' arguments are those of the functions."""
-    parser = ArgumentParser(prog="python -m audiovae", description=__doc__, allow_abbrev=True)
+    last = "version: python -m audiovae --version"
+    parser = ArgumentParser(prog="python -m audiovae", description=__doc__, epilog=last, allow_abbrev=True)
     commands = parser.add_subcommands()
     for name, function in COMMANDS.items():
-        summary = inspect.getdoc(function).splitlines()[0]
+        summary = (inspect.getdoc(function) or "").splitlines()[0]
         command = ArgumentParser(description=summary, allow_abbrev=True)
-        many = {"input", "output"} if name == "reconstruct" else set()
+        many: set[str | int] = {"input", "output"} if name == "reconstruct" else set()
         command.add_function_arguments(function, as_group=False, as_positional=True, skip=many)
         if many:
             command.add_argument("input", nargs="+", type=Path, help=INPUT)
@@ -44,6 +46,9 @@ def main() -> int:
         parser.print_help(sys.stderr)
         print("\nerror: no command given", file=sys.stderr)
         return 2
+    if words == ["--version"]:
+        print(f"{DISTRIBUTION} {__version__}")
+        return 0
     try:
         chosen = parser.parse_args(flags_last(words))
     except SystemExit as end:
@@ -74,7 +79,9 @@ def main() -> int:
 
 def flags_last(words: list[str]) -> list[str]:
     """Flags, each with its value, behind the rest: argparse wants names of any number to stand together."""
-    rest, flags, left = [], [], iter(words)
+    rest: list[str] = []
+    flags: list[str] = []
+    left = iter(words)
     for word in left:
         if word == "--":
             return [*rest, *flags, word, *left]

@@ -2,7 +2,7 @@
 
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -143,7 +143,7 @@ def interpolate(
     loaded = load(model, device)
     ends = [read_recording(path, loaded.rate) for path in (first, second)]
     weights = [float(weight) for weight in np.linspace(0, 1, steps)]
-    write(output, interpolate_recordings(loaded, *ends, weights, overlap), loaded, model)
+    write(output, interpolate_recordings(loaded, ends[0], ends[1], weights, overlap), loaded, model)
 
 
 def sample(
@@ -188,7 +188,7 @@ def export(model: Path, output: Path, format: Literal["torch", "onnx"] = "torch"
     print(f"{output / 'export.json'}: what goes in and what comes out, {loaded.family} of {model}")
 
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "reconstruct": reconstruct,
     "encode": encode,
     "decode": decode,

@@ -29,19 +29,19 @@ WORDS = {
 }
 HEAD = """# Every setting
 
-Written by `python docs/configuration.py` from the dataclasses that the program itself reads; a test fails when this
-page and they disagree. What the settings do together: [models.md](models.md); which to change when something is wrong:
-[troubleshooting.md](troubleshooting.md).
+`python docs/configuration.py` writes this page from the dataclasses that the program reads, and a test compares the
+two. [models.md](models.md) explains how the settings work together; [troubleshooting.md](troubleshooting.md) says which
+to change when something is wrong.
 
-A setting is a flag, `--optim.lr 5e-4`, and a key of the YAML files that `--config` takes, `optim: {lr: 5e-4}`. Flags
-override the file, wherever they stand. Lists are written `[3,5,7]`. A flag may be written with dashes: `--run-dir`.
-`--data DIR` is short for `--data.path DIR`. With `--print_config` a training prints its settings as YAML and ends.
+Each setting is a flag, `--optim.lr 5e-4`, and a key in the YAML files for `--config`, `optim: {lr: 5e-4}`. Flags
+override the file, wherever they stand. Lists are written `[3,5,7]`. Flags may be written with dashes: `--run-dir`.
+`--data DIR` is short for `--data.path DIR`. With `--print_config` the command prints its settings as YAML and exits.
 
-Defaults are those without a preset: made for GPUs. `train/configs/*.yaml` are presets for smaller machines;
-`--config vae_tiny` and `--config study/mel_vae` name them from any folder.
+The defaults are for GPUs. `train/configs/*.yaml` are presets for smaller machines; `--config vae_tiny` and
+`--config study/mel_vae` select them from any folder.
 
-**Free** settings may change whenever a run is resumed. The others are what a run is: resuming with another value is
-refused, with the difference, unless `--allow_changes true` is given.
+**Free** settings may change when a run is resumed. All others define the run: if one of them differs, the command
+prints the difference and exits, unless `--allow_changes true` is set.
 """
 
 
@@ -60,7 +60,7 @@ def words_of(kind: Any) -> str:
 
 
 def defaults_of(kind: type) -> dict[str, Any]:
-    """The defaults of a dataclass's fields; MISSING for those that must be given."""
+    """The defaults of a dataclass's fields; MISSING for required ones."""
     return {
         one.name: one.default_factory() if one.default_factory is not MISSING else one.default for one in fields(kind)
     }
@@ -69,7 +69,7 @@ def defaults_of(kind: type) -> dict[str, Any]:
 def shown(value: Any) -> str:
     """A default as it is written in YAML."""
     if value is MISSING:
-        return "must be given"
+        return "required"
     if value is None:
         return "none"
     if isinstance(value, bool):
@@ -80,7 +80,7 @@ def shown(value: Any) -> str:
 
 
 def meanings(kind: type) -> dict[str, str]:
-    """What the docstring says of each field, inherited ones included."""
+    """Descriptions of the fields from the docstring, inherited fields included."""
     found = {}
     for one in reversed(kind.__mro__):
         found |= {
@@ -95,20 +95,20 @@ def is_free(key: str) -> bool:
 
 
 def plain_fields(kind: type) -> Iterator[tuple[str, Any]]:
-    """Names and types of the fields that are no dataclasses themselves."""
+    """Names and types of the fields that are not dataclasses."""
     for name, hint in get_type_hints(kind).items():
         if not is_dataclass(hint):
             yield name, hint
 
 
 def table(kind: type, prefix: str, defaults: dict[str, dict[str, Any]]) -> list[str]:
-    """A table of a dataclass's plain fields; `defaults` has them by family, or under "" when they are all the same."""
+    """A table of a dataclass's plain fields; `defaults` maps families, or "" for all families, to defaults."""
     heads = [f"default, {family}" if family else "default" for family in defaults]
     lines = [f"| key | value | {' | '.join(heads)} | meaning |", f"|---|---|{'---|' * len(heads)}---|"]
-    told = meanings(kind)
+    described = meanings(kind)
     for name, hint in plain_fields(kind):
         key = f"{prefix}{name}"
-        meaning = told[name].replace("|", "\\|") + (" **Free.**" if is_free(key) else "")
+        meaning = described[name].replace("|", "\\|") + (" **Free.**" if is_free(key) else "")
         values = " | ".join(shown(values[name]) for values in defaults.values())
         lines.append(f"| `{key}` | {words_of(hint)} | {values} | {meaning} |")
     return [*lines, ""]

@@ -8,8 +8,19 @@
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+if TYPE_CHECKING:  # the names that are imported on first use, with their types
+    from shards.errors import DataError as DataError
+    from shards.manifest import Manifest as Manifest
+    from shards.reading.order import EpochOrder as EpochOrder
+    from shards.reading.schedule import Cursor as Cursor
+    from shards.reading.schedule import steps_left as steps_left
+    from shards.reading.split import Split as Split
+    from shards.reading.stream import Batch as Batch
+    from shards.reading.stream import BatchStream as BatchStream
+
+DISTRIBUTION = "audio-autoencoder-training"
 _HOMES = {
     "Batch": "reading.stream",
     "BatchStream": "reading.stream",

@@ -6,7 +6,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+from shards import DISTRIBUTION
 
 _SWITCHES = {  # flags that take no value
     "strict": "Fail when any audio file had to be skipped.",
@@ -41,21 +44,28 @@ def _functions() -> dict[str, Callable[..., None]]:
     return {function.__name__: function for function in (build, merge, inspect, verify, practice)}
 
 
+def _version() -> str:
+    try:
+        return f"{DISTRIBUTION} {version(DISTRIBUTION)}"
+    except PackageNotFoundError:  # a copy that pip has not installed
+        return f"{DISTRIBUTION} unknown"
+
+
 def _make_parser(functions: dict[str, Callable[..., None]]) -> Any:
     from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
     class HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
         """Keeps the lines of the examples."""
 
-    first = _examples(lines[0] for lines in _EXAMPLES.values())
-    looks = {"formatter_class": HelpFormatter}
+    first = _examples([*(lines[0] for lines in _EXAMPLES.values()), "--version"])
+    looks: dict[str, Any] = {"formatter_class": HelpFormatter}
     parser = ArgumentParser(prog="python -m shards", description=__doc__, epilog=first, **looks)
     commands = parser.add_subcommands()
     for name, function in functions.items():
-        summary = introspection.getdoc(function).splitlines()[0]
+        summary = (introspection.getdoc(function) or "").splitlines()[0]
         command = ArgumentParser(description=summary, epilog=_examples(_EXAMPLES[name]), **looks)
         switches = set(introspection.signature(function).parameters) & set(_SWITCHES)
-        command.add_function_arguments(function, as_group=False, as_positional=True, skip=switches)
+        command.add_function_arguments(function, as_group=False, as_positional=True, skip={*switches})
         for switch in sorted(switches):
             command.add_argument(f"--{switch}", action="store_true", help=_SWITCHES[switch])
         commands.add_subcommand(name, command, help=summary)
@@ -66,6 +76,9 @@ def main(args: list[str] | None = None) -> int:
     """Run one command; an error is one line on stderr. Returns the exit code."""
     from shards.errors import DataError
 
+    if (sys.argv[1:] if args is None else args) == ["--version"]:
+        print(_version())
+        return 0
     functions = _functions()
     parser = _make_parser(functions)
     words = [_underscored(word) for word in (sys.argv[1:] if args is None else args)]

@@ -14,7 +14,6 @@ from shards.files import write_atomically
 
 FILE_NAME = "dataset.json"
 FORMAT_VERSION = 2
-LEVEL_MODES = ("peak", "rms", "none")
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Keyed hashing and shuffling by arithmetic, the same on every platform and in every version of NumPy."""
 
+from typing import overload
+
 import numpy as np
 
 _MASK = 2**64 - 1
@@ -7,7 +9,11 @@ _GOLDEN = 0x9E3779B97F4A7C15
 ROUNDS = 6
 
 
-def splitmix64(x: np.ndarray | int) -> np.ndarray:
+@overload
+def splitmix64(x: np.ndarray) -> np.ndarray: ...
+@overload
+def splitmix64(x: int) -> np.uint64: ...
+def splitmix64(x: np.ndarray | int) -> np.ndarray | np.uint64:
     """Steele, Lea and Flood's SplitMix64 finaliser of uint64 values: a bijection, so it makes no ties."""
     z = np.asarray(x, np.uint64) if isinstance(x, np.ndarray) else np.uint64(x & _MASK)
     with np.errstate(over="ignore"):

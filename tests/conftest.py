@@ -8,10 +8,15 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 
 # A thread of OpenMP that waits for another one keeps its core busy. With several tests on few cores that multiplies
 # the time of each; the results are the same. Before torch is imported, and inherited by every process of every test.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+# A time limit for each example would make tests fail on a busy machine.
+settings.register_profile("project", deadline=None)
+settings.load_profile("project")
 
 # The order in which several workers begin files: long ones first, as what is long at the end leaves cores idle.
 LONG = (

@@ -1,4 +1,4 @@
-"""The README's commands are run as they stand, but for the length of the training."""
+"""The commands of the README and of docs/workstation.md run as they stand, but for the length of the training."""
 
 import os
 import re
@@ -14,11 +14,12 @@ from train.cli.parser import parse
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+WORKSTATION = (ROOT / "docs" / "workstation.md").read_text()
 
 
-def block(after: str, language: str = "sh") -> str:
+def block(after: str, language: str = "sh", text: str = README) -> str:
     """The first code block after a heading."""
-    return re.search(rf"{re.escape(after)}.*?```{language}\n(.*?)```", README, re.DOTALL)[1]
+    return re.search(rf"{re.escape(after)}.*?```{language}\n(.*?)```", text, re.DOTALL)[1]
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,8 @@ def desk(tmp_path_factory) -> Path:
         (folder / name).symlink_to(ROOT / name)
     practice(folder / "recordings", minutes=0.5)
     song = next((folder / "recordings").glob("*.flac"))
-    soundfile.write(folder / "song.flac", *soundfile.read(song))
+    for name in ("song.flac", "other.flac"):
+        soundfile.write(folder / name, *soundfile.read(song))
     return folder
 
 
@@ -38,17 +40,21 @@ def test_on_a_workstation_and_as_a_library(desk):
     short = "train/configs/hvae_tiny.yaml --optim.steps 3 --tracking.evaluate_every 3"
     commands = block("## On a workstation").replace("train/configs/hvae_tiny.yaml", short)
     assert short in commands
+    more = block("## More commands", text=WORKSTATION)
+    assert all(name in more for name in ("inspect", "verify", "accelerate", "interpolate", "sample", "status"))
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
     environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        ["bash", "-euxc", commands], cwd=desk, env=environment, text=True, capture_output=True, timeout=500
+        ["bash", "-euxc", commands + more], cwd=desk, env=environment, text=True, capture_output=True, timeout=500
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert (desk / "runs/first/report/index.html").exists()
     assert soundfile.info(desk / "song-hvae.wav").samplerate == 22050
+    for name in ("reconstructed/song.wav", "reconstructed/other.wav", "between.wav", "drawn.wav"):
+        assert soundfile.info(desk / name).samplerate == 22050, name
 
-    library = "import torch\naudio, recording = torch.zeros(2, 1, 22050), torch.zeros(50000)\n"
-    library += block("## Use a model", "python") + "\nassert audio.shape == (2, 1, 22050) and long.shape == (50000,)"
+    library = block("## Use a model", "python")
+    library += "\nassert audio.shape == (1, 1, 22050) and result.shape == recording.shape == between[0].shape"
     done = subprocess.run([sys.executable, "-c", library], cwd=desk, env=environment, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
 

@@ -1,4 +1,4 @@
-"""A run's settings: one dataclass a family, read from YAML files and flags."""
+"""A run's settings: one dataclass for each family, read from YAML files and flags."""
 
 import math
 from dataclasses import asdict, dataclass, field
@@ -27,18 +27,16 @@ class DataConfig:
     """Where the shards are and how they are batched.
 
     Attributes:
-        path: Folder made by `python -m shards build`, or the URL of one (s3://, gs://, https://); `--data DIR`
-            for short.
-        batch: Chunks in an optimizer step, over all processes: it stays the same on any number of GPUs.
-        microbatch: The most chunks that a process takes at once; 0 means its whole share. Smaller values
+        path: Folder made by `python -m shards build`, or its URL (s3://, gs://, https://); short form: `--data DIR`.
+        batch: Chunks in an optimizer step, over all processes; it does not depend on the number of GPUs.
+        microbatch: The most chunks in one pass of a process; 0 means its whole share of the batch. Smaller values
             save memory by accumulating gradients and change nothing else.
-        memory_gb: Memory that the data may take on a node, in GB; 0 means half of what is free. Shards that fit
-            are kept in memory; of larger ones, blocks are read shortly before they are needed.
-        scratch: A folder on the node's own disk, such as $SLURM_TMPDIR, to copy the shards to while they are read
-            from where they are. The processes of a node share the copy.
-        scratch_gb: The most that the copy may take, in GB; 0 means all free space but 5 percent of the disk.
-        damage_limit: The share of the training chunks that may be damaged; they are replaced by others. 0 allows
-            none.
+        memory_gb: Memory for the data on each node, in GB; 0 means half of the free memory. Shards that fit are kept
+            in memory; larger data sets are read in blocks shortly before they are needed.
+        scratch: Folder on the node's local disk, such as $SLURM_TMPDIR. The shards are copied there while they are
+            read from `path`, and then read from the copy. The processes of a node share it.
+        scratch_gb: The most disk space for the copy, in GB; 0 means all free space except 5 % of the disk.
+        damage_limit: Share of the training chunks that may be damaged; other chunks replace them. 0 allows none.
     """
 
     path: str
@@ -51,7 +49,7 @@ class DataConfig:
 
     @property
     def place(self) -> str:
-        """The path so that it holds from any folder; of a URL, what may be shown: no password, no signature."""
+        """The absolute path; or the URL without password and signature, so that it can be shown."""
         return cleaned(self.path) if is_url(self.path) else str(Path(self.path).resolve())
 
 
@@ -63,16 +61,17 @@ class OptimConfig:
         steps: Optimizer steps of the whole run.
         lr: Peak learning rate.
         warmup_steps: Steps of linear warm-up.
-        final_lr: Last learning rate as a share of the peak.
-        schedule: After the warm-up: cosine falls all the way; constant stays, and falls at the end.
-        decay_share: Share of the steps that the fall at the end of a constant rate takes.
+        final_lr: Final learning rate as a share of the peak.
+        schedule: Learning rate after the warm-up. `cosine` decays until the last step; `constant` stays at the peak
+            and decays linearly at the end.
+        decay_share: Share of all steps over which a constant learning rate decays at the end.
         weight_decay: Decoupled weight decay.
-        betas: Decay rates of Adam's moments.
-        clip: Largest norm of the gradient; longer ones are scaled down.
-        explode: Steps whose gradient is longer than so many times the typical norm are skipped; 0 means never.
-        ema: Longest decay of the averaged weights, which evaluation and export use.
-        skip_limit: Steps in a row that may be skipped, for values that are not finite or that explode, before the
-            run ends.
+        betas: Decay rates of Adam's first and second moments.
+        clip: Largest gradient norm; gradients above it are scaled down to it.
+        explode: Skip steps whose gradient norm exceeds this many times the typical norm; 0 means never.
+        ema: Decay of the averaged weights (EMA), reached after the first steps. Evaluation and export use them.
+        skip_limit: The run ends after this many skipped steps in a row. Steps are skipped when values are not
+            finite or the gradient explodes.
     """
 
     steps: PositiveInt = 100_000
@@ -90,20 +89,20 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.lr) or not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"optim.lr is {self.lr} and optim.betas {self.betas}: finite, and in [0, 1)")
+            raise ValueError(f"optim.lr is {self.lr} and optim.betas {self.betas}: lr must be finite, betas in [0, 1)")
         if 0 < self.explode <= 1 or not math.isfinite(self.explode):
-            raise ValueError(f"optim.explode is {self.explode}: above 1, or 0 for never")
+            raise ValueError(f"optim.explode is {self.explode}: it must be above 1, or 0 for never")
 
 
 @dataclass
 class CheckpointConfig:
-    """When to save and what to keep.
+    """When to save checkpoints, and which to keep.
 
     Attributes:
-        every: Steps between saves.
-        keep: Newest checkpoints that stay.
-        keep_best: Keep the one with the best held-out SI-SDR too.
-        keep_every: Keep those whose step is a multiple of this too; 0 means none.
+        every: Steps between checkpoints.
+        keep: Number of newest checkpoints to keep.
+        keep_best: Also keep the checkpoint with the best held-out SI-SDR.
+        keep_every: Also keep checkpoints whose step is a multiple of this; 0 means none.
     """
 
     every: PositiveInt = 1000
@@ -114,16 +113,17 @@ class CheckpointConfig:
 
 @dataclass
 class TrackingConfig:
-    """What is logged and where.
+    """What is logged, when, and where.
 
     Attributes:
-        every: Steps between points.
-        evaluate_every: Steps between measurements on held-out chunks.
-        evaluate_chunks: The most held-out chunks that one measurement takes; 0 means all.
-        audio_every: Steps between held-out examples as audio and pictures.
-        wandb: online, offline, disabled, or auto: online with an API key, else offline.
+        every: Steps between logged points.
+        evaluate_every: Steps between evaluations on held-out chunks.
+        evaluate_chunks: The most held-out chunks in one evaluation; 0 means all.
+        audio_every: Steps between held-out examples as audio and pictures; only steps with an evaluation have them.
+        wandb: Mode of W&B. `auto` is the value of WANDB_MODE if that is set, else online with an API key, else
+            offline.
         project: W&B project.
-        name: W&B run name; the run folder's name when empty.
+        name: W&B run name; if empty, the name of the run folder.
         samples: Write the chunks of every step to `samples/` in the run folder, one file for each process.
     """
 
@@ -139,23 +139,23 @@ class TrackingConfig:
 
 @dataclass
 class RunConfig:
-    """What all families share.
+    """Settings of all families.
 
     Attributes:
         data: Shards and batches.
-        run_dir: The run's folder: new, or one to resume.
-        seed: Of weights, order and noise.
-        kl_warmup: Rise of the KL weights, the beta warm-up.
+        run_dir: Folder of the run: new, or that of a run to resume.
+        seed: Seed of initial weights, data order and noise.
+        kl_warmup: Rise of the KL weights (beta warm-up).
         optim: Optimisation.
         checkpoint: Saving.
         tracking: Logging.
-        stop_at: End this attempt after that step as if STOP had been touched; 0 means at no step.
-        watchdog_s: Seconds without a step after which a process writes down where it stands and ends, instead of
-            hanging; 0 means never. With compile it is an hour at least.
-        compile: Pass through the model by torch.compile: minutes of compiling first; it needs a C++ compiler, on GPUs
-            a C compiler, and changes nothing but speed.
-        preflight: Look at devices, shards, disk and W&B before the first step of each attempt; it takes seconds.
-        allow_changes: Resume although settings differ from those the run was started with.
+        stop_at: Stop this attempt after this step, with everything saved; 0 means never.
+        watchdog_s: Seconds without progress after which a process writes the stacks of its threads to a file and
+            ends, instead of hanging; 0 means never. With `compile` it is at least an hour.
+        compile: Compile the training pass with torch.compile. This takes minutes at the start, needs a C++ compiler
+            (on GPUs also a C compiler), and changes nothing but speed.
+        preflight: Check devices, shards, disk and W&B before the first step of each attempt; this takes seconds.
+        allow_changes: Resume even if settings differ from those with which the run was started.
     """
 
     data: DataConfig
@@ -173,7 +173,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         if self.seed >= 2**63:
-            raise ValueError(f"seed is {self.seed}: below 2^63")
+            raise ValueError(f"seed is {self.seed}: it must be below 2^63")
 
 
 @dataclass
@@ -181,7 +181,7 @@ class VAERun(RunConfig):
     """Train a VAE: Gaussian latents along time.
 
     Attributes:
-        model: The model's shape.
+        model: Architecture of the model.
         weights: Weights of the loss terms.
     """
 
@@ -191,7 +191,7 @@ class VAERun(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.model.learned_variance and not self.weights.likelihood:
-            raise ValueError("model.learned_variance has no effect without weights.likelihood: give it, usually 1")
+            raise ValueError("model.learned_variance has no effect without weights.likelihood: set it, usually to 1")
 
 
 @dataclass
@@ -199,7 +199,7 @@ class HVAERun(RunConfig):
     """Train a hierarchical VAE: two to four levels of latents, top-down.
 
     Attributes:
-        model: The model's shape.
+        model: Architecture of the model.
         weights: Weights of the loss terms.
     """
 
@@ -212,7 +212,7 @@ class VQVAERun(RunConfig):
     """Train a VQ-VAE: residual codebooks along time.
 
     Attributes:
-        model: The model's shape.
+        model: Architecture of the model.
         weights: Weights of the loss terms.
     """
 
@@ -225,13 +225,13 @@ class VQVAERun(RunConfig):
         if self.optim.steps <= start:
             raise ValueError(
                 f"optim.steps is {self.optim.steps}, but the codebooks start after "
-                f"model.quantizer.start_step = {start}: raise the one or lower the other"
+                f"model.quantizer.start_step = {start}: raise the first or lower the second"
             )
 
 
 RUNS: dict[str, type[RunConfig]] = {"vae": VAERun, "hvae": HVAERun, "vqvae": VQVAERun}
 
-# What may differ between attempts of one run: it does not change what is learnt.
+# Settings that may change when a run is resumed: they do not change what the model learns.
 FREE = (
     *("data.path", "data.microbatch", "data.memory_gb", "data.scratch", "data.scratch_gb", "data.damage_limit"),
     *("run_dir", "checkpoint", "tracking", "stop_at", "watchdog_s", "compile", "preflight", "allow_changes"),
@@ -239,7 +239,7 @@ FREE = (
 
 
 def settings_of(config: "RunConfig") -> dict[str, Any]:
-    """Settings as dotted keys with plain values, for the record: without what is secret in the data's URL."""
+    """Settings as dotted keys with plain values, for the record: without secrets in the data's URL."""
     return {**flat(config), "data.path": config.data.place}
 
 
@@ -257,14 +257,14 @@ def flat(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def default_settings(family: str) -> dict[str, Any]:
-    """What the settings of a family are when nobody sets them; those of every run are not told."""
+    """The default settings of a family, as dotted keys; those that have no default are empty."""
     return flat(RUNS[family](data=DataConfig(""), run_dir=Path()))
 
 
 def differences(before: dict[str, Any], now: dict[str, Any], defaults: dict[str, Any]) -> list[str]:
-    """Lines 'key: before -> now' for the settings that must stay the same in a run but do not.
+    """Lines 'key: before -> now' for settings that must not change in a run but did.
 
-    What `before` does not know was no setting yet when the run began: it has been as `defaults` since.
+    Keys missing from `before` are settings that did not exist when the run began; they count as `defaults`.
     """
     before = {**{key: value for key, value in defaults.items() if key in now}, **before}
     keys = sorted(before.keys() | now.keys())

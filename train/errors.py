@@ -1,13 +1,13 @@
-"""The one kind of error that is the user's to mend."""
+"""Errors that a command reports in one line, without a traceback."""
 
 
 class TrainError(Exception):
-    """One line that names the file, key or flag and the remedy."""
+    """An error whose message is one line that names the file, key or flag, and the remedy."""
 
 
 class TransientError(TrainError):
-    """Something outside that may be well again later: the same command may go on then."""
+    """A problem outside the program that may pass: the same command may succeed later."""
 
 
 class LostPeerError(TransientError):
-    """Another process of the run has ended; it, or nobody, knows why."""
+    """Another process of the run has ended; the reason, if any, is in that process's output."""

@@ -23,15 +23,15 @@ MIN_LEVEL = 1e-5
 
 @dataclass
 class RepresentationConfig:
-    """What the trunk sees. The waveform needs no settings; all others are those of the mel spectrogram.
+    """Input and output of the model: the waveform or a mel spectrogram. All settings but `kind` are for mel.
 
     Attributes:
-        kind: "waveform", or "mel": log-mel bands along time, made audible by Griffin-Lim.
-        bands: Mel bands, the trunk's input channels.
-        n_fft: FFT and window in samples.
-        hop: Samples from frame to frame; at most a quarter of n_fft.
-        multiple: The frames are rounded up to a multiple of this, as the trunk's strides must divide them.
-        iterations: Rounds of Griffin-Lim; time is proportional to them.
+        kind: "waveform", or "mel": a log-mel spectrogram, from which Griffin-Lim reconstructs audio.
+        bands: Number of mel bands, the trunk's input channels.
+        n_fft: Length of FFT and window, in samples.
+        hop: Samples between frames; at most a quarter of n_fft.
+        multiple: Round the number of frames up to a multiple of this, so that the trunk's strides divide it.
+        iterations: Iterations of Griffin-Lim; its time is proportional to them.
     """
 
     kind: Literal["waveform", "mel"] = "waveform"
@@ -76,7 +76,7 @@ class Waveform(nn.Module):
     def __init__(self, samples: int) -> None:
         super().__init__()
         self.frames = samples
-        self.register_buffer("gain", torch.ones(()))
+        self.gain = nn.Buffer(torch.ones(()))
         self.register_load_state_dict_pre_hook(Waveform._before_load)
 
     def _before_load(self, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
@@ -136,8 +136,8 @@ class Mel(nn.Module):
             raise ValueError(
                 f"representation.multiple is {config.multiple}: {self.frames} frames would be mostly padding"
             )
-        self.register_buffer("mean", torch.full((config.bands, 1), -6.0))
-        self.register_buffer("std", torch.full((config.bands, 1), 2.0))
+        self.mean = nn.Buffer(torch.full((config.bands, 1), -6.0))
+        self.std = nn.Buffer(torch.full((config.bands, 1), 2.0))
 
     def _log_mel(self, audio: Tensor) -> Tensor:
         """[B, 1, samples] -> [B, bands, frames] in natural-log units."""
@@ -194,7 +194,8 @@ class Mel(nn.Module):
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Tensor]) -> None:
         """Takes mean and deviation of each band from audio [B, 1, samples], in float64; no batches change nothing."""
-        count, total, squares = 0, 0.0, 0.0
+        count = 0
+        total = squares = torch.zeros((), dtype=torch.float64)
         for audio in batches:
             values = self._log_mel(audio).double()
             count += values.shape[0] * values.shape[2]

@@ -20,16 +20,17 @@ RANDOM_SHARE = 0.02
 
 @dataclass
 class TrunkConfig:
-    """Shape of the encoder tower; the decoder mirrors it.
+    """Architecture of the encoder; the decoder mirrors it.
 
     Attributes:
-        strides: Downsampling of each stage, 2 or more, from the waveform inwards. Their product must divide the
-            length.
-        channels: Width after each stage, as many as strides.
-        blocks: Residual blocks at each stage.
-        kernel: Odd kernel size of the residual blocks, in frames.
-        start: "transform": the towers begin as a codec of overlapping cosine transforms, with residual branches at
-            zero. "random": PyTorch's usual start in every convolution, residual branches and heads included.
+        strides: Downsampling of each stage, 2 or more, from the input to the latents. Their product must divide the
+            number of input frames.
+        channels: Channels after each stage; one entry for each stride.
+        blocks: Residual blocks of each stage.
+        kernel: Kernel size of the residual blocks, in frames; odd.
+        start: Initialization. "transform": encoder and decoder start as a codec of overlapping cosine transforms,
+            with residual branches at zero. "random": PyTorch's default for every convolution, residual branches and
+            output layers included.
     """
 
     strides: list[int]
@@ -146,8 +147,8 @@ class ResidualBlock(nn.Module):
         self.wide = nn.Conv1d(channels, channels, kernel, padding=padding, dilation=dilation)
         self.point = nn.Conv1d(channels, channels, 1)
         self.act = nn.SiLU()
-        nn.init.zeros_(self.point.weight)
-        nn.init.zeros_(self.point.bias)
+        for parameter in self.point.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, T] -> [B, C, T]."""
@@ -161,22 +162,17 @@ def residual_stack(channels: int, blocks: int, kernel: int) -> nn.Sequential:
 
 def downsample(inputs: int, outputs: int, stride: int, outermost: bool = False) -> nn.Conv1d:
     """[B, inputs, T] -> [B, outputs, T / stride] with a kernel of twice the stride."""
-    layer = nn.Conv1d(inputs, outputs, 2 * stride, stride=stride, padding=math.ceil(stride / 2))
-    start_as_transform(layer.weight, stride, layer.padding[0], outermost)
+    padding = math.ceil(stride / 2)
+    layer = nn.Conv1d(inputs, outputs, 2 * stride, stride=stride, padding=padding)
+    start_as_transform(layer.weight, stride, padding, outermost)
     return layer
 
 
 def upsample(inputs: int, outputs: int, stride: int, outermost: bool = False) -> nn.ConvTranspose1d:
     """[B, inputs, T] -> [B, outputs, T * stride], the mirror of `downsample`."""
-    layer = nn.ConvTranspose1d(
-        inputs,
-        outputs,
-        2 * stride,
-        stride=stride,
-        padding=math.ceil(stride / 2),
-        output_padding=stride % 2,
-    )
-    start_as_transform(layer.weight, stride, layer.padding[0], outermost)
+    padding = math.ceil(stride / 2)
+    layer = nn.ConvTranspose1d(inputs, outputs, 2 * stride, stride=stride, padding=padding, output_padding=stride % 2)
+    start_as_transform(layer.weight, stride, padding, outermost)
     return layer
 
 
@@ -208,6 +204,7 @@ def silent_head(inputs: int, outputs: int, bias: float = 0.0) -> nn.Conv1d:
     """[B, inputs, T] -> [B, outputs, T], at the start the constant `bias`."""
     layer = nn.Conv1d(inputs, outputs, 1)
     nn.init.zeros_(layer.weight)
+    assert layer.bias is not None
     nn.init.constant_(layer.bias, bias)
     return layer
 

@@ -25,7 +25,7 @@ class Autoencoder(nn.Module, Shareable):
         samples: Chunk length in samples.
         rate: Sample rate in Hz.
         loss_names: Terms that `forward` adds to the reconstruction terms.
-        level: How its training recordings were levelled, one of `audiovae.levels.LEVELS`.
+        level: How its training recordings were levelled, one of `shards.audio.levels.LEVELS`.
         facts: What is known about its training, when it was loaded from a folder that tells; for the model card.
     """
 
@@ -118,8 +118,8 @@ class Autoencoder(nn.Module, Shareable):
         """One training pass over a representation [B, C, T]."""
 
     @abstractmethod
-    def encode(self, audio: Tensor) -> Any:
-        """[B, 1, samples] audio -> the family's latents, without noise."""
+    def encode(self, audio: Tensor) -> Tensor | list[Tensor]:
+        """[B, 1, samples] audio -> the family's latents, without noise: of an HVAE a list, finest level first."""
 
     @abstractmethod
     def decode(self, latents: Any) -> Tensor:

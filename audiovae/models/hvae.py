@@ -6,6 +6,7 @@ Deep VAEs"); the posterior is given relative to the prior (Vahdat and Kautz 2020
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -35,18 +36,18 @@ BALANCE_FLOOR = 0.01
 
 @dataclass
 class HVAEConfig:
-    """An HVAE's shape. Lists over levels run from the finest to the coarsest.
+    """Architecture of an HVAE. Lists over levels run from the finest level to the coarsest.
 
     Attributes:
-        trunk: The tower from the waveform to the finest level; the decoder mirrors it.
-        level_strides: Steps from each level to the next coarser one: one fewer than levels.
-        level_channels: Width at each level above the finest.
-        latents: Latent channels at each level; their number is the number of levels, 2 to 4.
-        free_nats: KL that each level may spend at no cost, in nats per second: a budget that keeps it in use. A
-            level's channels have equal shares of it, so that all of them stay in use.
-        balance_steps: Optimizer steps during which levels that spend little pay little (see `Balance`); 0 means
-            none.
-        representation: What the trunk sees: the waveform, or its mel spectrogram.
+        trunk: The encoder from the waveform to the finest level; the decoder mirrors it.
+        level_strides: Downsampling from each level to the next coarser one; one entry fewer than levels.
+        level_channels: Channels of each level above the finest; one entry fewer than levels.
+        latents: Latent channels of each level; the length of the list is the number of levels, 2 to 4.
+        free_nats: KL divergence of each level without a penalty, in nats per second. It is divided equally among the
+            level's channels, which keeps all of them in use.
+        balance_steps: Optimizer steps during which levels with a small KL divergence get a small KL weight (see
+            `Balance`); 0 means none.
+        representation: Input of the trunk: the waveform, or its mel spectrogram.
     """
 
     trunk: TrunkConfig = field(default_factory=lambda: TrunkConfig([42, 5], [256, 512], 3, 5))
@@ -98,6 +99,12 @@ class Level:
     shift: Tensor | None = None
     log_scale: Tensor | None = None
 
+    def divergence(self) -> Tensor:
+        """Of the posterior from the prior, [B, latent, frames] nats; there must be a posterior."""
+        assert self.shift is not None, "drawn from the prior"
+        assert self.log_scale is not None, "drawn from the prior"
+        return gaussian.kl_of_residual(self.shift, self.log_scale)
+
 
 class TopDownLevel(nn.Module):
     """One level on the way down: prior, posterior, and what its latents add to the state [B, C, T]."""
@@ -142,8 +149,8 @@ class Balance(nn.Module):
         """`sizes`: latent values an item has on each level."""
         super().__init__()
         self.sizes, self.steps = list(sizes), steps
-        self.register_buffer("running", torch.zeros(len(self.sizes)))  # nats per value
-        self.register_buffer("factors", torch.ones(len(self.sizes)))
+        self.running = nn.Buffer(torch.zeros(len(self.sizes)))  # nats per value
+        self.factors = nn.Buffer(torch.ones(len(self.sizes)))
 
     @torch.no_grad()
     def update(self, statistics: Statistics, step: int) -> None:
@@ -255,14 +262,15 @@ class HVAE(Autoencoder):
         state = self.decoder.first_state(items)
         levels: list[Level] = []
         for index in reversed(range(len(self.frames))):
-            step = self.decoder.levels[index]
+            step = cast(TopDownLevel, self.decoder.levels[index])
             mean, log_variance = step.prior_of(state)
             deviation = (0.5 * log_variance).exp()
             given = latents[index] if latents is not None else None
+            feature = features[index] if features is not None else None
             if given is not None:
                 level = Level(given)
-            elif features is not None and features[index] is not None:
-                shift, log_scale = step.posterior_of(state, features[index])
+            elif feature is not None:
+                shift, log_scale = step.posterior_of(state, feature)
                 local = shift
                 if noise is not None and not still:
                     local = gaussian.draw(shift, log_scale, noise.normal(*shift.shape[1:]))
@@ -281,7 +289,7 @@ class HVAE(Autoencoder):
         recon, levels = self.descend(len(target), noise, self.features(target))
         losses, metrics, spent = {}, {}, []
         for i, level in enumerate(levels):
-            kl = gaussian.kl_of_residual(level.shift, level.log_scale)
+            kl = level.divergence()
             budget = self.config.free_nats[i] * self.seconds
             losses[f"kl_{i}"] = gaussian.with_free_nats_by_channel(kl, budget) / target[0].numel()
             spent.append(kl.detach().flatten(1).sum(1))
@@ -309,7 +317,7 @@ class HVAE(Autoencoder):
     def divergences(self, audio: Tensor, noise: Noise) -> Tensor:
         """[B, 1, samples] -> [B, levels] nats, finest first, along one draw from the posterior."""
         _, levels = self.descend(len(audio), noise, self.features(self.represent(audio)))
-        spent = [gaussian.kl_of_residual(level.shift, level.log_scale).flatten(1).sum(1) for level in levels]
+        spent = [level.divergence().flatten(1).sum(1) for level in levels]
         return torch.stack(spent, dim=1)
 
     def decode(self, latents: Sequence[Tensor]) -> Tensor:

@@ -23,19 +23,21 @@ MIN_LOG_SIGMA = -6.0
 
 @dataclass
 class VAEConfig:
-    """A VAE's shape.
+    """Architecture of a VAE.
 
     Attributes:
-        trunk: The encoder tower; the decoder mirrors it.
-        latent: Latent channels at each latent frame.
-        free_nats: KL that a second of audio may spend at no cost, in nats per second.
-        representation: What the trunk sees: the waveform, or its mel spectrogram.
-        pooled: One latent vector a chunk: features are averaged over time and spread out again by a learned layer.
-        batch_norm: Keep the mean square of each channel's posterior means at batch_norm_scale squared over the
-            data, so that the KL has a floor (Zhu et al. 2020, "BN-VAE").
-        batch_norm_scale: The fixed deviation of posterior means under batch_norm.
-        learned_variance: Add the loss `likelihood` with a learned deviation of the output (Rybkin, Daniilidis and
-            Levine 2021, "sigma-VAE"); with weights.likelihood and weights.kl of 1 the loss is the ELBO.
+        trunk: The encoder; the decoder mirrors it.
+        latent: Latent channels of each latent frame.
+        free_nats: KL divergence without a penalty, in nats per second of audio.
+        representation: Input of the trunk: the waveform, or its mel spectrogram.
+        pooled: Use one latent vector for each chunk: features are averaged over time, and a learned layer spreads
+            the latent over time again.
+        batch_norm: Normalize the posterior means of each latent channel to a standard deviation of batch_norm_scale
+            over the data, so that the KL divergence has a lower bound (Zhu et al. 2020, "BN-VAE").
+        batch_norm_scale: Standard deviation of the posterior means with batch_norm.
+        learned_variance: Add the loss term `likelihood`, with a learned standard deviation of the output (Rybkin,
+            Daniilidis and Levine 2021, "sigma-VAE"). If weights.likelihood and weights.kl are 1, and the other
+            weights and free_nats 0, the loss is the negative ELBO up to a constant.
     """
 
     trunk: TrunkConfig = field(default_factory=lambda: TrunkConfig([49, 5, 2], [256, 512, 768], 3, 5))
@@ -65,9 +67,9 @@ class RunningNorm(nn.Module):
         super().__init__()
         self.scale = scale
         self.shift = nn.Parameter(torch.zeros(channels, 1))
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("variance", torch.ones(channels))
-        self.register_buffer("updates", torch.zeros(()))
+        self.mean = nn.Buffer(torch.zeros(channels))
+        self.variance = nn.Buffer(torch.ones(channels))
+        self.updates = nn.Buffer(torch.zeros(()))
 
     def forward(self, raw: Tensor) -> Tensor:
         """[B, D, T] float32 -> the same, each channel around `shift` with a deviation of about `scale`."""

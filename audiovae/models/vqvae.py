@@ -15,13 +15,13 @@ from audiovae.results import Output, Statistics
 
 @dataclass
 class VQVAEConfig:
-    """A VQ-VAE's shape.
+    """Architecture of a VQ-VAE.
 
     Attributes:
-        trunk: The encoder tower; the decoder mirrors it.
-        latent: Dimension of the quantised vectors.
-        quantizer: Codebooks and commitment.
-        representation: What the trunk sees: the waveform, or its mel spectrogram.
+        trunk: The encoder; the decoder mirrors it.
+        latent: Dimension of the vectors that are quantised.
+        quantizer: Codebooks and commitment loss.
+        representation: Input of the trunk: the waveform, or its mel spectrogram.
     """
 
     trunk: TrunkConfig = field(default_factory=lambda: TrunkConfig([42, 5], [256, 512], 3, 5))

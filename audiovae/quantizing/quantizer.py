@@ -7,7 +7,7 @@ every process.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -28,27 +28,30 @@ EPSILON = 1e-5
 
 @dataclass
 class QuantizerConfig:
-    """Codebooks and the commitment to them.
+    """Codebooks and the commitment loss.
 
     Attributes:
-        codebooks: Residual codebooks, 1 to 8; each quantises what the ones before left over.
-        size: Codes in each codebook.
-        decay: Longest decay of the moving averages, a step; they begin short, see `codebook.settling_decay`.
-        start_step: Optimizer steps without quantisation before the codebooks start from k-means.
-        balance: How strongly codes that are used often are avoided, 0 to about 1; see `codebook.costs`.
-        restart_below: A code used less than this share of the mean use is dead and starts anew.
-        largest_beta: How much the commitment may grow, in units of beta_0, when the encoder's variance S collapses.
+        codebooks: Number of residual codebooks, 1 to 8; each quantises the residual of the codebooks before it.
+        size: Number of codes in each codebook.
+        decay: Decay of the codebooks' moving averages for each step; it starts smaller, see
+            `codebook.settling_decay`.
+        start_step: Optimizer steps without quantisation, after which k-means initializes the codebooks.
+        balance: Penalty on codes that are used often, 0 to about 1; see `codebook.costs`.
+        restart_below: A code whose use falls below this share of the mean use is dead, and is placed anew.
+        largest_beta: Upper limit of the adaptive commitment, in units of beta_0; it grows when the variance S of the
+            latents collapses.
         softness: Temperature of the soft assignment in the diversity term, in units of the variance S.
-        commitment: "adaptive": beta_0 / S, within bounds, and an anchor that holds S where it was when the codebooks
-            started. "fixed": plain beta_0 times the mean squared distance, no anchor. "none": neither.
-        dimension: Of the codes; 0 means that of the latents. A linear map leads down to it and one back up, around
-            the whole residual stack (factorised codes; Yu et al. 2022, "Vector-quantized Image Modeling with
-            Improved VQGAN", and Kumar et al. 2023, "DAC").
-        l2: Quantise directions: what enters the stack is scaled to length sqrt(D), and so are the codes of the
-            first codebook, which thereby chooses by cosine. The others quantise what is left, whose length matters.
-        dropout: Probability with which an item uses only the first n codebooks, n uniform from 1 to all
+        commitment: "adaptive": the weight is beta_0 / S, within limits, and an anchor term keeps S at the value it
+            had when the codebooks started. "fixed": beta_0 times the mean squared distance, without an anchor.
+            "none": neither.
+        dimension: Dimension of the codes; 0 means that of the latents. One linear layer before all codebooks
+            projects down to it, and one after them projects up again (factorised codes; Yu et al. 2022,
+            "Vector-quantized Image Modeling with Improved VQGAN", and Kumar et al. 2023, "DAC").
+        l2: Quantise directions: inputs and the codes of the first codebook are scaled to length sqrt(D), so the first
+            codebook chooses by cosine similarity. The other codebooks quantise residuals, which are not scaled.
+        dropout: Probability that an item uses only the first n codebooks, with n uniform from 1 to all
             (Zeghidour et al. 2021, section III-C).
-        gradient: How the gradient passes the codes, see `audiovae.quantizing.straight_through`.
+        gradient: How the gradient passes the quantiser; see `audiovae.quantizing.straight_through`.
     """
 
     codebooks: int = 8
@@ -118,16 +121,16 @@ class ResidualQuantizer(nn.Module):
         if config.dimension:
             self.down, self.up = nn.Linear(latent, d), nn.Linear(d, latent)
             start_as_projection(self.down, self.up)
-        self.register_buffer("codes", torch.zeros(q, k, d))
-        self.register_buffer("counts", torch.zeros(q, k))
-        self.register_buffer("totals", torch.zeros(q, k, d))
-        self.register_buffer("usage", torch.full((q, k), 1.0 / k))
-        self.register_buffer("mean", torch.zeros(d))
-        self.register_buffer("variance", torch.ones(()))
-        self.register_buffer("reference", torch.ones(()))  # the variance S when the codebooks started
-        self.register_buffer("started", torch.zeros((), dtype=torch.bool))
-        self.register_buffer("restarts", torch.zeros(()))
-        self.register_buffer("updates", torch.zeros(()))  # since the codebooks started
+        self.codes = nn.Buffer(torch.zeros(q, k, d))
+        self.counts = nn.Buffer(torch.zeros(q, k))
+        self.totals = nn.Buffer(torch.zeros(q, k, d))
+        self.usage = nn.Buffer(torch.full((q, k), 1.0 / k))
+        self.mean = nn.Buffer(torch.zeros(d))
+        self.variance = nn.Buffer(torch.ones(()))
+        self.reference = nn.Buffer(torch.ones(()))  # the variance S when the codebooks started
+        self.started = nn.Buffer(torch.zeros((), dtype=torch.bool))
+        self.restarts = nn.Buffer(torch.zeros(()))
+        self.updates = nn.Buffer(torch.zeros(()))  # since the codebooks started
         self.quantizing = False
         self.register_load_state_dict_pre_hook(ResidualQuantizer._before_load)
         self.register_load_state_dict_post_hook(ResidualQuantizer._after_load)
@@ -266,7 +269,7 @@ class ResidualQuantizer(nn.Module):
 
     def _sum(self, codes: Tensor) -> Tensor:
         """[B, Q, T] int64 -> [B, T, D]."""
-        return sum(F.embedding(codes[:, q], self.codes[q]) for q in range(codes.shape[1]))
+        return cast(Tensor, sum(F.embedding(codes[:, q], self.codes[q]) for q in range(codes.shape[1])))
 
     def _project_in(self, latents: Tensor) -> Tensor:
         """[B, latent, T] -> what the codes stand for: [B, T, D]."""

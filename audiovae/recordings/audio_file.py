@@ -1,9 +1,7 @@
 """Recordings as files and as arrays: any format, rate and number of channels in, mono at a model's rate out."""
 
 import io
-import re
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +11,9 @@ import torch
 from torch import Tensor
 
 from audiovae.errors import ModelError, ModelWarning
-from audiovae.inputs import why_unreadable
+from audiovae.inputs import check_input
 from audiovae.output import check_output, write_whole
-
-# Frames of a recording that are decoded at a time.
-BLOCK = 1 << 18
-# What libsndfile notes when a file ends before the length that its header promises, in bytes.
-_SHORTER = re.compile(r"^ *(?:data|riff|SSND|Data Size) *: *(\d+) \(should be (\d+)\)", re.MULTILINE)
-_UNKNOWN_LENGTH = 0x7FFF0000  # what writes to a pipe promises this much or more
+from shards.audio.decoding import DecodingError, open_audio
 
 
 def as_recording(audio: Tensor | np.ndarray, own_rate: int, rate: int) -> Tensor:
@@ -63,44 +56,23 @@ def _unusable(mono: np.ndarray) -> str:
 def read_recording(path: str | Path, rate: int) -> Tensor:
     """A file of any format that libsndfile reads, as [T] float32, mono at `rate` Hz.
 
+    Shards are built by the same decoder: what it refuses here has no chunks there.
+
     Raises:
         ModelError: when it cannot be read, ends before the length in its header, or holds nothing to use.
     """
+    check_input(path, "audio")
     try:
-        with soundfile.SoundFile(path) as file:
-            _check_whole(path, file)
-            pieces = list(_resampled(file, rate))
-    except (soundfile.LibsndfileError, OSError, TypeError, ValueError) as error:  # raw formats, names that are no text
-        raise ModelError(f"{path}: cannot be read as audio ({why_unreadable(path, error)})") from None
+        with open_audio(path) as file:
+            pieces = [block.copy() for block in file.mono(rate)]
+    except DecodingError as error:
+        if error.kind == "unreadable":
+            raise ModelError(f"{path}: cannot be read as audio ({error.detail})") from None
+        raise ModelError(f"{path}: {error}; get the whole file, or save it again with an audio editor") from None
     audio = np.concatenate([np.zeros(0, np.float32), *pieces])
     if problem := _unusable(audio):
         raise ModelError(f"{path}: {problem}")
     return torch.from_numpy(audio)
-
-
-def _check_whole(path: str | Path, file: soundfile.SoundFile) -> None:
-    """Raises ModelError when a file is shorter than its own header says."""
-    for found in _SHORTER.finditer(file.extra_info):
-        promised, present = int(found[1]), int(found[2])
-        if present + 1 < promised < _UNKNOWN_LENGTH:  # one byte may be padding
-            raise ModelError(
-                f"{path}: truncated, {present:,} of {promised:,} bytes are there; get the whole file, or save what "
-                "there is anew with an audio editor"
-            )
-
-
-def _resampled(file: soundfile.SoundFile, rate: int) -> Iterator[np.ndarray]:
-    """Mono pieces at `rate` Hz: a header's length, which streams do not know, is not believed."""
-    stream = soxr.ResampleStream(file.samplerate, rate, 1, dtype="float32", quality="HQ")
-    last, decoded = False, 0
-    while not last:
-        block = file.read(BLOCK, dtype="float32", always_2d=True)
-        decoded += len(block)
-        last = len(block) < BLOCK
-        mono = np.ascontiguousarray(block.mean(1))
-        yield mono if file.samplerate == rate else stream.resample_chunk(mono, last=last)
-    if decoded < file.frames < 2**62:  # libsndfile's word for an unknown length is 2**63 - 1
-        raise ValueError(f"truncated or corrupt: {decoded:,} of {file.frames:,} samples could be decoded")
 
 
 def write_recording(path: str | Path, audio: Tensor | np.ndarray, rate: int) -> None:

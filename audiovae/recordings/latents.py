@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from audiovae.errors import ModelError
-from audiovae.levels import gain_of
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.recordings.overlap_add import (
     BATCH,
     check_audio,
     count_chunks,
     fade_of,
+    gain_of,
     join_chunks,
     split_chunks,
 )

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from audiovae.errors import ModelError
 from audiovae.layers.noise import Noise
-from audiovae.levels import gain_of
 from audiovae.models.autoencoder import Autoencoder
+from shards.audio.levels import gain
 
 # Chunks at a time.
 BATCH = 16
@@ -46,6 +46,11 @@ def join_chunks(chunks: Tensor, fade: int) -> Tensor:
         total[i * hop : i * hop + size] += window * chunk
         weight[i * hop : i * hop + size] += window
     return total / weight
+
+
+def gain_of(audio: Tensor, level: str) -> float:
+    """The factor that brings a recording [T] to the level of training, one of `shards.audio.levels.LEVELS`."""
+    return gain(level, audio.abs().max().item(), audio.double().square().mean().sqrt().item())
 
 
 def check_audio(audio: Tensor | np.ndarray, overlap: float) -> Tensor:
@@ -124,7 +129,7 @@ def interpolate_recordings(
     for parts in zip(*(each.split(BATCH) for each in chunks), strict=True):
         ends = [model.encode(part.to(device)) for part in parts]
         for weight, version in zip(weights, versions, strict=True):
-            version.append(model.decode(model.blend(*ends, weight)).float().cpu())
+            version.append(model.decode(model.blend(ends[0], ends[1], weight)).float().cpu())
     return [
         join_chunks(torch.cat(version), fade)[:length] / (gains[0] ** (1 - weight) * gains[1] ** weight)
         for weight, version in zip(weights, versions, strict=True)
@@ -148,7 +153,7 @@ def sample_chunks(model: Autoencoder, count: int, temperature: float = 1.0, seed
         raise ModelError(f"count is {count}: draw 1 chunk or more")
     if not 0 <= temperature < math.inf:
         raise ModelError(f"temperature is {temperature}: choose 0 or more")
-    chunks = []
+    chunks: list[Tensor] = []
     for rows in torch.arange(count, device=next(model.parameters()).device).split(BATCH):
         chunks += model.sample(len(rows), temperature, Noise(seed, 0, rows, count)).squeeze(1).float().cpu()
     return chunks

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from audiovae.errors import ModelError
-from audiovae.levels import PEAK
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.output import write_together
 from audiovae.saved.model_folder import fingerprint
+from shards.audio.levels import PEAK
 
 Format = Literal["torch", "onnx"]
 ABOUT_FILE = "export.json"
@@ -158,7 +158,7 @@ def _of_latents(model: Autoencoder, run: Callable[..., Sequence[Tensor]], inputs
     wanted = EncoderProgram(model)(*inputs)
     if [(part.shape, part.dtype) for part in found] != [(part.shape, part.dtype) for part in wanted]:
         return float("inf")
-    return model.disagreement(*inputs, model.from_tensors(list(found))).item()
+    return model.disagreement(inputs[0], model.from_tensors(list(found))).item()
 
 
 def _of_audio(model: Autoencoder, run: Callable[..., Sequence[Tensor]], inputs: tuple[Tensor, ...]) -> float:
@@ -209,8 +209,11 @@ def _write_onnx(program: nn.Module, inputs: tuple[Tensor, ...], takes: list[str]
     with _quiet():
         traced = torch.export.export(program, inputs, dynamic_shapes=_dynamic(inputs, program))
         exported = torch.onnx.export(traced, dynamo=True, verbose=False, input_names=takes, output_names=gives)
+    assert exported is not None  # with dynamo there is a program
     for value in [*exported.model.graph.inputs, *exported.model.graph.outputs]:
-        value.shape = type(value.shape)(["batch", *value.shape[1:]])
+        shape = value.shape
+        assert shape is not None
+        value.shape = type(shape)(["batch", *shape[1:]])
     exported.save(file)
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 

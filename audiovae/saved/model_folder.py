@@ -22,12 +22,12 @@ from torch import Tensor
 
 from audiovae.card import CARD_FILE, FACTS_FILE, Facts, read_facts, write_card, write_facts
 from audiovae.errors import ModelError
-from audiovae.levels import LEVELS
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.models.families import FAMILIES, build
 from audiovae.output import why_unwritable, write_together, write_whole
 from audiovae.saved.checksums import damaged_file, hashes_of
 from audiovae.saved.load_hints import is_unfinished, newest_checkpoint, remedy
+from shards.audio.levels import LEVELS
 
 FORMAT = 1
 CONFIG_FILE = "config.json"

@@ -28,7 +28,7 @@ def with_serial(data: bytes, serial: int) -> bytes:
     return bytes(result)
 
 
-def _page_bytes(data: bytes, start: int) -> int:
+def _page_bytes(data: bytes | bytearray, start: int) -> int:
     table = start + HEADER
     segments = data[start + 26]
     return HEADER + segments + sum(data[table : table + segments])
@@ -44,7 +44,7 @@ def _crc_row(byte: int) -> int:
 _CRC = [_crc_row(byte) for byte in range(256)]
 
 
-def _checksum(page: bytes) -> int:
+def _checksum(page: bytes | bytearray) -> int:
     crc = 0
     for byte in page:
         crc = ((crc << 8) & 0xFFFFFFFF) ^ _CRC[(crc >> 24) ^ byte]

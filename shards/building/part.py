@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.audio.recording import SILENCE, Decoder, Recording, RecordingError
+from shards.audio.decoding import DecodingError
+from shards.audio.levels import SILENCE
+from shards.audio.recording import Decoder, Recording
 from shards.building.build_folder import BuildFolder
 from shards.building.plan import Part, Settings
 from shards.building.probe import Candidate
@@ -118,7 +120,7 @@ class _Intake:
         try:
             with self._decoder.read(self._audio_dir / candidate.path, heard) as recording:
                 offset, samples, xxh3 = self._spool.write(recording.audio())
-        except RecordingError as error:
+        except DecodingError as error:
             self._check_unchanged(candidate)  # a file that is being replaced is no bad recording
             return _nothing(row, candidate, str(error))
         silent = self._silent(offset, samples)

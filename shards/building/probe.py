@@ -7,7 +7,7 @@ from pathlib import Path
 import soundfile
 import xxhash
 
-from shards.audio.recording import RecordingError, reason
+from shards.audio.decoding import DecodingError, check_rate, reason
 from shards.errors import DataError
 
 EDGE = 1 << 16  # bytes read at either end of a file for its fingerprint
@@ -85,13 +85,14 @@ def probe(folder: Path, path: str) -> Candidate:
         size, modified = status.st_size, status.st_mtime_ns
         fingerprint = _fingerprint(file, size)
         if size == 0:
-            raise RecordingError("empty: it has no bytes")
+            raise DecodingError("empty: it has no bytes")
         info = soundfile.info(file)
+        check_rate(info.samplerate)
         if info.frames == 0:
-            raise RecordingError("empty: it has no samples")
+            raise DecodingError("empty: it has no samples")
         # Streams may not know their length; the size stands in, which only balances the parts.
         seconds = info.frames / info.samplerate if info.frames < 2**62 else size / 32000
-    except RecordingError as error:
+    except DecodingError as error:
         problem = str(error)
     except OSError as error:
         problem = DANGLING if isinstance(error, FileNotFoundError) and file.is_symlink() else reason(error)

@@ -25,7 +25,7 @@ class _Chunks:
     offset: np.ndarray  # bytes into the spool
     length: np.ndarray  # samples that are there; zeros follow
 
-    def take(self, order: np.ndarray) -> "_Chunks":
+    def take(self, order: np.ndarray | slice) -> "_Chunks":
         return _Chunks(self.source[order], self.start[order], self.offset[order], self.length[order])
 
 
@@ -40,7 +40,7 @@ class Shuffler:
         """Write all shards into a folder but those that the spool knows to be there."""
         target.mkdir(exist_ok=True)
         made = []
-        splits = {piece.source.split for piece in self._spool.pieces.values()} - {None}
+        splits = {piece.source.split for piece in self._spool.pieces.values() if piece.source.split is not None}
         for split in sorted(splits):
             chunks = self._chunks(split)
             count = max(1, round(len(chunks.start) / self._chunks_per_shard))

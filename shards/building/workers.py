@@ -31,7 +31,8 @@ def _start_worker(done: Any, started: Any) -> None:
 
 def _end_with_parent() -> None:
     """A killed command cannot end its workers, and they would wait for it for ever."""
-    multiprocessing.parent_process().join()
+    if parent := multiprocessing.parent_process():
+        parent.join()
     os._exit(1)
 
 

@@ -1,5 +1,6 @@
 """One split of a data folder: any chunk by its number."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -140,7 +141,7 @@ class Split:
             out[begin : begin + AT_ONCE] = torch.from_numpy(audio)
         return out
 
-    def names(self, chunks: np.ndarray) -> list[str]:
+    def names(self, chunks: np.ndarray | Sequence[int]) -> list[str]:
         """Member names of the given chunks, int64 [n]."""
         return [_name(row) for row in self._heads(self._inside(chunks))]
 
@@ -158,7 +159,8 @@ class Split:
                         f"Run: python -m shards verify {self.where}; copy the shard again or build the data again"
                     )
                 found.append((source, start))
-            self._keys = tuple(np.concatenate(column) for column in zip(*found, strict=True))
+            source, start = (np.concatenate(column) for column in zip(*found, strict=True))
+            self._keys = source, start
         return self._keys
 
     def place(self, chunk: int) -> tuple[str, int]:
@@ -197,8 +199,8 @@ class Split:
             return self.mapped.records[chunks, :NAME_LENGTH]
         return self.raw(chunks)[:, :NAME_LENGTH]
 
-    def _inside(self, chunks: np.ndarray) -> np.ndarray:
-        chunks = np.asarray(chunks, np.int64)
+    def _inside(self, numbers: np.ndarray | Sequence[int]) -> np.ndarray:
+        chunks = np.asarray(numbers, np.int64)
         if len(chunks) and not 0 <= chunks.min() <= chunks.max() < len(self):
             raise IndexError(f"chunks must lie in [0, {len(self)})")
         return chunks

@@ -162,7 +162,9 @@ class BatchStream:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _make_reader(self, schedule: Schedule, cursor: Cursor, memory: int, share: int) -> tuple[object, int]:
+    def _make_reader(
+        self, schedule: Schedule, cursor: Cursor, memory: int, share: int
+    ) -> tuple[RowReader | Arena | None, int]:
         """What gathers the records of a step, None for the memory map, and how many threads may use it."""
         split, stride = self._split, self._shape.stride
         if split.mapped and split.bytes <= memory:
@@ -200,6 +202,7 @@ class BatchStream:
         if self.reader:
             self.reader.gather(step, out)
         else:
+            assert self._split.mapped is not None
             np.take(self._split.mapped.records, step.chunks, 0, out, "clip")
         chunks = self._replacer.replace(step.chunks, out)
         rows = torch.from_numpy(step.rows)

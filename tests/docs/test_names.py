@@ -24,6 +24,7 @@ FOREIGN = {
     *("kills", "seed", "json", "kinds", "quick", "folder"),  # chaos, bench, quality
     *("dry-run", "chain"),  # slurm/*.sh
     *("no-deps", "extra-index-url"),  # pip
+    "version",  # of each command, before its subcommands
 }
 GROUPS = {name for run in RUNS.values() for name in flat_names(run) if f"{name}." in " ".join(flat_names(run))}
 # Names in the shape of a setting that are none.

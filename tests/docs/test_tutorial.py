@@ -54,7 +54,7 @@ def test_every_command_runs_and_says_what_is_shown(desk):
     _build, checked, begun, resumed, status, evaluated, heard = told
     # What the document shows is what they say, but for the numbers.
     assert "every byte as built" in checked
-    assert "stopped at step 2 (stop_at 2), all saved; the same command resumes" in begun
+    assert "stopped at step 2 (stop_at 2), all saved; run the same command to resume" in begun
     assert "from step 2" in resumed
     assert "finished at step 4: runs/vae/model" in resumed
     assert "runs/vae: vae, finished, step 4 of 4" in status

@@ -27,8 +27,9 @@ from train.evaluation.measuring import heldout
 from train.optim.objective import Objective
 from train.parallel.engine import Engine
 from train.parallel.strategy import MOMENTS
-from train.training.learner import Learner, make_learner, train_step
+from train.training.learner import Learner, make_learner
 from train.training.meter import Meter
+from train.training.step import train_step
 
 WORLDS = (1, 2, 3)
 SAMPLES, RATE = 2205, 22050

@@ -23,8 +23,9 @@ from train.config import RUNS, DataConfig, OptimConfig
 from train.optim.objective import Objective
 from train.optim.snapshot import Snapshot
 from train.parallel.engine import Engine
-from train.training.learner import Learner, make_learner, train_step
+from train.training.learner import Learner, make_learner
 from train.training.meter import Meter
+from train.training.step import train_step
 
 SAMPLES, RATE, ROWS = 2205, 22050, 6
 TRUNK = {"strides": [15, 7], "channels": [32, 64], "blocks": 1, "kernel": 3}

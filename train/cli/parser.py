@@ -9,6 +9,7 @@ from typing import Any
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 from jsonargparse.typing import PositiveInt
 
+import audiovae
 from train.cli.presets import settings_file
 from train.cli.usage_errors import explain
 from train.config import RUNS, RunConfig
@@ -26,6 +27,7 @@ EXAMPLES = {
   accelerate launch --config_file accelerate_config.yaml -m train hvae --data shards/ --run-dir runs/first
   python -m train evaluate runs/first
   python -m train COMMAND --help
+  python -m train --version
 """,
     "vae": """examples:
   python -m train vae --data shards/ --run-dir runs/first --config train/configs/vae_tiny.yaml
@@ -76,11 +78,12 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
 class Overview(ArgumentParser):
     """A parser whose help lists its subcommands in groups."""
 
-    def format_help(self) -> str:
+    def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
         """Usage, what there is, examples."""
+        assert self._subcommands_action is not None
         abouts = {choice.dest: choice.help for choice in self._subcommands_action._choices_actions}
         width = max(map(len, abouts))
-        lines = ["usage: python -m train COMMAND ...", "", self.description, ""]
+        lines = ["usage: python -m train COMMAND ...", "", self.description or "", ""]
         for group, names in GROUPS.items():
             lines += [f"{group}:", *(f"  {name:{width}}  {abouts[name]}" for name in names), ""]
         return "\n".join([*lines, EXAMPLES[""]])
@@ -136,11 +139,12 @@ def make_parser() -> Overview:
         prog="python -m train",
         description="Train audio autoencoders and look at the results.",
     )
+    parser.add_argument("--version", action="version", version=f"{audiovae.DISTRIBUTION} {audiovae.__version__}")
     commands = parser.add_subcommands()
     for family, run in RUNS.items():
         about = (run.__doc__ or "").strip().splitlines()[0]
         one = tool(family, about, "--data DIR --run-dir DIR [--config FILE.yaml] [--KEY VALUE ...]")
-        one.epilog += OF_A_RUN
+        one.epilog = EXAMPLES[family] + OF_A_RUN
         one.add_argument(
             "--config", action="config", help="A YAML file of settings, or a preset's name; flags override it."
         )
@@ -220,6 +224,7 @@ def parse(words: list[str]) -> tuple[str, Any]:
             names = [field.name for field in dataclasses.fields(RUNS[command])]
             return command, RUNS[command](**{name: fields[name] for name in names})
     except argparse.ArgumentError as error:
+        assert parser._subcommands_action is not None
         commands = parser._subcommands_action._name_parser_map
         command = next((word for word in words if word in commands), "")
         raise TrainError(explain(str(error), command, flags_of(command, commands), [*commands])) from None

@@ -1,28 +1,29 @@
-"""Which steps to skip: those whose gradient is not finite, or far longer than gradients of this run are."""
+"""Which steps to skip: those whose gradient norm is not finite, or far above the run's typical norm."""
 
 import math
 
 import torch
 from torch import Tensor
 
-# Of the running mean of log norms. With a factor of 10 a norm that rises by 1000 for good is typical again after
-# about 50 steps, the default of `optim.skip_limit`; a single one moves the mean by a tenth at most.
+# Decay of the running mean of log norms. With a factor of 10, a norm that rises 1000-fold and stays there counts as
+# typical after about 50 steps, the default of `optim.skip_limit`; a single large norm moves the typical norm by at
+# most 10 %.
 DECAY = 0.98
-# Norms that must have been seen before one can be too long.
+# Norms that the guard observes before it rejects any.
 GRACE = 50
 
 
 class GradientGuard:
-    """Tells exploding gradients by their norm against the typical one: the exponential of a mean of logarithms.
+    """Detects exploding gradients by comparing the norm with the typical norm, a running geometric mean.
 
-    All on the device, and a function of norms that are the same in all processes: so are its answers. Norms that
-    were refused move the mean too, as if they were at most the factor's square times the typical one: so it
-    follows a run whose norm changes for good, and a single explosion hardly moves it.
+    Everything stays on the device. The norms are the same on all processes, so the decisions are too. A rejected
+    norm also moves the mean, clamped to factor^2 times the typical norm: the mean follows a run whose norm changes
+    permanently, and a single explosion hardly moves it.
 
     Attributes:
-        factor: How many times the typical norm is too long; 0 means never.
-        state: [2] float32, the mean of log norms and how many were seen: part of a checkpoint.
-        exploded: Whether the last norm was finite but refused: bool scalar.
+        factor: Norms above `factor` times the typical norm are rejected; 0 means never.
+        state: [2] float32, the mean of log norms and the number of norms observed; part of a checkpoint.
+        exploded: Whether the last norm was finite but rejected: bool scalar.
     """
 
     def __init__(self, factor: float, device: torch.device) -> None:
@@ -32,7 +33,7 @@ class GradientGuard:
 
     @torch.no_grad()
     def rejects(self, norm: Tensor) -> Tensor:
-        """Takes in the norm of a step, once; whether the step is to be skipped, as a bool scalar."""
+        """Observes the norm of a step; returns whether to skip the step, as a bool scalar. Call it once a step."""
         finite = norm.isfinite()
         if not self.factor:
             return ~finite

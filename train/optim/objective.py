@@ -1,6 +1,6 @@
-"""From named terms and named weights to one loss.
+"""The training loss: a weighted sum of named terms.
 
-A term without a weight raises, and so does a weight without a term, unless it is 0.
+A term without a weight raises an error, and so does a weight without a term, unless it is 0.
 """
 
 from collections.abc import Mapping
@@ -11,16 +11,22 @@ from torch import Tensor
 
 from train.optim.schedules import Ramp
 
+# The reconstruction terms of every model, from `Autoencoder.distances`. For models of mel spectrograms the term
+# `stft` is not computed by an STFT: it is the mean absolute difference of log-mel. Metrics, weights and settings use
+# one name for both, so that one set of settings and one panel serve every model.
+DISTANCES = ("mse", "stft")
+
 
 @dataclass
 class VAEWeights:
-    """Weights of a VAE's terms.
+    """Weights of a VAE's loss terms.
 
     Attributes:
-        mse: Of the mean squared error.
-        stft: Of the STFT distance; of a mel model, of the mean difference of log-mel.
-        kl: Of the KL in nats per input value, after the warm-up.
-        likelihood: Of the likelihood in nats per input value under model.learned_variance, which needs it; else 0.
+        mse: Weight of the mean squared error.
+        stft: Weight of the STFT distance; for mel models, of the mean absolute difference of log-mel.
+        kl: Weight of the KL divergence in nats per input value, reached after the warm-up.
+        likelihood: Weight of the negative log-likelihood in nats per input value. Set it with
+            model.learned_variance, and leave it at 0 without.
     """
 
     mse: float = 100.0
@@ -31,12 +37,13 @@ class VAEWeights:
 
 @dataclass
 class HVAEWeights:
-    """Weights of an HVAE's terms.
+    """Weights of an HVAE's loss terms.
 
     Attributes:
-        mse: Of the mean squared error.
-        stft: Of the STFT distance; of a mel model, of the mean difference of log-mel.
-        kl: Of the KL of each level in nats per input value, after the warm-up; from the finest to the coarsest.
+        mse: Weight of the mean squared error.
+        stft: Weight of the STFT distance; for mel models, of the mean absolute difference of log-mel.
+        kl: Weights of the levels' KL divergences in nats per input value, reached after the warm-up; from the finest
+            level to the coarsest.
     """
 
     mse: float = 100.0
@@ -46,15 +53,15 @@ class HVAEWeights:
 
 @dataclass
 class VQVAEWeights:
-    """Weights of a VQ-VAE's terms.
+    """Weights of a VQ-VAE's loss terms.
 
     Attributes:
-        mse: Of the mean squared error.
-        stft: Of the STFT distance; of a mel model, of the mean difference of log-mel.
-        commitment: Of the distance to the codes: beta_0 of the variance-adaptive commitment.
-        anchor: Of log(S / S_start)^2, which holds the variance S of the latents where it was when the codebooks
-            started; no effect unless the commitment is adaptive.
-        diversity: Of the term that evens out how often codes are used.
+        mse: Weight of the mean squared error.
+        stft: Weight of the STFT distance; for mel models, of the mean absolute difference of log-mel.
+        commitment: Weight beta_0 of the distance between latents and their codes (the commitment loss).
+        anchor: Weight of log(S / S_start)^2, which keeps the variance S of the latents at the value it had when the
+            codebooks started; no effect unless the commitment is adaptive.
+        diversity: Weight of the term that evens out how often codes are used.
     """
 
     mse: float = 100.0
@@ -76,13 +83,22 @@ def named(weights: object) -> dict[str, float]:
 
 
 class Objective:
-    """The weighted sum of a model's terms; the weights of KL terms rise along a ramp (beta warm-up)."""
+    """The weighted sum of a model's loss terms; the weights of KL terms rise along a ramp (beta warm-up).
+
+    Args:
+        weights: A dataclass of weights.
+        warmup: The ramp of the KL weights.
+        terms: Names of the model's loss terms.
+
+    Raises:
+        ValueError: when terms and weights do not match.
+    """
 
     def __init__(self, weights: object, warmup: Ramp, terms: set[str]) -> None:
         self.weights = {name: weight for name, weight in named(weights).items() if weight or name in terms}
         self.warmup = warmup
         if missing := terms - self.weights.keys():
-            raise ValueError(f"no weight for the loss term '{min(missing)}': give weights.{min(missing)}")
+            raise ValueError(f"no weight for the loss term '{min(missing)}': set weights.{min(missing)}")
         if unknown := self.weights.keys() - terms:
             raise ValueError(
                 f"weights.{min(unknown)} belongs to no loss term of this model; it has: {', '.join(sorted(terms))}"

@@ -6,7 +6,7 @@ from typing import Literal
 
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
-# The logarithmic rise: log(1 + 9 s) / log(10), of which half is done after a quarter of the steps.
+# The logarithmic rise log(1 + 9 s) / log(10) reaches one half after a quarter of the steps.
 LOG_BASE = 10.0
 
 
@@ -15,11 +15,11 @@ class Ramp:
     """A rise from 0 to 1.
 
     Attributes:
-        start: Step at which it leaves 0.
-        steps: Steps until it reaches 1 for good; 0 means at once.
-        shape: Its curve. log rises fast, then slowly; cyclical rises again and again, linearly (Fu et al. 2019).
-        cycles: How often a cyclical ramp rises.
-        rising: Share of a cycle that rises, in (0, 1]; the rest stays at 1.
+        start: Step at which the rise begins.
+        steps: Steps of the rise, after which the value stays at 1; 0 means no rise: the value is 1 from `start` on.
+        shape: Curve of the rise. `log` rises fast, then slowly; `cyclical` repeats a linear rise (Fu et al. 2019).
+        cycles: Number of rises of a cyclical ramp.
+        rising: Share of a cycle that rises, in (0, 1]; the rest of the cycle stays at 1.
     """
 
     start: NonNegativeInt = 0
@@ -30,7 +30,7 @@ class Ramp:
 
     def __post_init__(self) -> None:
         if not 0 < self.rising <= 1:
-            raise ValueError(f"rising is {self.rising}: above 0, at most 1")
+            raise ValueError(f"rising is {self.rising}: it must be above 0 and at most 1")
 
     def at(self, step: int) -> float:
         """The value in [0, 1] at a step."""
@@ -44,7 +44,7 @@ class Ramp:
         if self.shape == "log":
             return math.log1p((LOG_BASE - 1) * share) / math.log(LOG_BASE)
         if self.shape == "cyclical":
-            # Whole numbers: a share times the cycles could round to just below a whole cycle.
+            # Integers: the share times the number of cycles could round to just below a whole cycle.
             place = (step - self.start) * self.cycles % self.steps / self.steps
             return min(1.0, place / self.rising)
         return share
@@ -59,19 +59,19 @@ def learning_rate(
     schedule: str = "cosine",
     decay_share: float = 0.2,
 ) -> float:
-    """Linear warm-up, then half a cosine (Loshchilov and Hutter 2017), or a constant and a linear decay at the end.
+    """Learning rate at a step: linear warm-up, then a cosine decay, or a constant rate with a linear decay at the end.
 
-    The latter is the trapezoid of Zhai et al. 2022 ("Scaling Vision Transformers"): a run may be made longer as
-    long as its decay has not begun.
+    The cosine decay is that of Loshchilov and Hutter 2017. The constant rate with a decay is the trapezoid of Zhai
+    et al. 2022 ("Scaling Vision Transformers"): a run can be extended until its decay begins.
 
     Args:
-        step: From 0.
+        step: Optimizer step, from 0.
         peak: The highest rate.
-        warmup: Steps of warm-up; the first step has peak / warmup.
+        warmup: Steps of warm-up; the rate of the first step is peak / warmup.
         total: Steps of the run; later steps keep the final rate.
-        final_share: The last rate as a share of the peak, in [0, 1].
+        final_share: The final rate as a share of the peak, in [0, 1].
         schedule: "cosine" or "constant".
-        decay_share: Share of the run's steps that a constant rate's decay takes, in [0, 1].
+        decay_share: Share of the run's steps over which a constant rate decays at the end, in [0, 1].
     """
     if step < warmup:
         return peak * (step + 1) / warmup
@@ -82,5 +82,5 @@ def learning_rate(
 
 
 def ema_decay(step: int, longest: float) -> float:
-    """Decay of averaged weights: short at first, so that the average forgets the start."""
+    """Decay of the averaged weights at a step: small at first, so that the average forgets the initial weights."""
     return min(longest, (1 + step) / (10 + step))

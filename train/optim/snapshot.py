@@ -1,4 +1,4 @@
-"""A run's state at one step, whole and by name: the same for any number of processes and any way to part a model."""
+"""A run's complete state at one step, by parameter name: independent of how many processes share the model."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,14 +9,15 @@ from torch import Tensor
 
 @dataclass
 class Snapshot:
-    """All that a run needs to go on; no random state: noise and order are functions of seed and step.
+    """All that a run needs to resume. No random state: noise and data order are functions of seed and step.
 
     Attributes:
         weights: The model's state dict as trained, buffers included.
-        averages: Averaged parameters.
+        averages: Averaged parameters, by name.
         moments: AdamW's moments of each parameter, as `exp_avg.NAME` and `exp_avg_sq.NAME`.
-        updates: Optimizer updates that the moments have seen; skipped steps are not among them.
-        state: Plain values: step, cursor, and valid_si_sdr when held-out chunks were measured.
+        updates: Number of updates in the moments; skipped steps do not count.
+        state: Plain values: step and cursor; valid_si_sdr if held-out chunks were measured; gradient_norms if the
+            gradient guard is on.
     """
 
     weights: dict[str, Tensor]
@@ -27,21 +28,22 @@ class Snapshot:
 
     @property
     def averaged(self) -> dict[str, Tensor]:
-        """The model's state dict with averaged parameters; buffers (codebooks, running estimates) as they are."""
+        """The model's state dict with averaged parameters, and buffers (codebooks, running estimates) as trained."""
         return self.weights | self.averages
 
 
 class HostCopies:
-    """Copies of tensors in the host's memory, which is kept: only the first snapshot pays for new pages.
+    """Copies tensors into host memory that it reuses: only the first snapshot pays for new pages.
 
-    So a snapshot is valid until the next one is taken. On a GPU the memory is pinned and copies run together.
+    A snapshot is therefore valid until the next one is taken. For tensors on a GPU the memory is pinned and the
+    copies are asynchronous.
     """
 
     def __init__(self) -> None:
         self._kept: dict[str, Tensor] = {}
 
     def keep(self, name: str, value: Tensor) -> Tensor:
-        """A copy of the value; on a GPU it is there after `wait`."""
+        """A copy of the value; if that is on a GPU, the copy is complete after `wait`."""
         kept = self._kept.get(name)
         if kept is None or kept.shape != value.shape or kept.dtype != value.dtype:
             kept = torch.empty(value.shape, dtype=value.dtype, pin_memory=value.is_cuda)
@@ -50,11 +52,11 @@ class HostCopies:
 
     @staticmethod
     def wait() -> None:
-        """Until all copies are there."""
+        """Waits until all copies are complete."""
         if torch.cuda.is_available():
             torch.cuda.synchronize()
 
 
 def discard(_name: str, value: Tensor) -> Tensor:
-    """For processes that only help another one to a snapshot."""
+    """An empty tensor: for processes that take part in gathering and keep nothing."""
     return value.new_empty(0)

@@ -1,4 +1,4 @@
-"""The processes of a run and the model they hold: whole in each (DDP) or sharded (ZeRO).
+"""The processes of a run and the model they train: replicated on each (DDP) or sharded over them (ZeRO).
 
 May import `train.config`, `train.optim` and `train.errors`.
 """

@@ -1,4 +1,4 @@
-"""The whole model in every process, gradients averaged: torch's DistributedDataParallel, or one process alone."""
+"""The whole model on every process, with averaged gradients: torch's DistributedDataParallel, or a single process."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -15,7 +15,7 @@ from train.parallel.strategy import MOMENTS, Keep, Strategy, adamw
 
 
 class DDP(Strategy):
-    """Every process holds everything."""
+    """Every process holds all weights, moments and averages."""
 
     def __init__(self, model: Autoencoder, engine: Engine, config: OptimConfig) -> None:
         self.model = model
@@ -27,17 +27,17 @@ class DDP(Strategy):
         super().__init__(config.ema)
 
     def accumulating(self, last: bool) -> AbstractContextManager:
-        """Around a pass; gradients are exchanged in the last one only."""
+        """Wraps a pass; gradients are all-reduced in the last one only."""
         return nullcontext() if last else self._engine.accelerator.no_sync(self.wrapped)
 
     def backward(self, loss: Tensor) -> None:
-        """Adds the gradients."""
+        """Adds the gradients of a loss."""
         loss.backward()
 
     def step(self, rate: float) -> Tensor:
-        """Clips and updates.
+        """Clips and updates; see `Strategy.step`.
 
-        The optimizer looks at `found_inf` on the device, so nobody waits for the norm.
+        The optimizer reads `found_inf` on the device, so the host does not wait for the norm.
         """
         self.rate = rate
         for group in self._optimizer.param_groups:
@@ -49,12 +49,12 @@ class DDP(Strategy):
         return norm
 
     def local_parameters(self) -> list[Tensor]:
-        """Every parameter."""
+        """All parameters."""
         return [parameter.detach() for parameter in self._parameters.values()]
 
     @contextmanager
     def averaged(self) -> Iterator[Autoencoder]:
-        """The model itself, which holds the averages inside the block."""
+        """The model itself; inside the block its parameters are the averages."""
         kept = [part.clone() for part in self.local_parameters()]
         was_training = self.model.training
         torch._foreach_copy_(self.local_parameters(), self._averages)
@@ -67,7 +67,7 @@ class DDP(Strategy):
 
     @torch.no_grad()
     def gather(self, keep: Keep) -> Snapshot:
-        """What this process holds is all."""
+        """Copies this process's state, which is complete."""
         moments, updates = {}, 0
         for name, parameter in self._parameters.items():
             state = self._optimizer.state.get(parameter, {})
@@ -87,7 +87,7 @@ class DDP(Strategy):
 
     @torch.no_grad()
     def restore(self, snapshot: Snapshot) -> None:
-        """Takes everything in."""
+        """Restores the state; every process does."""
         self.model.load_state_dict(snapshot.weights)
         for (name, parameter), average in zip(self._parameters.items(), self._averages, strict=True):
             average.copy_(snapshot.averages[name])

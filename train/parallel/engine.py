@@ -1,4 +1,4 @@
-"""The processes of a run and what they say to each other."""
+"""The processes of a run, and what they exchange."""
 
 import logging
 import os
@@ -17,24 +17,25 @@ from audiovae import Statistics
 from shards import DataError
 from train.errors import LostPeerError, TrainError, TransientError
 
-# A rank that waits longer than this for another one has lost it.
+# A rank that waits longer for another rank treats it as lost.
 COLLECTIVE_TIMEOUT = timedelta(minutes=10)
-# While rank 0 writes or reads for all, on a file system that may be slow; the others notice its end at once.
+# The limit while rank 0 reads or writes for all on a file system that may be slow. If rank 0 ends, the others notice
+# at once.
 DISK_TIMEOUT = timedelta(hours=2)
-# The most that processes differ in when they end.
+# How long the first process waits at the end for the last one.
 LEAVING = timedelta(seconds=30)
-LOST = "another process of this run ended, for a reason of its own; the same command goes on from the last checkpoint"
+LOST = "another process of this run ended; run the same command to resume from the last checkpoint"
 
 T = TypeVar("T")
 
 
 def launched_rank() -> int:
-    """This process's rank before anything is initialised: for errors that only one rank should print."""
+    """This process's rank, also before the processes have met: for errors that only one rank should print."""
     return int(os.environ.get("RANK", "0"))
 
 
 def is_lost_peer(error: BaseException) -> bool:
-    """Whether an error means that another process has ended: gloo and NCCL have no type of their own for it."""
+    """Whether an error means that another process has ended; gloo and NCCL have no exception type for this."""
     known = ("closed by peer", "reset by peer", "Broken pipe", "Timed out waiting", "communicator was aborted")
     return isinstance(error, dist.DistError) or (
         isinstance(error, RuntimeError) and any(words in str(error) for words in known)
@@ -43,7 +44,7 @@ def is_lost_peer(error: BaseException) -> bool:
 
 @contextmanager
 def lost_peers_reported() -> Iterator[None]:
-    """Turns the errors that the loss of another process raises into one line."""
+    """Turns errors caused by the loss of another process into a LostPeerError of one line."""
     try:
         yield
     except RuntimeError as error:
@@ -53,14 +54,18 @@ def lost_peers_reported() -> Iterator[None]:
 
 
 class Engine:
-    """Processes, devices and what they exchange.
+    """This process among the processes of a run, its device, and the collectives.
 
     Attributes:
-        rank, world: This process and how many there are.
-        local_world: Processes on this node.
-        device: Where its model lives.
+        rank: This process's number, from 0.
+        world: Number of processes.
+        local_world: Number of processes on this node.
+        device: This process's device.
         precision: "no" or "bf16".
-        launch: What the launcher said, as environment variables.
+        launch: The environment variables that the launcher set.
+
+    Raises:
+        TrainError: when the launch does not fit the machine or this program.
     """
 
     def __init__(self) -> None:
@@ -71,14 +76,14 @@ class Engine:
                 f"{local} processes for {torch.cuda.device_count()} GPU(s): launch with "
                 f"--num_processes {torch.cuda.device_count()}"
             )
-        # DeepSpeed joins the processes that stand here: accelerate would set up others for it.
+        # DeepSpeed uses the process groups made here. With this variable set, accelerate would make groups for it.
         self.launch = dict(os.environ)
         os.environ.pop("ACCELERATE_USE_DEEPSPEED", None)
         self.accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=COLLECTIVE_TIMEOUT)])
         promised = int(os.environ.get("WORLD_SIZE", "1"))
         if self.accelerator.num_processes != promised:
             raise TrainError(
-                f"the launcher promised {promised} processes, but {self.accelerator.num_processes} met: "
+                f"the launcher started {promised} processes, but {self.accelerator.num_processes} connected: "
                 "launch with --config_file accelerate_config.yaml and without --cpu"
             )
         self.rank = self.accelerator.process_index
@@ -86,28 +91,28 @@ class Engine:
         self.device = self.accelerator.device
         self.precision = self.accelerator.mixed_precision
         if self.precision == "fp16":
-            # Its loss scale would have to be part of every checkpoint, and small posteriors underflow in it.
+            # Its loss scale would have to be part of every checkpoint, and narrow posteriors underflow.
             raise TrainError("fp16 is not supported: launch with --mixed_precision bf16, or no")
         if on_cpu:
-            # Launchers set one thread a process; share out the cores that this job may use.
+            # Launchers set one thread for each process; divide the cores that this job may use instead.
             torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // local))
-        # Control messages go over the CPU, so that asking whether to stop never waits for the GPU.
-        self._control = dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT) if self.world > 1 else None
-        self._patient = dist.new_group(backend="gloo", timeout=DISK_TIMEOUT) if self.world > 1 else None
+        # Control messages use gloo on the CPU, so that asking whether to stop never waits for the GPU.
+        self._control_group = dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT) if self.world > 1 else None
+        self._disk_group = dist.new_group(backend="gloo", timeout=DISK_TIMEOUT) if self.world > 1 else None
         self._vote: tuple[Any, Tensor] | None = None
         logging.getLogger("torch.distributed").setLevel(logging.ERROR)
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes files and speaks."""
+        """Whether this is rank 0, the process that writes files and prints."""
         return self.rank == 0
 
     def autocast(self) -> AbstractContextManager:
-        """The precision chosen at launch, for passes outside the wrapped model."""
+        """Autocast to the launch's precision, for passes outside the wrapped model."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def sum(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Each tensor added up over all processes, in one exchange; float32."""
+        """Sums each tensor over all processes with one all-reduce in float32; tensors keep their shapes."""
         if self.world == 1 or not values:
             return values
         flat = torch.cat([value.detach().float().reshape(-1) for value in values.values()])
@@ -116,7 +121,7 @@ class Engine:
         return {name: part.view(value.shape) for (name, value), part in zip(values.items(), parts, strict=True)}
 
     def all_parts(self, part: Tensor) -> Tensor:
-        """The parts [n] of all processes in their order: [world, n]."""
+        """Gathers a part [n] from each process: [world, n] in the order of ranks."""
         if self.world == 1:
             return part.unsqueeze(0)
         parts = [torch.empty_like(part) for _ in range(self.world)]
@@ -124,12 +129,12 @@ class Engine:
         return torch.stack(parts)
 
     def join(self, statistics: Statistics, rows: Tensor, batch: int) -> Statistics:
-        """The statistics of the whole global batch on every process, items in the order of its rows.
+        """The statistics of the whole global batch on every process: sums added, items in the order of its rows.
 
         Args:
-            statistics: This process's part, items [n, ...].
-            rows: [n] int64, the rows of its items in the global batch.
-            batch: Rows of the global batch.
+            statistics: This process's part; items are [n, ...].
+            rows: Rows of its items in the global batch, [n] int64.
+            batch: Number of rows of the global batch.
         """
         placed = {}
         for name, value in statistics.items.items():
@@ -143,50 +148,59 @@ class Engine:
         )
 
     def any_wants_to_stop(self, here: bool) -> bool:
-        """Whether some process wanted to stop one step ago: the same answer everywhere, without waiting."""
-        if self._control is None:
+        """Whether any process wanted to stop at the call before: the same answer on all processes, without waiting.
+
+        The all-reduce of this call's votes runs in the background until the next call. One process alone gets its
+        own vote at once.
+        """
+        if self._control_group is None:
             return here
         before, self._vote = self._vote, None
         ballot = torch.tensor([int(here)])
-        self._vote = (dist.all_reduce(ballot, dist.ReduceOp.MAX, self._control, async_op=True), ballot)
+        self._vote = (dist.all_reduce(ballot, dist.ReduceOp.MAX, self._control_group, async_op=True), ballot)
         if before is None:
             return False
         before[0].wait()
         return bool(before[1].item())
 
     def share(self, value: Any) -> Any:
-        """Rank 0's value on every process; plain data only. It may take long."""
-        if self._patient is None:
+        """Sends rank 0's value to every process: plain data only. The other processes wait up to DISK_TIMEOUT."""
+        if self._disk_group is None:
             return value
         box = [value if self.is_main else None]
-        dist.broadcast_object_list(box, src=0, group=self._patient)
+        dist.broadcast_object_list(box, src=0, group=self._disk_group)
         return box[0]
 
-    def on_main(self, action: Callable[[], T], unhurried: Callable[[], AbstractContextManager] = nullcontext) -> T:
-        """Does something on rank 0 alone and returns its result everywhere; its errors are raised everywhere.
+    def on_main(self, action: Callable[[], T], pause: Callable[[], AbstractContextManager] = nullcontext) -> T:
+        """Runs an action on rank 0 and returns its result on every process; raises its errors on every process.
 
         Args:
-            action: What to do.
-            unhurried: Entered around what may take any time: the action, and waiting for it in the other processes.
-                Rank 0 then meets them outside of it: they have had nothing else to do.
+            action: What to run.
+            pause: A context that is entered on rank 0 during the action, and on the other processes while they
+                wait for it: the watchdog's pause. Rank 0 then sends its result outside the context, as the others
+                are already waiting for it.
+
+        Raises:
+            TrainError: when the action raised it.
+            TransientError: when the action raised it, or an OSError.
         """
-        result, problem, passing = None, None, False
+        result, problem, transient = None, None, False
         if self.is_main:
             try:
-                with unhurried():
+                with pause():
                     result = action()
             except (TrainError, OSError) as error:
-                problem, passing = str(error), isinstance(error, TransientError | OSError)
-        with nullcontext() if self.is_main else unhurried():
-            result, problem, passing = self.share((result, problem, passing))
+                problem, transient = str(error), isinstance(error, TransientError | OSError)
+        with nullcontext() if self.is_main else pause():
+            result, problem, transient = self.share((result, problem, transient))
         if problem:
-            raise (TransientError if passing else TrainError)(problem)
+            raise (TransientError if transient else TrainError)(problem)
         return result
 
     def everywhere(self, action: Callable[[], T]) -> T:
-        """Does something on every process, which may take long; the error of one is raised on all.
+        """Runs an action on every process and waits until all have ended; raises the first error on all of them.
 
-        No process goes on before all have ended theirs.
+        Processes wait for each other up to DISK_TIMEOUT.
         """
         result, problem = None, None
         try:
@@ -194,27 +208,27 @@ class Engine:
         except (TrainError, DataError, OSError) as error:
             problem = str(error)
         problems = [problem]
-        if self._patient is not None:
+        if self._disk_group is not None:
             problems = [None] * self.world
-            dist.all_gather_object(problems, problem, group=self._patient)
+            dist.all_gather_object(problems, problem, group=self._disk_group)
         if found := next(filter(None, problems), None):
             raise TrainError(found)
         return result  # type: ignore[return-value]
 
     def wait_for_all(self) -> None:
-        """Until all processes have come here: who leaves first may cut off what others are still told.
+        """Waits until all processes are here: a process that leaves early may cut off messages to the others.
 
-        Not by a collective, in which somebody is always last to hear.
+        This is no collective, because a collective returns on some processes before others have its last message.
         """
         if self.world > 1:
             store = dist.distributed_c10d._get_default_store()
-            with suppress(RuntimeError):  # whoever keeps the store may leave as soon as all are here
+            with suppress(RuntimeError):  # the process that holds the store may leave as soon as all are here
                 store.set(f"here-{self.rank}", "1")
                 store.wait([f"here-{rank}" for rank in range(self.world)], LEAVING)
 
     def close(self) -> None:
-        """Leaves the group of processes."""
-        with suppress(RuntimeError):  # of a process that is gone
+        """Leaves the process groups."""
+        with suppress(RuntimeError):  # another process has ended
             if self._vote is not None:
                 self._vote[0].wait()
         if dist.is_initialized():

@@ -1,4 +1,4 @@
-"""The strategy that a launch asks for."""
+"""Chooses between DDP and ZeRO by the flags of the launcher."""
 
 from audiovae import Autoencoder
 from train.config import OptimConfig
@@ -9,10 +9,10 @@ from train.parallel.strategy import Strategy
 
 
 def make_strategy(model: Autoencoder, engine: Engine, config: OptimConfig) -> Strategy:
-    """The strategy that the launcher was asked for."""
+    """ZeRO if the launcher's flags ask for DeepSpeed, else DDP."""
     settings = ZeROSettings.of_launch(engine.launch)
     if settings is None:
         return DDP(model, engine, config)
-    from train.parallel.zero import ZeRO  # takes seconds, and is an extra
+    from train.parallel.zero import ZeRO  # its import takes seconds, and DeepSpeed is optional
 
     return ZeRO(model, engine, config, settings)

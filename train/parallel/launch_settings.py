@@ -1,4 +1,4 @@
-"""What the flags of `accelerate launch --use_deepspeed` ask for, and DeepSpeed's configuration for it."""
+"""From the flags of `accelerate launch --use_deepspeed` to DeepSpeed's configuration."""
 
 import json
 from collections.abc import Mapping
@@ -8,8 +8,9 @@ from typing import Any
 
 from train.errors import TrainError
 
-# What the training loop decides itself: a file that says otherwise would be contradicted in silence.
-OURS = {
+# Keys of DeepSpeed's configuration that this program sets, and the setting or flag to use instead. A file with
+# another value is an error: it would have no effect.
+SET_BY_PROGRAM = {
     "optimizer": "optim.* settings",
     "scheduler": "optim.* settings",
     "gradient_clipping": "optim.clip",
@@ -24,13 +25,13 @@ OURS = {
 
 @dataclass(frozen=True)
 class ZeROSettings:
-    """How much of a training state each process holds alone (Rajbhandari et al. 2020, "ZeRO").
+    """How the training state is sharded over the processes (Rajbhandari et al. 2020, "ZeRO").
 
     Attributes:
-        stage: 1 parts the optimizer's moments, 2 the gradients as well, 3 also the weights.
-        offload_optimizer: Moments live in the memory of the host, and are updated by its CPUs.
-        offload_parameters: So do weights that are not in use; stage 3 only.
-        more: DeepSpeed's own settings, from --deepspeed_config_file.
+        stage: 1 shards the optimizer's moments, 2 also the gradients, 3 also the weights.
+        offload_optimizer: Keep moments in host memory, and update them on the CPU.
+        offload_parameters: Keep weights that are not in use in host memory; stage 3 only.
+        more: Other settings of DeepSpeed, from --deepspeed_config_file.
     """
 
     stage: int
@@ -40,10 +41,10 @@ class ZeROSettings:
 
     @classmethod
     def of_launch(cls, environment: Mapping[str, str]) -> "ZeROSettings | None":
-        """What the launcher was asked for; None without --use_deepspeed.
+        """Reads the environment variables that the launcher sets; None without --use_deepspeed.
 
         Raises:
-            TrainError: for what this program does not do.
+            TrainError: for settings that this program does not support.
         """
         if environment.get("ACCELERATE_USE_DEEPSPEED", "false").lower() != "true":
             return None
@@ -61,7 +62,7 @@ class ZeROSettings:
                 given[part] = (zero.get(part) or {}).get("device", given[part])
         if str(given["stage"]) not in ("1", "2", "3"):
             raise TrainError(
-                f"ZeRO stage {given['stage']}: choose --zero_stage 1, 2 or 3, or leave --use_deepspeed out"
+                f"ZeRO stage {given['stage']}: choose --zero_stage 1, 2 or 3, or leave out --use_deepspeed"
             )
         for part in ("offload_optimizer", "offload_param"):
             if given[part] not in ("none", "cpu"):
@@ -75,7 +76,7 @@ class ZeROSettings:
         """DeepSpeed's configuration.
 
         Args:
-            clip: The longest gradient.
+            clip: The largest gradient norm.
             precision: "no" or "bf16": passes under autocast, as with DDP; weights stay float32.
             world: Number of processes.
         """
@@ -89,14 +90,14 @@ class ZeROSettings:
         return {
             **self.more,
             "zero_optimization": zero,
-            # torch's fused AdamW updates moments on the host as well, and needs no compiler.
+            # torch's fused AdamW also runs on the CPU, and needs no compiler.
             "zero_force_ds_cpu_optimizer": False,
             "gradient_clipping": clip,
-            # The loop counts micro-batches; these numbers only feed DeepSpeed's own statistics.
+            # The training loop accumulates micro-batches; these numbers only feed DeepSpeed's statistics.
             "train_batch_size": world,
             "train_micro_batch_size_per_gpu": 1,
             "gradient_accumulation_steps": 1,
-            # Gradients are added up in float32, as with DDP.
+            # Gradients are accumulated in float32, as with DDP.
             "torch_autocast": {
                 "enabled": precision == "bf16",
                 "dtype": "bfloat16",
@@ -107,23 +108,24 @@ class ZeROSettings:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A DeepSpeed configuration file without what this program decides."""
+    """Reads a DeepSpeed configuration file, without the keys that this program sets."""
     try:
         content = json.loads(path.read_text())
         if not isinstance(content, dict):
             raise TypeError("not an object")
     except OSError as error:
         raise TrainError(
-            f"{path}: cannot be read ({error.strerror}); give --deepspeed_config_file a JSON file"
+            f"{path}: cannot be read ({error.strerror}); pass a JSON file to --deepspeed_config_file"
         ) from None
     except (ValueError, TypeError) as error:
         raise TrainError(f"{path}: not a DeepSpeed configuration ({error}); it must be a JSON object") from None
-    for key in content.keys() & OURS.keys():
+    for key in content.keys() & SET_BY_PROGRAM.keys():
         if content[key] != "auto":
-            raise TrainError(f"{path}: '{key}' is decided by {OURS[key]}; remove it from the file, or write \"auto\"")
-    return _settled({key: value for key, value in content.items() if key not in OURS})
+            setting = SET_BY_PROGRAM[key]
+            raise TrainError(f"{path}: '{key}' is set by {setting}; remove it from the file, or set it to \"auto\"")
+    return _without_auto({key: value for key, value in content.items() if key not in SET_BY_PROGRAM})
 
 
-def _settled(content: dict[str, Any]) -> dict[str, Any]:
-    """Without "auto": DeepSpeed's own defaults take its place."""
-    return {k: _settled(v) if isinstance(v, dict) else v for k, v in content.items() if v != "auto"}
+def _without_auto(content: dict[str, Any]) -> dict[str, Any]:
+    """The settings without those that are "auto", for which DeepSpeed's defaults hold."""
+    return {k: _without_auto(v) if isinstance(v, dict) else v for k, v in content.items() if v != "auto"}

@@ -1,4 +1,4 @@
-"""What training asks of the processes that hold a model together."""
+"""The interface of the training loop to DDP and ZeRO."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -13,37 +13,40 @@ from train.optim.gradient_guard import GradientGuard
 from train.optim.schedules import ema_decay
 from train.optim.snapshot import Snapshot
 
-# AdamW's moments, under its own names.
+# Keys of the moments in torch's AdamW state.
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
-
-# Keeps a tensor under a name: every process calls it for every tensor, one of them stores it.
+# Stores a tensor under a name. Every process calls it for every tensor; only one of them keeps the values.
 Keep = Callable[[str, Tensor], Tensor]
 
 
 class Strategy(ABC):
-    """A model, its averaged weights and its optimizer in all processes. All of them make the same calls.
+    """A model, its averaged weights and its optimizer on all processes. All processes make the same calls.
 
     Attributes:
-        model: The model itself: for what it knows, not for passes in training.
-        wrapped: What a training pass goes through.
+        model: The model itself: for its methods and attributes, not for training passes.
+        wrapped: The module for training passes.
         rate: The learning rate of the last step.
-        explosions: Decides which steps are skipped.
+        gradient_guard: Decides which steps are skipped.
     """
 
     model: Autoencoder
     wrapped: nn.Module
     rate: float = 0.0
-    explosions: GradientGuard
+    gradient_guard: GradientGuard
 
-    def __init__(self, longest: float) -> None:
-        """Starts the averages, with the decay that they reach; a strategy calls it when `held` can answer."""
-        self._longest = longest
+    def __init__(self, max_decay: float) -> None:
+        """Starts the averages at the weights. Subclasses call it when `local_parameters` works.
+
+        Args:
+            max_decay: The decay that the averages reach.
+        """
+        self._max_decay = max_decay
         self._averages = [part.clone() for part in self.local_parameters()]
 
     @abstractmethod
     def accumulating(self, last: bool) -> AbstractContextManager:
-        """Around one forward and backward pass of a step; gradients are exchanged in the last one at the latest."""
+        """Wraps one forward and backward pass of a step; gradients are all-reduced in the last one at the latest."""
 
     @abstractmethod
     def backward(self, loss: Tensor) -> None:
@@ -51,39 +54,42 @@ class Strategy(ABC):
 
     @abstractmethod
     def step(self, rate: float) -> Tensor:
-        """Clips the gradient and updates the weights; returns the gradient's norm before, the same everywhere.
+        """Clips the gradient and updates the weights with learning rate `rate`.
 
-        Where the norm is not finite, or refused by `explosions`, weights and moments stay as they were, on all
+        If the norm is not finite or the gradient guard rejects it, weights and moments stay as they are, on all
         processes.
+
+        Returns:
+            The gradient's norm before clipping, the same on all processes: float scalar.
         """
 
     @abstractmethod
     def local_parameters(self) -> list[Tensor]:
-        """What this process holds of each parameter."""
+        """This process's part of each parameter."""
 
     @abstractmethod
     def averaged(self) -> AbstractContextManager[Autoencoder]:
-        """A whole model with averaged weights in evaluation mode, on every process, inside the block."""
+        """Yields the whole model with averaged weights in evaluation mode, on every process."""
 
     @abstractmethod
     def gather(self, keep: Keep) -> Snapshot:
-        """All tensors, whole, as `keep` returned them, without the plain values of a state."""
+        """The complete state, each tensor as `keep` returned it, without the plain values in `Snapshot.state`."""
 
     @abstractmethod
     def restore(self, snapshot: Snapshot) -> None:
-        """Takes in what `gather` gave, on whatever processes and by whatever strategy."""
+        """Restores a state that `gather` returned, on any number of processes and with any strategy."""
 
-    def close(self) -> None:  # noqa: B027 - most have nothing to let go
-        """Lets go of what the strategy holds beside torch's own."""
+    def close(self) -> None:  # noqa: B027 - most strategies have nothing to release
+        """Releases resources other than torch's."""
 
     @torch.no_grad()
     def update_average(self, step: int) -> None:
-        """Takes the weights after optimizer step `step` into their moving average."""
-        torch._foreach_lerp_(self._averages, self.local_parameters(), 1 - ema_decay(step, self._longest))
+        """Updates the moving average with the weights after optimizer step `step`."""
+        torch._foreach_lerp_(self._averages, self.local_parameters(), 1 - ema_decay(step, self._max_decay))
 
 
 def adamw(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """The optimizer of every strategy."""
+    """The optimizer of every strategy: torch's fused AdamW."""
     return torch.optim.AdamW(
         model.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
     )

@@ -1,4 +1,4 @@
-"""A model in parts: DeepSpeed's ZeRO stages 1 to 3."""
+"""A model sharded over the processes: DeepSpeed's ZeRO stages 1 to 3."""
 
 import logging
 import os
@@ -21,7 +21,11 @@ from train.parallel.strategy import MOMENTS, Keep, Strategy, adamw
 
 
 def import_deepspeed() -> ModuleType:
-    """The library, which is an extra, quiet and with gloo on CPUs."""
+    """Imports DeepSpeed, which is optional, without its log lines and with gloo on CPUs.
+
+    Raises:
+        TrainError: when it is not installed.
+    """
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
@@ -30,17 +34,19 @@ def import_deepspeed() -> ModuleType:
     except ImportError as error:
         raise TrainError(f"--use_deepspeed needs DeepSpeed ({error}): pip install deepspeed") from None
     logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
-    # Its kernel for all-reduce in shared memory is compiled at first use, and a killed run's segments outlive it.
+    # Its all-reduce kernel for shared memory is compiled at first use, and segments of a killed run stay in memory.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed
 
 
 class ZeRO(Strategy):
-    """Every process holds its part of the moments (stage 1), of the gradients (2), of the weights (3).
+    """Every process holds its shard of the moments (stage 1), the gradients (2) and the weights (3).
 
-    Weights and moments are float32, passes run under autocast, gradients are added up in float32: what DDP does, so
-    that a run may change between the two. Averages are parted as the weights are.
+    As with DDP, weights and moments are float32, passes run under autocast and gradients are accumulated in float32,
+    so a run can switch between the two. Averages are sharded like the weights.
     """
+
+    wrapped: Any  # DeepSpeed's engine
 
     def __init__(self, model: Autoencoder, engine: Engine, config: OptimConfig, settings: ZeROSettings) -> None:
         self._deepspeed = import_deepspeed()
@@ -62,9 +68,10 @@ class ZeRO(Strategy):
         return dict(self.model.named_parameters())
 
     def _guard_gradient(self) -> None:
-        """DeepSpeed looks for values that are not finite alone; torch's AdamW skips what `found_inf` says.
+        """Adds the gradient guard: DeepSpeed itself checks only for values that are not finite.
 
-        Between the norm and the update of each of its parts there is only the clipping, which knows the norm.
+        The optimizer inside is torch's AdamW, which skips its update if `found_inf` is set. DeepSpeed computes the
+        norm, clips and then updates part by part, and only the clipping gets the norm: so the guard is called there.
         """
         clip, inner = self._zero.unscale_and_clip_grads, self._zero.optimizer
         self._judged = False
@@ -79,7 +86,7 @@ class ZeRO(Strategy):
         self._zero.unscale_and_clip_grads = clip_and_guard
 
     def _start_moments(self) -> None:
-        """Moments of zero before the first step, so that there is something to save and to restore into."""
+        """Creates zero moments before the first step, so that they can be saved and restored."""
         inner = self._zero.optimizer
         parts = (
             self._zero.fp32_partitioned_groups_flat if self._stage == 3 else self._zero.single_partition_of_fp32_groups
@@ -92,16 +99,16 @@ class ZeRO(Strategy):
 
     @contextmanager
     def accumulating(self, last: bool) -> Iterator[None]:
-        """Around a pass; from stage 2 on every pass exchanges gradients."""
+        """Wraps a pass; from stage 2 on, every pass reduces gradients over the processes."""
         self.wrapped.set_gradient_accumulation_boundary(last)
         yield
 
     def backward(self, loss: Tensor) -> None:
-        """Adds the gradients."""
+        """Adds the gradients of a loss."""
         self.wrapped.backward(loss)
 
     def step(self, rate: float) -> Tensor:
-        """Clips and updates; DeepSpeed skips a norm that is not finite, and then gives infinity."""
+        """Clips and updates; see `Strategy.step`. If the norm is not finite, DeepSpeed skips and returns infinity."""
         self.rate = rate
         for group in self._zero.param_groups:
             group["lr"] = rate
@@ -113,13 +120,13 @@ class ZeRO(Strategy):
         return norm
 
     def local_parameters(self) -> list[Tensor]:
-        """Every parameter, in stage 3 this process's part of it."""
+        """All parameters; in stage 3, this process's shard of each."""
         parameters = self._parameters.values()
         return [p.ds_tensor.detach() if self._stage == 3 else p.detach() for p in parameters]
 
     @contextmanager
     def averaged(self) -> Iterator[Autoencoder]:
-        """A model of its own, whole for as long as the block lasts: its passes need no other process."""
+        """A separate model, which exists as long as the block: it is whole, so its passes need no other process."""
         whole = type(self.model)(self.model.config, self.model.samples, self.model.rate).to(self._engine.device)
         buffers = dict(self.model.named_buffers())
         whole.load_state_dict({**buffers, **dict(zip(self._names, self._whole_averages(), strict=True))})
@@ -131,7 +138,7 @@ class ZeRO(Strategy):
 
     @torch.no_grad()
     def gather(self, keep: Keep) -> Snapshot:
-        """One parameter after the other, whole in every process for a moment."""
+        """Gathers one parameter at a time: only that one is whole on every process."""
         weights = {name: keep(name, value) for name, value in self.model.named_buffers()}
         moments = {}
         for name, parameter in self._parameters.items():
@@ -146,13 +153,13 @@ class ZeRO(Strategy):
 
     @torch.no_grad()
     def restore(self, snapshot: Snapshot) -> None:
-        """Every process takes its parts."""
-        # Models know what is missing in checkpoints that are older than some of their buffers.
+        """Restores the state; every process takes its shards."""
+        # Models fill in buffers that older checkpoints do not have.
         buffers = {name: snapshot.weights[name] for name, _ in self.model.named_buffers() if name in snapshot.weights}
         self.model.load_state_dict(buffers, strict=False)
         for (name, parameter), average in zip(self._parameters.items(), self._averages, strict=True):
             value = snapshot.weights[name].to(self._engine.device)
-            # What passes use, and then what the optimizer changes.
+            # First the copy that passes use, then the float32 copy that the optimizer updates.
             with self._deepspeed.zero.GatheredParameters([parameter], modifier_rank=0):
                 parameter.copy_(value)
             self._write(parameter, value)
@@ -165,19 +172,19 @@ class ZeRO(Strategy):
             state["step"].fill_(snapshot.updates)
 
     def _read(self, parameter: Any, moment: str | None = None) -> Tensor:
-        """A parameter's weights, or a moment, whole."""
+        """A parameter's weights, or one of its moments, whole."""
         utils = self._deepspeed.utils
         if self._stage < 3:
             if moment:
                 return utils.safe_get_full_optimizer_state(parameter, moment)
             return utils.safe_get_full_fp32_param(parameter)
-        # DeepSpeed's own way to whole tensors does not know of parts that are filled up.
+        # DeepSpeed's functions for whole tensors do not remove the padding of the last shard.
         if moment:
             return self._whole(utils.safe_get_local_optimizer_state(parameter, moment), parameter)
         return self._whole(utils.safe_get_local_fp32_param(parameter), parameter)
 
     def _write(self, parameter: Any, value: Tensor, moment: str | None = None) -> None:
-        """Takes this process's part of a parameter's weights, or of a moment."""
+        """Writes this process's shard of a parameter's weights, or of one of its moments."""
         utils = self._deepspeed.utils
         if self._stage < 3:
             if moment:
@@ -190,16 +197,16 @@ class ZeRO(Strategy):
             utils.safe_set_local_fp32_param(parameter, self._part(value, parameter))
 
     def _whole(self, part: Tensor, parameter: Any) -> Tensor:
-        """Stage 3: the parts of all processes as one tensor."""
+        """Stage 3: the shards of all processes as one tensor."""
         parts = self._engine.all_parts(part.to(self._engine.device))
         return parts.flatten()[: parameter.ds_numel].view(parameter.ds_shape)
 
     def _part(self, whole: Tensor, parameter: Any) -> Tensor:
-        """Stage 3: what this process holds of a whole tensor; parts are of one length, the last one filled up."""
+        """Stage 3: this process's shard of a whole tensor; all have one length, the last is padded with zeros."""
         size = parameter.ds_tensor.numel()
         filled = torch.nn.functional.pad(whole.flatten(), (0, size * self._engine.world - whole.numel()))
         return filled[size * self._engine.rank : size * (self._engine.rank + 1)]
 
     def close(self) -> None:
-        """Ends DeepSpeed's own hooks and streams."""
+        """Removes DeepSpeed's hooks and streams."""
         self.wrapped.destroy()

@@ -9,7 +9,6 @@ from shards.files import write_atomically
 from train.config import RunConfig, TrackingConfig, settings_of
 from train.runs.run_folder import METRICS_FILE, RunDir, append_line, read_lines
 from train.tracking.media import Media
-from train.tracking.wandb_run import wandb_mode
 from train.tracking.wandb_sender import Sender, warn
 
 
@@ -26,14 +25,13 @@ def forget_after(path: Path, step: int) -> None:
 
 
 class Tracker:
-    """Writes points to metrics.jsonl, from where they go to W&B as long as it works."""
+    """Writes points to metrics.jsonl, from where they go to W&B as long as it works. `mode`: as from `wandb_mode`."""
 
-    def __init__(self, run: RunDir, config: TrackingConfig, settings: RunConfig, step: int) -> None:
+    def __init__(self, run: RunDir, config: TrackingConfig, settings: RunConfig, step: int, mode: str) -> None:
         self.file = run.path / METRICS_FILE
         self.attempt = run.attempt
         self._unwritten: list[dict[str, Any]] = []
         forget_after(self.file, step)
-        mode = wandb_mode(config.wandb)
         self._sender = Sender(run, config, settings_of(settings), mode) if mode != "disabled" else None
 
     def log(self, step: int, values: dict[str, float]) -> None:

@@ -1,48 +1,33 @@
 """The W&B run of a run folder: how it is begun, and what its parts on disk hold. One part an attempt."""
 
 import json
-import netrc
 import os
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from shards.files import write_atomically
 from shards.reading.remote.failures import cleaned
 from train.errors import TrainError
 from train.runs.run_folder import RunDir
+from train.tracking.wandb_settings import load_wandb, run_wandb
 
 READING_S = 60
 STEPS_FILE = "steps.json"  # beside the parts
 # A server that does not answer is given up after this; WANDB_INIT_TIMEOUT overrides it.
 INIT_S = 60
+Mode = Literal["online", "offline"]
 
 
-def wandb_mode(wanted: str) -> str:
-    """What `auto` means here: WANDB_MODE if set, else online with an API key, else offline."""
-    if wanted != "auto":
-        return wanted
-    if mode := os.environ.get("WANDB_MODE"):
-        return mode
-    if os.environ.get("WANDB_API_KEY"):
-        return "online"
-    try:
-        known = netrc.netrc().authenticators("api.wandb.ai") is not None
-    except (OSError, netrc.NetrcParseError):
-        known = False
-    return "online" if known else "offline"
-
-
-def start_part(run: RunDir, project: str, name: str, mode: str, settings: dict[str, Any]) -> Any:
+def start_part(run: RunDir, project: str, name: str, mode: Mode, settings: dict[str, Any]) -> Any:
     """A new part of this folder's W&B run, the same run in all attempts, over the axis `global_step`."""
-    import wandb  # here: it takes a second, and most processes of a run do not need it
-
     os.environ.setdefault("WANDB_SILENT", "true")  # it speaks before it has read its settings
     # W&B notes the words of the command line, where a URL may hold a password or a signature.
     sys.argv[1:] = [cleaned(word) if "://" in word else word for word in sys.argv[1:]]
     wait = float(os.environ.get("WANDB_INIT_TIMEOUT", INIT_S))
+    wandb = load_wandb()
     part = wandb.init(
         project=project,
         name=name,
@@ -84,10 +69,9 @@ def steps_of_part(file: Path) -> list[int]:
     Raises:
         TrainError: when it cannot be read: taken for empty, its points would be sent again.
     """
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
     try:
         # In a group of its own: launchers send their SIGTERM to a process's whole group.
-        done = subprocess.run(command, capture_output=True, text=True, timeout=READING_S, check=False, process_group=0)
+        done = run_wandb(["leet", "inspect", "--json", str(file.resolve())], READING_S, process_group=0)
     except subprocess.TimeoutExpired:
         raise TrainError(f"{file}: not read after {READING_S} s; try again when the machine is less busy") from None
     if done.returncode:

@@ -1,8 +1,6 @@
 """`python -m train sync RUN_DIR`: what W&B lacks of a run, made whole and uploaded as one run."""
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +10,16 @@ from train.errors import TrainError
 from train.runs.run_folder import METRICS_FILE, RunDir, read_lines
 from train.runs.status import is_locked
 from train.tracking.wandb_run import (
+    Mode,
     offline_parts,
     online_parts,
     start_part,
     steps_at_server,
     steps_in,
     to_point,
-    wandb_mode,
 )
 from train.tracking.wandb_sender import first_line
+from train.tracking.wandb_settings import run_wandb, wandb_mode
 
 UPLOAD_S = 3600
 
@@ -58,7 +57,7 @@ def complete(run: RunDir) -> int:
     return len(missing)
 
 
-def send(run: RunDir, mode: str, rows: list[dict[str, Any]]) -> int:
+def send(run: RunDir, mode: Mode, rows: list[dict[str, Any]]) -> int:
     """A part with those rows that the server lacks; returns the last step that it had before."""
     name = run.config.get("tracking.name") or run.name
     part = start_part(run, run.config.get("tracking.project", ""), name, mode, run.config)
@@ -86,10 +85,8 @@ def is_uploaded(part: Path) -> bool:
 
 def upload(part: Path) -> None:
     """Hands one part to W&B's own command."""
-    command = [sys.executable, "-m", "wandb", "sync", str(part)]
-    environment = {key: value for key, value in os.environ.items() if key != "WANDB_MODE"}
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=UPLOAD_S, check=False)
+        done = run_wandb(["sync", str(part.resolve())], UPLOAD_S)
     except subprocess.TimeoutExpired:
         raise TrainError(f"{part}: not uploaded after {UPLOAD_S} s; run the same command again") from None
     said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]

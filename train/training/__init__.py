@@ -1,4 +1,4 @@
-"""One attempt at a run, from the preflight check to the last step: attempt, loop, learner.
+"""One attempt at a run, from the preflight check to the last step. Start reading at loop.py.
 
-May import every other room of `train` but `train.cli`.
+May import every other room of `train` except `train.cli`.
 """

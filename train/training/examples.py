@@ -1,4 +1,4 @@
-"""What a run shows beside its curves: held-out examples as audio and spectrograms, and how codes are used."""
+"""What a run shows next to its curves: held-out examples as audio and spectrograms, and how codes are used."""
 
 from dataclasses import dataclass, field
 
@@ -7,7 +7,7 @@ import numpy as np
 from train.tracking.media import Audio, Histogram, Item, Page, Picture
 
 PAUSE_S = 0.25
-# Of the histograms of codebook use: octaves below and above the use that each code has under uniform use.
+# Range of the histograms of codebook use: octaves below and above uniform use.
 OCTAVES = 8
 BINS_AN_OCTAVE = 2
 
@@ -18,11 +18,12 @@ class Examples:
 
     Attributes:
         step: The optimizer step.
-        names: Of held-out chunks, n of them.
-        reference, reconstruction: The chunks and what the model makes of them, [n, T].
-        measures: Of each chunk, by its name in `MEASURED` (measuring/metrics.py): [n], NaN where it has none.
-        rate: In Hz.
-        usage: By codebook the share of each code, [K]; empty for families without codes.
+        names: Names of n held-out chunks.
+        reference: The chunks, [n, T] in [-1, 1].
+        reconstruction: The model's outputs for them, [n, T].
+        measures: By name in `MEASURED` (measuring/metrics.py), the value of each chunk [n]; NaN where undefined.
+        rate: Sampling rate in Hz.
+        usage: By codebook, the share of each code [K]; empty for families without codes.
     """
 
     step: int
@@ -34,7 +35,7 @@ class Examples:
     usage: dict[str, np.ndarray] = field(default_factory=dict)
 
     def items(self) -> dict[str, Item]:
-        """The panels of a tracker."""
+        """What to show, by panel name."""
         # Imported here: they draw with Matplotlib, which a run without W&B does not need.
         from train.evaluation.drawing.pictures import comparison, ranking
         from train.evaluation.report.panel import examples_table
@@ -53,20 +54,20 @@ class Examples:
         return items
 
     def _audio(self) -> np.ndarray:
-        """Reference, pause, reconstruction, pause, for one chunk after the other."""
+        """Reference, pause, reconstruction, pause for each chunk in turn: [samples] in [-1, 1]."""
         pause = np.zeros(int(PAUSE_S * self.rate), dtype=np.float32)
         pairs = zip(self.reference, self.reconstruction, strict=True)
         return np.concatenate([part for a, b in pairs for part in (a, pause, b, pause)]).clip(-1, 1)
 
 
 def histogram_of_use(share: np.ndarray) -> Histogram:
-    """How many codes are used how much: counts of codes [32] between edges [33].
+    """A histogram of how often codes are used: counts of codes [32] between edges [33].
 
-    Use is in octaves, log2(K * share): 0 is the use of each code under uniform use. The outermost bins hold what
-    lies outside. The edges are always the same, so that histograms of different steps can be compared.
+    The axis is log2(K * share) in octaves: 0 is uniform use. The outermost bins also count what lies outside. The
+    edges never change, so histograms of different steps can be compared.
 
     Args:
-        share: [K], adds up to 1.
+        share: The share of each of K codes, [K]; adds up to 1.
     """
     edges = np.linspace(-OCTAVES, OCTAVES, 2 * OCTAVES * BINS_AN_OCTAVE + 1)
     use = np.log2(np.maximum(share * len(share), 2.0**-OCTAVES))

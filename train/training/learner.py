@@ -1,35 +1,30 @@
-"""What training changes, and one step of it."""
+"""The state that training changes: model, averages, optimizer, step and data cursor."""
 
 import math
 import os
 import shutil
-from collections.abc import Iterator
 
 import torch
-from torch import Tensor
 
-from audiovae import Autoencoder, Noise, Output, Statistics
-from shards import Batch, Cursor
+from audiovae import Autoencoder
+from shards import Cursor
 from train.config import RunConfig
 from train.errors import TrainError
-from train.evaluation.measuring.heldout import to_audio
-from train.optim.objective import Objective
-from train.optim.schedules import learning_rate
+from train.optim.objective import DISTANCES, Objective
 from train.optim.snapshot import HostCopies, Snapshot, discard
 from train.parallel.engine import Engine
 from train.parallel.factory import make_strategy
 from train.parallel.strategy import Strategy
-from train.training.meter import Meter
 
 
 class Learner:
-    """All that training changes.
+    """The state that training changes.
 
     Attributes:
-        strategy: The model, its averages and its optimizer in all processes.
-        step: Optimizer steps done.
-        cursor: Where the next step begins in the data.
-        valid_si_sdr: Held-out SI-SDR in dB, as last measured; None when it was not.
+        strategy: The model, its averaged weights and its optimizer on all processes.
+        step: Optimizer steps done, skipped ones included.
+        cursor: Position in the data at which the next step begins.
+        valid_si_sdr: The last held-out SI-SDR in dB; None if it was not measured or not finite.
     """
 
     def __init__(self, strategy: Strategy, engine: Engine) -> None:
@@ -42,59 +37,72 @@ class Learner:
 
     @property
     def model(self) -> Autoencoder:
-        """The bare model."""
+        """The model itself, without a wrapper for passes in several processes."""
         return self.strategy.model
 
     def snapshot(self) -> Snapshot:
-        """The state to save, on rank 0; every process calls it. Valid until the next one is taken."""
+        """The state to save; every process must call it, and only rank 0's result has content.
+
+        It is valid until the next call, which reuses its memory.
+        """
         snapshot = self.strategy.gather(self._copies.keep if self._main else discard)
         self._copies.wait()
         snapshot.state = {"step": self.step, "epoch": self.cursor.epoch, "consumed": self.cursor.consumed}
         if self.valid_si_sdr is not None:
             snapshot.state["valid_si_sdr"] = self.valid_si_sdr
         if self.strategy.gradient_guard.factor:
-            # A float32 is the same after JSON.
+            # JSON keeps every bit of a float32.
             snapshot.state["gradient_norms"] = self.strategy.gradient_guard.state.tolist()
         return snapshot
 
     def restore(self, snapshot: Snapshot) -> None:
-        """Goes back to a saved state."""
+        """Restores a saved state."""
         self.strategy.restore(snapshot)
         self.step = snapshot.state["step"]
         self.cursor = Cursor(snapshot.state["epoch"], snapshot.state["consumed"])
         self.valid_si_sdr = snapshot.state.get("valid_si_sdr")
-        explosions = self.strategy.gradient_guard
-        explosions.state = torch.tensor(
-            snapshot.state.get("gradient_norms", [0.0, 0.0]), device=explosions.state.device
-        )
+        guard = self.strategy.gradient_guard
+        guard.state = torch.tensor(snapshot.state.get("gradient_norms", [0.0, 0.0]), device=guard.state.device)
 
 
 def make_learner(config: RunConfig, model: Autoencoder, engine: Engine) -> Learner:
     """Model, optimizer and averages at step 0.
 
     Raises:
-        TrainError: when DeepSpeed is asked for something that cannot be.
+        TrainError: when DeepSpeed or torch.compile cannot run with these settings.
     """
-    counted = passes(config.data.batch, engine.world, config.data.microbatch)
-    if engine.launch.get("ACCELERATE_USE_DEEPSPEED") == "true" and len({*counted}) > 1:
+    counts = passes_of_ranks(config.data.batch, engine.world, config.data.microbatch)
+    if engine.launch.get("ACCELERATE_USE_DEEPSPEED") == "true" and len({*counts}) > 1:
         raise TrainError(
-            f"data.batch {config.data.batch} over {engine.world} processes in parts of {config.data.microbatch}: "
-            "some would make more passes than others, which DeepSpeed would wait for; "
-            f"choose a data.batch that {engine.world} divides"
+            f"data.batch {config.data.batch} over {engine.world} processes with data.microbatch "
+            f"{config.data.microbatch}: the processes would run different numbers of passes, which DeepSpeed cannot "
+            f"do; choose a data.batch that is a multiple of {engine.world}"
         )
     if config.compile:
         compile_passes(model, engine)
     return Learner(make_strategy(model, engine, config.optim), engine)
 
 
-def compile_passes(model: Autoencoder, engine: Engine) -> None:
-    """Compiles the model's training pass in place: names of weights stay, and what is not a training pass.
+def make_objective(config: RunConfig, model: Autoencoder) -> Objective:
+    """The weighted sum of a model's loss terms.
 
     Raises:
-        TrainError: without a compiler, or with DeepSpeed, whose hooks on modules are not traced.
+        TrainError: when a term has no weight, or a weight no term.
+    """
+    try:
+        return Objective(config.weights, config.kl_warmup, {*DISTANCES, *model.loss_names})  # type: ignore[attr-defined]
+    except ValueError as error:
+        raise TrainError(str(error)) from None
+
+
+def compile_passes(model: Autoencoder, engine: Engine) -> None:
+    """Compiles the model's training pass in place. Names of weights and all other methods stay the same.
+
+    Raises:
+        TrainError: without a compiler, or with DeepSpeed, whose module hooks torch.compile does not trace.
     """
     if engine.launch.get("ACCELERATE_USE_DEEPSPEED") == "true":
-        raise TrainError("compile is not for runs with DeepSpeed: leave --compile or --use_deepspeed out")
+        raise TrainError("compile does not work with DeepSpeed: leave out --compile or --use_deepspeed")
     # Inductor writes C++ for the host; Triton, for GPUs, builds its launchers from C.
     needed = {"C++": ("CXX", "g++", "clang++")}
     if engine.device.type == "cuda":
@@ -104,76 +112,12 @@ def compile_passes(model: Autoencoder, engine: Engine) -> None:
         if not any(map(shutil.which, {wanted, *usual})):
             raise TrainError(
                 f"compile needs a {language} compiler, and there is no {wanted}: install {usual[0]}, "
-                "or leave --compile out"
+                "or leave out --compile"
             )
     model.compile()
 
 
-def passes(batch: int, world: int, largest: int) -> list[int]:
-    """Passes that each process makes in a step, in parts of at most `largest` chunks (0: one part)."""
+def passes_of_ranks(batch: int, world: int, largest: int) -> list[int]:
+    """Passes that each rank runs in a step, in micro-batches of at most `largest` chunks (0: one micro-batch)."""
     shares = [len(range(rank, batch, world)) for rank in range(world)]
     return [math.ceil(share / (largest or max(share, 1))) for share in shares]
-
-
-def micro_batches(batch: Batch, rows: Tensor, largest: int) -> Iterator[tuple[Tensor, Tensor, bool]]:
-    """Audio [n, 1, T], rows [n] and whether it is the last, for parts of at most `largest` chunks (0: one part).
-
-    `rows` are the batch's rows on the device.
-    """
-    size = largest or len(rows)
-    starts = range(0, len(rows), size)
-    for start in starts:
-        part = slice(start, start + size)
-        yield to_audio(batch.on(rows.device, part), rows.device), rows[part], start == starts[-1]
-
-
-def joined(parts: list[Statistics]) -> Statistics:
-    """The statistics of several micro-batches as one."""
-    sums = {name: torch.stack([part.sums[name] for part in parts]).sum(0) for name in parts[0].sums}
-    items = {name: torch.cat([part.items[name] for part in parts]) for name in parts[0].items}
-    return Statistics(sums, items)
-
-
-def unless(skipped: Tensor, statistics: Statistics) -> Statistics:
-    """The statistics, or where the step was skipped none that are finite: models take in nothing of those."""
-    return Statistics(
-        {name: value.float().masked_fill(skipped, torch.nan) for name, value in statistics.sums.items()},
-        statistics.items,
-    )
-
-
-def train_step(
-    config: RunConfig, engine: Engine, learner: Learner, objective: Objective, batch: Batch, meter: Meter
-) -> Tensor:
-    """One optimizer step on one global batch; returns the gradient's norm, which may not be finite.
-
-    Each item weighs 1 / batch in the gradient, on whatever process and in whatever micro-batch it is.
-    """
-    weights = objective.weights_at(learner.step)
-    optim = config.optim
-    shape = optim.schedule, optim.decay_share
-    rate = learning_rate(learner.step, optim.lr, optim.warmup_steps, optim.steps, optim.final_lr, *shape)
-    parts = []
-    device_rows = batch.rows.to(engine.device, non_blocking=True)
-    for audio, rows, last in micro_batches(batch, device_rows, config.data.microbatch):
-        share = len(rows) / config.data.batch
-        with learner.strategy.accumulating(last):
-            target = learner.model.represent(audio)
-            output: Output = learner.strategy.wrapped(target, Noise(config.seed, learner.step, rows, config.data.batch))
-            terms = learner.model.distances(output.recon, target) | output.losses
-            loss = objective(terms, weights).mean()
-            # The wrapper divides by the number of processes; this undoes it.
-            learner.strategy.backward(loss * share * engine.world)
-        parts.append(output.statistics)
-        meter.add({f"loss/{name}": term.mean() for name, term in terms.items()}, share)
-        meter.add({f"model/{name}": value for name, value in output.metrics.items()}, share)
-        meter.add({"loss/total": loss}, share)
-    norm = learner.strategy.step(rate)
-    learner.step += 1
-    statistics = engine.join(joined(parts), device_rows, config.data.batch)
-    skipped = learner.strategy.gradient_guard.exploded | ~norm.isfinite()
-    learner.model.update(unless(skipped, statistics), learner.step)
-    learner.strategy.update_average(learner.step)
-    learner.cursor = batch.next_cursor
-    meter.steps += 1
-    return norm

@@ -133,8 +133,9 @@ def in_words(error: BaseException, answer_s: float) -> str:
     status = status_of(error)
     if isinstance(error, TransientError | PermanentError):
         return str(error)
-    if isinstance(getattr(error, "reason", None), Exception):  # urllib3's MaxRetryError
-        error = error.reason
+    reason = getattr(error, "reason", None)
+    if isinstance(reason, Exception):  # urllib3's MaxRetryError
+        error = reason
     text = getattr(error, "strerror", None) or str(error)
     phrase = HTTPStatus(status).phrase if status in set(HTTPStatus) else ""
     said = f" ({text})" if text and text != phrase else ""

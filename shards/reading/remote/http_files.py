@@ -9,6 +9,7 @@ import re
 import threading
 import time
 import urllib.request
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import urllib3
@@ -39,12 +40,12 @@ class HttpFiles:
         self._headers = {"Accept-Encoding": "identity"}
         if user:
             self._headers |= urllib3.util.make_headers(basic_auth=unquote(user))
-        options = {"maxsize": connections, "block": True, "ca_certs": authorities}
+        options: dict[str, Any] = {"maxsize": connections, "block": True, "ca_certs": authorities}
         proxy = urllib.request.getproxies().get(parts.scheme)
         if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
             login = urlsplit(proxy).netloc.rpartition("@")[0]
             headers = urllib3.util.make_headers(proxy_basic_auth=unquote(login)) if login else None
-            self._pool = urllib3.ProxyManager(proxy, proxy_headers=headers, **options)
+            self._pool: urllib3.PoolManager = urllib3.ProxyManager(proxy, proxy_headers=headers, **options)
         else:
             self._pool = urllib3.PoolManager(**options)
         self._lock = threading.Lock()
@@ -121,8 +122,8 @@ class HttpFiles:
 
 def _check_answer(response: urllib3.BaseHTTPResponse, begin: int, end: int | None) -> None:
     if response.status == 416 and end is not None:
-        size = response.headers.get("Content-Range", "").rpartition("/")[2]
-        raise PermanentError(f"it has {size or 'fewer'} bytes, none from byte {begin} on. Copy it there again")
+        present = response.headers.get("Content-Range", "").rpartition("/")[2]
+        raise PermanentError(f"it has {present or 'fewer'} bytes, none from byte {begin} on. Copy it there again")
     if response.status not in (200, 206):
         after = response.headers.get("Retry-After", "")
         raise StatusError(response.status, float(after) if re.fullmatch(r"\d{1,6}", after) else 0)

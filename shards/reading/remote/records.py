@@ -111,7 +111,7 @@ class RemoteRecords:
             row = self._rows[shard]
             begin = first + done - (int(self._ends[shard]) - row.chunks)
             count = min(len(out) - done, row.chunks - begin, most)
-            view = memoryview(out[done : done + count]).cast("B")
+            view = out[done : done + count].data.cast("B")
             self._read_piece(row.file, begin * stride, view)
             done += count
 

@@ -63,7 +63,7 @@ class Retries:
         def before_pause(state: tenacity.RetryCallState) -> None:
             nonlocal failures
             failures += 1
-            self._note(what, state.outcome.exception())
+            self._note(what, _error(state))
 
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception(is_transient),
@@ -89,7 +89,7 @@ class Retries:
         """Seconds, drawn so that many ranks do not come back together; at least what the server asks for."""
         longest = self.patience.longest_pause_s
         most = min(longest, self.patience.first_pause_s * 2.0 ** min(state.attempt_number - 1, 60))
-        asked = max(getattr(error, "retry_after_s", 0) for error in causes(state.outcome.exception()))
+        asked = max(getattr(error, "retry_after_s", 0) for error in causes(_error(state)))
         return max(random.uniform(0, most), min(asked, longest))
 
     def _note(self, what: str, error: BaseException) -> None:
@@ -103,3 +103,10 @@ class Retries:
 
     def _words(self, error: BaseException) -> str:
         return self.place.cleaned(in_words(error, self.patience.answer_s))
+
+
+def _error(state: tenacity.RetryCallState) -> BaseException:
+    """What the last try of a call failed with."""
+    error = state.outcome.exception() if state.outcome else None
+    assert error is not None, "asked only after a failure"
+    return error

@@ -87,7 +87,7 @@ class BlockFile:
         """Write a block, uint8 [n, stride], and mark it. Raises NoRoomError, and OSError when the disk fails."""
         if not self.present[block]:
             self._check_room(records.nbytes)
-        view, offset = memoryview(records).cast("B"), block * self._block * self._stride
+        view, offset = records.data.cast("B"), block * self._block * self._stride
         while len(view):
             done = os.pwrite(self._records, view, offset)
             view, offset = view[done:], offset + done

@@ -20,7 +20,7 @@ REFUSED = (errno.EINVAL, errno.EOPNOTSUPP)
 
 def read_fully(handle: int, offset: int, out: np.ndarray) -> int:
     """Fill ``out``, uint8 C-contiguous, from ``offset`` on; returns the bytes read, fewer only at the file's end."""
-    view, done = memoryview(out).cast("B"), 0
+    view, done = out.data.cast("B"), 0
     while done < len(view):
         count = os.preadv(handle, [view[done:]], offset + done)
         if count == 0:

@@ -54,7 +54,7 @@ class MappedShards:
             except OSError as error:
                 raise DataError(f"shard {path} cannot be mapped ({error.strerror}): copy it again") from None
             base += size
-        self.records = np.frombuffer(area, np.uint8).reshape(-1, shape.stride)
+        self.records = np.frombuffer(memoryview(area), np.uint8).reshape(-1, shape.stride)
         self.records.flags.writeable = False
         watch(self._base, [(folder / row.file, row.bytes) for row in rows])
 

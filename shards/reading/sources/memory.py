@@ -30,7 +30,7 @@ def available_memory() -> int:
 
 def _cgroup_figures() -> list[tuple[int, int, int]]:
     """Limit, use and page cache of the control groups around this process that have a limit."""
-    found = []
+    found: list[tuple[int, int, int]] = []
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:

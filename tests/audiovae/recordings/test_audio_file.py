@@ -7,7 +7,9 @@ import soxr
 import torch
 
 from audiovae import ModelError
-from audiovae.recordings.audio_file import BLOCK, read_recording, write_recording
+from audiovae.recordings.audio_file import read_recording, write_recording
+from shards.audio.decoding import BLOCK, DecodingError
+from shards.audio.recording import Decoder
 
 RATE = 22050
 
@@ -54,3 +56,32 @@ def test_what_is_no_sound_is_not_written(tmp_path, audio):
     with pytest.raises(ModelError, match="not written"):
         write_recording(tmp_path / "a.wav", audio, RATE)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kept", [0.6, 0.95])
+@pytest.mark.parametrize("kind", ["wav", "flac", "ogg", "opus", "aiff", "au", "w64", "caf", "mp3"])
+def test_a_download_that_broke_off_is_refused_by_the_library_and_by_shards(tmp_path, kind, kept):
+    """Half a song must not become half a reconstruction without a word: both decode by the same code."""
+    path = tmp_path / f"a.{kind}"
+    form = {"opus": ("OGG", "OPUS"), "ogg": ("OGG", "VORBIS"), "mp3": ("MP3", "MPEG_LAYER_III")}.get(kind)
+    rate = 48000 if kind == "opus" else 44100
+    tone = (0.3 * np.sin(np.arange(4 * rate) * 0.05)).astype(np.float32)
+    soundfile.write(path, tone, rate, **({"format": form[0], "subtype": form[1]} if form else {}))
+    assert len(read_recording(path, RATE)) == pytest.approx(4 * RATE, rel=0.02)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(ModelError, match=r"truncated|cannot be read as audio"):
+        read_recording(path, RATE)
+    decoder = Decoder(RATE, "peak", tmp_path)
+    with pytest.raises(DecodingError), decoder.read(path):
+        pass
+
+
+@pytest.mark.parametrize("rate", [1, 999, 1_000_001, 2**31 - 1])
+def test_a_rate_that_no_recording_has_is_refused_before_it_takes_memory(tmp_path, rate):
+    soundfile.write(tmp_path / "a.wav", sound(3000), RATE)
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[24:28] = rate.to_bytes(4, "little")
+    (tmp_path / "a.wav").write_bytes(content)
+    with pytest.raises(ModelError, match=f"names a rate of {rate:,} Hz"):
+        read_recording(tmp_path / "a.wav", RATE)

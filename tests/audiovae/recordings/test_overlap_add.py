@@ -5,10 +5,9 @@ import torch
 from tiny_models import FAMILIES, RATE, SAMPLES, awake, make, plucked
 
 import audiovae
-from audiovae import interpolate_recordings, levels, reconstruct_recording, sample_chunks
-from audiovae.levels import LEVELS, gain_of
-from shards.audio import recording as levelling
-from shards.manifest import LEVEL_MODES
+from audiovae import interpolate_recordings, reconstruct_recording, sample_chunks
+from audiovae.recordings.overlap_add import gain_of
+from shards.audio.levels import LEVELS
 
 LENGTHS = [1, 100, SAMPLES - 1, SAMPLES, SAMPLES + 1, int(3.7 * SAMPLES)]
 
@@ -135,15 +134,6 @@ def test_models_hear_recordings_at_the_level_of_their_training(level):
     else:
         assert heard.square().mean().sqrt().item() == pytest.approx(0.1, rel=1e-4)
     assert (audio * 0 * gain_of(audio * 0, level)).abs().max() == 0
-
-
-def test_the_levels_are_those_of_shards():
-    assert LEVELS == LEVEL_MODES
-    assert (levels.PEAK, levels.RMS, levels.RMS_PEAK_LIMIT) == (
-        levelling.PEAK,
-        levelling.RMS,
-        levelling.RMS_PEAK_LIMIT,
-    )
 
 
 @pytest.mark.parametrize(

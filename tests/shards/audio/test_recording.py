@@ -6,7 +6,8 @@ import soundfile
 import soxr
 
 from shards.audio import recording as recording_module
-from shards.audio.recording import Decoder, RecordingError
+from shards.audio.decoding import DecodingError
+from shards.audio.recording import Decoder
 from tests.shards.conftest import music
 
 FORMATS = [
@@ -57,7 +58,7 @@ def test_every_format_is_read_whole_and_noticed_when_cut(tmp_path, ending, subty
     data = path.read_bytes()
     for share in (0.3, 0.62, 0.95):
         path.write_bytes(data[: int(share * len(data))])
-        with pytest.raises(RecordingError):
+        with pytest.raises(DecodingError):
             decode(path, level="none")
 
 
@@ -112,22 +113,22 @@ def test_samples_that_are_no_numbers(tmp_path, value):
     audio = music(1, 22050)
     audio[20_000] = value
     soundfile.write(tmp_path / "x.wav", audio, 22050, "FLOAT")
-    with pytest.raises(RecordingError, match="not finite"):
+    with pytest.raises(DecodingError, match="not finite"):
         decode(tmp_path / "x.wav", level="peak")
 
 
 @pytest.mark.parametrize("name", ["x.wav", "x.mp3", "x.raw", "x"])
 def test_what_is_no_audio(tmp_path, name):
     (tmp_path / name).write_bytes(b"no audio at all " * 99)
-    with pytest.raises(RecordingError, match="unreadable"):
+    with pytest.raises(DecodingError, match="unreadable"):
         decode(tmp_path / name, level="peak")
-    with pytest.raises(RecordingError, match="unreadable"):
+    with pytest.raises(DecodingError, match="unreadable"):
         decode(tmp_path / "missing", level="peak")
 
 
 def test_empty(tmp_path):
     soundfile.write(tmp_path / "x.wav", np.zeros(0), 22050)
-    with pytest.raises(RecordingError, match="empty"):
+    with pytest.raises(DecodingError, match="empty"):
         decode(tmp_path / "x.wav", level="peak")
 
 
@@ -136,7 +137,7 @@ def test_damage_in_the_middle_of_a_flac(tmp_path):
     data = bytearray((tmp_path / "x.flac").read_bytes())
     data[len(data) // 2 : len(data) // 2 + 5000] = bytes(5000)
     (tmp_path / "x.flac").write_bytes(data)
-    with pytest.raises(RecordingError):
+    with pytest.raises(DecodingError):
         decode(tmp_path / "x.flac", level="peak")
 
 

@@ -70,8 +70,8 @@ def test_its_state_is_the_same_after_json():
 
 def test_a_skipped_step_gives_models_no_statistics():
     from audiovae import Statistics
-    from train.training.learner import unless
+    from train.training.step import nan_where_skipped
 
     given = Statistics({"counts": torch.ones(3, dtype=torch.long)}, {})
-    assert unless(torch.tensor(True), given).sums["counts"].isnan().all()
-    assert unless(torch.tensor(False), given).sums["counts"].tolist() == [1, 1, 1]
+    assert nan_where_skipped(given, torch.tensor(True)).sums["counts"].isnan().all()
+    assert nan_where_skipped(given, torch.tensor(False)).sums["counts"].tolist() == [1, 1, 1]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.train.conftest import environment, flags, points, train
 from train.errors import TrainError
 from train.parallel.launch_settings import ZeROSettings
-from train.training.learner import passes
+from train.training.learner import passes_of_ranks
 
 needs_deepspeed = pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed: pip install '.[deepspeed]'"
@@ -106,14 +106,14 @@ def test_the_command_with_deepspeed(data_dir, straight, tmp_path):
 def test_shares_that_zero_cannot_take_are_refused(data_dir, tmp_path):
     words = flags("vae", data_dir, tmp_path / "run", "--data.batch", "5", "--data.microbatch", "2")
     said = train(words, 2, code=1, launcher=["--use_deepspeed", "--zero_stage", "2"])
-    assert "error: data.batch 5 over 2 processes in parts of 2" in said
+    assert "error: data.batch 5 over 2 processes with data.microbatch 2" in said
     assert said.count("error: ") == 1
 
 
 @given(st.integers(1, 64), st.integers(1, 16), st.integers(0, 9))
 def test_passes_of_each_process(batch, world, microbatch):
     """As many as `micro_batches` makes of each process's rows."""
-    counted = passes(batch, world, microbatch)
+    counted = passes_of_ranks(batch, world, microbatch)
     assert len(counted) == world
     for rank, count in enumerate(counted):
         rows = len(range(rank, batch, world))

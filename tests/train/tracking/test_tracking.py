@@ -16,7 +16,7 @@ from train.tracking import tracker, wandb_run, wandb_sender
 
 def test_attempts_are_one_offline_run(data_dir, tmp_path):
     run = tmp_path / "vqvae"
-    words = flags("vqvae", data_dir, run, "--tracker.wandb", "offline")
+    words = flags("vqvae", data_dir, run, "--tracking.wandb", "offline")
     train([*words, "--stop_at", "5"], code=85)
     train(words)
     assert len(parts(run)) == 2
@@ -58,7 +58,7 @@ def test_attempts_are_one_offline_run(data_dir, tmp_path):
 def test_a_crash_leaves_each_point_once_in_wandb(data_dir, tmp_path):
     """Killed after steps that no checkpoint holds: they are made again, and are not there twice."""
     run = tmp_path / "vae"
-    words = flags("vae", data_dir, run, "--tracker.wandb", "offline", "--checkpoint.every", "3", "--optim.steps", "40")
+    words = flags("vae", data_dir, run, "--tracking.wandb", "offline", "--checkpoint.every", "3", "--optim.steps", "40")
     process = start(words, session=True)
     end = time.monotonic() + 300
     while not (run / "metrics.jsonl").exists() or points(run)[-1]["step"] < 11:
@@ -84,7 +84,7 @@ def test_a_crash_leaves_each_point_once_in_wandb(data_dir, tmp_path):
 
 def test_a_full_disk_keeps_points_until_there_is_room(tmp_path, monkeypatch, capsys):
     config = VAERun(DataConfig("d"), tmp_path / "run", tracking=TrackingConfig(wandb="disabled"))
-    sent = tracker.Tracker(RunDir.create_or_resume(config, "vae", "f"), config.tracking, config, 0)
+    sent = tracker.Tracker(RunDir.create_or_resume(config, "vae", "f"), config.tracking, config, 0, "disabled")
     sent.log(0, {"a": 0.5})
     write = tracker.append_line
 

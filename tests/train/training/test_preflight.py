@@ -1,4 +1,4 @@
-"""The look before the first step, and what is ahead of a run."""
+"""The preflight check, and the forecast of what remains of a run."""
 
 import dataclasses
 import json
@@ -15,29 +15,22 @@ from train.errors import TrainError
 from train.optim.snapshot import Snapshot
 from train.runs import checkpoint
 from train.runs.forecast import forecast, lead_s, room_needed
-from train.training import preflight
-from train.training.preflight import (
-    Answer,
-    answers,
-    bytes_of,
-    choose_wandb,
-    company,
-    disagreement,
-    job_limits,
-    room,
-    same,
-)
+from train.training.preflight import disk, processes
+from train.training.preflight.disk import bytes_of, check_room, equal
+from train.training.preflight.outlook import job_limits
+from train.training.preflight.processes import Report, disagreement, summary
+from train.training.preflight.wandb_server import answers, reachable_mode
 
-ALIKE = [Answer(rank, f"n{1 + rank // 2}", "cpu", "2.11", "abc", "") for rank in range(4)]
+ALIKE = [Report(rank, f"n{1 + rank // 2}", "cpu", "2.11", "abc", "") for rank in range(4)]
 
 
-def changed(rank: int, **values: str) -> list[Answer]:
-    return [dataclasses.replace(answer, **values) if answer.rank == rank else answer for answer in ALIKE]
+def changed(rank: int, **values: str) -> list[Report]:
+    return [dataclasses.replace(report, **values) if report.rank == rank else report for report in ALIKE]
 
 
 def test_like_processes_agree():
     assert disagreement(ALIKE) == ""
-    assert company(ALIKE) == "4 processes on cpu: n1 (0, 1), n2 (2, 3)"
+    assert summary(ALIKE) == "4 processes on cpu: n1 (0, 1), n2 (2, 3)"
 
 
 @pytest.mark.parametrize(
@@ -54,19 +47,19 @@ def test_the_odd_one_is_named(values, told):
 
 
 def test_gpus_of_two_kinds_are_only_told():
-    mixed = [dataclasses.replace(answer, device=f"GPU {answer.rank // 2}") for answer in ALIKE]
+    mixed = [dataclasses.replace(report, device=f"GPU {report.rank // 2}") for report in ALIKE]
     assert disagreement(mixed) == ""
-    assert "the slower kind sets the pace" in company(mixed)
+    assert "the slower kind sets the pace" in summary(mixed)
 
 
 def test_equal_means_bit_for_bit():
     value = {"a": torch.tensor([1.0, float("nan")]), "b": torch.tensor(3)}
-    assert same(value, {name: tensor.clone() for name, tensor in value.items()})
-    assert not same(value, {**value, "b": torch.tensor(4)})
-    assert not same(value, {**value, "b": torch.tensor(3.0)})
-    assert not same(value, {**value, "a": torch.tensor([[1.0, float("nan")]])})
-    assert not same(value, {**value, "c": torch.tensor(1)})
-    assert not same({"a": torch.tensor([0.0])}, {"a": torch.tensor([-0.0])})
+    assert equal(value, {name: tensor.clone() for name, tensor in value.items()})
+    assert not equal(value, {**value, "b": torch.tensor(4)})
+    assert not equal(value, {**value, "b": torch.tensor(3.0)})
+    assert not equal(value, {**value, "a": torch.tensor([[1.0, float("nan")]])})
+    assert not equal(value, {**value, "c": torch.tensor(1)})
+    assert not equal({"a": torch.tensor([0.0])}, {"a": torch.tensor([-0.0])})
 
 
 def test_a_disk_that_gives_back_something_else_is_found(tmp_path, monkeypatch):
@@ -82,10 +75,10 @@ def test_a_disk_that_gives_back_something_else_is_found(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "load", lambda _: dataclasses.replace(back, weights={"w": torch.ones(3)}))
     learner = type("Learner", (), {"model": None})
     with pytest.raises(TrainError, match="other values"):
-        preflight.round_trip(tmp_path, learner, made)
+        disk.round_trip(tmp_path, learner, made)
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(checkpoint, "load", lambda _: back)
-    size, _ = preflight.round_trip(tmp_path, learner, made)
+    size, _ = disk.round_trip(tmp_path, learner, made)
     assert size == 13, "the manifest"
 
 
@@ -98,11 +91,11 @@ def test_room():
 def test_too_little_room_is_told_before_anything_is_written(tmp_path, monkeypatch):
     _, config = parse(["vae", "--data", "d", "--run-dir", "r", "--checkpoint.keep", "2"])
     monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 35_000_000}))
-    assert "takes 8.0 MB and 1.0 s" in room(config, tmp_path, 8_000_000, 1.0)
+    assert "takes 8.0 MB and 1.0 s" in check_room(config, tmp_path, 8_000_000, 1.0)
     with pytest.raises(TrainError, match=r"35 MB free, .* 40 MB more; .* lower --checkpoint.keep \(now 2\)"):
-        room(config, tmp_path, 10_000_000, 1.0)
+        check_room(config, tmp_path, 10_000_000, 1.0)
     (tmp_path / "step-00000005").mkdir()
-    room(config, tmp_path, 10_000_000, 1.0)
+    check_room(config, tmp_path, 10_000_000, 1.0)
 
 
 def test_bytes_of_a_snapshot():
@@ -123,8 +116,8 @@ def test_forecast():
 def test_a_long_problem_in_any_script_reaches_everybody():
     told = dataclasses.replace(ALIKE[0], problem="路" * 5000)
     engine = SimpleNamespace(world=1, rank=0, device=torch.device("cpu"), sum=lambda values: values)
-    (heard,) = preflight.exchange(engine, told)
-    assert heard.problem == "?" * (preflight.ANSWER // 3)
+    (heard,) = processes.exchange(engine, told)
+    assert heard.problem == "?" * (processes.REPORT_BYTES // 3)
     assert heard.host == "n1"
 
 
@@ -152,11 +145,13 @@ def test_wandb_falls_back_to_offline(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setenv("WANDB_BASE_URL", address)
-        assert choose_wandb(config) == f"W&B at {address} answers"
-        assert config.tracking.wandb == "online"
-    assert "does not answer: offline" in choose_wandb(config)
-    assert config.tracking.wandb == "offline"
-    assert choose_wandb(config) == ""
+        assert reachable_mode(config) == ("online", f"W&B at {address} answers")
+    mode, line = reachable_mode(config)
+    assert mode == "offline"
+    assert "does not answer: offline" in line
+    assert config.tracking.wandb == "online", "the settings stay as they were given"
+    config.tracking.wandb = "offline"
+    assert reachable_mode(config) == ("offline", "")
     assert not answers("http://[bad")
 
 

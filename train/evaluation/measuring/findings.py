@@ -1,6 +1,7 @@
 """All that is measured of a model on a split, by all processes."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -94,5 +95,6 @@ def measure_floors(engine: Engine, split: Split, data: str, device: torch.device
 def mean_chunk(train: Split, device: torch.device) -> Tensor:
     """The mean of chunks spread over a split: [1, T]."""
     taken = spread(len(train), MEAN_OF)
-    total = sum(to_audio(train.read(part), device).sum(0) for part in np.array_split(taken, 16) if len(part))
+    parts = (to_audio(train.read(part), device).sum(0) for part in np.array_split(taken, 16) if len(part))
+    total = cast(Tensor, sum(parts))
     return total / len(taken)

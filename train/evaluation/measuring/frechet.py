@@ -87,9 +87,9 @@ def noise_floor(vectors: np.ndarray, groups: np.ndarray, seed: int = 0) -> float
     if len(names) < 2 or len(vectors) < 4:
         return None
     rng = np.random.default_rng(seed)
-    found = []
+    found: list[float | None] = []
     for _ in range(HALVINGS):
         here = np.isin(groups, rng.permutation(names)[: len(names) // 2])
         found.append(frechet(vectors[here], vectors[~here]))
-    found = [value for value in found if value is not None]
-    return float(np.mean(found)) if found else None
+    distances = [value for value in found if value is not None]
+    return float(np.mean(distances)) if distances else None

@@ -23,7 +23,7 @@ def latent_columns(model: Autoencoder, audio: Tensor, noise: Noise) -> dict[str,
     """
     latents = model.encode(audio)
     if model.code_size:
-        return {"codes": latents}
+        return {"codes": model.to_tensors(latents)[0]}
     columns = {"nats": model.divergences(audio, noise)}
     for index, level in enumerate(latents if isinstance(latents, list) else [latents]):
         columns[f"mean_{index}"] = level.float().mean(2)

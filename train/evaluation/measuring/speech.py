@@ -70,4 +70,5 @@ def measure_speech(reference: np.ndarray, output: np.ndarray, rate: int) -> tupl
         values = (pesq(*pair), stoi(*pair)) if all(np.abs(audio).max() > 1e-4 for audio in pair) else (np.nan, np.nan)
         found.append(values)
     columns = np.array(found, np.float64).reshape(-1, 2).T
-    return tuple(float(column[~np.isnan(column)].mean()) if (~np.isnan(column)).any() else np.nan for column in columns)
+    means = [float(column[~np.isnan(column)].mean()) if (~np.isnan(column)).any() else np.nan for column in columns]
+    return means[0], means[1]

@@ -125,8 +125,7 @@ def content(comparison: Comparison) -> dict[str, Any]:
 
 def best(measure: Measure, rows: list[dict[str, Any]]) -> list[int]:
     """The rows with the best value; none where no value is better than another."""
-    values = [(row.get(measure.key), i) for i, row in enumerate(rows)]
-    values = [(value, i) for value, i in values if is_number(value)]
+    values = [(value, i) for i, row in enumerate(rows) if is_number(value := row.get(measure.key))]
     if measure.higher is None or len(values) < 2:
         return []
     top = (max if measure.higher else min)(value for value, _ in values)

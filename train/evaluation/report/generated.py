@@ -49,7 +49,7 @@ def interpolation(model: Autoencoder, split: Split, heard: dict[int, int]) -> In
     two = list(heard.items())[:2]
     paths = [split.manifest.sources[source].path for source, _ in two]
     ends = [torch.from_numpy(joined(split, source, first, SECONDS)) for source, first in two]
-    results = interpolate_recordings(model, *ends, WEIGHTS)
+    results = interpolate_recordings(model, ends[0], ends[1], WEIGHTS)
     clips = [Clip("interpolation-first", "first recording", f"First recording, file {paths[0]}", ends[0].numpy())]
     for weight, result in zip(WEIGHTS, results, strict=True):
         share = f"{100 * weight:.0f} %"
@@ -58,7 +58,7 @@ def interpolation(model: Autoencoder, split: Split, heard: dict[int, int]) -> In
     clips.append(
         Clip("interpolation-second", "second recording", f"Second recording, file {paths[1]}", ends[1].numpy())
     )
-    return Interpolation(*paths, clips)
+    return Interpolation(paths[0], paths[1], clips)
 
 
 def prior_samples(model: Autoencoder) -> dict[float, list[Clip]]:

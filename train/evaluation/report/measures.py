@@ -1,7 +1,7 @@
 """The measures of a report as tables: what is known of each, and what more a summary has."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def heading(key: str) -> str:
     return KNOWN[key].heading if key in KNOWN else HEADINGS.get(key, key.replace("_", " "))
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value is a number, not a truth value."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 

@@ -196,8 +196,8 @@ def compared(
     """Pictures of sounds, the first of them the reference; of two, their difference too if wanted."""
     pictures = [(word, spectrograms.spectrogram(audio, f"the {word}, {name}", kept)) for word, audio in sounds.items()]
     if with_difference and len(sounds) == 2:
-        title = "difference"
-        pictures.append((title, spectrograms.difference(*sounds.values(), rate, name, kept)))
+        reference, other = sounds.values()
+        pictures.append(("difference", spectrograms.difference(reference, other, rate, name, kept)))
     return pictures
 
 

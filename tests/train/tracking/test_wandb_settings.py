@@ -1,0 +1,105 @@
+"""W&B's settings come from the user's home and environment, never from the folder that a command is run in."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from wandb_reader import SECRET, assert_nowhere
+from wandb_server import WandbServer
+
+from tests.train.conftest import environment, flags, train
+from train.tracking.wandb_settings import wandb_mode
+
+LOADED = "from train.tracking.wandb_settings import load_wandb; print(load_wandb().setup().settings.base_url)"
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A user's home without any key."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    for name in [name for name in os.environ if name.startswith("WANDB") or name == "NETRC"]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("place", ["wandb", ".wandb"])
+def test_a_settings_file_in_the_current_folder_names_no_server(home, tmp_path, place):
+    received = tmp_path / "received"
+    (received / place).mkdir(parents=True)
+    (received / place / "settings").write_text("[default]\nbase_url = http://elsewhere.example\n")
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED], cwd=received, env=environment(), capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    assert "elsewhere" not in done.stdout
+    (home / ".config" / "wandb").mkdir(parents=True)
+    (home / ".config" / "wandb" / "settings").write_text("[default]\nbase_url = http://own.example\n")
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED], cwd=received, env=environment(), capture_output=True, text=True, timeout=100
+    )
+    assert done.stdout.strip() == "http://own.example"
+
+
+def test_syncing_in_a_received_folder_sends_nothing_to_its_server(home, straight_with_wandb, tmp_path):
+    """The user's key belongs to the user's server."""
+    run = straight_with_wandb(tmp_path / "received")
+    with WandbServer() as own, WandbServer() as stranger:
+        (home / ".config" / "wandb").mkdir(parents=True)
+        (home / ".config" / "wandb" / "settings").write_text(f"[default]\nbase_url = {own.url}\n")
+        (run / "wandb" / "settings").write_text(f"[default]\nbase_url = {stranger.url}\n")
+        done = subprocess.run(
+            [sys.executable, "-m", "train", "sync", "."],
+            cwd=run,
+            env=environment(WANDB_API_KEY=SECRET, WANDB_INIT_TIMEOUT="30"),
+            capture_output=True,
+            text=True,
+            timeout=200,
+        )
+        assert done.returncode == 0, done.stderr
+        assert own.history
+        assert not stranger.authorizations
+        assert not stranger.history
+    assert_nowhere(run, SECRET)
+
+
+@pytest.mark.parametrize(
+    ("netrc", "settings", "mode"),
+    [
+        ("", "", "offline"),
+        ("machine api.wandb.ai login user password key", "", "online"),
+        ("machine api.forge.coreweave.com login user password key", "", "online"),
+        ("machine other.example login user password key", "", "offline"),
+        ("machine own.example:8080 login user password key", "base_url = http://own.example:8080", "online"),
+        ("machine api.wandb.ai login user password key", "base_url = http://own.example:8080", "offline"),
+        ("", "api_key = key", "online"),
+        ("not a netrc file", "[[[", "offline"),
+    ],
+)
+def test_auto_is_online_with_a_key_for_the_user_s_own_server(home, netrc, settings, mode):
+    (home / ".netrc").write_text(netrc + "\n")
+    (home / ".netrc").chmod(0o600)
+    (home / ".config" / "wandb").mkdir(parents=True)
+    (home / ".config" / "wandb" / "settings").write_text(f"[default]\n{settings}\n")
+    assert wandb_mode("auto") == mode
+    assert wandb_mode("disabled") == "disabled"
+
+
+def test_wandb_mode_in_the_environment_decides(home, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_API_KEY", "key")
+    assert wandb_mode("auto") == "offline"
+
+
+@pytest.fixture
+def straight_with_wandb(data_dir):
+    """make(folder) -> the folder of a tiny run with one offline part."""
+
+    def make(folder):
+        train([*flags("vae", data_dir, folder), "--tracking.wandb", "offline"])
+        return folder
+
+    return make

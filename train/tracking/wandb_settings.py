@@ -1,0 +1,82 @@
+"""W&B's settings, from the user's home and environment only.
+
+W&B also reads `wandb/settings` or `.wandb/settings` in the current folder. In a received run folder that file would
+name a stranger's server, and the user's API key would go there.
+"""
+
+import configparser
+import netrc
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+from urllib.parse import urlsplit
+
+# The public server has had two names, and a netrc file may hold either.
+PUBLIC_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
+
+
+def load_wandb() -> Any:
+    """W&B's module, with its settings loaded: from the environment and the user's settings file, no other file."""
+    import wandb  # here: it takes a second, and most processes of a run do not need it
+    from wandb.sdk.wandb_settings import Settings
+
+    nowhere = property(lambda _: os.path.join(os.devnull, "settings"))
+    # W&B has no setting for this. A test with a settings file in the current folder holds it.
+    with patch.object(Settings, "settings_workspace", nowhere):
+        wandb.setup()
+    return wandb
+
+
+def run_wandb(words: list[str], limit_s: float, **more: Any) -> subprocess.CompletedProcess[str]:
+    """W&B's own command, in an empty folder, where it finds no settings; raises subprocess.TimeoutExpired."""
+    command = [sys.executable, "-m", "wandb", *words]
+    environment = {key: value for key, value in os.environ.items() if key != "WANDB_MODE"}
+    with tempfile.TemporaryDirectory() as empty:
+        return subprocess.run(
+            command, env=environment, cwd=empty, capture_output=True, text=True, timeout=limit_s, check=False, **more
+        )
+
+
+def user_file() -> Path:
+    """The user's own settings file, where `wandb login --host` writes the server."""
+    folder = os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb"
+    return Path(folder).expanduser() / "settings"
+
+
+def user_setting(name: str) -> str:
+    """A value of the user's own settings file; empty when it is not there."""
+    settings = configparser.ConfigParser(interpolation=None)
+    try:
+        settings.read(user_file(), encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError):
+        return ""
+    return settings.get("default", name, fallback="")
+
+
+def hosts() -> tuple[str, ...]:
+    """The names, with ports, under which a netrc file may hold the key of the user's W&B server."""
+    url = os.environ.get("WANDB_BASE_URL") or user_setting("base_url")
+    host = urlsplit(url).netloc
+    return (host,) if host and host not in PUBLIC_HOSTS else PUBLIC_HOSTS
+
+
+def has_key() -> bool:
+    """Whether there is an API key for the user's server: in the environment, a netrc file or the settings file."""
+    if os.environ.get("WANDB_API_KEY") or user_setting("api_key"):
+        return True
+    try:
+        known = netrc.netrc(os.environ.get("NETRC"))
+    except (OSError, netrc.NetrcParseError):
+        return False
+    return any(known.authenticators(host) for host in hosts())
+
+
+def wandb_mode(wanted: str) -> str:
+    """What `auto` means here: WANDB_MODE if set, else online with an API key for the user's server, else offline."""
+    if wanted != "auto":
+        return wanted
+    return os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")

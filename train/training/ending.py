@@ -1,0 +1,48 @@
+"""The two regular ends of an attempt: stopped with everything saved, or finished and exported."""
+
+import audiovae
+from train.process.console import Display
+from train.process.stop_requests import FINISHED, exit_code_when_stopped
+from train.process.watchdog import Watchdog
+from train.runs import checkpoint
+from train.runs.async_save import Saver
+from train.runs.model_facts import facts_of
+from train.training.context import Context
+
+
+def end_stopped(context: Context, saver: Saver, reason: str, watchdog: Watchdog, display: Display) -> int:
+    """Waits for the last checkpoint and writes STOPPED; returns the exit code.
+
+    Args:
+        context: The attempt.
+        saver: Has begun the last checkpoint.
+        reason: Why this process stops; empty if only another process got a stop request.
+        watchdog: Pauses while rank 0 writes.
+        display: For the line at the end.
+    """
+    step = context.learner.step
+    reason = reason or "signal on another process"
+
+    def end() -> None:
+        saver.finish()
+        context.run.end(reason, step)
+
+    context.engine.on_main(end, watchdog.paused)
+    display.say(f"stopped at step {step} ({reason}), all saved; run the same command to resume")
+    return exit_code_when_stopped()
+
+
+def end_finished(context: Context, saver: Saver, watchdog: Watchdog, display: Display) -> int:
+    """Waits for the last checkpoint, exports the averaged model to `model/`, writes DONE; returns the exit code."""
+    learner, run, folder = context.learner, context.run, context.run.path / "model"
+    context.engine.on_main(saver.finish, watchdog.paused)
+    weights = learner.snapshot().averaged
+
+    def export() -> None:
+        facts = facts_of(run, learner.step, context.train_split.manifest, context.valid_split)
+        checkpoint.write_folder(folder, lambda path: audiovae.save(learner.model, path, weights, facts))
+        run.end("finished", learner.step, finished=True)
+
+    context.engine.on_main(export, watchdog.paused)
+    display.say(f"finished at step {learner.step}: {folder}")
+    return FINISHED
