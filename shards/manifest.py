@@ -25,7 +25,7 @@ class Source:
     split: str | None  # None when skipped
     chunks: int
     silent_chunks: int  # of them: their peak is below -80 dBFS
-    left_out: int  # more silent chunks, which the build was told to leave out
+    left_out: int  # more silent chunks, which the build left out
     duration_s: float
     rate: int  # Hz, as recorded
     channels: int
@@ -55,11 +55,11 @@ class Level:
     rms: float
     peak: float
     silent_chunks: int  # peak below -80 dBFS
-    left_out: int  # more silent chunks, which the build was told to leave out
+    left_out: int  # more silent chunks, which the build left out
 
     @classmethod
     def of(cls, sources: list[Source]) -> "Level":
-        """Of all recordings of a split."""
+        """The level of all recordings of a split."""
         seconds = math.fsum(source.duration_s for source in sources)
         gains = [10 ** (source.gain_db / 20) for source in sources]
         energy = [source.duration_s * (source.rms * gain) ** 2 for source, gain in zip(sources, gains, strict=True)]

@@ -29,12 +29,12 @@ class DecodingError(Exception):
 
     @property
     def kind(self) -> str:
-        """What is before the colon."""
+        """The word before the colon."""
         return str(self).partition(":")[0]
 
     @property
     def detail(self) -> str:
-        """What is behind the colon."""
+        """The words after the colon."""
         return str(self).partition(": ")[2]
 
 

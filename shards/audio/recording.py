@@ -17,7 +17,7 @@ IN_MEMORY = 1 << 24  # samples of a recording kept in memory, 64 MB; the rest wa
 
 
 class _Signal:
-    """The mono samples of one recording, float32; whenever the buffer is full they go on to a file without a name."""
+    """The mono samples of one recording, float32; whenever the buffer is full they move to a file without a name."""
 
     def __init__(self, buffer: np.ndarray, folder: Path):
         self.samples = 0
@@ -58,7 +58,7 @@ class _Signal:
             yield self._buffer[begin : min(begin + BLOCK, self._filled)]
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._file:
             self._file.close()
 

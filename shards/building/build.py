@@ -34,6 +34,7 @@ PLAN_LIMIT_S = 4 * 3600.0  # that another task may take to look at all files
 REMARK_EVERY_S = 30.0
 
 
+# The parameters are the flags of the command line.
 def build(
     audio_dir: Path,
     out_dir: Path,
@@ -72,15 +73,15 @@ def build(
     _check(settings, workers)
     share = Task.parse(task)
     audio_dir, out_dir = _check_folders(audio_dir, out_dir)
-    scratch = BuildFolder(out_dir)
+    build_folder = BuildFolder(out_dir)
     if dry_run:
         _built(out_dir, settings)
-        if (plan := scratch.load_plan()) is not None:
-            _check_continues(plan, settings, scratch)
+        if (plan := build_folder.load_plan()) is not None:
+            _check_continues(plan, settings, build_folder)
         return
     try:
-        with _lease(scratch, share), open_workers(workers or len(os.sched_getaffinity(0))) as pool:
-            told = _build(pool, audio_dir, scratch, settings, share)
+        with _lease(build_folder, share), open_workers(workers or len(os.sched_getaffinity(0))) as pool:
+            outcome = _build(pool, audio_dir, build_folder, settings, share)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise DataError(
@@ -88,11 +89,11 @@ def build(
             ) from None
         raise
     finally:
-        scratch.leave()
-    if told is None:
+        build_folder.leave()
+    if outcome is None:
         return
     manifest = Manifest.load(out_dir)
-    report.show_build(manifest, f"{out_dir}{told}")
+    report.show_build(manifest, f"{out_dir}{outcome}")
     check_strict(manifest, out_dir, strict)
 
 
@@ -126,46 +127,46 @@ def _check_folders(audio_dir: Path, out_dir: Path) -> tuple[Path, Path]:
     return audio, out
 
 
-def _lease(scratch: BuildFolder, share: Task) -> Lease:
+def _lease(build_folder: BuildFolder, share: Task) -> Lease:
     """The right to do this share of the work. Raises DataError when it, or one that overlaps it, is being done."""
-    mine = scratch.lease(f"task-{share.index}-of-{share.count}")
+    mine = build_folder.lease(f"task-{share.index}-of-{share.count}")
     lease = Lease.take(mine)
     if lease is None:
-        raise DataError(_busy(scratch, mine))
-    for other in scratch.folder.glob("task-*-of-*.lease"):
+        raise DataError(_busy(build_folder, mine))
+    for other in build_folder.folder.glob("task-*-of-*.lease"):
         if not other.stem.endswith(f"-of-{share.count}"):
             found = Lease.take(other)
             if found is None:
                 lease.release()
-                raise DataError(_busy(scratch, other))
+                raise DataError(_busy(build_folder, other))
             found.release()
     return lease
 
 
-def _busy(scratch: BuildFolder, path: Path) -> str:
+def _busy(build_folder: BuildFolder, path: Path) -> str:
     what = path.stem.removeprefix("task-").replace("-of-", "/")
     who = "another build" if what == "1/1" else f"another build, task {what},"
-    return f"{who} is writing to {scratch.out} ({holder(path)}): wait for it or end it"
+    return f"{who} is writing to {build_folder.out} ({holder(path)}): wait for it or end it"
 
 
-def _build(pool: Workers, audio_dir: Path, scratch: BuildFolder, settings: Settings, share: Task) -> str | None:
-    """Do this share of all that is to be done. Returns how it went, or None when other tasks have to finish."""
+def _build(pool: Workers, audio_dir: Path, build_folder: BuildFolder, settings: Settings, share: Task) -> str | None:
+    """Do this share of the work. Returns the outcome in words, or None when other tasks have to finish."""
     start, seconds, outcome = time.monotonic(), 0.0, " is complete: nothing to do"
     while True:
-        plan, is_new = _find_plan(pool, audio_dir, scratch, settings)
+        plan, is_new = _find_plan(pool, audio_dir, build_folder, settings)
         if plan is None:
             break
-        scratch.note_tasks(share.count)
-        seconds += _run_parts(pool, audio_dir, scratch, plan, share)
-        absent = missing(scratch, plan)
-        if absent and scratch.plan.exists():
+        build_folder.note_tasks(share.count)
+        seconds += _run_parts(pool, audio_dir, build_folder, plan, share)
+        absent = missing(build_folder, plan)
+        if absent and build_folder.plan.exists():
             print(
-                f"task {share} is done; {describe_missing(scratch, plan, absent)}. The last task merges them; "
-                f"so does: python -m shards merge {scratch.out}"
+                f"task {share} is done; {describe_missing(build_folder, plan, absent)}. The last task merges them; "
+                f"so does: python -m shards merge {build_folder.out}"
             )
             return None
-        if not merge_plan(scratch, plan):
-            print(f"task {share}: all parts are done, another task merges them ({holder(scratch.lease('merge'))})")
+        if not merge_plan(build_folder, plan):
+            print(f"task {share}: all parts are done, another task merges them ({holder(build_folder.lease('merge'))})")
             return None
         outcome = ": done"
         if is_new or share.count > 1:
@@ -175,17 +176,19 @@ def _build(pool: Workers, audio_dir: Path, scratch: BuildFolder, settings: Setti
     return outcome + (f" in {elapsed:.1f} s, {seconds / elapsed:,.0f} x real time" if seconds else "")
 
 
-def _find_plan(pool: Workers, audio_dir: Path, scratch: BuildFolder, settings: Settings) -> tuple[Plan | None, bool]:
+def _find_plan(
+    pool: Workers, audio_dir: Path, build_folder: BuildFolder, settings: Settings
+) -> tuple[Plan | None, bool]:
     """The plan of what is to be done, and whether this process made it; None when there is nothing to do.
 
     One process makes it while the others wait.
     """
     end, remark = time.monotonic() + PLAN_LIMIT_S, time.monotonic()
-    path = scratch.lease("plan")
+    path = build_folder.lease("plan")
     while True:
-        plan = open_plan(scratch)
+        plan = open_plan(build_folder)
         if plan is not None:
-            _check_continues(plan, settings, scratch)
+            _check_continues(plan, settings, build_folder)
             return plan, False
         lease = Lease.take(path)
         if lease is not None:
@@ -198,26 +201,26 @@ def _find_plan(pool: Workers, audio_dir: Path, scratch: BuildFolder, settings: S
             remark = now + REMARK_EVERY_S
         time.sleep(1.0)
     with lease:
-        plan = open_plan(scratch)
+        plan = open_plan(build_folder)
         if plan is not None:
-            _check_continues(plan, settings, scratch)
+            _check_continues(plan, settings, build_folder)
             return plan, False
-        scratch.clear()
-        plan = _make_plan(pool, audio_dir, scratch, settings)
-        return (scratch.publish(plan), True) if plan.sources else (None, True)
+        build_folder.clear()
+        plan = _make_plan(pool, audio_dir, build_folder, settings)
+        return (build_folder.publish(plan), True) if plan.sources else (None, True)
 
 
-def _check_continues(plan: Plan, settings: Settings, scratch: BuildFolder) -> None:
+def _check_continues(plan: Plan, settings: Settings, build_folder: BuildFolder) -> None:
     differing = settings.differing(asdict(plan.settings))
     if differing:
         raise DataError(
-            f"{scratch.out} holds an unfinished build with other settings ({differing}): run it with these, "
-            f"build into another folder, or delete {scratch.folder} first"
+            f"{build_folder.out} holds an unfinished build with other settings ({differing}): run it with these, "
+            f"build into another folder, or delete {build_folder.folder} first"
         )
 
 
-def _make_plan(pool: Workers, audio_dir: Path, scratch: BuildFolder, settings: Settings) -> Plan:
-    manifest = _built(scratch.out, settings)
+def _make_plan(pool: Workers, audio_dir: Path, build_folder: BuildFolder, settings: Settings) -> Plan:
+    manifest = _built(build_folder.out, settings)
     files = find_files(audio_dir)
     if not files:
         raise DataError(f"{audio_dir} holds no file: give the folder of your recordings")
@@ -255,30 +258,30 @@ def _probe_group(audio_dir: Path, files: list[str]) -> list[Candidate]:
     return found
 
 
-def _run_parts(pool: Workers, audio_dir: Path, scratch: BuildFolder, plan: Plan, share: Task) -> float:
-    """Build what is missing of a share of the parts. Returns how many seconds of audio that was."""
+def _run_parts(pool: Workers, audio_dir: Path, build_folder: BuildFolder, plan: Plan, share: Task) -> float:
+    """Build the missing parts of a share. Returns how many seconds of audio that was."""
     mine = {part.index: part for part in share.of(plan)}
-    todo = [part for part in missing(scratch, plan) if part.index in mine]
-    if not scratch.plan.exists():  # another task has merged everything just now
+    todo = [part for part in missing(build_folder, plan) if part.index in mine]
+    if not build_folder.plan.exists():  # another task has merged everything just now
         return 0.0
     if len(todo) < len(mine):
         report.line(f"continuing: {len(mine) - len(todo)} of {len(mine)} parts are done")
 
     def finish(number: int, result: PartResult) -> None:
-        """Here and not in the worker, which goes on while the disk takes the shards."""
+        """Sync the shards here and not in the worker, which continues while the disk writes them."""
         for made in result.shards:
-            sync(scratch.shards / made.shard.file)
-        sync(scratch.shards)
-        result.save(scratch.result(plan.key, todo[number]))
-        for folder in scratch.work(plan.key, todo[number]):
+            sync(build_folder.shards / made.shard.file)
+        sync(build_folder.shards)
+        result.save(build_folder.result(plan.key, todo[number]))
+        for folder in build_folder.work(plan.key, todo[number]):
             shutil.rmtree(folder, ignore_errors=True)
 
     seconds = math.fsum(part.seconds for part in todo)
     with progress("building", seconds, audio_speed) as update:
-        jobs = [(audio_dir, scratch, plan.key, plan.settings, part) for part in todo]
+        jobs = [(audio_dir, build_folder, plan.key, plan.settings, part) for part in todo]
         pool.run(_run_part, jobs, update, finish)
     return seconds
 
 
-def _run_part(audio_dir: Path, scratch: BuildFolder, plan_key: str, settings: Settings, part: Part) -> PartResult:
-    return build_part(audio_dir, scratch, plan_key, settings, part, count_done)
+def _run_part(audio_dir: Path, build_folder: BuildFolder, plan_key: str, settings: Settings, part: Part) -> PartResult:
+    return build_part(audio_dir, build_folder, plan_key, settings, part, count_done)

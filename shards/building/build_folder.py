@@ -1,4 +1,4 @@
-"""Where an unfinished build keeps its things: the hidden folder ``.build`` in the data folder."""
+"""The state of an unfinished build: the hidden folder ``.build`` in the data folder."""
 
 import os
 import secrets
@@ -14,7 +14,7 @@ NAME = ".build"
 
 
 class BuildFolder:
-    """Names in the scratch folder of one data folder."""
+    """The files and folders of the unfinished build of one data folder."""
 
     def __init__(self, out: Path):
         self.out = out
@@ -23,11 +23,11 @@ class BuildFolder:
         self.shards = self.folder / "shards"  # finished ones, until all are
 
     def lease(self, name: str) -> Path:
-        """Of one piece of work."""
+        """The lease of one piece of work."""
         return self.folder / f"{name}.lease"
 
     def result(self, plan_key: str, part: Part) -> Path:
-        """What a finished part leaves."""
+        """The result file of a finished part."""
         return self.folder / f"part-{part.index:05d}-{plan_key[:12]}.json"
 
     def work(self, plan_key: str, part: Part) -> list[Path]:
@@ -35,11 +35,11 @@ class BuildFolder:
         return sorted(self.folder.glob(f"part-{part.index:05d}-{plan_key[:12]}-*"))
 
     def new_work(self, plan_key: str, part: Part) -> Path:
-        """A folder for one more attempt, which no other process has."""
+        """A new folder for one attempt; no other process uses it."""
         return self.folder / f"part-{part.index:05d}-{plan_key[:12]}-{secrets.token_hex(4)}"
 
     def note_tasks(self, count: int) -> None:
-        """Remember how many tasks share the work, for what is told when some are missing."""
+        """Remember how many tasks share the work, for the report of missing tasks."""
         (self.folder / f"tasks-{count}").touch()
 
     def task_count(self) -> int:
@@ -59,7 +59,7 @@ class BuildFolder:
             ) from None
 
     def publish(self, plan: Plan) -> Plan:
-        """Make a plan the one to carry out, unless another process was first; returns the one that holds."""
+        """Publish a plan, unless another process was first; returns the plan that holds."""
         own = self.folder / f"plan-{secrets.token_hex(4)}"
         write_atomically(own, plan.to_json())
         try:
@@ -74,7 +74,7 @@ class BuildFolder:
         return self.load_plan() or plan
 
     def clear(self) -> None:
-        """Remove all but what others hold: the plan first, so that a rest is a rest and no unfinished build."""
+        """Remove everything that no other process holds: the plan first, so that the rest is not taken for a build."""
         self.plan.unlink(missing_ok=True)
         for path in self.folder.glob("*"):
             if path.is_dir():
@@ -83,7 +83,7 @@ class BuildFolder:
                 path.unlink(missing_ok=True)
 
     def leave(self) -> None:
-        """Remove the folders that hold nothing."""
+        """Remove the empty folders."""
         sweep(self.folder)
         for folder in (self.folder, self.out):
             try:

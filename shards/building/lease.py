@@ -1,4 +1,4 @@
-"""Who works on what, among processes on nodes that share a file system.
+"""Leases: which process does which work, among nodes that share a file system.
 
 A lease is a file that exists as long as its holder works. Locks of the kernel are not enough: some network file
 systems keep them within a node, others keep those of a node that died. So the holder also rewrites the file
@@ -8,7 +8,7 @@ their own clock, and take a lease over that has not changed for a minute.
 What it relies on: that creating a file with O_EXCL and renaming one are atomic, and that a file that is opened
 anew shows what another node wrote and synced (on NFS: close-to-open consistency). A holder that was only frozen
 for a minute loses its lease without knowing: so a lease saves work and gives clear errors, but no data may depend
-on it. Builders write under names of their own and rename what is whole, and whoever does so writes the same bytes.
+on it. Builders write under unique names and rename what is whole; all of them would write the same bytes.
 """
 
 import fcntl
@@ -60,11 +60,11 @@ class Lease:
         self.release()
 
     def release(self) -> None:
-        """Give it back."""
+        """Give the lease back."""
         self._over.set()
         self._thread.join()
         try:
-            if os.stat(self._path).st_ino == os.fstat(self._handle).st_ino:  # nobody took it over
+            if os.stat(self._path).st_ino == os.fstat(self._handle).st_ino:  # no other process took it over
                 os.unlink(self._path)
         except OSError:
             pass  # gone with its folder
@@ -75,7 +75,7 @@ class Lease:
             self._write()
 
     def _write(self) -> None:
-        """The same length each time, so that nobody reads a part."""
+        """Write the holder. The length is always the same, so that no reader sees a part."""
         self._beats += 1
         content = {
             "beats": f"{self._beats:012d}",
@@ -92,7 +92,7 @@ class Lease:
 
 
 def holder(path: Path) -> str:
-    """Whoever holds a lease, in words."""
+    """The holder of a lease, in words."""
     content = _content(_read(path))
     where = [f"{name} {content[name]}" for name in ("host", "process", "job") if content.get(name)]
     return ", ".join(where) or "an unknown process"
@@ -128,8 +128,8 @@ def _remove_dead(path: Path) -> bool:
 def _has_heartbeat(path: Path) -> bool:
     """Whether the lease is rewritten within a minute."""
     before = _read(path)
-    told = f"waiting at most {STALE_S:.0f} s to see whether another build is alive ({holder(path)})"
-    print(told, file=sys.stderr, flush=True)
+    line = f"waiting at most {STALE_S:.0f} s to see whether another build is alive ({holder(path)})"
+    print(line, file=sys.stderr, flush=True)
     end = time.monotonic() + STALE_S
     while before is not None and time.monotonic() < end:
         time.sleep(_POLL_S)
@@ -164,7 +164,7 @@ def _lock(handle: int) -> bool:
 
 
 def _kernel() -> str:
-    """Of this boot of this machine."""
+    """The id of this boot of this machine."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:

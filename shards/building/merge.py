@@ -38,7 +38,7 @@ class Task:
         return f"{self.index}/{self.count}"
 
     def of(self, plan: Plan) -> list[Part]:
-        """Its parts."""
+        """The parts of a plan that belong to this task."""
         return plan.parts[self.index - 1 :: self.count]
 
 
@@ -49,8 +49,8 @@ def merge(out_dir: Path, strict: bool = False) -> None:
         out_dir: Data folder that the tasks have built into.
         strict: Fail when any audio file had to be skipped.
     """
-    scratch = BuildFolder(out_dir.resolve())
-    plan = open_plan(scratch)
+    build_folder = BuildFolder(out_dir.resolve())
+    plan = open_plan(build_folder)
     if plan is None:
         if not (out_dir / FILE_NAME).exists():
             raise DataError(
@@ -59,14 +59,14 @@ def merge(out_dir: Path, strict: bool = False) -> None:
         manifest = Manifest.load(out_dir)
         report.show_build(manifest, f"{out_dir} is complete: nothing to merge")
     else:
-        absent = missing(scratch, plan)
+        absent = missing(build_folder, plan)
         if absent:
-            raise DataError(f"{describe_missing(scratch, plan, absent)}. {_remedy(scratch, plan, absent)}")
-        if not merge_plan(scratch, plan):
-            raise DataError(f"another process merges {out_dir} just now ({holder(scratch.lease('merge'))})")
+            raise DataError(f"{describe_missing(build_folder, plan, absent)}. {_remedy(build_folder, plan, absent)}")
+        if not merge_plan(build_folder, plan):
+            raise DataError(f"another process merges {out_dir} just now ({holder(build_folder.lease('merge'))})")
         manifest = Manifest.load(out_dir)
         report.show_build(manifest, f"{out_dir}: merged")
-    scratch.leave()
+    build_folder.leave()
     check_strict(manifest, out_dir, strict)
 
 
@@ -77,18 +77,19 @@ def check_strict(manifest: Manifest, out_dir: Path, strict: bool) -> None:
         raise DataError(f"{missed} audio files were skipped and --strict is set: see {out_dir / FILE_NAME}")
 
 
-def open_plan(scratch: BuildFolder) -> Plan | None:
+def open_plan(build_folder: BuildFolder) -> Plan | None:
     """The plan that waits to be carried out. Raises DataError when it does not fit the data set."""
-    plan = scratch.load_plan()
+    plan = build_folder.load_plan()
     if plan is None:
         return None
-    manifest = Manifest.load(scratch.out) if (scratch.out / FILE_NAME).exists() else None
-    if manifest and _holds(manifest, plan):  # whoever merged it was killed before the last step
-        scratch.clear()
+    manifest = Manifest.load(build_folder.out) if (build_folder.out / FILE_NAME).exists() else None
+    if manifest and _holds(manifest, plan):  # the process that merged it was killed before the last step
+        build_folder.clear()
         return None
     if plan.base != (manifest.fingerprint if manifest else ""):
         raise DataError(
-            f"{scratch.folder} belongs to another state of {scratch.out / FILE_NAME}: delete {scratch.folder}"
+            f"{build_folder.folder} belongs to another state of {build_folder.out / FILE_NAME}: "
+            f"delete {build_folder.folder}"
         )
     return plan
 
@@ -101,68 +102,68 @@ def _holds(manifest: Manifest, plan: Plan) -> bool:
     )
 
 
-def missing(scratch: BuildFolder, plan: Plan) -> list[Part]:
+def missing(build_folder: BuildFolder, plan: Plan) -> list[Part]:
     """The parts that are not finished, or have lost a shard since."""
-    return [part for part in plan.parts if not _is_finished(scratch, scratch.result(plan.key, part))]
+    return [part for part in plan.parts if not _is_finished(build_folder, build_folder.result(plan.key, part))]
 
 
-def _is_finished(scratch: BuildFolder, result: Path) -> bool:
+def _is_finished(build_folder: BuildFolder, result: Path) -> bool:
     if not result.exists():
         return False
-    return all(_place(scratch, made.shard) for made in PartResult.load(result).shards)
+    return all(_place(build_folder, made.shard) for made in PartResult.load(result).shards)
 
 
-def _place(scratch: BuildFolder, shard: Shard) -> Path | None:
-    """Where a shard lies: in scratch, or in its place when a merge was interrupted."""
-    for folder in (scratch.shards, scratch.out):
+def _place(build_folder: BuildFolder, shard: Shard) -> Path | None:
+    """Where a shard lies: in build_folder, or in its place when a merge was interrupted."""
+    for folder in (build_folder.shards, build_folder.out):
         path = folder / shard.file
         if path.exists() and path.stat().st_size == shard.bytes:
             return path
     return None
 
 
-def describe_missing(scratch: BuildFolder, plan: Plan, absent: list[Part]) -> str:
+def describe_missing(build_folder: BuildFolder, plan: Plan, absent: list[Part]) -> str:
     """How much is missing, and whose work it is."""
-    count = scratch.task_count()
+    count = build_folder.task_count()
     first = plan.first_part
     tasks = sorted({(part.index - first) % count + 1 for part in absent})
     named = ", ".join(f"{task}/{count}" for task in tasks[:LISTED]) + (", ..." if len(tasks) > LISTED else "")
     whose = f" (tasks {named})" if count > 1 else ""
-    return f"{len(absent)} of {len(plan.parts)} parts of {scratch.out} are missing{whose}"
+    return f"{len(absent)} of {len(plan.parts)} parts of {build_folder.out} are missing{whose}"
 
 
-def _remedy(scratch: BuildFolder, plan: Plan, absent: list[Part]) -> str:
-    count = scratch.task_count()
+def _remedy(build_folder: BuildFolder, plan: Plan, absent: list[Part]) -> str:
+    count = build_folder.task_count()
     task = f" --task {(absent[0].index - plan.first_part) % count + 1}/{count}" if count > 1 else ""
     other = " and so on, or all of them without --task" if task else ""
-    return f"Run: python -m shards build {plan.audio_dir} {scratch.out}{task}{other}"
+    return f"Run: python -m shards build {plan.audio_dir} {build_folder.out}{task}{other}"
 
 
-def merge_plan(scratch: BuildFolder, plan: Plan) -> bool:
+def merge_plan(build_folder: BuildFolder, plan: Plan) -> bool:
     """Put the finished parts of a plan together; False when another process is doing it."""
-    lease = Lease.take(scratch.lease("merge"))
+    lease = Lease.take(build_folder.lease("merge"))
     if lease is None:
         return False
     with lease:
-        waiting = open_plan(scratch)
+        waiting = open_plan(build_folder)
         if waiting is None or waiting.key != plan.key:
             return True  # another process has just merged it
-        results = [PartResult.load(scratch.result(plan.key, part)) for part in plan.parts]
-        base = Manifest.load(scratch.out) if plan.base else None
+        results = [PartResult.load(build_folder.result(plan.key, part)) for part in plan.parts]
+        base = Manifest.load(build_folder.out) if plan.base else None
         manifest = _merged(plan, base, results)
         if not manifest.splits:
-            scratch.clear()
+            build_folder.clear()
             first = next(source for source in manifest.sources if source.note != NOT_AUDIO)
             raise DataError(f"no recording in {plan.audio_dir} could be read ({first.path}: {first.note})")
         for made in (made for result in results for made in result.shards):
-            place, target = _place(scratch, made.shard), scratch.out / made.shard.file
+            place, target = _place(build_folder, made.shard), build_folder.out / made.shard.file
             if place is None:
-                raise DataError(f"shard {made.shard.file} is missing in {scratch.shards}: run the build again")
+                raise DataError(f"shard {made.shard.file} is missing in {build_folder.shards}: run the build again")
             if place != target:
                 place.replace(target)
-        sync(scratch.out)
-        manifest.save(scratch.out)
-        scratch.clear()
+        sync(build_folder.out)
+        manifest.save(build_folder.out)
+        build_folder.clear()
     return True
 
 

@@ -1,6 +1,6 @@
 """One unit of a build: decode its recordings into a spool, then write their chunks, shuffled, as shards.
 
-Runs in a worker process. A part that is interrupted goes on after its last finished recording or shard.
+Runs in a worker process. An interrupted part continues after its last finished recording or shard.
 """
 
 import json
@@ -28,7 +28,7 @@ from shards.manifest import Shard, Source
 
 @dataclass
 class PartResult:
-    """What a part made."""
+    """What a part has made: its shards and the rows of its recordings."""
 
     shards: list[PartShard]
     sources: dict[int, Source]
@@ -51,60 +51,65 @@ class PartResult:
 
 
 def build_part(
-    audio_dir: Path, scratch: BuildFolder, plan_key: str, settings: Settings, part: Part, heard: Callable[[float], None]
+    audio_dir: Path,
+    build_folder: BuildFolder,
+    plan_key: str,
+    settings: Settings,
+    part: Part,
+    on_progress: Callable[[float], None],
 ) -> PartResult:
-    """Make the shards of one part in ``scratch.shards``; ``heard`` is told the seconds that are done.
+    """Make the shards of one part in ``build_folder.shards``; ``on_progress`` gets the seconds that are done.
 
     Raises DataError when a recording is no longer what was planned, OSError when nothing can be written.
     """
-    left = Leftover(scratch.work(plan_key, part))
-    folder = scratch.new_work(plan_key, part)
+    left = Leftover(build_folder.work(plan_key, part))
+    folder = build_folder.new_work(plan_key, part)
     try:
-        return _build(audio_dir, scratch, folder, left, settings, part, heard)
+        return _build(audio_dir, build_folder, folder, left, settings, part, on_progress)
     except FileNotFoundError:
         if folder.exists():
             raise
         raise DataError(
-            f"another build has taken over part {part.index} of {scratch.out}, as this one seemed to be dead: "
+            f"another build has taken over part {part.index} of {build_folder.out}, as this one seemed to be dead: "
             "let it go on, or end both and run one"
         ) from None
 
 
 def _build(
     audio_dir: Path,
-    scratch: BuildFolder,
+    build_folder: BuildFolder,
     folder: Path,
     left: Leftover,
     settings: Settings,
     part: Part,
-    heard: Callable[[float], None],
+    on_progress: Callable[[float], None],
 ) -> PartResult:
     with Spool(folder) as spool:
-        spool.take_over(left, part.sources, scratch.shards)
+        spool.take_over(left, part.sources, build_folder.shards)
         intake = _Intake(audio_dir, settings, spool)
         for row, candidate in part.sources.items():
-            told = _Told(heard)
+            progress = _Progress(on_progress)
             if row not in spool.pieces:
-                spool.commit(intake.take(row, candidate, told))
-            told.rest_of(candidate.seconds)
+                spool.commit(intake.take(row, candidate, progress))
+            progress.rest_of(candidate.seconds)
         shape = ChunkFormat(settings.rate, settings.samples)
         shuffler = Shuffler(spool, shape, settings.hop, settings.chunks_per_shard, part.index)
-        shards = shuffler.write(scratch.shards)
+        shards = shuffler.write(build_folder.shards)
         return PartResult(shards, {row: piece.source for row, piece in spool.pieces.items()})
 
 
-class _Told:
+class _Progress:
     """Seconds of a recording that were reported: they add up to what the plan expects of it."""
 
-    def __init__(self, heard: Callable[[float], None]):
-        self._heard, self._seconds = heard, 0.0
+    def __init__(self, on_progress: Callable[[float], None]):
+        self._on_progress, self._seconds = on_progress, 0.0
 
     def __call__(self, seconds: float) -> None:
-        self._heard(seconds)
+        self._on_progress(seconds)
         self._seconds += seconds
 
     def rest_of(self, seconds: float) -> None:
-        self._heard(seconds - self._seconds)
+        self._on_progress(seconds - self._seconds)
 
 
 class _Intake:
@@ -114,11 +119,11 @@ class _Intake:
         self._audio_dir, self._settings, self._spool = audio_dir, settings, spool
         self._decoder = Decoder(settings.rate, settings.level, spool.folder)
 
-    def take(self, row: int, candidate: Candidate, heard: Callable[[float], None]) -> Piece:
+    def take(self, row: int, candidate: Candidate, on_progress: Callable[[float], None]) -> Piece:
         """Write one recording, or find out why it gives nothing."""
         self._check_unchanged(candidate)
         try:
-            with self._decoder.read(self._audio_dir / candidate.path, heard) as recording:
+            with self._decoder.read(self._audio_dir / candidate.path, on_progress) as recording:
                 offset, samples, xxh3 = self._spool.write(recording.audio())
         except DecodingError as error:
             self._check_unchanged(candidate)  # a file that is being replaced is no bad recording

@@ -1,4 +1,4 @@
-"""What a person is told about a data set. Tables go to stdout, remarks to stderr."""
+"""Reports about a data set for people. Tables go to stdout, remarks to stderr."""
 
 import math
 import sys

@@ -1,6 +1,6 @@
 """The decoded recordings of a part, one behind the other in a file, and a journal of what is sound.
 
-A journal entry is written when what it tells of is complete, and carries its hash: whatever a killed process
+A journal entry is written when what it describes is complete, and carries its hash: whatever a killed process
 or machine leaves, the next attempt takes over exactly what was finished.
 """
 
@@ -40,7 +40,7 @@ class PartShard:
 
 
 class Spool:
-    """What one attempt at a part has done so far, in a folder of its own."""
+    """What one attempt at a part has done so far, in its own folder."""
 
     def __init__(self, folder: Path):
         folder.mkdir(parents=True)

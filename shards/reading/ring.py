@@ -61,7 +61,7 @@ class Ring:
             return self._items.pop(self._taken - 1)
 
     def close(self) -> None:
-        """Nobody waits any more."""
+        """End all waiting: ``claim`` returns None, ``take`` raises StopIteration."""
         with self._changed:
             self._closed = True
             self._items.clear()

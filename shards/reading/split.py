@@ -86,7 +86,7 @@ class Split:
         return split
 
     def check_batch(self, batch: int, world: int) -> None:
-        """Raises DataError when so many processes cannot share batches of so many chunks of this split."""
+        """Raises DataError when ``world`` processes cannot share batches of ``batch`` chunks of this split."""
         if batch < world:
             raise DataError(f"a batch of {batch} leaves some of {world} processes without a row: raise the batch size")
         if batch > len(self):

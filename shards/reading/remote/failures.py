@@ -96,7 +96,7 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 def status_of(error: BaseException) -> int | None:
     """The HTTP status behind an error, or None."""
     if any(type(cause).__module__ == "aiohttp.http_exceptions" for cause in causes(error)):
-        return None  # a garbled or unfinished answer, which aiohttp gives a status of its own making
+        return None  # a garbled or unfinished answer, to which aiohttp gives a made-up status
     for cause in causes(error):
         if isinstance(cause, OSError) and str(cause).startswith("Forbidden: "):  # gcsfs says it in words only
             return 403
@@ -168,7 +168,7 @@ def remedy(error: BaseException, protocol: str) -> str:
     if isinstance(error, PermanentError):
         return ""
     if is_transient(error):
-        return "Is the server reachable from this node? A run goes on where it was saved"
+        return "Is the server reachable from this node? Start the run again to resume from its last checkpoint"
     if status in (401, 403) or _without_credentials(error) or _of_a(error, PermissionError):
         return credentials(protocol)
     if _of_a(error, ssl.SSLCertVerificationError):

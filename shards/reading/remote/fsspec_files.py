@@ -146,7 +146,7 @@ def _limits(protocol: str, answer_s: float, connections: int) -> dict[str, Any]:
 
 
 class _Loop:
-    """An event loop in a thread of its own, which fsspec's shared one never ends."""
+    """An event loop in its own thread; fsspec's shared loop never ends."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()

@@ -18,7 +18,7 @@ from shards.reading.remote.s3_files import S3Files
 PIECE = 16 << 20  # bytes asked for at once
 CHECKERS = 16  # sizes asked for at once
 NO_MANIFEST = "there is no such file: it is no data folder, or it was not copied there whole. Check the URL"
-OPENING_S = 60.0  # nobody waits longer than this for a typing mistake in a host's name
+OPENING_S = 60.0  # the longest wait for a host's name that has a typing mistake
 
 
 class Files(Protocol):

@@ -68,7 +68,7 @@ class BlockFile:
             self._close_when_idle()
 
     def close(self) -> None:
-        """Close the files once nobody uses them."""
+        """Close the files when their last user has left."""
         with self._lock:
             if not self._closed:
                 self._closed = True

@@ -95,7 +95,7 @@ class LocalRecords:
         except OSError as error:
             raise DataError(
                 f"shard {path} cannot be read ({error.strerror}): check its disk and its permissions, "
-                "then start again; the run goes on where it was saved"
+                "then start again: the run resumes from its last checkpoint"
             ) from None
         if count < out.nbytes:
             raise DataError(

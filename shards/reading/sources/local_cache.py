@@ -25,16 +25,16 @@ class CachedRecords:
     """Records of ``source`` through a copy in ``folder`` that all processes of the node share.
 
     What is there is read from it, the rest from the source. One process of the node copies the missing blocks
-    in order, until all are there or there is no more room; when it ends, another one goes on. What training
+    in order, until all are there or there is no more room; when it ends, another process continues. What training
     reads from the source is kept, too. No block ever makes way for another: each is read once an epoch, so
     that any part of the data is worth as much as any other.
 
     ``<fingerprint>.records`` and ``<fingerprint>.present`` stay in the folder for the next attempt of the job on
-    this node; nobody but the cluster, or their owner, deletes them. Use it as a context manager, or call
+    this node; only the cluster or their owner deletes them. Use it as a context manager, or call
     ``close``, which closes the source as well.
 
     Raises DataError when the folder cannot be written. A disk that is full, or fails, ends the copying with one
-    warning, and reading goes on from the source.
+    warning, and reading continues from the source.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class CachedRecords:
         self._cursor = 0  # the copiers have been through the blocks before it
         self._under_way = 0  # runs of blocks that are being copied
         self._awaited = 0  # reads of the source that training waits for
-        self._told = False
+        self._warned = False
         names = [f"scratch-{i}" for i in range(copiers)]
         self._threads = [threading.Thread(target=self._copy, name=name, daemon=True) for name in names]
         for thread in self._threads:
@@ -108,7 +108,7 @@ class CachedRecords:
     def close(self) -> None:
         """End the copying, close the source, and the files, which stay for the next attempt.
 
-        A copier that the source keeps waiting is left to end by itself after some seconds.
+        A copier that the source keeps waiting is left behind after some seconds.
         """
         self._closing.set()
         self._source.close()
@@ -198,7 +198,7 @@ class CachedRecords:
             self._file.leave()
 
     def _next_run(self, most: int) -> tuple[int, int] | None:
-        """The next run of at most so many missing blocks; None when there is none, or it is not the time.
+        """The next run of missing blocks, at most as many as asked for; None when there is none, or it is not the time.
 
         While training waits for the source, one block at a time is copied: most of the source's speed is its own.
         """
@@ -236,7 +236,7 @@ class CachedRecords:
 
     def _wait_for_source(self, error: DataError) -> None:
         with self._lock:
-            told, self._told = self._told or self._closing.is_set(), True
-        if not told:
+            warned, self._warned = self._warned or self._closing.is_set(), True
+        if not warned:
             _log.warning("copying to %s pauses: %s", self._file.records_path.parent, error)
         self._closing.wait(PAUSE_S)

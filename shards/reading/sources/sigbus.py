@@ -58,7 +58,7 @@ def _report_and_exit(_number: int, info: int, _context: int) -> None:
             what = f"{name} can no longer be read: check the disk that holds it, and what writes there"
     os.write(2, f"error: {what}\n".encode())
     if not _shorter_shard():
-        faulthandler.dump_traceback(2)  # whose file it is, nobody here knows
+        faulthandler.dump_traceback(2)  # the file is unknown here
     os._exit(1)
 
 
