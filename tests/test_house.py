@@ -144,3 +144,9 @@ def test_the_graph_sees_what_is_there():
     assert architecture.rooms(edges, "p") == {"p.a": {"p.b"}, "p.b": {"p.c"}, "p.c": set()}
     assert architecture.floors(architecture.rooms(edges, "p")) == {"p.c": 1, "p.b": 2, "p.a": 3}
     assert architecture.reduced({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == {"a": {"b"}, "b": {"c"}, "c": set()}
+
+
+def test_no_two_test_files_have_one_name():
+    """pytest imports them by that name alone, so a second one ends the collection of all."""
+    names = [file.name for file in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))

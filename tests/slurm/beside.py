@@ -24,7 +24,7 @@ took: dict[str, float] = {}
 def beside(scenario: Callable) -> Callable:
     """Makes a test of a function that takes a Desk. The first test to run starts all that were selected."""
 
-    @pytest.mark.timeout(900)
+    @pytest.mark.timeout(1500)
     def test(results: Callable[[Callable], None], record_property: Callable[[str, float], None]) -> None:
         try:
             results(scenario)

@@ -49,7 +49,7 @@ class Job:
         """For messages of tests."""
         return f"{self.cluster.facts(self.number)}\n{self.log[-6000:]}"
 
-    def over(self, seconds: float = 240) -> str:
+    def over(self, seconds: float = 480) -> str:
         """Waits for its end; returns the state."""
         until(lambda: self.state in OVER, self.told, seconds)
         return self.state
@@ -60,7 +60,7 @@ class Job:
         rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
         return [row for row in rows if row["event"] == event]
 
-    def begun(self, attempt: int, steps: int = 0, seconds: float = 240) -> None:
+    def begun(self, attempt: int, steps: int = 0, seconds: float = 480) -> None:
         """Waits until an attempt has made so many steps that a checkpoint of it is there, or just begun."""
 
         def there() -> bool:

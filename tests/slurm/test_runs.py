@@ -42,7 +42,7 @@ def test_time_limit(desk: Desk):
     job = desk.train("limited", *more, slurm=[*CPU, "--time=2", "--signal=B:USR2@30"])
     job.begun(1)
     with job.slowed():
-        until(lambda: job.lives == 2, job.told, 240)
+        until(lambda: job.lives == 2, job.told, 480)
     job.begun(2)
     job.stop()
     assert "STOP" in job.attempts("ended")[0]["reason"]
@@ -129,7 +129,7 @@ def test_array_of_seeds(desk: Desk):
     slurm = ["--array=0-3", *CPU]
     job = desk.train("seeds", "--seed", "%a", run=desk.folder / "runs" / "seed-%a", slurm=slurm)
     runs = [desk.folder / "runs" / f"seed-{seed}" for seed in range(4)]
-    until(lambda: all((run / "DONE").exists() for run in runs), job.told, 240)
+    until(lambda: all((run / "DONE").exists() for run in runs), job.told, 480)
     assert [json.loads((run / "run.json").read_text())["config"]["seed"] for run in runs] == [0, 1, 2, 3]
     assert len({json.dumps(curve(run)[-1]) for run in runs}) == 4
 
