@@ -121,7 +121,7 @@ class Autoencoder(nn.Module, Shareable):
 
     @abstractmethod
     def encode(self, audio: Tensor) -> Tensor | list[Tensor]:
-        """[B, 1, samples] audio -> the latents of the family, without noise; an HVAE gives a list, finest level first."""
+        """[B, 1, samples] audio -> the family's latents, without noise; of an HVAE a list, finest level first."""
 
     @abstractmethod
     def decode(self, latents: Any) -> Tensor:
