@@ -154,6 +154,7 @@ class ResidualBlock(nn.Module):
         self.point = nn.Conv1d(channels, channels, 1)
         self.act = nn.SiLU()
         nn.init.zeros_(self.point.weight)
+        assert self.point.bias is not None
         nn.init.zeros_(self.point.bias)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -3,6 +3,8 @@
 Zeghidour et al. 2021, "SoundStream", algorithm 1, over codebooks kept by exponential moving averages.
 """
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -184,7 +186,7 @@ class ResidualQuantizer(EMACodebooks):
 
     def _sum(self, codes: Tensor) -> Tensor:
         """[B, Q, T] int64 -> [B, T, D]."""
-        return sum(F.embedding(codes[:, q], self.codes[q]) for q in range(codes.shape[1]))
+        return cast(Tensor, sum(F.embedding(codes[:, q], self.codes[q]) for q in range(codes.shape[1])))
 
     def _project_in(self, latents: Tensor) -> Tensor:
         """[B, latent, T] -> the vectors that the codebooks quantize: [B, T, D]."""

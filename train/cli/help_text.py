@@ -3,8 +3,11 @@
 import argparse
 import json
 import re
+from typing import Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
+
+import audiovae
 
 # Names of types, as jsonargparse and Python print them, in plain words.
 TYPES = {
@@ -75,10 +78,11 @@ class Overview(ArgumentParser):
         examples: Lines at the end of the help.
     """
 
-    def __init__(self, groups_of_commands: dict[str, list[str]], examples: str, **settings: object) -> None:
+    def __init__(self, groups_of_commands: dict[str, list[str]], examples: str, **settings: Any) -> None:
         super().__init__(**settings)
         self.commands: dict[str, ArgumentParser] = {}
         self.groups_of_commands, self.examples = groups_of_commands, examples
+        self.add_argument("--version", action="version", version=f"{audiovae.DISTRIBUTION} {audiovae.__version__}")
         self._subcommands = self.add_subcommands()
 
     def add_command(self, name: str, parser: ArgumentParser) -> None:
@@ -86,10 +90,10 @@ class Overview(ArgumentParser):
         self.commands[name] = parser
         self._subcommands.add_subcommand(name, parser, help=parser.description)
 
-    def format_help(self) -> str:
+    def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
         """Returns usage, the subcommands in their groups, and examples."""
         width = max(map(len, self.commands))
-        lines = ["usage: python -m train COMMAND ...", "", self.description, ""]
+        lines = ["usage: python -m train COMMAND ...", "", self.description or "", ""]
         for group, names in self.groups_of_commands.items():
             lines += [f"{group}:", *(f"  {name:{width}}  {self.commands[name].description}" for name in names), ""]
         return "\n".join([*lines, self.examples])

@@ -133,7 +133,7 @@ def training_parser(family: str, run: type[RunConfig]) -> ArgumentParser:
     """The parser of a training; its arguments are the fields of `run`."""
     about = (run.__doc__ or "").strip().splitlines()[0]
     parser = command_parser(family, about, "--data DIR --run-dir DIR [--config FILE.yaml] [--KEY VALUE ...]")
-    parser.epilog += TRAINING_EPILOG
+    parser.epilog = examples_of(family) + TRAINING_EPILOG
     parser.add_argument(
         "--config", action="config", help="A YAML file of settings, or the name of a preset; flags override it."
     )

@@ -51,7 +51,7 @@ class BatchFeed:
 
     def record_samples(self) -> None:
         """Appends the last batch's rows and chunks to `samples/` in the run folder if tracking.samples is set."""
-        if not self._context.config.tracking.samples:
+        if not self._context.config.tracking.samples or self._last is None:
             return
         folder = self._context.run.path / "samples"
         folder.mkdir(exist_ok=True)

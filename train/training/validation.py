@@ -3,6 +3,7 @@
 import math
 
 from audiovae import Autoencoder
+from shards import Split
 from train.evaluation.measuring.heldout import measure_split, spread, to_audio
 from train.evaluation.measuring.latents import latent_use
 from train.evaluation.measuring.metrics import measure
@@ -42,16 +43,15 @@ class Validation:
             values = measure_split(model, split, limit, self._context.engine, self._watchdog.heartbeat)
             examples_due = learner.step % config.tracking.audio_every == 0 or learner.step == config.optim.steps
             if self._tracker and examples_due:
-                self._send_examples(model)
-                values |= latent_values(model, self._context)
+                self._send_examples(model, split, self._tracker)
+                values |= latent_values(model, split)
         usable = math.isfinite(values["si_sdr"]) and not values["not_finite"]
         learner.valid_si_sdr = values["si_sdr"] if usable else None
         self._display.say(f"step {learner.step}: {summary(values)}")
         return {f"valid/{name}": value for name, value in values.items() if not math.isnan(value)}
 
-    def _send_examples(self, model: Autoencoder) -> None:
+    def _send_examples(self, model: Autoencoder, split: Split, tracker: Tracker) -> None:
         """Sends the same few chunks each time, their reconstructions and the use of codes."""
-        split = self._context.valid_split
         chunks = spread(len(split), EXAMPLES)
         audio = to_audio(split.read(chunks), self._context.engine.device)
         output = model.reconstruct(audio).float()
@@ -59,12 +59,12 @@ class Validation:
         measures = {name: values.cpu().numpy() for name, values in measure(output, audio, split.rate).items()}
         usage = {name: share.cpu().numpy() for name, share in model.usage().items()}
         examples = Examples(self._context.learner.step, split.names(chunks), *pair, measures, split.rate, usage)
-        self._tracker.show(Media(examples.step, examples.items))
+        tracker.show(Media(examples.step, examples.items))
 
 
-def latent_values(model: Autoencoder, context: Context) -> dict[str, float]:
+def latent_values(model: Autoencoder, split: Split) -> dict[str, float]:
     """How the model uses its latents on held-out chunks: `NAME_N` for level or codebook N."""
-    levels = latent_use(model, context.valid_split, LATENT_USE_CHUNKS)
+    levels = latent_use(model, split, LATENT_USE_CHUNKS)
     return {f"{name}_{i}": value for i, level in enumerate(levels) for name, value in level.items()}
 
 
