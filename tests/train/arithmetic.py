@@ -1,7 +1,7 @@
 """`python arithmetic.py OUT`: the same training on one, two and three processes over gloo, for test_arithmetic.py.
 
-Each process writes what it has into OUT/WORLD-RANK.safetensors. The processes are forks of one that has
-imported everything, so that all six together take little longer than one.
+Each process writes its results to OUT/WORLD-RANK.safetensors. The processes are forks of one that has imported
+everything, so all six together take little longer than one.
 """
 
 import multiprocessing
@@ -18,33 +18,32 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import audiovae
-from audiovae import Autoencoder, Noise
+from audiovae import Noise
 from shards import Cursor
 from tests.train.conftest import flags
 from train.cli.parser import parse
 from train.config import RunConfig
 from train.evaluation.measuring import heldout
-from train.optim.objective import Objective
 from train.parallel.engine import Engine
 from train.parallel.strategy import MOMENTS
-from train.training.learner import Learner, make_learner
+from train.training.learner import Learner, make_learner, make_objective
 from train.training.meter import Meter
 from train.training.step import train_step
 
 WORLDS = (1, 2, 3)
 SAMPLES, RATE = 2205, 22050
 BATCH, MICRO = 7, 2  # shares of 7, of 4 and 3, of 3, 2 and 2; in micro-batches of 2 and 1
-HELD_OUT = 23  # chunks: no multiple of the processes nor of what is measured at a time
+HELD_OUT = 23  # chunks: not a multiple of the number of processes, nor of AT_A_TIME
 AT_A_TIME = 4
 SILENT = (0, 22)
-NAN_ROW = 1  # of the batch that is skipped: in the share of one process only
+NAN_ROW = 1  # row of the skipped batch; it belongs to one process only
 CLIP = 0.05  # far below the norm
 NO_CLIP = 1e9
-FAR = 1e3  # where the code lies that nothing chooses
+FAR = 1e3  # position of a code that no vector chooses
 
 
 def chunks(count: int, seed: int) -> Tensor:
-    """Noise from loud to faint, so that a mean weighted wrongly is another one: int16 [count, SAMPLES]."""
+    """Noise from loud to faint, so that wrong weights change a mean: int16 [count, SAMPLES]."""
     generator = torch.Generator().manual_seed(seed)
     loudness = 10 ** -torch.linspace(0.3, 2, count).unsqueeze(1)
     return (torch.randn(count, SAMPLES, generator=generator) * loudness * 8192).clamp(-32768, 32767).to(torch.int16)
@@ -63,7 +62,7 @@ class Share:
 
 
 class HeldOut:
-    """Chunks that are measured; two are silent and are left out of the ratios."""
+    """Held-out chunks; two are silent, and the ratios leave them out."""
 
     def __init__(self) -> None:
         self.audio = chunks(HELD_OUT, 100)
@@ -92,7 +91,7 @@ def config_of(family: str, *more: str) -> RunConfig:
 
 
 def learner_of(family: str, config: RunConfig, engine: Engine) -> Learner:
-    """A model whose weights have left their start, the same on every process."""
+    """A model with perturbed initial weights, the same on every process."""
     torch.manual_seed(1)
     model = audiovae.build(family, config.model, SAMPLES, RATE)
     with torch.no_grad():
@@ -103,13 +102,9 @@ def learner_of(family: str, config: RunConfig, engine: Engine) -> Learner:
     return learner
 
 
-def objective_of(config: RunConfig, model: Autoencoder) -> Objective:
-    return Objective(config.weights, config.kl_warmup, {"mse", "stft", *model.loss_names})
-
-
 def state_of(learner: Learner) -> dict[str, Tensor]:
     """Weights and buffers, and the optimizer's moments: after one step the first is 1 - beta times the gradient."""
-    # Not learner.snapshot(), of which rank 0 alone keeps anything.
+    # Not learner.snapshot(), whose content only rank 0 keeps.
     held = learner.strategy.gather(lambda _, value: value.detach().clone().contiguous())
     state = {f"weight/{name}": value for name, value in held.weights.items()}
     for index, (name, _) in enumerate(learner.model.named_parameters()):
@@ -118,9 +113,9 @@ def state_of(learner: Learner) -> dict[str, Tensor]:
 
 
 def plain_gradients(config: RunConfig, learner: Learner) -> dict[str, Tensor]:
-    """Of the first batch by the book: all items at once, one process, one mean."""
+    """The gradients of the first batch, computed simply: all items in one pass on one process, one mean."""
     audio = heldout.to_audio(whole_batch(0), torch.device("cpu"))
-    objective = objective_of(config, learner.model)
+    objective = make_objective(config, learner.model)
     target = learner.model.represent(audio)
     output = learner.model(target, Noise(config.seed, 0, torch.arange(BATCH), BATCH))
     terms = learner.model.distances(output.recon, target) | output.losses
@@ -136,48 +131,48 @@ def one_step(family: str, engine: Engine, *more: str) -> dict[str, Tensor]:
     learner = learner_of(family, config, engine)
     result = plain_gradients(config, learner)
     meter = Meter()
-    objective = objective_of(config, learner.model)
+    objective = make_objective(config, learner.model)
     norm = train_step(config, engine, learner, objective, share_of(whole_batch(0), 0, engine), meter)
     values = {f"metric/{k}": torch.tensor(v) for k, v in meter.read(engine, BATCH).items() if not k.startswith("perf")}
     return result | values | state_of(learner) | {"norm": norm.detach()}
 
 
 def skipped_step(engine: Engine, explodes: bool = False) -> dict[str, Tensor]:
-    """A VQ-VAE's state before and after a batch with NaN in one row, and after the good one that follows.
+    """A VQ-VAE's state before and after a batch with NaN in one row, and after the intact batch that follows.
 
-    Or, a batch whose gradient is far longer than what the run is made to take for typical.
+    With `explodes`, the batch's gradient is instead far above the typical norm that the guard is set to.
     """
     more = ("--optim.explode", "10") if explodes else ()
     config = config_of("vqvae", "--model.quantizer.start_step", "1", *more)
     learner = learner_of("vqvae", config, engine)
-    objective = objective_of(config, learner.model)
+    objective = make_objective(config, learner.model)
     result: dict[str, Tensor] = {}
     for step in range(4):
         batch = whole_batch(step)
-        explosions = learner.strategy.gradient_guard
+        guard = learner.strategy.gradient_guard
         if step == 2:
             batch = batch.float()
             if explodes:
-                before, explosions.state = explosions.state, torch.tensor([-30.0, 100.0])
+                before, guard.state = guard.state, torch.tensor([-30.0, 100.0])
             else:
                 batch[NAN_ROW] = torch.nan
             result |= {f"before/{name}": value for name, value in state_of(learner).items()}
         norm = train_step(config, engine, learner, objective, share_of(batch, step, engine), Meter())
         if step == 2:
             result |= {f"after/{name}": value for name, value in state_of(learner).items()} | {"skipped/norm": norm}
-            result["skipped/exploded"] = explosions.exploded.clone()
+            result["skipped/exploded"] = guard.exploded.clone()
             if explodes:
-                explosions.state = before
+                guard.state = before
     result |= {f"end/{name}": value for name, value in state_of(learner).items()}
-    result["norms"] = explosions.state
+    result["norms"] = guard.state
     return result | {"steps": torch.tensor(learner.step), "consumed": torch.tensor(learner.cursor.consumed)}
 
 
 def codebooks(engine: Engine) -> dict[str, Tensor]:
-    """The quantiser's buffers after its moments moved, the start by k-means, moving averages, and a restart."""
+    """The quantiser's buffers after an update of its moments, k-means, moving averages, and a restart."""
     config = config_of("vqvae", "--model.quantizer.start_step", "2")
     learner = learner_of("vqvae", config, engine)
-    objective = objective_of(config, learner.model)
+    objective = make_objective(config, learner.model)
     result: dict[str, Tensor] = {}
     for step, name in enumerate(("moments", "kmeans", "averages", "restart")):
         quantizer = learner.model.quantizer
@@ -195,14 +190,14 @@ def norms(engine: Engine) -> dict[str, Tensor]:
     more = ("--model.pooled", "true", "--model.batch_norm", "true")
     config = config_of("vae", *more, "--model.learned_variance", "true", "--weights.likelihood", "1")
     learner = learner_of("vae", config, engine)
-    objective = objective_of(config, learner.model)
+    objective = make_objective(config, learner.model)
     for step in range(2):
         train_step(config, engine, learner, objective, share_of(whole_batch(step), step, engine), Meter())
     return {name: value.clone() for name, value in learner.model.norm.named_buffers()}
 
 
 def held_out(engine: Engine) -> dict[str, Tensor]:
-    """Measures by all processes, and those of a plain mean over all chunks that are not silent."""
+    """Measures over all processes, and plain means over all chunks that are not silent."""
     config = config_of("vae")
     model = learner_of("vae", config, engine).model.eval()
     split = HeldOut()
@@ -233,7 +228,7 @@ def work() -> dict[str, Tensor]:
 
 
 def rank(out: Path, number: int, world: int, port: int) -> None:
-    """One process of a group."""
+    """Runs one process of a group."""
     os.environ |= {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(world)}
     os.environ |= {"LOCAL_WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     save_file({k: v.contiguous().clone() for k, v in work().items()}, out / f"{world}-{number}.safetensors")
@@ -241,7 +236,7 @@ def rank(out: Path, number: int, world: int, port: int) -> None:
 
 
 def main(out: Path) -> int:
-    """All groups at once; the first process that fails ends all."""
+    """Runs all groups at once; if a process fails, it ends the others."""
     fork = multiprocessing.get_context("fork")
     started = []
     for world in WORLDS:

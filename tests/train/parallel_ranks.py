@@ -1,7 +1,7 @@
 """One rank of the experiments of test_parallel.py: python parallel_ranks.py RESULT.json [STRATEGY ...].
 
-Every family is trained for some steps by every strategy, saved in the middle, and taken up from there by a fresh
-model. Rank 0 writes what came out, as a dict from "FAMILY STRATEGY" to facts.
+Each strategy trains each family for some steps and saves in the middle, from where a new model resumes. Rank 0 writes
+the results as a dict from "FAMILY STRATEGY" to facts.
 """
 
 import json
@@ -23,7 +23,7 @@ from train.config import RUNS, DataConfig, OptimConfig
 from train.optim.objective import Objective
 from train.optim.snapshot import Snapshot
 from train.parallel.engine import Engine
-from train.training.learner import Learner, make_learner
+from train.training.learner import Learner, make_learner, make_objective
 from train.training.meter import Meter
 from train.training.step import train_step
 
@@ -41,7 +41,7 @@ MODELS = {
     },
     "vqvae": {"trunk": TRUNK, "latent": 16, "quantizer": {"codebooks": 2, "size": 16, "start_step": 2, "decay": 0.9}},
 }
-# Nothing is too small to be parted: without it stage 3 would leave these models whole.
+# Shard parameters of any size: by default stage 3 would leave these small models whole.
 PART_ALL = {"stage": 3, "stage3_param_persistence_threshold": 0}
 STAGES = {"zero 1": {"stage": 1}, "zero 2": {"stage": 2}, "zero 3": PART_ALL}
 OFFLOADED = {
@@ -51,7 +51,7 @@ OFFLOADED = {
 
 
 def launch(engine: Engine, strategy: str, folder: Path) -> None:
-    """Lets the engine believe that the launcher was asked for a strategy."""
+    """Sets the engine's launch variables as the launcher would for a strategy."""
     engine.launch = {}
     if strategy != "ddp":
         file = folder / f"deepspeed-{engine.rank}.json"
@@ -73,7 +73,7 @@ def config_of(family: str, microbatch: int) -> object:
 
 
 def batch_at(step: int, engine: Engine, spoiled: bool = False) -> Batch:
-    """Decaying tones, this rank's rows of them; the levels of spoiled ones make float32 overflow."""
+    """This rank's rows of a batch of decaying tones; if `spoiled`, rank 0's audio is NaN."""
     rng = np.random.default_rng(step)
     time = np.arange(SAMPLES) / RATE
     tones = np.sin(2 * np.pi * rng.uniform(100, 2000, (ROWS, 1)) * time) * np.exp(-5 * time)
@@ -97,7 +97,7 @@ def learner_of(config: object, family: str, engine: Engine, seed: int) -> tuple[
     model = audiovae.build(family, config.model, SAMPLES, RATE).to(engine.device)
     learner = make_learner(config, model, engine)
     learner.strategy.wrapped.train()
-    return learner, Objective(config.weights, config.kl_warmup, {"mse", "stft", *model.loss_names})
+    return learner, make_objective(config, model)
 
 
 def steps(config: object, engine: Engine, learner: Learner, objective: Objective, first: int, last: int) -> list[float]:
@@ -108,7 +108,7 @@ def steps(config: object, engine: Engine, learner: Learner, objective: Objective
 
 
 def copied(snapshot: Snapshot) -> Snapshot:
-    """The content of a snapshot, which is overwritten by the next one, on every process."""
+    """A copy of a snapshot, because the next snapshot overwrites it."""
     parts = [
         {k: v.clone() for k, v in part.items()} for part in (snapshot.weights, snapshot.averages, snapshot.moments)
     ]
@@ -116,7 +116,7 @@ def copied(snapshot: Snapshot) -> Snapshot:
 
 
 def everywhere(engine: Engine, snapshot: Snapshot, folder: Path) -> Snapshot:
-    """Rank 0's snapshot on every process, as a checkpoint would bring it."""
+    """Rank 0's snapshot on every process, as from a checkpoint."""
     if engine.is_main:
         torch.save(vars(copied(snapshot)), folder / "snapshot.pt")
     engine.share(None)
@@ -149,19 +149,19 @@ def experiment(engine: Engine, family: str, strategy: str, folder: Path) -> dict
     unchanged += [torch.equal(end.moments[n], after.moments[n]) for n in end.moments]
     facts["skipped"] = all(unchanged) and after.updates == end.updates
 
-    explosions = learner.strategy.gradient_guard
-    seen = explosions.state
-    explosions.state = torch.tensor([-30.0, 100.0], device=engine.device)  # any norm is far too long
+    guard = learner.strategy.gradient_guard
+    seen = guard.state
+    guard.state = torch.tensor([-30.0, 100.0], device=engine.device)  # any norm is far too large
     train_step(config, engine, learner, objective, batch_at(8, engine), Meter())
     after = learner.snapshot()
     unchanged = [torch.equal(end.weights[n], after.weights[n]) for n in end.weights]
     unchanged += [torch.equal(end.moments[n], after.moments[n]) for n in end.moments]
-    facts["exploded"] = all(unchanged) and after.updates == end.updates and bool(explosions.exploded)
-    explosions.state = seen
+    facts["exploded"] = all(unchanged) and after.updates == end.updates and bool(guard.exploded)
+    guard.state = seen
 
     with learner.strategy.averaged() as model:
         audio = batch_at(0, engine).on(engine.device).unsqueeze(1).float() / 32768
-        if engine.is_main:  # a pass that the other processes take no part in
+        if engine.is_main:  # the other processes do not take part in this pass
             plain = audiovae.build(family, config.model, SAMPLES, RATE)
             plain.load_state_dict(after.averaged)
             facts["averaged"] = torch.equal(model.reconstruct(audio), plain.eval().reconstruct(audio))
@@ -171,7 +171,7 @@ def experiment(engine: Engine, family: str, strategy: str, folder: Path) -> dict
         fresh, _ = learner_of(config, family, engine, seed=2)
         fresh.restore(middle)
         steps(config, engine, fresh, objective, 4, 7)
-        found = fresh.snapshot()  # with the help of all
+        found = fresh.snapshot()  # every process must call it
         facts[name] = difference(end, found) if engine.is_main else 0.0
     return facts
 

@@ -1,4 +1,4 @@
-"""Schedules, objective, settings and measures: pure functions, by property."""
+"""Properties of pure functions: schedules, objective, settings and measures."""
 
 import math
 import re
@@ -108,7 +108,7 @@ def test_measures_of_known_signals():
     generator = torch.Generator().manual_seed(0)
     target = torch.randn(5, 1, 4000, generator=generator) * 0.1
     noise = torch.randn(5, 1, 4000, generator=generator) * 0.01
-    # Noise that is orthogonal to the target and 20 dB below it, at any gain of the output.
+    # Noise orthogonal to the target and 20 dB below it, for any gain of the output.
     noise -= (noise * target).sum(-1, keepdim=True) / target.square().sum(-1, keepdim=True) * target
     noise *= 0.1 * target.norm(dim=-1, keepdim=True) / noise.norm(dim=-1, keepdim=True)
     values = measure(0.5 * (target + noise), target, 22050)
@@ -169,7 +169,7 @@ def test_outputs_that_are_not_finite_are_counted_apart(value):
     assert result["not_finite"] == pytest.approx(1 / 3)
 
 
-def test_damaged_lines_are_passed_over(tmp_path):
+def test_damaged_lines_are_skipped(tmp_path):
     file = tmp_path / "metrics.jsonl"
     file.write_bytes(b'{"step": 1}\n\xff\xfe\n3\n[1]\n{"step": 2}\n{"st')
     assert read_lines(file) == [{"step": 1}, {"step": 2}]

@@ -1,4 +1,4 @@
-"""Which steps are skipped for their gradient's norm."""
+"""Which steps the gradient guard skips."""
 
 import json
 import math
@@ -13,46 +13,46 @@ from train.optim.gradient_guard import GRACE, GradientGuard
 CPU = torch.device("cpu")
 
 
-def watching(norms: list[float], factor: float = 10.0) -> tuple[GradientGuard, list[bool]]:
-    explosions = GradientGuard(factor, CPU)
-    return explosions, [bool(explosions.rejects(torch.tensor(norm))) for norm in norms]
+def observe(norms: list[float], factor: float = 10.0) -> tuple[GradientGuard, list[bool]]:
+    guard = GradientGuard(factor, CPU)
+    return guard, [bool(guard.rejects(torch.tensor(norm))) for norm in norms]
 
 
 @given(st.lists(st.floats(0.5, 2.0), min_size=GRACE, max_size=120), st.floats(21, 1e30))
-def test_a_norm_far_above_the_others_is_refused_once(norms, spike):
-    explosions, refused = watching([*norms, spike])
-    assert refused == [False] * len(norms) + [True]
-    assert explosions.exploded
-    assert not explosions.rejects(torch.tensor(norms[-1]))
-    assert not explosions.exploded
+def test_a_norm_far_above_the_others_is_rejected_once(norms, spike):
+    guard, rejected = observe([*norms, spike])
+    assert rejected == [False] * len(norms) + [True]
+    assert guard.exploded
+    assert not guard.rejects(torch.tensor(norms[-1]))
+    assert not guard.exploded
 
 
 @given(st.lists(st.floats(0, math.inf, width=32), max_size=80))
-def test_factor_0_refuses_what_is_not_finite_alone(norms):
-    assert watching(norms, 0.0)[1] == [not math.isfinite(norm) for norm in norms]
+def test_factor_0_rejects_only_norms_that_are_not_finite(norms):
+    assert observe(norms, 0.0)[1] == [not math.isfinite(norm) for norm in norms]
 
 
 def test_nothing_explodes_in_the_first_steps():
-    assert not any(watching([10.0 ** (i % 5) for i in range(GRACE)])[1])
+    assert not any(observe([10.0 ** (i % 5) for i in range(GRACE)])[1])
 
 
-def test_what_is_not_finite_is_refused_and_forgotten():
-    explosions, _ = watching([1.0] * 60)
-    before = explosions.state.clone()
+def test_norms_that_are_not_finite_are_rejected_and_not_counted():
+    guard, _ = observe([1.0] * 60)
+    before = guard.state.clone()
     for norm in (math.nan, math.inf):
-        assert explosions.rejects(torch.tensor(norm))
-        assert not explosions.exploded
-        assert torch.equal(explosions.state, before)
+        assert guard.rejects(torch.tensor(norm))
+        assert not guard.exploded
+        assert torch.equal(guard.state, before)
 
 
 @pytest.mark.parametrize("factor", [3.0, 10.0])
 @pytest.mark.parametrize("level", [2.0, 4.0, 100.0, 1e6])
-def test_a_run_whose_norm_changes_for_good_goes_on(factor, level):
-    """However far the level moved, the typical norm follows; before `skip_limit` when it is by less than factor^3."""
-    _, refused = watching([1.0] * 200 + [level] * 2000, factor)
-    last = max((i - 199 for i, no in enumerate(refused) if no), default=0)
+def test_a_run_whose_norm_changes_permanently_continues(factor, level):
+    """The typical norm follows any change; within `skip_limit` steps for changes up to factor^2."""
+    _, rejected = observe([1.0] * 200 + [level] * 2000, factor)
+    last = max((i - 199 for i, no in enumerate(rejected) if no), default=0)
     assert last < 2000
-    assert last == sum(refused), "in a row"
+    assert last == sum(rejected), "in a row"
     if level < factor:
         assert not last
     elif level <= factor**2:
@@ -60,7 +60,7 @@ def test_a_run_whose_norm_changes_for_good_goes_on(factor, level):
 
 
 def test_its_state_is_the_same_after_json():
-    one, _ = watching([0.1 + 0.37 * i % 1.7 for i in range(70)])
+    one, _ = observe([0.1 + 0.37 * i % 1.7 for i in range(70)])
     two = GradientGuard(10.0, CPU)
     two.state = torch.tensor(json.loads(json.dumps(one.state.tolist())))
     for norm in (3.3, 7e9, 0.2):

@@ -1,4 +1,4 @@
-"""Ramps and learning rates by property."""
+"""Properties of ramps and learning rates."""
 
 import pytest
 from hypothesis import given

@@ -1,9 +1,9 @@
 """One process against two and three over gloo: the same gradient, statistics, metrics and decisions.
 
-What they run is in arithmetic.py; a batch of 7 makes their shares uneven. Sums are added up in another order on
-another number of processes, and convolutions of 1 and of 2 items round differently: hence 1e-5 of the largest
-value, a hundred times the rounding of float32, where values are sums over a batch. What is to be unchanged is
-compared bit for bit, and so are the processes of one group with each other.
+The processes run arithmetic.py; a batch of 7 makes their shares uneven. The order of sums depends on the number of
+processes, and convolutions of 1 and of 2 items round differently. Sums over a batch therefore have a tolerance of 1e-5
+of the largest value, a hundred times the rounding of float32. Values that must not change are compared bit for bit,
+and so are the processes of one group.
 """
 
 import subprocess
@@ -22,13 +22,13 @@ from train.evaluation.measuring.metrics import MEASURED
 FAMILIES = ("vae", "hvae", "vqvae")
 GROUPS = [world for world in WORLDS if world > 1]
 ROUNDING = 1e-5
-# Adam divides by the square root of its second moment: where a gradient is next to nothing, rounding decides.
+# Adam divides by the square root of its second moment: where a gradient is almost zero, rounding decides.
 LR_SHARE = 0.02
 FIRST_RATE = 5e-4  # the learning rate of the first of two steps of warm-up: no weight moves further
 
 
 class Results:
-    """What each process found: `results(world, case)` of rank 0, by name."""
+    """The results of all processes: `results(world, case)` returns those of rank 0, by name."""
 
     def __init__(self, folder: Path) -> None:
         self.all = {
@@ -68,7 +68,7 @@ def only(values: dict[str, Tensor], *starts: str) -> dict[str, Tensor]:
 
 
 def gradient(state: dict[str, Tensor], beta: float = 0.9) -> dict[int, Tensor]:
-    """The gradient that the optimizer got in the first step."""
+    """The gradient of the first step, from the optimizer's first moment."""
     moments = {name: value for name, value in state.items() if name.endswith("/exp_avg")}
     return {int(name.split("/")[1]): value / (1 - beta) for name, value in moments.items()}
 
@@ -78,7 +78,7 @@ def norm_of(gradients: dict[int, Tensor]) -> float:
 
 
 def test_processes_of_a_group_are_the_same(results):
-    """Bit for bit, but for what each reads on a clock."""
+    """Bit for bit, except for measured times."""
     for world in GROUPS:
         first = results.all[world][0]
         for other in results.all[world][1:]:
@@ -115,7 +115,7 @@ def test_a_step_is_the_same_on_any_number_of_processes(results, family, world):
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_metrics_are_weighted_by_samples(results, family, world):
-    """Loud and faint items in uneven shares: the mean over items is not that over processes or micro-batches."""
+    """With loud and faint items in uneven shares, means over items differ from means over processes or passes."""
     many = results(world, f"{family}.step")
     assert many["metric/loss/total"].item() == pytest.approx(many["plain/loss"].item(), rel=ROUNDING)
     assert_close(only(results(1, f"{family}.step"), "metric/"), only(many, "metric/"))
@@ -136,7 +136,7 @@ def test_gradients_are_clipped_by_the_norm_of_the_whole(results, world):
 @pytest.mark.parametrize("case", ["skipped", "exploded"])
 @pytest.mark.parametrize("world", WORLDS)
 def test_a_step_that_is_not_finite_or_explodes_is_skipped_by_all_alike(results, world, case):
-    """NaN in one row of one process, or a long gradient: none changes a bit of weights, moments and codebooks."""
+    """NaN in one row of one process, or a large gradient: weights, moments and codebooks keep every bit."""
     for rank in range(world):
         found = results(world, case, rank)
         assert found["skipped/norm"].isfinite() == found["skipped/exploded"] == (case == "exploded")
@@ -147,7 +147,7 @@ def test_a_step_that_is_not_finite_or_explodes_is_skipped_by_all_alike(results, 
         assert any(name.startswith("optimizer/") for name in before)
         for name, value in before.items():
             assert torch.equal(value, after[name]), (rank, name)
-        # It counts as a step, and the next batch is learnt from.
+        # It counts as a step, and the model learns from the next batch.
         assert found["steps"] == 4
         assert found["consumed"] == 4 * BATCH
         assert not torch.equal(found["end/weight/quantizer.counts"], found["after/weight/quantizer.counts"])
@@ -158,18 +158,18 @@ def test_a_step_that_is_not_finite_or_explodes_is_skipped_by_all_alike(results, 
 
 @pytest.mark.parametrize("world", GROUPS)
 def test_estimates_of_batch_norm_are_those_of_the_whole_batch(results, world):
-    """After two steps, of which the second normalised by the first one's estimates."""
+    """After two steps; the second normalises by the estimates of the first."""
     one = results(1, "norms")
     assert one["updates"] == 2
     for name, value in one.items():
-        # The second step's weights have been through Adam: see LR_SHARE.
+        # Adam has updated the weights of the second step: see LR_SHARE.
         assert distance(value, results(world, "norms")[name]) <= 100 * ROUNDING, name
 
 
 @pytest.mark.parametrize("world", GROUPS)
 @pytest.mark.parametrize("when", ["moments", "kmeans", "averages", "restart"])
 def test_codebooks_are_those_of_the_whole_batch(results, when, world):
-    """Counts, totals, codes and the variance S, by the start from k-means, moving averages and restarts."""
+    """Counts, totals, codes and the variance S after initialization by k-means, moving averages and restarts."""
     one, many = only(results(1, "codebooks"), f"{when}/"), only(results(world, "codebooks"), f"{when}/")
     assert one[f"{when}/started"] == (when != "moments")
     one.pop(f"{when}/started"), many.pop(f"{when}/started")

@@ -1,4 +1,4 @@
-"""DDP and the stages of ZeRO train the same run, and take it up from each other. Two real processes, gloo."""
+"""DDP and the stages of ZeRO train the same run, and resume each other's checkpoints. Two processes over gloo."""
 
 import importlib.util
 import json
@@ -23,7 +23,7 @@ needs_deepspeed = pytest.mark.skipif(
 
 
 def ranks(result: Path, world: int, *strategies: str, **more: str) -> dict[str, dict]:
-    """What parallel_ranks.py found, as so many processes."""
+    """The results of parallel_ranks.py on `world` processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -60,19 +60,19 @@ def test_every_strategy_trains_the_same(experiments, family):
     assert len(mine) >= 4
     expected = mine[f"{family} ddp"]["norms"]
     for name, facts in mine.items():
-        # Adam divides small sums by small sums: what is rounding in one step is a thousandth after seven.
+        # Adam divides small sums by small sums: rounding in one step grows to about 0.1 % after seven.
         assert facts["norms"] == pytest.approx(expected, rel=5e-3), name
-        assert facts["resumed"] == 0, f"{name}: a resume is the run that was not stopped, bit for bit"
+        assert facts["resumed"] == 0, f"{name}: a resumed run equals one without interruption, bit for bit"
         assert facts["taken up by ddp"] < 2e-3, name
         assert facts["skipped"], f"{name}: a step that is not finite on one process changes nothing on any"
-        assert facts["exploded"], f"{name}: nor does one whose gradient is far too long"
+        assert facts["exploded"], f"{name}: a step whose gradient is far too large changes nothing on any"
         assert facts["averaged"], f"{name}: the averaged model is whole on one process alone"
 
 
 @needs_deepspeed
 @pytest.mark.timeout(600)
 def test_bf16_is_the_same_too(experiments, tmp_path):
-    """Passes under autocast: near to float32, and a resume is exact here as well."""
+    """Passes under autocast are close to float32, and resuming is exact here too."""
     found = ranks(tmp_path / "result.json", 2, "ddp", "zero 3", ACCELERATE_MIXED_PRECISION="bf16")
     assert len(found) == 6
     for name, facts in found.items():
@@ -87,7 +87,7 @@ def test_bf16_is_the_same_too(experiments, tmp_path):
 @needs_deepspeed
 @pytest.mark.timeout(400)
 def test_the_command_with_deepspeed(data_dir, straight, tmp_path):
-    """Two processes with parted weights; stopped, gone on with offloaded moments, finished by one process alone."""
+    """Two processes with sharded weights stop, two with offloaded moments resume, and one process finishes."""
     run = tmp_path / "run"
     words = flags("vqvae", data_dir, run, "--data.microbatch", "2")
     zero = ["--use_deepspeed", "--zero_stage"]
@@ -103,7 +103,7 @@ def test_the_command_with_deepspeed(data_dir, straight, tmp_path):
 
 
 @needs_deepspeed
-def test_shares_that_zero_cannot_take_are_refused(data_dir, tmp_path):
+def test_uneven_numbers_of_passes_are_an_error_with_deepspeed(data_dir, tmp_path):
     words = flags("vae", data_dir, tmp_path / "run", "--data.batch", "5", "--data.microbatch", "2")
     said = train(words, 2, code=1, launcher=["--use_deepspeed", "--zero_stage", "2"])
     assert "error: data.batch 5 over 2 processes with data.microbatch 2" in said
@@ -112,7 +112,7 @@ def test_shares_that_zero_cannot_take_are_refused(data_dir, tmp_path):
 
 @given(st.integers(1, 64), st.integers(1, 16), st.integers(0, 9))
 def test_passes_of_each_process(batch, world, microbatch):
-    """As many as `micro_batches` makes of each process's rows."""
+    """As many passes as `micro_batches` yields for each process's rows."""
     counted = passes_of_ranks(batch, world, microbatch)
     assert len(counted) == world
     for rank, count in enumerate(counted):

@@ -1,4 +1,4 @@
-"""torch.compile changes nothing but speed: the same losses, and checkpoints that either kind of run takes up."""
+"""torch.compile changes nothing but speed: the same losses, and checkpoints from which either kind of run resumes."""
 
 import os
 import shutil
@@ -24,7 +24,7 @@ def test_compile_may_change_between_attempts():
 @pytest.mark.skipif(not os.environ.get("TEST_COMPILE"), reason="compiling takes minutes: set TEST_COMPILE=1")
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("family", ["vae", "hvae", "vqvae"])
-def test_compiled_and_eager_runs_are_the_same_and_take_each_other_up(family, straight, data_dir, tmp_path):
+def test_compiled_and_eager_runs_are_the_same_and_resume_each_other(family, straight, data_dir, tmp_path):
     run = tmp_path / "run"
     words = flags(family, data_dir, run, "--tracking.evaluate_every", "100", "--tracking.audio_every", "100")
     compiled = start([*words, "--compile", "true", "--stop_at", "3"], TORCHINDUCTOR_COMPILE_THREADS="1")
@@ -43,7 +43,7 @@ def test_compiled_and_eager_runs_are_the_same_and_take_each_other_up(family, str
     for row in found:
         for name, value in row.items():
             if name.startswith(("loss/", "model/")) or name == "optim/gradient_norm":
-                # Sums in another order; Adam makes of rounding what it likes, and codes may change at a tie.
+                # Sums run in another order. Adam amplifies rounding, and codes may change at a tie.
                 assert value == pytest.approx(expected[row["step"]][name], rel=2e-2, abs=1e-3), (row["step"], name)
         first = "loss/total"
         if row["step"] == 1:

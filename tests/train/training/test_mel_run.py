@@ -1,4 +1,4 @@
-"""A run on mel spectrograms: statistics are taken once, and stay through checkpoints and a resume."""
+"""A run on mel spectrograms: statistics are computed once, and checkpoints keep them."""
 
 import torch
 

@@ -34,7 +34,7 @@ def test_like_processes_agree():
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "expected"),
     [
         ({"problem": "no disk"}, "n2 (process 2): no disk"),
         ({"torch": "2.12"}, "torch is 2.11 on n1, but 2.12 on n2"),
@@ -42,11 +42,11 @@ def test_like_processes_agree():
         ({"device": "H200"}, "n1 computes on cpu, but n2 on H200"),
     ],
 )
-def test_the_odd_one_is_named(values, told):
-    assert told in disagreement(changed(2, **values))
+def test_the_different_process_is_named(values, expected):
+    assert expected in disagreement(changed(2, **values))
 
 
-def test_gpus_of_two_kinds_are_only_told():
+def test_gpus_of_two_kinds_are_reported_and_allowed():
     mixed = [dataclasses.replace(report, device=f"GPU {report.rank // 2}") for report in ALIKE]
     assert disagreement(mixed) == ""
     assert "the slower kind sets the pace" in summary(mixed)
@@ -71,7 +71,7 @@ def test_a_disk_that_gives_back_something_else_is_found(tmp_path, monkeypatch):
         return folder / "step-00000000"
 
     monkeypatch.setattr(checkpoint, "save", save)
-    back = dataclasses.replace(made, averages=made.averaged)  # a checkpoint's file of averages has buffers, too
+    back = dataclasses.replace(made, averages=made.averaged)  # a checkpoint's file of averages also has the buffers
     monkeypatch.setattr(checkpoint, "load", lambda _: dataclasses.replace(back, weights={"w": torch.ones(3)}))
     learner = type("Learner", (), {"model": None})
     with pytest.raises(TrainError, match="other values"):
@@ -84,11 +84,11 @@ def test_a_disk_that_gives_back_something_else_is_found(tmp_path, monkeypatch):
 
 def test_room():
     assert room_needed(10, present=0, newest=3, best=True) == 50
-    assert room_needed(10, present=4, newest=3, best=True) == 10  # one is written before another goes
+    assert room_needed(10, present=4, newest=3, best=True) == 10  # a new one is written before an old one is deleted
     assert room_needed(10, present=9, newest=3, best=False) == 10
 
 
-def test_too_little_room_is_told_before_anything_is_written(tmp_path, monkeypatch):
+def test_too_little_room_is_an_error_before_anything_is_written(tmp_path, monkeypatch):
     _, config = parse(["vae", "--data", "d", "--run-dir", "r", "--checkpoint.keep", "2"])
     monkeypatch.setattr(shutil, "disk_usage", lambda _: type("Usage", (), {"free": 35_000_000}))
     assert "takes 8.0 MB and 1.0 s" in check_room(config, tmp_path, 8_000_000, 1.0)
@@ -106,19 +106,19 @@ def test_bytes_of_a_snapshot():
 def test_forecast():
     seen = forecast(steps=10_000, step_s=1.0, every=1000, save_s=10.0, left_s=3600.0, job_s=3600.0)
     assert (seen.saves, seen.seconds, seen.lead_s) == (10, 10_010.0, 60)
-    assert seen.jobs == 2  # 3540 s in each of three
+    assert seen.jobs == 2  # 3540 s in each of three jobs
     assert forecast(100, 1.0, 1000, 10.0, 3600.0, 3600.0).jobs == 0
     assert forecast(100, 1.0, 1000, 10.0).jobs is None
-    assert forecast(10_000, 1.0, 1000, 10.0, 50.0, 50.0).jobs is None  # jobs too short for anything
+    assert forecast(10_000, 1.0, 1000, 10.0, 50.0, 50.0).jobs is None  # jobs too short for a step and a save
     assert lead_s(step_s=20.0, save_s=60.0) == 360
 
 
-def test_a_long_problem_in_any_script_reaches_everybody():
-    told = dataclasses.replace(ALIKE[0], problem="路" * 5000)
+def test_a_long_problem_in_any_script_reaches_all_processes():
+    sent = dataclasses.replace(ALIKE[0], problem="路" * 5000)
     engine = SimpleNamespace(world=1, rank=0, device=torch.device("cpu"), sum=lambda values: values)
-    (heard,) = processes.exchange(engine, told)
-    assert heard.problem == "?" * (processes.REPORT_BYTES // 3)
-    assert heard.host == "n1"
+    (received,) = processes.exchange(engine, sent)
+    assert received.problem == "?" * (processes.REPORT_BYTES // 3)
+    assert received.host == "n1"
 
 
 def test_what_a_killed_save_left_is_removed(tmp_path):
@@ -156,7 +156,7 @@ def test_wandb_falls_back_to_offline(monkeypatch):
 
 
 def test_bad_shards_end_a_run_before_it_begins(data_dir, tmp_path):
-    """Half of the chunks are zeros, as of a copy that was cut short on a file system that fills up."""
+    """Three quarters of each shard are zeros, as when a copy is cut off."""
     bad = tmp_path / "bad"
     shutil.copytree(data_dir, bad)
     for shard in bad.glob("train-*.tar"):

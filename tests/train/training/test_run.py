@@ -1,4 +1,4 @@
-"""The real command, tiny: alone, in several processes, interrupted, wrong."""
+"""The real command with a tiny model: on one process, on several, interrupted, and with wrong input."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def test_two_processes_equal_one(family, data_dir, straight, tmp_path):
 
 
 def test_an_uneven_share_and_small_micro_batches_change_nothing(data_dir, straight, tmp_path):
-    """Six chunks over four processes are 2, 2, 1, 1; alone in micro-batches they are 4 and 2."""
+    """Six chunks are 2, 2, 1 and 1 on four processes, and micro-batches of 4 and 2 on one."""
     for processes, more in ((4, []), (1, ["--data.microbatch", "4"])):
         run = tmp_path / f"run-{processes}"
         train(flags("vqvae", data_dir, run, *more), processes)
@@ -83,8 +83,8 @@ def test_stop_and_resume_equal_no_interruption(family, data_dir, straight, tmp_p
     assert events == ["started", "ended", "started", "ended"]
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint_unless_it_is_damaged(data_dir, tmp_path):
-    """Killed in the midst of a step, with its newest checkpoint damaged; the same in the end as if it had not been."""
+def test_a_killed_run_resumes_from_its_newest_intact_checkpoint(data_dir, tmp_path):
+    """A run that is killed, and whose newest checkpoint is damaged, ends like a run without interruption."""
     straight, run = tmp_path / "straight", tmp_path / "killed"
     longer = ["--optim.steps", "40"]
     train(flags("vqvae", data_dir, straight, *longer))
@@ -132,7 +132,7 @@ def test_a_stop_during_start_up_is_heard_and_an_old_one_is_not(data_dir, tmp_pat
 
 
 def test_the_loss_of_a_process_is_one_line(data_dir, tmp_path):
-    """kill -9 of one of two: the other says what it knows, without the traceback of a library."""
+    """After kill -9 of one of two processes the other prints one line, without a traceback."""
     run = tmp_path / "vae"
     process = start(flags("vae", data_dir, run, "--optim.steps", "4000"), processes=2)
     wait_for_step(run, 3, process)
@@ -146,8 +146,8 @@ def test_the_loss_of_a_process_is_one_line(data_dir, tmp_path):
     assert json.loads((run / "attempts.jsonl").read_text().splitlines()[-1])["event"] == "failed"
 
 
-def test_a_process_whose_launcher_is_gone_does_not_begin(data_dir, tmp_path):
-    """Killed before the process could ask to be told: its parent is an init by then, which is no Python."""
+def test_a_process_without_its_launcher_does_not_start(data_dir, tmp_path):
+    """The launcher ends before the process can ask for a signal at its death: the parent is then init, not Python."""
     run, process_of = tmp_path / "vae", tmp_path / "pid"
     words = shlex.join([sys.executable, "-m", "train", *flags("vae", data_dir, run)])
     subprocess.run(
@@ -165,7 +165,7 @@ def test_a_process_whose_launcher_is_gone_does_not_begin(data_dir, tmp_path):
 
 
 def test_one_process_at_a_time(data_dir, tmp_path):
-    """The second one leaves no word for a batch script that the user had to mend something: this passes."""
+    """The second process does not write the batch script's note of a user error: the cause is temporary."""
     run = tmp_path / "vae"
     words = flags("vae", data_dir, run, "--optim.steps", "4000")
     process = start(words)
@@ -194,7 +194,7 @@ def test_more_steps_may_be_asked_of_a_finished_run(data_dir, tmp_path):
 
 
 def test_a_signal_and_resume_on_another_number_of_processes(data_dir, tmp_path):
-    """Ctrl-C as a terminal sends it, to every process, and again by the launcher; then fewer, then more."""
+    """Ctrl-C as a terminal sends it: to every process, and again from the launcher. Then one process, then two."""
     run = tmp_path / "hvae"
     words = flags("hvae", data_dir, run, "--optim.steps", "400")
     process = start(words, processes=2, session=True)
@@ -227,7 +227,7 @@ def test_a_signal_and_resume_on_another_number_of_processes(data_dir, tmp_path):
 
 
 def test_the_launchers_death_ends_its_processes(data_dir, tmp_path):
-    """In training they save and stop; at start-up they end before they have met."""
+    """While training, processes save and stop; at start-up they end before they have connected."""
     run = tmp_path / "vae"
     words = flags("vae", data_dir, run, "--optim.steps", "4000")
     process = start(words, processes=2)
@@ -245,7 +245,7 @@ def test_the_launchers_death_ends_its_processes(data_dir, tmp_path):
     while len(children := psutil.Process(process.pid).children()) < 2:
         assert time.monotonic() < end
         time.sleep(0.01)
-    time.sleep(1.0)  # the interpreter has begun, the libraries have not come
+    time.sleep(1.0)  # the interpreter runs, and is still importing libraries
     process.kill()
     process.communicate(timeout=200)
     assert not psutil.wait_procs(children, timeout=120)[1]
@@ -288,7 +288,7 @@ def test_wrong_input_is_said_by_one_process(data_dir, tmp_path):
 
 
 def test_a_run_that_only_skips_ends_and_names_its_chunks(data_dir, tmp_path):
-    """A learning rate that throws the weights to the end of the scale: all later gradients are not finite."""
+    """A learning rate so large that all gradients after the first step are not finite."""
     run = tmp_path / "vae"
     wild = ["--optim.lr", "1e30", "--optim.clip", "1e30", "--optim.skip_limit", "3", "--optim.steps", "40"]
     said = train(flags("vae", data_dir, run, *wild, "--checkpoint.every", "100"), code=1)
