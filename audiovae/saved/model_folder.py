@@ -245,7 +245,7 @@ def _load(path: Path, device: str) -> Autoencoder:
             raise ValueError("it is not a JSON object")
         if about["format"] != FORMAT or about["family"] not in FAMILIES:
             raise ModelError(
-                f"{folder / CONFIG_FILE}: unknown format {about['format']} or family '{about['family']}'; "
+                f"{folder / CONFIG_FILE}: format {about['format']} of family '{about['family']}' is unknown; "
                 "load it with the version of audiovae that wrote it"
             )
         samples, rate, level = int(about["samples"]), int(about["rate"]), about.get("level", Autoencoder.level)

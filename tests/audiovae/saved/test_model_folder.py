@@ -136,7 +136,7 @@ def test_another_format_or_family(saved, change):
     change_config(folder, **change)
     message = error_of(folder)
     assert str(next(iter(change.values()))) in message
-    assert "load it with the version that wrote it" in message
+    assert "load it with the version of audiovae that wrote it" in message
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "{}", '{"format": 1}', "\x00\xff"])
