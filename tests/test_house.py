@@ -85,7 +85,7 @@ def test_all_three_packages_are_there():
     ("package", "forbidden"),
     [
         ("shards", {"audiovae", "train", "wandb", "torch.distributed", "accelerate"}),
-        ("audiovae", {"shards", "train", "wandb", "torch.distributed", "accelerate"}),
+        ("audiovae", {"train", "wandb", "torch.distributed", "accelerate"}),
         ("train", {"tests", "chaos"}),
         ("shards.building", {"shards.reading", "torch"}),
         ("shards.reading", {"shards.building"}),
@@ -93,6 +93,18 @@ def test_all_three_packages_are_there():
 )
 def test_who_may_know_whom(package, forbidden):
     assert not known_by(package) & forbidden
+
+
+def test_models_know_only_the_ground_of_the_shards():
+    """`shards.files` and `shards.audio`, which need no torch; not the package itself, which has everything."""
+    known = {other for name, others in graph().items() if name.split(".")[0] == "audiovae" for other in others}
+    of_shards = {other for other in known if other.split(".")[0] == "shards"}
+    assert "shards.files" in of_shards
+    assert {other for other in of_shards if not f"{other}.".startswith(("shards.files.", "shards.audio."))} == set()
+
+
+def test_the_package_of_shards_imports_nothing_by_itself():
+    assert not {other for other in graph()["shards"] if other.split(".")[0] in PACKAGES}
 
 
 def test_train_brings_the_two_together():

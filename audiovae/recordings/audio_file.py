@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from audiovae.errors import ModelError, ModelWarning
-from audiovae.inputs import why_unreadable
 from audiovae.output import check_output, write_whole
+from shards.files import why_unreadable
 
 # Frames of a recording that are decoded at a time.
 BLOCK = 1 << 18
