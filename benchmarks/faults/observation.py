@@ -1,12 +1,11 @@
 """How far a run is, read from its folder while it is being written."""
 
-import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from shards.files import parse_lines, read_file, read_lines
 from train.runs import checkpoint
-from train.runs.run_folder import read_lines
 
 TAIL = 16384  # bytes that hold a point at least
 
@@ -18,13 +17,10 @@ def last_attempt(run: Path) -> dict[str, Any] | None:
 
 def last_point(run: Path) -> dict[str, Any] | None:
     """The newest whole line of metrics.jsonl."""
-    with suppress(OSError), open(run / "metrics.jsonl", "rb") as file:
-        file.seek(max(0, file.seek(0, 2) - TAIL))
-        for line in reversed(file.read().splitlines()):
-            with suppress(ValueError):
-                row = json.loads(line)
-                if isinstance(row, dict) and "step" in row:
-                    return row
+    file = run / "metrics.jsonl"
+    with suppress(OSError):
+        rows = parse_lines(read_file(file, start=max(0, file.stat().st_size - TAIL)))
+        return next((row for row in reversed(rows) if "step" in row), None)
     return None
 
 
@@ -37,11 +33,7 @@ def reached(run: Path, before: dict[Path, int]) -> int | None:
     """The last step of any rank, in what was noted since; None when there was no step."""
     steps = []
     for file in (run / "samples").glob("rank-*.jsonl"):
-        with open(file, "rb") as content:
-            content.seek(before.get(file, 0))
-            for line in content.read().splitlines():
-                with suppress(ValueError):
-                    steps.append(json.loads(line)["step"])
+        steps += [row["step"] for row in parse_lines(read_file(file, start=before.get(file, 0)))]
     return max(steps, default=None)
 
 

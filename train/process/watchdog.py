@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
+from shards.files import create_file
 from train.process.output_streams import call
 
 LOOK_S = 1.0
@@ -84,18 +86,24 @@ class Watchdog:
 
     def _end(self) -> None:
         what = f"no progress for {self._limit:g} s; where each thread stood: {self._file}"
-        with open(self._file, "w") as file:
-            file.write(f"{time.ctime()}: no progress for {self._limit:g} s\n\n")
-            file.flush()
-            faulthandler.dump_traceback(file, all_threads=True)
-            file.flush()
-            os.fsync(file.fileno())
-            try:
-                file.write(f"\n{self._describe()}\n")
-            except Exception as error:
-                file.write(f"\nwhat was read cannot be told: {error}\n")
+        try:
+            with open(create_file(self._file), "w") as file:
+                self._describe_in(file)
+        except OSError as error:
+            what = f"no progress for {self._limit:g} s; {self._file} cannot be written ({error.strerror})"
         try:
             self._last_words(what)
         finally:
             call(f"error: {what}")
             os._exit(1)
+
+    def _describe_in(self, file: TextIO) -> None:
+        file.write(f"{time.ctime()}: no progress for {self._limit:g} s\n\n")
+        file.flush()
+        faulthandler.dump_traceback(file, all_threads=True)
+        file.flush()
+        os.fsync(file.fileno())
+        try:
+            file.write(f"\n{self._describe()}\n")
+        except Exception as error:
+            file.write(f"\nwhat was read cannot be told: {error}\n")

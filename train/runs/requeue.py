@@ -1,17 +1,18 @@
 """Whether a batch job goes on, decided when its launcher has ended: `python -m train.runs.requeue RUN_DIR ...`.
 
-Used by slurm/lib.sh. The standard library only: it runs in the seconds before a job's end. What was decided is kept in
-RUN_DIR/jobs.jsonl, a line for each end of a launcher.
+Used by slurm/lib.sh. The standard library and `shards.files` only: it runs in the seconds before a job's end. What was
+decided is kept in RUN_DIR/jobs.jsonl, a line for each end of a launcher.
 """
 
 import argparse
-import json
 import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from shards.files import append_line, read_file, read_lines
 
 JOBS_FILE = "jobs.jsonl"
 # Attempts in a row that end by themselves and leave no new checkpoint.
@@ -171,8 +172,8 @@ def ending_of(run_dir: Path, refusal: Path | None, **known: Any) -> JobExit:
     return JobExit(
         **known,
         refusal=_line(refusal) if refusal else "",
-        events=_rows(run_dir / "attempts.jsonl"),
-        history=_rows(run_dir / JOBS_FILE),
+        events=_lines(run_dir / "attempts.jsonl"),
+        history=_lines(run_dir / JOBS_FILE),
         newest=max((int(step) for step in steps if step.isdigit()), default=0),
         done=_line(run_dir / "DONE"),
         stopped=_line(run_dir / "STOPPED"),
@@ -181,21 +182,16 @@ def ending_of(run_dir: Path, refusal: Path | None, **known: Any) -> JobExit:
 
 def _line(path: Path) -> str:
     try:
-        return path.read_text(errors="replace").partition("\n")[0].strip()
+        return read_file(path).decode(errors="replace").partition("\n")[0].strip()
     except OSError:
         return ""
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _lines(path: Path) -> list[dict[str, Any]]:
     try:
-        lines = path.read_text(errors="replace").splitlines()
+        return read_lines(path)
     except OSError:
         return []
-    rows = []
-    for line in lines:
-        with suppress(ValueError):
-            rows.append(json.loads(line))
-    return rows
 
 
 def main(words: list[str]) -> int:
@@ -223,8 +219,8 @@ def main(words: list[str]) -> int:
             "again": decision.again,
             "why": decision.why,
         }
-        with suppress(OSError), open(run_dir / JOBS_FILE, "a") as file:  # a full disk changes no decision
-            file.write(json.dumps(line) + "\n")
+        with suppress(OSError):  # a full disk changes no decision
+            append_line(run_dir / JOBS_FILE, line)
     print(decision.why)
     return REQUEUE if decision.again else END
 

@@ -12,7 +12,7 @@ from torch import Tensor
 import audiovae
 from audiovae import Autoencoder
 from shards import Batch, BatchStream, Split
-from shards.files import write_atomically
+from shards.files import append_line, make_folder, write_atomically
 from train.config import RunConfig
 from train.errors import TrainError
 from train.evaluation.measuring.heldout import measure_split, spread, to_audio
@@ -28,7 +28,7 @@ from train.runs import checkpoint
 from train.runs.async_save import Saver
 from train.runs.checkpoint import Retention
 from train.runs.model_facts import facts_of
-from train.runs.run_folder import DAMAGE_FILE, RunDir, append_line
+from train.runs.run_folder import DAMAGE_FILE, RunDir
 from train.tracking.media import Media
 from train.tracking.tracker import Tracker
 from train.training.examples import Examples
@@ -158,8 +158,8 @@ class Training:
         """Writes down what this process consumed, when that is wanted."""
         if self.config.tracking.samples:
             content = {"step": self.learner.step, "rows": batch.rows.tolist(), "chunks": batch.chunks.tolist()}
-            (self.run.path / "samples").mkdir(exist_ok=True)
-            append_line(self.run.path / "samples" / f"rank-{self.engine.rank:05d}.jsonl", content)
+            make_folder(self.run.path / "samples", self.run.path)
+            append_line(self.run.path / "samples" / f"rank-{self.engine.rank:05d}.jsonl", content, self.run.path)
 
     def note_damage(self, stream: BatchStream, display: Display) -> None:
         """Tells of damaged chunks and what was used in their place."""

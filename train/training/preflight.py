@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from shards import DataError, Split
-from shards.files import write_atomically
+from shards.files import make_folder, read_lines, write_atomically
 from shards.reading.remote.failures import cleaned
 from train.config import RunConfig
 from train.errors import TrainError
@@ -24,7 +24,7 @@ from train.parallel.engine import Engine
 from train.runs import checkpoint
 from train.runs.checkpoint import Retention
 from train.runs.forecast import duration, forecast, room_needed
-from train.runs.run_folder import METRICS_FILE, PREFLIGHT_FILE, RunDir, read_lines
+from train.runs.run_folder import METRICS_FILE, PREFLIGHT_FILE, RunDir
 from train.tracking.wandb_run import wandb_mode
 from train.training.learner import Learner
 
@@ -177,6 +177,7 @@ def round_trip(folder: Path, learner: Learner, snapshot: Snapshot) -> tuple[int,
     aside = folder / "preflight"
     try:
         began = time.monotonic()
+        make_folder(aside, folder)
         saved = checkpoint.save(aside, learner.model, snapshot, Retention(newest=1, best=False))
         seconds = time.monotonic() - began
         if problem := checkpoint.damage(saved):
