@@ -15,6 +15,7 @@ from typing import Any
 import jinja2
 
 from audiovae.errors import ModelError
+from shards.files import check_place, write_atomically
 
 CARD_FILE = "README.md"
 FACTS_FILE = "facts.json"
@@ -76,9 +77,7 @@ def _phrase(error: Exception) -> str:
 
 def write_facts(folder: Path, facts: Facts) -> None:
     """Writes `facts.json`; raises OSError."""
-    temporary = folder / f"{FACTS_FILE}.tmp"
-    temporary.write_text(json.dumps(dataclasses.asdict(facts), indent=1) + "\n", encoding="utf-8")
-    temporary.replace(folder / FACTS_FILE)
+    write_atomically(folder / FACTS_FILE, json.dumps(dataclasses.asdict(facts), indent=1) + "\n")
 
 
 def write_card(folder: Path, about: dict[str, Any], shape: dict[str, Any], facts: Facts) -> bool:
@@ -98,7 +97,8 @@ def write_card(folder: Path, about: dict[str, Any], shape: dict[str, Any], facts
         ModelError: if the existing card is not UTF-8.
     """
     path = folder / CARD_FILE
-    if path.is_file():
+    check_place(path)
+    if path.exists():
         try:
             card = path.read_text(encoding="utf-8")
         except UnicodeDecodeError:
@@ -108,9 +108,7 @@ def write_card(folder: Path, about: dict[str, Any], shape: dict[str, Any], facts
         text = _template("card.md").render(
             about=about, shape=shape, facts=facts, begin=BEGIN, end=END, measures=_measures(facts, shape)
         )
-    temporary = folder / f"{CARD_FILE}.tmp"
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    write_atomically(path, text)
     return BEGIN in text and END in text
 
 

@@ -41,8 +41,8 @@ def reconstruct(model: Path, input: Sequence[Path], output: str, device: str = "
     many = len(input) > 1 or output.endswith("/") or Path(output).is_dir()
     targets = targets_in(output, input) if many else [Path(output)]
     for target in targets:
-        check_wav(target)
         check_apart(target, *input)
+        check_wav(target)
     check(device, overlap)
     if not many:
         check_input(input[0], "audio")
@@ -81,8 +81,8 @@ def encode(
         overlap: Share of each chunk that is stored twice for the cross-fade, 0 to 0.5. 0 takes the fewest bits.
         precision: Number format of continuous latents; float16 halves the file. Codes are stored losslessly.
     """
-    check_latents_file(output)
     check_apart(output, input)
+    check_latents_file(output)
     check_input(input, "audio")
     check(device, overlap)
     loaded = load(model, device)
@@ -108,8 +108,8 @@ def decode(model: Path, input: Path, output: Path, device: str = "cpu") -> None:
         output: The WAV file to write, mono at the model's rate.
         device: cpu or cuda.
     """
-    check_wav(output)
     check_apart(output, input)
+    check_wav(output)
     check_input(input, "latents")
     check(device)
     loaded = load(model, device)
@@ -133,8 +133,8 @@ def interpolate(
         device: cpu or cuda.
         overlap: Share of each chunk that is cross-faded with the next chunk, 0 to 0.5.
     """
-    check_wav(output)
     check_apart(output, first, second)
+    check_wav(output)
     for end in (first, second):
         check_input(end, "audio")
     check(device, overlap)

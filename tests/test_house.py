@@ -60,7 +60,7 @@ def test_all_three_packages_are_there():
         ("audiovae.layers", {"audiovae.models", "audiovae.saved", "audiovae.recordings"}),
         ("train.optim", {"train.config", "train.parallel", "train.runs", "train.training"}),
         ("train.evaluation", {"train.training", "train.tracking", "wandb"}),
-        ("train.runs.requeue", {"torch", "numpy", "shards", "audiovae"}),
+        ("train.runs.requeue", {"torch", "numpy", "audiovae", "train.config", "shards.manifest", "shards.reading"}),
     ],
 )
 def test_what_a_package_must_not_import(package, forbidden):
@@ -76,6 +76,11 @@ def test_audiovae_shares_only_the_ground_of_shards():
     assert all(name.startswith(ground) for name in taken), taken
     below = {other for name in GRAPH if name.startswith(ground) for other in GRAPH[name] & GRAPH.keys()}
     assert all(name.startswith(ground) for name in below), below
+
+
+def test_the_package_of_shards_imports_nothing_by_itself():
+    """Its modules are imported on use, so that the ground needs no torch."""
+    assert not {other for other in GRAPH["shards"] if other.split(".")[0] in PACKAGES}
 
 
 def test_train_joins_the_other_two():

@@ -26,8 +26,8 @@ def reconstruct_file(model: Autoencoder, source: str | Path, output: str | Path,
     Raises:
         ModelError: if a file cannot be read or written, or the output is the source itself.
     """
-    check_wav(output)
     check_apart(output, source)
+    check_wav(output)
     audio = reconstruct_recording(model, read_recording(source, model.rate), overlap)
     write_recording(output, audio, model.rate)
     return len(audio) / model.rate
@@ -54,8 +54,8 @@ def encode_file(
     Raises:
         ModelError: if a file cannot be read or written, or the output is the source itself.
     """
-    check_latents_file(output)
     check_apart(output, source)
+    check_latents_file(output)
     coded = encode_recording(model, read_recording(source, model.rate), overlap, precision)
     write_latents(output, coded)
     return coded
@@ -75,8 +75,8 @@ def decode_file(model: Autoencoder, source: str | Path, output: str | Path) -> C
     Raises:
         ModelError: if the file is damaged or from another model, cannot be read or written, or is the output itself.
     """
-    check_wav(output)
     check_apart(output, source)
+    check_wav(output)
     coded = read_latents(source)
     try:
         audio = decode_recording(model, coded)

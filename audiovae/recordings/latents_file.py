@@ -19,10 +19,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from audiovae.errors import ModelError
-from audiovae.inputs import check_input, why_unreadable
+from audiovae.inputs import check_input
 from audiovae.output import check_output, write_whole
 from audiovae.recordings.latents import DTYPES, CodedRecording, code_bits
 from audiovae.recordings.overlap_add import count_chunks
+from shards.files import why_unreadable
 
 FORMAT = "audiovae latents 1"
 MIN_GAIN, MOST_GAIN = 1e-6, 1e6

@@ -1,13 +1,14 @@
 """SHA-256 checksums of a model's weight files, stored in its `config.json` by file name."""
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from shards.files import sha256_of
 
 
 def hashes_of(files: Iterable[Path]) -> dict[str, str]:
     """SHA-256 of each file by its name, as 64 hexadecimal digits. Raises OSError."""
-    return {file.name: _hash(file) for file in sorted(files)}
+    return {file.name: sha256_of(file) for file in sorted(files)}
 
 
 def damaged_file(folder: Path, wanted: Mapping[str, str]) -> Path | None:
@@ -18,11 +19,6 @@ def damaged_file(folder: Path, wanted: Mapping[str, str]) -> Path | None:
     """
     for name, digest in wanted.items():
         file = folder / Path(name).name
-        if file.is_file() and _hash(file) != digest:
+        if file.is_file() and sha256_of(file) != digest:
             return file
     return None
-
-
-def _hash(file: Path) -> str:
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from audiovae.saved.checksums import damaged_file
+from shards.files import read_file
 
 CHECKPOINTS = "checkpoints"
 _NAME = re.compile(r"step-\d{8,}")
@@ -35,7 +36,7 @@ def remedy(folder: Path) -> str:
 
 def _is_intact(checkpoint: Path) -> bool:
     try:
-        about = json.loads((checkpoint / NEEDED[0]).read_text())
+        about = json.loads(read_file(checkpoint / NEEDED[0], follow_links=True))
         there = all((checkpoint / name).is_file() for name in NEEDED)
         return there and damaged_file(checkpoint, about.get("sha256", {})) is None
     except (OSError, ValueError, AttributeError, TypeError):

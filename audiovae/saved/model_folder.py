@@ -23,10 +23,11 @@ from audiovae.card import CARD_FILE, FACTS_FILE, Facts, read_facts, write_card, 
 from audiovae.errors import ModelError
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.models.families import FAMILIES, build
-from audiovae.output import why_unwritable, write_together, write_whole
+from audiovae.output import model_errors, write_together, write_whole
 from audiovae.saved.checksums import damaged_file, hashes_of
 from audiovae.saved.load_hints import is_unfinished, newest_checkpoint, remedy
 from shards.audio.levels import LEVELS
+from shards.files import check_place, read_file
 
 FORMAT = 1
 CONFIG_FILE = "config.json"
@@ -110,13 +111,14 @@ def save(
         about = describe(model) | {HASHES: hashes_of(aside.glob("*.safetensors"))}
         (aside / CONFIG_FILE).write_text(_as_text(about))
         if facts is not None:
-            if (folder / CARD_FILE).is_file():
+            check_place(folder / CARD_FILE)
+            if (folder / CARD_FILE).exists():
                 shutil.copy(folder / CARD_FILE, aside)
             write_facts(aside, facts)
             write_card(aside, describe(model), outline(model), facts)
 
     # Facts of the replaced model would be wrong.
-    write_together(folder, write, CONFIG_FILE, stale=[folder / FACTS_FILE] if facts is None else [])
+    write_together(folder, write, CONFIG_FILE, stale=[FACTS_FILE] if facts is None else [])
 
 
 def seal(folder: str | Path) -> None:
@@ -127,7 +129,7 @@ def seal(folder: str | Path) -> None:
     """
     folder = Path(folder)
     try:
-        about = json.loads((folder / CONFIG_FILE).read_text())
+        about = json.loads(read_file(folder / CONFIG_FILE, follow_links=True))
         names = {WEIGHTS_FILE, *about.get(HASHES, ())}
         about[HASHES] = hashes_of(file for name in names if (file := folder / name).is_file())
     except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -141,7 +143,7 @@ def _as_text(about: dict[str, Any]) -> str:
 
 def _check_family(folder: Path, family: str) -> None:
     try:
-        there = json.loads((folder / CONFIG_FILE).read_text())["family"]
+        there = json.loads(read_file(folder / CONFIG_FILE, follow_links=True))["family"]
     except (OSError, ValueError, TypeError, KeyError):
         return  # no model of this package
     if there != family:
@@ -187,11 +189,10 @@ def add_measures(
     facts = dataclasses.replace(model.facts or Facts(), measures=measures, measured_on=measured_on)
     if nats_per_second:
         facts.nats_per_second = list(nats_per_second)
-    try:
+    with model_errors(folder, "the model card cannot be written"):
+        check_place(folder / CARD_FILE)
         write_facts(folder, facts)
         return write_card(folder, describe(model), outline(model), facts)
-    except OSError as error:
-        raise ModelError(f"{folder}: the model card cannot be written ({why_unwritable(error)})") from None
 
 
 def load(path: str | Path, device: str = "cpu") -> Autoencoder:
@@ -238,7 +239,7 @@ def _load(path: Path, device: str) -> Autoencoder:
         if not (folder / name).is_file():
             raise ModelError(f"{path}: {_what_is_missing(path, name)}")
     check_device(device)
-    description = (folder / CONFIG_FILE).read_bytes()
+    description = read_file(folder / CONFIG_FILE, follow_links=True)
     try:
         about = json.loads(description)
         if not isinstance(about, dict):
@@ -252,7 +253,7 @@ def _load(path: Path, device: str) -> Autoencoder:
         if min(samples, rate) < 1 or level not in LEVELS:
             raise ValueError(f"samples {samples}, rate {rate}, level {level}")
         if damaged := damaged_file(folder, dict(about.get(HASHES, {}))):
-            if (folder / CONFIG_FILE).read_bytes() != description:
+            if read_file(folder / CONFIG_FILE, follow_links=True) != description:
                 return _load(path, device)  # another model was saved over it in the meantime
             raise _damaged(damaged, "it is not what was saved")
         model = build(about["family"], about["config"], samples, rate)

@@ -11,8 +11,9 @@ from benchmarks.faults.observation import newest_intact
 from benchmarks.faults.plan import GRACEFUL
 from benchmarks.faults.runner import Outcome
 from benchmarks.faults.target import ROOT, environment
+from shards.files import read_lines
 from train.runs import checkpoint
-from train.runs.run_folder import METRICS_FILE, RunDir, read_lines
+from train.runs.run_folder import METRICS_FILE, RunDir
 from train.tracking.wandb_run import offline_parts, steps_of_part
 
 # Prefixes of the metrics that must equal those of the reference run; the others measure time.

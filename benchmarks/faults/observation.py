@@ -1,12 +1,11 @@
 """Reads the progress of a run from its folder while the run writes to it."""
 
-import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from shards.files import parse_lines, read_file, read_lines
 from train.runs import checkpoint
-from train.runs.run_folder import read_lines
 
 TAIL = 16384  # bytes, enough for one point
 
@@ -18,13 +17,10 @@ def last_attempt(run: Path) -> dict[str, Any] | None:
 
 def last_point(run: Path) -> dict[str, Any] | None:
     """The last complete line of metrics.jsonl, or None."""
-    with suppress(OSError), open(run / "metrics.jsonl", "rb") as file:
-        file.seek(max(0, file.seek(0, 2) - TAIL))
-        for line in reversed(file.read().splitlines()):
-            with suppress(ValueError):
-                row = json.loads(line)
-                if isinstance(row, dict) and "step" in row:
-                    return row
+    file = run / "metrics.jsonl"
+    with suppress(OSError):
+        rows = parse_lines(read_file(file, start=max(0, file.stat().st_size - TAIL)))
+        return next((row for row in reversed(rows) if "step" in row), None)
     return None
 
 
@@ -37,11 +33,7 @@ def reached(run: Path, before: dict[Path, int]) -> int | None:
     """The last step of any rank after the given sizes of the logs; None if there was no step."""
     steps = []
     for file in (run / "samples").glob("rank-*.jsonl"):
-        with open(file, "rb") as content:
-            content.seek(before.get(file, 0))
-            for line in content.read().splitlines():
-                with suppress(ValueError):
-                    steps.append(json.loads(line)["step"])
+        steps += [row["step"] for row in parse_lines(read_file(file, start=before.get(file, 0)))]
     return max(steps, default=None)
 
 

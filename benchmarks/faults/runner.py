@@ -11,7 +11,8 @@ from benchmarks.faults.injection import finish, inject, wait_for_moment
 from benchmarks.faults.observation import last_attempt, newest_intact, reached, sizes
 from benchmarks.faults.plan import Fault, most_lost
 from benchmarks.faults.processes import FaultError, Processes
-from train.runs.run_folder import METRICS_FILE, read_lines
+from shards.files import read_lines
+from train.runs.run_folder import METRICS_FILE
 
 END_S = 240  # from a fault to the end of the last process; launchers wait 30 s, the watchdog 60
 START_UP_S = 8.0  # an estimate for the first attempt

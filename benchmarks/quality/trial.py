@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.plan import Trial
-from shards.files import write_atomically
-from train.runs.run_folder import METRICS_FILE, read_lines
+from shards.files import read_lines, write_atomically
+from train.runs.run_folder import METRICS_FILE
 
 ROOT = Path(__file__).parents[2]
 # The pace of a trial is measured between these two steps.

@@ -11,7 +11,7 @@ from shards.building.part import PartResult, skipped
 from shards.building.plan import LISTED, Part, Plan
 from shards.building.probe import NOT_AUDIO
 from shards.errors import DataError
-from shards.files import sync
+from shards.files import remove_leftovers, sync
 from shards.manifest import FILE_NAME, Level, Manifest, Shard
 
 TASK = re.compile(r"([1-9]\d{0,5})/([1-9]\d{0,5})")
@@ -84,6 +84,7 @@ def open_plan(build_folder: BuildFolder) -> Plan | None:
         return None
     manifest = Manifest.load(build_folder.out) if (build_folder.out / FILE_NAME).exists() else None
     if manifest and _holds(manifest, plan):  # the process that merged it was killed before the last step
+        remove_leftovers(build_folder.out)
         build_folder.clear()
         return None
     if plan.base != (manifest.fingerprint if manifest else ""):
@@ -163,6 +164,7 @@ def merge_plan(build_folder: BuildFolder, plan: Plan) -> bool:
                 place.replace(target)
         sync(build_folder.out)
         manifest.save(build_folder.out)
+        remove_leftovers(build_folder.out)
         build_folder.clear()
     return True
 

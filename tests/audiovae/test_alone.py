@@ -14,8 +14,8 @@ import sys
 
 class Wall:
     def find_spec(self, name, *_):
-        outside = name.startswith("shards.") and name.split(".")[1] not in ("audio", "files")
-        if outside or name.split(".")[0] in ("train", "wandb", "accelerate", "webdataset"):
+        ground = name == "shards" or f"{name}.".startswith(("shards.files.", "shards.audio."))
+        if not ground and name.split(".")[0] in ("train", "shards", "wandb", "accelerate", "webdataset"):
             raise ImportError(f"{name} is not there")
 
 sys.meta_path.insert(0, Wall())

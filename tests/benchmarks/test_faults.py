@@ -21,8 +21,8 @@ from benchmarks.faults.processes import FaultError, Processes
 from benchmarks.faults.report import rows_of, verdict
 from benchmarks.faults.runner import Outcome
 from benchmarks.faults.target import BATCH, training_chunks
+from shards.files import read_lines
 from train.runs import checkpoint
-from train.runs.run_folder import read_lines
 
 SHORT = ["kill rank 1", "kill during a save", "kill the launcher", "flip a bit", "disk full", "kill W&B"]
 HIT = Fault("kill rank 1", "step", 5, 0.5, 0.5)

@@ -10,13 +10,13 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shards.files import read_lines
 from train.cli.parser import parse
 from train.config import default_settings, differences, flat
 from train.errors import TrainError
 from train.evaluation.measuring.metrics import MEASURED, SI_SDR_FLOOR_DB, means, measure, si_sdr, sums_and_counts
 from train.optim.objective import HVAEWeights, Objective, VAEWeights, named
 from train.optim.schedules import Ramp, ema_decay
-from train.runs.run_folder import read_lines
 
 CONFIGS = sorted((Path(__file__).parents[2] / "train" / "configs").rglob("*.yaml"))
 

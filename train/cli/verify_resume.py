@@ -12,11 +12,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from shards.files import read_lines
 from train.cli.parser import Verification
 from train.errors import TrainError
 from train.process.stop_requests import FINISHED, STOPPED
 from train.runs.checkpoint import all_checkpoints
-from train.runs.run_folder import METRICS_FILE, read_lines
+from train.runs.run_folder import METRICS_FILE
 
 LAUNCHER = "accelerate_config.yaml"
 # Largest relative difference of losses: sums over another number of processes round differently.

@@ -1,5 +1,6 @@
 """`python -m train which-samples RUN_DIR --step S`: the chunks in the batch of a training step."""
 
+import io
 import json
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from shards import Batch, BatchStream, Cursor, DataError, Manifest, Split
 from shards.chunk import parse_name
+from shards.files import make_folder, write_atomically
 from shards.reading.schedule import Schedule
 from train.errors import TrainError
 from train.runs.run_folder import RunDir
@@ -69,9 +71,11 @@ def rows_of(batch: Batch, names: list[str], manifest: Manifest) -> list[dict[str
 
 def write_wavs(batch: Batch, rows: list[dict[str, Any]], rate: int, folder: Path) -> None:
     """Writes each row of a batch as a WAV file named by row and chunk."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for row, audio in zip(rows, batch.audio.numpy(), strict=True):
-        soundfile.write(folder / f"{row['row']:05d}-{row['name']}", audio, rate, subtype="PCM_16")
+        file = io.BytesIO()
+        soundfile.write(file, audio, rate, format="WAV", subtype="PCM_16")
+        write_atomically(folder / f"{row['row']:05d}-{row['name']}", file.getvalue())
     print(f"wrote {len(rows)} files to {folder}", file=sys.stderr)
 
 

@@ -1,6 +1,7 @@
 """`python -m train compare RUN_DIR RUN_DIR ...`: evaluated runs beside each other, on one page."""
 
 import csv
+import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from audiovae import Autoencoder
 from shards import DataError, Split
 from shards.chunk import parse_name
-from shards.files import write_atomically
+from shards.files import check_place, make_folder, read_file, read_lines, remove_file, write_atomically
 from train.errors import TrainError
 from train.evaluation.measuring.heldout import to_audio
 from train.evaluation.measuring.picking import Picker, extremes
@@ -23,7 +24,7 @@ from train.evaluation.report.sounds import write_wav
 from train.evaluation.report.terminal import print_table
 from train.evaluation.statistics.paired import paired_difference
 from train.runs.latest_model import load_weights, weights_of
-from train.runs.run_folder import METRICS_FILE, RunDir, read_lines
+from train.runs.run_folder import METRICS_FILE, RunDir
 
 SUMMARY_FILE = "comparison.json"
 # What a chunk itself is called beside the runs, so no run is.
@@ -72,7 +73,7 @@ def compare(settings: Any) -> int:
                 f"{one.summary['model']}: evaluate it again."
             )
         models[one.name] = model
-    make_folder(out)
+    make_out(out)
     examples = [hear(*chosen, split, models, runs) for chosen in choose(runs, split, settings.examples)]
     rows = {one.name: row_of(one) for one in runs}
     for one, same in zip(runs[1:], alike[1:], strict=True):
@@ -133,12 +134,12 @@ def evaluated(path: Path, name: str) -> Evaluated:
     report = run.path / "report"
     again = f"run: python -m train evaluate {run.path}"
     try:
-        summary = json.loads((report / "metrics.json").read_text())
+        summary = json.loads(read_file(report / "metrics.json"))
         for key, kind in NEEDED.items():
             if not isinstance(summary.get(key), kind):
                 raise ValueError(f"no {key!r}")
-        with open(report / "metrics.csv", newline="") as file:
-            chunks = {row["chunk"]: float(row["si_sdr"] or "nan") for row in csv.DictReader(file)}
+        table = io.StringIO(read_file(report / "metrics.csv").decode(), newline="")
+        chunks = {row["chunk"]: float(row["si_sdr"] or "nan") for row in csv.DictReader(table)}
     except FileNotFoundError:
         raise TrainError(f"{run.path}: not evaluated yet; {again}") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -147,15 +148,17 @@ def evaluated(path: Path, name: str) -> Evaluated:
 
 
 def check_folder(out: Path) -> None:
-    """Raises TrainError when the folder holds something else than an earlier comparison."""
+    """Raises TrainError when the folder holds something else than an earlier comparison, or links in its places."""
+    for name in (SUMMARY_FILE, "index.html"):
+        check_place(out / name)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / SUMMARY_FILE).exists())):
         raise TrainError(f"{out}: not a comparison and not empty; choose another folder with --out DIR")
 
 
-def make_folder(out: Path) -> None:
+def make_out(out: Path) -> None:
     """Raises TrainError when there can be no such folder."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out / "audio", out)
     except OSError as error:
         raise TrainError(f"{out}: cannot be made ({error.strerror}); choose another folder with --out DIR") from None
 
@@ -244,16 +247,16 @@ def hear(
 
 def write_sounds(out: Path, examples: list[Heard], rate: int) -> None:
     """All sounds as exact WAV files, in a folder for each example; those of an earlier comparison go."""
-    (out / "audio").mkdir(exist_ok=True)
+    make_folder(out / "audio", out)
     for kind in KINDS:
         for old in (out / "audio").glob(f"{kind}-[0-9]*/[0-9]*-*.wav"):
-            old.unlink()
+            remove_file(old, out)
     for example in examples:
         folder = out / "audio" / f"{example.kind}-{example.place}"
-        folder.mkdir(exist_ok=True)
+        make_folder(folder, out)
         for i, (name, audio) in enumerate(example.sounds.items()):
             file = f"{i}-{''.join(c if c.isalnum() or c in '._-' else '-' for c in name)}.wav"
-            write_wav(folder / file, audio, rate)
+            write_wav(folder / file, audio, rate, out)
 
 
 def row_of(one: Evaluated) -> dict[str, Any]:

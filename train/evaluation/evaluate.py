@@ -9,9 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from audiovae import Autoencoder, ModelError
+from audiovae.card import CARD_FILE, FACTS_FILE
 from audiovae.output import check_output
 from shards import DataError, Split
-from shards.files import write_atomically
+from shards.files import (
+    UnsafePathError,
+    check_place,
+    make_folder,
+    read_file,
+    remove_file,
+    remove_leftovers,
+    write_atomically,
+)
+from shards.files import check_folder as check_real_folder
 from train.errors import TrainError
 from train.evaluation.measuring.findings import Findings, measure_all
 from train.evaluation.measuring.speech import require_packages
@@ -73,10 +83,18 @@ def evaluate(settings: Any, engine: Engine) -> int:
 
 
 def check_folder(folder: Path, own: bool) -> None:
-    """Raises TrainError when a report cannot be written there, or `own` is not set and it holds something else."""
+    """Raises TrainError when a report cannot be written there, or `own` is not set and it holds something else.
+
+    With `own` the model card of the same run is to be written too.
+    """
+    places = [folder / name for name in ("metrics.json", "metrics.csv", "index.html")]
+    places += [folder.parent / "model" / name for name in (CARD_FILE, FACTS_FILE)] if own else []
     try:
-        check_output(folder / "metrics.json")
-    except ModelError as error:
+        check_output(places[0])
+        for place in places:
+            check_place(place)
+        check_real_folder(folder / "audio")
+    except (ModelError, UnsafePathError) as error:
         raise TrainError(str(error)) from None
     if not own and folder.is_dir() and any(folder.iterdir()) and not (folder / "metrics.csv").exists():
         raise TrainError(f"{folder}: not a report and not empty; choose another folder with --out DIR")
@@ -85,7 +103,7 @@ def check_folder(folder: Path, own: bool) -> None:
 def warn_of_earlier_report(folder: Path, split: Split) -> None:
     """Says that a report on other chunks is about to be replaced; all reports can be made again."""
     try:
-        earlier = json.loads((folder / "metrics.json").read_text())
+        earlier = json.loads(read_file(folder / "metrics.json"))
         if earlier["split_fingerprint"] != split.fingerprint:
             what = f"split '{earlier['split']}' of {earlier['data']}"
             print(f"{folder}: the report there, on {what}, is replaced; --out DIR keeps both", file=sys.stderr)
@@ -125,12 +143,14 @@ def write_report(
 ) -> dict[str, Any]:
     """Everything in the report's folder, each file whole or not at all; metrics.json last: then all is there."""
     summary = about | summarised(found, split, model.code_size, model.seconds)
-    folder.mkdir(parents=True, exist_ok=True)
+    inside = run.path if folder.parent == run.path else folder
+    make_folder(folder, inside)
+    remove_leftovers(folder)
     # Gone until all is there: a report that was ended early is none, and no mixture of two.
-    (folder / "metrics.json").unlink(missing_ok=True)
-    write_atomically(folder / "metrics.csv", csv_text(found.chunks, split))
-    write_evaluated(folder, run, model, split, summary, found.chunks, count)
-    write_atomically(folder / "metrics.json", json.dumps(summary, indent=1, allow_nan=False) + "\n")
+    remove_file(folder / "metrics.json", inside)
+    write_atomically(folder / "metrics.csv", csv_text(found.chunks, split), inside)
+    write_evaluated(folder, run, model, split, summary, found.chunks, count, inside)
+    write_atomically(folder / "metrics.json", json.dumps(summary, indent=1, allow_nan=False) + "\n", inside)
     print_summary(summary)
     print(f"report:  {folder / 'index.html'}")
     print(f"audio:   {folder / 'audio'} (all sounds of the report as WAV files)")

@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
+from shards.files import create_file
 from train.process.output_streams import write_stderr
 
 CHECK_EVERY_S = 1.0
@@ -82,18 +84,24 @@ class Watchdog:
 
     def _end(self) -> None:
         message = f"no progress for {self._limit:g} s; stacks of all threads: {self._file}"
-        with open(self._file, "w") as file:
-            file.write(f"{time.ctime()}: no progress for {self._limit:g} s\n\n")
-            file.flush()
-            faulthandler.dump_traceback(file, all_threads=True)
-            file.flush()
-            os.fsync(file.fileno())
-            try:
-                file.write(f"\n{self._describe()}\n")
-            except Exception as error:
-                file.write(f"\nno description of the work: {error}\n")
+        try:
+            with open(create_file(self._file), "w") as file:
+                self._describe_in(file)
+        except OSError as error:
+            message = f"no progress for {self._limit:g} s; {self._file} cannot be written ({error.strerror})"
         try:
             self._on_end(message)
         finally:
             write_stderr(f"error: {message}")
             os._exit(1)
+
+    def _describe_in(self, file: TextIO) -> None:
+        file.write(f"{time.ctime()}: no progress for {self._limit:g} s\n\n")
+        file.flush()
+        faulthandler.dump_traceback(file, all_threads=True)
+        file.flush()
+        os.fsync(file.fileno())
+        try:
+            file.write(f"\n{self._describe()}\n")
+        except Exception as error:
+            file.write(f"\nno description of the work: {error}\n")

@@ -7,11 +7,10 @@
         optimizer.safetensors     AdamW's moments
         config.json, model.safetensors, encoder.safetensors, ...   averaged weights, for `audiovae.load`
 
-A checkpoint is written as step-00001234.tmp, synced and renamed; only then are older ones deleted. A damaged one is
-renamed, never deleted.
+A checkpoint is written as step-00001234.RANDOM.tmp, synced and renamed; only then are older ones deleted. A damaged
+one is renamed, never deleted.
 """
 
-import hashlib
 import json
 import re
 import shutil
@@ -27,8 +26,8 @@ from torch import Tensor
 
 import audiovae
 from audiovae import Autoencoder, ModelError
-from audiovae.output import share
-from shards.files import sync
+from shards.files import UnsafePathError, read_file, sha256_of
+from shards.files import write_folder as write_whole_folder
 from train.errors import TrainError, TransientError
 from train.optim.snapshot import Snapshot
 
@@ -73,7 +72,7 @@ def save(folder: Path, model: Autoencoder, snapshot: Snapshot, retention: Retent
         (temporary / MANIFEST).write_text(json.dumps({"format": FORMAT, "files": files}, indent=1) + "\n")
 
     remove_unfinished(folder)
-    write_folder(final, fill)
+    write_folder(final, fill, inside=folder.parent)
     for old in deletable(folder, retention):
         shutil.rmtree(old, ignore_errors=True)
     return final
@@ -95,7 +94,7 @@ def best_checkpoint(folder: Path) -> Path | None:
     measured = {}
     for path in all_checkpoints(folder):
         try:
-            measured[path] = float(json.loads((path / "state.json").read_text())["valid_si_sdr"])
+            measured[path] = float(json.loads(read_file(path / "state.json", follow_links=True))["valid_si_sdr"])
         except (OSError, ValueError, KeyError, TypeError):
             continue  # not measured, or damaged
     return max(measured, key=lambda path: measured[path], default=None)
@@ -112,27 +111,17 @@ def remove_unfinished(folder: Path) -> None:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def write_folder(final: Path, fill: Callable[[Path], None]) -> None:
-    """Writes a folder that is complete or absent: `fill` writes to a temporary name; then sync and rename.
+def write_folder(final: Path, fill: Callable[[Path], object], inside: Path | None = None) -> None:
+    """Writes a folder of a run that is complete or absent, see `shards.files`.
 
     Raises:
         TrainError: when it cannot be written; an older `final` then stays unchanged.
     """
-    temporary = final.with_name(final.name + ".tmp")
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        fill(temporary)
-        share(temporary)
-        for path in temporary.iterdir():
-            sync(path)
-        sync(temporary)
-        if final.exists():
-            shutil.rmtree(final)
-        temporary.rename(final)
-        sync(final.parent)
+        write_whole_folder(final, fill, inside)
+    except UnsafePathError as error:
+        raise TrainError(str(error)) from None
     except (OSError, RuntimeError, SafetensorError, ModelError) as error:  # a full disk raises any of them
-        shutil.rmtree(temporary, ignore_errors=True)
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         raise TrainError(
             f"{final}: cannot be saved ({reason}); free disk space and run the same command to resume"
@@ -181,7 +170,7 @@ def damage(path: Path) -> str:
         TransientError: when a file exists but cannot be read, for example because of the network or its permissions.
     """
     try:
-        files = json.loads((path / MANIFEST).read_text())["files"]
+        files = json.loads(read_file(path / MANIFEST, follow_links=True))["files"]
         for name, expected in files.items():
             if name != Path(name).name:
                 return f"{MANIFEST} names a file outside of the checkpoint"
@@ -189,6 +178,8 @@ def damage(path: Path) -> str:
                 return f"{name} differs from what was saved"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
+    except UnsafePathError as error:
+        return f"{Path(error.filename).name} is no regular file"
     except OSError as error:
         raise TransientError(
             f"{error.filename or path}: cannot be read ({error.strerror}); nothing was changed; run the same command "
@@ -218,8 +209,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _describe(path: Path) -> dict[str, Any]:
-    with open(path, "rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+    return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
 def _check_space(folder: Path) -> None:

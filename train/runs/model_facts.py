@@ -6,10 +6,11 @@ import audiovae
 from audiovae import Facts, ModelError
 from audiovae.card import CARD_FILE, FACTS_FILE, write_facts
 from shards import Split
+from shards.files import read_lines
 from shards.manifest import Manifest
 from train.errors import TrainError
 from train.runs.latest_model import is_training_data
-from train.runs.run_folder import METRICS_FILE, RunDir, read_lines
+from train.runs.run_folder import METRICS_FILE, RunDir
 
 MEASURES = ("si_sdr", "stft", "mel", "mse", "cosine")
 # Settings on the card: those of the training, without paths.

@@ -1,17 +1,18 @@
 """Decides whether a batch job is requeued after its launcher has ended: `python -m train.runs.requeue RUN_DIR ...`.
 
-Used by slurm/lib.sh. It needs only the standard library, as it runs in the last seconds of a job. Each decision is one
-line of RUN_DIR/jobs.jsonl.
+Used by slurm/lib.sh. It needs only the standard library and `shards.files`, as it runs in the last seconds of a job.
+Each decision is one line of RUN_DIR/jobs.jsonl.
 """
 
 import argparse
-import json
 import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from shards.files import append_line, read_file, read_lines
 
 JOBS_FILE = "jobs.jsonl"
 # Attempts in a row that may end without a request to stop and without a new checkpoint.
@@ -180,8 +181,8 @@ def read_job_exit(run_dir: Path, error_file: Path | None, **known: Any) -> JobEx
     return JobExit(
         **known,
         user_error=_line(error_file) if error_file else "",
-        events=_rows(run_dir / "attempts.jsonl"),
-        decisions=_rows(run_dir / JOBS_FILE),
+        events=_lines(run_dir / "attempts.jsonl"),
+        decisions=_lines(run_dir / JOBS_FILE),
         newest=max((int(step) for step in steps if step.isdigit()), default=0),
         done=_line(run_dir / "DONE"),
         stopped=_line(run_dir / "STOPPED"),
@@ -190,21 +191,16 @@ def read_job_exit(run_dir: Path, error_file: Path | None, **known: Any) -> JobEx
 
 def _line(path: Path) -> str:
     try:
-        return path.read_text(errors="replace").partition("\n")[0].strip()
+        return read_file(path).decode(errors="replace").partition("\n")[0].strip()
     except OSError:
         return ""
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _lines(path: Path) -> list[dict[str, Any]]:
     try:
-        lines = path.read_text(errors="replace").splitlines()
+        return read_lines(path)
     except OSError:
         return []
-    rows = []
-    for line in lines:
-        with suppress(ValueError):
-            rows.append(json.loads(line))
-    return rows
 
 
 def main(words: list[str]) -> int:
@@ -232,8 +228,8 @@ def main(words: list[str]) -> int:
             "again": decision.requeue,
             "why": decision.reason,
         }
-        with suppress(OSError), open(run_dir / JOBS_FILE, "a") as file:  # a full disk does not change the decision
-            file.write(json.dumps(line) + "\n")
+        with suppress(OSError):  # a full disk does not change the decision
+            append_line(run_dir / JOBS_FILE, line)
     print(decision.reason)
     return REQUEUE if decision.requeue else END
 

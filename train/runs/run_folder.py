@@ -10,6 +10,8 @@ RUN_DIR/preflight.json   results of the preflight check
 RUN_DIR/STOP             create it to save and stop
 RUN_DIR/STOPPED, DONE    how the last attempt ended
 RUN_DIR/lock             locked by the process that trains here
+
+A run folder may come from a stranger. It may be reached through a link, but holds none, see `shards.files`.
 """
 
 import fcntl
@@ -19,20 +21,35 @@ import secrets
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import psutil
 
-from shards.files import write_atomically
+from shards.files import (
+    UnsafePathError,
+    append_line,
+    check_folder,
+    check_place,
+    make_folder,
+    open_regular,
+    read_file,
+    read_lines,
+    remove_file,
+    remove_leftovers,
+    write_atomically,
+)
 from train.config import RunConfig, default_settings, differences, settings_of
 from train.errors import TrainError, TransientError
+from train.runs.requeue import JOBS_FILE
 
 FORMAT = 1
 METRICS_FILE = "metrics.jsonl"
 DAMAGE_FILE = "damage.jsonl"
 PREFLIGHT_FILE = "preflight.json"  # bytes and seconds of a save, the length of a job
+FILES = ("run.json", "attempts.jsonl", METRICS_FILE, DAMAGE_FILE, PREFLIGHT_FILE, JOBS_FILE, "STOP", "STOPPED", "DONE")
+FOLDERS = ("checkpoints", "model", "preflight", "report", "samples", "wandb")
 # Open files of this process's locks, which the kernel releases when the process ends.
-_locks: list[IO] = []
+_locks: list[int] = []
 
 
 @dataclass
@@ -57,10 +74,11 @@ class RunDir:
 
     @classmethod
     def open(cls, path: str | Path) -> "RunDir":
-        """Opens an existing run; raises TrainError when there is none or its run.json is damaged."""
+        """Opens an existing run; raises TrainError when there is none, or one of its files is a link or a pipe."""
         path = Path(path)
         try:
-            content = json.loads((path / "run.json").read_text())
+            check_contents(path)
+            content = json.loads(read_file(path / "run.json"))
             if content["format"] != FORMAT:
                 raise TrainError(
                     f"{path}/run.json: format {content['format']} belongs to another version of the program"
@@ -86,11 +104,13 @@ class RunDir:
         path = config.run_dir
         if not (path / "run.json").exists() and path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise TrainError(f"{path}: not a run and not empty; choose another --run-dir")
+        check_contents(path)
         try:
-            (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+            make_folder(path / "checkpoints", path)
         except OSError as error:
             raise TrainError(f"{path}: cannot be created ({error.strerror}); choose another --run-dir") from None
         _lock(path)
+        remove_leftovers(path)
         if not any((path / "checkpoints").iterdir()):
             # Without a checkpoint there is nothing to resume or to lose, so the settings may change.
             _write(path, secrets.token_hex(8), family, settings_of(config), data_fingerprint)
@@ -127,7 +147,7 @@ class RunDir:
     def finished_at(self) -> int | None:
         """The step at which the run finished, or None."""
         try:
-            return int((self.path / "DONE").read_text().split()[1].rstrip(":"))
+            return int(read_file(self.path / "DONE").split()[1].rstrip(b":"))
         except (OSError, ValueError, IndexError):
             return None
 
@@ -143,10 +163,10 @@ class RunDir:
         """
         self._note_loss(place["step"])
         for name in ("STOPPED", "DONE"):
-            (self.path / name).unlink(missing_ok=True)
+            remove_file(self.path / name)
         stop = self.path / "STOP"
         if stop.exists() and stop.stat().st_mtime < psutil.Process().create_time():
-            stop.unlink()
+            remove_file(stop)
         self.attempt += 1
         self._note(event="started", world=world, **place, job=os.environ.get("SLURM_JOB_ID", ""), pid=os.getpid())
 
@@ -167,7 +187,7 @@ class RunDir:
         The batch script reads these files, as launchers do not pass exit codes on.
         """
         self._note(event="ended", reason=reason, step=step)
-        (self.path / "STOP").unlink(missing_ok=True)
+        remove_file(self.path / "STOP")
         write_atomically(self.path / ("DONE" if finished else "STOPPED"), f"step {step}: {reason}\n")
 
     def fail(self, reason: str, step: int) -> None:
@@ -177,6 +197,17 @@ class RunDir:
     def _note(self, **content: Any) -> None:
         line = {"attempt": self.attempt, "time": round(time.time(), 3), **content}
         append_line(self.path / "attempts.jsonl", line)
+
+
+def check_contents(path: Path) -> None:
+    """Raises TrainError when a link, a pipe or a device stands for a file or a folder of a run."""
+    try:
+        for name in (*FILES, "lock"):
+            check_place(path / name)
+        for name in FOLDERS:
+            check_folder(path / name)
+    except UnsafePathError as error:
+        raise TrainError(str(error)) from None
 
 
 def _write(path: Path, run_id: str, family: str, config: dict[str, Any], data_fingerprint: str) -> None:
@@ -193,45 +224,15 @@ def _write(path: Path, run_id: str, family: str, config: dict[str, Any], data_fi
 
 def _lock(path: Path) -> None:
     """Locks the folder until this process ends, so that no second process trains there."""
-    file = open(path / "lock", "a")  # noqa: SIM115 - closed by the end of the process
+    file = open_regular(path / "lock", os.O_WRONLY | os.O_CREAT)  # closed by the end of the process
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        os.close(file)
         raise TransientError(
             f"{path}: another process is training there; wait for it, or stop it: touch {path}/STOP"
         ) from None
-    except OSError:
-        return  # a file system without locks: continue without
+    except OSError:  # a file system without locks: continue without
+        os.close(file)
+        return
     _locks.append(file)
-
-
-def append_line(path: Path, content: dict[str, Any]) -> None:
-    """Adds one JSON line and makes it durable; a line that a crash cut short stays a line of its own.
-
-    Raises:
-        OSError: with the file's name, which writing alone would not tell: a full disk.
-    """
-    try:
-        with open(path, "ab+") as file:
-            if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
-                file.write(b"\n")
-            file.write(json.dumps(content).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
-
-
-def read_lines(path: Path, event: str | None = None) -> list[dict[str, Any]]:
-    """The JSON lines of a file, only those of one event if given; a damaged line is passed over."""
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_bytes().splitlines():
-        try:
-            row = json.loads(line)
-        except ValueError:  # bytes that are not UTF-8 too
-            continue
-        if isinstance(row, dict) and (event is None or row.get("event") == event):
-            rows.append(row)
-    return rows

@@ -12,10 +12,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from shards.files import open_regular, read_lines
 from train.runs.checkpoint import all_checkpoints, best_checkpoint, step_of
 from train.runs.forecast import duration, forecast
 from train.runs.requeue import JOBS_FILE
-from train.runs.run_folder import METRICS_FILE, PREFLIGHT_FILE, RunDir, read_lines
+from train.runs.run_folder import METRICS_FILE, PREFLIGHT_FILE, RunDir
 
 
 @dataclass
@@ -143,7 +144,7 @@ def state_of(run: RunDir, attempts: list[Attempt], running: bool) -> str:
 def is_locked(path: Path) -> bool:
     """Whether a training process holds the run's folder."""
     try:
-        with open(path) as file:
+        with open(open_regular(path)) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

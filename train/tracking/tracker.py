@@ -5,9 +5,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from shards.files import write_atomically
+from shards.files import append_line, read_file, read_lines, write_atomically
 from train.config import RunConfig, TrackingConfig, settings_of
-from train.runs.run_folder import METRICS_FILE, RunDir, append_line, read_lines
+from train.runs.run_folder import METRICS_FILE, RunDir
 from train.tracking.media import Media
 from train.tracking.wandb_sender import Sender, warn
 
@@ -17,7 +17,7 @@ def forget_after(path: Path, step: int) -> None:
 
     A line that a crash or a full disk cut short goes too: readers of JSON lines stumble over it.
     """
-    lines = path.read_bytes().splitlines() if path.exists() else []
+    lines = read_file(path).splitlines() if path.exists() else []
     # A run that begins anew measures step 0 again; a resumed one has logged its step already.
     kept = [row for row in read_lines(path) if row.get("step", step + 1) <= step and step > 0]
     if len(kept) < len(lines):

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from shards.files import write_atomically
+from shards.files import check_folder, read_file, write_atomically
 from shards.reading.remote.failures import cleaned
 from train.errors import TrainError
 from train.runs.run_folder import RunDir
@@ -23,6 +23,7 @@ Mode = Literal["online", "offline"]
 
 def start_part(run: RunDir, project: str, name: str, mode: Mode, settings: dict[str, Any]) -> Any:
     """A new part of this folder's W&B run, the same run in all attempts, over the axis `global_step`."""
+    check_folder(run.path / "wandb")  # W&B would follow a link
     os.environ.setdefault("WANDB_SILENT", "true")  # it speaks before it has read its settings
     # W&B notes the words of the command line, where a URL may hold a password or a signature.
     sys.argv[1:] = [cleaned(word) if "://" in word else word for word in sys.argv[1:]]
@@ -94,7 +95,7 @@ def steps_in(parts: list[Path]) -> set[int]:
         return set()
     folder = parts[0].parents[1]
     try:
-        noted = json.loads((folder / STEPS_FILE).read_text())
+        noted = json.loads(read_file(folder / STEPS_FILE))
     except (OSError, ValueError):
         noted = {}
     known = {name: part for name, part in noted.items() if (folder / name).exists()}
@@ -103,7 +104,7 @@ def steps_in(parts: list[Path]) -> set[int]:
         if known.get(name, {}).get("bytes") != size:
             known[name] = {"bytes": size, "steps": steps_of_part(file)}
     with suppress(OSError):  # a full disk: they are read again
-        write_atomically(folder / STEPS_FILE, json.dumps(known) + "\n")
+        write_atomically(folder / STEPS_FILE, json.dumps(known) + "\n", inside=folder.parent)
     return {step for file in parts for step in known[file.parent.name]["steps"]}
 
 

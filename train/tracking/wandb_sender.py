@@ -1,6 +1,5 @@
 """A thread that takes a run's points to W&B, so that training never waits for it, whatever W&B does."""
 
-import json
 import logging
 import sys
 import threading
@@ -10,6 +9,7 @@ from typing import Any
 
 import psutil
 
+from shards.files import parse_lines, read_file
 from shards.reading.remote.failures import cleaned
 from train.config import TrackingConfig
 from train.runs.run_folder import METRICS_FILE, RunDir
@@ -124,18 +124,10 @@ class Sender:
         """The whole lines that were added since the last time."""
         if not path.exists():
             return []
-        with open(path, "rb") as file:
-            file.seek(self._read)
-            content = file.read()
+        content = read_file(path, start=self._read)
         whole = content[: content.rfind(b"\n") + 1]
         self._read += len(whole)
-        rows = []
-        for line in whole.splitlines():
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                continue  # cut short by a crash or a full disk
-        return rows
+        return parse_lines(whole)
 
     def _send_media(self, part: Any, step: int) -> None:
         # Right after the point of their step: the last step that W&B has is to tell what it has.

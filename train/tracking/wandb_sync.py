@@ -6,8 +6,9 @@ from typing import Any
 
 import wandb
 
+from shards.files import read_lines
 from train.errors import TrainError
-from train.runs.run_folder import METRICS_FILE, RunDir, read_lines
+from train.runs.run_folder import METRICS_FILE, RunDir
 from train.runs.status import is_locked
 from train.tracking.wandb_run import (
     Mode,

@@ -5,8 +5,9 @@ from dataclasses import asdict
 import torch
 
 from shards import Batch, BatchStream
+from shards.files import append_line, make_folder
 from train.process.console import Display
-from train.runs.run_folder import DAMAGE_FILE, append_line
+from train.runs.run_folder import DAMAGE_FILE
 from train.training.context import Context
 from train.training.meter import Meter
 
@@ -54,10 +55,10 @@ class BatchFeed:
         if not self._context.config.tracking.samples or self._last is None:
             return
         folder = self._context.run.path / "samples"
-        folder.mkdir(exist_ok=True)
+        make_folder(folder, self._context.run.path)
         rows, chunks = self._last.rows.tolist(), self._last.chunks.tolist()
         content = {"step": self._context.learner.step, "rows": rows, "chunks": chunks}
-        append_line(folder / f"rank-{self._context.engine.rank:05d}.jsonl", content)
+        append_line(folder / f"rank-{self._context.engine.rank:05d}.jsonl", content, self._context.run.path)
 
     def record_damage(self, display: Display) -> None:
         """Warns about damaged chunks found since the last call, and records them in the run folder."""

@@ -10,7 +10,8 @@ from tiny_models import awake, command, plucked
 
 import audiovae
 from audiovae import ModelError
-from audiovae.output import why_unwritable, write_whole
+from audiovae.output import write_whole
+from shards.files import why_unwritable
 
 
 @pytest.fixture
@@ -98,7 +99,7 @@ def test_no_error_names_a_temporary_file(tmp_path):
         write_whole(tmp_path / "file" / "out.wav", b"")
     assert str(caught.value) == f"{tmp_path}/file/out.wav: cannot be written (Not a directory)"
     with pytest.raises(ModelError) as caught:
-        write_whole(tmp_path / ("x" * 253), b"")
+        write_whole(tmp_path / ("x" * 256), b"")
     assert str(caught.value).endswith("cannot be written (File name too long)")
 
 

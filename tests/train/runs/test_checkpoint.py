@@ -66,7 +66,7 @@ def test_old_ones_go_only_after_the_new_one_is_there(model, tmp_path, monkeypatc
     real = shutil.rmtree
 
     def watched(path, **more):
-        there_when_pruned.append((path.name, [c.name for c in checkpoint.all_checkpoints(tmp_path)]))
+        there_when_pruned.append((Path(path).name, [c.name for c in checkpoint.all_checkpoints(tmp_path)]))
         real(path, **more)
 
     for step in (1, 2):

@@ -5,17 +5,25 @@ from typing import Any
 
 from audiovae import Autoencoder
 from shards import Split
+from shards.files import read_lines
 from train.evaluation.measuring.chunks import Measured
 from train.evaluation.report.examples import first_heard, passages, pick_examples
 from train.evaluation.report.facts import facts_of
 from train.evaluation.report.generated import interpolation, prior_samples
 from train.evaluation.report.page import Page, sounds_of, write_page
 from train.evaluation.report.sounds import write_wavs
-from train.runs.run_folder import METRICS_FILE, RunDir, read_lines
+from train.runs.run_folder import METRICS_FILE, RunDir
 
 
 def write_evaluated(
-    folder: Path, run: RunDir, model: Autoencoder, split: Split, summary: dict[str, Any], chunks: Measured, count: int
+    folder: Path,
+    run: RunDir,
+    model: Autoencoder,
+    split: Split,
+    summary: dict[str, Any],
+    chunks: Measured,
+    count: int,
+    inside: Path | None = None,
 ) -> None:
     """Lets the model be heard, and writes index.html and audio/.
 
@@ -27,13 +35,15 @@ def write_evaluated(
         summary: As in metrics.json.
         chunks: What was measured of each.
         count: How many examples of each kind were asked for.
+        inside: The outermost folder, see `shards.files`; by default `folder`.
     """
     heard = first_heard(chunks)
     examples = pick_examples(model, split, chunks, count) + passages(model, split, chunks, heard)
     between = interpolation(model, split, heard)
     drawn = prior_samples(model)
     clips = [*(between.clips if between else []), *(clip for same in drawn.values() for clip in same)]
-    write_wavs(folder / "audio", sounds_of(examples, clips), split.rate)
+    inside = inside or folder
+    write_wavs(folder / "audio", sounds_of(examples, clips), split.rate, inside)
     page = Page(
         summary=summary,
         examples=examples,
@@ -44,4 +54,4 @@ def write_evaluated(
         drawn=drawn,
         usage={name: share.cpu().numpy() for name, share in model.usage().items()},
     )
-    write_page(folder / "index.html", page)
+    write_page(folder / "index.html", page, inside)

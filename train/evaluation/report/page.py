@@ -123,9 +123,9 @@ class Forms:
         return cls(VORBIS, SMALL, WIDE_SMALL) if count > MANY else cls(FLAC, FINE, WIDE)
 
 
-def write_page(path: Path, page: Page) -> None:
-    """Writes the page, whole or not at all."""
-    write_atomically(path, render("run.html", **content(page)))
+def write_page(path: Path, page: Page, inside: Path | None = None) -> None:
+    """Writes the page, whole or not at all; see `shards.files` for `inside`."""
+    write_atomically(path, render("run.html", **content(page)), inside)
 
 
 def content(page: Page) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from shards.files import write_atomically
+from shards.files import make_folder, remove_file, remove_leftovers, write_atomically
 from train.evaluation.drawing.data_url import data_url
 
 # Of Vorbis, 0 the best and 1 the smallest: a second of music takes 10 kB.
@@ -57,18 +57,27 @@ def clipped(audio: np.ndarray) -> np.ndarray:
     return np.nan_to_num(audio.astype(np.float32), nan=0.0, posinf=1.0, neginf=-1.0).clip(-1, 1)
 
 
-def write_wavs(folder: Path, sounds: dict[str, np.ndarray], rate: int) -> None:
-    """Sounds [T] by name as exact WAV files; those that an earlier report left there and this one lacks go."""
-    folder.mkdir(parents=True, exist_ok=True)
+def write_wavs(folder: Path, sounds: dict[str, np.ndarray], rate: int, inside: Path | None = None) -> None:
+    """Sounds [T] by name as exact WAV files; those that an earlier report left there and this one lacks go.
+
+    Args:
+        folder: Made when missing.
+        sounds: By name.
+        rate: In Hz.
+        inside: The outermost folder, see `shards.files`; by default the one that holds `folder`.
+    """
+    inside = inside or folder.parent
+    make_folder(folder, inside)
+    remove_leftovers(folder)
     for old in folder.iterdir():
         if OURS.fullmatch(old.name) and old.stem not in sounds:
-            old.unlink()
+            remove_file(old, inside)
     for name, audio in sounds.items():
-        write_wav(folder / f"{name}.wav", audio, rate)
+        write_wav(folder / f"{name}.wav", audio, rate, inside)
 
 
-def write_wav(path: Path, audio: np.ndarray, rate: int) -> None:
-    """[T] audio as a WAV file of 16 bits, whole or not at all."""
+def write_wav(path: Path, audio: np.ndarray, rate: int, inside: Path | None = None) -> None:
+    """[T] audio as a WAV file of 16 bits, whole or not at all; see `shards.files` for `inside`."""
     file = io.BytesIO()  # libsndfile does not say why it cannot write
     soundfile.write(file, clipped(audio), rate, format="WAV", subtype="PCM_16")
-    write_atomically(path, file.getvalue())
+    write_atomically(path, file.getvalue(), inside)

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from shards.files import make_folder
 from train.config import RunConfig
 from train.errors import TrainError
 from train.optim.snapshot import Snapshot
@@ -28,6 +29,7 @@ def round_trip(folder: Path, learner: Learner, snapshot: Snapshot) -> tuple[int,
     aside = folder / "preflight"
     try:
         began = time.monotonic()
+        make_folder(aside, folder)
         saved = checkpoint.save(aside, learner.model, snapshot, Retention(newest=1, best=False))
         seconds = time.monotonic() - began
         if problem := checkpoint.damage(saved):

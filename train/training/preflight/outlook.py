@@ -4,9 +4,10 @@ import os
 import time
 from statistics import median
 
+from shards.files import read_lines
 from train.config import RunConfig
 from train.runs.forecast import duration, forecast
-from train.runs.run_folder import METRICS_FILE, RunDir, read_lines
+from train.runs.run_folder import METRICS_FILE, RunDir
 
 
 def job_limits() -> tuple[float | None, float | None]:
