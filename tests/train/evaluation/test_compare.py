@@ -53,7 +53,7 @@ def test_one_table_the_curves_and_the_same_chunks(runs, tmp_path):
     content = json.loads((out / "comparison.json").read_text())
     assert content["warnings"] == []
     page = (out / "index.html").read_text()
-    assert "Mind when you compare" not in page
+    assert "Limits of this comparison" not in page
     own = json.loads((runs / "vae/report/metrics.json").read_text())["reconstruction"]
     assert content["runs"]["vae"]["si_sdr"] == own["si_sdr"]
     assert page.count("★ best") > 1
@@ -113,7 +113,7 @@ def test_other_data_is_a_warning_on_the_page(runs, tmp_path):
     page = (out / "index.html").read_text()
     assert line in page
     assert "★ best<" not in page, "one run alone takes part"
-    assert "others than of vae" in page
+    assert "not those of vae" in page
     figures = re.findall(r"SI-SDR: (.*?)<", page)
     assert figures
     assert not any("elsewhere" in line for line in figures), "chunks of the same names, of other recordings"

@@ -59,7 +59,7 @@ def test_a_report_to_hear_and_to_read(family, straight, data_dir):
     players = re.findall(r"<audio[^>]*src=\"(.{20})", page)
     # Pairs of three kinds and of one recording, and draws at two temperatures; there is no second recording.
     assert len(players) == 2 * (2 * 3 + 1) + 2 * 4
-    assert "Between two recordings" not in page
+    assert "Interpolation between two recordings" not in page
     assert all(player.startswith(("data:audio/flac", "data:audio/wav")) for player in players)
     assert not re.search(r"(src|href)=\"(?!data:|#)", page), "nothing is fetched"
 
@@ -135,7 +135,7 @@ def test_two_processes_measure_what_one_does(straight, tmp_path):
     assert len(rows) == alone["chunks"] == len({row["chunk"] for row in rows})
     assert not list((run / "report").rglob("*.tmp"))
     page = (run / "report" / "index.html").read_text()
-    assert f"{alone['silent_chunks']} of the chunks are silent and in no mean" in page
+    assert f"{alone['silent_chunks']} of the chunks are silent and excluded from all means" in page
     assert "s from 0.50 s on" in re.search(r"Passage 1: .*?</article>", page, re.DOTALL)[0]
 
 
@@ -170,7 +170,7 @@ def test_training_chunks_are_called_so_and_the_command_is_told_whole(straight, t
     assert re.search(r"here \(vae\) on \d+ training chunks", said)
     page = (run / "report" / "index.html").read_text()
     assert "<h1>here</h1>" in page
-    assert "The model was trained on these" in page
+    assert "The model was trained on these chunks" in page
     assert "held-out chunks" not in page.partition('id="training"')[0]
     assert "--split train --examples 1" in page
     assert (run / "model" / "README.md").read_text() == card

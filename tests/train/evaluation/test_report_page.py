@@ -198,8 +198,8 @@ def test_by_keyboard(pages, browser):
         body.send_keys("\ue004")  # Tab
         reached.append(browser.run("const e = document.activeElement; return [e.tagName, e.textContent.trim()]"))
         body = browser.driver.switch_to.active_element
-    assert reached[0] == ["A", "Skip to the figures"]
-    assert ["A", "How close"] in reached
+    assert reached[0] == ["A", "Skip to the results"]
+    assert ["A", "Reconstruction"] in reached
     assert "DIV" in [tag for tag, _ in reached], "a table that scrolls is reached"
     assert browser.run("return getComputedStyle(document.activeElement).outlineStyle") != "none"
 
@@ -231,7 +231,7 @@ def test_what_a_screen_reader_meets(name, pages):
     assert len(outline.every("caption")) == len(outline.every("table")) > 1
     assert {cell["scope"] for cell in outline.every("th")} == {"row", "col"}
     labels = [svg["aria-label"] for svg in outline.every("svg") if svg.get("role") == "img"]
-    charts = [label for label in labels if label not in ("Good", "Mind")]
+    charts = [label for label in labels if label not in ("Good", "Warning")]
     assert charts
     assert all(re.search(r"\d", label) for label in charts)
 
@@ -262,13 +262,18 @@ def test_the_page_tells_what_the_run_was(pages, runs):
     for words in (
         "fingerprint of the training split",
         "other shards than those measured on",
-        "In short",
+        "Summary",
         "goodput",
         "finished, step 8 of 8",
         "python -m train vqvae --data",
     ):
         assert words in page
-    for words in ("use of the codes by rank", "Temperature 0.7", "Between two recordings", "loss/commitment"):
+    for words in (
+        "use of the codes by rank",
+        "Temperature 0.7",
+        "Interpolation between two recordings",
+        "loss/commitment",
+    ):
         assert words in page
     assert "What was trained" in page
     audio = runs / "vqvae/report/audio"
@@ -314,7 +319,7 @@ def test_a_run_with_nothing_to_show_has_a_page(tmp_path):
     write_page(tmp_path / "index.html", Page(summary, [], [], RATE))
     page = (tmp_path / "index.html").read_text()
     assert "— dB" in page
-    assert "Hear and see" not in page
+    assert 'id="examples"' not in page
     assert not Outline(page).every("audio")
 
 
