@@ -92,7 +92,7 @@ def test_one_table_the_curves_and_the_same_chunks(runs, tmp_path):
     again = ["compare", str(runs / "vae"), str(tmp_path / "vqvae"), "--out", str(out), "--examples", "99"]
     assert run(again) == 0
     start = int(first[0].removesuffix(".wav").split("_")[1]) / RATE
-    assert f"s from {start:.2f} s on" not in (out / "index.html").read_text()
+    assert f"s, starting at {start:.2f} s" not in (out / "index.html").read_text()
 
 
 def test_other_data_is_a_warning_on_the_page(runs, tmp_path):
@@ -108,7 +108,7 @@ def test_other_data_is_a_warning_on_the_page(runs, tmp_path):
     assert (tmp_path / "elsewhere/model/README.md").read_text() == card, "it tells of its own held-out recordings"
     out = tmp_path / "out"
     assert run(["compare", str(runs / "vae"), str(tmp_path / "elsewhere"), "--out", str(out)]) == 0
-    line = "elsewhere was measured on other chunks than vae: their figures cannot be compared."
+    line = "elsewhere was measured on different chunks than vae: their measures cannot be compared."
     assert json.loads((out / "comparison.json").read_text())["warnings"] == [line]
     page = (out / "index.html").read_text()
     assert line in page
@@ -121,7 +121,7 @@ def test_other_data_is_a_warning_on_the_page(runs, tmp_path):
     trained = json.loads((tmp_path / "elsewhere/run.json").read_text())
     (tmp_path / "elsewhere/run.json").write_text(json.dumps({**trained, "data_fingerprint": "0" * 32}))
     assert run(["compare", str(runs / "vae"), str(tmp_path / "elsewhere"), "--out", str(out)]) == 0
-    assert "elsewhere was trained on other data than vae." in (out / "index.html").read_text()
+    assert "elsewhere was trained on different data than vae." in (out / "index.html").read_text()
 
 
 def test_weights_that_are_newer_than_their_measures_are_told(runs, tmp_path):
@@ -130,14 +130,17 @@ def test_weights_that_are_newer_than_their_measures_are_told(runs, tmp_path):
     file.write_text(json.dumps({**json.loads(file.read_text()), "model": "step-00000006"}))
     out = tmp_path / "out"
     assert run(["compare", str(runs / "vae"), str(tmp_path / "trained-on"), "--out", str(out)]) == 0
-    line = "trained-on is heard with the weights of model, its figures are those of step-00000006: evaluate it again."
+    line = (
+        "The audio of trained-on uses the weights model, but its measures are those of step-00000006: "
+        "evaluate it again."
+    )
     assert json.loads((out / "comparison.json").read_text())["warnings"] == [line]
 
 
 def test_what_cannot_be_compared_is_one_line(runs, straight, tmp_path, capsys):
     vae, vqvae = str(runs / "vae"), str(runs / "vqvae")
-    assert "two runs or more" in said_by(["compare", vae], capsys)
-    assert "given twice" in said_by(["compare", vae, vqvae, f"{vae}/."], capsys)
+    assert "two or more runs" in said_by(["compare", vae], capsys)
+    assert "named twice" in said_by(["compare", vae, vqvae, f"{vae}/."], capsys)
     assert "no run.json" in said_by(["compare", vae, str(tmp_path)], capsys)
     shutil.copytree(runs / "vqvae", tmp_path / "new")
     shutil.rmtree(tmp_path / "new/report")
@@ -177,7 +180,7 @@ def test_names_tell_runs_apart(tmp_path):
     assert names_of([Path("a/hvae"), Path("b/vae")]) == ["hvae", "vae"]
     assert names_of([Path("a/hvae"), Path("b/hvae"), Path("b/vae")]) == ["a/hvae", "b/hvae", "b/vae"]
     assert names_of([Path("a/reference"), Path("b/vae")]) == ["a/reference", "b/vae"], "the chunk itself is called so"
-    with pytest.raises(TrainError, match="given twice"):
+    with pytest.raises(TrainError, match="named twice"):
         names_of([Path("a"), Path("b"), Path("c/../a")])
 
 
@@ -198,9 +201,9 @@ def test_measures_of_training_chunks_and_runs_in_the_making_are_told(runs, strai
     both = [str(runs / "vae"), str(tmp_path / "stopped"), str(tmp_path / "ontrain")]
     assert run(["compare", *both, "--out", str(out), "--examples", "1"]) == 0
     warnings = json.loads((out / "comparison.json").read_text())["warnings"]
-    assert "stopped has not reached the end of its training." in warnings
+    assert "stopped has not finished training." in warnings
     assert "ontrain was measured on the chunks it was trained on." in warnings
-    assert "ontrain was measured on other chunks than vae: their figures cannot be compared." in warnings
+    assert "ontrain was measured on different chunks than vae: their measures cannot be compared." in warnings
     best = re.findall(
         r"<dt>best .*?</dt><dd class=\"value\">.*?</dd><dd class=\"soft small\">(.*?)</dd>",
         (out / "index.html").read_text(),

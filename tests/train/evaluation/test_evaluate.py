@@ -136,7 +136,7 @@ def test_two_processes_measure_what_one_does(straight, tmp_path):
     assert not list((run / "report").rglob("*.tmp"))
     page = (run / "report" / "index.html").read_text()
     assert f"{alone['silent_chunks']} of the chunks are silent and excluded from all means" in page
-    assert "s from 0.50 s on" in re.search(r"Passage 1: .*?</article>", page, re.DOTALL)[0]
+    assert "s, starting at 0.50 s" in re.search(r"Passage 1: .*?</article>", page, re.DOTALL)[0]
 
 
 def test_what_one_process_cannot_read_ends_all_with_one_line(straight, tmp_path):
@@ -184,7 +184,7 @@ def test_another_folder_leaves_the_run_as_it_is(straight, data_dir, tmp_path):
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
     assert {"index.html", "metrics.json", "metrics.csv", "audio"} == {file.name for file in out.iterdir()}
     said = train(["evaluate", str(run), "--out", str(out), "--split", "train", "--examples", "1"])
-    assert f"{out}: the report there, on split 'valid' of {data_dir}, is replaced; --out DIR keeps both" in said
+    assert f"{out}: replacing the report on split 'valid' of {data_dir}; to keep both, pass --out DIR" in said
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter-1.txt").touch()
     said = train(["evaluate", str(run), "--out", str(tmp_path / "thesis")], code=1)
@@ -264,6 +264,6 @@ def test_a_model_that_exploded_is_one_line(value, straight, tmp_path):
     said = train(["evaluate", str(run)], code=1)
     assert "what the model makes of chunk " in said
     assert "train again with a lower --optim.lr" in said
-    assert f"{run}/report is of an earlier evaluation" in said
+    assert f"{run}/report holds an earlier evaluation" in said
     assert "Traceback" not in said
     assert [file.name for file in (run / "report").iterdir()] == ["metrics.json"]

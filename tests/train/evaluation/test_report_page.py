@@ -261,7 +261,7 @@ def test_the_page_tells_what_the_run_was(pages, runs):
     page = pages["vqvae"].read_text()
     for words in (
         "fingerprint of the training split",
-        "other shards than those measured on",
+        "other shards than those of this evaluation",
         "Summary",
         "goodput",
         "finished, step 8 of 8",

@@ -223,7 +223,7 @@ def test_new_fields_of_a_summary_are_shown_where_they_are():
     assert interval(summary, own, "mse") == (2.0, 4.0)
     assert interval(summary, own, "bits") is None, "a point"
     assert interval({}, {"si_sdr": 1.0}, "si_sdr") is None
-    assert over_what(summary).startswith("Small figures are 95 % intervals by resampling passages of ten chunks")
+    assert over_what(summary).startswith("Small figures are 95 % intervals from resampling passages of ten chunks")
     assert over_what({"reconstruction": {}}) == ""
     both = {"kl_nats_per_second": 1.0, "kl_bits_per_second": 1.4}
     assert [column.key for column in columns([both])] == ["kl_bits_per_second"], "not the same twice"

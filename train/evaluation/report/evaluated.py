@@ -1,4 +1,4 @@
-"""What an evaluation leaves for eyes and ears: the page of the run, and its sounds as files beside it."""
+"""Writes the report page of a run, and its audio as WAV files next to it."""
 
 from pathlib import Path
 from typing import Any
@@ -17,20 +17,20 @@ from train.runs.run_folder import METRICS_FILE, RunDir, read_lines
 def write_evaluated(
     folder: Path, run: RunDir, model: Autoencoder, split: Split, summary: dict[str, Any], chunks: Measured, count: int
 ) -> None:
-    """Lets the model be heard, and writes index.html and audio/.
+    """Reconstructs examples, interpolates, draws samples, and writes index.html and audio/.
 
     Args:
-        folder: The report's.
+        folder: The report folder.
         run: The run.
         model: Its model, in evaluation mode.
         split: The chunks that were measured.
-        summary: As in metrics.json.
-        chunks: What was measured of each.
-        count: How many examples of each kind were asked for.
+        summary: The content of metrics.json.
+        chunks: The measures of each chunk.
+        count: Number of examples of each kind.
     """
-    heard = first_heard(chunks)
-    examples = pick_examples(model, split, chunks, count) + passages(model, split, chunks, heard)
-    between = interpolation(model, split, heard)
+    starts = first_heard(chunks)
+    examples = pick_examples(model, split, chunks, count) + passages(model, split, chunks, starts)
+    between = interpolation(model, split, starts)
     drawn = prior_samples(model)
     clips = [*(between.clips if between else []), *(clip for same in drawn.values() for clip in same)]
     write_wavs(folder / "audio", sounds_of(examples, clips), split.rate)

@@ -1,4 +1,4 @@
-"""Which chunks and recordings a page lets people hear, and what the model makes of them."""
+"""Selects the example chunks and passages of a page, and reconstructs them."""
 
 import numpy as np
 import torch
@@ -13,13 +13,13 @@ from train.evaluation.measuring.picking import Picker, extremes
 from train.evaluation.measuring.recordings import joined
 from train.evaluation.report.page import Example
 
-# Of each passage, and of so many recordings.
+# Longest passage of a recording, and number of recordings with a passage.
 SECONDS = 20.0
 RECORDINGS = 3
 
 
 def pick_examples(model: Autoencoder, split: Split, chunks: Measured, count: int) -> list[Example]:
-    """Best, median and worst chunks by SI-SDR, the very best and worst first, and what the model makes of them."""
+    """The best, median and worst chunks by SI-SDR with reconstructions; the very best and very worst come first."""
     scores = chunks.columns["si_sdr"]
     ranked = np.flatnonzero(~np.isnan(scores))
     ranked = ranked[np.argsort(-scores[ranked], kind="stable")].tolist()
@@ -36,13 +36,13 @@ def pick_examples(model: Autoencoder, split: Split, chunks: Measured, count: int
 
 
 def first_heard(chunks: Measured) -> dict[int, int]:
-    """By recording the first sample of its first chunk that is not silent; recordings without one are left out."""
+    """By recording, the first sample of its first chunk that is not silent; silent recordings are left out."""
     loud = chunks.where(~chunks.silent)
     return {int(source): int(loud.starts[loud.sources == source].min()) for source in np.unique(loud.sources)}
 
 
-def telling_recordings(chunks: Measured) -> list[int]:
-    """The recordings with the best, the middle and the worst mean SI-SDR, in this order; all of them where few are."""
+def spread_recordings(chunks: Measured) -> list[int]:
+    """The recordings with the best, median and worst mean SI-SDR, in this order; all where there are fewer."""
     loud = chunks.where(~chunks.silent)
     mean = {source: loud.columns["si_sdr"][loud.sources == source].mean() for source in np.unique(loud.sources)}
     ranked = sorted(mean, key=lambda source: -mean[source])
@@ -50,18 +50,18 @@ def telling_recordings(chunks: Measured) -> list[int]:
     return [int(ranked[round(place)]) for place in places]
 
 
-def passages(model: Autoencoder, split: Split, chunks: Measured, heard: dict[int, int]) -> list[Example]:
-    """Some seconds of a few recordings, joined from their chunks and reconstructed in one piece.
+def passages(model: Autoencoder, split: Split, chunks: Measured, starts: dict[int, int]) -> list[Example]:
+    """Passages of a few recordings, joined from their chunks and reconstructed in one piece.
 
     Args:
-        model: In evaluation mode.
-        split: Holds them.
-        chunks: What was measured.
-        heard: As from `first_heard`: where they begin.
+        model: A model in evaluation mode.
+        split: The split with the recordings.
+        chunks: The measures of each chunk.
+        starts: By recording, the first sample of its passage, from `first_heard`.
     """
     examples = []
-    for place, source in enumerate(telling_recordings(chunks), start=1):
-        first = heard[source]
+    for place, source in enumerate(spread_recordings(chunks), start=1):
+        first = starts[source]
         recording = joined(split, source, first, SECONDS)
         output = reconstruct_recording(model, torch.from_numpy(recording)).cpu()
         reference = torch.from_numpy(recording).view(1, 1, -1)
@@ -73,5 +73,5 @@ def passages(model: Autoencoder, split: Split, chunks: Measured, heard: dict[int
 
 
 def mono(audio: Tensor) -> np.ndarray:
-    """[1, 1, T] -> [T] float32 on the host."""
+    """Copies audio [1, 1, T] to the host as [T] float32."""
     return audio.squeeze().float().cpu().numpy()
