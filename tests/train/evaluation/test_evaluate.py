@@ -262,7 +262,7 @@ def test_a_model_that_exploded_is_one_line(value, straight, tmp_path):
     (run / "report").mkdir()
     (run / "report" / "metrics.json").write_text("earlier")
     said = train(["evaluate", str(run)], code=1)
-    assert "what the model makes of chunk " in said
+    assert "the reconstruction of chunk " in said
     assert "train again with a lower --optim.lr" in said
     assert f"{run}/report holds an earlier evaluation" in said
     assert "Traceback" not in said

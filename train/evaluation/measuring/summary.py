@@ -1,4 +1,4 @@
-"""From findings to the content of metrics.json."""
+"""Converts findings to the content of metrics.json."""
 
 from typing import Any
 
@@ -20,12 +20,12 @@ from train.evaluation.statistics.bootstrap import COVERAGE, grouping
 
 
 def summarised(found: Findings, split: Split, code_size: int, seconds: float) -> dict[str, Any]:
-    """Rows, intervals and distances; chunks that are silent are in no mean.
+    """Rows, intervals and distances; silent chunks are excluded from all means.
 
     Args:
-        found: At least one chunk of it is not silent. Its `chunks` get the columns of what latents cost.
-        split: What was measured on.
-        code_size: Codes of each codebook; 0 for real latents.
+        found: Findings with at least one chunk that is not silent. Adds the bit rates to the columns of its `chunks`.
+        split: The split that was measured.
+        code_size: Number of codes per codebook; 0 for real latents.
         seconds: Length of a chunk.
     """
     chunks = found.chunks
@@ -43,7 +43,7 @@ def summarised(found: Findings, split: Split, code_size: int, seconds: float) ->
         "recordings": by_recording(chunks, found.latents, code_size, split),
     }
     if found.speech is not None:
-        # In the order of the recordings' rows.
+        # Both are in the order of the manifest.
         for row, values in zip(summary["recordings"], found.speech.values(), strict=True):
             row |= {name: none_if_nan(value) for name, value in values.items()}
         summary["speech"] = speech_averages(list(found.speech.values()))
@@ -51,7 +51,7 @@ def summarised(found: Findings, split: Split, code_size: int, seconds: float) ->
 
 
 def sets(found: Findings, split: Split) -> dict[str, Any]:
-    """Rows of the reconstruction, the floors and draws from the prior, with Fréchet distances to the references."""
+    """Rows of the reconstruction, the floors and the samples, with Fréchet distances to the references."""
     chunks, samples = found.chunks, found.samples
     loud = ~chunks.silent
     references = found.references[loud]

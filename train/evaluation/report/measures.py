@@ -86,8 +86,8 @@ def interval(summary: dict[str, Any], row: dict[str, Any], key: str) -> tuple[fl
 def over_what(summary: dict[str, Any]) -> str:
     """A sentence on how the intervals of the reconstruction were computed; empty without intervals."""
     words = {
-        "recordings": "from resampling whole recordings. They show how the mean might differ on other recordings of this "
-        "kind",
+        "recordings": "from resampling whole recordings. They show how the mean might differ on other recordings of "
+        "this kind",
         "blocks": "from resampling passages of ten chunks, because there are fewer than five recordings. Other "
         "recordings may differ by more",
         "chunks": "from resampling single chunks, because there are too few recordings. They are too narrow",
