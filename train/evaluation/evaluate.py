@@ -73,7 +73,7 @@ def evaluate(settings: Any, engine: Engine) -> int:
 
 
 def check_folder(folder: Path, own: bool) -> None:
-    """Raises TrainError if no report can be written there, or if it is not the run's `own` folder and holds other files."""
+    """Raises TrainError if no report can be written there, or if it is not the run's `own` and holds other files."""
     try:
         check_output(folder / "metrics.json")
     except ModelError as error:

@@ -35,7 +35,7 @@ class Tracker:
         self._sender = Sender(run, config, settings_of(settings), mode) if mode != "disabled" else None
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """Logs values by name at an optimizer step. On a full disk, training continues and the next call writes again."""
+        """Logs values by name at an optimizer step. On a full disk, training continues and the next call retries."""
         row = {"step": step, "attempt": self.attempt, "time": round(time.time(), 3), **values}
         self._unwritten.append(row)
         self._write()

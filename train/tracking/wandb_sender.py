@@ -24,7 +24,7 @@ MEDIA = 8
 
 
 class Sender:
-    """Sends new lines of metrics.jsonl to W&B. The file is the queue, so a slow W&B loses nothing and uses no memory.
+    """Sends new lines of metrics.jsonl to W&B. The file is the queue: a slow W&B loses nothing and needs no memory.
 
     Args:
         run: The run folder.
@@ -57,7 +57,7 @@ class Sender:
             self._dropped += 1
 
     def close(self, failed: bool) -> None:
-        """Sends the rest and finishes this attempt's part within CLOSE_S, because a hanging W&B must not occupy GPUs."""
+        """Sends the rest and finishes this attempt's part, within CLOSE_S so that a hanging W&B does not hold GPUs."""
         self._failed, self._closing = failed, True
         self._wake.set()
         self._thread.join(CLOSE_S)

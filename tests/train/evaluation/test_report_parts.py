@@ -1,4 +1,4 @@
-"""The parts of report pages, by what must hold for all inputs."""
+"""The parts of report pages, with property tests for all inputs."""
 
 import io
 import json
@@ -68,7 +68,7 @@ def test_any_curve_lies_inside_its_picture(points, second):
 @given(st.lists(st.floats(), min_size=1, max_size=6))
 @settings(deadline=None)
 def test_any_numbers_can_be_drawn(values):
-    """Of a run that exploded."""
+    """A diverged run logs infinite and missing values."""
     chart = line_chart("title", [Series("a", [(float(step), value) for step, value in enumerate(values)])])
     assert chart is None or not re.search("nan|inf", chart.svg)
 
@@ -132,7 +132,7 @@ def test_band_levels_are_those_of_the_gain(gain):
 def test_what_is_quieter_than_quiet_has_no_band():
     noise = np.random.default_rng(1).normal(0, 1, 4000)
     assert band_levels(noise * 10 ** (-86 / 20), 0 * noise, RATE) == []
-    # 20 dB above it, shared by the bands: so much is missing from silence.
+    # 20 dB above the threshold in total, distributed over the bands.
     found = band_levels(noise * 10 ** (-60 / 20), 0 * noise, RATE)
     assert sum(10 ** (-value / 10) for _, value in found) == pytest.approx(100, rel=0.05)
 
@@ -209,7 +209,7 @@ def test_the_command_on_the_page_makes_the_same_run(family):
     run = RunDir(Path("runs/it's"), "id", family, json.loads(json.dumps(flat(config))), "0", 1)
     import shlex
 
-    run.config |= {"stop_at": 3, "allow_changes": True}  # of one attempt
+    run.config |= {"stop_at": 3, "allow_changes": True}  # settings of a single attempt
     again = shlex.split(training_command(run))
     assert again[:4] == ["python", "-m", "train", family]
     assert flat(parse(again[3:])[1]) == flat(config)
@@ -221,19 +221,21 @@ def test_new_fields_of_a_summary_are_shown_where_they_are():
     assert [column.key for column in columns([own])] == ["si_sdr", "bits"]
     assert interval(summary, own, "si_sdr") == (0.5, 1.5)
     assert interval(summary, own, "mse") == (2.0, 4.0)
-    assert interval(summary, own, "bits") is None, "a point"
+    assert interval(summary, own, "bits") is None, "a point is no interval"
     assert interval({}, {"si_sdr": 1.0}, "si_sdr") is None
     assert over_what(summary).startswith("Small figures are 95 % intervals from resampling passages of ten chunks")
     assert over_what({"reconstruction": {}}) == ""
     both = {"kl_nats_per_second": 1.0, "kl_bits_per_second": 1.4}
-    assert [column.key for column in columns([both])] == ["kl_bits_per_second"], "not the same twice"
+    assert [column.key for column in columns([both])] == ["kl_bits_per_second"], (
+        "the same value in two units is one column"
+    )
     assert mean_use([{"active_units": 0.5}, {"active_units": 1.0}]) == {"mean_active_units": 0.75}
     assert mean_use([]) == {}
 
 
 @given(st.text())
 def test_no_text_is_markup_or_turns_text_around(text):
-    """Whatever a file is called: in a warning of a comparison, which is plain text."""
+    """Any file name, here in a warning of a comparison, is shown as plain text."""
     page = render(
         "comparison.html",
         runs=[],
@@ -296,7 +298,7 @@ def test_examples_share_no_sound_where_they_need_not(places, count):
         for i in range(len(places))
         if not any(sources[i] == sources[j] and abs(starts[i] - starts[j]) < 2 for j in chosen)
     ]
-    assert not overlapping or not free, "one that overlaps was taken, though another was there"
+    assert not overlapping or not free, "an overlapping chunk was taken although another was available"
 
 
 def test_the_very_worst_comes_first():
@@ -383,7 +385,7 @@ def test_recordings_stand_with_the_hardest_first_and_the_use_of_their_latents():
 
 
 def test_bars_are_out_of_all():
-    """A collapsed level has no full bar for being the only one."""
+    """A collapsed level has a short bar even if it is the only level."""
     (row,) = latent_table([{"active_units": 0.02, "kl_bits_per_second": 7.0}], [])["rows"]
     assert row[2] == {"active_units": 0.02}
     books = [Codebook("0", 64, 1.0, 32.0)]
