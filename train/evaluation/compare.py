@@ -16,8 +16,15 @@ from shards.files import write_atomically
 from train.errors import TrainError
 from train.evaluation.measuring.heldout import to_audio
 from train.evaluation.measuring.picking import Picker, extremes
-from train.evaluation.report.comparison import KINDS, Compared, Comparison, Heard, difference_text, write_comparison
-from train.evaluation.report.examples import mono
+from train.evaluation.report.comparison import (
+    KINDS,
+    ComparedRun,
+    Comparison,
+    ExampleChunk,
+    difference_text,
+    write_comparison,
+)
+from train.evaluation.report.examples import to_mono
 from train.evaluation.report.measures import mean_use
 from train.evaluation.report.sounds import write_wav
 from train.evaluation.report.terminal import print_table
@@ -38,7 +45,7 @@ NEEDED: dict[str, type] = {
 
 
 @dataclass
-class Evaluated:
+class EvaluatedRun:
     """A run with its report: the content of metrics.json, and the SI-SDR by chunk name (NaN for silent chunks)."""
 
     name: str
@@ -49,17 +56,56 @@ class Evaluated:
 
 def compare(settings: Any) -> int:
     """Reads the reports, reconstructs the same chunks with all models, writes the page; returns the exit code."""
-    runs = [evaluated(path, name) for path, name in zip(settings.run_dirs, names_of(settings.run_dirs), strict=True)]
+    runs = [read_report(path, name) for path, name in zip(settings.run_dirs, names_of(settings.run_dirs), strict=True)]
     out = settings.out
     check_folder(out)
     warnings = differences_of_data(runs)
     data = settings.data or runs[0].summary["data"]
     split = open_split(data, runs[0].summary["split"])
-    models = {}
-    alike = [same_chunks(one, runs[0]) for one in runs]
+    comparable = [same_chunks(one, runs[0]) for one in runs]
+    models, mismatches = load_models(runs, split, settings.device)
+    warnings += mismatches
+    make_folder(out)
+    examples = [
+        reconstruct_chunk(*chosen, split, models, runs) for chosen in choose_chunks(runs, split, settings.examples)
+    ]
+    rows = {one.name: table_row(one) for one in runs}
+    for one, same in zip(runs[1:], comparable[1:], strict=True):
+        if same and (found := paired_difference(runs[0].chunks, one.chunks, split.samples)):
+            rows[one.name]["si_sdr_difference"] = {"to": runs[0].name, "mean": found[0], "interval": found[1]}
+    content = {"runs": rows, "warnings": warnings}
+    # Written first: this file marks the folder as a comparison, even if the command is stopped before the page exists.
+    write_atomically(out / SUMMARY_FILE, json.dumps(content, indent=1) + "\n")
+    write_sounds(out, examples, split.rate)
+    comparison = Comparison(
+        runs=[
+            ComparedRun(one.name, one.run, one.summary, read_lines(one.run.path / METRICS_FILE), rows[one.name], same)
+            for one, same in zip(runs, comparable, strict=True)
+        ],
+        examples=examples,
+        rate=split.rate,
+        warnings=warnings,
+        examples_from=f"{data}, split “{split.name}”",
+    )
+    write_comparison(out / "index.html", comparison)
+    print_table(f"{len(rows)} runs on {kind_of(runs[0])} chunks", "run", rows, rated=True)
+    for name, row in rows.items():
+        if found := row.get("si_sdr_difference"):
+            print(f"SI-SDR:  {name} against {found['to']}: {difference_text(found)}")
+    for line in warnings:
+        print(f"warning: {line}")
+    print(f"page:    {out / 'index.html'}")
+    print(f"audio:   {out / 'audio'} (WAV files of the same chunks for all runs)")
+    return 0
+
+
+def load_models(runs: list[EvaluatedRun], split: Split, device: str) -> tuple[dict[str, Autoencoder], list[str]]:
+    """Loads the models that take chunks of this split, by run name; and returns warnings, one sentence each."""
+    models: dict[str, Autoencoder] = {}
+    warnings: list[str] = []
     for one in runs:
         source = weights_of(one.run)
-        model = load_weights(source, settings.device)
+        model = load_weights(source, device)
         if (model.samples, model.rate) != (split.samples, split.rate):
             warnings.append(
                 f"{one.name} takes chunks of {model.samples} samples at {model.rate} Hz, but the data has "
@@ -72,36 +118,7 @@ def compare(settings: Any) -> int:
                 f"{one.summary['model']}: evaluate it again."
             )
         models[one.name] = model
-    make_folder(out)
-    examples = [hear(*chosen, split, models, runs) for chosen in choose(runs, split, settings.examples)]
-    rows = {one.name: row_of(one) for one in runs}
-    for one, same in zip(runs[1:], alike[1:], strict=True):
-        if same and (found := paired_difference(runs[0].chunks, one.chunks, split.samples)):
-            rows[one.name]["si_sdr_difference"] = {"to": runs[0].name, "mean": found[0], "interval": found[1]}
-    content = {"runs": rows, "warnings": warnings}
-    # Written first: this file marks the folder as a comparison, even if the command is stopped before the page exists.
-    write_atomically(out / SUMMARY_FILE, json.dumps(content, indent=1) + "\n")
-    write_sounds(out, examples, split.rate)
-    comparison = Comparison(
-        runs=[
-            Compared(one.name, one.run, one.summary, read_lines(one.run.path / METRICS_FILE), rows[one.name], same)
-            for one, same in zip(runs, alike, strict=True)
-        ],
-        examples=examples,
-        rate=split.rate,
-        warnings=warnings,
-        heard_on=f"{data}, split “{split.name}”",
-    )
-    write_comparison(out / "index.html", comparison)
-    print_table(f"{len(rows)} runs on {kind_of(runs[0])} chunks", "run", rows, rated=True)
-    for name, row in rows.items():
-        if found := row.get("si_sdr_difference"):
-            print(f"SI-SDR:  {name} against {found['to']}: {difference_text(found)}")
-    for line in warnings:
-        print(f"warning: {line}")
-    print(f"page:    {out / 'index.html'}")
-    print(f"audio:   {out / 'audio'} (WAV files of the same chunks for all runs)")
-    return 0
+    return models, warnings
 
 
 def names_of(paths: list[Path]) -> list[str]:
@@ -123,7 +140,7 @@ def names_of(paths: list[Path]) -> list[str]:
     return names
 
 
-def evaluated(path: Path, name: str) -> Evaluated:
+def read_report(path: Path, name: str) -> EvaluatedRun:
     """Reads a run and its report.
 
     Raises:
@@ -143,7 +160,7 @@ def evaluated(path: Path, name: str) -> Evaluated:
         raise TrainError(f"{run.path}: not evaluated yet; {again}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise TrainError(f"{report}: damaged, or from another version ({error}); {again}") from None
-    return Evaluated(name, run, summary, chunks)
+    return EvaluatedRun(name, run, summary, chunks)
 
 
 def check_folder(out: Path) -> None:
@@ -168,12 +185,12 @@ def open_split(data: str, name: str) -> Split:
         raise TrainError(f"{error}; if the data has moved, pass --data DIR") from None
 
 
-def kind_of(one: Evaluated) -> str:
+def kind_of(one: EvaluatedRun) -> str:
     """Whether a run was measured on held-out or on training chunks."""
     return one.summary.get("kind", "held-out")
 
 
-def differences_of_data(runs: list[Evaluated]) -> list[str]:
+def differences_of_data(runs: list[EvaluatedRun]) -> list[str]:
     """Sentences on differences between the runs other than their models: data, chunks, unfinished training."""
     first, *others = runs
     lines = []
@@ -192,7 +209,7 @@ def differences_of_data(runs: list[Evaluated]) -> list[str]:
     return lines
 
 
-def same_chunks(one: Evaluated, other: Evaluated) -> bool:
+def same_chunks(one: EvaluatedRun, other: EvaluatedRun) -> bool:
     """Whether two runs were measured on the same chunks, by fingerprint, or by chunk names for older reports."""
     prints = [each.summary.get("split_fingerprint") for each in (one, other)]
     if all(prints):
@@ -200,12 +217,12 @@ def same_chunks(one: Evaluated, other: Evaluated) -> bool:
     return one.run.data_fingerprint == other.run.data_fingerprint and one.chunks.keys() == other.chunks.keys()
 
 
-def was_measured_on(one: Evaluated, split: Split) -> bool:
+def was_measured_on(one: EvaluatedRun, split: Split) -> bool:
     """Whether a run was measured on this split; other data may have chunks with the same names."""
     return one.summary.get("split_fingerprint", split.fingerprint) == split.fingerprint
 
 
-def choose(runs: list[Evaluated], split: Split, count: int) -> list[tuple[str, int, int]]:
+def choose_chunks(runs: list[EvaluatedRun], split: Split, count: int) -> list[tuple[str, int, int]]:
     """Selects example chunks as (kind, place, index): easy, medium and hard ones, and those where runs differ most.
 
     Uses the SI-SDR of the runs that were measured on this split. Without such a run, chunks are spread evenly.
@@ -227,22 +244,22 @@ def choose(runs: list[Evaluated], split: Split, count: int) -> list[tuple[str, i
     return [(kind, place, int(i)) for kind, chosen in kinds.items() for place, i in enumerate(chosen, start=1)]
 
 
-def hear(
-    kind: str, place: int, index: int, split: Split, models: dict[str, Autoencoder], runs: list[Evaluated]
-) -> Heard:
+def reconstruct_chunk(
+    kind: str, place: int, index: int, split: Split, models: dict[str, Autoencoder], runs: list[EvaluatedRun]
+) -> ExampleChunk:
     """Reads a chunk, reconstructs it with each model, and adds the SI-SDR values of the reports."""
     name = split.names(np.array([index]))[0]
     source, start = parse_name(name)
     samples = split.read(np.array([index]))
-    sounds = {REFERENCE: mono(to_audio(samples, torch.device("cpu")))}
+    sounds = {REFERENCE: to_mono(to_audio(samples, torch.device("cpu")))}
     for run, model in models.items():
-        sounds[run] = mono(model.reconstruct(to_audio(samples, next(model.parameters()).device)))
+        sounds[run] = to_mono(model.reconstruct(to_audio(samples, next(model.parameters()).device)))
     measured = [one for one in runs if was_measured_on(one, split)]
     scores = {one.name: one.chunks[name] for one in measured if np.isfinite(one.chunks.get(name, np.nan))}
-    return Heard(kind, place, split.manifest.sources[source].path, start / split.rate, sounds, scores)
+    return ExampleChunk(kind, place, split.manifest.sources[source].path, start / split.rate, sounds, scores)
 
 
-def write_sounds(out: Path, examples: list[Heard], rate: int) -> None:
+def write_sounds(out: Path, examples: list[ExampleChunk], rate: int) -> None:
     """Writes all audio as WAV files, one folder per example, and deletes those of an earlier comparison."""
     (out / "audio").mkdir(exist_ok=True)
     for kind in KINDS:
@@ -256,7 +273,7 @@ def write_sounds(out: Path, examples: list[Heard], rate: int) -> None:
             write_wav(folder / file, audio, rate)
 
 
-def row_of(one: Evaluated) -> dict[str, Any]:
+def table_row(one: EvaluatedRun) -> dict[str, Any]:
     """The table row of a run."""
     own = {key: value for key, value in one.summary["reconstruction"].items() if not isinstance(value, dict)}
     return {"family": one.run.family, "chunks": one.summary["chunks"], **own, **mean_use(one.summary["latents"])}

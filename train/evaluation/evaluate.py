@@ -15,7 +15,7 @@ from shards.files import write_atomically
 from train.errors import TrainError
 from train.evaluation.measuring.findings import Findings, measure_all
 from train.evaluation.measuring.speech import require_packages
-from train.evaluation.measuring.summary import summarised
+from train.evaluation.measuring.summary import build_summary
 from train.evaluation.measuring.tables import csv_text
 from train.evaluation.report.evaluated import write_evaluated
 from train.evaluation.report.terminal import print_summary
@@ -35,7 +35,7 @@ def evaluate(settings: Any, engine: Engine) -> int:
         source = engine.on_main(lambda: weights_of(RunDir.open(settings.run_dir)))
         folder = settings.out or Path(settings.run_dir) / "report"
         engine.on_main(lambda: check_folder(folder, own=settings.out is None))
-        run, model, data, split = engine.everywhere(lambda: opened(settings, engine, source))
+        run, model, data, split = engine.everywhere(lambda: open_run(settings, engine, source))
         if engine.is_main:
             warn_of_earlier_report(folder, split)
         try:
@@ -93,7 +93,7 @@ def warn_of_earlier_report(folder: Path, split: Split) -> None:
         return  # no earlier report, or none that can be read
 
 
-def opened(settings: Any, engine: Engine, source: Path) -> tuple[RunDir, Autoencoder, str, Split]:
+def open_run(settings: Any, engine: Engine, source: Path) -> tuple[RunDir, Autoencoder, str, Split]:
     """Opens the run, its model with these weights, the path of the data, and the split to measure."""
     run = RunDir.open(settings.run_dir)
     if settings.speech:
@@ -124,7 +124,7 @@ def write_report(
     folder: Path, run: RunDir, model: Autoencoder, split: Split, about: dict[str, Any], found: Findings, count: int
 ) -> dict[str, Any]:
     """Writes all files of the report atomically, metrics.json last: if it exists, the report is complete."""
-    summary = about | summarised(found, split, model.code_size, model.seconds)
+    summary = about | build_summary(found, split, model.code_size, model.seconds)
     folder.mkdir(parents=True, exist_ok=True)
     # Deleted first, so that an interrupted evaluation never looks like a complete report.
     (folder / "metrics.json").unlink(missing_ok=True)

@@ -20,10 +20,10 @@ from train.errors import TrainError
 from train.evaluation.measuring import speech
 from train.evaluation.measuring.chunks import Measured, dbfs
 from train.evaluation.measuring.frechet import Moments, distance, embed, frechet, moments, noise_floor
-from train.evaluation.measuring.latents import latent_rows, spent
-from train.evaluation.measuring.recordings import joined, speech_averages
+from train.evaluation.measuring.latents import latent_rates, latent_rows
+from train.evaluation.measuring.recordings import join_chunks, speech_averages
 from train.evaluation.measuring.tables import averages, latents_in_use, silence
-from train.evaluation.report.examples import first_heard
+from train.evaluation.report.examples import first_audible_samples
 from train.evaluation.statistics.bootstrap import grouping, mean_intervals, median_interval
 from train.evaluation.statistics.jackknife import PARTS, jackknife_intervals, left_out
 
@@ -181,7 +181,7 @@ def test_use_and_cost_of_codes():
     assert (even["perplexity"], even["codes_used"]) == (pytest.approx(8), 0.5)
     assert (even["bits_per_second"], even["entropy_bits_per_second"]) == (16.0, pytest.approx(12))
     of = np.array([True, True, True, False])
-    costs = spent({"codes": codes}, 16, 2.0, of)
+    costs = latent_rates({"codes": codes}, 16, 2.0, of)
     assert np.nanmean(costs["entropy_bits_per_second"]) == pytest.approx(12)
     assert np.isnan(costs["entropy_bits_per_second"]).tolist() == (~of).tolist()
 
@@ -250,15 +250,15 @@ def test_recordings_begin_where_something_is_heard(tmp_path):
     sources, starts = split.keys()
     peaks = split.read(np.arange(len(split))).abs().amax(1).numpy()
     measured = Measured(np.arange(len(split)), sources, starts, {"silent": (peaks == 0).astype(float)})
-    ((source, first),) = first_heard(measured).items()
+    ((source, first),) = first_audible_samples(measured).items()
     assert split.manifest.sources[source].path.endswith("a.wav")
     assert 4 * RATE <= first <= 5 * RATE
-    piece = joined(split, source, first, 2.0)
+    piece = join_chunks(split, source, first, 2.0)
     assert len(piece) == 2 * RATE
     assert np.abs(piece[-RATE:]).max() > 0.1
-    whole = joined(split, source)
+    whole = join_chunks(split, source)
     np.testing.assert_array_equal(whole[first : first + 2 * RATE], piece)
-    assert len(joined(split, source, first, 0.1)) == RATE, "at least one chunk"
+    assert len(join_chunks(split, source, first, 0.1)) == RATE, "at least one chunk"
 
 
 def test_levels_are_those_of_the_root_mean_square():

@@ -328,16 +328,16 @@ def test_a_run_with_nothing_to_show_has_a_page(tmp_path):
 @needs_chromium
 def test_five_hundred_examples_stay_small(tmp_path, browser, monkeypatch):
     """Tones in noise, the worst case for compression. Ten pairs are encoded and reused."""
-    real = page_parts.show
+    real = page_parts.example_view
     shown = {}
 
-    def show(example, rate, forms, ready):
+    def example_view(example, rate, forms, ready):
         key = (example.place % 10, ready)
         if key not in shown:
             shown[key] = real(example, rate, forms, ready)
         return dataclasses.replace(shown[key], title=example.file)
 
-    monkeypatch.setattr(page_parts, "show", show)
+    monkeypatch.setattr(page_parts, "example_view", example_view)
     rng = np.random.default_rng(0)
     measures = {"si_sdr": 10.0, "stft": 0.5, "mel": 0.4}
     tone = np.resize(tune(1.0, 1), 22050).astype(np.float32)

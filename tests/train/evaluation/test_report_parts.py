@@ -35,7 +35,7 @@ from train.evaluation.drawing.curves import READING, curves_of_run, curves_of_ru
 from train.evaluation.drawing.spectrograms import FINE, SMALL, band_levels, difference, spectrogram
 from train.evaluation.measuring.picking import Picker, extremes
 from train.evaluation.report.facts import training_command
-from train.evaluation.report.measures import columns, interval, mean_use, over_what
+from train.evaluation.report.measures import columns, interval, interval_note, mean_use
 from train.evaluation.report.rendering import PLAIN, figure, printable, render
 from train.evaluation.report.sounds import FLAC, VORBIS, sound_url
 from train.evaluation.report.tables import extent, latent_table, recordings_table, table_rows
@@ -223,8 +223,8 @@ def test_new_fields_of_a_summary_are_shown_where_they_are():
     assert interval(summary, own, "mse") == (2.0, 4.0)
     assert interval(summary, own, "bits") is None, "a point is no interval"
     assert interval({}, {"si_sdr": 1.0}, "si_sdr") is None
-    assert over_what(summary).startswith("Small figures are 95 % intervals from resampling passages of ten chunks")
-    assert over_what({"reconstruction": {}}) == ""
+    assert interval_note(summary).startswith("Small figures are 95 % intervals from resampling passages of ten chunks")
+    assert interval_note({"reconstruction": {}}) == ""
     both = {"kl_nats_per_second": 1.0, "kl_bits_per_second": 1.4}
     assert [column.key for column in columns([both])] == ["kl_bits_per_second"], (
         "the same value in two units is one column"
@@ -245,7 +245,7 @@ def test_no_text_is_markup_or_turns_text_around(text):
         winners=[],
         warnings=[f"<b>{text}</b>"],
         kinds=[],
-        heard_on="",
+        examples_from="",
         sound=FLAC,
         sections=[],
         settings=[],

@@ -76,7 +76,9 @@ def code_shares(codes: np.ndarray, code_size: int) -> list[np.ndarray]:
     return [np.bincount(book.ravel(), minlength=code_size) / book.size for book in each]
 
 
-def spent(columns: dict[str, np.ndarray], code_size: int, seconds: float, of: np.ndarray) -> dict[str, np.ndarray]:
+def latent_rates(
+    columns: dict[str, np.ndarray], code_size: int, seconds: float, of: np.ndarray
+) -> dict[str, np.ndarray]:
     """The bit rate of each item's latents as measures, [n] each.
 
     Real latents: `kl_nats_per_second` and `kl_bits_per_second` over all levels. Codes: `bits_per_second`, the same for

@@ -17,7 +17,7 @@ from train.parallel.engine import Engine
 SPEECH = ("pesq", "stoi")
 
 
-def joined(split: Split, source: int, first: int = 0, seconds: float = float("inf")) -> np.ndarray:
+def join_chunks(split: Split, source: int, first: int = 0, seconds: float = float("inf")) -> np.ndarray:
     """The audio of a recording from sample `first` on, at most `seconds` of it: [T] float32.
 
     Joined from the chunks that start there or later, at least one. Parts that are not in the shards are silent.
@@ -41,7 +41,7 @@ def measure_speech_of(engine: Engine, split: Split, model: Autoencoder) -> dict[
     def columns(rows: np.ndarray) -> dict[str, Tensor]:
         values = []
         for source in found[rows]:
-            recording = joined(split, source, int(starts[sources == source].min()))
+            recording = join_chunks(split, source, int(starts[sources == source].min()))
             output = reconstruct_recording(model, torch.from_numpy(recording)).cpu().numpy()
             values.append(speech.measure_speech(recording, output, split.rate))
         return dict(zip(SPEECH, torch.tensor(values, dtype=torch.float32).T, strict=True))

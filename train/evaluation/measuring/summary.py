@@ -6,7 +6,7 @@ from shards import Split
 from train.evaluation.measuring.chunks import Measured
 from train.evaluation.measuring.findings import Findings
 from train.evaluation.measuring.frechet import EMBEDDING, frechet, noise_floor
-from train.evaluation.measuring.latents import spent
+from train.evaluation.measuring.latents import latent_rates
 from train.evaluation.measuring.recordings import speech_averages
 from train.evaluation.measuring.tables import (
     averages,
@@ -19,7 +19,7 @@ from train.evaluation.measuring.tables import (
 from train.evaluation.statistics.bootstrap import COVERAGE, grouping
 
 
-def summarised(found: Findings, split: Split, code_size: int, seconds: float) -> dict[str, Any]:
+def build_summary(found: Findings, split: Split, code_size: int, seconds: float) -> dict[str, Any]:
     """Rows, intervals and distances; silent chunks are excluded from all means.
 
     Args:
@@ -29,14 +29,14 @@ def summarised(found: Findings, split: Split, code_size: int, seconds: float) ->
         seconds: Length of a chunk.
     """
     chunks = found.chunks
-    chunks.columns |= spent(found.latents, code_size, seconds, ~chunks.silent)
+    chunks.columns |= latent_rates(found.latents, code_size, seconds, ~chunks.silent)
     summary = {
         "split": split.name,
         "split_fingerprint": split.fingerprint,
         "chunks": len(chunks),
         "silent_chunks": int(chunks.silent.sum()),
         "interval_coverage": COVERAGE,
-        **sets(found, split),
+        **set_rows(found, split),
         "silent": silence(chunks),
         "latents": latents_in_use(chunks, found.latents, code_size, split),
         "levels": [{"known": known, **averages(own, split.samples)} for known, own in found.levels],
@@ -50,7 +50,7 @@ def summarised(found: Findings, split: Split, code_size: int, seconds: float) ->
     return summary
 
 
-def sets(found: Findings, split: Split) -> dict[str, Any]:
+def set_rows(found: Findings, split: Split) -> dict[str, Any]:
     """Rows of the reconstruction, the floors and the samples, with Fréchet distances to the references."""
     chunks, samples = found.chunks, found.samples
     loud = ~chunks.silent

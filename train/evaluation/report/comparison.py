@@ -13,7 +13,7 @@ from train.evaluation.drawing.charts import STYLES
 from train.evaluation.drawing.curves import curves_of_runs
 from train.evaluation.report.facts import flag_value
 from train.evaluation.report.measures import Measure, columns, interval, is_number
-from train.evaluation.report.page import OPEN, Forms, Shown, compared, player
+from train.evaluation.report.page import OPEN, ExampleView, Forms, compared, player
 from train.evaluation.report.rendering import figure, render
 from train.runs.forecast import duration
 from train.runs.run_folder import RunDir
@@ -31,7 +31,7 @@ NAMING = ("run_dir", "tracking.name")
 
 
 @dataclass
-class Heard:
+class ExampleChunk:
     """A chunk and its reconstructions.
 
     Attributes:
@@ -52,10 +52,10 @@ class Heard:
 
 
 @dataclass
-class Compared:
+class ComparedRun:
     """A run: its name on the page, the summary of its report, its lines of metrics.jsonl, and its row of measures.
 
-    `alike` is true if it was measured on the same chunks as the first run.
+    `same_chunks` is true if it was measured on the same chunks as the first run.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Compared:
     summary: dict[str, Any]
     points: list[dict[str, Any]]
     row: dict[str, Any]
-    alike: bool = True
+    same_chunks: bool = True
 
 
 @dataclass
@@ -75,32 +75,32 @@ class Comparison:
         examples: Chunks with audio.
         rate: Sample rate of all audio, in Hz.
         warnings: Sentences on what cannot be compared.
-        heard_on: The data set and split of the examples.
+        examples_from: The data set and split of the examples.
     """
 
-    runs: list[Compared]
-    examples: list[Heard]
+    runs: list[ComparedRun]
+    examples: list[ExampleChunk]
     rate: int
     warnings: list[str]
-    heard_on: str
+    examples_from: str
 
 
 def write_comparison(path: Path, comparison: Comparison) -> None:
     """Writes the page atomically."""
-    write_atomically(path, render("comparison.html", **content(comparison)))
+    write_atomically(path, render("comparison.html", **template_variables(comparison)))
 
 
-def content(comparison: Comparison) -> dict[str, Any]:
+def template_variables(comparison: Comparison) -> dict[str, Any]:
     """The variables of the template."""
     runs, sounds = comparison.runs, sum(len(example.sounds) for example in comparison.examples)
     forms = Forms.for_many(sounds // 2)
     measures = columns([run.row for run in runs])
-    rows = [run.row if run.alike else {} for run in runs]  # other runs are not ranked
+    rows = [run.row if run.same_chunks else {} for run in runs]  # other runs are not ranked
     kinds = []
     for kind, title in KINDS.items():
         mine = [example for example in comparison.examples if example.kind == kind]
         if mine:
-            shown = [show(example, comparison.rate, forms, i < OPEN) for i, example in enumerate(mine)]
+            shown = [example_view(example, comparison.rate, forms, i < OPEN) for i, example in enumerate(mine)]
             kinds.append({"title": title, "first": shown[:OPEN], "more": shown[OPEN:]})
     return {
         "runs": runs,
@@ -115,7 +115,7 @@ def content(comparison: Comparison) -> dict[str, Any]:
         "states": [state(run.run) for run in runs],
         "warnings": comparison.warnings,
         "kinds": kinds,
-        "heard_on": comparison.heard_on,
+        "examples_from": comparison.examples_from,
         "sound": forms.sound,
         "sections": curves_of_runs({run.name: run.points for run in runs}),
         "settings": different_settings(runs),
@@ -133,7 +133,7 @@ def best(measure: Measure, rows: list[dict[str, Any]]) -> list[int]:
     return winning if len(winning) < len(values) else []
 
 
-def winners(measures: list[Measure], runs: list[Compared], rows: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+def winners(measures: list[Measure], runs: list[ComparedRun], rows: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
     """For the headline: a measure, its best value, and the runs that reach it."""
     result = []
     for measure in measures:
@@ -155,9 +155,9 @@ def difference_text(found: dict[str, Any] | None) -> str:
     return f"{text} ({low:+.2f} to {high:+.2f}){'' if low > 0 or high < 0 else ': may be chance'}"
 
 
-def by_recording(runs: list[Compared]) -> list[tuple[str, list[float | None]]]:
+def by_recording(runs: list[ComparedRun]) -> list[tuple[str, list[float | None]]]:
     """Mean SI-SDR of each recording by run (None for runs on other chunks); the lowest mean over runs comes first."""
-    ranked = [run if run.alike else None for run in runs]
+    ranked = [run if run.same_chunks else None for run in runs]
     tables = [{row["path"]: row.get("si_sdr") for row in run.summary["recordings"]} if run else {} for run in ranked]
     rows = [(path, [table.get(path) for table in tables]) for path in tables[0]]
     return sorted(rows, key=lambda row: np.mean([value for value in row[1] if is_number(value)] or [math.inf]))
@@ -176,12 +176,12 @@ def state(run: RunDir) -> list[str]:
     ]
 
 
-def show(example: Heard, rate: int, forms: Forms, ready: bool) -> Shown:
+def example_view(example: ExampleChunk, rate: int, forms: Forms, ready: bool) -> ExampleView:
     """The players, spectrograms and captions of one example."""
     name = f"{example.kind} example {example.place}"
     seconds = len(example.sounds["reference"]) / rate
     scores = ", ".join(f"{run} {figure(score)} dB" for run, score in example.scores.items())
-    return Shown(
+    return ExampleView(
         title=f"{name[0].upper()}{name[1:]}",
         anchor=f"{example.kind}-{example.place}",
         path=example.path,
@@ -198,7 +198,7 @@ def show(example: Heard, rate: int, forms: Forms, ready: bool) -> Shown:
     )
 
 
-def different_settings(runs: list[Compared]) -> list[tuple[str, list[str]]]:
+def different_settings(runs: list[ComparedRun]) -> list[tuple[str, list[str]]]:
     """Settings that differ between runs: the key, and the value of each run."""
     keys = dict.fromkeys(key for run in runs for key in run.run.config if key not in NAMING)
     rows = []

@@ -6,7 +6,7 @@ from typing import Any
 from audiovae import Autoencoder
 from shards import Split
 from train.evaluation.measuring.chunks import Measured
-from train.evaluation.report.examples import first_heard, passages, pick_examples
+from train.evaluation.report.examples import first_audible_samples, passages, pick_examples
 from train.evaluation.report.facts import facts_of
 from train.evaluation.report.generated import interpolation, prior_samples
 from train.evaluation.report.page import Page, sounds_of, write_page
@@ -28,7 +28,7 @@ def write_evaluated(
         chunks: The measures of each chunk.
         count: Number of examples of each kind.
     """
-    starts = first_heard(chunks)
+    starts = first_audible_samples(chunks)
     examples = pick_examples(model, split, chunks, count) + passages(model, split, chunks, starts)
     between = interpolation(model, split, starts)
     drawn = prior_samples(model)

@@ -10,7 +10,7 @@ from train.evaluation.measuring.chunks import MEASURES, Measured
 from train.evaluation.measuring.heldout import to_audio
 from train.evaluation.measuring.metrics import measure
 from train.evaluation.measuring.picking import Picker, extremes
-from train.evaluation.measuring.recordings import joined
+from train.evaluation.measuring.recordings import join_chunks
 from train.evaluation.report.page import Example
 
 # Longest passage of a recording, and number of recordings with a passage.
@@ -29,13 +29,13 @@ def pick_examples(model: Autoencoder, split: Split, chunks: Measured, count: int
         for place, chunk in enumerate(chosen, start=1):
             audio = to_audio(split.read(chunks.indices[[chunk]]), next(model.parameters()).device)
             path, start = split.manifest.sources[chunks.sources[chunk]].path, chunks.starts[chunk] / split.rate
-            pair = mono(audio), mono(model.reconstruct(audio))
+            pair = to_mono(audio), to_mono(model.reconstruct(audio))
             measures = {name: float(chunks.columns[name][chunk]) for name in MEASURES}
             examples.append(Example(f"{kind}-{place}", kind, place, path, float(start), *pair, measures))
     return examples
 
 
-def first_heard(chunks: Measured) -> dict[int, int]:
+def first_audible_samples(chunks: Measured) -> dict[int, int]:
     """By recording, the first sample of its first chunk that is not silent; silent recordings are left out."""
     loud = chunks.where(~chunks.silent)
     return {int(source): int(loud.starts[loud.sources == source].min()) for source in np.unique(loud.sources)}
@@ -57,12 +57,12 @@ def passages(model: Autoencoder, split: Split, chunks: Measured, starts: dict[in
         model: A model in evaluation mode.
         split: The split with the recordings.
         chunks: The measures of each chunk.
-        starts: By recording, the first sample of its passage, from `first_heard`.
+        starts: By recording, the first sample of its passage, from `first_audible_samples`.
     """
     examples = []
     for place, source in enumerate(spread_recordings(chunks), start=1):
         first = starts[source]
-        recording = joined(split, source, first, SECONDS)
+        recording = join_chunks(split, source, first, SECONDS)
         output = reconstruct_recording(model, torch.from_numpy(recording)).cpu()
         reference = torch.from_numpy(recording).view(1, 1, -1)
         values = {k: v.item() for k, v in measure(output.view(1, 1, -1), reference, split.rate).items()}
@@ -72,6 +72,6 @@ def passages(model: Autoencoder, split: Split, chunks: Measured, starts: dict[in
     return examples
 
 
-def mono(audio: Tensor) -> np.ndarray:
+def to_mono(audio: Tensor) -> np.ndarray:
     """Copies audio [1, 1, T] to the host as [T] float32."""
     return audio.squeeze().float().cpu().numpy()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from audiovae import Autoencoder, interpolate_recordings, sample_chunks
 from shards import Split
-from train.evaluation.measuring.recordings import joined
+from train.evaluation.measuring.recordings import join_chunks
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 TEMPERATURES = (1.0, 0.7)
@@ -48,13 +48,13 @@ def interpolation(model: Autoencoder, split: Split, starts: dict[int, int]) -> I
         return None
     two = list(starts.items())[:2]
     paths = [split.manifest.sources[source].path for source, _ in two]
-    ends = [torch.from_numpy(joined(split, source, first, SECONDS)) for source, first in two]
+    ends = [torch.from_numpy(join_chunks(split, source, first, SECONDS)) for source, first in two]
     results = interpolate_recordings(model, ends[0], ends[1], WEIGHTS)
     clips = [Clip("interpolation-first", "first recording", f"First recording, file {paths[0]}", ends[0].numpy())]
     for weight, result in zip(WEIGHTS, results, strict=True):
         share = f"{100 * weight:.0f} %"
         label = f"Interpolation, {share} of the second recording, from {paths[0]} to {paths[1]}"
-        clips.append(Clip(f"interpolation-{100 * weight:03.0f}", f"{share} of the second", label, host(result)))
+        clips.append(Clip(f"interpolation-{100 * weight:03.0f}", f"{share} of the second", label, to_host(result)))
     clips.append(
         Clip("interpolation-second", "second recording", f"Second recording, file {paths[1]}", ends[1].numpy())
     )
@@ -67,12 +67,12 @@ def prior_samples(model: Autoencoder) -> dict[float, list[Clip]]:
     for temperature in TEMPERATURES:
         drawn = sample_chunks(model, DRAWS, temperature)
         result[temperature] = [
-            Clip(f"prior-{temperature}-{i}", f"sample {i}", f"Sample {i} at temperature {temperature}", host(audio))
+            Clip(f"prior-{temperature}-{i}", f"sample {i}", f"Sample {i} at temperature {temperature}", to_host(audio))
             for i, audio in enumerate(drawn, start=1)
         ]
     return result
 
 
-def host(audio: Tensor) -> np.ndarray:
+def to_host(audio: Tensor) -> np.ndarray:
     """Copies audio [T] to the host as float32."""
     return audio.float().cpu().numpy()

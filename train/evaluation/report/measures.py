@@ -83,7 +83,7 @@ def interval(summary: dict[str, Any], row: dict[str, Any], key: str) -> tuple[fl
     return None
 
 
-def over_what(summary: dict[str, Any]) -> str:
+def interval_note(summary: dict[str, Any]) -> str:
     """A sentence on how the intervals of the reconstruction were computed; empty without intervals."""
     words = {
         "recordings": "from resampling whole recordings. They show how the mean might differ on other recordings of "

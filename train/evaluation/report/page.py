@@ -14,7 +14,7 @@ from train.evaluation.drawing.curves import curves_of_run
 from train.evaluation.drawing.spectrograms import FINE, SMALL, WIDE, WIDE_SMALL, Picture, PictureFormat
 from train.evaluation.report.facts import Facts
 from train.evaluation.report.generated import Clip, Interpolation
-from train.evaluation.report.measures import columns, over_what
+from train.evaluation.report.measures import columns, interval_note
 from train.evaluation.report.rendering import figure, render
 from train.evaluation.report.sounds import FLAC, VORBIS, SoundFormat, sound_url
 from train.evaluation.report.tables import extent, intervals_of, key_figures, latent_table, recordings_table, table_rows
@@ -94,7 +94,7 @@ class Player:
 
 
 @dataclass(frozen=True)
-class Shown:
+class ExampleView:
     """Related audio players with their spectrograms; `anchor` is the id of the element in the page."""
 
     title: str
@@ -125,10 +125,10 @@ class Forms:
 
 def write_page(path: Path, page: Page) -> None:
     """Writes the page atomically."""
-    write_atomically(path, render("run.html", **content(page)))
+    write_atomically(path, render("run.html", **template_variables(page)))
 
 
-def content(page: Page) -> dict[str, Any]:
+def template_variables(page: Page) -> dict[str, Any]:
     """The variables of the template."""
     summary = page.summary
     forms = Forms.for_many(len(page.examples))
@@ -137,7 +137,7 @@ def content(page: Page) -> dict[str, Any]:
     for kind, title in KINDS.items():
         mine = [example for example in page.examples if example.kind == kind]
         if mine:
-            shown = [show(example, page.rate, forms, i < OPEN) for i, example in enumerate(mine)]
+            shown = [example_view(example, page.rate, forms, i < OPEN) for i, example in enumerate(mine)]
             kinds.append({"title": title, "first": shown[:OPEN], "more": shown[OPEN:]})
     return {
         "summary": summary,
@@ -149,7 +149,7 @@ def content(page: Page) -> dict[str, Any]:
         "columns": columns([row for _, row in rows]),
         "rows": rows,
         "intervals": {name: intervals_of(summary, row) for name, row in rows},
-        "over": over_what(summary),
+        "over": interval_note(summary),
         "recordings": recordings_table(summary),
         "latents": latent_table(summary["latents"], codebooks(page.usage)),
         "kinds": kinds,
@@ -157,12 +157,12 @@ def content(page: Page) -> dict[str, Any]:
         "sections": curves_of_run(page.points, summary["reconstruction"]),
         "codes": use_by_rank(page.usage),
         "facts": page.facts,
-        "between": between(page.between, page.rate, forms) if page.between else None,
-        "drawn": {t: [one_clip(clip, page.rate, forms) for clip in clips] for t, clips in page.drawn.items()},
+        "between": interpolation_view(page.between, page.rate, forms) if page.between else None,
+        "drawn": {t: [clip_view(clip, page.rate, forms) for clip in clips] for t, clips in page.drawn.items()},
     }
 
 
-def show(example: Example, rate: int, forms: Forms, ready: bool) -> Shown:
+def example_view(example: Example, rate: int, forms: Forms, ready: bool) -> ExampleView:
     """The players, spectrograms and captions of one example."""
     whole = example.kind == "recording"
     wide = len(example.reference) > WIDE_S * rate
@@ -173,7 +173,7 @@ def show(example: Example, rate: int, forms: Forms, ready: bool) -> Shown:
     figures += f", mel distance {figure(values['mel'])}"
     levels = spectrograms.band_text(example.reference, example.reconstruction, rate)
     seconds = len(example.reference) / rate
-    return Shown(
+    return ExampleView(
         title=f"{name[0].upper()}{name[1:]}",
         anchor=f"{example.kind}-{example.place}",
         path=example.path,
@@ -206,9 +206,9 @@ def player(name: str, label: str, audio: np.ndarray, rate: int, forms: Forms, re
     return Player(name, label, sound_url(audio, rate, forms.sound), len(audio) / rate, ready)
 
 
-def one_clip(clip: Clip, rate: int, forms: Forms) -> Shown:
+def clip_view(clip: Clip, rate: int, forms: Forms) -> ExampleView:
     """The player and spectrogram of a single clip."""
-    return Shown(
+    return ExampleView(
         title=clip.name,
         anchor=clip.file,
         path="",
@@ -222,12 +222,12 @@ def one_clip(clip: Clip, rate: int, forms: Forms) -> Shown:
     )
 
 
-def between(found: Interpolation, rate: int, forms: Forms) -> dict[str, Any]:
+def interpolation_view(found: Interpolation, rate: int, forms: Forms) -> dict[str, Any]:
     """The two paths and the clips of an interpolation, as the template takes them."""
     return {
         "first": found.first,
         "second": found.second,
-        "clips": [one_clip(clip, rate, forms) for clip in found.clips],
+        "clips": [clip_view(clip, rate, forms) for clip in found.clips],
     }
 
 

@@ -25,11 +25,11 @@ def print_table(title: str, first: str, rows: dict[str, dict[str, Any]], rated: 
         table.add_column("kbit/s", justify="right", no_wrap=True)
     for name, row in rows.items():
         cells = [figure(row.get(measure.key)) for measure in COLUMNS]
-        table.add_row(escape(name), *cells, *([rate_of(row)] if rated else []))
+        table.add_row(escape(name), *cells, *([kbit_per_second(row)] if rated else []))
     Console(file=sys.stdout).print(table)
 
 
-def rate_of(row: dict[str, Any]) -> str:
+def kbit_per_second(row: dict[str, Any]) -> str:
     """The bit rate of codes or of the KL, in kbit/s; a dash without one."""
     bits = row.get("bits_per_second", row.get("kl_bits_per_second"))
     return figure(bits / 1000 if is_number(bits) else None)
