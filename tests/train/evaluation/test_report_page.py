@@ -277,7 +277,7 @@ def test_the_page_tells_what_the_run_was(pages, runs):
         "loss/commitment",
     ):
         assert words in page
-    assert "What was trained" in page
+    assert "Model, data, hardware and software" in page
     audio = runs / "vqvae/report/audio"
     assert {"prior-0.7-4.wav", "interpolation-050.wav", "best-1-reference.wav"} <= {
         file.name for file in audio.iterdir()
