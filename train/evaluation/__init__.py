@@ -1,4 +1,4 @@
-"""Evaluating and comparing trained runs.
+"""Evaluation and comparison of trained runs.
 
 May import `train.runs`, `train.parallel` and `train.config`.
 """

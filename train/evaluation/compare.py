@@ -1,4 +1,4 @@
-"""`python -m train compare RUN_DIR RUN_DIR ...`: evaluated runs beside each other, on one page."""
+"""`python -m train compare RUN_DIR RUN_DIR ...`: compares evaluated runs on one page."""
 
 import csv
 import io
@@ -17,8 +17,15 @@ from shards.files import check_place, make_folder, read_file, read_lines, remove
 from train.errors import TrainError
 from train.evaluation.measuring.heldout import to_audio
 from train.evaluation.measuring.picking import Picker, extremes
-from train.evaluation.report.comparison import KINDS, Compared, Comparison, Heard, difference_text, write_comparison
-from train.evaluation.report.examples import mono
+from train.evaluation.report.comparison import (
+    KINDS,
+    ComparedRun,
+    Comparison,
+    ExampleChunk,
+    difference_text,
+    write_comparison,
+)
+from train.evaluation.report.examples import to_mono
 from train.evaluation.report.measures import mean_use
 from train.evaluation.report.sounds import write_wav
 from train.evaluation.report.terminal import print_table
@@ -27,9 +34,9 @@ from train.runs.latest_model import load_weights, weights_of
 from train.runs.run_folder import METRICS_FILE, RunDir
 
 SUMMARY_FILE = "comparison.json"
-# What a chunk itself is called beside the runs, so no run is.
+# The name of the original chunk next to the runs; no run may have this name.
 REFERENCE = "reference"
-# The least that a summary must have to be shown, and of what type.
+# Fields that a summary must have, with their types.
 NEEDED: dict[str, type] = {
     **dict.fromkeys(("family", "split", "data", "model"), str),
     "chunks": int,
@@ -39,8 +46,8 @@ NEEDED: dict[str, type] = {
 
 
 @dataclass
-class Evaluated:
-    """A run with its report: the summary as in metrics.json, and by chunk name its SI-SDR (NaN for silent ones)."""
+class EvaluatedRun:
+    """A run with its report: the content of metrics.json, and the SI-SDR by chunk name (NaN for silent chunks)."""
 
     name: str
     run: RunDir
@@ -49,49 +56,37 @@ class Evaluated:
 
 
 def compare(settings: Any) -> int:
-    """Reads reports, lets the models be heard on the same chunks, writes the page; returns the exit code."""
-    runs = [evaluated(path, name) for path, name in zip(settings.run_dirs, names_of(settings.run_dirs), strict=True)]
+    """Reads the reports, reconstructs the same chunks with all models, writes the page; returns the exit code."""
+    runs = [read_report(path, name) for path, name in zip(settings.run_dirs, names_of(settings.run_dirs), strict=True)]
     out = settings.out
     check_folder(out)
     warnings = differences_of_data(runs)
     data = settings.data or runs[0].summary["data"]
     split = open_split(data, runs[0].summary["split"])
-    models = {}
-    alike = [same_chunks(one, runs[0]) for one in runs]
-    for one in runs:
-        source = weights_of(one.run)
-        model = load_weights(source, settings.device)
-        if (model.samples, model.rate) != (split.samples, split.rate):
-            warnings.append(
-                f"{one.name} takes chunks of {model.samples} samples at {model.rate} Hz, the data have {split.samples} "
-                f"at {split.rate}: it cannot be heard here."
-            )
-            continue
-        if source.name != one.summary["model"]:
-            warnings.append(
-                f"{one.name} is heard with the weights of {source.name}, its figures are those of "
-                f"{one.summary['model']}: evaluate it again."
-            )
-        models[one.name] = model
+    comparable = [same_chunks(one, runs[0]) for one in runs]
+    models, mismatches = load_models(runs, split, settings.device)
+    warnings += mismatches
     make_out(out)
-    examples = [hear(*chosen, split, models, runs) for chosen in choose(runs, split, settings.examples)]
-    rows = {one.name: row_of(one) for one in runs}
-    for one, same in zip(runs[1:], alike[1:], strict=True):
+    examples = [
+        reconstruct_chunk(*chosen, split, models, runs) for chosen in choose_chunks(runs, split, settings.examples)
+    ]
+    rows = {one.name: table_row(one) for one in runs}
+    for one, same in zip(runs[1:], comparable[1:], strict=True):
         if same and (found := paired_difference(runs[0].chunks, one.chunks, split.samples)):
             rows[one.name]["si_sdr_difference"] = {"to": runs[0].name, "mean": found[0], "interval": found[1]}
     content = {"runs": rows, "warnings": warnings}
-    # First of all: by this file the folder is known as ours, should this be ended before the page is there.
+    # Written first: this file marks the folder as a comparison, even if the command is stopped before the page exists.
     write_atomically(out / SUMMARY_FILE, json.dumps(content, indent=1) + "\n")
     write_sounds(out, examples, split.rate)
     comparison = Comparison(
         runs=[
-            Compared(one.name, one.run, one.summary, read_lines(one.run.path / METRICS_FILE), rows[one.name], same)
-            for one, same in zip(runs, alike, strict=True)
+            ComparedRun(one.name, one.run, one.summary, read_lines(one.run.path / METRICS_FILE), rows[one.name], same)
+            for one, same in zip(runs, comparable, strict=True)
         ],
         examples=examples,
         rate=split.rate,
         warnings=warnings,
-        heard_on=f"{data}, split “{split.name}”",
+        examples_from=f"{data}, split “{split.name}”",
     )
     write_comparison(out / "index.html", comparison)
     print_table(f"{len(rows)} runs on {kind_of(runs[0])} chunks", "run", rows, rated=True)
@@ -101,22 +96,44 @@ def compare(settings: Any) -> int:
     for line in warnings:
         print(f"warning: {line}")
     print(f"page:    {out / 'index.html'}")
-    print(f"audio:   {out / 'audio'} (the same chunks of all runs as WAV files)")
+    print(f"audio:   {out / 'audio'} (WAV files of the same chunks for all runs)")
     return 0
 
 
+def load_models(runs: list[EvaluatedRun], split: Split, device: str) -> tuple[dict[str, Autoencoder], list[str]]:
+    """Loads the models that take chunks of this split, by run name; and returns warnings, one sentence each."""
+    models: dict[str, Autoencoder] = {}
+    warnings: list[str] = []
+    for one in runs:
+        source = weights_of(one.run)
+        model = load_weights(source, device)
+        if (model.samples, model.rate) != (split.samples, split.rate):
+            warnings.append(
+                f"{one.name} takes chunks of {model.samples} samples at {model.rate} Hz, but the data has "
+                f"{split.samples} at {split.rate} Hz: the examples leave it out."
+            )
+            continue
+        if source.name != one.summary["model"]:
+            warnings.append(
+                f"The audio of {one.name} uses the weights {source.name}, but its measures are those of "
+                f"{one.summary['model']}: evaluate it again."
+            )
+        models[one.name] = model
+    return models, warnings
+
+
 def names_of(paths: list[Path]) -> list[str]:
-    """Runs by the shortest ends of their paths that tell them apart.
+    """Names of runs: the shortest ends of their paths that differ.
 
     Raises:
-        TrainError: for fewer than two runs, and for a run that is given twice.
+        TrainError: for fewer than two runs, and for a run that is named twice.
     """
     if len(paths) < 2:
-        raise TrainError("compare takes two runs or more: python -m train compare RUN_DIR RUN_DIR ...")
+        raise TrainError("compare needs two or more runs: python -m train compare RUN_DIR RUN_DIR ...")
     whole = [path.resolve() for path in paths]
     for path in whole:
         if whole.count(path) > 1:
-            raise TrainError(f"{path}: given twice; compare takes different runs")
+            raise TrainError(f"{path}: named twice; compare needs different runs")
     for length in range(1, max(len(path.parts) for path in whole) + 1):
         names = ["/".join(path.parts[-length:]) for path in whole]
         if len({*names, REFERENCE}) > len(names):
@@ -124,11 +141,11 @@ def names_of(paths: list[Path]) -> list[str]:
     return names
 
 
-def evaluated(path: Path, name: str) -> Evaluated:
-    """A run and its report.
+def read_report(path: Path, name: str) -> EvaluatedRun:
+    """Reads a run and its report.
 
     Raises:
-        TrainError: when it has none, or one that cannot be read.
+        TrainError: if there is no report, or it cannot be read.
     """
     run = RunDir.open(path)
     report = run.path / "report"
@@ -143,12 +160,12 @@ def evaluated(path: Path, name: str) -> Evaluated:
     except FileNotFoundError:
         raise TrainError(f"{run.path}: not evaluated yet; {again}") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise TrainError(f"{report}: damaged, or of another version ({error}); {again}") from None
-    return Evaluated(name, run, summary, chunks)
+        raise TrainError(f"{report}: damaged, or from another version ({error}); {again}") from None
+    return EvaluatedRun(name, run, summary, chunks)
 
 
 def check_folder(out: Path) -> None:
-    """Raises TrainError when the folder holds something else than an earlier comparison, or links in its places."""
+    """Raises TrainError if the folder holds anything but an earlier comparison, or links in place of its files."""
     for name in (SUMMARY_FILE, "index.html"):
         check_place(out / name)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / SUMMARY_FILE).exists())):
@@ -156,62 +173,62 @@ def check_folder(out: Path) -> None:
 
 
 def make_out(out: Path) -> None:
-    """Raises TrainError when there can be no such folder."""
+    """Creates the folder; raises TrainError if that fails."""
     try:
         make_folder(out / "audio", out)
     except OSError as error:
-        raise TrainError(f"{out}: cannot be made ({error.strerror}); choose another folder with --out DIR") from None
+        raise TrainError(f"{out}: cannot be created ({error.strerror}); choose another folder with --out DIR") from None
 
 
 def open_split(data: str, name: str) -> Split:
-    """The chunks to be heard."""
+    """Opens the split of the examples; raises TrainError if it cannot be read."""
     try:
         return Split.open(data, name)
     except DataError as error:
-        raise TrainError(f"{error}; if the data is in another place now, give --data DIR") from None
+        raise TrainError(f"{error}; if the data has moved, pass --data DIR") from None
 
 
-def kind_of(one: Evaluated) -> str:
-    """What the chunks on which a run was measured are to it: held-out or training ones."""
+def kind_of(one: EvaluatedRun) -> str:
+    """Whether a run was measured on held-out or on training chunks."""
     return one.summary.get("kind", "held-out")
 
 
-def differences_of_data(runs: list[Evaluated]) -> list[str]:
-    """What makes figures of the runs differ for other reasons than the models: a sentence each."""
+def differences_of_data(runs: list[EvaluatedRun]) -> list[str]:
+    """Sentences on differences between the runs other than their models: data, chunks, unfinished training."""
     first, *others = runs
     lines = []
     for one in runs:
         if one.run.finished_at is None:
-            lines.append(f"{one.name} has not reached the end of its training.")
+            lines.append(f"{one.name} has not finished training.")
         if kind_of(one) == "training":
             lines.append(f"{one.name} was measured on the chunks it was trained on.")
     for one in others:
         if one.run.data_fingerprint != first.run.data_fingerprint:
-            lines.append(f"{one.name} was trained on other data than {first.name}.")
+            lines.append(f"{one.name} was trained on different data than {first.name}.")
         if not same_chunks(one, first):
             lines.append(
-                f"{one.name} was measured on other chunks than {first.name}: their figures cannot be compared."
+                f"{one.name} was measured on different chunks than {first.name}: their measures cannot be compared."
             )
     return lines
 
 
-def same_chunks(one: Evaluated, other: Evaluated) -> bool:
-    """Whether two runs were measured on the same chunks; by the names of these where a report notes no more."""
+def same_chunks(one: EvaluatedRun, other: EvaluatedRun) -> bool:
+    """Whether two runs were measured on the same chunks, by fingerprint, or by chunk names for older reports."""
     prints = [each.summary.get("split_fingerprint") for each in (one, other)]
     if all(prints):
         return prints[0] == prints[1]
     return one.run.data_fingerprint == other.run.data_fingerprint and one.chunks.keys() == other.chunks.keys()
 
 
-def was_measured_on(one: Evaluated, split: Split) -> bool:
-    """Whether a run's figures are of these chunks: other data may have chunks of the same names."""
+def was_measured_on(one: EvaluatedRun, split: Split) -> bool:
+    """Whether a run was measured on this split; other data may have chunks with the same names."""
     return one.summary.get("split_fingerprint", split.fingerprint) == split.fingerprint
 
 
-def choose(runs: list[Evaluated], split: Split, count: int) -> list[tuple[str, int, int]]:
-    """Chunks to hear: kind, place and index; the easiest, middling and hardest ones, and where runs differ most.
+def choose_chunks(runs: list[EvaluatedRun], split: Split, count: int) -> list[tuple[str, int, int]]:
+    """Selects example chunks as (kind, place, index): easy, medium and hard ones, and those where runs differ most.
 
-    Judged by the runs that were measured on these chunks; spread evenly when there is none.
+    Uses the SI-SDR of the runs that were measured on this split. Without such a run, chunks are spread evenly.
     """
     names = split.names(np.arange(len(split)))
     judges = [one.chunks for one in runs if was_measured_on(one, split) and one.chunks.keys() == {*names}]
@@ -224,29 +241,29 @@ def choose(runs: list[Evaluated], split: Split, count: int) -> list[tuple[str, i
     picker = Picker(*split.keys(), split.samples)
     easy, middling, hard = extremes(ranked, count, picker)
     kinds = {"easy": easy, "middling": middling, "hard": hard}
-    if len(judges) > 1:  # others than those
+    if len(judges) > 1:  # none of the chunks above
         spans = np.ptp(table[:, loud], axis=0)
         kinds["differing"] = picker.take(loud[np.argsort(-spans, kind="stable")].tolist(), len(easy))
     return [(kind, place, int(i)) for kind, chosen in kinds.items() for place, i in enumerate(chosen, start=1)]
 
 
-def hear(
-    kind: str, place: int, index: int, split: Split, models: dict[str, Autoencoder], runs: list[Evaluated]
-) -> Heard:
-    """A chunk, what each model makes of it, and how that was measured."""
+def reconstruct_chunk(
+    kind: str, place: int, index: int, split: Split, models: dict[str, Autoencoder], runs: list[EvaluatedRun]
+) -> ExampleChunk:
+    """Reads a chunk, reconstructs it with each model, and adds the SI-SDR values of the reports."""
     name = split.names(np.array([index]))[0]
     source, start = parse_name(name)
     samples = split.read(np.array([index]))
-    sounds = {REFERENCE: mono(to_audio(samples, torch.device("cpu")))}
+    sounds = {REFERENCE: to_mono(to_audio(samples, torch.device("cpu")))}
     for run, model in models.items():
-        sounds[run] = mono(model.reconstruct(to_audio(samples, next(model.parameters()).device)))
-    judges = [one for one in runs if was_measured_on(one, split)]
-    scores = {one.name: one.chunks[name] for one in judges if np.isfinite(one.chunks.get(name, np.nan))}
-    return Heard(kind, place, split.manifest.sources[source].path, start / split.rate, sounds, scores)
+        sounds[run] = to_mono(model.reconstruct(to_audio(samples, next(model.parameters()).device)))
+    measured = [one for one in runs if was_measured_on(one, split)]
+    scores = {one.name: one.chunks[name] for one in measured if np.isfinite(one.chunks.get(name, np.nan))}
+    return ExampleChunk(kind, place, split.manifest.sources[source].path, start / split.rate, sounds, scores)
 
 
-def write_sounds(out: Path, examples: list[Heard], rate: int) -> None:
-    """All sounds as exact WAV files, in a folder for each example; those of an earlier comparison go."""
+def write_sounds(out: Path, examples: list[ExampleChunk], rate: int) -> None:
+    """Writes all audio as WAV files, one folder per example, and deletes those of an earlier comparison."""
     make_folder(out / "audio", out)
     for kind in KINDS:
         for old in (out / "audio").glob(f"{kind}-[0-9]*/[0-9]*-*.wav"):
@@ -259,7 +276,7 @@ def write_sounds(out: Path, examples: list[Heard], rate: int) -> None:
             write_wav(folder / file, audio, rate, out)
 
 
-def row_of(one: Evaluated) -> dict[str, Any]:
-    """The figures of a run for the table."""
+def table_row(one: EvaluatedRun) -> dict[str, Any]:
+    """The table row of a run."""
     own = {key: value for key, value in one.summary["reconstruction"].items() if not isinstance(value, dict)}
     return {"family": one.run.family, "chunks": one.summary["chunks"], **own, **mean_use(one.summary["latents"])}

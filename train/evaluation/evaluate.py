@@ -1,6 +1,6 @@
 """`python -m train evaluate RUN_DIR`: measures held-out recordings and writes RUN_DIR/report/, or another folder.
 
-Under the launcher all processes measure, each chunk once, and the first one writes.
+Under a launcher, all processes share the chunks, and the main process writes the report.
 """
 
 import json
@@ -25,7 +25,7 @@ from shards.files import check_folder as check_real_folder
 from train.errors import TrainError
 from train.evaluation.measuring.findings import Findings, measure_all
 from train.evaluation.measuring.speech import require_packages
-from train.evaluation.measuring.summary import summarised
+from train.evaluation.measuring.summary import build_summary
 from train.evaluation.measuring.tables import csv_text
 from train.evaluation.report.evaluated import write_evaluated
 from train.evaluation.report.terminal import print_summary
@@ -34,24 +34,24 @@ from train.runs.latest_model import is_training_data, load_weights, weights_of
 from train.runs.model_facts import write_measures_to_card
 from train.runs.run_folder import RunDir
 
-# Of metrics.json; 1 had no number. Grows when a field changes its meaning or goes.
+# Format number of metrics.json. It increases when a field changes its meaning or is removed; format 1 had no number.
 FORMAT = 2
 
 
 def evaluate(settings: Any, engine: Engine) -> int:
-    """Measures, writes and says where; with `--out` nothing in the run's folder changes. Returns the exit code."""
+    """Evaluates a run and writes its report; with `--out`, the run folder does not change. Returns the exit code."""
     try:
-        # A run in progress saves and deletes meanwhile: one process chooses for all.
+        # A running training saves and deletes checkpoints, so one process selects the weights for all.
         source = engine.on_main(lambda: weights_of(RunDir.open(settings.run_dir)))
         folder = settings.out or Path(settings.run_dir) / "report"
         engine.on_main(lambda: check_folder(folder, own=settings.out is None))
-        run, model, data, split = engine.everywhere(lambda: opened(settings, engine, source))
+        run, model, data, split = engine.everywhere(lambda: open_run(settings, engine, source))
         if engine.is_main:
             warn_of_earlier_report(folder, split)
         try:
             found = measure_all(engine, split, model, data, settings.speech)
         except TrainError as error:
-            earlier = f"; {folder} is of an earlier evaluation" if (folder / "metrics.json").exists() else ""
+            earlier = f"; {folder} holds an earlier evaluation" if (folder / "metrics.json").exists() else ""
             raise TrainError(f"{error}{earlier}") from None
         if engine.is_main:
             about = {
@@ -76,16 +76,16 @@ def evaluate(settings: Any, engine: Engine) -> int:
     except RuntimeError as error:
         if engine.world > 1 and is_lost_peer(error):
             raise TrainError(
-                "another process of this evaluation ended, for a reason of its own; run it again"
+                "another process of this evaluation ended; see its error and run the command again"
             ) from None
         raise
     return 0
 
 
 def check_folder(folder: Path, own: bool) -> None:
-    """Raises TrainError when a report cannot be written there, or `own` is not set and it holds something else.
+    """Raises TrainError if no report can be written there, or if it is not the run's `own` and holds other files.
 
-    With `own` the model card of the same run is to be written too.
+    With `own` the model card of the run must be writable too.
     """
     places = [folder / name for name in ("metrics.json", "metrics.csv", "index.html")]
     places += [folder.parent / "model" / name for name in (CARD_FILE, FACTS_FILE)] if own else []
@@ -101,68 +101,68 @@ def check_folder(folder: Path, own: bool) -> None:
 
 
 def warn_of_earlier_report(folder: Path, split: Split) -> None:
-    """Says that a report on other chunks is about to be replaced; all reports can be made again."""
+    """Warns that a report on other chunks will be replaced; the evaluation can be repeated."""
     try:
         earlier = json.loads(read_file(folder / "metrics.json"))
         if earlier["split_fingerprint"] != split.fingerprint:
             what = f"split '{earlier['split']}' of {earlier['data']}"
-            print(f"{folder}: the report there, on {what}, is replaced; --out DIR keeps both", file=sys.stderr)
+            print(f"{folder}: replacing the report on {what}; to keep both, pass --out DIR", file=sys.stderr)
     except (OSError, ValueError, KeyError, TypeError):
-        return  # there is none, or none that could be told
+        return  # no earlier report, or none that can be read
 
 
-def opened(settings: Any, engine: Engine, source: Path) -> tuple[RunDir, Autoencoder, str, Split]:
-    """The run, its model from these weights, and the place and the split of the data to measure on."""
+def open_run(settings: Any, engine: Engine, source: Path) -> tuple[RunDir, Autoencoder, str, Split]:
+    """Opens the run, its model with these weights, the path of the data, and the split to measure."""
     run = RunDir.open(settings.run_dir)
     if settings.speech:
         require_packages()
     device = settings.device
-    if device in ("auto", engine.device.type):  # each process has a GPU of its own
+    if device in ("auto", engine.device.type):  # each process has its own GPU
         device = str(engine.device) if engine.device.type == "cuda" else "cpu"
     model = load_weights(source, device)
     data = str(settings.data or run.config["data.path"])
     try:
         split = Split.open(data, settings.split)
     except DataError as error:
-        raise TrainError(f"{error}; if the data is in another place now, give --data DIR") from None
+        raise TrainError(f"{error}; if the data has moved, pass --data DIR") from None
     if (split.samples, split.rate) != (model.samples, model.rate):
         raise TrainError(
             f"{data}: chunks of {split.samples} samples at {split.rate} Hz, but the model was trained on "
-            f"{model.samples} at {model.rate}; give other shards with --data"
+            f"{model.samples} at {model.rate} Hz; pass other shards with --data DIR"
         )
     return run, model, data, split
 
 
 def kind_of(run: RunDir, split: Split) -> str:
-    """What the chunks of a split are to a run: held-out ones, or those that it was trained on."""
+    """Whether a split holds held-out or training chunks of a run."""
     return "training" if split.name == "train" or split.fingerprint == run.data_fingerprint else "held-out"
 
 
 def write_report(
     folder: Path, run: RunDir, model: Autoencoder, split: Split, about: dict[str, Any], found: Findings, count: int
 ) -> dict[str, Any]:
-    """Everything in the report's folder, each file whole or not at all; metrics.json last: then all is there."""
-    summary = about | summarised(found, split, model.code_size, model.seconds)
+    """Writes all files of the report atomically, metrics.json last: if it exists, the report is complete."""
+    summary = about | build_summary(found, split, model.code_size, model.seconds)
     inside = run.path if folder.parent == run.path else folder
     make_folder(folder, inside)
     remove_leftovers(folder)
-    # Gone until all is there: a report that was ended early is none, and no mixture of two.
+    # Deleted first, so that an interrupted evaluation never looks like a complete report.
     remove_file(folder / "metrics.json", inside)
     write_atomically(folder / "metrics.csv", csv_text(found.chunks, split), inside)
     write_evaluated(folder, run, model, split, summary, found.chunks, count, inside)
     write_atomically(folder / "metrics.json", json.dumps(summary, indent=1, allow_nan=False) + "\n", inside)
     print_summary(summary)
     print(f"report:  {folder / 'index.html'}")
-    print(f"audio:   {folder / 'audio'} (all sounds of the report as WAV files)")
+    print(f"audio:   {folder / 'audio'} (the audio of the report as WAV files)")
     print(f"run:     {run.path}")
     return summary
 
 
 def update_card(run: RunDir, split: Split, summary: dict[str, Any]) -> None:
-    """Puts the measures into the model's card where they are held-out ones of the finished model, and says so."""
+    """Writes the measures to the model card if they are held-out measures of a finished model."""
     if run.finished_at is None or summary["kind"] != "held-out":
         return
     if summary["data"] != run.config["data.path"] and not is_training_data(run, split.manifest):
-        print("card:    left as it is: these are other recordings than those held out from the training data")
+        print("card:    unchanged, because these are not the recordings held out from the training data")
         return
     print(f"card:    {write_measures_to_card(run, split, summary)}")

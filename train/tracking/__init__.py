@@ -1,4 +1,4 @@
-"""Metrics and media of a run: metrics.jsonl is the record, W&B follows it.
+"""Metrics and media of a run: metrics.jsonl is the complete record, and W&B receives a copy.
 
 May import `train.runs` and `train.config`.
 """

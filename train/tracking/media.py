@@ -1,4 +1,4 @@
-"""Audio, pictures, pages and histograms beside the curves of a run, in no tracker's own classes."""
+"""Audio, pictures, pages and histograms of a run, independent of any tracker's classes."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Audio:
-    """Samples [T] in [-1, 1] and their rate in Hz."""
+    """Samples [T] in [-1, 1] and the sample rate in Hz."""
 
     samples: np.ndarray
     rate: int
@@ -23,14 +23,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class Page:
-    """A whole HTML page that fetches nothing."""
+    """A self-contained HTML page that needs no network."""
 
     html: str
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts [n] between edges [n + 1]."""
+    """Counts [n] of the bins between edges [n + 1]."""
 
     counts: np.ndarray
     edges: np.ndarray
@@ -41,11 +41,11 @@ Item = Audio | Picture | Page | Histogram
 
 @dataclass(frozen=True)
 class Media:
-    """What a run shows at one step.
+    """The media of a run at one step.
 
     Attributes:
-        step: The optimizer step that it belongs to.
-        items: Returns the items by their panel's name. It may take a second, so the sender's thread calls it.
+        step: The optimizer step of the media.
+        items: Returns the items by panel name. It may take a second, so the sender thread calls it.
     """
 
     step: int

@@ -1,4 +1,4 @@
-"""Points and media of a run: metrics.jsonl is the record, W&B the window on it. Rank 0 only."""
+"""Logs points and media of a run to metrics.jsonl and W&B. Rank 0 only."""
 
 import json
 import time
@@ -13,19 +13,19 @@ from train.tracking.wandb_sender import Sender, warn
 
 
 def forget_after(path: Path, step: int) -> None:
-    """Drops the points that a run resumed at `step` makes again, so that each step is there once.
+    """Deletes the points after `step`, which a resumed run logs again, so that each step occurs once.
 
-    A line that a crash or a full disk cut short goes too: readers of JSON lines stumble over it.
+    Incomplete lines from a crash or a full disk are deleted too, because readers of JSON lines cannot parse them.
     """
     lines = read_file(path).splitlines() if path.exists() else []
-    # A run that begins anew measures step 0 again; a resumed one has logged its step already.
+    # A run that starts again from step 0 measures step 0 again; a resumed run has already logged its step.
     kept = [row for row in read_lines(path) if row.get("step", step + 1) <= step and step > 0]
     if len(kept) < len(lines):
         write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
 
 
 class Tracker:
-    """Writes points to metrics.jsonl, from where they go to W&B as long as it works. `mode`: as from `wandb_mode`."""
+    """Writes points to metrics.jsonl, from which a thread sends them to W&B. `mode` is the result of `wandb_mode`."""
 
     def __init__(self, run: RunDir, config: TrackingConfig, settings: RunConfig, step: int, mode: str) -> None:
         self.file = run.path / METRICS_FILE
@@ -35,7 +35,7 @@ class Tracker:
         self._sender = Sender(run, config, settings_of(settings), mode) if mode != "disabled" else None
 
     def log(self, step: int, values: dict[str, float]) -> None:
-        """One point: values by name at an optimizer step. A full disk does not end training: it is tried again."""
+        """Logs values by name at an optimizer step. On a full disk, training continues and the next call retries."""
         row = {"step": step, "attempt": self.attempt, "time": round(time.time(), 3), **values}
         self._unwritten.append(row)
         self._write()
@@ -49,15 +49,15 @@ class Tracker:
                 self._unwritten.pop(0)
         except OSError as error:
             if len(self._unwritten) == 1:
-                warn(f"{self.file}: not written ({error.strerror}); points are kept in memory until there is room")
+                warn(f"{self.file}: not written ({error.strerror}); points stay in memory until there is disk space")
 
     def show(self, media: Media) -> None:
-        """Held-out examples and the use of codes, for W&B alone."""
+        """Sends held-out examples and the use of the codes to W&B; metrics.jsonl does not record them."""
         if self._sender:
             self._sender.add(media)
 
     def close(self, failed: bool) -> None:
-        """Ends this attempt's part of the W&B run; takes no longer than `sender.CLOSE_S`."""
+        """Finishes this attempt's part of the W&B run, within `wandb_sender.CLOSE_S` seconds."""
         self._write()
         if self._sender:
             self._sender.close(failed)

@@ -1,4 +1,4 @@
-"""Media of a run in the classes of W&B."""
+"""Converts media of a run to the classes of W&B."""
 
 import io
 from typing import Any
@@ -7,13 +7,13 @@ from train.tracking.media import Audio, Histogram, Item, Media, Picture
 
 
 def to_point(media: Media) -> dict[str, Any]:
-    """All items of one step as one point of a W&B run."""
+    """Converts all items of one step to one point of a W&B run."""
     return {"global_step": media.step} | {name: to_wandb(item) for name, item in media.items().items()}
 
 
 def to_wandb(item: Item) -> Any:
-    """One item as W&B takes it."""
-    # Imported here: W&B takes a second to import, and a run may do without it.
+    """Converts one item to its W&B class."""
+    # Imported here: importing W&B takes a second, and not every run uses it.
     import wandb
     from PIL import Image
 
@@ -23,5 +23,5 @@ def to_wandb(item: Item) -> Any:
         return wandb.Image(Image.open(io.BytesIO(item.png)))
     if isinstance(item, Histogram):
         return wandb.Histogram(np_histogram=(item.counts, item.edges))
-    # Not a wandb.Table: that is an artifact, and an offline run keeps its files outside of its own folder.
+    # Not a wandb.Table: it is an artifact, and offline runs store the files of artifacts outside the run folder.
     return wandb.Html(item.html, inject=False, data_is_not_path=True)

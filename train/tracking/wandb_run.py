@@ -1,4 +1,4 @@
-"""The W&B run of a run folder: how it is begun, and what its parts on disk hold. One part an attempt."""
+"""Starts the W&B run of a run folder and reads its parts on disk. Each attempt writes one part."""
 
 import json
 import os
@@ -15,17 +15,17 @@ from train.runs.run_folder import RunDir
 from train.tracking.wandb_settings import load_wandb, run_wandb
 
 READING_S = 60
-STEPS_FILE = "steps.json"  # beside the parts
-# A server that does not answer is given up after this; WANDB_INIT_TIMEOUT overrides it.
+STEPS_FILE = "steps.json"  # in the folder of the parts
+# Seconds to wait for the server; WANDB_INIT_TIMEOUT overrides it.
 INIT_S = 60
 Mode = Literal["online", "offline"]
 
 
 def start_part(run: RunDir, project: str, name: str, mode: Mode, settings: dict[str, Any]) -> Any:
-    """A new part of this folder's W&B run, the same run in all attempts, over the axis `global_step`."""
+    """Starts a new part of this folder's W&B run, with `global_step` as its axis; all attempts share the run."""
     check_folder(run.path / "wandb")  # W&B would follow a link
-    os.environ.setdefault("WANDB_SILENT", "true")  # it speaks before it has read its settings
-    # W&B notes the words of the command line, where a URL may hold a password or a signature.
+    os.environ.setdefault("WANDB_SILENT", "true")  # W&B prints before it reads its settings
+    # W&B records the command line, in which a URL may contain a password or a signature.
     sys.argv[1:] = [cleaned(word) if "://" in word else word for word in sys.argv[1:]]
     wait = float(os.environ.get("WANDB_INIT_TIMEOUT", INIT_S))
     wandb = load_wandb()
@@ -45,69 +45,69 @@ def start_part(run: RunDir, project: str, name: str, mode: Mode, settings: dict[
 
 
 def to_point(row: dict[str, Any]) -> dict[str, Any]:
-    """A line of metrics.jsonl as W&B gets it."""
+    """Converts a line of metrics.jsonl to a point of W&B."""
     return {"global_step": row["step"], **{k: v for k, v in row.items() if k not in ("step", "time")}}
 
 
 def offline_parts(run: RunDir) -> list[Path]:
-    """The files of a run's offline parts, in the order in which they were begun."""
+    """The files of the offline parts of a run, in the order of their start."""
     return _parts(run, "offline-run")
 
 
 def online_parts(run: RunDir) -> list[Path]:
-    """The files that its online parts left, in the order in which they were begun."""
+    """The files of the online parts of a run, in the order of their start."""
     return _parts(run, "run")
 
 
 def _parts(run: RunDir, kind: str) -> list[Path]:
-    # By id: what was begun anew before its first checkpoint is another run.
+    # By run id: a run that restarted before its first checkpoint is another W&B run.
     return sorted((run.path / "wandb").glob(f"{kind}-*/run-{run.run_id}.wandb"), key=lambda file: file.parent.name)
 
 
 def steps_of_part(file: Path) -> list[int]:
-    """The steps of the points in one part, by W&B's own reader; after a crash fewer than were logged.
+    """The steps of the points in one part, read by W&B; after a crash, fewer than were logged.
 
     Raises:
-        TrainError: when it cannot be read: taken for empty, its points would be sent again.
+        TrainError: if it cannot be read. Treating it as empty would send its points twice.
     """
     try:
-        # In a group of its own: launchers send their SIGTERM to a process's whole group.
+        # In its own process group, because launchers send SIGTERM to the whole group.
         done = run_wandb(["leet", "inspect", "--json", str(file.resolve())], READING_S, process_group=0)
     except subprocess.TimeoutExpired:
-        raise TrainError(f"{file}: not read after {READING_S} s; try again when the machine is less busy") from None
+        raise TrainError(f"{file}: not read within {READING_S} s; try again when the machine is less busy") from None
     if done.returncode:
-        raise TrainError(f"{file}: cannot be read ({(done.stderr.splitlines() or ['no word'])[-1]})")
+        raise TrainError(f"{file}: cannot be read ({(done.stderr.splitlines() or ['no message'])[-1]})")
     steps = []
     for line in done.stdout.splitlines():
         with suppress(ValueError):
             item = json.loads(line).get("history", {}).get("item", {})
-            if "attempt" in item:  # not the media
+            if "attempt" in item:  # media have no attempt
                 steps.append(int(item["global_step"]))
     return steps
 
 
 def steps_in(parts: list[Path]) -> set[int]:
-    """The steps that parts of one run hold: after a crash or on a full disk fewer than were logged.
+    """The steps in the parts of one run; after a crash or on a full disk, fewer than were logged.
 
-    What was read stays in STEPS_FILE: a part takes most of a second, and a run may have had a hundred attempts.
+    STEPS_FILE caches the result: reading a part takes most of a second, and a run may have a hundred attempts.
     """
     if not parts:
         return set()
     folder = parts[0].parents[1]
     try:
-        noted = json.loads(read_file(folder / STEPS_FILE))
+        cached = json.loads(read_file(folder / STEPS_FILE))
     except (OSError, ValueError):
-        noted = {}
-    known = {name: part for name, part in noted.items() if (folder / name).exists()}
+        cached = {}
+    known = {name: part for name, part in cached.items() if (folder / name).exists()}
     for file in parts:
         name, size = file.parent.name, file.stat().st_size
         if known.get(name, {}).get("bytes") != size:
             known[name] = {"bytes": size, "steps": steps_of_part(file)}
-    with suppress(OSError):  # a full disk: they are read again
+    with suppress(OSError):  # on a full disk, the next call reads the parts again
         write_atomically(folder / STEPS_FILE, json.dumps(known) + "\n", inside=folder.parent)
     return {step for file in parts for step in known[file.parent.name]["steps"]}
 
 
 def steps_at_server(part: Any) -> int:
-    """The last step that the server has of a run resumed online, -1 when it has none: points arrive in order."""
+    """The last step on the server for a run resumed online, or -1. Points arrive in order."""
     return int(part.summary.get("global_step", -1))

@@ -1,4 +1,4 @@
-"""A thread that takes a run's points to W&B, so that training never waits for it, whatever W&B does."""
+"""A thread that sends the points of a run to W&B, so that training never waits for W&B."""
 
 import logging
 import sys
@@ -17,19 +17,19 @@ from train.tracking.media import Media
 from train.tracking.wandb_media import to_point as media_point
 from train.tracking.wandb_run import offline_parts, online_parts, start_part, steps_at_server, steps_in, to_point
 
-# At the end of an attempt W&B has this long to take what is left.
+# At the end of an attempt, W&B has this many seconds to receive the remaining points.
 CLOSE_S = 30.0
-# Sounds and pictures that wait for a slow W&B; of more, the oldest go.
+# Maximum number of media that wait for a slow W&B; beyond it, the oldest are dropped.
 MEDIA = 8
 
 
 class Sender:
-    """Follows metrics.jsonl, which is the queue: nothing is lost while W&B is slow, and memory does not grow.
+    """Sends new lines of metrics.jsonl to W&B. The file is the queue: a slow W&B loses nothing and needs no memory.
 
     Args:
-        run: The run's folder.
+        run: The run folder.
         config: Project and name.
-        settings: For W&B's page of the run.
+        settings: The settings of the run, for its W&B page.
         mode: online or offline.
     """
 
@@ -37,19 +37,19 @@ class Sender:
         self._run, self._config, self._settings, self._mode = run, config, settings, mode
         self._media: deque[Media] = deque()
         self._dropped = 0
-        self._read = 0  # bytes of metrics.jsonl
-        self._upto, self._steps = -1, set[int]()  # what W&B had when this attempt began
+        self._read = 0  # bytes read of metrics.jsonl
+        self._upto, self._steps = -1, set[int]()  # what W&B had at the start of this attempt
         self._wake = threading.Event()
         self._closing = self._failed = self._given_up = self._over = False
         self._thread = threading.Thread(target=self._guarded, name="wandb", daemon=True)
         self._thread.start()
 
     def wake(self) -> None:
-        """There is a new line in metrics.jsonl."""
+        """Signals a new line in metrics.jsonl."""
         self._wake.set()
 
     def add(self, media: Media) -> None:
-        """Sends media after the point of their step; they are sent once or, by a W&B that is too slow, never."""
+        """Queues media to be sent after the point of their step, once. If W&B is too slow, the oldest are dropped."""
         if not self._over:
             self._media.append(media)
         while len(self._media) > MEDIA:
@@ -57,26 +57,26 @@ class Sender:
             self._dropped += 1
 
     def close(self, failed: bool) -> None:
-        """Sends what is left and ends this attempt's part, within CLOSE_S: a W&B that hangs must not hold GPUs."""
+        """Sends the rest and finishes this attempt's part, within CLOSE_S so that a hanging W&B does not hold GPUs."""
         self._failed, self._closing = failed, True
         self._wake.set()
         self._thread.join(CLOSE_S)
         if self._thread.is_alive():
             self._given_up = True
             end_service()
-            warn(f"W&B did not take all within {CLOSE_S:g} s; python -m train sync {self._run.path} brings the rest")
+            warn(f"W&B did not receive all points within {CLOSE_S:g} s; run python -m train sync {self._run.path}")
         elif self._dropped:
-            warn(f"W&B was too slow for {self._dropped} of the examples; all points are there")
+            warn(f"W&B was too slow: {self._dropped} sets of examples were dropped; all points were sent")
 
     def _guarded(self) -> None:
-        """W&B failing never stops training."""
-        logging.raiseExceptions = False  # on a full disk W&B's log would print a traceback for each of its lines
+        """Runs the thread; a failure of W&B never stops training."""
+        logging.raiseExceptions = False  # on a full disk, W&B's log would print a traceback per line
         try:
             self._follow()
         except Exception as error:
             if not self._given_up:
-                rest = f"python -m train sync {self._run.path} brings what is missing"
-                warn(f"W&B is off from here on ({first_line(error)}); metrics.jsonl goes on, {rest}")
+                remedy = f"to upload the rest, run python -m train sync {self._run.path}"
+                warn(f"W&B stopped ({first_line(error)}); metrics.jsonl continues; {remedy}")
         self._over = True
         self._media.clear()
 
@@ -101,17 +101,17 @@ class Sender:
             except Exception as error:
                 import wandb
 
-                # W&B itself does not go offline; and its service still holds the run that could not begin.
+                # W&B does not switch to offline mode, and its service still holds the run that did not start.
                 wandb.teardown()
                 warn(
-                    f"W&B cannot be reached ({first_line(error)}); this attempt is offline, "
-                    f"python -m train sync {run.path} uploads it"
+                    f"W&B cannot be reached ({first_line(error)}); this attempt is offline; "
+                    f"to upload it, run python -m train sync {run.path}"
                 )
         self._steps = steps_in(online_parts(run) + offline_parts(run))
         return start_part(run, self._config.project, name, "offline", self._settings)
 
     def _is_known(self, step: int) -> bool:
-        # What attempts before have sent cannot be taken back, and comes out the same: it is not sent again.
+        # Points of earlier attempts cannot be deleted and are reproduced exactly, so they are not sent again.
         return step <= self._upto or step in self._steps
 
     def _send_new(self, part: Any) -> None:
@@ -121,7 +121,7 @@ class Sender:
             self._send_media(part, row["step"])
 
     def _new_rows(self, path: Path) -> list[dict[str, Any]]:
-        """The whole lines that were added since the last time."""
+        """The complete lines added since the last call."""
         if not path.exists():
             return []
         content = read_file(path, start=self._read)
@@ -130,31 +130,31 @@ class Sender:
         return parse_lines(whole)
 
     def _send_media(self, part: Any, step: int) -> None:
-        # Right after the point of their step: the last step that W&B has is to tell what it has.
+        # Directly after the point of their step, because the last step on the server marks what it has.
         while self._media and self._media[0].step <= step:
             media = self._media.popleft()
             if self._is_known(media.step):
                 continue
             try:
                 point = media_point(media)
-            except OSError:  # no room for the files
+            except OSError:  # no disk space for the files
                 self._dropped += 1
                 continue
             part.log(point)
 
 
 def end_service() -> None:
-    """Ends W&B's own process, which would outlive this one; what it has written stays."""
+    """Kills W&B's service process, which would outlive this one; files that it wrote remain."""
     for child in psutil.Process().children(recursive=True):
         if child.name().startswith("wandb-core"):
             child.kill()
 
 
 def first_line(error: Exception) -> str:
-    """What to tell of an error: a proxy's or a server's address may hold a password."""
+    """The first line of an error message, without passwords in addresses of proxies and servers."""
     return cleaned((str(error) or type(error).__name__).splitlines()[0])
 
 
-def warn(what: str) -> None:
-    """One line for people."""
-    print(f"warning: {what}", file=sys.stderr, flush=True)
+def warn(message: str) -> None:
+    """Prints a one-line warning to stderr."""
+    print(f"warning: {message}", file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
 """W&B's settings, from the user's home and environment only.
 
-W&B also reads `wandb/settings` or `.wandb/settings` in the current folder. In a received run folder that file would
-name a stranger's server, and the user's API key would go there.
+W&B also reads `wandb/settings` or `.wandb/settings` in the current folder. In a run folder from someone
+else, that file could name another server, and W&B would send the user's API key there.
 """
 
 import configparser
@@ -15,24 +15,24 @@ from typing import Any
 from unittest.mock import patch
 from urllib.parse import urlsplit
 
-# The public server has had two names, and a netrc file may hold either.
+# The public server has two names, and a netrc file may hold either.
 PUBLIC_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
 
 
 def load_wandb() -> Any:
-    """W&B's module, with its settings loaded: from the environment and the user's settings file, no other file."""
-    import wandb  # here: it takes a second, and most processes of a run do not need it
+    """Imports W&B, with settings from the environment and the user's settings file only."""
+    import wandb  # imported here: it takes a second, and most processes do not need it
     from wandb.sdk.wandb_settings import Settings
 
     nowhere = property(lambda _: os.path.join(os.devnull, "settings"))
-    # W&B has no setting for this. A test with a settings file in the current folder holds it.
+    # W&B has no setting for this. A test with a settings file in the current folder checks it.
     with patch.object(Settings, "settings_workspace", nowhere):
         wandb.setup()
     return wandb
 
 
 def run_wandb(words: list[str], limit_s: float, **more: Any) -> subprocess.CompletedProcess[str]:
-    """W&B's own command, in an empty folder, where it finds no settings; raises subprocess.TimeoutExpired."""
+    """Runs the wandb command in an empty folder without settings files; raises subprocess.TimeoutExpired."""
     command = [sys.executable, "-m", "wandb", *words]
     environment = {key: value for key, value in os.environ.items() if key != "WANDB_MODE"}
     with tempfile.TemporaryDirectory() as empty:
@@ -42,13 +42,13 @@ def run_wandb(words: list[str], limit_s: float, **more: Any) -> subprocess.Compl
 
 
 def user_file() -> Path:
-    """The user's own settings file, where `wandb login --host` writes the server."""
+    """Path of the user's settings file, to which `wandb login --host` writes the server."""
     folder = os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb"
     return Path(folder).expanduser() / "settings"
 
 
 def user_setting(name: str) -> str:
-    """A value of the user's own settings file; empty when it is not there."""
+    """A value of the user's settings file, or an empty string."""
     settings = configparser.ConfigParser(interpolation=None)
     try:
         settings.read(user_file(), encoding="utf-8")
@@ -65,7 +65,7 @@ def hosts() -> tuple[str, ...]:
 
 
 def has_key() -> bool:
-    """Whether there is an API key for the user's server: in the environment, a netrc file or the settings file."""
+    """Whether the environment, a netrc file or the settings file holds an API key for the user's server."""
     if os.environ.get("WANDB_API_KEY") or user_setting("api_key"):
         return True
     try:
@@ -76,7 +76,7 @@ def has_key() -> bool:
 
 
 def wandb_mode(wanted: str) -> str:
-    """What `auto` means here: WANDB_MODE if set, else online with an API key for the user's server, else offline."""
+    """Resolves `auto`: WANDB_MODE if set, else online with an API key for the user's server, else offline."""
     if wanted != "auto":
         return wanted
     return os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")

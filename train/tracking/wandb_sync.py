@@ -1,4 +1,4 @@
-"""`python -m train sync RUN_DIR`: what W&B lacks of a run, made whole and uploaded as one run."""
+"""`python -m train sync RUN_DIR`: uploads all points of a run that W&B lacks, as one W&B run."""
 
 import subprocess
 from pathlib import Path
@@ -26,31 +26,31 @@ UPLOAD_S = 3600
 
 
 def sync(settings: Any) -> int:
-    """Adds what a crash kept from the files, then uploads them in the order of the attempts; returns the exit code."""
+    """Adds points that a crash kept from the W&B files, uploads the files by attempt; returns the exit code."""
     run = RunDir.open(settings.run_dir)
     if not (run.path / METRICS_FILE).exists():
-        raise TrainError(f"{run.path}/{METRICS_FILE}: nothing was logged yet")
+        raise TrainError(f"{run.path}/{METRICS_FILE}: nothing has been logged yet")
     if is_locked(run.path / "lock"):
-        raise TrainError(f"{run.path}: a process is training there; sync when it has ended")
+        raise TrainError(f"{run.path}: a process is training in this folder; run sync after it has ended")
     added = complete(run)
     parts = offline_parts(run)
     print(f"{len(parts)} offline parts of run {run.run_id}, {added} points added from {METRICS_FILE}")
     if settings.prepare:
         return 0
     if wandb_mode("auto") != "online":
-        raise TrainError("no W&B API key: run wandb login, or set WANDB_API_KEY, where there is a network")
+        raise TrainError("no W&B API key: run wandb login or set WANDB_API_KEY, on a machine with network access")
     there = send_rest(run, steps_in(parts)) if online_parts(run) else -1
     for part in parts:
         if is_uploaded(part) or max(steps_in([part]), default=0) <= there:
-            print(f"{part.parent.name} is there already")
+            print(f"{part.parent.name} is already uploaded")
         else:
             upload(part.parent)
-    print(f"all of run {run.run_id} is at W&B")
+    print(f"run {run.run_id} is completely uploaded")
     return 0
 
 
 def complete(run: RunDir) -> int:
-    """Writes the points of metrics.jsonl that no part on disk holds into a part of their own; returns how many."""
+    """Writes the points of metrics.jsonl that no part on disk holds into a new part; returns their number."""
     known = steps_in(online_parts(run) + offline_parts(run))
     missing = [row for row in read_lines(run.path / METRICS_FILE) if row["step"] not in known]
     if missing:
@@ -59,7 +59,7 @@ def complete(run: RunDir) -> int:
 
 
 def send(run: RunDir, mode: Mode, rows: list[dict[str, Any]]) -> int:
-    """A part with those rows that the server lacks; returns the last step that it had before."""
+    """Sends the rows that the server lacks as a new part; returns the last step that the server had before."""
     name = run.config.get("tracking.name") or run.name
     part = start_part(run, run.config.get("tracking.project", ""), name, mode, run.config)
     there = steps_at_server(part) if mode == "online" else -1
@@ -71,7 +71,7 @@ def send(run: RunDir, mode: Mode, rows: list[dict[str, Any]]) -> int:
 
 
 def send_rest(run: RunDir, offline: set[int]) -> int:
-    """Sends what online parts did not bring to the server; returns the last step that the server had before."""
+    """Sends points that are in no offline part; returns the last step that the server had before."""
     rows = [row for row in read_lines(run.path / METRICS_FILE) if row["step"] not in offline]
     try:
         return send(run, "online", rows)
@@ -80,18 +80,18 @@ def send_rest(run: RunDir, offline: set[int]) -> int:
 
 
 def is_uploaded(part: Path) -> bool:
-    """Whether W&B's own command has left its mark."""
+    """Whether the wandb command has marked this part as uploaded."""
     return part.with_name(f"{part.name}.synced").exists()
 
 
 def upload(part: Path) -> None:
-    """Hands one part to W&B's own command."""
+    """Uploads one part with the wandb command."""
     try:
         done = run_wandb(["sync", str(part.resolve())], UPLOAD_S)
     except subprocess.TimeoutExpired:
-        raise TrainError(f"{part}: not uploaded after {UPLOAD_S} s; run the same command again") from None
-    said = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-    if done.returncode or any("error" in line.lower() for line in said):
-        reason = next((line for line in said if "error" in line.lower()), "no word")
-        raise TrainError(f"{part}: not uploaded ({reason[:200]}); run the same command again where there is a network")
+        raise TrainError(f"{part}: not uploaded within {UPLOAD_S} s; run the same command again") from None
+    output = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    if done.returncode or any("error" in line.lower() for line in output):
+        reason = next((line for line in output if "error" in line.lower()), "no message")
+        raise TrainError(f"{part}: not uploaded ({reason[:200]}); run the same command again with network access")
     print(f"uploaded {part.name} with wandb {wandb.__version__}")

@@ -1,4 +1,4 @@
-"""Runs beside each other."""
+"""Comparisons of runs."""
 
 import csv
 import errno
@@ -36,8 +36,8 @@ def runs(tmp_path_factory, straight):
     return folder
 
 
-def said_by(words: list[str], capsys: pytest.CaptureFixture) -> str:
-    """The one line that a refused command says."""
+def error_of(words: list[str], capsys: pytest.CaptureFixture) -> str:
+    """The one-line error of a command that fails."""
     capsys.readouterr()
     assert run(words) == 1
     said = capsys.readouterr()
@@ -53,11 +53,11 @@ def test_one_table_the_curves_and_the_same_chunks(runs, tmp_path):
     content = json.loads((out / "comparison.json").read_text())
     assert content["warnings"] == []
     page = (out / "index.html").read_text()
-    assert "Mind when you compare" not in page
+    assert "Limits of this comparison" not in page
     own = json.loads((runs / "vae/report/metrics.json").read_text())["reconstruction"]
     assert content["runs"]["vae"]["si_sdr"] == own["si_sdr"]
     assert page.count("★ best") > 1
-    # By how much one is better is told by chunk.
+    # The difference is the mean over the chunks.
     tables = [csv.DictReader((runs / name / "report/metrics.csv").open()) for name in ("vae", "vqvae")]
     vae, vqvae = (np.array([float(row["si_sdr"]) for row in table]) for table in tables)
     found = content["runs"]["vqvae"]["si_sdr_difference"]
@@ -74,14 +74,14 @@ def test_one_table_the_curves_and_the_same_chunks(runs, tmp_path):
     assert "vae: from" in charts[0]
     assert "vqvae: from" in charts[0]
     assert {file.name for file in (out / "audio/hard-1").iterdir()} == {"0-reference.wav", "1-vae.wav", "2-vqvae.wav"}
-    # What is heard as hardest is what was measured as worst, on average over the runs.
+    # The hardest example has the worst measured SI-SDR, averaged over the runs.
     heard = [torch.from_numpy(soundfile.read(file)[0]) for file in sorted((out / "audio/hard-1").iterdir())]
     reference, *others = (audio.view(1, 1, SAMPLES) for audio in heard)
     found = [measure(other, reference, RATE)["si_sdr"].item() for other in others]
     tables = [csv.DictReader((runs / name / "report/metrics.csv").open()) for name in ("vae", "vqvae")]
     worst = min(zip(*([float(row["si_sdr"]) for row in table] for table in tables), strict=True), key=sum)
     assert found == pytest.approx(worst, abs=0.3)
-    # Once more, with a chunk that one report counts as silent: it is no longer to be heard.
+    # Compare again with a chunk that one report counts as silent: it is no longer an example.
     shutil.copytree(runs / "vqvae", tmp_path / "vqvae")
     table = tmp_path / "vqvae/report/metrics.csv"
     lines = table.read_text().splitlines()
@@ -92,11 +92,11 @@ def test_one_table_the_curves_and_the_same_chunks(runs, tmp_path):
     again = ["compare", str(runs / "vae"), str(tmp_path / "vqvae"), "--out", str(out), "--examples", "99"]
     assert run(again) == 0
     start = int(first[0].removesuffix(".wav").split("_")[1]) / RATE
-    assert f"s from {start:.2f} s on" not in (out / "index.html").read_text()
+    assert f"s, starting at {start:.2f} s" not in (out / "index.html").read_text()
 
 
 def test_other_data_is_a_warning_on_the_page(runs, tmp_path):
-    """A run that was measured on other recordings: its figures stand there, but nobody can take them for comparable."""
+    """The page shows the measures of a run on other recordings, but warns that they cannot be compared."""
     audio = tmp_path / "tunes"
     audio.mkdir()
     for seed in range(6):
@@ -105,23 +105,25 @@ def test_other_data_is_a_warning_on_the_page(runs, tmp_path):
     shutil.copytree(runs / "vqvae", tmp_path / "elsewhere")
     card = (tmp_path / "elsewhere/model/README.md").read_text()
     assert run(["evaluate", str(tmp_path / "elsewhere"), "--data", str(tmp_path / "data"), "--examples", "1"]) == 0
-    assert (tmp_path / "elsewhere/model/README.md").read_text() == card, "it tells of its own held-out recordings"
+    assert (tmp_path / "elsewhere/model/README.md").read_text() == card, (
+        "the card keeps the measures of its own held-out recordings"
+    )
     out = tmp_path / "out"
     assert run(["compare", str(runs / "vae"), str(tmp_path / "elsewhere"), "--out", str(out)]) == 0
-    line = "elsewhere was measured on other chunks than vae: their figures cannot be compared."
+    line = "elsewhere was measured on different chunks than vae: their measures cannot be compared."
     assert json.loads((out / "comparison.json").read_text())["warnings"] == [line]
     page = (out / "index.html").read_text()
     assert line in page
-    assert "★ best<" not in page, "one run alone takes part"
-    assert "others than of vae" in page
+    assert "★ best<" not in page, "only one run is ranked"
+    assert "not those of vae" in page
     figures = re.findall(r"SI-SDR: (.*?)<", page)
     assert figures
-    assert not any("elsewhere" in line for line in figures), "chunks of the same names, of other recordings"
+    assert not any("elsewhere" in line for line in figures), "same chunk names, but other recordings"
     assert "si_sdr_difference" not in (out / "comparison.json").read_text()
     trained = json.loads((tmp_path / "elsewhere/run.json").read_text())
     (tmp_path / "elsewhere/run.json").write_text(json.dumps({**trained, "data_fingerprint": "0" * 32}))
     assert run(["compare", str(runs / "vae"), str(tmp_path / "elsewhere"), "--out", str(out)]) == 0
-    assert "elsewhere was trained on other data than vae." in (out / "index.html").read_text()
+    assert "elsewhere was trained on different data than vae." in (out / "index.html").read_text()
 
 
 def test_weights_that_are_newer_than_their_measures_are_told(runs, tmp_path):
@@ -130,32 +132,35 @@ def test_weights_that_are_newer_than_their_measures_are_told(runs, tmp_path):
     file.write_text(json.dumps({**json.loads(file.read_text()), "model": "step-00000006"}))
     out = tmp_path / "out"
     assert run(["compare", str(runs / "vae"), str(tmp_path / "trained-on"), "--out", str(out)]) == 0
-    line = "trained-on is heard with the weights of model, its figures are those of step-00000006: evaluate it again."
+    line = (
+        "The audio of trained-on uses the weights model, but its measures are those of step-00000006: "
+        "evaluate it again."
+    )
     assert json.loads((out / "comparison.json").read_text())["warnings"] == [line]
 
 
 def test_what_cannot_be_compared_is_one_line(runs, straight, tmp_path, capsys):
     vae, vqvae = str(runs / "vae"), str(runs / "vqvae")
-    assert "two runs or more" in said_by(["compare", vae], capsys)
-    assert "given twice" in said_by(["compare", vae, vqvae, f"{vae}/."], capsys)
-    assert "cannot read run.json" in said_by(["compare", vae, str(tmp_path)], capsys)
+    assert "two or more runs" in error_of(["compare", vae], capsys)
+    assert "named twice" in error_of(["compare", vae, vqvae, f"{vae}/."], capsys)
+    assert "cannot read run.json" in error_of(["compare", vae, str(tmp_path)], capsys)
     shutil.copytree(runs / "vqvae", tmp_path / "new")
     shutil.rmtree(tmp_path / "new/report")
-    assert f"not evaluated yet; run: python -m train evaluate {tmp_path}/new" in said_by(
+    assert f"not evaluated yet; run: python -m train evaluate {tmp_path}/new" in error_of(
         ["compare", vae, str(tmp_path / "new")], capsys
     )
     (tmp_path / "new/report").mkdir()
     (tmp_path / "new/report/metrics.json").write_text("{")
-    assert "damaged" in said_by(["compare", vae, str(tmp_path / "new")], capsys)
+    assert "damaged" in error_of(["compare", vae, str(tmp_path / "new")], capsys)
     whole = json.loads((runs / "vqvae/report/metrics.json").read_text())
     for key, wrong in (("reconstruction", None), ("latents", {}), ("chunks", "many")):
         (tmp_path / "new/report/metrics.json").write_text(json.dumps({**whole, key: wrong}))
-        assert f"no '{key}'" in said_by(["compare", vae, str(tmp_path / "new")], capsys)
+        assert f"no '{key}'" in error_of(["compare", vae, str(tmp_path / "new")], capsys)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").touch()
-    assert "not a comparison" in said_by(["compare", vae, vqvae, "--out", str(tmp_path / "mine")], capsys)
+    assert "not a comparison" in error_of(["compare", vae, vqvae, "--out", str(tmp_path / "mine")], capsys)
     nowhere = ["compare", vae, vqvae, "--data", "/nowhere", "--out", str(tmp_path / "out")]
-    assert "--data DIR" in said_by(nowhere, capsys)
+    assert "--data DIR" in error_of(nowhere, capsys)
     assert not (tmp_path / "out").exists()
 
 
@@ -176,8 +181,10 @@ def test_a_comparison_that_was_ended_early_is_made_again(runs, tmp_path, monkeyp
 def test_names_tell_runs_apart(tmp_path):
     assert names_of([Path("a/hvae"), Path("b/vae")]) == ["hvae", "vae"]
     assert names_of([Path("a/hvae"), Path("b/hvae"), Path("b/vae")]) == ["a/hvae", "b/hvae", "b/vae"]
-    assert names_of([Path("a/reference"), Path("b/vae")]) == ["a/reference", "b/vae"], "the chunk itself is called so"
-    with pytest.raises(TrainError, match="given twice"):
+    assert names_of([Path("a/reference"), Path("b/vae")]) == ["a/reference", "b/vae"], (
+        "the original chunk has this name"
+    )
+    with pytest.raises(TrainError, match="named twice"):
         names_of([Path("a"), Path("b"), Path("c/../a")])
 
 
@@ -186,7 +193,7 @@ def test_the_best_by_what_is_shown():
     assert best(KNOWN["si_sdr"], rows) == [0, 1]
     assert best(KNOWN["mse"], rows) == [1]
     assert best(KNOWN["cosine"], rows) == []
-    assert best(KNOWN["si_sdr"], rows[:2]) == [], "none is better"
+    assert best(KNOWN["si_sdr"], rows[:2]) == [], "neither is better"
 
 
 def test_measures_of_training_chunks_and_runs_in_the_making_are_told(runs, straight, tmp_path):
@@ -198,9 +205,9 @@ def test_measures_of_training_chunks_and_runs_in_the_making_are_told(runs, strai
     both = [str(runs / "vae"), str(tmp_path / "stopped"), str(tmp_path / "ontrain")]
     assert run(["compare", *both, "--out", str(out), "--examples", "1"]) == 0
     warnings = json.loads((out / "comparison.json").read_text())["warnings"]
-    assert "stopped has not reached the end of its training." in warnings
+    assert "stopped has not finished training." in warnings
     assert "ontrain was measured on the chunks it was trained on." in warnings
-    assert "ontrain was measured on other chunks than vae: their figures cannot be compared." in warnings
+    assert "ontrain was measured on different chunks than vae: their measures cannot be compared." in warnings
     best = re.findall(
         r"<dt>best .*?</dt><dd class=\"value\">.*?</dd><dd class=\"soft small\">(.*?)</dd>",
         (out / "index.html").read_text(),
@@ -212,7 +219,7 @@ def test_measures_of_training_chunks_and_runs_in_the_making_are_told(runs, strai
 @given(st.floats(-5, 5), st.integers(2, 30))
 @settings(max_examples=25, deadline=None)
 def test_a_paired_difference_is_that_of_the_chunks(shift, count):
-    """However much chunks differ: what one model gains on each is sure."""
+    """A constant gain on each chunk gives an exact interval, however much the chunks differ."""
     hard = np.random.default_rng(count).normal(0, 20, count)
     first = {f"{i // 3:08d}_{i * 100:012d}.wav": value for i, value in enumerate(hard)}
     other = {name: value + shift for name, value in first.items()}

@@ -57,11 +57,11 @@ def test_a_report_to_hear_and_to_read(family, straight, data_dir):
     assert f"{ranked[-1]:.3g} dB" in page
     assert f"{ranked[0]:.3g} dB" in page
     players = re.findall(r"<audio[^>]*src=\"(.{20})", page)
-    # Pairs of three kinds and of one recording, and draws at two temperatures; there is no second recording.
+    # Pairs of three kinds and of one recording, and samples at two temperatures; there is no second recording.
     assert len(players) == 2 * (2 * 3 + 1) + 2 * 4
-    assert "Between two recordings" not in page
+    assert "Interpolation between two recordings" not in page
     assert all(player.startswith(("data:audio/flac", "data:audio/wav")) for player in players)
-    assert not re.search(r"(src|href)=\"(?!data:|#)", page), "nothing is fetched"
+    assert not re.search(r"(src|href)=\"(?!data:|#)", page), "the page loads nothing"
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def stripped(report: Path) -> tuple[dict, list[dict]]:
 
 
 def compare(one: Any, other: Any, where: str = "") -> None:
-    """Equal but for rounding of numbers."""
+    """Asserts equality up to rounding of numbers."""
     assert type(one) is type(other), where
     if isinstance(one, dict):
         assert list(one) == list(other), where
@@ -110,7 +110,7 @@ def compare(one: Any, other: Any, where: str = "") -> None:
 
 
 def test_two_processes_measure_what_one_does(straight, tmp_path):
-    """Uneven shares: batches of 32 chunks and of the rest."""
+    """Processes with different numbers of chunks: batches of 32 and a smaller last batch."""
     tunes, data = tmp_path / "tunes", tmp_path / "data"
     tunes.mkdir()
     for seed in range(4):  # silent at first
@@ -135,12 +135,12 @@ def test_two_processes_measure_what_one_does(straight, tmp_path):
     assert len(rows) == alone["chunks"] == len({row["chunk"] for row in rows})
     assert not list((run / "report").rglob("*.tmp"))
     page = (run / "report" / "index.html").read_text()
-    assert f"{alone['silent_chunks']} of the chunks are silent and in no mean" in page
-    assert "s from 0.50 s on" in re.search(r"Passage 1: .*?</article>", page, re.DOTALL)[0]
+    assert f"{alone['silent_chunks']} of the chunks are silent and excluded from all means" in page
+    assert "s, starting at 0.50 s" in re.search(r"Passage 1: .*?</article>", page, re.DOTALL)[0]
 
 
 def test_what_one_process_cannot_read_ends_all_with_one_line(straight, tmp_path):
-    """The last chunks are read by the second process alone."""
+    """Only the second process reads the last chunks."""
     tunes, data = tmp_path / "tunes", tmp_path / "data"
     tunes.mkdir()
     for seed in range(2):
@@ -153,7 +153,7 @@ def test_what_one_process_cannot_read_ends_all_with_one_line(straight, tmp_path)
     content[len(content) * 15 // 16] ^= 0xFF
     shard.write_bytes(content)
     run = tmp_path / "run"
-    # Another test may have evaluated the shared run: its report is not this one's.
+    # Another test may have evaluated the shared run, so its report is not copied.
     shutil.copytree(straight("vae"), run, ignore=shutil.ignore_patterns("report"))
     said = train(["evaluate", str(run), "--data", str(data)], processes=2, code=1)
     assert said.count("error: ") == 1, said
@@ -170,7 +170,7 @@ def test_training_chunks_are_called_so_and_the_command_is_told_whole(straight, t
     assert re.search(r"here \(vae\) on \d+ training chunks", said)
     page = (run / "report" / "index.html").read_text()
     assert "<h1>here</h1>" in page
-    assert "The model was trained on these" in page
+    assert "The model was trained on these chunks" in page
     assert "held-out chunks" not in page.partition('id="training"')[0]
     assert "--split train --examples 1" in page
     assert (run / "model" / "README.md").read_text() == card
@@ -184,7 +184,7 @@ def test_another_folder_leaves_the_run_as_it_is(straight, data_dir, tmp_path):
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
     assert {"index.html", "metrics.json", "metrics.csv", "audio"} == {file.name for file in out.iterdir()}
     said = train(["evaluate", str(run), "--out", str(out), "--split", "train", "--examples", "1"])
-    assert f"{out}: the report there, on split 'valid' of {data_dir}, is replaced; --out DIR keeps both" in said
+    assert f"{out}: replacing the report on split 'valid' of {data_dir}; to keep both, pass --out DIR" in said
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter-1.txt").touch()
     said = train(["evaluate", str(run), "--out", str(tmp_path / "thesis")], code=1)
@@ -192,7 +192,7 @@ def test_another_folder_leaves_the_run_as_it_is(straight, data_dir, tmp_path):
 
 
 def test_a_reader_that_has_gone_ends_no_evaluation(straight, tmp_path):
-    """As with `| head -1`."""
+    """The reader of stdout closes it early, as with `| head -1`."""
     run = tmp_path / "run"
     shutil.copytree(straight("vae"), run, ignore=shutil.ignore_patterns("report"))
     process = start(["evaluate", str(run), "--examples", "1"])
@@ -208,7 +208,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_part_of_a_file(straight, tmp_path
     room = [60_000]
     real = os.fsync
 
-    def fsync(handle):  # the file is written, and the disk has no room for it
+    def fsync(handle):  # the file is written, but the disk is full
         room[0] -= os.fstat(handle).st_size
         if room[0] < 0:
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -262,8 +262,8 @@ def test_a_model_that_exploded_is_one_line(value, straight, tmp_path):
     (run / "report").mkdir()
     (run / "report" / "metrics.json").write_text("earlier")
     said = train(["evaluate", str(run)], code=1)
-    assert "what the model makes of chunk " in said
+    assert "the reconstruction of chunk " in said
     assert "train again with a lower --optim.lr" in said
-    assert f"{run}/report is of an earlier evaluation" in said
+    assert f"{run}/report holds an earlier evaluation" in said
     assert "Traceback" not in said
     assert [file.name for file in (run / "report").iterdir()] == ["metrics.json"]

@@ -1,4 +1,4 @@
-"""What evaluation computes, by property, and beside independent implementations."""
+"""Values of an evaluation: property tests, and comparisons with independent implementations."""
 
 from types import SimpleNamespace
 
@@ -20,10 +20,10 @@ from train.errors import TrainError
 from train.evaluation.measuring import speech
 from train.evaluation.measuring.chunks import Measured, dbfs
 from train.evaluation.measuring.frechet import Moments, distance, embed, frechet, moments, noise_floor
-from train.evaluation.measuring.latents import latent_rows, spent
-from train.evaluation.measuring.recordings import joined, speech_averages
+from train.evaluation.measuring.latents import latent_rates, latent_rows
+from train.evaluation.measuring.recordings import join_chunks, speech_averages
 from train.evaluation.measuring.tables import averages, latents_in_use, silence
-from train.evaluation.report.examples import first_heard
+from train.evaluation.report.examples import first_audible_samples
 from train.evaluation.statistics.bootstrap import grouping, mean_intervals, median_interval
 from train.evaluation.statistics.jackknife import PARTS, jackknife_intervals, left_out
 
@@ -32,7 +32,7 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 def loud(seed: int, items: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
-    """Noise far above all floors, and a noisy copy: [items, 1, 65536]."""
+    """A noisy copy and its reference, noise far above all floors: [items, 1, 65536] each."""
     generator = torch.Generator().manual_seed(seed)
     target = 0.3 * torch.randn(items, 1, 65536, generator=generator)
     return target + 0.1 * torch.randn(target.shape, generator=generator), target
@@ -41,9 +41,9 @@ def loud(seed: int, items: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
 def test_stft_distance_is_that_of_auraloss():
     output, target = loud(0)
     expected = []
-    for i in range(len(target)):  # ours normalises each item by itself
+    for i in range(len(target)):  # ours normalises each item separately
         terms = [
-            # Theirs pads by reflection and divides by no window sum: neither changes a ratio by much.
+            # auraloss pads by reflection and does not divide by the window sum; both change a ratio only slightly.
             STFTLoss(w, w // 4, w, w_sc=1, w_log_mag=1)(output[i : i + 1], target[i : i + 1])
             for w in (2048, 512, 128)
         ]
@@ -107,7 +107,7 @@ def test_the_medians_interval_is_the_same_in_little_memory(monkeypatch):
 @given(seed=st.integers(0, 50))
 @settings(max_examples=20, deadline=None)
 def test_of_a_mean_the_jackknife_gives_the_standard_error(seed):
-    """With one row a part that is an identity (Efron and Stein 1981)."""
+    """With one row per part this is an identity (Efron and Stein 1981)."""
     values = np.random.default_rng(seed).normal(5, 2, PARTS)
     low, high = jackknife_intervals(lambda kept: values[kept].mean(), np.arange(PARTS))
     error = values.std(ddof=1) / np.sqrt(PARTS)
@@ -181,7 +181,7 @@ def test_use_and_cost_of_codes():
     assert (even["perplexity"], even["codes_used"]) == (pytest.approx(8), 0.5)
     assert (even["bits_per_second"], even["entropy_bits_per_second"]) == (16.0, pytest.approx(12))
     of = np.array([True, True, True, False])
-    costs = spent({"codes": codes}, 16, 2.0, of)
+    costs = latent_rates({"codes": codes}, 16, 2.0, of)
     assert np.nanmean(costs["entropy_bits_per_second"]) == pytest.approx(12)
     assert np.isnan(costs["entropy_bits_per_second"]).tolist() == (~of).tolist()
 
@@ -220,7 +220,7 @@ def test_silent_chunks_are_in_no_mean():
 
 def test_a_codebook_in_little_use_has_at_least_one_code():
     codes = np.zeros((30, 1, 4), np.float32)
-    codes[0] = 3  # of one recording alone: left out, one code remains
+    codes[0] = 3  # of one recording only: without it, one code remains
     columns = {"silent": np.zeros(30)}
     measured = Measured(np.arange(30), np.arange(30), np.zeros(30, np.int64), columns)
     split = SimpleNamespace(samples=2205, rate=RATE)
@@ -240,7 +240,7 @@ def test_of_few_recordings_speech_has_no_interval():
 
 
 def test_recordings_begin_where_something_is_heard(tmp_path):
-    """Five seconds of silence, then sound; and one of nothing but silence."""
+    """One recording with five seconds of silence and then sound, and one of silence only."""
     sound = 0.3 * np.sin(np.arange(3 * RATE) * 0.1)
     (tmp_path / "in").mkdir()
     soundfile.write(tmp_path / "in/a.wav", np.r_[np.zeros(5 * RATE), sound], RATE)
@@ -250,15 +250,15 @@ def test_recordings_begin_where_something_is_heard(tmp_path):
     sources, starts = split.keys()
     peaks = split.read(np.arange(len(split))).abs().amax(1).numpy()
     measured = Measured(np.arange(len(split)), sources, starts, {"silent": (peaks == 0).astype(float)})
-    ((source, first),) = first_heard(measured).items()
+    ((source, first),) = first_audible_samples(measured).items()
     assert split.manifest.sources[source].path.endswith("a.wav")
     assert 4 * RATE <= first <= 5 * RATE
-    piece = joined(split, source, first, 2.0)
+    piece = join_chunks(split, source, first, 2.0)
     assert len(piece) == 2 * RATE
     assert np.abs(piece[-RATE:]).max() > 0.1
-    whole = joined(split, source)
+    whole = join_chunks(split, source)
     np.testing.assert_array_equal(whole[first : first + 2 * RATE], piece)
-    assert len(joined(split, source, first, 0.1)) == RATE, "one chunk at least"
+    assert len(join_chunks(split, source, first, 0.1)) == RATE, "at least one chunk"
 
 
 def test_levels_are_those_of_the_root_mean_square():

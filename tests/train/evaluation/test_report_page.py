@@ -20,14 +20,14 @@ from train.evaluation.report.page import Example, Page, write_page
 needs_chromium = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver: apt-get install chromium chromium-driver"
 )
-# What a careless page would run, or show as something else.
+# A page without escaping would run this name as a script.
 EVIL = "<script>alert(1)</script>.wav"
 DURATIONS = "return [...document.querySelectorAll('audio')].map(a => [a.duration, +a.dataset.seconds])"
 READY = "return [...document.querySelectorAll('audio')].every(a => Number.isFinite(a.duration))"
 
 
 class Outline(HTMLParser):
-    """What a screen reader meets: levels of headings, tables, players, pictures."""
+    """The elements that a screen reader reads: levels of headings, tables, players, pictures."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Outline(HTMLParser):
 
 @pytest.fixture(scope="module")
 def evil_data(tmp_path_factory):
-    """Shards of recordings with names that must be escaped; all of them are held out but one."""
+    """Shards of recordings with names that must be escaped; all but one are held out."""
     audio = tmp_path_factory.mktemp("evil")
     names = (EVIL.replace("/", "\u2215"), "a&b 'c' \"d\" {{ 7*7 }}.wav", "\u202egnp.wav", "plain.wav")
     for seed, name in enumerate(names):
@@ -58,7 +58,7 @@ def evil_data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory, evil_data, straight):
-    """Two runs of other families, evaluated on the same data."""
+    """Two runs of different families, evaluated on the same data."""
     folder = tmp_path_factory.mktemp("evil-runs")
     train(flags("hvae", evil_data, folder / "hvae"))
     shutil.copytree(straight("vqvae"), folder / "vqvae")
@@ -69,7 +69,7 @@ def runs(tmp_path_factory, evil_data, straight):
 
 @pytest.fixture(scope="module")
 def pages(runs):
-    """The pages of a run, of another, and of both compared."""
+    """The pages of two runs and of their comparison."""
     both = ["compare", str(runs / "hvae"), str(runs / "vqvae")]
     assert run([*both, "--out", str(runs / "both"), "--examples", "1"]) == 0
     return {
@@ -98,7 +98,7 @@ def test_opens_whole_and_fetches_nothing(name, pages, browser):
     fetched, said = browser.logs()
     assert any(url.startswith("file:") for url in fetched)
     assert all(url.startswith(("file:", "data:", "about:")) for url in fetched)
-    assert sum(url.startswith("file:") for url in fetched) == 1, "one file, whole in itself"
+    assert sum(url.startswith("file:") for url in fetched) == 1, "the page is one self-contained file"
     assert said == []
     assert "alert" not in browser.run("return [...document.scripts].map(s => s.textContent).join()")
 
@@ -128,7 +128,7 @@ def test_fits_on_phones_and_desks_in_both_themes(name, pages, browser):
 def test_players_take_turns_and_the_switch_keeps_the_place(pages, browser):
     browser.open(pages["hvae"])
     browser.wait(READY)
-    # Recordings are long enough to be caught in the act.
+    # The longest players are long enough to observe them while they play.
     browser.run("window.p = [...document.querySelectorAll('audio')].sort((a, b) => b.duration - a.duration);")
     browser.run("return p[0].play()")
     browser.wait("return !p[0].paused")
@@ -145,19 +145,19 @@ def test_players_take_turns_and_the_switch_keeps_the_place(pages, browser):
     both = "return !a.paused && !b.paused && a.muted == {} && b.muted == {} && go.textContent == 'Switch to {}'"
     browser.wait(both.format("false", "true", "reconstruction"))
     browser.wait("return a.currentTime >= 1.0 && b.currentTime >= 1.0")
-    # Both run on; what is heard changes without a gap, at the same place.
+    # Both players continue; the audible one changes without a gap, at the same position.
     browser.run("window.left = a.currentTime; go.click(); window.at = b.currentTime;")
     assert browser.run("return at - left") == pytest.approx(0, abs=0.1)
     browser.wait(both.format("true", "false", "reference"))
     assert "reconstruction" in browser.run("return group.querySelector('[role=status]').textContent")
-    # In haste.
+    # Three quick clicks.
     browser.run("go.click(); go.click(); go.click();")
     browser.wait(both.format("false", "true", "reconstruction"))
     silent = "return a.paused && b.paused && !a.muted && !b.muted && go.textContent == 'Play A/B'"
     browser.run("group.querySelector('.stop').click()")
     browser.wait(silent)
     assert browser.run("return document.querySelectorAll('.hearing').length") == 0
-    # It begins where the player stands that was used last, and ends with Escape or another example.
+    # The switch starts at the position of the last used player, and ends with Escape or another example.
     browser.run("b.currentTime = 0.5;")
     browser.wait("return !b.seeking")
     browser.run("go.click();")
@@ -198,8 +198,8 @@ def test_by_keyboard(pages, browser):
         body.send_keys("\ue004")  # Tab
         reached.append(browser.run("const e = document.activeElement; return [e.tagName, e.textContent.trim()]"))
         body = browser.driver.switch_to.active_element
-    assert reached[0] == ["A", "Skip to the figures"]
-    assert ["A", "How close"] in reached
+    assert reached[0] == ["A", "Skip to the results"]
+    assert ["A", "Reconstruction"] in reached
     assert "DIV" in [tag for tag, _ in reached], "a table that scrolls is reached"
     assert browser.run("return getComputedStyle(document.activeElement).outlineStyle") != "none"
 
@@ -225,13 +225,13 @@ def test_what_a_screen_reader_meets(name, pages):
     pairs = zip(outline.headings, outline.headings[1:], strict=False)
     assert all(after <= before + 1 for before, after in pairs)
     players = [player["aria-label"] for player in outline.every("audio")]
-    assert len({*players}) == len(players), "each player has a name of its own"
+    assert len({*players}) == len(players), "each player has a unique label"
     assert all("file" in label or "ample" in label or "nterpolation" in label for label in players)
     assert all(re.search(r"-?\d+ dBFS|\d dB on average", picture["alt"]) for picture in outline.every("img"))
     assert len(outline.every("caption")) == len(outline.every("table")) > 1
     assert {cell["scope"] for cell in outline.every("th")} == {"row", "col"}
     labels = [svg["aria-label"] for svg in outline.every("svg") if svg.get("role") == "img"]
-    charts = [label for label in labels if label not in ("Good", "Mind")]
+    charts = [label for label in labels if label not in ("Good", "Warning")]
     assert charts
     assert all(re.search(r"\d", label) for label in charts)
 
@@ -245,7 +245,9 @@ def test_names_of_files_are_text(name, pages):
     assert policy.startswith("default-src 'none'; img-src data:; media-src data:;")
     assert "unsafe" not in policy
     assert not re.search(r"(src|href)=\"(?!data:|#)", page)
-    assert not any("style" in attrs for _, attrs in Outline(page).tags), "the policy would not let it through"
+    assert not any("style" in attrs for _, attrs in Outline(page).tags), (
+        "the content security policy forbids inline styles"
+    )
 
 
 def test_the_evil_recordings_are_on_the_page(pages, runs):
@@ -253,7 +255,7 @@ def test_the_evil_recordings_are_on_the_page(pages, runs):
     page = pages["hvae"].read_text()
     wanted = {"<": "&lt;script&gt;alert(1)&lt;\u2215script&gt;.wav", "a": "{{ 7*7 }}", "\u202e": r"\u202egnp.wav"}
     marked = [path for path in held_out if path[0] in wanted]
-    assert marked, "the seeds of the split changed: hold out more of them"
+    assert marked, "the seeds of the split have changed: hold out more recordings"
     assert all(wanted[path[0]] in page for path in marked)
 
 
@@ -261,16 +263,21 @@ def test_the_page_tells_what_the_run_was(pages, runs):
     page = pages["vqvae"].read_text()
     for words in (
         "fingerprint of the training split",
-        "other shards than those measured on",
-        "In short",
+        "other shards than those of this evaluation",
+        "Summary",
         "goodput",
         "finished, step 8 of 8",
         "python -m train vqvae --data",
     ):
         assert words in page
-    for words in ("use of the codes by rank", "Temperature 0.7", "Between two recordings", "loss/commitment"):
+    for words in (
+        "use of the codes by rank",
+        "Temperature 0.7",
+        "Interpolation between two recordings",
+        "loss/commitment",
+    ):
         assert words in page
-    assert "What was trained" in page
+    assert "Model, data, hardware and software" in page
     audio = runs / "vqvae/report/audio"
     assert {"prior-0.7-4.wav", "interpolation-050.wav", "best-1-reference.wav"} <= {
         file.name for file in audio.iterdir()
@@ -289,7 +296,7 @@ def test_another_evaluation_leaves_no_old_sounds(runs):
 
 
 def summary_of(count: int) -> dict:
-    """A summary as evaluations write it."""
+    """A summary in the format of metrics.json."""
     row = {"si_sdr": 12.3, "si_sdr_median": 12.0, "stft": 0.5, "mel": 0.4, "mse": 1e-3, "cosine": 0.9}
     return {
         "run": "many",
@@ -308,29 +315,29 @@ def summary_of(count: int) -> dict:
 
 
 def test_a_run_with_nothing_to_show_has_a_page(tmp_path):
-    """Only silence was held out, and nothing was logged."""
+    """Only silence was held out, and nothing was logged: the page has no examples."""
     summary = summary_of(1)
     summary |= {"silent_chunks": 1, "reconstruction": {**summary["reconstruction"], "si_sdr": None, "cosine": None}}
     write_page(tmp_path / "index.html", Page(summary, [], [], RATE))
     page = (tmp_path / "index.html").read_text()
     assert "— dB" in page
-    assert "Hear and see" not in page
+    assert 'id="examples"' not in page
     assert not Outline(page).every("audio")
 
 
 @needs_chromium
 def test_five_hundred_examples_stay_small(tmp_path, browser, monkeypatch):
-    """Tones in noise, which is the worst that coding meets; ten pairs are drawn and coded, and used again and again."""
-    real = page_parts.show
+    """Tones in noise, the worst case for compression. Ten pairs are encoded and reused."""
+    real = page_parts.example_view
     shown = {}
 
-    def show(example, rate, forms, ready):
+    def example_view(example, rate, forms, ready):
         key = (example.place % 10, ready)
         if key not in shown:
             shown[key] = real(example, rate, forms, ready)
         return dataclasses.replace(shown[key], title=example.file)
 
-    monkeypatch.setattr(page_parts, "show", show)
+    monkeypatch.setattr(page_parts, "example_view", example_view)
     rng = np.random.default_rng(0)
     measures = {"si_sdr": 10.0, "stft": 0.5, "mel": 0.4}
     tone = np.resize(tune(1.0, 1), 22050).astype(np.float32)
@@ -348,7 +355,7 @@ def test_five_hundred_examples_stay_small(tmp_path, browser, monkeypatch):
     browser.open(page)
     browser.wait("return [...document.querySelectorAll('audio[preload=metadata]')].every(a => a.duration)")
     assert browser.run("return document.querySelectorAll('audio').length") == 1000
-    # What was folded away plays too.
+    # Players in folded sections work too.
     browser.run("document.querySelectorAll('details').forEach(d => { d.open = true; });")
     browser.run("window.last = [...document.querySelectorAll('audio')].pop(); last.scrollIntoView();")
     # Some versions of Chromium count the block with which Vorbis begins.

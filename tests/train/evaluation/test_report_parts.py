@@ -1,4 +1,4 @@
-"""The parts of report pages, by what must hold for all inputs."""
+"""The parts of report pages, with property tests for all inputs."""
 
 import io
 import json
@@ -35,7 +35,7 @@ from train.evaluation.drawing.curves import READING, curves_of_run, curves_of_ru
 from train.evaluation.drawing.spectrograms import FINE, SMALL, band_levels, difference, spectrogram
 from train.evaluation.measuring.picking import Picker, extremes
 from train.evaluation.report.facts import training_command
-from train.evaluation.report.measures import columns, interval, mean_use, over_what
+from train.evaluation.report.measures import columns, interval, interval_note, mean_use
 from train.evaluation.report.rendering import PLAIN, figure, printable, render
 from train.evaluation.report.sounds import FLAC, VORBIS, sound_url
 from train.evaluation.report.tables import extent, latent_table, recordings_table, table_rows
@@ -68,7 +68,7 @@ def test_any_curve_lies_inside_its_picture(points, second):
 @given(st.lists(st.floats(), min_size=1, max_size=6))
 @settings(deadline=None)
 def test_any_numbers_can_be_drawn(values):
-    """Of a run that exploded."""
+    """A diverged run logs infinite and missing values."""
     chart = line_chart("title", [Series("a", [(float(step), value) for step, value in enumerate(values)])])
     assert chart is None or not re.search("nan|inf", chart.svg)
 
@@ -132,23 +132,24 @@ def test_band_levels_are_those_of_the_gain(gain):
 def test_what_is_quieter_than_quiet_has_no_band():
     noise = np.random.default_rng(1).normal(0, 1, 4000)
     assert band_levels(noise * 10 ** (-86 / 20), 0 * noise, RATE) == []
-    # 20 dB above it, shared by the bands: so much is missing from silence.
+    # 20 dB above the threshold in total, distributed over the bands.
     found = band_levels(noise * 10 ** (-60 / 20), 0 * noise, RATE)
     assert sum(10 ** (-value / 10) for _, value in found) == pytest.approx(100, rel=0.05)
 
 
 def test_every_panel_of_the_documentation_tells_how_to_read_it():
-    """What docs/tracking.md lists with a meaning of its own has one beside its curve too."""
-    told = set(re.findall(r"`((?:loss|model|optim|valid|perf)/[\w]+)`", (ROOT / "docs/tracking.md").read_text()))
-    told -= {
+    """Each metric that docs/tracking.md lists has advice next to its curve, unless the page draws no curve of it."""
+    documented = set(re.findall(r"`((?:loss|model|optim|valid|perf)/[\w]+)`", (ROOT / "docs/tracking.md").read_text()))
+    documented -= {
         "valid/reference_then_reconstruction",
         "valid/examples",
         "valid/spectrograms",
         "valid/silent",
+        "valid/bits_per_second_N",
         "perf/save_stall",
     }
-    assert len(told) > 25
-    assert {pattern(name.replace("_N", "_0")) for name in told} <= READING.keys()
+    assert len(documented) > 25
+    assert {pattern(name.replace("_N", "_0")) for name in documented} <= READING.keys()
 
 
 def test_curves_are_grouped_and_zeros_are_told():
@@ -208,7 +209,7 @@ def test_the_command_on_the_page_makes_the_same_run(family):
     run = RunDir(Path("runs/it's"), "id", family, json.loads(json.dumps(flat(config))), "0", 1)
     import shlex
 
-    run.config |= {"stop_at": 3, "allow_changes": True}  # of one attempt
+    run.config |= {"stop_at": 3, "allow_changes": True}  # settings of a single attempt
     again = shlex.split(training_command(run))
     assert again[:4] == ["python", "-m", "train", family]
     assert flat(parse(again[3:])[1]) == flat(config)
@@ -220,19 +221,21 @@ def test_new_fields_of_a_summary_are_shown_where_they_are():
     assert [column.key for column in columns([own])] == ["si_sdr", "bits"]
     assert interval(summary, own, "si_sdr") == (0.5, 1.5)
     assert interval(summary, own, "mse") == (2.0, 4.0)
-    assert interval(summary, own, "bits") is None, "a point"
+    assert interval(summary, own, "bits") is None, "a point is no interval"
     assert interval({}, {"si_sdr": 1.0}, "si_sdr") is None
-    assert over_what(summary).startswith("Small figures are 95 % intervals by resampling passages of ten chunks")
-    assert over_what({"reconstruction": {}}) == ""
+    assert interval_note(summary).startswith("Small figures are 95 % intervals from resampling passages of ten chunks")
+    assert interval_note({"reconstruction": {}}) == ""
     both = {"kl_nats_per_second": 1.0, "kl_bits_per_second": 1.4}
-    assert [column.key for column in columns([both])] == ["kl_bits_per_second"], "not the same twice"
+    assert [column.key for column in columns([both])] == ["kl_bits_per_second"], (
+        "the same value in two units is one column"
+    )
     assert mean_use([{"active_units": 0.5}, {"active_units": 1.0}]) == {"mean_active_units": 0.75}
     assert mean_use([]) == {}
 
 
 @given(st.text())
 def test_no_text_is_markup_or_turns_text_around(text):
-    """Whatever a file is called: in a warning of a comparison, which is plain text."""
+    """Any file name, here in a warning of a comparison, is shown as plain text."""
     page = render(
         "comparison.html",
         runs=[],
@@ -242,7 +245,7 @@ def test_no_text_is_markup_or_turns_text_around(text):
         winners=[],
         warnings=[f"<b>{text}</b>"],
         kinds=[],
-        heard_on="",
+        examples_from="",
         sound=FLAC,
         sections=[],
         settings=[],
@@ -295,7 +298,7 @@ def test_examples_share_no_sound_where_they_need_not(places, count):
         for i in range(len(places))
         if not any(sources[i] == sources[j] and abs(starts[i] - starts[j]) < 2 for j in chosen)
     ]
-    assert not overlapping or not free, "one that overlaps was taken, though another was there"
+    assert not overlapping or not free, "an overlapping chunk was taken although another was available"
 
 
 def test_the_very_worst_comes_first():
@@ -313,19 +316,27 @@ def said(**more) -> list[tuple[bool, str]]:
 
 
 def test_the_verdict_in_words():
-    (spectra, good), (waves, too) = [(text, good) for good, text in said()]
+    (spectra, good), (waveform, too) = [(text, good) for good, text in said()]
     assert good
     assert too
     assert "close" in spectra
-    assert "0.32 % of the output is error" in waves
+    assert "reproduced closely: 0.32 % of the output is error" in waveform
     bad = said(reconstruction={"si_sdr": -30.0, "mel": 1.9})
     assert [good for good, _ in bad] == [False, False]
     assert "hardly closer" in bad[0][1]
     assert said(reconstruction={"si_sdr": None, "mel": None}) == []
-    assert len(said(reconstruction={"si_sdr": -30.0, "mel": 0.3}, representation="mel")) == 1, "phases are made up"
+    assert len(said(reconstruction={"si_sdr": -30.0, "mel": 0.3}, representation="mel")) == 1, (
+        "mel models invent phases"
+    )
     middle = said(reconstruction={"si_sdr": 10.0, "mel": 1.0})
     assert "recognisable" in middle[0][1]
-    assert "audible error" in middle[1][1]
+    assert "reproduced with audible error" in middle[1][1]
+    for distance, good in ((0.5, True), (0.8, False), (1.09, False)):
+        found = said(reconstruction={**ROW, "stft": distance})[1]
+        assert found[0] is good
+        assert f"STFT distance {distance:g}" in found[1]
+        assert good or "below 0.6 is good" in found[1]
+    assert "large errors" in said(reconstruction={**ROW, "stft": 1.09})[1][1]
 
 
 def test_the_verdict_on_latents_silence_and_prior():
@@ -333,14 +344,23 @@ def test_the_verdict_on_latents_silence_and_prior():
     rows = [{"known": [0, 1], "si_sdr": 25.0, "mel": 0.2}, {"known": [0], "si_sdr": 24.9, "mel": 0.2}]
     words = said(latents=levels, levels=rows)[2:]
     assert words == [
-        (False, "Level 1 adds next to nothing to the reconstruction (+0.10 dB): the hierarchy idles."),
-        (False, "Posterior collapse: level 1 uses 2 % of its channels."),
+        (
+            False,
+            "Idle level: level 1 adds only +0.10 dB of SI-SDR. Its channels may be active, but the reconstruction "
+            "hardly depends on them.",
+        ),
+        (False, "Posterior collapse: only 2 % of the channels of level 1 are active (vary with the input)."),
     ]
+    # An idle level whose channels are active: both sentences are true at once.
+    idle, used = said(latents=[{"active_units": 1.0}] * 2, levels=rows)[2:]
+    assert not idle[0]
+    assert "may be active" in idle[1]
+    assert used == (True, "No collapse: at least 100 % of the channels of each level are active (vary with the input).")
     rows[1]["si_sdr"] = 20.0
     assert said(latents=[{"active_units": 0.9}] * 2, levels=rows)[2:] == [
-        (True, "No collapse: 90 % of the channels of each level or more are in use.")
+        (True, "No collapse: at least 90 % of the channels of each level are active (vary with the input).")
     ]
-    assert "Codebook 1 uses 30 %" in said(latents=[{"codes_used": 0.9}, {"codes_used": 0.3}])[2][1]
+    assert "codebook 1 uses only 30 %" in said(latents=[{"codes_used": 0.9}, {"codes_used": 0.3}])[2][1]
     loud = said(silent={"reference_dbfs": -100.0, "output_dbfs": -40.0})[2]
     quiet = said(silent={"reference_dbfs": -100.0, "output_dbfs": -90.0})[2]
     assert (loud[0], quiet[0]) == (False, True)
@@ -365,7 +385,7 @@ def test_recordings_stand_with_the_hardest_first_and_the_use_of_their_latents():
 
 
 def test_bars_are_out_of_all():
-    """A collapsed level has no full bar for being the only one."""
+    """A collapsed level has a short bar even if it is the only level."""
     (row,) = latent_table([{"active_units": 0.02, "kl_bits_per_second": 7.0}], [])["rows"]
     assert row[2] == {"active_units": 0.02}
     books = [Codebook("0", 64, 1.0, 32.0)]

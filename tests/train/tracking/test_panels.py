@@ -1,4 +1,4 @@
-"""docs/tracking.md lists every name that is logged, and no other."""
+"""docs/tracking.md lists every logged name, and no others."""
 
 import re
 
@@ -8,7 +8,7 @@ from tests.train.conftest import ROOT, flags, points, start
 
 DOCUMENT = (ROOT / "docs" / "tracking.md").read_text()
 NAMES = re.findall(r"`([^`]+)`", "".join(re.findall(r"^\| (`[^|]+)\|", DOCUMENT, re.MULTILINE)))
-# The axis, and what stands in each line for people; W&B's own begin with an underscore.
+# The axis and the time of each line; names that W&B adds begin with an underscore.
 AXIS = {"step", "time", "global_step"}
 
 

@@ -1,4 +1,4 @@
-"""Points of a run: metrics.jsonl and W&B's offline files, each step once."""
+"""Points of a run in metrics.jsonl and in W&B's offline files: each step once."""
 
 import json
 import shutil
@@ -27,14 +27,14 @@ def test_attempts_are_one_offline_run(data_dir, tmp_path):
         (about,) = (row["run"] for row in rows if row["type"] == "run")
         assert about["run_id"] == run_id
         items += history(rows)
-    # Each attempt logs its own steps: together all of them, none twice, as in metrics.jsonl.
+    # Each attempt logs its own steps. Together they are complete and without duplicates, as in metrics.jsonl.
     steps = list(range(STEPS + 1))
     assert [row["step"] for row in points(run)] == steps
     assert [item["global_step"] for item in items if "loss/total" in item] == steps[1:]
     assert [item["global_step"] for item in items if "valid/si_sdr" in item] == [0, 4, 8]
     assert {item["attempt"] for item in items if "attempt" in item} == {1, 2}
     assert [i["global_step"] for i in items if "valid/reference_then_reconstruction.path" in i] == [0, 4, 8]
-    # The codebooks start at step 2. A histogram counts every code of a book.
+    # The codebooks start at step 2. A histogram counts every code of a codebook.
     used = [item for item in items if "codebook/use_1.values" in item]
     assert [item["global_step"] for item in used] == [4, 8]
     for item in used:
@@ -56,7 +56,7 @@ def test_attempts_are_one_offline_run(data_dir, tmp_path):
 
 
 def test_a_crash_leaves_each_point_once_in_wandb(data_dir, tmp_path):
-    """Killed after steps that no checkpoint holds: they are made again, and are not there twice."""
+    """Killed after steps that no checkpoint holds: the resumed run repeats them, and each step occurs once."""
     run = tmp_path / "vae"
     words = flags("vae", data_dir, run, "--tracking.wandb", "offline", "--checkpoint.every", "3", "--optim.steps", "40")
     process = start(words, session=True)
@@ -70,14 +70,14 @@ def test_a_crash_leaves_each_point_once_in_wandb(data_dir, tmp_path):
     assert [row["step"] for row in points(run)] == [*range(41)]
     assert [item["global_step"] for item in logged(run) if "loss/total" in item] == [*range(1, 41)]
 
-    # An end by a crash that nobody resumed: what is missing from the files is added before the upload.
+    # A crash without a resume: sync adds the missing points to the files before the upload.
     shutil.rmtree(parts(run)[-1])
     assert "points added" in train(["sync", str(run), "--prepare"])
     assert [item["global_step"] for item in logged(run) if "loss/total" in item] == [*range(1, 41)]
-    told = train(["sync", str(run)], code=1, WANDB_API_KEY=SECRET, WANDB_BASE_URL="http://127.0.0.1:9")
-    assert " 0 points added" in told
-    assert "not uploaded" in told
-    assert SECRET not in told
+    output = train(["sync", str(run)], code=1, WANDB_API_KEY=SECRET, WANDB_BASE_URL="http://127.0.0.1:9")
+    assert " 0 points added" in output
+    assert "not uploaded" in output
+    assert SECRET not in output
     assert_nowhere(run, SECRET)
     assert "API key" in train(["sync", str(run)], code=1)
 
@@ -103,7 +103,7 @@ def test_a_full_disk_keeps_points_until_there_is_room(tmp_path, monkeypatch, cap
 
 
 def test_a_part_is_read_once_until_it_grows(tmp_path, monkeypatch):
-    """A run of a hundred attempts has a hundred parts, and each takes most of a second to read."""
+    """A run of a hundred attempts has a hundred parts, and reading a part takes most of a second."""
     read = []
 
     def steps_of(file):
@@ -150,7 +150,7 @@ def test_points_are_forgotten_with_lines_that_were_cut_short(tmp_path):
 
 
 def test_gaps_in_the_parts_on_disk_are_filled(tmp_path, monkeypatch):
-    """A part that was written on a full disk lacks points in the middle."""
+    """A part written on a full disk lacks points in the middle."""
     logged = []
     part = SimpleNamespace(log=lambda point: logged.append(point["global_step"]), finish=lambda exit_code: None)
     monkeypatch.setattr(wandb_sender, "start_part", lambda *_: part)

@@ -1,6 +1,6 @@
-"""W&B online, against a stand-in of its server on this machine; and W&B that is slow, stuck, full or away.
+"""W&B online with a local test server, and with a W&B that is slow, hanging, out of disk space or unreachable.
 
-Whatever W&B does, training makes its steps in its time and ends, and `sync` brings each point once.
+In each case training keeps its steps and its speed and finishes, and `sync` uploads each point once.
 """
 
 import contextlib
@@ -20,9 +20,9 @@ from tests.train.conftest import ROOT, STEPS, environment, flags, points, train,
 sys.path.append(str(ROOT / "tests" / "shards"))
 from range_server import RangeServer
 
-CLOSE_S = 3  # in place of what a person waits
+CLOSE_S = 3  # replaces the longer default
 PATCHED = "import train.tracking.wandb_sender as sender, train.__main__ as command; sender.CLOSE_S = {}; command.main()"
-BOUNDED = f"W&B did not take all within {CLOSE_S} s; python -m train sync"
+BOUNDED = f"W&B did not receive all points within {CLOSE_S} s; run python -m train sync"
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def reach(url: str, wait_s: int = 30) -> dict[str, str]:
 
 
 def begin(words: list[str], close_s: float = CLOSE_S, **more: str) -> subprocess.Popen:
-    """The real command, but for the time that W&B has at the end."""
+    """Starts the real command with a shorter limit for W&B at the end."""
     return subprocess.Popen(
         [sys.executable, "-c", PATCHED.format(close_s), *words],
         env=environment(**more),
@@ -48,7 +48,7 @@ def begin(words: list[str], close_s: float = CLOSE_S, **more: str) -> subprocess
 
 
 def finish(process: subprocess.Popen) -> str:
-    """Waits for the end, which must be a good one; returns what was said, with nothing secret in it."""
+    """Waits for a successful end; returns stderr, after checking that the output holds no secret."""
     try:
         out, err = process.communicate(timeout=400)
     finally:
@@ -61,7 +61,7 @@ def finish(process: subprocess.Popen) -> str:
 
 
 def core_of(process: subprocess.Popen) -> psutil.Process:
-    """W&B's own process, as soon as there is one."""
+    """W&B's service process; waits until it exists."""
     for _ in range(6000):
         for child in psutil.Process(process.pid).children(recursive=True):
             if child.name().startswith("wandb-core"):
@@ -86,7 +86,7 @@ def assert_synced(run: Path, server: WandbServer, last: int) -> None:
 
 
 def test_attempts_are_one_run_and_no_secret_gets_out(data_dir, tmp_path, server):
-    """Stopped, resumed, killed behind a checkpoint and resumed; the data's URL holds a password."""
+    """Stopped, resumed, killed after a checkpoint and resumed; the URL of the data holds a password."""
     run = tmp_path / "vqvae"
     secrets = (SECRET, "pass%40word", "pass@word", "abc123signature")
     with RangeServer(data_dir) as far:
@@ -116,7 +116,7 @@ def test_attempts_are_one_run_and_no_secret_gets_out(data_dir, tmp_path, server)
 
 
 def test_a_server_that_cannot_be_reached_makes_an_attempt_offline(data_dir, tmp_path):
-    """Refused, never answered, and an error: each is given up in time, and uploaded later."""
+    """A refused connection, no answer, and an error: each times out, and the attempt is uploaded later."""
     with WandbServer() as silent, WandbServer() as broken:
         silent.mode, broken.mode = "silent", "broken"
         urls = {"refused": "http://127.0.0.1:9", "silent": silent.url, "broken": broken.url}
@@ -140,7 +140,7 @@ def test_a_server_that_cannot_be_reached_makes_an_attempt_offline(data_dir, tmp_
 def test_a_server_that_goes_away_holds_nothing_up(data_dir, tmp_path, server, mode):
     run = tmp_path / "vae"
     process = begin(flags("vae", data_dir, run, "--tracking.wandb", "online"), **reach(server.url))
-    while not server.run:  # it has begun there
+    while not server.run:  # the run has started on the server
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     server.mode = mode
@@ -157,7 +157,7 @@ def test_a_server_that_goes_away_holds_nothing_up(data_dir, tmp_path, server, mo
 
 
 def test_wandbs_process_halted_killed_or_without_room(data_dir, tmp_path):
-    """Training goes on; what W&B did not write is added."""
+    """Training continues, and sync adds the points that W&B did not write."""
     trouble = {
         "halted": lambda core: core.suspend(),
         "killed": lambda core: core.kill(),
@@ -175,7 +175,7 @@ def test_wandbs_process_halted_killed_or_without_room(data_dir, tmp_path):
         said = finish(process)
         assert is_over(cores[name])
         assert name != "halted" or BOUNDED in said
-        assert name != "killed" or re.search(r"W&B is off from here on \(.+\); .*train sync", said)
+        assert name != "killed" or re.search(r"W&B stopped \(.+\); .*train sync", said)
         assert [row["step"] for row in points(tmp_path / name)] == [*range(41)]
         (added,) = re.findall(r"(\d+) points added", train(["sync", str(tmp_path / name), "--prepare"]))
         assert int(added) > 0

@@ -1,4 +1,4 @@
-"""W&B's settings come from the user's home and environment, never from the folder that a command is run in."""
+"""W&B's settings come from the user's home and environment, never from the current folder."""
 
 import os
 import subprocess
@@ -45,7 +45,7 @@ def test_a_settings_file_in_the_current_folder_names_no_server(home, tmp_path, p
 
 
 def test_syncing_in_a_received_folder_sends_nothing_to_its_server(home, straight_with_wandb, tmp_path):
-    """The user's key belongs to the user's server."""
+    """The user's key goes only to the user's server."""
     run = straight_with_wandb(tmp_path / "received")
     with WandbServer() as own, WandbServer() as stranger:
         (home / ".config" / "wandb").mkdir(parents=True)
@@ -96,7 +96,7 @@ def test_wandb_mode_in_the_environment_decides(home, monkeypatch):
 
 @pytest.fixture
 def straight_with_wandb(data_dir):
-    """make(folder) -> the folder of a tiny run with one offline part."""
+    """A function make(folder) that returns the folder of a tiny run with one offline part."""
 
     def make(folder):
         train([*flags("vae", data_dir, folder), "--tracking.wandb", "offline"])

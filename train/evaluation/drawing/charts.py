@@ -1,4 +1,4 @@
-"""Line charts as inline SVG: coloured by the page's style sheet, so they follow light and dark."""
+"""Line charts as inline SVG; the style sheet of the page sets their colours for the light and dark themes."""
 
 import math
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 320, 190
 LEFT, RIGHT, TOP, BOTTOM = 50, 10, 10, 36
-# Styles of lines in page.css: colour and dashes; more lines than these repeat them.
+# Number of line styles in page.css (colour and dashes); further lines reuse them.
 STYLES = 8
-# Buckets of a curve that has more points than can be seen; each keeps its lowest and highest.
+# A curve with too many points is split into this many buckets; each keeps its minimum and maximum.
 BUCKETS = 250
-# Positive values that span more than this are drawn on a logarithmic axis.
+# Positive values with a larger ratio of maximum to minimum use a logarithmic axis.
 WIDE_RANGE = 50.0
 
 Points = list[tuple[float, float]]
@@ -20,7 +20,7 @@ Points = list[tuple[float, float]]
 
 @dataclass
 class Series:
-    """One line: its name and its points."""
+    """One line: its name and its points (x, y)."""
 
     name: str
     points: Points
@@ -28,15 +28,15 @@ class Series:
 
 @dataclass
 class Chart:
-    """A figure with what is needed to read it.
+    """A chart with its legend and caption.
 
     Attributes:
-        title: What is drawn.
+        title: The title.
         svg: The drawing.
-        names: Of the lines, with the numbers of their styles; empty for a single line.
-        summary: The essential figures in words.
-        text: How to read it.
-        key: Its name in the log.
+        names: The legend: style number and name of each line; empty for a single line.
+        summary: First and last values in words.
+        text: Advice on how to read it.
+        key: Its metric name in metrics.jsonl.
     """
 
     title: str
@@ -47,13 +47,13 @@ class Chart:
     key: str = ""
 
 
-# What can be drawn: beyond these, differences and steps between ticks have no float.
+# Limits of values: beyond these, differences and tick steps overflow or underflow.
 LARGEST, SMALLEST = 1e300, 1e-300
 
 
 @dataclass
 class Axis:
-    """A range of values on a length of the picture, from `start` to `end`."""
+    """Maps values from `low` to `high` to positions from `start` to `end` in the SVG."""
 
     low: float
     high: float
@@ -69,14 +69,14 @@ class Axis:
         self.ticks = log_ticks(self.low, self.high) if self.log else ticks(self.low, self.high)
 
     def at(self, value: float) -> float:
-        """Where a value lies, in the picture's units."""
+        """The position of a value, in SVG units."""
         low, high = (math.log10(self.low), math.log10(self.high)) if self.log else (self.low, self.high)
         share = ((math.log10(max(value, self.low)) if self.log else value) - low) / (high - low)
         return self.start + share * (self.end - self.start)
 
 
 def ticks(low: float, high: float, about: int = 4) -> list[float]:
-    """Round values inside a range."""
+    """Round tick values inside a range, `about` of them."""
     raw = (high - low) / about
     if raw < SMALLEST:
         return [low]
@@ -87,7 +87,7 @@ def ticks(low: float, high: float, about: int = 4) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Powers of ten inside a range, five at most; in a short range their doubles and fives too."""
+    """Up to five powers of ten inside a range; in a short range also their multiples by 2 and 5."""
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
     if last - first < 2:
         fine = [factor * 10.0**i for i in range(first - 1, last + 1) for factor in (1, 2, 5)]
@@ -96,8 +96,8 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def short(value: float) -> str:
-    """A number as axes show it."""
-    size = abs(float(f"{value:.3g}"))  # as shown: 999.9 is 1000
+    """A number as an axis label, in three digits."""
+    size = abs(float(f"{value:.3g}"))  # rounded first: 999.9 is shown as 1000
     if size >= 1e6:
         return f"{value / 1e6:.3g}M"
     if size >= 1e4:
@@ -108,7 +108,7 @@ def short(value: float) -> str:
 
 
 def thinned(points: Points) -> Points:
-    """The points that can be told apart in the picture; peaks stay."""
+    """Reduces points to those that are visible: the minimum and maximum of each bucket, so peaks remain."""
     if len(points) <= 2 * BUCKETS:
         return points
     kept = []
@@ -120,7 +120,7 @@ def thinned(points: Points) -> Points:
 
 
 def finite(points: Points) -> Points:
-    """Points without values that are missing, not finite, or so large that differences of them are not."""
+    """Drops points with missing, non-finite or extremely large values."""
     return [(x, y) for x, y in points if isinstance(y, int | float) and abs(y) < LARGEST and math.isfinite(x)]
 
 
@@ -135,18 +135,18 @@ def line_chart(
     text: str = "",
     keep: bool = False,
 ) -> Chart | None:
-    """Lines over a common axis; None where there is nothing to draw.
+    """Draws lines over a common axis; None without finite points.
 
     Args:
-        title: What is drawn.
-        series: Lines; at most STYLES look different.
-        x_name: What the axis to the right counts.
-        log: Whether values go up by factors; None decides by their range.
-        log_x: The same for the axis to the right.
-        level: The name and value of a line to compare with.
-        marks: Places on the axis to the right that get a thin line.
-        text: How to read it.
-        keep: Name the line even where it is the only one.
+        title: The title.
+        series: The lines; at most STYLES of them look different.
+        x_name: Label of the x axis.
+        log: Whether the y axis is logarithmic; None decides by the range of values.
+        log_x: Whether the x axis is logarithmic.
+        level: Name and value of a horizontal reference line.
+        marks: x values that get a thin vertical line.
+        text: Advice on how to read the chart.
+        keep: Add a legend even for a single line.
     """
     styled = [(i % STYLES, Series(one.name, finite(one.points))) for i, one in enumerate(series)]
     styled = [(style, one) for style, one in styled if one.points]
@@ -192,7 +192,7 @@ def line_chart(
 
 
 def described(series: Sequence[Series], x_name: str, named: bool = False, most: int = 8) -> str:
-    """The essential figures of lines in words."""
+    """The first and last values of up to `most` lines in words."""
     words = []
     for one in series[:most]:
         (first_x, first), (last_x, last) = one.points[0], one.points[-1]

@@ -1,4 +1,4 @@
-"""How codes are used: a chart for all codebooks, and figures for each."""
+"""Use of the codes: one chart for all codebooks, and figures for each codebook."""
 
 from dataclasses import dataclass
 
@@ -6,13 +6,13 @@ import numpy as np
 
 from train.evaluation.drawing.charts import Chart, Series, line_chart
 
-# The least share of a code that is drawn: unused ones lie on this line.
+# Shares below this are drawn at this value; unused codes lie there.
 MIN_SHARE = 1e-6
 
 
 @dataclass
 class Codebook:
-    """Figures of one codebook: its name, its size, the share of its codes in use, the effective number of codes."""
+    """A codebook: its name, number of codes, share of codes in use, and perplexity (effective number of codes)."""
 
     name: str
     size: int
@@ -21,25 +21,25 @@ class Codebook:
 
 
 def use_by_rank(usage: dict[str, np.ndarray]) -> Chart | None:
-    """The share [K] of each code by rank, a line a codebook."""
+    """A chart of the share [K] of each code by rank, one line per codebook; None without codebooks."""
     lines = []
     for name, share in usage.items():
         ordered = np.maximum(np.sort(share)[::-1], MIN_SHARE)
         lines.append(Series(f"codebook {name}", [(float(i), float(y)) for i, y in enumerate(ordered, start=1)]))
     if not lines:
         return None
-    alike = ("if all were used alike", 1 / len(next(iter(usage.values()))))
+    even = ("all codes used equally", 1 / len(next(iter(usage.values()))))
     text = (
-        "Share of the frames that each code gets, the most used first, by the moving average of training. Good: lines "
-        "close to the dashed one. Lines that fall off a cliff to 1e-6 are codes that nobody uses: codebook collapse."
+        "Share of the frames that use each code, the most used code first, from the moving average of training. Good: "
+        "lines close to the dashed one. A drop to 1e-6 marks unused codes; many of them are codebook collapse."
     )
     return line_chart(
-        "use of the codes by rank", lines, x_name="rank of the code", log=True, log_x=True, level=alike, text=text
+        "use of the codes by rank", lines, x_name="rank of the code", log=True, log_x=True, level=even, text=text
     )
 
 
 def codebooks(usage: dict[str, np.ndarray]) -> list[Codebook]:
-    """Figures of each codebook, of shares [K] that add up to 1."""
+    """Figures of each codebook, from shares [K] of its codes that sum to 1."""
     rows = []
     for name, share in usage.items():
         entropy = -(share * np.log(np.maximum(share, 1e-12))).sum()

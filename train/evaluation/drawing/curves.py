@@ -1,4 +1,4 @@
-"""The curves of metrics.jsonl as charts, with how to read them."""
+"""The curves of metrics.jsonl as charts, each with advice on how to read it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from train.evaluation.drawing.charts import Chart, Series, line_chart
 
-# Sections in their order, and the beginnings of the names that belong there; the first that fits takes a name.
+# Sections in page order, each with prefixes of metric names; a name goes to the first section with a matching prefix.
 SECTIONS = {
     "Held-out recordings": ("valid/si_sdr", "valid/stft", "valid/mel", "valid/mse", "valid/cosine"),
     "Losses": ("loss/",),
@@ -16,12 +16,12 @@ SECTIONS = {
     "Latents": ("model/", "valid/kl", "valid/active", "valid/codes", "valid/perplexity"),
     "Optimisation and speed": ("optim/", "perf/", "data/"),
 }
-# What no curve helps to see, or another shows in another unit.
-LEFT_OUT = ("valid/silent", "valid/kl_nats", "perf/save_stall")
+# Not charted: constants, values of no use as a curve, and values that another chart shows in another unit.
+LEFT_OUT = ("valid/silent", "valid/kl_nats", "valid/bits_per_second", "perf/save_stall")
 
 
 class Reading(NamedTuple):
-    """A curve in words: what it is called, and what is good and what is a symptom."""
+    """The title of a curve, and advice: what is good, and what is a symptom."""
 
     title: str
     text: str
@@ -36,67 +36,69 @@ READING = {
     "valid/stft": Reading("STFT distance, held out", "Lower is better. Flat while the MSE falls: the output is dull."),
     "valid/mel": Reading(
         "mel distance, held out",
-        "Lower is better. For mel models it says more than SI-SDR, because their phases are made up.",
+        "Lower is better. For mel models it means more than SI-SDR, because they invent phases.",
     ),
     "valid/mse": Reading("MSE, held out", "Lower is better."),
     "valid/cosine": Reading(
         "cosine, held out",
-        "Towards 1 is better; near 0 the output has nothing to do with the input.",
+        "Closer to 1 is better. Near 0: the output is unrelated to the input.",
     ),
     "valid/not_finite": Reading(
         "not finite, held out",
-        "Share of the chunks. Above 0: what the model makes of them is not finite; it exploded.",
+        "Share of the chunks whose reconstruction is not finite. Above 0: the model has diverged.",
     ),
     "loss/total": Reading(
         "weighted sum of the losses",
-        "Falls, then levels out. It may rise while KL weights rise; later, the learning rate is too high.",
+        "Falls, then levels out. It may rise while KL weights rise. A later rise: the learning rate is too high.",
     ),
-    "loss/mse": Reading("MSE", "Falls with the held-out MSE. Falling alone: overfitting."),
+    "loss/mse": Reading("MSE", "Falls together with the held-out MSE. Falls while that rises: overfitting."),
     "loss/stft": Reading("STFT loss", "Falls more slowly than the MSE. Flat: the output is dull; raise weights.stft."),
     "loss/kl": Reading(
         "KL, nats per input value",
-        "Rises, falls as its weight rises, then is steady. At 0 or at the free nats: posterior collapse.",
+        "Rises, falls as its weight rises, then stays steady. At 0 or at the free nats: posterior collapse.",
     ),
     "loss/kl_N": Reading(
         "KL by level, nats per input value",
-        "Per level. At 0 or at its free nats: that level has collapsed.",
+        "One line per level. At 0 or at its free nats: that level has collapsed.",
     ),
-    "loss/likelihood": Reading("negative log-likelihood", "Falls, below 0 too. Rising: lower the learning rate."),
+    "loss/likelihood": Reading("negative log-likelihood", "Falls, possibly below 0. Rising: lower the learning rate."),
     "loss/commitment": Reading(
         "commitment",
-        "Jumps when the codebooks start, then is steady. Growing without end: the encoder runs away.",
+        "Jumps when the codebooks start, then stays steady. Growing without bound: the encoder diverges.",
     ),
     "loss/anchor": Reading(
         "anchor on the latents' variance",
         "Near 0. Growing: the latents' variance drifts; raise weights.anchor.",
     ),
-    "loss/diversity": Reading("diversity of codes", "Near 0. High: few codes take everything."),
+    "loss/diversity": Reading("diversity of codes", "Near 0. High: a few codes are used for most frames."),
     "weight/kl": Reading("weight of the KL", "The warm-up of the KL weight (beta)."),
     "weight/kl_N": Reading("weight of the KL by level", "The warm-up of each level's KL weight (beta)."),
     "optim/learning_rate": Reading("learning rate", "Warm-up, then the chosen schedule."),
-    "model/kl_nats_per_second": Reading("KL, nats/s", "Steady above 0. At 0 the latents carry nothing: collapse."),
+    "model/kl_nats_per_second": Reading(
+        "KL, nats/s", "Steady above 0. At 0: collapse, the latents carry no information."
+    ),
     "model/kl_N_nats_per_second": Reading(
         "KL by level, nats/s",
-        "Steady above 0 on each level. A level at 0 carries nothing.",
+        "Steady above 0 on each level. A level at 0 carries no information.",
     ),
     "model/kl_N_balance": Reading("balance of the levels", "Uneven at first, then 1."),
     "model/sigma": Reading(
-        "learned deviation of the output",
-        "Falls towards the root of the MSE. Near 1: weights.likelihood is too low.",
+        "learned standard deviation of the output",
+        "Falls towards the square root of the MSE. Near 1: weights.likelihood is too low.",
     ),
     "model/perplexity": Reading(
         "perplexity of the codes",
-        "Codes in effective use. 1 before the codebooks start, then a good part of their size; falling "
+        "Effective number of codes in use. 1 before the codebooks start, then a large part of their size. Falling "
         "towards 1: codebook collapse.",
     ),
     "model/dead_codes": Reading("dead codes", "Falls to a few. High: make the codebooks smaller."),
     "model/restarts": Reading(
         "restarted codes",
-        "Bursts at the start, then 0 or a few. Never 0: codes find no vectors to stand for.",
+        "Many at the start, then 0 or a few. Never 0: the codebooks have more codes than the data needs.",
     ),
     "model/latent_variance": Reading(
         "variance S of the latents",
-        "Steady once the codebooks have started. Towards 0, or growing without end: unhealthy.",
+        "Steady once the codebooks have started. Falling towards 0: collapse. Growing without bound: divergence.",
     ),
     "model/effective_beta": Reading(
         "effective beta of the commitment",
@@ -104,50 +106,50 @@ READING = {
     ),
     "valid/kl_nats_per_second_N": Reading(
         "KL by level, held out, nats/s",
-        "What each level says beyond its prior. Near 0: the level carries nothing.",
+        "Information of each level beyond its prior. Near 0: the level carries no information.",
     ),
     "valid/kl_bits_per_second_N": Reading(
         "KL by level, held out, bit/s",
-        "What each level says beyond its prior. Near 0: the level carries nothing.",
+        "Information of each level beyond its prior. Near 0: the level carries no information.",
     ),
     "valid/active_units_N": Reading(
         "active units by level, held out",
-        "Share of the channels that carry something. Falling: collapse, channel by channel.",
+        "Share of the channels that vary with the input. Unused channels carry no information. Falling: collapse.",
     ),
     "valid/codes_used_N": Reading(
         "codes used, held out",
-        "Share of the codes in use. Low: a smaller codebook would do.",
+        "Share of the codes in use. Low: a smaller codebook is enough.",
     ),
     "valid/perplexity_N": Reading(
         "perplexity by codebook, held out",
-        "Codes in effective use. High in the first and 1 in the last: fewer codebooks would do.",
-    ),
-    "valid/bits_per_second_N": Reading(
-        "rate of fixed length, bit/s",
-        "Of codes of fixed length: it follows from the model's shape.",
+        "Effective number of codes in use. High in the first codebook and 1 in the last: fewer codebooks are enough.",
     ),
     "valid/entropy_bits_per_second_N": Reading(
         "rate by entropy, held out, bit/s",
-        "Near the fixed rate. Far below it: codes are used unevenly.",
+        "Near the rate of fixed-length codes. Far below it: codes are used unevenly.",
     ),
     "optim/gradient_norm": Reading(
         "gradient norm before clipping",
-        "Falls, with single spikes. Mostly above optim.clip, or growing: unstable.",
+        "Falls, with occasional spikes. Mostly above optim.clip, or growing: training is unstable.",
     ),
-    "optim/skipped": Reading("skipped steps, share", "Should be 0: steps whose gradient was not finite or exploded."),
+    "optim/skipped": Reading(
+        "skipped steps, share", "Should be 0: steps skipped because the gradient was not finite or exploded."
+    ),
     "optim/exploded": Reading("exploded steps, share", "Should be 0 or rare."),
     "perf/chunks_per_second": Reading(
-        "chunks a second",
-        "Flat. Falling: look at the wait for data, and at who else uses the machine.",
+        "chunks per second",
+        "Flat. Falling: check the wait for data and other load on the machine.",
     ),
-    "perf/data_wait_share": Reading("waiting for data, share", "Below 0.05. Higher: the data are too slow."),
-    "data/damaged_chunks": Reading("damaged chunks", "Should be 0; see damage.jsonl."),
+    "perf/data_wait_share": Reading(
+        "waiting for data, share", "Below 0.05. Higher: reading the data limits the speed."
+    ),
+    "data/damaged_chunks": Reading("damaged chunks", "Should be 0. damage.jsonl lists them."),
 }
 
 
 @dataclass
 class Section:
-    """Charts that belong together, and the names of values that were 0 throughout."""
+    """Related charts, and the names of values that were 0 throughout."""
 
     title: str
     charts: list[Chart]
@@ -155,23 +157,23 @@ class Section:
 
 
 def pattern(name: str) -> str:
-    """A name without its number of level or codebook: loss/kl_3 is loss/kl_N."""
+    """A metric name with its level or codebook number replaced by N: loss/kl_3 gives loss/kl_N."""
     return re.sub(r"_\d+(?=_|$)", "_N", name)
 
 
 def number(name: str) -> str:
-    """That number."""
+    """The level or codebook number in a metric name, or an empty string."""
     found = re.search(r"_(\d+)(?=_|$)", name)
     return found[1] if found else ""
 
 
 def restarts(points: list[dict[str, Any]]) -> list[float]:
-    """Steps at which another attempt goes on."""
+    """Steps at which another attempt continues the run."""
     return [b["step"] for a, b in pairwise(points) if a.get("attempt") != b.get("attempt") and "step" in b]
 
 
 def placed(names: Sequence[str]) -> dict[str, list[str]]:
-    """Names by section, in the sections' order; those without one are left out."""
+    """Metric names by section, in the order of SECTIONS; names that match no section are left out."""
     rest = [name for name in names if not name.startswith(LEFT_OUT)]
     result = {}
     for title, beginnings in SECTIONS.items():
@@ -182,23 +184,23 @@ def placed(names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def values(points: list[dict[str, Any]], name: str) -> list[tuple[float, float]]:
-    """(step, value) where there is one."""
+    """The points (step, value) of one metric."""
     return [(p["step"], p[name]) for p in points if name in p and "step" in p]
 
 
 def is_zero(points: list[tuple[float, float]]) -> bool:
-    """Whether there is nothing to see."""
+    """Whether all values are 0."""
     return all(not y for _, y in points)
 
 
 def line_name(name: str) -> str:
-    """What the line of one level or codebook is called."""
+    """The legend entry for a metric of one level or codebook."""
     kind = "codebook" if any(word in name for word in ("codes", "perplexity", "valid/bits", "entropy")) else "level"
     return f"{kind} {number(name)}" if number(name) else name
 
 
 def merged(lines: list[Series]) -> list[Series]:
-    """Lines of one course as one: they would hide each other."""
+    """Merges lines with the same points into one, because they would hide each other."""
     courses: dict[tuple, list[Series]] = {}
     for line in lines:
         courses.setdefault(tuple(line.points), []).append(line)
@@ -209,18 +211,18 @@ def merged(lines: list[Series]) -> list[Series]:
 
 
 def drawn(name: str, lines: list[Series], **more: Any) -> Chart | None:
-    """The chart of values under the name of the log, or under what stands for several of them."""
+    """The chart of a metric, or of the metrics of all levels or codebooks (name with N)."""
     reading = READING.get(name, Reading(name, ""))
     chart = line_chart(reading.title, lines, text=reading.text, **more)
     return replace(chart, key=name) if chart and reading.title != name else chart
 
 
 def curves_of_run(points: list[dict[str, Any]], measured: Mapping[str, Any] | None = None) -> list[Section]:
-    """All curves of a run: levels and codebooks of one value share a chart.
+    """All curves of a run. The levels or codebooks of one metric share a chart.
 
     Args:
         points: Lines of metrics.jsonl.
-        measured: What the report has found in the end, beside the held-out curves.
+        measured: Final values of the report by name; the held-out charts show them as a dashed line.
     """
     names = sorted({name for point in points for name in point})
     marks = restarts(points)
@@ -242,12 +244,12 @@ def curves_of_run(points: list[dict[str, Any]], measured: Mapping[str, Any] | No
     return [section for section in sections if section.charts]
 
 
-# What an HVAE has by level and a VAE as one: in charts of several runs the sum over levels.
+# An HVAE logs these by level and a VAE as one value. Charts of several runs show the sum over levels.
 SUMMED = {"loss/kl_N": "loss/kl", "model/kl_N_nats_per_second": "model/kl_nats_per_second"}
 
 
 def with_sums(point: dict[str, Any]) -> dict[str, Any]:
-    """A line of metrics.jsonl with the sums over levels."""
+    """A line of metrics.jsonl with the sums over levels added."""
     sums: dict[str, float] = {}
     for name, value in point.items():
         if (whole := SUMMED.get(pattern(name))) and whole not in point:
@@ -256,9 +258,10 @@ def with_sums(point: dict[str, Any]) -> dict[str, Any]:
 
 
 def curves_of_runs(runs: dict[str, list[dict[str, Any]]]) -> list[Section]:
-    """The curves that runs share by name, a line a run; of levels their sums, codebooks are left out.
+    """The curves of several runs: one chart per metric, one line per run.
 
-    Step 0, before any training, is left out too: it would set the scale.
+    Metrics of levels are summed where a VAE logs one value; other metrics of single levels and of codebooks are left
+    out. Step 0, before any training, is left out too, because it would set the scale.
     """
     runs = {run: [with_sums(point) for point in points if point.get("step")] for run, points in runs.items()}
     names = sorted({name for points in runs.values() for point in points for name in point if not number(name)})
@@ -266,7 +269,7 @@ def curves_of_runs(runs: dict[str, list[dict[str, Any]]]) -> list[Section]:
     for title, own in placed(names).items():
         charts = []
         for name in own:
-            # A run without the value keeps its place, so that a run has one look in all charts.
+            # A run without the value keeps its place, so that each run has the same line style in all charts.
             lines = [Series(run, values(points, name)) for run, points in runs.items()]
             if not all(is_zero(line.points) for line in lines):
                 charts.append(drawn(name, lines, keep=True))

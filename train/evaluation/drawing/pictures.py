@@ -1,4 +1,4 @@
-"""Pictures of a model: spectrograms of reference and reconstruction on one scale, and the use of codes."""
+"""PNG pictures for the tracker: spectrograms of reference and reconstruction, and the use of the codes."""
 
 import io
 
@@ -9,19 +9,19 @@ import numpy as np
 from matplotlib.figure import Figure
 
 FLOOR_DB, CEILING_DB = -90.0, -10.0
-# Differences below this level are of no interest: both are lifted to it first.
+# Levels below this are raised to it before taking a difference, so inaudible differences do not show.
 QUIET_DB = -80.0
-# The difference's colours end here.
+# Range of the colour scale of differences.
 FARTHEST_DB = 30.0
-# The middle of the difference's map is dark: pictures are dark in both themes.
+# Both colour maps are dark at silence or equality, and look the same in both themes.
 MAPS = {"level": "magma", "difference": "berlin"}
 WINDOW = 1024
-# The least share of a code that is drawn: unused ones lie on this line.
+# Shares below this are drawn at this value; unused codes lie there.
 MIN_SHARE = 1e-6
 
 
 def decibels(audio: np.ndarray, hop: int = WINDOW // 4) -> np.ndarray:
-    """Hann-window magnitude spectrogram of [T] in dB below full scale, a frame each `hop`: [WINDOW / 2 + 1, frames]."""
+    """Hann-window magnitude spectrogram of [T] in dBFS, one frame per `hop` samples: [WINDOW / 2 + 1, frames]."""
     padded = np.pad(audio, WINDOW // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::hop]
     taper = np.hanning(WINDOW)
@@ -30,7 +30,7 @@ def decibels(audio: np.ndarray, hop: int = WINDOW // 4) -> np.ndarray:
 
 
 def difference_of(reference: np.ndarray, other: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """By how many dB a spectrogram in decibels is above another, and where either is more than quiet: like both."""
+    """Difference of two spectrograms in dB (`other` minus `reference`), and a mask where either exceeds QUIET_DB."""
     a, b = np.maximum(reference, QUIET_DB), np.maximum(other, QUIET_DB)
     return b - a, (a > QUIET_DB) | (b > QUIET_DB)
 
@@ -61,14 +61,14 @@ def comparison(reference: np.ndarray, reconstruction: np.ndarray, rate: int) -> 
 
 
 def ranking(usage: dict[str, np.ndarray]) -> bytes:
-    """PNG with the share of each code by rank, a line a codebook; dashed, where all codes are used alike."""
+    """PNG with the share [K] of each code by rank, one line per codebook; dashed: all codes used equally."""
     figure = Figure(figsize=(5, 3), dpi=100, layout="constrained")
     axes = figure.subplots()
     for name, share in usage.items():
         ordered = np.sort(share)[::-1]
         axes.plot(np.arange(1, len(ordered) + 1), np.maximum(ordered, MIN_SHARE), label=f"codebook {name}")
     axes.axhline(1 / len(ordered), color="gray", linestyle="--", linewidth=1)
-    axes.set(xscale="log", yscale="log", xlabel="code, the most used first", ylabel="share of the frames")
+    axes.set(xscale="log", yscale="log", xlabel="code rank, most used first", ylabel="share of the frames")
     axes.legend(fontsize="small")
     file = io.BytesIO()
     figure.savefig(file, format="png")

@@ -1,4 +1,4 @@
-"""Spectrogram pictures of a page: bare pixels on one dB scale, labelled by the page."""
+"""Spectrogram pictures of a page: pixels on one dB scale; the page adds axes and labels."""
 
 import io
 from dataclasses import dataclass
@@ -21,19 +21,19 @@ from train.evaluation.drawing.pictures import (
     difference_of,
 )
 
-# An odd number: the middle of the difference is a colour of its own.
+# Odd, so that a difference of 0 has its own colour.
 COLOURS = 127
-# In which the bands of `band_levels` end, Hz.
+# Upper edges of the bands of `band_levels`, Hz.
 BANDS_HZ = (1000, 4000)
 
 
 @dataclass(frozen=True)
 class PictureFormat:
-    """How pictures are kept in a page.
+    """An image format for pages.
 
     Attributes:
-        width, height: Pixels of a picture of a chunk.
-        exact: PNG with a palette, else WebP, a third of the size.
+        width, height: Size in pixels.
+        exact: True for PNG with a palette; False for WebP, a third of the size.
     """
 
     width: int
@@ -49,7 +49,7 @@ WIDE_SMALL = PictureFormat(560, 112, exact=False)
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture and what it says to those who do not see it."""
+    """An image as a data URL, with its text alternative and its size in pixels."""
 
     url: str
     alt: str
@@ -59,18 +59,18 @@ class Picture:
 
 @cache
 def palette(name: str) -> np.ndarray:
-    """The colours of a map: [COLOURS, 3] uint8."""
+    """The colours of a colour map: [COLOURS, 3] uint8."""
     return (matplotlib.colormaps[MAPS[name]](np.linspace(0, 1, COLOURS))[:, :3] * 255).astype(np.uint8)
 
 
 def stops(name: str, count: int = 12) -> list[tuple[float, str]]:
-    """A map as stops of a gradient: places in percent, and colours."""
+    """A colour map as gradient stops: positions in percent, and colours."""
     places = np.linspace(0, COLOURS - 1, count).astype(int)
     return [(100 * place / (COLOURS - 1), "#{:02x}{:02x}{:02x}".format(*palette(name)[place])) for place in places]
 
 
 def draw(values: np.ndarray, low: float, high: float, colours: str, kept: PictureFormat) -> str:
-    """A picture of values [frequencies, frames], low frequencies at the bottom, as a URL."""
+    """Draws values [frequencies, frames] as a data URL, low frequencies at the bottom."""
     resized = Image.fromarray(values.astype(np.float32)[::-1]).resize((kept.width, kept.height), Image.Resampling.BOX)
     index = ((np.asarray(resized) - low) / (high - low) * (COLOURS - 1)).round().clip(0, COLOURS - 1).astype(np.uint8)
     file = io.BytesIO()
@@ -84,21 +84,21 @@ def draw(values: np.ndarray, low: float, high: float, colours: str, kept: Pictur
 
 
 def levels_of(audio: np.ndarray, kept: PictureFormat) -> np.ndarray:
-    """Decibels of [T] audio with as many frames as the picture shows, of long ones more: [frequencies, frames]."""
+    """Spectrogram of audio [T] in dBFS, with at least about one frame per pixel column: [frequencies, frames]."""
     return decibels(np.nan_to_num(audio), hop=min(WINDOW // 4, max(16, len(audio) // kept.width)))
 
 
 def spectrogram(audio: np.ndarray, name: str, kept: PictureFormat) -> Picture:
-    """The spectrogram of [T] audio that `name` names."""
+    """The spectrogram of audio [T]; `name` describes the audio in the text alternative."""
     levels = levels_of(audio, kept)
     alt = f"Spectrogram of {name}: loudest point {levels.max():.0f} dBFS, median {np.median(levels):.0f} dBFS"
     return Picture(draw(levels, FLOOR_DB, CEILING_DB, "level", kept), alt, kept.width, kept.height)
 
 
 def difference(reference: np.ndarray, other: np.ndarray, rate: int, name: str, kept: PictureFormat) -> Picture:
-    """How much louder or quieter each point of another sound [T] is than that of the reference [T]."""
-    louder, heard = difference_of(levels_of(reference, kept), levels_of(other, kept))
-    mean = np.abs(louder)[heard].mean() if heard.any() else 0.0
+    """Difference of the spectrograms of a sound [T] and the reference [T], in dB per point."""
+    louder, audible = difference_of(levels_of(reference, kept), levels_of(other, kept))
+    mean = np.abs(louder)[audible].mean() if audible.any() else 0.0
     alt = (
         f"Difference of the spectrograms of {name}: {mean:.1f} dB on average; level {band_text(reference, other, rate)}"
     )
@@ -106,11 +106,11 @@ def difference(reference: np.ndarray, other: np.ndarray, rate: int, name: str, k
 
 
 def band_levels(reference: np.ndarray, other: np.ndarray, rate: int) -> list[tuple[str, float]]:
-    """By how many dB another sound [T] is louder than the reference [T] in each band that either has."""
+    """Level of a sound [T] relative to the reference [T] in dB, for each band where either exceeds QUIET_DB."""
     edges = [0.0, *(edge for edge in BANDS_HZ if edge < rate / 2), rate / 2]
     energies = [np.abs(np.fft.rfft(np.nan_to_num(audio))) ** 2 for audio in (reference, other)]
     places = np.fft.rfftfreq(len(reference), 1 / rate)
-    # Of noise with this root mean square: Parseval's sum over half a spectrum.
+    # Energy of noise with root mean square QUIET_DB: Parseval's sum over half a spectrum.
     least = len(reference) ** 2 / 2 * 10 ** (QUIET_DB / 10)
     rows = []
     for low, high in pairwise(edges):
@@ -123,6 +123,6 @@ def band_levels(reference: np.ndarray, other: np.ndarray, rate: int) -> list[tup
 
 
 def band_text(reference: np.ndarray, other: np.ndarray, rate: int) -> str:
-    """`band_levels` in words."""
+    """The result of `band_levels` in words."""
     rows = band_levels(reference, other, rate)
     return ", ".join(f"{name} {round(value, 1) + 0.0:+.1f} dB" for name, value in rows) or "both silent"

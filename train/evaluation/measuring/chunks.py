@@ -1,4 +1,4 @@
-"""Measures of every chunk of a split, by all processes."""
+"""Measures every chunk of a split, with all processes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,25 +17,25 @@ from train.evaluation.measuring.metrics import measure
 from train.evaluation.measuring.sharing import Columns, whole_table
 from train.parallel.engine import Engine
 
-# What a chunk that is not silent has.
+# Measures of chunks that are not silent.
 MEASURES = ("si_sdr", "stft", "mel", "mse", "cosine")
-# Chunks on which levels are compared, and sounds drawn from the prior.
+# Number of chunks on which levels are compared, and number of samples from the prior.
 LEVEL_CHUNKS = 512
 SAMPLES = 512
 # Level of digital silence: below one step of 24 bits.
 SILENCE_DBFS = -140.0
-# Audio is in [-1, 1]. Beyond this a square or a sum of squares need not be finite.
+# Audio is in [-1, 1]. Beyond this limit, a square or a sum of squares may overflow.
 LARGEST = 1e9
 
 
 @dataclass
 class Measured:
-    """Chunks of a split in its order, and what was measured of each.
+    """Chunks of a split in order, with their measures.
 
     Attributes:
         indices, sources, starts: [n] int64: number in the split, recording, first sample.
-        columns: [n, ...] each: those of MEASURES, `silent` 1 or 0, `reference_dbfs`, `output_dbfs`, and `embedding`
-            of what was made.
+        columns: [n, ...] each: those of MEASURES, `silent` (1 or 0), `reference_dbfs`, `output_dbfs`, and `embedding`
+            of the output.
     """
 
     indices: np.ndarray
@@ -48,11 +48,11 @@ class Measured:
 
     @property
     def silent(self) -> np.ndarray:
-        """[n] bool."""
+        """Which chunks are silent: [n] bool."""
         return self.columns["silent"] > 0
 
     def where(self, mask: np.ndarray) -> "Measured":
-        """Those chunks alone: mask [n] bool."""
+        """Only the chunks of a mask [n] bool."""
         columns = {name: values[mask] for name, values in self.columns.items()}
         return Measured(self.indices[mask], self.sources[mask], self.starts[mask], columns)
 
@@ -65,10 +65,10 @@ def dbfs(audio: Tensor) -> Tensor:
 def measure_chunks(
     engine: Engine, split: Split, device: torch.device, reconstruct: Callable[[Tensor], Tensor], title: str
 ) -> Measured:
-    """Every chunk of the split, measured against what `reconstruct` makes of it ([B, 1, T] to the same).
+    """Measures every chunk of the split against the output of `reconstruct` (audio [B, 1, T] to the same shape).
 
     Raises:
-        TrainError: when that is not finite.
+        TrainError: if the output is not finite.
     """
 
     def columns(rows: np.ndarray) -> dict[str, Tensor]:
@@ -78,8 +78,8 @@ def measure_chunks(
         if not usable.all():
             chunk = split.names(rows[~usable.cpu().numpy()])[0]
             raise TrainError(
-                f"what the model makes of chunk {chunk} is not finite, or beyond {LARGEST:g}: nothing to measure; look "
-                "at loss/total and optim/gradient_norm of its training, and train again with a lower --optim.lr"
+                f"the reconstruction of chunk {chunk} is not finite or exceeds {LARGEST:g}, so it cannot be measured; "
+                "check loss/total and optim/gradient_norm of the training, and train again with a lower --optim.lr"
             )
         levels = {"reference_dbfs": dbfs(audio), "output_dbfs": dbfs(output)}
         return measure(output, audio, split.rate) | levels | {"embedding": embed(output, split.rate)}
@@ -89,7 +89,7 @@ def measure_chunks(
 
 
 def reference_embeddings(engine: Engine, split: Split, device: torch.device) -> np.ndarray:
-    """Of every chunk as it is: [n, D]."""
+    """Embeddings of the original chunks: [n, D]."""
 
     def columns(rows: np.ndarray) -> dict[str, Tensor]:
         return {"embedding": embed(to_audio(split.read(rows), device), split.rate)}
@@ -98,7 +98,7 @@ def reference_embeddings(engine: Engine, split: Split, device: torch.device) -> 
 
 
 def measure_latents(engine: Engine, split: Split, model: Autoencoder) -> Columns:
-    """`latent_columns` of every chunk."""
+    """The columns of `latent_columns` for every chunk."""
     device = next(model.parameters()).device
 
     def columns(rows: np.ndarray) -> dict[str, Tensor]:
@@ -109,10 +109,10 @@ def measure_latents(engine: Engine, split: Split, model: Autoencoder) -> Columns
 
 
 def measure_levels(engine: Engine, split: Split, model: Autoencoder) -> list[tuple[list[int], Measured]]:
-    """What each level of latents is worth: reconstructions for which only some levels knew the input.
+    """Measures reconstructions for which only some levels of latents came from the input.
 
-    On chunks that are spread evenly. For each set of levels those taken from the posterior, 0 the finest, and the
-    measures; empty for models without levels.
+    Uses up to LEVEL_CHUNKS evenly spread chunks. Returns, for each set of levels, the levels taken from the posterior
+    (0 is the finest) and the measures; empty for models without levels.
     """
     chosen = spread(len(split), LEVEL_CHUNKS)
     device = next(model.parameters()).device
@@ -138,7 +138,7 @@ def measure_levels(engine: Engine, split: Split, model: Autoencoder) -> list[tup
 
 
 def sample_embeddings(engine: Engine, model: Autoencoder, count: int) -> np.ndarray:
-    """Of sounds drawn from the prior at a temperature of 1: [count, D]."""
+    """Embeddings of samples from the prior at temperature 1: [count, D]."""
     device = next(model.parameters()).device
 
     def columns(rows: np.ndarray) -> dict[str, Tensor]:

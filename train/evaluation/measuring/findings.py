@@ -1,4 +1,4 @@
-"""All that is measured of a model on a split, by all processes."""
+"""Measures everything about a model on a split, with all processes."""
 
 from dataclasses import dataclass
 from typing import cast
@@ -25,22 +25,22 @@ from train.evaluation.measuring.recordings import measure_speech_of
 from train.evaluation.measuring.sharing import Columns
 from train.parallel.engine import Engine
 
-# Training chunks that the mean predictor averages.
+# Number of training chunks in the mean baseline.
 MEAN_OF = 4096
 
 
 @dataclass
 class Findings:
-    """What was measured.
+    """The raw results of an evaluation.
 
     Attributes:
-        chunks: Every chunk's reconstruction.
-        floors: The same of guesses that know nothing of the chunk, by name.
-        levels: Of some chunks what sets of levels are worth, see `measure_levels`.
+        chunks: Measures of the reconstruction of every chunk.
+        floors: The same for baselines that ignore the input, by name.
+        levels: Measures of reconstructions from sets of levels on some chunks; see `measure_levels`.
         latents: Columns of `latent_columns` for every chunk.
-        references: Embeddings of every chunk as it is, [n, D].
-        samples: Embeddings of draws from the prior, [m, D].
-        speech: PESQ and STOI by recording, if wanted.
+        references: Embeddings of the original chunks, [n, D].
+        samples: Embeddings of samples from the prior, [m, D].
+        speech: PESQ and STOI by recording, with --speech.
     """
 
     chunks: Measured
@@ -53,24 +53,25 @@ class Findings:
 
 
 def measure_all(engine: Engine, split: Split, model: Autoencoder, data: str, with_speech: bool) -> Findings:
-    """The same on every process.
+    """Measures a model on a split; the result is the same on every process.
 
     Args:
         engine: The processes.
-        split: What to measure on.
-        model: In evaluation mode.
-        data: Place of the shards that hold the split.
-        with_speech: Whether listening models for speech are asked too.
+        split: The split to measure.
+        model: A model in evaluation mode.
+        data: Path or URL of the shards that hold the split.
+        with_speech: Whether to measure PESQ and STOI.
 
     Raises:
-        TrainError: on every process, when the split is nothing but silence or the model's output is not finite.
+        TrainError: on every process, if all chunks are silent or the model's output is not finite.
     """
     device = next(model.parameters()).device
     chunks = measure_chunks(engine, split, device, model.reconstruct, "reconstructions")
     if chunks.silent.all():
         raise TrainError(
             f"{data}: all {len(chunks)} chunks of the split '{split.name}' are silent (never above "
-            f"{20 * np.log10(SILENT_PEAK):.0f} dBFS): nothing to measure; give --split, or build from louder ones"
+            f"{20 * np.log10(SILENT_PEAK):.0f} dBFS): nothing to measure; pass another --split, or "
+            "build shards from louder recordings"
         )
     loud = int((~chunks.silent).sum())
     return Findings(
@@ -85,15 +86,15 @@ def measure_all(engine: Engine, split: Split, model: Autoencoder, data: str, wit
 
 
 def measure_floors(engine: Engine, split: Split, data: str, device: torch.device) -> dict[str, Measured]:
-    """What silence and the mean of the training chunks would score on the same chunks."""
-    guesses = {"silence": torch.zeros(1, split.samples, device=device)}
+    """Measures two baselines on the same chunks: silence, and the mean of the training chunks."""
+    baselines = {"silence": torch.zeros(1, split.samples, device=device)}
     if split.manifest.splits.get("train"):
-        guesses["mean of training chunks"] = engine.everywhere(lambda: mean_chunk(Split.open(data, "train"), device))
-    return {name: measure_chunks(engine, split, device, guess.expand_as, name) for name, guess in guesses.items()}
+        baselines["mean of training chunks"] = engine.everywhere(lambda: mean_chunk(Split.open(data, "train"), device))
+    return {name: measure_chunks(engine, split, device, audio.expand_as, name) for name, audio in baselines.items()}
 
 
 def mean_chunk(train: Split, device: torch.device) -> Tensor:
-    """The mean of chunks spread over a split: [1, T]."""
+    """The mean of up to MEAN_OF chunks spread evenly over a split: [1, T]."""
     taken = spread(len(train), MEAN_OF)
     parts = (to_audio(train.read(part), device).sum(0) for part in np.array_split(taken, 16) if len(part))
     total = cast(Tensor, sum(parts))

@@ -21,13 +21,13 @@ def to_audio(samples: Tensor, device: torch.device) -> Tensor:
 
 
 def spread(count: int, limit: int) -> np.ndarray:
-    """`limit` positions spread evenly over `count` (all of them when limit is 0): int64."""
+    """Up to `limit` positions spread evenly over `count` (all positions if limit is 0): int64."""
     taken = min(count, limit) if limit else count
     return np.arange(taken, dtype=np.int64) * count // max(1, taken)
 
 
 def spread_audio(split: Split, limit: int, device: torch.device) -> Iterator[Tensor]:
-    """Audio [n, 1, T] of up to `limit` chunks that are spread evenly, the same on every process; damaged ones not."""
+    """Yields audio [1, 1, T] of up to `limit` evenly spread chunks, the same on every process; skips damaged chunks."""
     for chunk in spread(len(split), limit):
         with suppress(DataError):
             yield to_audio(split.read(np.array([chunk])), device)
@@ -37,10 +37,10 @@ def spread_audio(split: Split, limit: int, device: torch.device) -> Iterator[Ten
 def measure_split(
     model: Autoencoder, split: Split, limit: int, engine: Engine, heartbeat: Callable[[], None] = lambda: None
 ) -> dict[str, float]:
-    """Mean measures over a split's chunks, the same on every process, each chunk counted once; silent ones in `silent`
-    and `not_finite` alone, and those whose output is not finite too.
+    """Mean measures over the chunks of a split, the same on every process; each chunk counts once.
 
-    `heartbeat` is called now and then, as a sign of progress.
+    Silent chunks, and chunks whose output is not finite, count only in `silent` and `not_finite`. `heartbeat` is called
+    after each batch as a sign of progress.
     """
     chunks = spread(len(split), limit)[engine.rank :: engine.world]
     zero = torch.zeros(2, device=engine.device)
@@ -50,8 +50,8 @@ def measure_split(
         with engine.autocast():
             output = model.reconstruct(audio)
         found = measure(output, audio, model.rate)
-        heard = torch.where(found["silent"] > 0, torch.nan, 0.0)
-        found |= {name: value + heard for name, value in found.items() if name not in SHARES}
+        not_silent = torch.where(found["silent"] > 0, torch.nan, 0.0)
+        found |= {name: value + not_silent for name, value in found.items() if name not in SHARES}
         for name, value in sums_and_counts(found).items():
             total[name] += value
         heartbeat()
@@ -59,5 +59,5 @@ def measure_split(
 
 
 def noise_at(first: int, audio: Tensor) -> Noise:
-    """Draws for chunks of a split from position `first` on, the same each time: audio [n, 1, T]."""
+    """Reproducible noise for the chunks of a split from position `first` on: audio [n, 1, T]."""
     return Noise(0, first, torch.arange(len(audio), device=audio.device), len(audio))

@@ -1,4 +1,4 @@
-"""What latents carry and cost: divergences, active units, codes in use, bits."""
+"""Use and bit rate of the latents: divergences, active units, codes in use, bits."""
 
 import numpy as np
 import torch
@@ -8,18 +8,19 @@ from audiovae import Autoencoder, Noise
 from shards import Split
 from train.evaluation.measuring.heldout import AT_A_TIME, noise_at, spread, to_audio
 
-# A unit whose posterior mean varies less says nothing about the input (Burda et al. 2016, section 5).
+# A unit whose posterior mean has a smaller variance is inactive (Burda et al. 2016, section 5).
 ACTIVE_VARIANCE = 0.01
-# An entry of a latents' table: numbers only.
+# A row of the table of latents: numbers only.
 Row = dict[str, float]
 
 
 @torch.no_grad()
 def latent_columns(model: Autoencoder, audio: Tensor, noise: Noise) -> dict[str, Tensor]:
-    """What the latents of each item hold: audio [n, 1, T] to columns [n, ...].
+    """Values of the latents of each item: audio [n, 1, T] to columns [n, ...].
 
-    Codes: `codes` [n, codebooks, frames]. Real latents: `nats` [n, levels], what each level says beyond its prior,
-    and for each level l `mean_l` and `variance_l` over time of each channel, [n, channels].
+    Codes: `codes` [n, codebooks, frames]. Real latents: `nats` [n, levels], the divergence of each level from its
+    prior, and for each level l `mean_l` and `variance_l`, the mean and variance over time of each channel,
+    [n, channels].
     """
     latents = model.encode(audio)
     if model.code_size:
@@ -32,18 +33,18 @@ def latent_columns(model: Autoencoder, audio: Tensor, noise: Noise) -> dict[str,
 
 
 def latent_rows(columns: dict[str, np.ndarray], code_size: int, seconds: float) -> list[Row]:
-    """How latents are used, for each level, 0 the finest, or each codebook: posterior or codebook collapse shows here.
+    """Use of the latents, for each level (0 is the finest) or each codebook; shows posterior or codebook collapse.
 
     Args:
-        columns: As from `latent_columns`, for at least one item.
-        code_size: Codes of each codebook; 0 for real latents.
+        columns: The result of `latent_columns` for at least one item.
+        code_size: Number of codes per codebook; 0 for real latents.
         seconds: Length of an item.
 
     Returns:
         Real latents: `active_units`, the share of channels whose posterior mean has a variance above 0.01 over items
-        and time (Burda et al. 2016, section 5), `kl_nats_per_second` and the same as `kl_bits_per_second`. Codes:
-        `codes_used`, a share, `perplexity`, the effective number of codes, `bits_per_second` with codes of fixed
-        length and `entropy_bits_per_second` with an ideal entropy coder that knows how often each code occurs.
+        and time (Burda et al. 2016, section 5), `kl_nats_per_second`, and the same in bits as `kl_bits_per_second`.
+        Codes: `codes_used`, a share, `perplexity`, the effective number of codes, `bits_per_second` for fixed-length
+        codes, and `entropy_bits_per_second` for an ideal entropy coder with the shares of the codes as its table.
     """
     rows = []
     if not code_size:
@@ -70,17 +71,19 @@ def latent_rows(columns: dict[str, np.ndarray], code_size: int, seconds: float) 
 
 
 def code_shares(codes: np.ndarray, code_size: int) -> list[np.ndarray]:
-    """By codebook how often each code occurs, float64 [code_size] each: codes [n, codebooks, frames]."""
+    """The share of each code by codebook, float64 [code_size] each, from codes [n, codebooks, frames]."""
     each = codes.astype(np.int64).transpose(1, 0, 2)
     return [np.bincount(book.ravel(), minlength=code_size) / book.size for book in each]
 
 
-def spent(columns: dict[str, np.ndarray], code_size: int, seconds: float, of: np.ndarray) -> dict[str, np.ndarray]:
-    """What each item's latents cost, [n] each: measures like any other.
+def latent_rates(
+    columns: dict[str, np.ndarray], code_size: int, seconds: float, of: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The bit rate of each item's latents as measures, [n] each.
 
-    Real latents: `kl_nats_per_second` and `kl_bits_per_second` over all levels. Codes: `bits_per_second`, the same
-    for each, and `entropy_bits_per_second`: -log2 of each code's share among the items `of` (a mask [n]), so the
-    mean over those is the entropy.
+    Real latents: `kl_nats_per_second` and `kl_bits_per_second` over all levels. Codes: `bits_per_second`, the same for
+    each item, and `entropy_bits_per_second`: -log2 of each code's share among the items of the mask `of` [n], so that
+    the mean over those items is the entropy.
     """
     if not code_size:
         nats = columns["nats"].astype(np.float64).sum(1) / seconds
@@ -95,7 +98,7 @@ def spent(columns: dict[str, np.ndarray], code_size: int, seconds: float, of: np
 
 
 def latent_use(model: Autoencoder, split: Split, limit: int = 512) -> list[Row]:
-    """`latent_rows` of up to `limit` chunks that are spread evenly, by this process alone."""
+    """The result of `latent_rows` for up to `limit` evenly spread chunks, computed by this process only."""
     chunks = spread(len(split), limit)
     device = next(model.parameters()).device
     parts = []

@@ -1,4 +1,4 @@
-"""How close a reconstruction is: measures of one chunk each, and their exact means over processes."""
+"""Measures of reconstructions per chunk, and their exact means over processes."""
 
 import torch
 from torch import Tensor
@@ -7,15 +7,14 @@ from torch.nn.functional import cosine_similarity
 from audiovae.layers.losses import squared_error, stft_distance
 from audiovae.layers.spectra import mel_distance
 
-# A chunk that nowhere exceeds -60 dBFS is silent: ratios say nothing about it, so it is counted apart.
+# A chunk that never exceeds -60 dBFS is silent. Ratios are meaningless for it, so it is counted separately.
 SILENT_PEAK = 1e-3
-# SI-SDR of a silent output has no value of its own; it counts as this, and nothing counts as less.
+# SI-SDR is undefined for a silent output; it gets this value, which is also the minimum.
 SI_SDR_FLOOR_DB = -50.0
 
-
-# The names of what `measure` returns.
+# Keys of the result of `measure`.
 MEASURED = ("mse", "cosine", "si_sdr", "stft", "mel", "silent", "not_finite")
-# Those whose means are shares of all chunks.
+# Measures that are 1 or 0, so their means are shares of all chunks.
 SHARES = ("silent", "not_finite")
 
 
@@ -40,7 +39,7 @@ def si_sdr(output: Tensor, target: Tensor) -> Tensor:
 
 
 def measure(output: Tensor, target: Tensor, rate: int) -> dict[str, Tensor]:
-    """Measures of each item.
+    """Measures each item of a batch.
 
     Args:
         output, target: [B, 1, T] audio.
@@ -49,8 +48,8 @@ def measure(output: Tensor, target: Tensor, rate: int) -> dict[str, Tensor]:
     Returns:
         Each [B] float32: `mse`, `cosine` in [-1, 1], `si_sdr` in dB from SI_SDR_FLOOR_DB up (Le Roux et al. 2019),
         `stft` (see `audiovae.layers.losses.stft_distance`), `mel` (see `audiovae.layers.spectra.mel_distance`),
-        `silent` and `not_finite` 1 or 0. For silent items `cosine` and `si_sdr` are NaN; all but the
-        last two are NaN where the output is not finite.
+        `silent` and `not_finite` 1 or 0. For silent items `cosine` and `si_sdr` are NaN. Where the output is not
+        finite, all but `silent` and `not_finite` are NaN.
     """
     output, target = output.float(), target.float()
     silent = target.abs().amax((1, 2)) < SILENT_PEAK
@@ -72,7 +71,7 @@ def measure(output: Tensor, target: Tensor, rate: int) -> dict[str, Tensor]:
 
 
 def sums_and_counts(measures: dict[str, Tensor]) -> dict[str, Tensor]:
-    """For each measure [B] the sum and number of values that are not NaN: [2], ready to be added up."""
+    """For each measure [B], the sum and the number of values that are not NaN: [2]; results of batches can be added."""
     return {
         name: torch.stack([values.nan_to_num().sum(), (~values.isnan()).float().sum()])
         for name, values in measures.items()
@@ -80,5 +79,5 @@ def sums_and_counts(measures: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def means(sums: dict[str, Tensor]) -> dict[str, float]:
-    """Means from added-up sums and counts; NaN where nothing was counted."""
+    """Means from added sums and counts; NaN where the count is 0."""
     return {name: (value[0] / value[1]).item() if value[1] else float("nan") for name, value in sums.items()}

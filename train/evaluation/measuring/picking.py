@@ -1,4 +1,4 @@
-"""Which chunks a page lets people hear: easy, middling and hard ones that share no sound."""
+"""Selects example chunks for a page: easy, medium and hard ones that do not overlap."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -8,12 +8,12 @@ import numpy as np
 
 @dataclass
 class Picker:
-    """Takes chunks in an order of preference, none twice, and overlapping ones only where no others are left.
+    """Takes chunks in order of preference, none twice, and overlapping ones only if no others are left.
 
     Attributes:
         sources, starts: [n] recording and first sample of each chunk.
-        samples: Length of a chunk.
-        taken: Those that were taken.
+        samples: Length of a chunk in samples.
+        taken: Chunks taken so far.
     """
 
     sources: np.ndarray
@@ -22,7 +22,7 @@ class Picker:
     taken: list[int] = field(default_factory=list)
 
     def take(self, preferred: Iterable[int], count: int) -> list[int]:
-        """At most `count` chunks, in the order of preference."""
+        """Takes at most `count` chunks, and returns them in order of preference."""
         rest = [int(chunk) for chunk in preferred if chunk not in self.taken]
         chosen: list[int] = []
         for apart in (True, False):
@@ -40,9 +40,9 @@ class Picker:
 
 
 def extremes(ranked: Sequence[int], count: int, picker: Picker) -> tuple[list[int], list[int], list[int]]:
-    """Of chunks from the best to the worst the best, those about the median, and the worst, the very worst first.
+    """From chunks ranked from best to worst: the best, those around the median, and the worst, the very worst first.
 
-    Each kind has at most a third of them, but one at least where there are so many.
+    Each kind has at most a third of the chunks, but at least one if there are enough.
     """
     count = min(count, max(1, len(ranked) // 3))
     best = picker.take(ranked, count)

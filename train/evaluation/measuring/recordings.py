@@ -1,4 +1,4 @@
-"""Recordings of a split in one piece, and what listening models for speech make of their reconstructions."""
+"""Recordings of a split joined from their chunks, and PESQ and STOI of their reconstructions."""
 
 from typing import Any
 
@@ -17,10 +17,10 @@ from train.parallel.engine import Engine
 SPEECH = ("pesq", "stoi")
 
 
-def joined(split: Split, source: int, first: int = 0, seconds: float = float("inf")) -> np.ndarray:
-    """A recording's audio from sample `first` on, at most so many seconds of it: [T] float32.
+def join_chunks(split: Split, source: int, first: int = 0, seconds: float = float("inf")) -> np.ndarray:
+    """The audio of a recording from sample `first` on, at most `seconds` of it: [T] float32.
 
-    Made of the chunks that start there or later, at least one; what was left out of the shards is silent.
+    Joined from the chunks that start there or later, at least one. Parts that are not in the shards are silent.
     """
     sources, starts = split.keys()
     end = first + max(seconds * split.rate, 1)
@@ -34,26 +34,26 @@ def joined(split: Split, source: int, first: int = 0, seconds: float = float("in
 
 
 def measure_speech_of(engine: Engine, split: Split, model: Autoencoder) -> dict[int, dict[str, float]]:
-    """PESQ and STOI of each recording, reconstructed in one piece, by its number; NaN where there is none."""
+    """PESQ and STOI by recording number, each recording reconstructed in one piece; NaN where there is no value."""
     sources, starts = split.keys()
     found = np.unique(sources)
 
     def columns(rows: np.ndarray) -> dict[str, Tensor]:
         values = []
         for source in found[rows]:
-            recording = joined(split, source, int(starts[sources == source].min()))
+            recording = join_chunks(split, source, int(starts[sources == source].min()))
             output = reconstruct_recording(model, torch.from_numpy(recording)).cpu().numpy()
             values.append(speech.measure_speech(recording, output, split.rate))
         return dict(zip(SPEECH, torch.tensor(values, dtype=torch.float32).T, strict=True))
 
-    table = whole_table(engine, "listening to speech", len(found), columns, at_a_time=1)
+    table = whole_table(engine, "measuring speech", len(found), columns, at_a_time=1)
     return {int(source): {name: float(table[name][i]) for name in SPEECH} for i, source in enumerate(found)}
 
 
 def speech_averages(rows: list[dict[str, float]]) -> dict[str, Any]:
-    """Means over recordings that have a value, each counted once, and intervals over recordings.
+    """Means and intervals over recordings that have a value, each counted once.
 
-    Of fewer than MIN_GROUPS values there is no interval: it would say little about other recordings.
+    With fewer than MIN_GROUPS values there is no interval, because it would not represent other recordings.
     """
     values = np.array([[row[name] for name in SPEECH] for row in rows], np.float64)
     intervals = mean_intervals(values, np.arange(len(rows)))

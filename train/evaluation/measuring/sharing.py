@@ -1,4 +1,4 @@
-"""Work on the rows of a table, shared among the processes: every row by exactly one of them."""
+"""Tables computed by all processes: each row by exactly one of them."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ Columns = dict[str, np.ndarray]
 
 @contextmanager
 def shown(title: str, total: int, engine: Engine) -> Iterator[Callable[[float], None]]:
-    """Progress, told by one process."""
+    """Shows a progress bar on the main process; yields the function that updates it."""
     if engine.is_main:
         with progress(title, total) as show_done:
             yield show_done
@@ -32,24 +32,24 @@ def whole_table(
     columns_of: Callable[[np.ndarray], dict[str, Tensor]],
     at_a_time: int = AT_A_TIME,
 ) -> Columns:
-    """Columns of rows 0 to `count` - 1, the same on every process.
+    """Computes the columns of rows 0 to `count` - 1, the same on every process.
 
-    Batches do not depend on the number of processes: batch b is the work of process b modulo their number. So a row
-    comes from the same batch however many there are; it differs only as kernels round, when processes have other
-    numbers of threads.
+    Batches do not depend on the number of processes: process b modulo their number computes batch b. A row therefore
+    comes from the same batch for any number of processes. It differs only by rounding, if the number of threads per
+    process differs.
 
     Args:
         engine: The processes.
-        title: Said while it lasts.
-        count: Rows.
-        columns_of: From row numbers int64 [n] to columns [n, ...], each a float32 or integers below 2^24.
-        at_a_time: Rows of a batch.
+        title: Title of the progress bar.
+        count: Number of rows.
+        columns_of: From row numbers int64 [n] to columns [n, ...], each float32 or integers below 2^24.
+        at_a_time: Rows per batch.
 
     Returns:
-        For each column [count, ...] float32; none when there are no rows.
+        Each column as float32 [count, ...]; no columns if there are no rows.
 
     Raises:
-        TrainError: on every process, when `columns_of` fails on one.
+        TrainError: on every process, if `columns_of` fails on one of them.
     """
 
     def own() -> tuple[list[np.ndarray], dict[str, list[Tensor]]]:
@@ -63,7 +63,7 @@ def whole_table(
         return rows, parts
 
     rows, parts = engine.everywhere(own)
-    # The first batch is the main process's, so it knows all columns; another may have none.
+    # The main process computes the first batch, so it knows all columns; another process may have no batch.
     shapes = engine.share({name: tuple(values[0].shape[1:]) for name, values in parts.items()})
     table = {}
     for name, shape in shapes.items():

@@ -1,4 +1,4 @@
-"""PESQ and STOI: what listening models for speech make of a reconstruction. Needs the extra `speech`."""
+"""PESQ and STOI, measures of speech quality and intelligibility. They need the extra `speech`."""
 
 import importlib.util
 import warnings
@@ -8,25 +8,25 @@ import soxr
 
 from train.errors import TrainError
 
-# Both are defined for it: PESQ's wide band, and STOI resamples to 10 kHz itself.
+# Wide-band PESQ is defined at this rate, and STOI resamples to 10 kHz.
 SPEECH_RATE = 16000
-# PESQ aligns utterances and was made for recordings of 8 to 12 seconds.
+# PESQ aligns utterances and is designed for recordings of 8 to 12 seconds.
 PIECE_S = 10.0
-# Of each recording, spread evenly: PESQ takes a good part of a piece's length.
+# Pieces per recording, spread evenly: PESQ is slow, a large part of real time.
 MAX_PIECES = 6
 # A shorter piece has too few frames for STOI.
 MIN_S = 0.5
 
 
 def require_packages() -> None:
-    """Raises TrainError where the packages are not installed."""
+    """Raises TrainError if pesq or pystoi is not installed."""
     missing = [name for name in ("pesq", "pystoi") if importlib.util.find_spec(name) is None]
     if missing:
         raise TrainError(f"--speech: {' and '.join(missing)} not installed; run: pip install {' '.join(missing)}")
 
 
 def pesq(reference: np.ndarray, output: np.ndarray) -> float:
-    """Wide-band PESQ (ITU-T P.862.2) of [T] at 16 kHz: MOS-LQO of 1.04 to 4.64; NaN where it hears no speech."""
+    """Wide-band PESQ (ITU-T P.862.2) of [T] at 16 kHz: MOS-LQO of 1.04 to 4.64; NaN where it detects no speech."""
     from pesq import PesqError
     from pesq import pesq as wide_band
 
@@ -37,7 +37,7 @@ def pesq(reference: np.ndarray, output: np.ndarray) -> float:
 
 
 def stoi(reference: np.ndarray, output: np.ndarray) -> float:
-    """STOI (Taal et al. 2011) of [T] at 16 kHz, up to 1; NaN where less than 0.4 s are above its silence."""
+    """STOI (Taal et al. 2011) of [T] at 16 kHz, up to 1; NaN with less than 0.4 s above its silence threshold."""
     from pystoi import stoi as intelligibility
 
     with warnings.catch_warnings():
@@ -66,7 +66,7 @@ def measure_speech(reference: np.ndarray, output: np.ndarray, rate: int) -> tupl
     found = []
     for part in pieces(len(reference), rate):
         pair = [np.ascontiguousarray(soxr.resample(audio[part], rate, SPEECH_RATE)) for audio in (reference, output)]
-        # Without a sound in it there is nothing to hear, and PESQ divides by its power.
+        # Silence has no value: PESQ divides by the power of the signal.
         values = (pesq(*pair), stoi(*pair)) if all(np.abs(audio).max() > 1e-4 for audio in pair) else (np.nan, np.nan)
         found.append(values)
     columns = np.array(found, np.float64).reshape(-1, 2).T

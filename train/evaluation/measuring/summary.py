@@ -1,4 +1,4 @@
-"""From findings to the content of metrics.json."""
+"""Converts findings to the content of metrics.json."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from shards import Split
 from train.evaluation.measuring.chunks import Measured
 from train.evaluation.measuring.findings import Findings
 from train.evaluation.measuring.frechet import EMBEDDING, frechet, noise_floor
-from train.evaluation.measuring.latents import spent
+from train.evaluation.measuring.latents import latent_rates
 from train.evaluation.measuring.recordings import speech_averages
 from train.evaluation.measuring.tables import (
     averages,
@@ -19,39 +19,39 @@ from train.evaluation.measuring.tables import (
 from train.evaluation.statistics.bootstrap import COVERAGE, grouping
 
 
-def summarised(found: Findings, split: Split, code_size: int, seconds: float) -> dict[str, Any]:
-    """Rows, intervals and distances; chunks that are silent are in no mean.
+def build_summary(found: Findings, split: Split, code_size: int, seconds: float) -> dict[str, Any]:
+    """Rows, intervals and distances; silent chunks are excluded from all means.
 
     Args:
-        found: At least one chunk of it is not silent. Its `chunks` get the columns of what latents cost.
-        split: What was measured on.
-        code_size: Codes of each codebook; 0 for real latents.
+        found: Findings with at least one chunk that is not silent. Adds the bit rates to the columns of its `chunks`.
+        split: The split that was measured.
+        code_size: Number of codes per codebook; 0 for real latents.
         seconds: Length of a chunk.
     """
     chunks = found.chunks
-    chunks.columns |= spent(found.latents, code_size, seconds, ~chunks.silent)
+    chunks.columns |= latent_rates(found.latents, code_size, seconds, ~chunks.silent)
     summary = {
         "split": split.name,
         "split_fingerprint": split.fingerprint,
         "chunks": len(chunks),
         "silent_chunks": int(chunks.silent.sum()),
         "interval_coverage": COVERAGE,
-        **sets(found, split),
+        **set_rows(found, split),
         "silent": silence(chunks),
         "latents": latents_in_use(chunks, found.latents, code_size, split),
         "levels": [{"known": known, **averages(own, split.samples)} for known, own in found.levels],
         "recordings": by_recording(chunks, found.latents, code_size, split),
     }
     if found.speech is not None:
-        # In the order of the recordings' rows.
+        # Both are in the order of the manifest.
         for row, values in zip(summary["recordings"], found.speech.values(), strict=True):
             row |= {name: none_if_nan(value) for name, value in values.items()}
         summary["speech"] = speech_averages(list(found.speech.values()))
     return summary
 
 
-def sets(found: Findings, split: Split) -> dict[str, Any]:
-    """Rows of the reconstruction, the floors and draws from the prior, with Fréchet distances to the references."""
+def set_rows(found: Findings, split: Split) -> dict[str, Any]:
+    """Rows of the reconstruction, the floors and the samples, with Fréchet distances to the references."""
     chunks, samples = found.chunks, found.samples
     loud = ~chunks.silent
     references = found.references[loud]

@@ -1,4 +1,4 @@
-"""From measures of chunks to the rows of metrics.json and metrics.csv."""
+"""Converts measures of chunks to the rows of metrics.json and metrics.csv."""
 
 import csv
 import io
@@ -14,31 +14,31 @@ from train.evaluation.measuring.sharing import Columns
 from train.evaluation.statistics.bootstrap import grouping, mean_intervals, median_interval
 from train.evaluation.statistics.jackknife import jackknife_intervals
 
-# What latents cost: those of a family's own kind are there.
-COSTS = ("kl_nats_per_second", "kl_bits_per_second", "bits_per_second", "entropy_bits_per_second")
+# Bit rates of the latents; each family has some of them.
+RATES = ("kl_nats_per_second", "kl_bits_per_second", "bits_per_second", "entropy_bits_per_second")
 SHARES = ("active_units", "codes_used")
 LEVELS = ("reference_dbfs", "output_dbfs")
 
 
 def none_if_nan(value: float) -> float | None:
-    """JSON has no NaN."""
+    """Replaces NaN by None, because JSON has no NaN."""
     return None if np.isnan(value) else float(value)
 
 
 def ends_or_none(ends: np.ndarray) -> list[float] | None:
-    """An interval [2] as JSON has it."""
+    """An interval [2] as a list for JSON; None if an end is NaN."""
     return None if np.isnan(ends).any() else ends.tolist()
 
 
 def averages(measured: Measured, samples: int) -> dict[str, Any]:
-    """Mean of each measure over the chunks that are not silent, the median of SI-SDR, and intervals of the means.
+    """Mean of each measure over the chunks that are not silent, the median of SI-SDR, and their intervals.
 
     Args:
         measured: The chunks of the row.
-        samples: Length of a chunk.
+        samples: Length of a chunk in samples.
     """
     loud = measured.where(~measured.silent)
-    names = [name for name in (*MEASURES, *COSTS) if name in loud.columns]
+    names = [name for name in (*MEASURES, *RATES) if name in loud.columns]
     groups, over = grouping(loud.sources, loud.starts, samples)
     values = np.stack([loud.columns[name] for name in names], axis=1).astype(np.float64)
     row: dict[str, Any] = {}
@@ -55,7 +55,7 @@ def averages(measured: Measured, samples: int) -> dict[str, Any]:
 
 
 def silence(measured: Measured) -> dict[str, Any]:
-    """How silent the reconstructions of silent chunks are: levels of all of them joined, and the loudest output."""
+    """Levels of silent chunks and of their reconstructions, over all of them joined, and the loudest reconstruction."""
     own = measured.where(measured.silent)
     row: dict[str, Any] = {"chunks": len(own)}
     for name in LEVELS:
@@ -66,7 +66,7 @@ def silence(measured: Measured) -> dict[str, Any]:
 
 
 def by_recording(measured: Measured, latents: Columns, code_size: int, split: Split) -> list[dict[str, Any]]:
-    """A row of averages for each recording of the split, in the order of the manifest."""
+    """One row of averages per recording of the split, in the order of the manifest."""
     rows = []
     for source in np.unique(measured.sources):
         here = measured.sources == source
@@ -85,7 +85,7 @@ def by_recording(measured: Measured, latents: Columns, code_size: int, split: Sp
 
 
 def latents_in_use(measured: Measured, latents: Columns, code_size: int, split: Split) -> list[dict[str, Any]]:
-    """`latent_rows` of the chunks that are not silent, with intervals of what is not fixed."""
+    """The result of `latent_rows` for the chunks that are not silent, with intervals for values that vary."""
     loud = ~measured.silent
     if not loud.any():
         return []
@@ -98,7 +98,7 @@ def latents_in_use(measured: Measured, latents: Columns, code_size: int, split: 
         part = latent_rows({name: values[kept] for name, values in own.items()}, code_size, seconds)
         return np.array([[*row.values()] for row in part])
 
-    # Shares end at 1; as many codes as there are, and one at least.
+    # Bounds: shares are at most 1; perplexity is between 1 and the number of codes.
     lowest = np.array([1.0 if name == "perplexity" else 0.0 for name in rows[0]])[:, None]
     highest = [1.0 if name in SHARES else code_size if name == "perplexity" else np.inf for name in rows[0]]
     intervals = jackknife_intervals(without, groups, low=lowest, high=np.array(highest)[:, None])
@@ -110,7 +110,7 @@ def latents_in_use(measured: Measured, latents: Columns, code_size: int, split: 
 
 
 def frechet_interval(references: np.ndarray, others: np.ndarray, groups: np.ndarray) -> list[float] | None:
-    """Interval of the Fréchet distance of vectors [n, D] to what was made of each, [n, D]; None without one."""
+    """Interval of the Fréchet distance between reference and output vectors, [n, D] each; None without one."""
     if len(references) < 3:
         return None
 
@@ -122,8 +122,8 @@ def frechet_interval(references: np.ndarray, others: np.ndarray, groups: np.ndar
 
 
 def csv_text(measured: Measured, split: Split) -> str:
-    """One line a chunk, in the order of the split; what a silent chunk has no value of is empty."""
-    names = [name for name in (*MEASURES, *COSTS, *LEVELS) if name in measured.columns]
+    """CSV with one line per chunk in the order of the split; values that a silent chunk lacks are empty."""
+    names = [name for name in (*MEASURES, *RATES, *LEVELS) if name in measured.columns]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["chunk", "recording", "start_second", *names, "silent"])

@@ -1,4 +1,4 @@
-"""Pages to judge runs by: one self-contained HTML file each, which needs no network and no server.
+"""Report pages of one or several runs: self-contained HTML files that need no network and no server.
 
 May import `train.evaluation.measuring`, `train.evaluation.drawing` and `train.runs`.
 """

@@ -1,4 +1,4 @@
-"""The page of several runs: their figures in one table, their curves in the same charts, the same chunks to hear."""
+"""The page that compares runs: their measures in one table, shared charts, and audio of the same chunks."""
 
 import math
 import time
@@ -13,7 +13,7 @@ from train.evaluation.drawing.charts import STYLES
 from train.evaluation.drawing.curves import curves_of_runs
 from train.evaluation.report.facts import flag_value
 from train.evaluation.report.measures import Measure, columns, interval, is_number
-from train.evaluation.report.page import OPEN, Forms, Shown, compared, player
+from train.evaluation.report.page import OPEN, ExampleView, Forms, compared, player
 from train.evaluation.report.rendering import figure, render
 from train.runs.forecast import duration
 from train.runs.run_folder import RunDir
@@ -22,25 +22,25 @@ from train.runs.status import summary_of
 KINDS = {
     "differing": "Where the runs differ most",
     "easy": "Easy for all",
-    "middling": "Middling",
+    "middling": "Medium for all",
     "hard": "Hard for all",
     "chunk": "Chunks",
 }
-# Settings that say where, not how.
-PLACES = ("run_dir", "tracking.name")
+# Settings that only name a run or its folder.
+NAMING = ("run_dir", "tracking.name")
 
 
 @dataclass
-class Heard:
-    """A chunk, and by name what each run made of it.
+class ExampleChunk:
+    """A chunk and its reconstructions.
 
     Attributes:
-        kind: One of KINDS.
-        place: Among its kind, from 1.
-        path: The recording it is from.
-        start_s: Where in the recording it begins.
-        sounds: [T] float32 each, the reference first.
-        scores: SI-SDR in dB by run, where it was measured on this chunk.
+        kind: A key of KINDS.
+        place: Number within its kind, from 1.
+        path: Path of its recording.
+        start_s: Start in the recording, in seconds.
+        sounds: Audio [T] float32 by name: the reference, then each run.
+        scores: SI-SDR in dB by run, for runs that were measured on this chunk.
     """
 
     kind: str
@@ -52,10 +52,10 @@ class Heard:
 
 
 @dataclass
-class Compared:
-    """A run: its name on the page, its report's summary, its lines of metrics.jsonl, its row of figures.
+class ComparedRun:
+    """A run: its name on the page, the summary of its report, its lines of metrics.jsonl, and its row of measures.
 
-    `alike` tells whether it was measured on the same chunks as the first one.
+    `same_chunks` is true if it was measured on the same chunks as the first run.
     """
 
     name: str
@@ -63,44 +63,44 @@ class Compared:
     summary: dict[str, Any]
     points: list[dict[str, Any]]
     row: dict[str, Any]
-    alike: bool = True
+    same_chunks: bool = True
 
 
 @dataclass
 class Comparison:
-    """What the page shows.
+    """The content of the page.
 
     Attributes:
-        runs: In the order in which they were given.
-        examples: To hear.
-        rate: Hz of all sounds.
+        runs: The runs, in the order of the command.
+        examples: Chunks with audio.
+        rate: Sample rate of all audio, in Hz.
         warnings: Sentences on what cannot be compared.
-        heard_on: Where the chunks to hear are from.
+        examples_from: The data set and split of the examples.
     """
 
-    runs: list[Compared]
-    examples: list[Heard]
+    runs: list[ComparedRun]
+    examples: list[ExampleChunk]
     rate: int
     warnings: list[str]
-    heard_on: str
+    examples_from: str
 
 
 def write_comparison(path: Path, comparison: Comparison) -> None:
-    """Writes the page, whole or not at all."""
-    write_atomically(path, render("comparison.html", **content(comparison)))
+    """Writes the page atomically."""
+    write_atomically(path, render("comparison.html", **template_variables(comparison)))
 
 
-def content(comparison: Comparison) -> dict[str, Any]:
-    """What the template takes."""
+def template_variables(comparison: Comparison) -> dict[str, Any]:
+    """The variables of the template."""
     runs, sounds = comparison.runs, sum(len(example.sounds) for example in comparison.examples)
     forms = Forms.for_many(sounds // 2)
     measures = columns([run.row for run in runs])
-    rows = [run.row if run.alike else {} for run in runs]  # those that may be best
+    rows = [run.row if run.same_chunks else {} for run in runs]  # other runs are not ranked
     kinds = []
     for kind, title in KINDS.items():
         mine = [example for example in comparison.examples if example.kind == kind]
         if mine:
-            shown = [show(example, comparison.rate, forms, i < OPEN) for i, example in enumerate(mine)]
+            shown = [example_view(example, comparison.rate, forms, i < OPEN) for i, example in enumerate(mine)]
             kinds.append({"title": title, "first": shown[:OPEN], "more": shown[OPEN:]})
     return {
         "runs": runs,
@@ -115,7 +115,7 @@ def content(comparison: Comparison) -> dict[str, Any]:
         "states": [state(run.run) for run in runs],
         "warnings": comparison.warnings,
         "kinds": kinds,
-        "heard_on": comparison.heard_on,
+        "examples_from": comparison.examples_from,
         "sound": forms.sound,
         "sections": curves_of_runs({run.name: run.points for run in runs}),
         "settings": different_settings(runs),
@@ -124,7 +124,7 @@ def content(comparison: Comparison) -> dict[str, Any]:
 
 
 def best(measure: Measure, rows: list[dict[str, Any]]) -> list[int]:
-    """The rows with the best value; none where no value is better than another."""
+    """Indices of the rows with the best value; empty if all are equal or the measure has no direction."""
     values = [(value, i) for i, row in enumerate(rows) if is_number(value := row.get(measure.key))]
     if measure.higher is None or len(values) < 2:
         return []
@@ -133,8 +133,8 @@ def best(measure: Measure, rows: list[dict[str, Any]]) -> list[int]:
     return winning if len(winning) < len(values) else []
 
 
-def winners(measures: list[Measure], runs: list[Compared], rows: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
-    """For the headline: a measure, its best value, and who has it."""
+def winners(measures: list[Measure], runs: list[ComparedRun], rows: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    """For the headline: a measure, its best value, and the runs that reach it."""
     result = []
     for measure in measures:
         found = best(measure, rows)
@@ -145,47 +145,47 @@ def winners(measures: list[Measure], runs: list[Compared], rows: list[dict[str, 
 
 
 def difference_text(found: dict[str, Any] | None) -> str:
-    """A paired difference of SI-SDR in words; empty without one."""
+    """A paired difference of SI-SDR with its interval, in words; empty without one."""
     if not found:
         return ""
-    told = f"{found['mean']:+.2f} dB"
+    text = f"{found['mean']:+.2f} dB"
     if not found["interval"]:
-        return told
+        return text
     low, high = found["interval"]
-    return f"{told} ({low:+.2f} to {high:+.2f}){'' if low > 0 or high < 0 else ': may be chance'}"
+    return f"{text} ({low:+.2f} to {high:+.2f}){'' if low > 0 or high < 0 else ': may be chance'}"
 
 
-def by_recording(runs: list[Compared]) -> list[tuple[str, list[float | None]]]:
-    """SI-SDR of each recording by run, of those on the same chunks; recordings that are hardest on the mean first."""
-    judges = [run if run.alike else None for run in runs]
-    tables = [{row["path"]: row.get("si_sdr") for row in run.summary["recordings"]} if run else {} for run in judges]
+def by_recording(runs: list[ComparedRun]) -> list[tuple[str, list[float | None]]]:
+    """Mean SI-SDR of each recording by run (None for runs on other chunks); the lowest mean over runs comes first."""
+    ranked = [run if run.same_chunks else None for run in runs]
+    tables = [{row["path"]: row.get("si_sdr") for row in run.summary["recordings"]} if run else {} for run in ranked]
     rows = [(path, [table.get(path) for table in tables]) for path in tables[0]]
     return sorted(rows, key=lambda row: np.mean([value for value in row[1] if is_number(value)] or [math.inf]))
 
 
 def state(run: RunDir) -> list[str]:
-    """How a run stands: state, steps, attempts, time, goodput."""
-    told = summary_of(run, time.time())
-    good = told["goodput"]
-    spent = sum(attempt["ended"] - attempt["began"] for attempt in told["attempts"])
+    """The state and steps of a run, its number of attempts, its duration, and its goodput."""
+    found = summary_of(run, time.time())
+    good = found["goodput"]
+    spent = sum(attempt["ended"] - attempt["began"] for attempt in found["attempts"])
     return [
-        f"{told['state']}, step {told['step']:,} of {told['steps']:,}",
-        str(len(told["attempts"])),
+        f"{found['state']}, step {found['step']:,} of {found['steps']:,}",
+        str(len(found["attempts"])),
         duration(spent),
         "—" if good is None else f"{100 * good:.1f} %",
     ]
 
 
-def show(example: Heard, rate: int, forms: Forms, ready: bool) -> Shown:
-    """An example as the page has it."""
+def example_view(example: ExampleChunk, rate: int, forms: Forms, ready: bool) -> ExampleView:
+    """The players, spectrograms and captions of one example."""
     name = f"{example.kind} example {example.place}"
     seconds = len(example.sounds["reference"]) / rate
     scores = ", ".join(f"{run} {figure(score)} dB" for run, score in example.scores.items())
-    return Shown(
+    return ExampleView(
         title=f"{name[0].upper()}{name[1:]}",
         anchor=f"{example.kind}-{example.place}",
         path=example.path,
-        note=f"{seconds:.2f} s from {example.start_s:.2f} s on",
+        note=f"{seconds:.2f} s, starting at {example.start_s:.2f} s",
         figures=f"SI-SDR: {scores}" if scores else "",
         players=[
             player(word, f"{word[0].upper()}{word[1:]}, {name}, file {example.path}", audio, rate, forms, ready)
@@ -198,9 +198,9 @@ def show(example: Heard, rate: int, forms: Forms, ready: bool) -> Shown:
     )
 
 
-def different_settings(runs: list[Compared]) -> list[tuple[str, list[str]]]:
-    """Settings in which runs differ: the key, and a value for each run."""
-    keys = dict.fromkeys(key for run in runs for key in run.run.config if key not in PLACES)
+def different_settings(runs: list[ComparedRun]) -> list[tuple[str, list[str]]]:
+    """Settings that differ between runs: the key, and the value of each run."""
+    keys = dict.fromkeys(key for run in runs for key in run.run.config if key not in NAMING)
     rows = []
     for key in keys:
         values = [flag_value(run.run.config[key]) if key in run.run.config else "—" for run in runs]

@@ -1,4 +1,4 @@
-"""What an evaluation leaves for eyes and ears: the page of the run, and its sounds as files beside it."""
+"""Writes the report page of a run, and its audio as WAV files next to it."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ from audiovae import Autoencoder
 from shards import Split
 from shards.files import read_lines
 from train.evaluation.measuring.chunks import Measured
-from train.evaluation.report.examples import first_heard, passages, pick_examples
+from train.evaluation.report.examples import first_audible_samples, passages, pick_examples
 from train.evaluation.report.facts import facts_of
 from train.evaluation.report.generated import interpolation, prior_samples
 from train.evaluation.report.page import Page, sounds_of, write_page
@@ -25,21 +25,21 @@ def write_evaluated(
     count: int,
     inside: Path | None = None,
 ) -> None:
-    """Lets the model be heard, and writes index.html and audio/.
+    """Reconstructs examples, interpolates, draws samples, and writes index.html and audio/.
 
     Args:
-        folder: The report's.
+        folder: The report folder.
         run: The run.
         model: Its model, in evaluation mode.
         split: The chunks that were measured.
-        summary: As in metrics.json.
-        chunks: What was measured of each.
-        count: How many examples of each kind were asked for.
+        summary: The content of metrics.json.
+        chunks: The measures of each chunk.
+        count: Number of examples of each kind.
         inside: The outermost folder, see `shards.files`; by default `folder`.
     """
-    heard = first_heard(chunks)
-    examples = pick_examples(model, split, chunks, count) + passages(model, split, chunks, heard)
-    between = interpolation(model, split, heard)
+    starts = first_audible_samples(chunks)
+    examples = pick_examples(model, split, chunks, count) + passages(model, split, chunks, starts)
+    between = interpolation(model, split, starts)
     drawn = prior_samples(model)
     clips = [*(between.clips if between else []), *(clip for same in drawn.values() for clip in same)]
     inside = inside or folder

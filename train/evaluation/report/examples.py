@@ -1,4 +1,4 @@
-"""Which chunks and recordings a page lets people hear, and what the model makes of them."""
+"""Selects the example chunks and passages of a page, and reconstructs them."""
 
 import numpy as np
 import torch
@@ -10,16 +10,16 @@ from train.evaluation.measuring.chunks import MEASURES, Measured
 from train.evaluation.measuring.heldout import to_audio
 from train.evaluation.measuring.metrics import measure
 from train.evaluation.measuring.picking import Picker, extremes
-from train.evaluation.measuring.recordings import joined
+from train.evaluation.measuring.recordings import join_chunks
 from train.evaluation.report.page import Example
 
-# Of each passage, and of so many recordings.
+# Longest passage of a recording, and number of recordings with a passage.
 SECONDS = 20.0
 RECORDINGS = 3
 
 
 def pick_examples(model: Autoencoder, split: Split, chunks: Measured, count: int) -> list[Example]:
-    """Best, median and worst chunks by SI-SDR, the very best and worst first, and what the model makes of them."""
+    """The best, median and worst chunks by SI-SDR with reconstructions; the very best and very worst come first."""
     scores = chunks.columns["si_sdr"]
     ranked = np.flatnonzero(~np.isnan(scores))
     ranked = ranked[np.argsort(-scores[ranked], kind="stable")].tolist()
@@ -29,20 +29,20 @@ def pick_examples(model: Autoencoder, split: Split, chunks: Measured, count: int
         for place, chunk in enumerate(chosen, start=1):
             audio = to_audio(split.read(chunks.indices[[chunk]]), next(model.parameters()).device)
             path, start = split.manifest.sources[chunks.sources[chunk]].path, chunks.starts[chunk] / split.rate
-            pair = mono(audio), mono(model.reconstruct(audio))
+            pair = to_mono(audio), to_mono(model.reconstruct(audio))
             measures = {name: float(chunks.columns[name][chunk]) for name in MEASURES}
             examples.append(Example(f"{kind}-{place}", kind, place, path, float(start), *pair, measures))
     return examples
 
 
-def first_heard(chunks: Measured) -> dict[int, int]:
-    """By recording the first sample of its first chunk that is not silent; recordings without one are left out."""
+def first_audible_samples(chunks: Measured) -> dict[int, int]:
+    """By recording, the first sample of its first chunk that is not silent; silent recordings are left out."""
     loud = chunks.where(~chunks.silent)
     return {int(source): int(loud.starts[loud.sources == source].min()) for source in np.unique(loud.sources)}
 
 
-def telling_recordings(chunks: Measured) -> list[int]:
-    """The recordings with the best, the middle and the worst mean SI-SDR, in this order; all of them where few are."""
+def spread_recordings(chunks: Measured) -> list[int]:
+    """The recordings with the best, median and worst mean SI-SDR, in this order; all where there are fewer."""
     loud = chunks.where(~chunks.silent)
     mean = {source: loud.columns["si_sdr"][loud.sources == source].mean() for source in np.unique(loud.sources)}
     ranked = sorted(mean, key=lambda source: -mean[source])
@@ -50,19 +50,19 @@ def telling_recordings(chunks: Measured) -> list[int]:
     return [int(ranked[round(place)]) for place in places]
 
 
-def passages(model: Autoencoder, split: Split, chunks: Measured, heard: dict[int, int]) -> list[Example]:
-    """Some seconds of a few recordings, joined from their chunks and reconstructed in one piece.
+def passages(model: Autoencoder, split: Split, chunks: Measured, starts: dict[int, int]) -> list[Example]:
+    """Passages of a few recordings, joined from their chunks and reconstructed in one piece.
 
     Args:
-        model: In evaluation mode.
-        split: Holds them.
-        chunks: What was measured.
-        heard: As from `first_heard`: where they begin.
+        model: A model in evaluation mode.
+        split: The split with the recordings.
+        chunks: The measures of each chunk.
+        starts: By recording, the first sample of its passage, from `first_audible_samples`.
     """
     examples = []
-    for place, source in enumerate(telling_recordings(chunks), start=1):
-        first = heard[source]
-        recording = joined(split, source, first, SECONDS)
+    for place, source in enumerate(spread_recordings(chunks), start=1):
+        first = starts[source]
+        recording = join_chunks(split, source, first, SECONDS)
         output = reconstruct_recording(model, torch.from_numpy(recording)).cpu()
         reference = torch.from_numpy(recording).view(1, 1, -1)
         values = {k: v.item() for k, v in measure(output.view(1, 1, -1), reference, split.rate).items()}
@@ -72,6 +72,6 @@ def passages(model: Autoencoder, split: Split, chunks: Measured, heard: dict[int
     return examples
 
 
-def mono(audio: Tensor) -> np.ndarray:
-    """[1, 1, T] -> [T] float32 on the host."""
+def to_mono(audio: Tensor) -> np.ndarray:
+    """Copies audio [1, 1, T] to the host as [T] float32."""
     return audio.squeeze().float().cpu().numpy()

@@ -1,4 +1,4 @@
-"""What a run is: its settings, its attempts, and the commands that made it."""
+"""Facts of a run: its settings, its attempts, and the commands to reproduce it."""
 
 import json
 import platform
@@ -23,14 +23,14 @@ LIBRARIES = ("audio-autoencoder-training", "torch", "torchaudio", "accelerate", 
 
 @dataclass
 class Facts:
-    """Of a run.
+    """Facts of a run for its page.
 
     Attributes:
-        state: What became of the run, where it has not reached its end; else empty.
+        state: The state of an unfinished run; empty for a finished one.
         rows: Names and values for a table.
-        attempts: A dict each: number, job, processes, began, took, steps, lost, ended.
+        attempts: One dict per attempt: number, job, processes, began, took, steps, lost, ended.
         settings: (key, value, default) for all settings; the default is "" where the value is the default.
-        train, evaluate: The commands to have all this again.
+        train, evaluate: The commands that reproduce the run and its report.
     """
 
     state: str
@@ -42,7 +42,7 @@ class Facts:
 
 
 def facts_of(run: RunDir, summary: dict[str, Any], model: Autoencoder, examples: int, manifest: Manifest) -> Facts:
-    """Facts of a run whose evaluation found `summary` with its model, on shards of this manifest."""
+    """Facts of a run whose model was evaluated on shards of this manifest, with the result `summary`."""
     state = summary_of(run, time.time())
     good, spent = state["goodput"], sum(attempt["ended"] - attempt["began"] for attempt in state["attempts"])
     rows = [
@@ -53,11 +53,11 @@ def facts_of(run: RunDir, summary: dict[str, Any], model: Autoencoder, examples:
         ("data", str(summary["data"])),
         ("trained on", trained_on(run, manifest)),
         ("fingerprint of the training split", run.data_fingerprint),
-        (f"fingerprint of split “{summary['split']}”", summary.get("split_fingerprint", "not noted")),
+        (f"fingerprint of split “{summary['split']}”", summary.get("split_fingerprint", "not recorded")),
         ("run id", run.run_id),
-        ("attempts", f"{len(state['attempts'])}, {duration(spent)} in all"),
-        ("goodput", "not known" if good is None else f"{100 * good:.1f} % of the time went into steps that were kept"),
-        ("steps made twice or lost", f"{state['steps_lost']:,}"),
+        ("attempts", f"{len(state['attempts'])}, {duration(spent)} in total"),
+        ("goodput", "unknown" if good is None else f"{100 * good:.1f} % of the time was spent on steps that were kept"),
+        ("steps repeated or lost", f"{state['steps_lost']:,}"),
         ("measured", f"{time.strftime('%Y-%m-%d %H:%M:%S %Z')}, {device_of(model)}"),
         ("measured with", versions()),
     ]
@@ -65,11 +65,11 @@ def facts_of(run: RunDir, summary: dict[str, Any], model: Autoencoder, examples:
     words += ["--data", str(summary["data"])] if str(summary["data"]) != run.config["data.path"] else []
     words += ["--split", summary["split"], "--examples", str(examples)]
     words += ["--speech"] if "speech" in summary else []
-    done = f"step {state['step']:,} of {state['steps']:,}"
+    progress = f"step {state['step']:,} of {state['steps']:,}"
     return Facts(
-        state="" if run.finished_at is not None else f"{state['state']} at {done}",
+        state="" if run.finished_at is not None else f"{state['state']} at {progress}",
         rows=rows,
-        attempts=[told(attempt, state["state"]) for attempt in state["attempts"]],
+        attempts=[attempt_row(attempt, state["state"]) for attempt in state["attempts"]],
         settings=settings_table(run),
         train=training_command(run),
         evaluate=shlex.join(words),
@@ -77,9 +77,9 @@ def facts_of(run: RunDir, summary: dict[str, Any], model: Autoencoder, examples:
 
 
 def trained_on(run: RunDir, manifest: Manifest) -> str:
-    """The training split in words, where these shards hold it."""
+    """The size of the training split, if these shards contain it."""
     if not is_training_data(run, manifest):
-        return "other shards than those measured on"
+        return "other shards than those of this evaluation"
     recordings = sum(source.split == "train" for source in manifest.sources)
     level = manifest.levels.get("train")
     hours = f", {level.hours:.3g} h" if level else ""
@@ -87,14 +87,14 @@ def trained_on(run: RunDir, manifest: Manifest) -> str:
 
 
 def device_of(model: Autoencoder) -> str:
-    """What a model is on, in words."""
+    """The device of a model and the operating system, in words."""
     device = next(model.parameters()).device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     return f"{name}, {platform.system()} {platform.machine()}"
 
 
 def versions() -> str:
-    """Python and the libraries that decide about figures."""
+    """The versions of Python and of the libraries that affect the results."""
     words = [f"Python {platform.python_version()}"]
     for name in LIBRARIES:
         try:
@@ -104,8 +104,8 @@ def versions() -> str:
     return ", ".join(words)
 
 
-def told(attempt: dict[str, Any], state: str) -> dict[str, str]:
-    """An attempt as the table shows it."""
+def attempt_row(attempt: dict[str, Any], state: str) -> dict[str, str]:
+    """The table row of an attempt."""
     return {
         "number": str(attempt["number"]),
         "job": attempt["job"] or "—",
@@ -119,12 +119,12 @@ def told(attempt: dict[str, Any], state: str) -> dict[str, str]:
 
 
 def flag_value(value: Any) -> str:
-    """A setting as a flag takes it."""
+    """The value of a setting as its flag takes it."""
     return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def settings_table(run: RunDir) -> list[tuple[str, str, str]]:
-    """All settings, with the default where it is another one."""
+    """All settings, each with the default of the family where it differs."""
     defaults = default_settings(run.family) if run.config else {}
     rows = []
     for key, value in run.config.items():
@@ -133,14 +133,14 @@ def settings_table(run: RunDir) -> list[tuple[str, str, str]]:
     return rows
 
 
-# Settings that every run has its own of.
+# Settings that differ for every run.
 PLACES = ("data.path", "run_dir")
-# Settings of one attempt.
-PASSING = ("stop_at", "allow_changes")
+# Settings of a single attempt.
+ATTEMPT_ONLY = ("stop_at", "allow_changes")
 
 
 def training_command(run: RunDir) -> str:
-    """The command that trains such a run to its end: all settings that are not the family's defaults."""
+    """The command that trains this run to its end, with all settings that differ from the family's defaults."""
     defaults = default_settings(run.family)
     words = [
         "python",
@@ -153,6 +153,6 @@ def training_command(run: RunDir) -> str:
         str(run.config["run_dir"]),
     ]
     for key, value in run.config.items():
-        if key not in (*PLACES, *PASSING) and key in defaults and value != defaults[key]:
+        if key not in (*PLACES, *ATTEMPT_ONLY) and key in defaults and value != defaults[key]:
             words += [f"--{key}", flag_value(value)]
     return shlex.join(words)

@@ -1,4 +1,4 @@
-"""The measures of a report as tables: what is known of each, and what more a summary has."""
+"""The columns of report tables: headings and directions of the known measures, and other values of a summary."""
 
 from dataclasses import dataclass
 from typing import Any, TypeGuard
@@ -6,7 +6,7 @@ from typing import Any, TypeGuard
 
 @dataclass(frozen=True)
 class Measure:
-    """A column: the key in metrics.json, its heading, and whether more is better (None: neither)."""
+    """A column: the key in metrics.json, its heading, and whether higher is better (None: no direction)."""
 
     key: str
     heading: str
@@ -14,7 +14,7 @@ class Measure:
 
     @property
     def arrow(self) -> str:
-        """Which way is better, in words."""
+        """The direction in words, or an empty string."""
         return "" if self.higher is None else "higher is better" if self.higher else "lower is better"
 
 
@@ -28,9 +28,9 @@ MEASURES = (
 )
 SPEECH = (Measure("pesq", "PESQ", True), Measure("stoi", "STOI", True))
 KNOWN = {measure.key: measure for measure in (*MEASURES, *SPEECH)}
-# Numbers in a row that say what was measured, not how well.
+# Numbers in a row that describe what was measured, not how well.
 NOT_MEASURES = ("chunks", "silent", "not_finite", "silent_chunks", "source")
-# The same in two units: pages show the second.
+# The same value in two units: pages show the second.
 IN_BITS = {"kl_nats_per_second": "kl_bits_per_second"}
 HEADINGS = {
     "kl_nats_per_second": "KL, nats/s",
@@ -50,17 +50,17 @@ HEADINGS = {
 
 
 def heading(key: str) -> str:
-    """How people call a value of a summary."""
+    """The column heading for a key of a summary."""
     return KNOWN[key].heading if key in KNOWN else HEADINGS.get(key, key.replace("_", " "))
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Whether a value is a number, not a truth value."""
+    """Whether a value is an int or a float, but not a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def columns(rows: list[dict[str, Any]]) -> list[Measure]:
-    """The measures that rows have: the known ones, then others that a summary may bring."""
+    """The measures that occur in the rows: known ones in their order, then other numbers by name."""
     here = [measure for key, measure in KNOWN.items() if any(key in row for row in rows)]
     more = {key for row in rows for key, value in row.items() if is_number(value)} - KNOWN.keys() - {*NOT_MEASURES}
     more -= {nats for nats, bits in IN_BITS.items() if bits in more}
@@ -68,7 +68,7 @@ def columns(rows: list[dict[str, Any]]) -> list[Measure]:
 
 
 def interval(summary: dict[str, Any], row: dict[str, Any], key: str) -> tuple[float, float] | None:
-    """The interval of a measure, where the summary has one that is not a point: in the row, or in `intervals`."""
+    """The interval of a measure, from the row or from `intervals` of the summary; None without one or for a point."""
     whole = summary.get("intervals")
     places = [row.get("intervals")]
     if row is summary.get("reconstruction") and isinstance(whole, dict):
@@ -79,24 +79,25 @@ def interval(summary: dict[str, Any], row: dict[str, Any], key: str) -> tuple[fl
             found = [found.get("low"), found.get("high")]
         if isinstance(found, list | tuple) and len(found) == 2 and all(map(is_number, found)):
             low, high = float(found[0]), float(found[1])
-            return (low, high) if low < high else None  # a fixed value's tells nothing
+            return (low, high) if low < high else None  # a fixed value has no spread
     return None
 
 
-def over_what(summary: dict[str, Any]) -> str:
-    """How the intervals of the reconstruction's row came about, in a sentence; empty where nothing is known."""
+def interval_note(summary: dict[str, Any]) -> str:
+    """A sentence on how the intervals of the reconstruction were computed; empty without intervals."""
     words = {
-        "recordings": "by resampling whole recordings: how the mean might differ on other recordings of this kind",
-        "blocks": "by resampling passages of ten chunks, as there are fewer than five recordings: other recordings may "
-        "differ by more",
-        "chunks": "by resampling single chunks, as there are too few recordings: too narrow",
+        "recordings": "from resampling whole recordings. They show how the mean might differ on other recordings of "
+        "this kind",
+        "blocks": "from resampling passages of ten chunks, because there are fewer than five recordings. Other "
+        "recordings may differ by more",
+        "chunks": "from resampling single chunks, because there are too few recordings. They are too narrow",
     }
-    told = words.get(summary["reconstruction"].get("interval_over", ""))
-    return f"Small figures are {100 * summary.get('interval_coverage', 0.95):g} % intervals {told}." if told else ""
+    how = words.get(summary["reconstruction"].get("interval_over", ""))
+    return f"Small figures are {100 * summary.get('interval_coverage', 0.95):g} % intervals {how}." if how else ""
 
 
 def mean_use(latents: list[dict[str, Any]]) -> dict[str, float]:
-    """How levels or codebooks are used on the mean: `mean_active_units`, or `mean_codes_used` and `mean_perplexity`."""
+    """Means over levels or codebooks: `mean_active_units`, or `mean_codes_used` and `mean_perplexity`."""
     return {
         f"mean_{key}": sum(level[key] for level in latents) / len(latents)
         for key in ("active_units", "codes_used", "perplexity")

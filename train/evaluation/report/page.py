@@ -1,4 +1,4 @@
-"""The page of a run: what it shows, and how that is kept small."""
+"""The report page of a run: its content, and the sizes of its audio and pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,19 +14,19 @@ from train.evaluation.drawing.curves import curves_of_run
 from train.evaluation.drawing.spectrograms import FINE, SMALL, WIDE, WIDE_SMALL, Picture, PictureFormat
 from train.evaluation.report.facts import Facts
 from train.evaluation.report.generated import Clip, Interpolation
-from train.evaluation.report.measures import columns, over_what
+from train.evaluation.report.measures import columns, interval_note
 from train.evaluation.report.rendering import figure, render
 from train.evaluation.report.sounds import FLAC, VORBIS, SoundFormat, sound_url
 from train.evaluation.report.tables import extent, intervals_of, key_figures, latent_table, recordings_table, table_rows
 from train.evaluation.report.verdict import verdict
 
-# From so many examples on, sounds and pictures are kept in their small forms.
+# With more examples than this, audio and pictures use lossy compression.
 MANY = 30
-# Examples of a kind that are open at once, and players that are made ready with the page; others wait.
+# Examples per kind that are visible and load with the page; the others are folded and load later.
 OPEN = 12
-# Longer sounds have pictures as wide as the page, in seconds.
+# Audio longer than this has pictures as wide as the page, in seconds.
 WIDE_S = 4.0
-# What kinds of examples are, in the page's order.
+# Headings of the kinds of examples, in page order.
 KINDS = {
     "best": "Best examples",
     "median": "Median examples",
@@ -40,11 +40,11 @@ class Example:
     """Reference and reconstruction, [T] float32 each, with their measures.
 
     Attributes:
-        file: The name of its sounds' files.
+        file: Prefix of the names of its audio files.
         kind: best, median, worst or recording.
-        place: Among its kind, from 1.
-        path: The recording it is from.
-        start_s: Where in the recording it begins.
+        place: Number within its kind, from 1.
+        path: Path of its recording.
+        start_s: Start in the recording, in seconds.
     """
 
     file: str
@@ -59,17 +59,17 @@ class Example:
 
 @dataclass
 class Page:
-    """What the page shows.
+    """The content of a report page.
 
     Attributes:
-        summary: As in metrics.json.
-        examples: To hear and to see.
+        summary: The content of metrics.json.
+        examples: Examples with audio and spectrograms.
         points: Lines of metrics.jsonl.
-        rate: Hz of all sounds.
-        facts: Of the run.
-        between: Sounds between two recordings, if there are two.
-        drawn: Draws from the prior by temperature.
-        usage: By codebook the share [K] of each code.
+        rate: Sample rate of all audio, in Hz.
+        facts: Facts of the run.
+        between: Interpolation between two recordings, if there are two.
+        drawn: Samples from the prior by temperature.
+        usage: By codebook, the share [K] of each code.
     """
 
     summary: dict[str, Any]
@@ -84,7 +84,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Player:
-    """A sound of the page; `ready` players know their length from the start."""
+    """An audio player; `ready` players load their metadata together with the page."""
 
     name: str
     label: str
@@ -94,8 +94,8 @@ class Player:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One or more sounds that belong together, with their pictures; `anchor` names the place in the page."""
+class ExampleView:
+    """Related audio players with their spectrograms; `anchor` is the id of the element in the page."""
 
     title: str
     anchor: str
@@ -111,7 +111,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Forms:
-    """In which forms sounds and pictures are kept in a page."""
+    """The formats of audio and pictures in a page."""
 
     sound: SoundFormat
     picture: PictureFormat
@@ -119,17 +119,17 @@ class Forms:
 
     @classmethod
     def for_many(cls, count: int) -> "Forms":
-        """Exact ones for few examples, small ones for many."""
+        """Lossless formats for up to MANY examples, lossy ones for more."""
         return cls(VORBIS, SMALL, WIDE_SMALL) if count > MANY else cls(FLAC, FINE, WIDE)
 
 
 def write_page(path: Path, page: Page, inside: Path | None = None) -> None:
-    """Writes the page, whole or not at all; see `shards.files` for `inside`."""
-    write_atomically(path, render("run.html", **content(page)), inside)
+    """Writes the page atomically; see `shards.files` for `inside`."""
+    write_atomically(path, render("run.html", **template_variables(page)), inside)
 
 
-def content(page: Page) -> dict[str, Any]:
-    """What the template takes."""
+def template_variables(page: Page) -> dict[str, Any]:
+    """The variables of the template."""
     summary = page.summary
     forms = Forms.for_many(len(page.examples))
     rows = table_rows(summary)
@@ -137,7 +137,7 @@ def content(page: Page) -> dict[str, Any]:
     for kind, title in KINDS.items():
         mine = [example for example in page.examples if example.kind == kind]
         if mine:
-            shown = [show(example, page.rate, forms, i < OPEN) for i, example in enumerate(mine)]
+            shown = [example_view(example, page.rate, forms, i < OPEN) for i, example in enumerate(mine)]
             kinds.append({"title": title, "first": shown[:OPEN], "more": shown[OPEN:]})
     return {
         "summary": summary,
@@ -149,7 +149,7 @@ def content(page: Page) -> dict[str, Any]:
         "columns": columns([row for _, row in rows]),
         "rows": rows,
         "intervals": {name: intervals_of(summary, row) for name, row in rows},
-        "over": over_what(summary),
+        "over": interval_note(summary),
         "recordings": recordings_table(summary),
         "latents": latent_table(summary["latents"], codebooks(page.usage)),
         "kinds": kinds,
@@ -157,13 +157,13 @@ def content(page: Page) -> dict[str, Any]:
         "sections": curves_of_run(page.points, summary["reconstruction"]),
         "codes": use_by_rank(page.usage),
         "facts": page.facts,
-        "between": between(page.between, page.rate, forms) if page.between else None,
-        "drawn": {t: [one_clip(clip, page.rate, forms) for clip in clips] for t, clips in page.drawn.items()},
+        "between": interpolation_view(page.between, page.rate, forms) if page.between else None,
+        "drawn": {t: [clip_view(clip, page.rate, forms) for clip in clips] for t, clips in page.drawn.items()},
     }
 
 
-def show(example: Example, rate: int, forms: Forms, ready: bool) -> Shown:
-    """An example as the page has it."""
+def example_view(example: Example, rate: int, forms: Forms, ready: bool) -> ExampleView:
+    """The players, spectrograms and captions of one example."""
     whole = example.kind == "recording"
     wide = len(example.reference) > WIDE_S * rate
     name = f"passage {example.place}" if whole else f"{example.kind} example {example.place}"
@@ -173,11 +173,11 @@ def show(example: Example, rate: int, forms: Forms, ready: bool) -> Shown:
     figures += f", mel distance {figure(values['mel'])}"
     levels = spectrograms.band_text(example.reference, example.reconstruction, rate)
     seconds = len(example.reference) / rate
-    return Shown(
+    return ExampleView(
         title=f"{name[0].upper()}{name[1:]}",
         anchor=f"{example.kind}-{example.place}",
         path=example.path,
-        note=f"{seconds:.2f} s from {example.start_s:.2f} s on; level of the reconstruction: {levels}",
+        note=f"{seconds:.2f} s, starting at {example.start_s:.2f} s; level relative to the reference: {levels}",
         figures=figures,
         players=[
             player(word, f"{word.capitalize()}, {name}, file {example.path}", audio, rate, forms, ready)
@@ -193,7 +193,7 @@ def show(example: Example, rate: int, forms: Forms, ready: bool) -> Shown:
 def compared(
     sounds: dict[str, np.ndarray], rate: int, name: str, kept: PictureFormat, with_difference: bool = True
 ) -> list[tuple[str, Picture]]:
-    """Pictures of sounds, the first of them the reference; of two, their difference too if wanted."""
+    """Spectrograms of sounds [T] by name, the reference first; for two sounds optionally their difference too."""
     pictures = [(word, spectrograms.spectrogram(audio, f"the {word}, {name}", kept)) for word, audio in sounds.items()]
     if with_difference and len(sounds) == 2:
         reference, other = sounds.values()
@@ -202,13 +202,13 @@ def compared(
 
 
 def player(name: str, label: str, audio: np.ndarray, rate: int, forms: Forms, ready: bool = True) -> Player:
-    """A sound as the page has it."""
+    """A player for audio [T] in the page's audio format."""
     return Player(name, label, sound_url(audio, rate, forms.sound), len(audio) / rate, ready)
 
 
-def one_clip(clip: Clip, rate: int, forms: Forms) -> Shown:
-    """A clip that stands for itself."""
-    return Shown(
+def clip_view(clip: Clip, rate: int, forms: Forms) -> ExampleView:
+    """The player and spectrogram of a single clip."""
+    return ExampleView(
         title=clip.name,
         anchor=clip.file,
         path="",
@@ -222,17 +222,17 @@ def one_clip(clip: Clip, rate: int, forms: Forms) -> Shown:
     )
 
 
-def between(found: Interpolation, rate: int, forms: Forms) -> dict[str, Any]:
-    """Sounds between two recordings as the page has them."""
+def interpolation_view(found: Interpolation, rate: int, forms: Forms) -> dict[str, Any]:
+    """The two paths and the clips of an interpolation, as the template takes them."""
     return {
         "first": found.first,
         "second": found.second,
-        "clips": [one_clip(clip, rate, forms) for clip in found.clips],
+        "clips": [clip_view(clip, rate, forms) for clip in found.clips],
     }
 
 
 def sounds_of(examples: Sequence[Example], clips: Sequence[Clip]) -> dict[str, np.ndarray]:
-    """All sounds of a page by the names of their files."""
+    """All audio of a page by file name, without the extension."""
     sounds = {}
     for example in examples:
         sounds[f"{example.file}-reference"] = example.reference

@@ -1,4 +1,4 @@
-"""The table of a few examples while a run trains: a small page of its own, for a tracker to show."""
+"""A small HTML page with a table of held-out examples, for the tracker to show during training."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,14 +17,14 @@ def examples_table(
     rate: int,
     step: int,
 ) -> str:
-    """HTML that fetches nothing: a row an example, with sounds, spectrograms, their difference and measures.
+    """Self-contained HTML with one row per example: audio, spectrograms, their difference and measures.
 
     Args:
-        names: Of the examples, n of them.
-        reference, reconstruction: Sounds, [n, T] each.
-        measures: By name as in `MEASURES`, [n] each; others are left out, and NaN is a dash.
-        rate: Hz.
-        step: Optimizer steps done.
+        names: The names of n examples.
+        reference, reconstruction: Audio, [n, T] each.
+        measures: Values [n] by the keys of `MEASURES`; other keys are left out, and NaN is shown as a dash.
+        rate: Sample rate in Hz.
+        step: Number of completed optimizer steps.
     """
     forms = Forms.for_many(0)
     shown = [measure for measure in MEASURES if measure.key in measures]

@@ -1,4 +1,4 @@
-"""Sounds inside a page, and the exact ones beside it."""
+"""Audio inside a page, and exact WAV files next to it."""
 
 import io
 import re
@@ -11,23 +11,23 @@ import soundfile
 from shards.files import make_folder, remove_file, remove_leftovers, write_atomically
 from train.evaluation.drawing.data_url import data_url
 
-# Of Vorbis, 0 the best and 1 the smallest: a second of music takes 10 kB.
+# Vorbis compression, from 0 (best quality) to 1 (smallest): here a second of music takes 10 kB.
 COMPRESSION = 0.65
-# Chromium (156) cannot play FLAC of one or two blocks.
+# Chromium 156 cannot play FLAC of one or two blocks, so shorter audio uses WAV.
 SHORT_S = 0.5
-# The names that `write_wavs` gives: others in the folder are somebody's own.
+# Names of files that `write_wavs` creates; it leaves all other files alone.
 OURS = re.compile(r"(best|median|worst|recording|interpolation|prior)-[\w.-]+\.wav")
 
 
 @dataclass(frozen=True)
 class SoundFormat:
-    """How sounds are kept in a page.
+    """An audio format for pages.
 
     Attributes:
-        name: As people call it.
-        media: As browsers call it.
-        container, codec: As libsndfile calls it.
-        exact: Whether it is sample for sample the 16-bit WAV.
+        name: Name to show.
+        media: Media type for browsers.
+        container, codec: Format and subtype of libsndfile.
+        exact: Whether each sample equals that of the 16-bit WAV.
     """
 
     name: str
@@ -43,7 +43,7 @@ VORBIS = SoundFormat("Ogg Vorbis", "audio/ogg", "OGG", "VORBIS", exact=False)
 
 
 def sound_url(audio: np.ndarray, rate: int, kept: SoundFormat = FLAC) -> str:
-    """[T] audio as a URL; what exceeds [-1, 1] is clipped, what is not finite is silent."""
+    """Audio [T] as a data URL; samples are clipped to [-1, 1], and NaN becomes 0."""
     if kept is FLAC and len(audio) < SHORT_S * rate:
         kept = WAV
     file = io.BytesIO()
@@ -53,17 +53,17 @@ def sound_url(audio: np.ndarray, rate: int, kept: SoundFormat = FLAC) -> str:
 
 
 def clipped(audio: np.ndarray) -> np.ndarray:
-    """What a player can play: [T] float32 in [-1, 1]."""
+    """Audio [T] as float32 clipped to [-1, 1], with NaN replaced by 0."""
     return np.nan_to_num(audio.astype(np.float32), nan=0.0, posinf=1.0, neginf=-1.0).clip(-1, 1)
 
 
 def write_wavs(folder: Path, sounds: dict[str, np.ndarray], rate: int, inside: Path | None = None) -> None:
-    """Sounds [T] by name as exact WAV files; those that an earlier report left there and this one lacks go.
+    """Writes sounds [T] by name as 16-bit WAV files, and deletes those of an earlier report that this one lacks.
 
     Args:
-        folder: Made when missing.
-        sounds: By name.
-        rate: In Hz.
+        folder: Created when missing.
+        sounds: Audio [T] by file name without ending.
+        rate: Hz.
         inside: The outermost folder, see `shards.files`; by default the one that holds `folder`.
     """
     inside = inside or folder.parent
@@ -77,7 +77,7 @@ def write_wavs(folder: Path, sounds: dict[str, np.ndarray], rate: int, inside: P
 
 
 def write_wav(path: Path, audio: np.ndarray, rate: int, inside: Path | None = None) -> None:
-    """[T] audio as a WAV file of 16 bits, whole or not at all; see `shards.files` for `inside`."""
-    file = io.BytesIO()  # libsndfile does not say why it cannot write
+    """Writes audio [T] atomically as a 16-bit WAV file; see `shards.files` for `inside`."""
+    file = io.BytesIO()  # libsndfile does not report why a write failed
     soundfile.write(file, clipped(audio), rate, format="WAV", subtype="PCM_16")
     write_atomically(path, file.getvalue(), inside)

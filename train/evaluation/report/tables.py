@@ -1,4 +1,4 @@
-"""The figures of a page: its headline and its tables, from what metrics.json holds."""
+"""The headline values and tables of a page, from the content of metrics.json."""
 
 import math
 from typing import Any
@@ -10,41 +10,41 @@ from train.evaluation.report.verdict import GOOD_MEL, GOOD_SI_SDR, GOOD_STFT
 
 
 def extent(summary: dict[str, Any]) -> str:
-    """How much was measured: chunks and recordings."""
+    """The number of chunks and recordings in words."""
     counts = {"chunk": summary["chunks"], "recording": len(summary["recordings"])}
     return " of ".join(f"{figure(count)} {what}{'' if count == 1 else 's'}" for what, count in counts.items())
 
 
 def table_rows(summary: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """The rows of the first table: the reconstruction, through some levels only, and the floors."""
+    """The rows of the first table: the reconstruction, reconstructions from some levels only, and the floors."""
     own, levels = summary["reconstruction"], len(summary["latents"])
     rows = [("reconstruction", own)]
     for level in summary["levels"]:
-        # Of larger splits the levels are measured on a part: then all of them together have a row too.
+        # Large splits measure levels on a part of the chunks, so there all levels together get a row too.
         if len(level["known"]) < levels or level["si_sdr"] != own["si_sdr"]:
             rows.append((level_name(level["known"], levels), level))
     return rows + [(f"floor: {name}", row) for name, row in summary["floors"].items()]
 
 
 def level_name(known: list[int], levels: int) -> str:
-    """What a reconstruction through some of so many levels is called."""
+    """The row heading of a reconstruction from the known levels out of `levels`."""
     if len(known) == levels:
         return "all levels"
     return f"level{'s' if len(known) > 1 else ''} {', '.join(map(str, known))} only"
 
 
 def intervals_of(summary: dict[str, Any], row: dict[str, Any]) -> dict[str, tuple[float, float] | None]:
-    """By measure the interval of a row's value, where there is one to show."""
+    """The intervals of a row by measure; None where there is none to show."""
     return {measure.key: interval(summary, row, measure.key) for measure in columns([row])}
 
 
 def key_figures(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """The figures of the headline: what, how much, and a remark."""
+    """The headline values: name, value and a remark each."""
     own = summary["reconstruction"]
     quiet = summary["floors"].get("silence", {})
     found = interval(summary, own, "si_sdr")
     mel = summary.get("representation") == "mel"
-    remark = "says little: phases are made up" if mel else f"good: above {GOOD_SI_SDR:g}"
+    remark = "not meaningful: the model invents phases" if mel else f"good: above {GOOD_SI_SDR:g}"
     if found:
         remark = (
             f"{100 * summary.get('interval_coverage', 0.95):g} %: {figure(found[0])} to {figure(found[1])}; {remark}"
@@ -58,7 +58,7 @@ def key_figures(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
         keys.append(("information", f"{figure(own['kl_bits_per_second'] / 1000)} kbit/s", "KL of all levels"))
     if is_number(own.get("bits_per_second")):
         entropy = own.get("entropy_bits_per_second")
-        remark = f"{figure(entropy / 1000)} by entropy" if is_number(entropy) else "codes of fixed length"
+        remark = f"{figure(entropy / 1000)} with entropy coding" if is_number(entropy) else "fixed-length codes"
         keys.append(("rate", f"{figure(own['bits_per_second'] / 1000)} kbit/s", remark))
     used = [level["codes_used"] for level in summary["latents"] if is_number(level.get("codes_used"))]
     if used:
@@ -71,7 +71,7 @@ def key_figures(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 
 def recordings_table(summary: dict[str, Any]) -> dict[str, Any]:
-    """A row for each recording, the worst SI-SDR first: its measures, their intervals, and the use of its latents."""
+    """One row per recording, the worst SI-SDR first: measures, intervals, and the use of its latents."""
     rows = [{**recording, **mean_use(recording.get("latents", []))} for recording in summary["recordings"]]
     rows.sort(key=lambda row: row["si_sdr"] if is_number(row.get("si_sdr")) else math.inf)
     return {
@@ -82,11 +82,11 @@ def recordings_table(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def latent_table(latents: list[dict[str, Any]], books: list[Codebook]) -> dict[str, Any]:
-    """A row for each level or codebook, with bars for shares of a known whole.
+    """One row per level or codebook, with bars for values that have a known maximum.
 
     Args:
-        latents: Of the summary: as measured on the chunks.
-        books: The codebooks as training has used them, empty for levels.
+        latents: The `latents` of the summary, measured on the chunks.
+        books: The codebooks as used in training; empty for levels.
     """
     rows = [dict(row) for row in latents]
     whole = {"active_units": 1.0, "codes_used": 1.0}

@@ -1,4 +1,4 @@
-"""What a person reads in the terminal after an evaluation or a comparison."""
+"""Terminal output of an evaluation or a comparison."""
 
 import sys
 from typing import Any
@@ -11,12 +11,12 @@ from train.evaluation.report.measures import MEASURES, is_number
 from train.evaluation.report.rendering import figure
 from train.evaluation.report.tables import table_rows
 
-# The median is told by the page.
+# The median is only on the page.
 COLUMNS = [measure for measure in MEASURES if measure.key != "si_sdr_median"]
 
 
 def print_table(title: str, first: str, rows: dict[str, dict[str, Any]], rated: bool = False) -> None:
-    """A row of measures by name, with what latents or codes cost if `rated`; 80 columns have room for short names."""
+    """Prints a table of measures, one row per name, with the bit rate if `rated`; short names fit into 80 columns."""
     table = Table(title=escape(title))
     table.add_column(first)
     for measure in COLUMNS:
@@ -25,18 +25,18 @@ def print_table(title: str, first: str, rows: dict[str, dict[str, Any]], rated: 
         table.add_column("kbit/s", justify="right", no_wrap=True)
     for name, row in rows.items():
         cells = [figure(row.get(measure.key)) for measure in COLUMNS]
-        table.add_row(escape(name), *cells, *([rate_of(row)] if rated else []))
+        table.add_row(escape(name), *cells, *([kbit_per_second(row)] if rated else []))
     Console(file=sys.stdout).print(table)
 
 
-def rate_of(row: dict[str, Any]) -> str:
-    """What latents or codes cost, in kbit/s."""
+def kbit_per_second(row: dict[str, Any]) -> str:
+    """The bit rate of codes or of the KL, in kbit/s; a dash without one."""
     bits = row.get("bits_per_second", row.get("kl_bits_per_second"))
     return figure(bits / 1000 if is_number(bits) else None)
 
 
 def print_summary(summary: dict[str, Any]) -> None:
-    """The essence of metrics.json."""
+    """Prints the main values of metrics.json."""
     row = summary["reconstruction"]
     title = f"{summary['run']} ({summary['family']}) on {summary['chunks']} {summary['kind']} chunks"
     print_table(title, "", {name.removeprefix("floor: "): row for name, row in table_rows(summary)})
@@ -46,17 +46,17 @@ def print_summary(summary: dict[str, Any]) -> None:
     distances = {
         "reconstruction": row["frechet"],
         "samples": summary["samples"]["frechet"],
-        "references' halves": summary["frechet"]["noise_floor"],
+        "halves of the recordings": summary["frechet"]["noise_floor"],
         "silence": summary["floors"]["silence"]["frechet"],
     }
-    told = ", ".join(f"{name} {figure(value)}" for name, value in distances.items() if value is not None)
-    print(f"Fréchet: {told or 'too few chunks'}")
+    text = ", ".join(f"{name} {figure(value)}" for name, value in distances.items() if value is not None)
+    print(f"Fréchet: {text or 'too few chunks'}")
     if summary["silent_chunks"]:
         silent = summary["silent"]
         print(
-            f"silent:  {silent['chunks']} chunks at {silent['reference_dbfs']:.0f} dBFS, in no mean above; "
+            f"silent:  {silent['chunks']} chunks at {silent['reference_dbfs']:.0f} dBFS, excluded from the means; "
             f"their reconstructions are at {silent['output_dbfs']:.0f} dBFS"
         )
     if speech := summary.get("speech"):
-        told = ", ".join(f"{name.upper()} {speech[name]:.3g}" for name in ("pesq", "stoi") if speech[name] is not None)
-        print(f"speech:  {told or 'no value'} over {speech['recordings']} recordings")
+        text = ", ".join(f"{name.upper()} {speech[name]:.3g}" for name in ("pesq", "stoi") if speech[name] is not None)
+        print(f"speech:  {text or 'no value'} over {speech['recordings']} recordings")

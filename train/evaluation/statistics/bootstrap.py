@@ -1,4 +1,4 @@
-"""How sure a mean is: intervals by resampling whole recordings, since chunks of one recording are alike."""
+"""Confidence intervals of means by resampling whole recordings, because chunks of a recording are similar."""
 
 from collections.abc import Iterator
 
@@ -7,23 +7,23 @@ import numpy as np
 RESAMPLES = 2000
 COVERAGE = 0.95
 TAILS = ((1 - COVERAGE) / 2, (1 + COVERAGE) / 2)
-# With fewer groups than this their resamples say little about others of their kind.
+# With fewer groups than this, resamples do not represent other groups of the kind.
 MIN_GROUPS = 5
-# Length of a block in chunks, where there are too few recordings: overlapping chunks mostly stay together.
+# Length of a block in chunks, used with too few recordings; overlapping chunks mostly stay in one block.
 BLOCK = 10
-# Resamples drawn at a time, which bounds the memory.
+# Resamples drawn at a time, to limit memory.
 AT_ONCE = 100
-# Of a table of draws and values, at a time: 32 MiB.
+# Cells of a table of draws and values at a time: 32 MiB.
 CELLS = 1 << 22
 
 
 def grouping(sources: np.ndarray, starts: np.ndarray, samples: int) -> tuple[np.ndarray, str]:
-    """What is resampled: recordings, or where there are fewer than five, blocks of ten chunk lengths, or chunks.
+    """The units to resample: recordings, or with fewer than five, blocks of ten chunk lengths, or single chunks.
 
     Args:
         sources: [n] the recording of each chunk.
         starts: [n] its first sample.
-        samples: Length of a chunk.
+        samples: Length of a chunk in samples.
 
     Returns:
         The group of each chunk, int64 [n] from 0 up, and "recordings", "blocks" or "chunks".
@@ -37,11 +37,11 @@ def grouping(sources: np.ndarray, starts: np.ndarray, samples: int) -> tuple[np.
 
 
 def mean_intervals(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> np.ndarray:
-    """95 % percentile bootstrap intervals of means, where whole groups are resampled.
+    """95 % percentile bootstrap intervals of means; whole groups are resampled.
 
     The percentile method of Efron 1979 ("Bootstrap methods: another look at the jackknife") with clusters: each of
-    RESAMPLES draws takes as many groups as there are, with replacement, and the mean is that of all their values, so
-    long recordings weigh more, as in the mean itself. The same input gives the same interval.
+    the RESAMPLES draws takes as many groups as there are, with replacement. Its mean is over all their values, so long
+    recordings have more weight, as in the mean itself. The same input gives the same interval.
 
     Args:
         values: [n, m]; NaN where there is no value.
@@ -62,7 +62,7 @@ def mean_intervals(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> np.
         return result
     means = []
     for taken in resamples(count, seed):
-        with np.errstate(invalid="ignore"):  # of draws in which a measure has no value
+        with np.errstate(invalid="ignore"):  # a draw may contain no value of a measure
             means.append((taken @ sums[:, enough]) / (taken @ numbers[:, enough]))
     result[enough] = np.nanquantile(np.concatenate(means), TAILS, axis=0).T
     return result
@@ -71,7 +71,7 @@ def mean_intervals(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> np.
 def median_interval(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> np.ndarray:
     """The same for the median of values [n]: [2], NaN without values in at least two groups.
 
-    Of an even number of values a draw's median is the lower of the two in the middle.
+    For an even number of values, the median of a draw is the lower of the two middle values.
     """
     there = ~np.isnan(values)
     values, groups = values[there], groups[there]
@@ -88,7 +88,7 @@ def median_interval(values: np.ndarray, groups: np.ndarray, seed: int = 0) -> np
 
 
 def resamples(groups: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each group is taken in RESAMPLES draws: float64 [AT_ONCE, groups] at a time."""
+    """Yields how often each group occurs in RESAMPLES draws: float64 [AT_ONCE, groups] at a time."""
     rng = np.random.default_rng(seed)
     for _ in range(0, RESAMPLES, AT_ONCE):
         yield rng.multinomial(groups, np.full(groups, 1 / groups), size=AT_ONCE).astype(np.float64)

@@ -1,7 +1,7 @@
-"""How sure a value is that is no mean: intervals by leaving out whole recordings.
+"""Confidence intervals of values other than means, by leaving out whole recordings.
 
-Resampling with replacement, as for means, would put the same vectors and codes in twice and so bias a covariance, an
-entropy or a count of codes; leaving out does not.
+Resampling with replacement, as for means, would count the same vectors and codes twice. That would bias a covariance,
+an entropy or a count of codes. Leaving recordings out does not.
 """
 
 from collections.abc import Callable
@@ -11,20 +11,20 @@ import numpy as np
 
 from train.evaluation.statistics.bootstrap import COVERAGE
 
-# Groups are dealt out to as many parts as this at most, each left out once.
+# Groups are distributed over at most this many parts, each left out once.
 PARTS = 20
 
 
 def left_out(groups: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Part of each row, int64 [n] from 0 up: whole groups, dealt out at random to parts of as many groups.
+    """Part of each row, int64 [n] from 0 up: whole groups, distributed at random over parts of about equal size.
 
     Args:
         groups: [n] the group of each row, from 0 up.
-        seed: The same seed deals in the same way.
+        seed: Seed of the random distribution.
     """
     count = int(groups.max()) + 1 if len(groups) else 0
-    dealt = np.arange(count) % min(PARTS, max(count, 1))
-    return np.random.default_rng(seed).permutation(dealt)[groups]
+    parts = np.arange(count) % min(PARTS, max(count, 1))
+    return np.random.default_rng(seed).permutation(parts)[groups]
 
 
 def jackknife_intervals(
@@ -39,9 +39,9 @@ def jackknife_intervals(
     the interval is that of a normal distribution around the value of all rows.
 
     Args:
-        statistic: From the rows that are kept, a mask [n], to values [...], finite.
+        statistic: Function from a mask [n] of the kept rows to finite values [...].
         groups: [n] the group of each row, from 0 up.
-        low, high: Bounds of what the values can be, or arrays that can be broadcast to [..., 2].
+        low, high: Bounds of the possible values, or arrays that broadcast to [..., 2].
 
     Returns:
         [..., 2] lower and upper ends; NaN with fewer than two groups.

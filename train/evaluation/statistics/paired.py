@@ -1,4 +1,4 @@
-"""Two models on the same chunks: by how much one is better, and how sure that is."""
+"""Paired difference of two models on the same chunks, with its confidence interval."""
 
 import numpy as np
 
@@ -9,14 +9,14 @@ from train.evaluation.statistics.bootstrap import grouping, mean_intervals
 def paired_difference(
     first: dict[str, float], other: dict[str, float], samples: int
 ) -> tuple[float, tuple[float, float] | None] | None:
-    """The mean of `other` - `first` over the chunks that both have, and its 95 % interval, as of other means.
+    """The mean of `other` - `first` over the chunks that both have, and its 95 % interval from `mean_intervals`.
 
-    Errors of two models are on the same chunks, so their difference is surer than either mean. None without a chunk in
-    common.
+    The errors of both models are on the same chunks, so the difference is more certain than either mean. None without a
+    common chunk.
 
     Args:
         first, other: A measure by the chunk's name in its shard; NaN where there is none.
-        samples: Length of a chunk.
+        samples: Length of a chunk in samples.
     """
     names = [name for name, value in first.items() if np.isfinite(value) and np.isfinite(other.get(name, np.nan))]
     if not names:

@@ -1,7 +1,7 @@
-// One player at a time, a switch between the sounds of an example, and players that wait until they are near.
+// Plays one player at a time, switches between the sounds of an example, and loads players only near the viewport.
 "use strict";
 (() => {
-  // Sounds of one switch run together and one is heard: seconds by which they may differ when it changes.
+  // The sounds of a switch play together and all but one are muted. They may be this many seconds apart.
   const APART = 0.02;
 
   document.querySelectorAll(".scripted").forEach((text) => { text.hidden = false; });
@@ -20,10 +20,10 @@
     if (players.length < 2 || !box) return;
     const go = box.querySelector(".go"), stop = box.querySelector(".stop");
     const choices = [...box.querySelectorAll(".one")];
-    const said = box.querySelector("[role=status]");
+    const status = box.querySelector("[role=status]");
     const idle = go.textContent;
-    let now = -1; // which one is heard, -1 none
-    let touched = null; // the player that a person used last: the switch begins where it stands
+    let now = -1; // index of the audible player, -1 for none
+    let touched = null; // the last player used by hand: the switch starts at its position
 
     const place = (player, seconds) => { player.currentTime = player.duration ? seconds % player.duration : 0; };
     const show = () => {
@@ -34,7 +34,7 @@
       choices.forEach((choice, i) => choice.setAttribute("aria-pressed", String(i === now)));
       go.textContent = now < 0 ? idle : "Switch to " + players[(now + 1) % players.length].dataset.name;
       stop.hidden = now < 0;
-      said.textContent = now < 0 ? "" : "You hear: " + players[now].dataset.name;
+      status.textContent = now < 0 ? "" : "Playing: " + players[now].dataset.name;
     };
     const end = () => {
       if (now < 0) return;
@@ -48,7 +48,7 @@
       const run = () => {
         if (now < 0) return;
         place(player, seconds);
-        // Who stops before it has begun to sound ends this wish, not the switch.
+        // AbortError: the player was paused before it started, which must not end the switch.
         player.play().catch((error) => { if (players[now] === player && error.name !== "AbortError") end(); });
       };
       player.loop = true;
@@ -79,8 +79,8 @@
     group.addEventListener("keydown", (event) => {
       if (event.key === "Escape" && now >= 0) { end(); go.focus(); }
     });
-    // Whoever stops one of them, or plays those of another example, has left the switch.
-    // Events come late: what counts is how the player stands by then.
+    // Pausing one of the players, or playing another example, ends the switch.
+    // Events arrive late, so the current state of the player decides.
     players.forEach((player) => {
       player.addEventListener("pause", () => { if (now >= 0 && player.paused && !player.seeking) end(); });
       for (const use of ["seeking", "play"]) player.addEventListener(use, () => { if (now < 0) touched = player; });
@@ -88,7 +88,7 @@
     box.hidden = false;
   });
 
-  // A browser can hold so many players only: those far away are given back.
+  // Browsers limit the number of loaded players, so those far from the viewport are unloaded.
   const waiting = document.querySelectorAll("audio[preload=none]");
   if ("IntersectionObserver" in window) {
     const watch = new IntersectionObserver((entries) => entries.forEach(({ target, isIntersecting }) => {
@@ -100,12 +100,12 @@
     waiting.forEach((player) => watch.observe(player));
   }
 
-  // A box that has nothing to scroll is no stop of the keyboard.
+  // A box that does not scroll takes no keyboard focus.
   const boxes = [...document.querySelectorAll(".scroll")];
-  const stops = () => boxes.forEach((box) => {
+  const setFocusable = () => boxes.forEach((box) => {
     const scrolls = box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight;
     box.tabIndex = scrolls ? 0 : -1;
   });
-  addEventListener("resize", stops);
-  stops();
+  addEventListener("resize", setFocusable);
+  setFocusable();
 })();
