@@ -64,12 +64,12 @@ FAKE_PYTHON = """#!/bin/bash
 [[ $2 != train.runs.requeue ]] || exec "$REAL_PYTHON" "$@"
 printf '%s\\n' "$@" > "$FAKES/python.args"
 case $FAKE_MODE in
-    build_*)  # finishes something, or works in vain; a copied journal and a lease are no progress
+    build_*)  # finishes something, or finishes nothing; a copied journal and a lease are no progress
         trap 'exit "${FAKE_CODE:-130}"' TERM
         mkdir -p "$OUT/.build/part-2"
         touch "$OUT/.build/plan.lease"
         echo '{"piece": {"row": 1, "offset": 5}}' > "$OUT/.build/part-2/journal"
-        [ $FAKE_MODE = build_in_vain ] || echo '{"piece": {"row": 2}}' >> "$OUT/.build/part-2/journal"
+        [ $FAKE_MODE = build_without_progress ] || echo '{"piece": {"row": 2}}' >> "$OUT/.build/part-2/journal"
         touch "$FAKES/ready"
         while :; do sleep 0.02; done ;;
 esac
@@ -141,7 +141,7 @@ class Node:
         return file.read_text().splitlines() if file.exists() else []
 
     def signalled(self, number: signal.Signals, *words: object, **env: str) -> tuple[int, str, str]:
-        """A job, of training unless told otherwise, that gets a signal when its program is ready."""
+        """A job, of training by default, that gets a signal when its program is ready."""
         words = words or (TRAIN, "--data", "shards", "--run-dir", self.run_dir)
         process = self.start("bash", *words, **env)
         deadline = time.monotonic() + 30
@@ -391,7 +391,7 @@ def test_shards_are_built_with_the_cpus_of_the_task(node):
 
 
 def array(task: int, count: int, first: int = 1, step: int = 1) -> dict[str, str]:
-    """What Slurm tells a task of an array."""
+    """Slurm's variables of a task of an array."""
     values = {"ID": task, "MIN": first, "MAX": first + (count - 1) * step, "STEP": step, "COUNT": count}
     return {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in values.items()}
 
@@ -437,17 +437,17 @@ def test_dry_run_of_a_build(node, tmp_path, script_flags):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["nowhere", "out"], "error: nowhere is not a folder"),
         ([".", "/nowhere/out", "--hop", "0"], "error: --hop must be between"),
         ([".", "/nowhere/out", "--hopp", "1"], "--hopp"),
     ],
 )
-def test_dry_run_finds_what_a_build_would_refuse(node, words, told):
+def test_dry_run_finds_what_a_build_would_refuse(node, words, message):
     code, out, err = dry_run(node, "", *words, script=SHARD)
     assert code != 0
-    assert told in err
+    assert message in err
     assert "accepts these arguments" not in out
 
 
@@ -465,7 +465,7 @@ def test_out_dir_is_found(node, words, expected):
 
 
 def stopped_build(node, number: signal.Signals = signal.SIGUSR2, **env: str) -> tuple[int, str, str]:
-    """A build that has taken over one recording and finished another, told to stop."""
+    """A build that has taken over one recording and finished another, and is stopped."""
     journal = node.out / ".build" / "part-1" / "journal"
     journal.parent.mkdir(parents=True)
     journal.write_text('{"piece": {"row": 1, "offset": 0}}\n')
@@ -506,9 +506,12 @@ def test_another_job_does_the_same_share(node, env):
 
 
 @pytest.mark.parametrize(
-    ("env", "told"),
+    ("env", "message"),
     [
-        ({"FAKE_MODE": "build_in_vain"}, "before it had finished anything, and a restart would not get further"),
+        (
+            {"FAKE_MODE": "build_without_progress"},
+            "before it had finished anything, and a restart would not get further",
+        ),
         (
             {"FAKE_STATE": "CANCELLED Restarts=0"},
             "Slurm ended the job (CANCELLED, reason None); run sbatch again to resume",
@@ -517,10 +520,10 @@ def test_another_job_does_the_same_share(node, env):
         ({"AUDIO_TRAIN_AGAIN": "no"}, "the next job of the chain continues"),
     ],
 )
-def test_a_stopped_build_that_asks_for_no_other_life(node, env, told):
+def test_a_stopped_build_that_is_not_requeued(node, env, message):
     code, _, err = stopped_build(node, signal.SIGTERM, **env)
     assert code == 130
-    assert told in err
+    assert message in err
     assert len(err.splitlines()) == 1
     assert not node.lines("requeued")
     assert not node.lines("sbatch.args")

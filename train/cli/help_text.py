@@ -28,8 +28,9 @@ TYPES = {
 }
 # For these the flag's own line shows the choices, or any text will do.
 SELF_EXPLANATORY = ("bool", "str", "Literal[")
-# How DefaultHelpFormatter prints a type.
+# How DefaultHelpFormatter prints a type and a default, in parentheses and separated by commas.
 TYPE_MARK = "type: %(type)s"
+DEFAULT_MARK = "default: %(default)s"
 GENERIC_HELP = {
     "Path to a configuration file.": "A YAML file with the settings of this group.",
     "Print the configuration after applying": "Print all settings as YAML for --config, and exit.",
@@ -42,6 +43,11 @@ def plain_type(name: str) -> str:
     if found := re.fullmatch(r"tuple with (\d+) elements", name):
         return f"a list of {found[1]} values"
     return TYPES.get(name, name)
+
+
+def _without(text: str, mark: str) -> str:
+    """A help text without one of the marks in its parentheses."""
+    return text.replace(f", {mark}", "").replace(f"{mark}, ", "").replace(f" ({mark})", "")
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
@@ -63,7 +69,9 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
                 return plain
         name = self._get_type_str(action) or ""
         if name.startswith(SELF_EXPLANATORY):
-            text = text.replace(f", {TYPE_MARK}", "").replace(f"{TYPE_MARK}, ", "").replace(f" ({TYPE_MARK})", "")
+            text = _without(text, TYPE_MARK)
+        if action.default is None:
+            text = _without(text, DEFAULT_MARK)
         if isinstance(action.default, bool | tuple) or action.default == "":
             text = text.replace("%(default)s", json.dumps(action.default))
         return text.replace(TYPE_MARK, plain_type(name))

@@ -1,6 +1,6 @@
 """The parser's error messages as one line in plain words, with the nearest valid flag, key or command.
 
-jsonargparse raises all errors as one class, so the cases are told apart by their English text. PHRASES holds each
+jsonargparse raises all errors as one class, so the cases are distinguished by their English text. PHRASES holds each
 text; tests/train/cli/test_jsonargparse.py provokes every one and fails when jsonargparse changes it.
 """
 
@@ -28,7 +28,7 @@ PHRASES = {
 }
 RESUME = "Run the same command with the same --run-dir to resume a run"
 FRESH = f"Training starts with fresh weights; starting from other weights is not possible yet. {RESUME}."
-# Flags that other programs have, and what is possible here.
+# Flags of other programs, with a sentence on what this program offers instead.
 ADVICE = {
     **dict.fromkeys(("resume", "resume_from", "resume_from_checkpoint"), f"{RESUME}."),
     **dict.fromkeys(("init", "init_from", "pretrained", "checkpoint", "ckpt", "finetune", "load"), FRESH),
@@ -94,7 +94,7 @@ def value_problem(key: str, problem: str, command: str) -> str:
 def suggestion(word: str, valid: Sequence[str], prefix: str = "") -> str:
     """'did you mean ...?' with the most similar valid word; empty when none is similar enough.
 
-    Of a dotted name, the last part alone may be similar: `steps` means `optim.steps`.
+    The last part of a dotted name is compared too: `steps` is similar to `optim.steps`.
     """
 
     def similarity(other: str) -> tuple[float, float]:

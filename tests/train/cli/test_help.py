@@ -69,7 +69,18 @@ def test_a_training_imports_nothing_that_it_does_not_use():
 @pytest.mark.parametrize("name", COMMANDS)
 def test_types_are_plain_words(name):
     text = " ".join(make_parser().commands[name].format_help().split())
-    for internal in ("type:", "<class", "NonNegative", "Positive", "UnitInterval", "Literal[", "list[", "tuple[", "%("):
+    for internal in (
+        "type:",
+        "<class",
+        "NonNegative",
+        "Positive",
+        "UnitInterval",
+        "Literal[",
+        "list[",
+        "tuple[",
+        "%(",
+        "default: null",
+    ):
         assert internal not in text
     assert "keywords separated by comma" not in text
 

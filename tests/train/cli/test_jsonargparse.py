@@ -8,7 +8,7 @@ import argparse
 import jsonargparse
 import pytest
 
-from train.cli.help_text import GENERIC_HELP, TYPE_MARK
+from train.cli.help_text import DEFAULT_MARK, GENERIC_HELP, TYPE_MARK
 from train.cli.parser import make_parser, normalised
 from train.cli.usage_errors import PHRASES
 
@@ -79,7 +79,7 @@ def test_marks_in_help_texts():
     advice = (
         f"jsonargparse {jsonargparse.__version__} prints types as {text!r}: adapt TYPE_MARK in train/cli/help_text.py"
     )
-    assert text == f"A number. ({TYPE_MARK}, default: %(default)s)", advice
+    assert text == f"A number. ({TYPE_MARK}, {DEFAULT_MARK})", advice
     printed = " ".join(parser.format_help().split())
     for phrase in GENERIC_HELP:
         assert phrase in printed, (

@@ -35,12 +35,12 @@ def test_one_process_consumes_what_is_asked_for_later(alone, data_dir, tmp_path)
     steps = consumed(alone)
     assert [*steps] == [*range(1, STEPS + 1)]
     assert all(len(chunks) == 6 for chunks in steps.values())
-    told = which(alone, 5, "--wav", str(tmp_path / "wav"))
-    assert [row["chunk"] for row in told["chunks"]] == steps[5]
+    output = which(alone, 5, "--wav", str(tmp_path / "wav"))
+    assert [row["chunk"] for row in output["chunks"]] == steps[5]
     files = sorted((tmp_path / "wav").iterdir())
-    assert [file.name for file in files] == [f"{row['row']:05d}-{row['name']}" for row in told["chunks"]]
+    assert [file.name for file in files] == [f"{row['row']:05d}-{row['name']}" for row in output["chunks"]]
     recordings = [source.path for source in Manifest.load(data_dir).sources]
-    for file, row in zip(files, told["chunks"], strict=True):
+    for file, row in zip(files, output["chunks"], strict=True):
         audio, rate = soundfile.read(file, dtype="int16")
         assert (len(audio), rate) == (2205, 22050)
         assert row["recording"] in recordings
@@ -83,17 +83,17 @@ def test_a_damaged_chunk_is_replaced_told_and_counted(alone, data_dir, tmp_path)
         file.seek(chunk * manifest.chunk_format.stride + 1000)
         file.write(np.random.default_rng(0).bytes(10))
     run = tmp_path / "run"
-    told = train(flags("vae", tmp_path / "set", run, "--tracking.samples", "true"))
-    assert f"{shard.file}: member {chunk} is damaged" in told
+    output = train(flags("vae", tmp_path / "set", run, "--tracking.samples", "true"))
+    assert f"{shard.file}: member {chunk} is damaged" in output
     noted = [json.loads(line) for line in (run / "damage.jsonl").read_text().splitlines()]
     assert [row["chunk"] for row in noted] == [chunk]
     assert points(run)[-1]["data/damaged_chunks"] == 1
     steps, before = consumed(run), consumed(alone)
     assert steps[3][2] != chunk
     assert {step: chunks for step, chunks in steps.items() if step != 3} == {s: c for s, c in before.items() if s != 3}
-    told = train(flags("vae", tmp_path / "set", tmp_path / "strict", "--data.damage_limit", "0"), code=1)
-    assert told.strip().splitlines()[-1].startswith("error: shard ")
-    assert f"{shard.file}: member {chunk} is damaged" in told
+    output = train(flags("vae", tmp_path / "set", tmp_path / "strict", "--data.damage_limit", "0"), code=1)
+    assert output.strip().splitlines()[-1].startswith("error: shard ")
+    assert f"{shard.file}: member {chunk} is damaged" in output
 
 
 def test_data_behind_a_url_is_trained_on_like_a_folder(alone, data_dir, tmp_path):
@@ -101,15 +101,15 @@ def test_data_behind_a_url_is_trained_on_like_a_folder(alone, data_dir, tmp_path
     with RangeServer(data_dir) as server:
         url = server.url.replace("//", "//ada:hunter2@")
         more = ["--tracking.samples", "true", "--data.memory_gb", "1e-6", "--data.scratch", str(tmp_path / "scratch")]
-        told = train(flags("vae", url, run, *more), processes=2)
+        output = train(flags("vae", url, run, *more), processes=2)
         assert consumed(run) == consumed(alone)
         assert {request.path for request in server.requests} > {"/dataset.json"}
         assert [row["chunk"] for row in which(run, 4, "--data", url)["chunks"]] == consumed(alone)[4]
     written = [file.read_text() for file in run.rglob("*.json*")]
-    assert "hunter2" not in told + "".join(written)
+    assert "hunter2" not in output + "".join(written)
     assert json.loads((run / "run.json").read_text())["config"]["data.path"] == server.url
-    told = train(flags("vae", "http://127.0.0.1:9/data", tmp_path / "none"), code=1)
-    assert told.strip().splitlines()[-1].startswith("error: http://127.0.0.1:9/data")
+    output = train(flags("vae", "http://127.0.0.1:9/data", tmp_path / "none"), code=1)
+    assert output.strip().splitlines()[-1].startswith("error: http://127.0.0.1:9/data")
 
 
 def test_the_next_attempt_on_a_node_reads_from_the_copy(alone, data_dir, tmp_path):

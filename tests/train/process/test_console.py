@@ -1,4 +1,4 @@
-"""The display: lines in a log, a live view on a terminal, and no harm from terminals that stop or go away."""
+"""The display: lines in a log, a live view on a terminal, and terminals that stop or close do no harm."""
 
 import os
 import pty
@@ -34,7 +34,7 @@ def heed_hangups() -> None:
 
 
 class Terminal:
-    """A pseudo terminal: what was drawn on it, or, when it is `stalled`, nobody reads it."""
+    """A pseudo terminal: collects what was drawn on it, or does not read it when `stalled`."""
 
     def __init__(self, stalled: bool = False) -> None:
         self.master, self.slave = pty.openpty()
@@ -48,7 +48,7 @@ class Terminal:
         while True:
             try:
                 self.drawn += os.read(self.master, 65536).decode(errors="replace")
-            except OSError:  # the last writer has gone
+            except OSError:  # the last writer has closed it
                 return
 
     def text(self) -> str:
@@ -119,7 +119,7 @@ def test_other_processes_say_warnings_only(capsys):
 def test_a_terminal_that_is_stopped_does_not_stop_training(data_dir, tmp_path):
     run = tmp_path / "run"
     terminal = Terminal(stalled=True)
-    tcflow(terminal.slave, TCOOFF)  # as by Ctrl-S: whoever writes waits
+    tcflow(terminal.slave, TCOOFF)  # as by Ctrl-S: writes to it block
     process = terminal.start(flags("vae", data_dir, run, "--preflight", "false"))
     assert process.wait(100) == 0
     assert (run / "DONE").exists()

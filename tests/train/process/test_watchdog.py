@@ -20,7 +20,7 @@ from pathlib import Path
 from train.process.watchdog import Watchdog
 def where_the_time_goes():
     time.sleep(60)
-with Watchdog(float(sys.argv[2]), Path(sys.argv[1]), lambda: "chunks 1 2 3", lambda what: print("last:", what)) as dog:
+with Watchdog(float(sys.argv[2]), Path(sys.argv[1]), lambda: "chunks 1 2 3", lambda text: print("last:", text)) as dog:
     with dog.paused():
         time.sleep(1.0)
     for _ in range(20):
@@ -44,9 +44,9 @@ def test_a_stuck_process_writes_stacks_and_ends(tmp_path):
     assert done.returncode == 1
     assert done.stdout.startswith("was fine\nlast: no progress for 0.6 s")
     assert done.stderr == f"error: no progress for 0.6 s; stacks of all threads: {tmp_path}/hang.txt\n"
-    told = (tmp_path / "hang.txt").read_text()
-    assert "where_the_time_goes" in told or "line 6" in told
-    assert told.endswith("chunks 1 2 3\n")
+    text = (tmp_path / "hang.txt").read_text()
+    assert "where_the_time_goes" in text or "line 6" in text
+    assert text.endswith("chunks 1 2 3\n")
 
 
 # Rank 0 works for longer than the limit, which is no hang; then it waits for a process that does not come.
@@ -56,14 +56,14 @@ from pathlib import Path
 from train.parallel.engine import Engine
 from train.process.watchdog import Watchdog
 engine = Engine()
-told = lambda what: print("work was done:", worked, flush=True)
+report = lambda message: print("work was done:", worked, flush=True)
 worked = False
 def work():
     global worked
     time.sleep(5.0)
     worked = True
 file = Path(sys.argv[1]) / f"rank-{engine.rank}.txt"
-with Watchdog(2.0, file, lambda: "at a meeting", told) as dog:
+with Watchdog(2.0, file, lambda: "at a meeting", report) as dog:
     engine.on_main(work, dog.paused)  # both are there
     worked = False
     if engine.rank == 1:
@@ -110,9 +110,9 @@ def test_a_process_that_hangs_ends_the_run(data_dir, tmp_path):
     _, err = launcher.communicate(timeout=300)
     assert launcher.returncode != 0
     assert "error: no progress for 6 s" in err
-    told = (run / "hang-rank-0.txt").read_text()
-    assert "loop.py" in told  # wherever in a step it waits for the other
-    assert ".wav" in told
+    text = (run / "hang-rank-0.txt").read_text()
+    assert "loop.py" in text  # wherever in a step it waits for the other
+    assert ".wav" in text
     last = json.loads((run / "attempts.jsonl").read_text().splitlines()[-1])
     assert last["event"] == "failed"
     assert "no progress" in last["reason"]

@@ -1,4 +1,4 @@
-"""Checkpoints are whole or not there."""
+"""Checkpoints are complete or absent."""
 
 import json
 import shutil
@@ -184,8 +184,8 @@ def test_what_must_stay_stays(data):
             (path / "state.json").write_text(json.dumps(state) if data.draw(st.integers(0, 9)) else "{")
             if (path / "state.json").read_text() != "{" and value is not None:
                 measured[step] = value
-        gone = {checkpoint.step_of(path) for path in checkpoint.deletable(folder, retention)}
-        stays = set(steps) - gone
+        deleted = {checkpoint.step_of(path) for path in checkpoint.deletable(folder, retention)}
+        stays = set(steps) - deleted
         assert set(steps[-retention.newest :]) <= stays
         rounds = {step for step in steps if retention.every and step % retention.every == 0}
         best = {step for step, value in measured.items() if retention.best and value == max(measured.values())}
@@ -220,7 +220,7 @@ def test_a_snapshot_is_a_copy_in_memory_that_is_kept():
     copies = HostCopies()
     value = torch.arange(3.0)
     first = copies.keep("a", value)
-    value.add_(7)  # training goes on
+    value.add_(7)  # training continues
     assert first.tolist() == [0, 1, 2]
     assert copies.keep("a", value).data_ptr() == first.data_ptr()
     assert first.tolist() == [7, 8, 9]
