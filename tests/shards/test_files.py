@@ -15,14 +15,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shards import files
 from shards.files import (
     UnsafePathError,
     append_line,
     create_file,
+    lines,
     make_folder,
     open_regular,
     parse_lines,
+    paths,
     read_file,
     read_lines,
     remove_file,
@@ -30,6 +31,7 @@ from shards.files import (
     write_atomically,
     write_folder,
     write_into_folder,
+    writing,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -71,11 +73,14 @@ class Failing:
 @contextmanager
 def failing(number: int, code: int, short: bool):
     replaced = Failing(number, code, short)
-    files.os = replaced
+    modules = (lines, paths, writing)
+    for module in modules:
+        module.os = replaced
     try:
         yield replaced
     finally:
-        files.os = os
+        for module in modules:
+            module.os = os
 
 
 def everything(folder: Path) -> dict[str, bytes]:
