@@ -44,8 +44,8 @@ class RowReader:
     def _read_some(self, chunks: np.ndarray, out: np.ndarray, places: np.ndarray, part: int) -> None:
         mine = slice(part, None, self._threads)
         for chunk, place in zip(chunks[mine].tolist(), places[mine].tolist(), strict=True):
-            if self._stop:
-                return
+            if self._stop:  # what is missing in ``out`` must not pass for damage
+                raise DataError("the reader was closed")
             self._records.read(chunk, out[place : place + 1])
 
 
@@ -80,6 +80,8 @@ class Arena:
         # Where a block is, -1 for nowhere. Neighbouring epochs may hold the same block at the same time.
         self._slot_of = np.full((2, -(-count // block)), -1, np.int32)
         self._held: list[tuple[int, Window]] = []
+        self._now = (0, 0)  # epoch and position of the step that is being gathered
+        self._late = False  # whether blocks are still being read that no step needs any more
         self._failure: BaseException | None = None
         self._stop = False
         self._alone = ALONE  # steps that may still read their own records
@@ -90,13 +92,17 @@ class Arena:
 
     def gather(self, step: Step, out: np.ndarray) -> None:
         """The records of a step, in its order, into uint8 [n, stride]. Steps come in their order."""
-        self._release(step)
         block, row = np.divmod(step.chunks, self._block)
         with self._changed:
+            self._release(step)
             slot, there = self._find(step.cursor.epoch, block)
             self._alone -= 1
             while self._alone < 0 and not there.all():
                 self._changed.wait(POLL_S)
+                # Blocks that the first steps did without may arrive only now. Their slots must become free here: the
+                # blocks of this step may find no slot otherwise, and nothing else frees one.
+                if self._late:
+                    self._release(step)
                 slot, there = self._find(step.cursor.epoch, block)
         if there.all():
             np.take(self._area, slot * self._block + row, 0, out, "clip")
@@ -127,30 +133,34 @@ class Arena:
         return slot, (slot >= 0) & self._ready[slot]
 
     def _release(self, step: Step) -> None:
-        """Free the blocks that neither this step nor a later one needs."""
-        now = step.cursor.epoch, step.cursor.consumed
-        with self._changed:
-            kept: list[tuple[int, Window]] = []
-            for epoch, window in self._held:
-                slots = self._slot_of[epoch % 2, window.blocks]
-                if (epoch, window.last) >= now or not self._ready[slots].all():
-                    kept.append((epoch, window))
-                    continue
-                self._slot_of[epoch % 2, window.blocks] = -1
-                self._ready[slots] = False
-                self._free += slots.tolist()
-            if len(kept) < len(self._held):
-                self._held = kept
-                self._changed.notify_all()
+        """Free the blocks that neither this step nor a later one needs; the caller holds the lock."""
+        self._now = step.cursor.epoch, step.cursor.consumed
+        kept: list[tuple[int, Window]] = []
+        self._late = False
+        for epoch, window in self._held:
+            slots = self._slot_of[epoch % 2, window.blocks]
+            past = self._is_past(epoch, window)
+            if not past or not self._ready[slots].all():
+                self._late |= past
+                kept.append((epoch, window))
+                continue
+            self._slot_of[epoch % 2, window.blocks] = -1
+            self._ready[slots] = False
+            self._free += slots.tolist()
+        if len(kept) < len(self._held) or self._alone > 0:
+            self._held = kept
+            self._changed.notify_all()
 
     def _load(self, windows: Iterator[tuple[int, Window]]) -> None:
         try:
             for epoch, window in windows:
                 with self._changed:
-                    while not self._stop and not self._has_room(epoch, len(window.blocks)):
+                    while not self._stop and not self._is_past(epoch, window) and not self._has_room(epoch, window):
                         self._changed.wait(POLL_S)
                     if self._stop:
                         return
+                    if self._is_past(epoch, window):  # the first steps did without it
+                        continue
                     slots = [self._free.pop() for _ in window.blocks]
                     self._slot_of[epoch % 2, window.blocks] = slots
                     self._held.append((epoch, window))
@@ -159,9 +169,12 @@ class Arena:
         except BaseException as error:  # whatever it is, the steps that wait raise it
             self._fail(error)
 
-    def _has_room(self, epoch: int, blocks: int) -> bool:
+    def _is_past(self, epoch: int, window: Window) -> bool:
+        return (epoch, window.last) < self._now
+
+    def _has_room(self, epoch: int, window: Window) -> bool:
         # Epochs of the same parity share the table of slots.
-        return len(self._free) >= blocks and all(held >= epoch - 1 for held, _ in self._held)
+        return len(self._free) >= len(window.blocks) and all(held >= epoch - 1 for held, _ in self._held)
 
     def _read(self, block: int, slot: int) -> None:
         if self._stop:

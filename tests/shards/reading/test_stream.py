@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from shards import BatchStream, Cursor, DataError, Split
-from shards.reading.arena import Arena, RowReader
+from shards.reading.arena import ALONE, Arena, RowReader
 from shards.reading.order import EpochOrder
 
 # Orders that make a small set behave as a large one.
@@ -133,6 +133,55 @@ def test_errors_reach_the_consumer(split, kind):
         with pytest.raises(StopIteration):
             next(stream)
     wait_for(lambda: threading.active_count() <= before)
+
+
+class Late:
+    """Records of which whole blocks come only when they are let through."""
+
+    def __init__(self, records):
+        self.records, self.come = records, threading.Event()
+
+    def read(self, first, out):
+        if len(out) > 1:
+            assert self.come.wait(60)
+        self.records.read(first, out)
+
+    def close(self):
+        self.records.close()
+
+
+@pytest.mark.parametrize("step", [0, 1, 3])
+def test_blocks_that_come_later_than_the_first_steps_hold_up_nothing(split, step):
+    # The first steps read their records alone and pass by whole windows. When those arrive, they must make room.
+    batch = len(split) // 4
+    want = take(open_stream(split, "map", batch, 1), step + 14)[step:]
+    late = Late(split.records)
+    slow = Split(split.manifest, "train", late, None, split.where)
+    with open_stream(slow, "arena", batch, 1, cursor=want[0].cursor, timeout_s=20) as stream:
+        got = [kept(next(stream)) for _ in range(ALONE - 1)]
+        wait_for(lambda: stream.reader._alone < 0)  # a step waits for its blocks
+        late.come.set()
+        got += [kept(next(stream)) for _ in range(14 - len(got))]
+    for one, other in zip(got, want, strict=True):
+        assert one.chunks.tolist() == other.chunks.tolist()
+        assert torch.equal(one.audio, other.audio)
+
+
+@pytest.mark.parametrize(("kind", "threads"), [("arena", 8), ("rows", 16)])
+def test_closing_while_records_are_read_finds_no_damage(split, kind, threads):
+    reading, go_on = [], threading.Event()
+
+    class Waiting(Late):
+        def read(self, first, out):
+            reading.append(first)
+            assert go_on.wait(60)
+            self.records.read(first, out)
+
+    stream = open_stream(Split(split.manifest, "train", Waiting(split.records), None, split.where), kind, 64, 0)
+    wait_for(lambda: len(reading) == threads)
+    threading.Timer(0.3, go_on.set).start()
+    stream.close()  # most records of the batch are still to be read
+    assert not stream.damage()
 
 
 @pytest.mark.parametrize("kind", ["arena", "rows"])
