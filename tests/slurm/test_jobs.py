@@ -156,7 +156,7 @@ def test_full_disk(desk: Desk):
     lines = job.log.splitlines()
     assert sum("cannot be saved" in line for line in lines) >= 1
     assert "the program could not start" in lines[-1]
-    assert "MB free, but the checkpoints that stay take" in lines[-1]
+    assert "MB free, but the checkpoints to keep take" in lines[-1]
     assert job.lives == 2
     inside("rm", small / "ballast")
     again = desk.train("full-again", *ENDLESS, run=small / "run")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from beside import beside
-from jobs import CPU, ENDLESS, Desk
+from jobs import CPU, ENDLESS, OVER, Desk
 from slurm_cluster import HOME, until
 
 needs_deepspeed = pytest.mark.skipif(
@@ -39,8 +39,8 @@ def test_time_limit(desk: Desk):
     more = ["--optim.steps", "100000", "--tracking.samples", "true", "--tracking.every", "1"]
     more += ["--tracking.evaluate_every", "50", "--checkpoint.every", "100000"]
     # The signal comes 30 s before the limit, or up to half a minute earlier.
-    job = desk.train("limited", *more, slurm=[*CPU, "--time=2", "--signal=B:USR2@30"])
-    job.begun(1)
+    job = desk.train("limited", *more, slurm=[*CPU, "--time=3", "--signal=B:USR2@30"])
+    until(job.attempts, job.told, 480)
     with job.slowed():
         until(lambda: job.lives == 2, job.told, 480)
     job.begun(2)
@@ -63,8 +63,8 @@ def test_time_limit(desk: Desk):
 def test_time_is_up_without_a_warning(desk: Desk):
     """Where the signal comes too late or not at all, another job is there before this one is killed."""
     more = ["--optim.steps", "1000000", "--checkpoint.every", "1000000"]
-    job = desk.train("late", *more, slurm=[*CPU, "--time=1", "--signal=B:CONT@1"])
-    job.begun(1)
+    job = desk.train("late", *more, slurm=[*CPU, "--time=2", "--signal=B:CONT@1"])
+    until(lambda: job.attempts() or job.state in OVER, job.told, 480)
     with job.slowed():
         assert job.over() == "TIMEOUT"
     (first,) = job.decisions()
