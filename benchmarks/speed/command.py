@@ -25,6 +25,7 @@ PARTS = {
     "shuffling": "chunks of the same recording in a batch",
     "building": "building shards from recordings",
 }
+MODULES = {"shuffling": "benchmarks.speed.mixing.shuffling"}  # the others are named like their part
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -66,7 +67,7 @@ def _run(parts: list[str], folder: Path, args: argparse.Namespace, console: Cons
         quiet.wait_until_quiet(0 if args.quick else args.patience)
         with console.status(f"{part}: {PARTS[part]}"):
             command = f"python -m benchmarks speed {part}" + (" --quick" if args.quick else "")
-            rows = import_module(f"benchmarks.speed.{part}").measure(folder, args.quick)
+            rows = import_module(MODULES.get(part, f"benchmarks.speed.{part}")).measure(folder, args.quick)
             rows = [replace(row, command=row.command or command) for row in rows]
         console.print(table(rows))
         others = quiet.others()
