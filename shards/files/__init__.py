@@ -1,6 +1,7 @@
 """Files of runs, models and data sets: written whole or not at all, and never through a link.
 
-The standard library alone, and little of it: the decision to requeue uses this in the last seconds of a job.
+Imports nothing but the standard library, and little of it: the decision to requeue uses this in the last seconds of
+a job.
 
 A folder may come from a stranger. So everything is written relative to an open folder, under a name that cannot be
 guessed, and put in place by a rename. ``inside`` is the outermost folder of a call, which may be reached through
