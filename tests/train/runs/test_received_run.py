@@ -197,7 +197,7 @@ def test_a_checkpoint_with_a_pipe_is_damaged(kind, tmp_path, victim):
     content = {"files": {"x": {"bytes": 0, "sha256": ""}}}
     (folder / "manifest.json").write_text(json.dumps(content))
     lay_trap(folder / "x", kind, victim / "file")
-    wanted = "x is no regular file" if kind == "a named pipe" else "x is not as it was written"
+    wanted = "x is no regular file" if kind == "a named pipe" else "x differs from what was saved"
     assert checkpoint.damage(folder) == wanted
     lay_trap(folder / "manifest.json", "a named pipe", victim)
     assert checkpoint.damage(folder) == "manifest.json is no regular file"
