@@ -16,8 +16,8 @@ STEPS ?= 600
 # Attacks of make chaos, and the seed of their plan.
 KILLS ?= 100
 SEED ?= 0
-# Tests that run at once: one more than there are cores, as many of them wait.
-WORKERS ?= $(shell $(BIN)/python -c 'import os; print(min(8, os.cpu_count() + 1))')
+# Tests that run at once. One worker has the Slurm scenarios, which run beside each other themselves.
+WORKERS ?= $(shell $(BIN)/python -c 'import os; print(max(2, min(8, os.cpu_count())))')
 # One process a GPU, two where there is none.
 PROCESSES ?= $(shell $(BIN)/python -c 'import torch; print(torch.cuda.device_count() or 2)')
 
