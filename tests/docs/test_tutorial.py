@@ -77,7 +77,7 @@ def test_the_installation(tmp_path):
     """Without what it depends on, which takes minutes; making the package itself needs an index for setuptools."""
     for name in ("train", "shards", "audiovae"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "constraints.txt", "README.md"):
+    for name in ("pyproject.toml", "constraints.txt", "README.md", "audiovae_commands.py"):
         shutil.copy(ROOT / name, tmp_path / name)
     assert "pip install -c constraints.txt ." in INSTALL
     kept = {"PATH": os.environ["PATH"], "PIP_NO_DEPS": "1", "PIP_RETRIES": "0", "PYTHONPATH": ""}
@@ -88,4 +88,4 @@ def test_the_installation(tmp_path):
     (packages,) = (tmp_path / ".venv").glob("lib/python*/site-packages")
     for file in ("train/configs/vae_tiny.yaml", "train/configs/study/mel_vae.yaml", "shards/__main__.py"):
         assert (packages / file).exists(), file
-    assert list((packages / "train" / "report" / "templates").iterdir())
+    assert list((packages / "train" / "evaluation" / "report" / "templates").iterdir())
