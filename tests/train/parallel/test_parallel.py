@@ -149,7 +149,7 @@ def test_what_the_launcher_asked_for():
         ({"ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE": "cpu"}, None, "needs --zero_stage 3"),
         ({}, "[1]", "must be a JSON object"),
         ({}, "{", "must be a JSON object"),
-        ({}, '{"zero_optimization": {"stage": 2}, "optimizer": {"type": "Adam"}}', "decided by optim"),
+        ({}, '{"zero_optimization": {"stage": 2}, "optimizer": {"type": "Adam"}}', "is set by "),
         ({}, '{"zero_optimization": {"stage": 0}}', "choose --zero_stage"),
     ],
 )
