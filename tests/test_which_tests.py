@@ -56,6 +56,7 @@ def which(folder: Path, *words: str) -> tuple[str, str]:
     ],
 )
 def test_slow_tests_are_left_out_where_no_file_matters_to_them(clone, changed, target):
+    git(clone, "switch", "-qc", "branch")
     commit(clone, *changed)
     found, said = which(clone)
     assert found == target
@@ -73,10 +74,29 @@ def test_a_branch_is_compared_with_where_it_left_main(clone):
     assert which(clone, "HEAD~1")[0] == "test-all", "not yet committed"
 
 
+def test_commits_on_main_itself_run_everything(clone):
+    """The last of them may be harmless, and those before it not."""
+    commit(clone, "slurm/lib.sh")
+    commit(clone, "docs/slurm.md")
+    found, said = which(clone)
+    assert found == "test-all"
+    assert "main does not say where this change began" in said
+
+
+@pytest.mark.parametrize(("changed", "target"), [("docs/slurm.md", "test"), ("slurm/lib.sh", "test-all")])
+def test_a_merge_into_main_is_compared_with_main_before_it(clone, changed, target):
+    git(clone, "switch", "-qc", "branch")
+    commit(clone, changed)
+    git(clone, "switch", "-q", "main")
+    git(clone, "merge", "-q", "--no-ff", "-m", "Merge", "branch")
+    assert which(clone)[0] == target
+
+
 def test_everything_runs_where_it_cannot_tell(clone):
     found, said = which(clone)
     assert found == "test-all"
-    assert "HEAD~1 is not in this clone" in said
+    assert "main does not say where this change began" in said
+    assert "HEAD~1 is not in this clone" in which(clone, "HEAD~1")[1]
     commit(clone, "docs/slurm.md")
     assert which(clone, "unknown")[0] == "test-all"
     assert "nothing differs" in which(clone, "HEAD")[1]
