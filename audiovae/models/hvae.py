@@ -103,7 +103,7 @@ class Level:
     log_scale: Tensor | None = None
 
     def divergence(self) -> Tensor:
-        """Of the posterior from the prior, [B, latent, frames] nats; there must be a posterior."""
+        """The KL divergence of the posterior from the prior, [B, latent, frames] nats; there must be a posterior."""
         assert self.shift is not None, "drawn from the prior"
         assert self.log_scale is not None, "drawn from the prior"
         return gaussian.kl_of_residual(self.shift, self.log_scale)

@@ -100,7 +100,7 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, folder: int | None = None
 
     Args:
         path: The file.
-        flags: Of ``os.open``.
+        flags: The flags of ``os.open``.
         folder: The open parent, or None: by the path.
         follow_links: Whether it may be reached by a link.
 

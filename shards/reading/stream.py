@@ -68,7 +68,7 @@ class BatchStream:
     Args:
         split: Where the chunks are.
         batch: Chunks of a step, over all ranks.
-        seed: Of the order.
+        seed: The seed of the order.
         rank: This process.
         world: All processes.
         cursor: Where to begin.

@@ -57,10 +57,14 @@ def user_setting(name: str) -> str:
     return settings.get("default", name, fallback="")
 
 
+def server_url() -> str:
+    """The URL of the user's W&B server: from the environment, from the settings file, or the public one."""
+    return os.environ.get("WANDB_BASE_URL") or user_setting("base_url") or f"https://{PUBLIC_HOSTS[0]}"
+
+
 def hosts() -> tuple[str, ...]:
     """The names, with ports, under which a netrc file may hold the key of the user's W&B server."""
-    url = os.environ.get("WANDB_BASE_URL") or user_setting("base_url")
-    host = urlsplit(url).netloc
+    host = urlsplit(server_url()).netloc
     return (host,) if host and host not in PUBLIC_HOSTS else PUBLIC_HOSTS
 
 

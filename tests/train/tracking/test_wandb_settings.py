@@ -9,7 +9,7 @@ from wandb_reader import SECRET, assert_nowhere
 from wandb_server import WandbServer
 
 from tests.train.conftest import environment, flags, train
-from train.tracking.wandb_settings import wandb_mode
+from train.tracking.wandb_settings import server_url, wandb_mode
 
 LOADED = "from train.tracking.wandb_settings import load_wandb; print(load_wandb().setup().settings.base_url)"
 
@@ -86,6 +86,16 @@ def test_auto_is_online_with_a_key_for_the_user_s_own_server(home, netrc, settin
     (home / ".config" / "wandb" / "settings").write_text(f"[default]\n{settings}\n")
     assert wandb_mode("auto") == mode
     assert wandb_mode("disabled") == "disabled"
+
+
+def test_the_server_is_that_of_the_environment_then_of_the_settings_file(home, monkeypatch):
+    """The preflight check asks this server whether it answers."""
+    assert server_url() == "https://api.wandb.ai"
+    (home / ".config" / "wandb").mkdir(parents=True)
+    (home / ".config" / "wandb" / "settings").write_text("[default]\nbase_url = http://own.example:8080\n")
+    assert server_url() == "http://own.example:8080"
+    monkeypatch.setenv("WANDB_BASE_URL", "http://other.example")
+    assert server_url() == "http://other.example"
 
 
 def test_wandb_mode_in_the_environment_decides(home, monkeypatch):

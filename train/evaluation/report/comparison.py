@@ -13,7 +13,7 @@ from train.evaluation.drawing.charts import STYLES
 from train.evaluation.drawing.curves import curves_of_runs
 from train.evaluation.report.facts import flag_value
 from train.evaluation.report.measures import Measure, columns, interval, is_number
-from train.evaluation.report.page import OPEN, ExampleView, Forms, compared, player
+from train.evaluation.report.page import ExampleView, Forms, by_kind, compared, player
 from train.evaluation.report.rendering import figure, render
 from train.runs.forecast import duration
 from train.runs.run_folder import RunDir
@@ -96,12 +96,9 @@ def template_variables(comparison: Comparison) -> dict[str, Any]:
     forms = Forms.for_many(sounds // 2)
     measures = columns([run.row for run in runs])
     rows = [run.row if run.same_chunks else {} for run in runs]  # other runs are not ranked
-    kinds = []
-    for kind, title in KINDS.items():
-        mine = [example for example in comparison.examples if example.kind == kind]
-        if mine:
-            shown = [example_view(example, comparison.rate, forms, i < OPEN) for i, example in enumerate(mine)]
-            kinds.append({"title": title, "first": shown[:OPEN], "more": shown[OPEN:]})
+    kinds = by_kind(
+        KINDS, comparison.examples, lambda example, ready: example_view(example, comparison.rate, forms, ready)
+    )
     return {
         "runs": runs,
         "columns": measures,

@@ -1,6 +1,6 @@
 """The report page of a run: its content, and the sizes of its audio and pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,17 +128,27 @@ def write_page(path: Path, page: Page, inside: Path | None = None) -> None:
     write_atomically(path, render("run.html", **template_variables(page)), inside)
 
 
+def by_kind(
+    kinds: Mapping[str, str], examples: Sequence[Any], view: Callable[[Any, bool], ExampleView]
+) -> list[dict[str, Any]]:
+    """Groups examples by their `kind`, in the order of `kinds` (titles by kind); empty groups are left out.
+
+    The first OPEN of a group are drawn at once: `view` gets an example and whether it is one of them.
+    """
+    groups = []
+    for kind, title in kinds.items():
+        shown = [view(one, i < OPEN) for i, one in enumerate(one for one in examples if one.kind == kind)]
+        if shown:
+            groups.append({"title": title, "first": shown[:OPEN], "more": shown[OPEN:]})
+    return groups
+
+
 def template_variables(page: Page) -> dict[str, Any]:
     """The variables of the template."""
     summary = page.summary
     forms = Forms.for_many(len(page.examples))
     rows = table_rows(summary)
-    kinds = []
-    for kind, title in KINDS.items():
-        mine = [example for example in page.examples if example.kind == kind]
-        if mine:
-            shown = [example_view(example, page.rate, forms, i < OPEN) for i, example in enumerate(mine)]
-            kinds.append({"title": title, "first": shown[:OPEN], "more": shown[OPEN:]})
+    kinds = by_kind(KINDS, page.examples, lambda example, ready: example_view(example, page.rate, forms, ready))
     return {
         "summary": summary,
         "kind": summary.get("kind", "held-out"),

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from shards.reading.remote.failures import cleaned
 from train.config import RunConfig
-from train.tracking.wandb_settings import wandb_mode
+from train.tracking.wandb_settings import server_url, wandb_mode
 
 TIMEOUT_S = 5
 
@@ -16,7 +16,7 @@ def reachable_mode(config: RunConfig) -> tuple[str, str]:
     mode = wandb_mode(config.tracking.wandb)
     if mode != "online":
         return mode, ""
-    server = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    server = server_url()
     proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
     if answers(proxy or server):
         return mode, f"W&B at {cleaned(server)} answers"
