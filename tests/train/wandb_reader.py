@@ -9,8 +9,10 @@ SECRET = "local-0123456789abcdef0123456789abcdef01234567"
 
 
 def records(folder: Path) -> list[dict]:
-    """The records of one part of a run."""
-    (file,) = folder.glob("*.wandb")
+    """The records of one part of a run: none where W&B was stopped before it made its file."""
+    if not (files := list(folder.glob("*.wandb"))):
+        return []
+    (file,) = files
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(file)]
     printed = subprocess.run(command, text=True, capture_output=True, check=True).stdout
     return [json.loads(line) for line in printed.splitlines()]

@@ -232,7 +232,7 @@ def test_a_report_that_cannot_be_written_is_said_before_the_work(straight, tmp_p
     (run / "report").touch()
     said = train(["evaluate", str(run)], code=1)
     assert said.count("\n") == 1, said
-    assert f"{run}/report is not a folder" in said
+    assert f"{run}/report: it is a file, not a real folder; remove it" in said
 
 
 def test_nothing_but_silence_is_one_line_and_names_stand_as_they_are(straight, data_dir, tmp_path):
