@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import fcntl
-import mmap
 import os
 import threading
 from pathlib import Path
@@ -37,15 +36,15 @@ class BlockFile:
         self._stride, self._block, self._limit = stride, block, limit_bytes
         self._lock = threading.Lock()
         self._users, self._closed = 0, False
-        blocks = -(-count // block)
+        self.blocks = -(-count // block)
+        self._final: np.ndarray | None = None  # the marks, once the files are closed
         opened: list[int] = []
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for path, size in ((self.records_path, count * stride), (folder / f"{name}.present", blocks)):
+            for path, size in ((self.records_path, count * stride), (folder / f"{name}.present", self.blocks)):
                 opened.append(_open(path, size))
             opened.append(open_for_reading(self.records_path, direct))
             self._records, self._marks, self._reading = self._handles = opened
-            self._map = mmap.mmap(self._marks, blocks, mmap.MAP_SHARED, mmap.PROT_READ)
         except OSError as error:
             for handle in opened:
                 os.close(handle)
@@ -53,7 +52,15 @@ class BlockFile:
                 f"the scratch folder {folder} cannot be written ({error.strerror}): give another one, "
                 "or none (--data.scratch '')"
             ) from None
-        self.present = np.frombuffer(self._map, np.bool_, blocks)  # changes as blocks arrive from any process
+
+    def present(self, first: int = 0, end: int | None = None) -> np.ndarray:
+        """Which blocks from `first` to `end` are there now, bool [n]; they arrive from any process.
+
+        They are read, not mapped: where a file becomes shorter, or a tmpfs has no page left, a mapping ends the
+        process with SIGBUS. A mark that cannot be read counts as missing.
+        """
+        with self._lock:
+            return self._read_marks(first, end) if self._final is None else self._final[first:end].copy()
 
     def enter(self) -> bool:
         """Keep the files open until ``leave``; False when they are closed already."""
@@ -85,13 +92,12 @@ class BlockFile:
 
     def store(self, block: int, records: np.ndarray) -> None:
         """Write a block, uint8 [n, stride], and mark it. Raises NoRoomError, and OSError when the disk fails."""
-        if not self.present[block]:
+        if not self.present(block, block + 1)[0]:
             self._check_room(records.nbytes)
         view, offset = records.data.cast("B"), block * self._block * self._stride
         while len(view):
             done = os.pwrite(self._records, view, offset)
             view, offset = view[done:], offset + done
-        # Not through the map: a full disk would end the process there.
         os.pwrite(self._marks, b"\1", block)
 
     def claim(self) -> bool:
@@ -105,19 +111,24 @@ class BlockFile:
         return True
 
     def _check_room(self, size: int) -> None:
-        if self._limit and (np.count_nonzero(self.present) + 1) * self._block * self._stride > self._limit:
+        if self._limit and (np.count_nonzero(self.present()) + 1) * self._block * self._stride > self._limit:
             raise NoRoomError
         disk = os.fstatvfs(self._records)
         if disk.f_bavail * disk.f_frsize - size < SPARE * disk.f_blocks * disk.f_frsize:
             raise NoRoomError
 
     def _close_when_idle(self) -> None:
-        if self._closed and not self._users:
-            self.present = self.present.copy()  # nothing may point into the map when it goes
-            with contextlib.suppress(BufferError):  # somebody looks at it just now
-                self._map.close()
+        if self._closed and not self._users and self._final is None:
+            self._final = self._read_marks()
             for handle in self._handles:
                 os.close(handle)
+
+    def _read_marks(self, first: int = 0, end: int | None = None) -> np.ndarray:
+        end = self.blocks if end is None else min(end, self.blocks)
+        marks = np.zeros(max(0, end - first), np.uint8)
+        with contextlib.suppress(OSError):
+            read_fully(self._marks, first, marks)
+        return marks != 0
 
 
 def _open(path: Path, size: int) -> int:

@@ -60,7 +60,7 @@ class CachedRecords:
         # Another size of block would misread the marks; the records are the same.
         name = fingerprint if block == 64 else f"{fingerprint}.{block}"
         self._file = BlockFile(folder, name, count, shape.stride, block, limit_bytes, direct)
-        self.blocks = len(self._file.present)
+        self.blocks = self._file.blocks
         self.healed = 0  # blocks that were damaged in the copy
         self._keeping = True
         self._closing = threading.Event()
@@ -84,7 +84,7 @@ class CachedRecords:
     @property
     def present(self) -> int:
         """Blocks that are in the copy now."""
-        return int(np.count_nonzero(self._file.present))
+        return int(np.count_nonzero(self._file.present()))
 
     def read(self, first: int, out: np.ndarray) -> None:
         """Read the records from ``first`` on into uint8 [n, stride], present or not."""
@@ -119,7 +119,7 @@ class CachedRecords:
     def _run(self, begin: int, end: int) -> tuple[int, bool]:
         """The end of the run of records from ``begin`` whose blocks are all there, or all missing; and which."""
         first, last = begin // self._block, (end - 1) // self._block
-        states = self._file.present[first : last + 1].copy()
+        states = self._file.present(first, last + 1)
         change = np.flatnonzero(states != states[0])
         return min(end, (first + int(change[0])) * self._block) if len(change) else end, bool(states[0])
 
@@ -190,7 +190,7 @@ class CachedRecords:
                 run = self._next_run(most // self._block)
                 if run is not None:
                     self._copy_run(*run, memory)
-                elif self._file.present.all():
+                elif self._file.present().all():
                     return
                 else:
                     self._closing.wait(POLL_S)
@@ -207,7 +207,7 @@ class CachedRecords:
                 return None
             most = 1 if self._awaited else most
             while self._cursor < self.blocks:
-                missing = self._cursor + np.flatnonzero(~self._file.present[self._cursor : self._cursor + SEARCH])
+                missing = self._cursor + np.flatnonzero(~self._file.present(self._cursor, self._cursor + SEARCH))
                 if len(missing):
                     missing = missing[:most]
                     gaps = np.flatnonzero(np.diff(missing) != 1)

@@ -185,6 +185,33 @@ scratch.close()
     assert "(File too large)" in done.stderr.decode()
 
 
+def test_marks_that_become_shorter_are_missing_blocks(tmp_path):
+    program = f"""
+import os
+from pathlib import Path
+import numpy as np
+from scratch_source import *
+block_file.SPARE = 0
+records = make_records()
+folder = Path({str(tmp_path)!r})
+scratch = CachedRecords(MemoryRecords(records), folder, "set", COUNT, SHAPE, block=BLOCK, copiers=0)
+for present in (BLOCKS, 0, BLOCKS):
+    if not present:
+        os.truncate(folder / f"set.{{BLOCK}}.present", 0)
+    else:
+        out = np.zeros_like(records)
+        scratch.read(0, out)
+        assert np.array_equal(out, records)
+    assert scratch.present == present
+assert str(folder) not in Path("/proc/self/maps").read_text()
+scratch.close()
+assert scratch.present == BLOCKS
+"""
+    path = f"{ROOT}:{Path(__file__).parents[1]}"
+    done = subprocess.run([sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}, capture_output=True)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("obstacle", ["file", "link", "larger", "another user", "device"])
 def test_a_folder_that_cannot_be_written_is_refused(tmp_path, obstacle):
     folder = tmp_path / "scratch"
