@@ -155,7 +155,8 @@ class RunConfig:
         compile: Compile the training pass with torch.compile. This takes minutes at the start, needs a C++ compiler
             (on GPUs also a C compiler), and changes nothing but speed.
         preflight: Check devices, shards, disk and W&B before the first step of each attempt; this takes seconds.
-        allow_changes: Resume even if settings differ from those with which the run was started.
+        allow_changes: Resume even if settings differ from those of the run; the new ones become its settings, and
+            `status`, the report and W&B show the change.
     """
 
     data: DataConfig
@@ -261,16 +262,11 @@ def default_settings(family: str) -> dict[str, Any]:
     return flat(RUNS[family](data=DataConfig(""), run_dir=Path()))
 
 
-def differences(before: dict[str, Any], now: dict[str, Any], defaults: dict[str, Any]) -> list[str]:
-    """Lines 'key: before -> now' for settings that must not change in a run but did.
+def is_free(key: str) -> bool:
+    """Whether a setting, by its dotted key, may differ between the attempts at a run."""
+    return any(key == free or key.startswith(f"{free}.") for free in FREE)
 
-    Keys missing from `before` are settings that did not exist when the run began; they count as `defaults`.
-    """
-    before = {**{key: value for key, value in defaults.items() if key in now}, **before}
-    keys = sorted(before.keys() | now.keys())
-    bound = [key for key in keys if not any(key == free or key.startswith(f"{free}.") for free in FREE)]
-    return [
-        f"{key}: {before.get(key, 'not set')} -> {now.get(key, 'not set')}"
-        for key in bound
-        if before.get(key) != now.get(key)
-    ]
+
+def with_defaults(settings: dict[str, Any], family: str, now: dict[str, Any]) -> dict[str, Any]:
+    """Recorded settings with the defaults for keys of `now` that did not exist yet when they were recorded."""
+    return {**{key: value for key, value in default_settings(family).items() if key in now}, **settings}

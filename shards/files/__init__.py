@@ -24,6 +24,7 @@ from shards.files.paths import (
 from shards.files.reasons import nothing_to_read, why_unreadable, why_unwritable
 from shards.files.writing import (
     create_file,
+    is_leftover,
     remove_file,
     remove_leftovers,
     sync,
@@ -38,6 +39,7 @@ __all__ = [
     "check_folder",
     "check_place",
     "create_file",
+    "is_leftover",
     "made_folder",
     "make_folder",
     "nothing_to_read",

@@ -58,11 +58,16 @@ def remove_file(path: Path, inside: Path | None = None) -> None:
             raise
 
 
+def is_leftover(name: str) -> bool:
+    """Whether a file's name is one that a killed writer leaves behind."""
+    return bool(_ASIDE.fullmatch(name))
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove what killed writers of files left in a folder; only for a process that writes there alone."""
     with suppress(FileNotFoundError), open_folder(folder) as handle:
         for name in os.listdir(handle):
-            if _ASIDE.fullmatch(name):
+            if is_leftover(name):
                 with suppress(OSError):
                     os.unlink(name, dir_fd=handle)
 

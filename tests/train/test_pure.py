@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from shards.files import read_lines
 from train.cli.parser import parse
-from train.config import default_settings, differences, flat
+from train.config import flat, is_free, with_defaults
 from train.errors import TrainError
 from train.evaluation.measuring.metrics import MEASURED, SI_SDR_FLOOR_DB, means, measure, si_sdr, sums_and_counts
 from train.optim.objective import HVAEWeights, Objective, VAEWeights, named
 from train.optim.schedules import Ramp, ema_decay
+from train.runs.settings_history import changed
 
 CONFIGS = sorted((Path(__file__).parents[2] / "train" / "configs").rglob("*.yaml"))
 
@@ -96,12 +97,12 @@ def test_a_learned_variance_needs_its_weight():
 def test_differences_leave_out_what_does_not_matter():
     _, one = parse(["vae", "--data", "d", "--run-dir", "r"])
     _, two = parse(["vae", "--data", "e", "--run-dir", "s", "--tracking.every", "3", "--seed", "4"])
-    assert differences(flat(one), flat(two), {}) == ["seed: 0 -> 4"]
+    bound = {key: values for key, values in changed(flat(one), flat(two)).items() if not is_free(key)}
+    assert bound == {"seed": (0, 4)}
     older = {key: value for key, value in flat(one).items() if key != "kl_warmup.shape"}
-    assert differences(older, flat(one), default_settings("vae")) == [], "a setting that came later is as it was"
-    assert differences(older, {**flat(one), "kl_warmup.shape": "log"}, default_settings("vae")) == [
-        "kl_warmup.shape: linear -> log"
-    ]
+    filled = with_defaults(older, "vae", flat(one))
+    assert changed(filled, flat(one)) == {}, "a setting that came later is as it was"
+    assert changed(filled, {**flat(one), "kl_warmup.shape": "log"}) == {"kl_warmup.shape": ("linear", "log")}
 
 
 def test_measures_of_known_signals():

@@ -16,6 +16,7 @@ from shards.files import make_folder, write_atomically
 from shards.reading.schedule import Schedule
 from train.errors import TrainError
 from train.runs.run_folder import RunDir
+from train.runs.settings_history import DATA, at_step
 
 
 def which_samples(settings: Any) -> int:
@@ -26,8 +27,10 @@ def which_samples(settings: Any) -> int:
         split = Split.open(data, "train")
     except DataError as error:
         raise TrainError(f"{error}; if the data has moved, pass --data DIR") from None
-    if split.fingerprint != run.data_fingerprint:
-        raise TrainError(f"{data}: not the data of this run; pass its folder as --data DIR")
+    fingerprint = at_step(run.record.settings, run.changes, settings.step)[DATA]
+    if split.fingerprint != fingerprint:
+        known = f"step {settings.step} of this run was trained on data with the fingerprint {fingerprint}"
+        raise TrainError(f"{data}: other data ({split.fingerprint}); {known}; pass its folder as --data DIR")
     batch = batch_of_step(run, split, settings.step)
     rows = rows_of(batch, split.names(batch.chunks), split.manifest)
     if settings.wav:

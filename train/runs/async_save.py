@@ -7,6 +7,7 @@ from audiovae import Autoencoder
 from train.errors import TrainError
 from train.optim.snapshot import Snapshot
 from train.runs.checkpoint import Retention, save
+from train.runs.record import Record
 
 
 class Saver:
@@ -16,13 +17,14 @@ class Saver:
         folder: The folder of the checkpoints.
         model: The model, for its configuration and the names of its parts.
         retention: Which checkpoints to keep.
+        record: What the run was made of, for each checkpoint.
 
     Attributes:
         saved: Step of the newest checkpoint that this object has written; 0 for none.
     """
 
-    def __init__(self, folder: Path, model: Autoencoder, retention: Retention) -> None:
-        self._folder, self._model, self._retention = folder, model, retention
+    def __init__(self, folder: Path, model: Autoencoder, retention: Retention, record: Record | None = None) -> None:
+        self._folder, self._model, self._retention, self._record = folder, model, retention, record
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         self.saved = 0
@@ -56,7 +58,7 @@ class Saver:
 
     def _write(self, snapshot: Snapshot) -> None:
         try:
-            save(self._folder, self._model, snapshot, self._retention)
+            save(self._folder, self._model, snapshot, self._retention, self._record)
             self.saved = snapshot.state["step"]
         except TrainError as error:
             self._failure = error

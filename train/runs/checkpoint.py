@@ -3,6 +3,7 @@
     RUN_DIR/checkpoints/step-00001234/
         manifest.json             sizes and sha256 of the files below
         state.json                step and data cursor
+    run.json                  what the run was made of
         training.safetensors      weights and buffers as trained
         optimizer.safetensors     AdamW's moments
         config.json, model.safetensors, encoder.safetensors, ...   averaged weights, for `audiovae.load`
@@ -30,6 +31,7 @@ from shards.files import UnsafePathError, read_file, sha256_of
 from shards.files import write_folder as write_whole_folder
 from train.errors import TrainError, TransientError
 from train.optim.snapshot import Snapshot
+from train.runs.record import RECORD_FILE, Record
 
 MANIFEST = "manifest.json"
 FORMAT = 2
@@ -51,8 +53,17 @@ class Retention:
     every: int = 0
 
 
-def save(folder: Path, model: Autoencoder, snapshot: Snapshot, retention: Retention) -> Path:
+def save(
+    folder: Path, model: Autoencoder, snapshot: Snapshot, retention: Retention, record: Record | None = None
+) -> Path:
     """Writes a checkpoint for snapshot.state["step"] and deletes older ones; only one process may call it.
+
+    Args:
+        folder: The folder of the checkpoints.
+        model: The model, for its configuration and the names of its parts.
+        snapshot: What a checkpoint holds.
+        retention: Which checkpoints to keep.
+        record: What the run was made of.
 
     Raises:
         TrainError: when the disk is full or not writable; older checkpoints then stay.
@@ -66,6 +77,8 @@ def save(folder: Path, model: Autoencoder, snapshot: Snapshot, retention: Retent
         audiovae.save(model, temporary, snapshot.averaged)
         save_file(snapshot.weights, temporary / "training.safetensors")
         save_file(snapshot.moments, temporary / "optimizer.safetensors")
+        if record:
+            (temporary / RECORD_FILE).write_bytes(record.to_bytes())
         state = {**snapshot.state, "updates": snapshot.updates}
         (temporary / "state.json").write_text(json.dumps(state, indent=1) + "\n")
         files = {path.name: _describe(path) for path in sorted(temporary.iterdir())}

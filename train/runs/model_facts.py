@@ -11,6 +11,7 @@ from shards.manifest import Manifest
 from train.errors import TrainError
 from train.runs.latest_model import is_training_data
 from train.runs.run_folder import METRICS_FILE, RunDir
+from train.runs.settings_history import segments
 
 MEASURES = ("si_sdr", "stft", "mel", "mse", "cosine")
 # Settings on the card: those of the training, without paths.
@@ -28,10 +29,12 @@ def facts_of(run: RunDir, step: int, manifest: Manifest, valid: Split | None) ->
     facts = Facts(
         name=run.name,
         steps=step,
-        chunks_seen=step * run.config["data.batch"],
+        chunks_seen=chunks_seen(run, step),
         data=data,
         settings={name: value for name, value in run.config.items() if name.startswith(CARD_SETTINGS)},
     )
+    if run.changes:
+        facts.settings["changes"] = [str(change) for change in run.changes]
     point = next((row for row in reversed(read_lines(run.path / METRICS_FILE)) if "valid/mse" in row), None)
     if point and valid is not None and point["step"] == step:
         limit = run.config["tracking.evaluate_chunks"]
@@ -42,6 +45,13 @@ def facts_of(run: RunDir, step: int, manifest: Manifest, valid: Split | None) ->
         facts.measured_on["when"] = "Measured at the end of training."
         facts.nats_per_second = [point[name] for name in sorted(point) if name.startswith(NATS_PREFIX)]
     return facts
+
+
+def chunks_seen(run: RunDir, step: int) -> int:
+    """Chunks of training up to a step, including repeats; the size of the batch may have changed on the way."""
+    parts = [part for part in segments(run.record.settings, run.changes) if part[0] < step]
+    ends = [start for start, _ in parts[1:]] + [step]
+    return sum((end - start) * int(part["data.batch"]) for (start, part), end in zip(parts, ends, strict=bool(parts)))
 
 
 def write_measures_to_card(run: RunDir, split: Split, summary: dict[str, Any]) -> str:

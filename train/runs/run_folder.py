@@ -1,6 +1,6 @@
 """The run's folder: its settings, its attempts, and whether it is finished.
 
-RUN_DIR/run.json         id, family, settings, data fingerprint
+RUN_DIR/run.json         id, family, settings and their changes, data fingerprint, see record.py
 RUN_DIR/attempts.jsonl   one line when an attempt starts, one when it ends
 RUN_DIR/metrics.jsonl    every logged point; each step appears once
 RUN_DIR/checkpoints/     see checkpoint.py
@@ -15,11 +15,11 @@ A run folder may come from a stranger. It may be reached through a link, but hol
 """
 
 import fcntl
-import json
 import os
 import secrets
+import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from shards.files import (
     append_line,
     check_folder,
     check_place,
+    is_leftover,
     make_folder,
     open_regular,
     read_file,
@@ -38,16 +39,21 @@ from shards.files import (
     remove_leftovers,
     write_atomically,
 )
-from train.config import RunConfig, default_settings, differences, settings_of
+from train.config import RunConfig, is_free, settings_of, with_defaults
 from train.errors import TrainError, TransientError
+from train.runs.record import RECORD_FILE, OtherVersionError, Record, copy_in_checkpoints
 from train.runs.requeue import JOBS_FILE
+from train.runs.settings_history import Change, changed, extended, shown
 
-FORMAT = 1
 METRICS_FILE = "metrics.jsonl"
 DAMAGE_FILE = "damage.jsonl"
 PREFLIGHT_FILE = "preflight.json"  # bytes and seconds of a save, the length of a job
-FILES = ("run.json", "attempts.jsonl", METRICS_FILE, DAMAGE_FILE, PREFLIGHT_FILE, JOBS_FILE, "STOP", "STOPPED", "DONE")
+FILES = (RECORD_FILE, "attempts.jsonl", METRICS_FILE, DAMAGE_FILE, PREFLIGHT_FILE, JOBS_FILE, "STOP", "STOPPED", "DONE")
 FOLDERS = ("checkpoints", "model", "preflight", "report", "samples", "wandb")
+# What an attempt leaves that did not get as far as run.json.
+BEGINNINGS = {"lock", "checkpoints"}
+# Settings of a single attempt.
+ATTEMPT_ONLY = ("stop_at", "allow_changes")
 # Open files of this process's locks, which the kernel releases when the process ends.
 _locks: list[int] = []
 
@@ -58,51 +64,34 @@ class RunDir:
 
     Attributes:
         path: The folder.
-        run_id: Random id, the same for all attempts; the id of the W&B run.
-        family: vae, hvae or vqvae.
-        config: Settings of the first attempt, as dotted keys.
-        data_fingerprint: Fingerprint of the training split.
+        record: What the run was made of.
         attempt: Number of the running or last attempt, from 1; 0 before the first.
     """
 
     path: Path
-    run_id: str
-    family: str
-    config: dict[str, Any]
-    data_fingerprint: str
+    record: Record
     attempt: int
+    _next: Record | None = field(default=None, repr=False)  # of the attempt that begins
 
     @classmethod
     def open(cls, path: str | Path) -> "RunDir":
         """Opens an existing run; raises TrainError when there is none, or one of its files is a link or a pipe."""
         path = Path(path)
-        try:
-            check_contents(path)
-            content = json.loads(read_file(path / "run.json"))
-            if content["format"] != FORMAT:
-                raise TrainError(
-                    f"{path}/run.json: format {content['format']} belongs to another version of the program"
-                )
-            fields = {k: content[k] for k in ("run_id", "family", "config", "data_fingerprint")}
-            attempts = len(read_lines(path / "attempts.jsonl", "started"))
-        except OSError as error:
-            raise TrainError(
-                f"{path}: cannot read run.json ({error.strerror}); pass the --run-dir of a training"
-            ) from None
-        except (ValueError, KeyError, TypeError) as error:
-            raise TrainError(f"{path}/run.json: damaged ({error}); restore it or choose another --run-dir") from None
-        return cls(path, attempt=attempts, **fields)
+        check_contents(path)
+        return cls(path, _read(path), len(read_lines(path / "attempts.jsonl", "started")))
 
     @classmethod
     def create_or_resume(cls, config: RunConfig, family: str, data_fingerprint: str) -> "RunDir":
         """Creates the folder of a new run, or opens that of a run to resume.
+
+        Settings that may differ from those of the attempt before become the run's settings when the attempt begins.
 
         Raises:
             TransientError: when another process is training in the folder.
             TrainError: when the folder holds something else, or a run with other data or settings.
         """
         path = config.run_dir
-        if not (path / "run.json").exists() and path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and not holds_a_run(path):
             raise TrainError(f"{path}: not a run and not empty; choose another --run-dir")
         check_contents(path)
         try:
@@ -111,32 +100,61 @@ class RunDir:
             raise TrainError(f"{path}: cannot be created ({error.strerror}); choose another --run-dir") from None
         _lock(path)
         remove_leftovers(path)
-        if not any((path / "checkpoints").iterdir()):
+        record = Record(secrets.token_hex(8), family, settings_of(config), data_fingerprint)
+        if any((path / "checkpoints").iterdir()):
+            run = cls.open(path)
+            run._check_same(config, record)
+            run._next = replace(record, run_id=run.run_id, changes=run.changes)
+        else:
             # Without a checkpoint there is nothing to resume or to lose, so the settings may change.
-            _write(path, secrets.token_hex(8), family, settings_of(config), data_fingerprint)
-        run = cls.open(path)
-        run._check_same(config, family, data_fingerprint)
-        if run.config["data.path"] != config.data.place:
-            # The data has moved: `evaluate` reads its path from run.json.
-            _write(path, run.run_id, family, {**run.config, "data.path": config.data.place}, data_fingerprint)
+            write_atomically(path / RECORD_FILE, record.to_bytes())
+            run = cls.open(path)
         return run
 
-    def _check_same(self, config: RunConfig, family: str, data_fingerprint: str) -> None:
-        if self.family != family:
-            raise TrainError(f"{self.path}: holds a run of '{self.family}', not '{family}'; choose another --run-dir")
-        changes = differences(self.config, settings_of(config), default_settings(family))
-        if self.data_fingerprint != data_fingerprint:
-            changes.append(f"data: fingerprint {self.data_fingerprint} -> {data_fingerprint}")
-        shape = [change for change in changes if change.startswith("model.")]
+    def _check_same(self, config: RunConfig, now: Record) -> None:
+        """Raises TrainError when the family or the model is another, or settings differ and may not."""
+        if self.family != now.family:
+            raise TrainError(
+                f"{self.path}: holds a run of '{self.family}', not '{now.family}'; choose another --run-dir"
+            )
+        differences = changed(with_defaults(self.record.settings, self.family, now.config), now.settings)
+        differences = {key: values for key, values in differences.items() if not is_free(key)}
+        shape = {key: values for key, values in differences.items() if key.startswith("model.")}
         if shape:
             raise TrainError(
-                f"{self.path}: the checkpoints have another model; choose another --run-dir:\n  " + "\n  ".join(shape)
+                f"{self.path}: the checkpoints have another model; choose another --run-dir:\n  " + _listed(shape)
             )
-        if changes and not config.allow_changes:
+        if differences and not config.allow_changes:
+            last = f"\nIts settings changed {self.changes[-1]}" if self.changes else ""
             raise TrainError(
-                f"{self.path}: this run was started with other settings; use the same, choose another --run-dir, "
-                "or pass --allow_changes true:\n  " + "\n  ".join(changes)
+                f"{self.path}: this run has other settings; use the same, choose another --run-dir, "
+                f"or pass --allow_changes true:\n  {_listed(differences)}{last}"
             )
+
+    @property
+    def run_id(self) -> str:
+        """The run's random id."""
+        return self.record.run_id
+
+    @property
+    def family(self) -> str:
+        """vae, hvae or vqvae."""
+        return self.record.family
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings of the newest attempt, as dotted keys."""
+        return self.record.config
+
+    @property
+    def data_fingerprint(self) -> str:
+        """Fingerprint of the training split of the newest attempt."""
+        return self.record.data_fingerprint
+
+    @property
+    def changes(self) -> list[Change]:
+        """The changes of settings between attempts, oldest first."""
+        return self.record.changes
 
     @property
     def name(self) -> str:
@@ -156,10 +174,14 @@ class RunDir:
         rows = read_lines(self.path / "attempts.jsonl", "started")
         return [row for row in rows if {"step", "epoch", "consumed", "batch", "seed"} <= row.keys()]
 
-    def begin(self, world: int, place: dict[str, int]) -> None:
+    def begin(self, world: int, place: dict[str, int]) -> list[Change]:
         """Records that an attempt starts, with its place in the data, and deletes STOPPED and DONE of the previous one.
 
-        A STOP file that is newer than this process is a request to this attempt, and stays.
+        The settings of this attempt become those of the run. A STOP file that is newer than this process is a request
+        to this attempt, and stays.
+
+        Returns:
+            The changes of settings that take effect now.
         """
         self._note_loss(place["step"])
         for name in ("STOPPED", "DONE"):
@@ -168,7 +190,21 @@ class RunDir:
         if stop.exists() and stop.stat().st_mtime < psutil.Process().create_time():
             remove_file(stop)
         self.attempt += 1
-        self._note(event="started", world=world, **place, job=os.environ.get("SLURM_JOB_ID", ""), pid=os.getpid())
+        difference = self._adopt(place["step"])
+        who: dict[str, Any] = {"job": os.environ.get("SLURM_JOB_ID", ""), "pid": os.getpid()}
+        self._note(event="started", world=world, **place, **who, **({"changed": difference} if difference else {}))
+        return [change for change in self.changes if change.attempt == self.attempt]
+
+    def _adopt(self, step: int) -> dict[str, tuple[Any, Any]]:
+        """Makes the settings of this attempt those of the run; returns what differs from the attempt before."""
+        if self._next is None:
+            return {}
+        before = with_defaults(self.record.settings, self.family, self._next.config)
+        after = self._next.settings
+        changes = extended(before, self.changes, after, self.attempt, step)
+        self.record, self._next = replace(self._next, changes=changes), None
+        write_atomically(self.path / RECORD_FILE, self.record.to_bytes())
+        return {key: values for key, values in changed(before, after).items() if key not in ATTEMPT_ONLY}
 
     def _note_loss(self, step: int) -> None:
         """Records how far the previous attempt came, if that was killed before it could do so."""
@@ -210,16 +246,37 @@ def check_contents(path: Path) -> None:
         raise TrainError(str(error)) from None
 
 
-def _write(path: Path, run_id: str, family: str, config: dict[str, Any], data_fingerprint: str) -> None:
-    """Writes run.json."""
-    content = {
-        "format": FORMAT,
-        "run_id": run_id,
-        "family": family,
-        "config": config,
-        "data_fingerprint": data_fingerprint,
-    }
-    write_atomically(path / "run.json", json.dumps(content, indent=1) + "\n")
+def holds_a_run(path: Path) -> bool:
+    """Whether a folder holds a run, or nothing but what an attempt leaves that could not write run.json."""
+    if not path.is_dir():
+        return False
+    if (path / RECORD_FILE).exists() or copy_in_checkpoints(path / "checkpoints"):
+        return True
+    names = {entry.name for entry in path.iterdir() if not is_leftover(entry.name)}
+    return names <= BEGINNINGS and not any((path / "checkpoints").glob("*"))
+
+
+def _read(path: Path) -> Record:
+    """Reads run.json, or where it is damaged the copy in the newest checkpoint; raises TrainError."""
+    try:
+        return Record.from_bytes(read_file(path / RECORD_FILE))
+    except OtherVersionError as error:
+        raise TrainError(f"{path}/{RECORD_FILE}: {error}") from None
+    except (FileNotFoundError, ValueError) as error:
+        what = error.strerror if isinstance(error, OSError) else f"damaged: {error}"
+        if record := copy_in_checkpoints(path / "checkpoints"):
+            print(f"warning: {path}/{RECORD_FILE}: {what}; a checkpoint's copy is used", file=sys.stderr, flush=True)
+            return record
+        remedy = "pass the --run-dir of a training" if isinstance(error, OSError) else "restore it from a backup"
+        raise TrainError(f"{path}: cannot read {RECORD_FILE} ({what}); {remedy}") from None
+    except OSError as error:
+        raise TrainError(
+            f"{path}: cannot read {RECORD_FILE} ({error.strerror}); run the command again when it can be read"
+        ) from None
+
+
+def _listed(differences: dict[str, tuple[Any, Any]]) -> str:
+    return "\n  ".join(f"{key}: {shown(before)} -> {shown(after)}" for key, (before, after) in differences.items())
 
 
 def _lock(path: Path) -> None:

@@ -17,6 +17,7 @@ from train.runs.checkpoint import all_checkpoints, best_checkpoint, step_of
 from train.runs.forecast import duration, forecast
 from train.runs.requeue import JOBS_FILE
 from train.runs.run_folder import METRICS_FILE, PREFLIGHT_FILE, RunDir
+from train.runs.settings_history import Change
 
 
 @dataclass
@@ -33,6 +34,7 @@ class Attempt:
         first: Steps done at the start.
         reached: Steps done at the end, as far as is known.
         kept: The step up to which later attempts continued from this one.
+        batch: Chunks in a step; 0 when it is not recorded.
     """
 
     number: int
@@ -44,6 +46,7 @@ class Attempt:
     first: int
     reached: int
     kept: int
+    batch: int = 0
 
     @property
     def lost(self) -> int:
@@ -63,6 +66,7 @@ def attempts_of(events: list[dict[str, Any]], rows: list[dict[str, Any]]) -> lis
             attempts.append(
                 Attempt(event["attempt"], event.get("job", ""), event["world"], began, began, "", first, first, first)
             )
+            attempts[-1].batch = event.get("batch", 0)
         elif attempts:
             last = attempts[-1]
             last.ended = event.get("seen", event["time"])
@@ -86,7 +90,8 @@ def goodput(attempts: list[Attempt], rows: list[dict[str, Any]], batch: int) -> 
     spent = sum(attempt.ended - attempt.began for attempt in attempts)
     if not rates or spent <= 0:
         return None
-    return min(1.0, sum(attempt.kept - attempt.first for attempt in attempts) * batch / median(rates) / spent)
+    chunks = sum((attempt.kept - attempt.first) * (attempt.batch or batch) for attempt in attempts)
+    return min(1.0, chunks / median(rates) / spent)
 
 
 def summary_of(run: RunDir, now: float) -> dict[str, Any]:
@@ -111,6 +116,7 @@ def summary_of(run: RunDir, now: float) -> dict[str, Any]:
         "state": state_of(run, attempts, running),
         "step": step,
         "steps": run.config["optim.steps"],
+        "changes": [change.to_json() for change in run.changes],
         "goodput": goodput(attempts, rows, batch),
         "steps_lost": sum(attempt.lost for attempt in attempts),
         "job": jobs[-1] if jobs else None,
@@ -193,6 +199,8 @@ def show(summary: dict[str, Any]) -> None:
             (attempt["why"] or summary["state"]).replace("[", r"\["),
         )
     console.print(table)
+    for change in summary["changes"]:
+        console.print(f"settings changed {Change.from_json(change)}", markup=False)
     if job := summary["job"]:
         console.print(f"job {job['job']} {'continues' if job['again'] else 'ended'}: {job['why']}", markup=False)
     if summary["left_s"] and summary["state"] != "finished":

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.files import append_line, read_file, read_lines, write_atomically
-from train.config import RunConfig, TrackingConfig, settings_of
+from train.config import TrackingConfig
 from train.runs.run_folder import METRICS_FILE, RunDir
 from train.tracking.media import Media
 from train.tracking.wandb_sender import Sender, warn
@@ -27,12 +27,12 @@ def forget_after(path: Path, step: int) -> None:
 class Tracker:
     """Writes points to metrics.jsonl, from which a thread sends them to W&B. `mode` is the result of `wandb_mode`."""
 
-    def __init__(self, run: RunDir, config: TrackingConfig, settings: RunConfig, step: int, mode: str) -> None:
+    def __init__(self, run: RunDir, config: TrackingConfig, step: int, mode: str) -> None:
         self.file = run.path / METRICS_FILE
         self.attempt = run.attempt
         self._unwritten: list[dict[str, Any]] = []
         forget_after(self.file, step)
-        self._sender = Sender(run, config, settings_of(settings), mode) if mode != "disabled" else None
+        self._sender = Sender(run, config, mode) if mode != "disabled" else None
 
     def log(self, step: int, values: dict[str, float]) -> None:
         """Logs values by name at an optimizer step. On a full disk, training continues and the next call retries."""

@@ -21,8 +21,11 @@ INIT_S = 60
 Mode = Literal["online", "offline"]
 
 
-def start_part(run: RunDir, project: str, name: str, mode: Mode, settings: dict[str, Any]) -> Any:
-    """Starts a new part of this folder's W&B run, with `global_step` as its axis; all attempts share the run."""
+def start_part(run: RunDir, project: str, name: str, mode: Mode) -> Any:
+    """Starts a new part of this folder's W&B run, with `global_step` as its axis; all attempts share the run.
+
+    Its config are the run's settings, and under `changes` what changed between attempts.
+    """
     check_folder(run.path / "wandb")  # W&B would follow a link
     os.environ.setdefault("WANDB_SILENT", "true")  # W&B prints before it reads its settings
     # W&B records the command line, in which a URL may contain a password or a signature.
@@ -36,9 +39,10 @@ def start_part(run: RunDir, project: str, name: str, mode: Mode, settings: dict[
         resume="allow",
         dir=run.path,
         mode=mode,
-        config=settings,
         settings=wandb.Settings(silent=True, console="off", init_timeout=wait, x_disable_stats=True),
     )
+    # Not as an argument of init: there, the settings of a resumed run that the server has would win.
+    part.config.update({**run.config, "changes": [str(change) for change in run.changes]}, allow_val_change=True)
     part.define_metric("global_step")
     part.define_metric("*", step_metric="global_step")
     return part

@@ -29,12 +29,11 @@ class Sender:
     Args:
         run: The run folder.
         config: Project and name.
-        settings: The settings of the run, for its W&B page.
         mode: online or offline.
     """
 
-    def __init__(self, run: RunDir, config: TrackingConfig, settings: dict[str, Any], mode: str) -> None:
-        self._run, self._config, self._settings, self._mode = run, config, settings, mode
+    def __init__(self, run: RunDir, config: TrackingConfig, mode: str) -> None:
+        self._run, self._config, self._mode = run, config, mode
         self._media: deque[Media] = deque()
         self._dropped = 0
         self._read = 0  # bytes read of metrics.jsonl
@@ -95,7 +94,7 @@ class Sender:
         run, name = self._run, self._config.name or self._run.name
         if self._mode == "online":
             try:
-                part = start_part(run, self._config.project, name, "online", self._settings)
+                part = start_part(run, self._config.project, name, "online")
                 self._upto = steps_at_server(part)
                 return part
             except Exception as error:
@@ -108,7 +107,7 @@ class Sender:
                     f"to upload it, run python -m train sync {run.path}"
                 )
         self._steps = steps_in(online_parts(run) + offline_parts(run))
-        return start_part(run, self._config.project, name, "offline", self._settings)
+        return start_part(run, self._config.project, name, "offline")
 
     def _is_known(self, step: int) -> bool:
         # Points of earlier attempts cannot be deleted and are reproduced exactly, so they are not sent again.

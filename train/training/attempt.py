@@ -47,6 +47,11 @@ def _run(config: RunConfig, family: str, engine: Engine, train_split: Split, val
         return FINISHED
     learner = make_learner(config, model.to(engine.device), engine)
     resume(learner, run, engine)
+    if learner.step > config.optim.steps:
+        raise TrainError(
+            f"{run.path}: the run is at step {learner.step:,}, and optim.steps is {config.optim.steps:,}; "
+            f"set it to {learner.step:,} or more, or choose another --run-dir"
+        )
     if learner.step == 0:  # a checkpoint brings the calibration with it
         model.calibrate(spread_audio(train_split, CALIBRATION_CHUNKS, engine.device))
     context = Context(config, engine, run, train_split, valid_split, learner)
@@ -81,15 +86,17 @@ def _train(context: Context, wandb_mode: str) -> int:
     config, engine, run, learner = context.config, context.engine, context.run, context.learner
     keep = config.checkpoint
     retention = Retention(keep.keep, keep.keep_best, keep.keep_every)
-    saver = Saver(run.path / "checkpoints", learner.model, retention)
+    start = {"step": learner.step, **asdict(learner.cursor), "batch": config.data.batch, "seed": config.seed}
+    changes = engine.on_main(lambda: run.begin(engine.world, start))
+    for change in changes if engine.is_main else ():
+        print(f"settings change {change}", flush=True)
+    saver = Saver(run.path / "checkpoints", learner.model, retention, run.record)
     tracker = None
     failed = True
     try:
-        start = {"step": learner.step, **asdict(learner.cursor), "batch": config.data.batch, "seed": config.seed}
-        engine.on_main(lambda: run.begin(engine.world, start))
         objective = make_objective(config, learner.model)
         if engine.is_main:
-            tracker = Tracker(run, config.tracking, config, learner.step, wandb_mode)
+            tracker = Tracker(run, config.tracking, learner.step, wandb_mode)
         with lost_peers_reported():
             code = training_loop(context, objective, tracker, saver)
         failed = False

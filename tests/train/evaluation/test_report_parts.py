@@ -34,12 +34,13 @@ from train.evaluation.drawing.codes import Codebook, codebooks, use_by_rank
 from train.evaluation.drawing.curves import READING, curves_of_run, curves_of_runs, pattern, restarts
 from train.evaluation.drawing.spectrograms import FINE, SMALL, band_levels, difference, spectrogram
 from train.evaluation.measuring.picking import Picker, extremes
-from train.evaluation.report.facts import training_command
+from train.evaluation.report.facts import training_commands
 from train.evaluation.report.measures import columns, interval, interval_note, mean_use
 from train.evaluation.report.rendering import PLAIN, figure, printable, render
 from train.evaluation.report.sounds import FLAC, VORBIS, sound_url
 from train.evaluation.report.tables import extent, latent_table, recordings_table, table_rows
 from train.evaluation.report.verdict import verdict
+from train.runs.record import Record
 from train.runs.run_folder import RunDir
 
 ROOT = Path(__file__).parents[3]
@@ -206,11 +207,12 @@ def test_the_command_on_the_page_makes_the_same_run(family):
     words[-1] = str(ROOT / f"train/configs/{family}_tiny.yaml")
     words += ["--optim.betas", "[0.8,0.9]", "--data.scratch", "/tmp/a b", "--tracking.samples", "true", "--seed", "7"]
     config = parse(words)[1]
-    run = RunDir(Path("runs/it's"), "id", family, json.loads(json.dumps(flat(config))), "0", 1)
+    run = RunDir(Path("runs/it's"), Record("id", family, json.loads(json.dumps(flat(config))), "0"), 1)
     import shlex
 
-    run.config |= {"stop_at": 3, "allow_changes": True}  # settings of a single attempt
-    again = shlex.split(training_command(run))
+    run.record.config |= {"stop_at": 3, "allow_changes": True}  # settings of a single attempt
+    (command,) = training_commands(run)
+    again = shlex.split(command)
     assert again[:4] == ["python", "-m", "train", family]
     assert flat(parse(again[3:])[1]) == flat(config)
 

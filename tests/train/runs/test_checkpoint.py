@@ -198,10 +198,10 @@ def test_saving_goes_on_beside_and_one_at_a_time(model, tmp_path, monkeypatch):
     may_write, writing = threading.Event(), []
     real = async_save.save
 
-    def slow(folder, model, snapshot, retention):
+    def slow(folder, model, snapshot, *rest):
         writing.append(snapshot.state["step"])
         assert may_write.wait(20)
-        return real(folder, model, snapshot, retention)
+        return real(folder, model, snapshot, *rest)
 
     monkeypatch.setattr(async_save, "save", slow)
     saver = Saver(tmp_path, model, Retention(5))

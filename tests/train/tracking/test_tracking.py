@@ -10,6 +10,7 @@ from wandb_reader import SECRET, assert_nowhere, history, logged, parts, records
 
 from tests.train.conftest import STEPS, flags, points, start, train
 from train.config import DataConfig, TrackingConfig, VAERun
+from train.runs.record import Record
 from train.runs.run_folder import RunDir
 from train.tracking import tracker, wandb_run, wandb_sender
 
@@ -84,7 +85,7 @@ def test_a_crash_leaves_each_point_once_in_wandb(data_dir, tmp_path):
 
 def test_a_full_disk_keeps_points_until_there_is_room(tmp_path, monkeypatch, capsys):
     config = VAERun(DataConfig("d"), tmp_path / "run", tracking=TrackingConfig(wandb="disabled"))
-    sent = tracker.Tracker(RunDir.create_or_resume(config, "vae", "f"), config.tracking, config, 0, "disabled")
+    sent = tracker.Tracker(RunDir.create_or_resume(config, "vae", "f"), config.tracking, 0, "disabled")
     sent.log(0, {"a": 0.5})
     write = tracker.append_line
 
@@ -156,6 +157,6 @@ def test_gaps_in_the_parts_on_disk_are_filled(tmp_path, monkeypatch):
     monkeypatch.setattr(wandb_sender, "start_part", lambda *_: part)
     monkeypatch.setattr(wandb_sender, "steps_in", lambda _: {0, 1, 3})
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps({"step": step}) + "\n" for step in range(6)))
-    run = RunDir(tmp_path, "x", "vae", {}, "", attempt=1)
-    wandb_sender.Sender(run, TrackingConfig(), {}, "offline").close(failed=False)
+    run = RunDir(tmp_path, Record("x", "vae", {}, ""), attempt=1)
+    wandb_sender.Sender(run, TrackingConfig(), "offline").close(failed=False)
     assert logged == [2, 4, 5]

@@ -189,6 +189,8 @@ def test_more_steps_may_be_asked_of_a_finished_run(data_dir, tmp_path):
     said = train(flags("vae", data_dir, run, *more, "--allow_changes", "true"))
     assert f"from step {STEPS}" in said
     assert f"finished at step {STEPS + 3}" in said
+    assert f"finished, step {STEPS + 3} of {STEPS + 3} (100.0 %)" in train(["status", str(run)])
+    assert "finished already" in train(flags("vae", data_dir, run, *more)), "the newest settings are the run's"
     said = train(flags("vae", data_dir, run, "--model.latent", "5", "--allow_changes", "true"), code=1)
     assert "model.latent: 8 -> 5" in said
 

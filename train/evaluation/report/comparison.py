@@ -203,4 +203,6 @@ def different_settings(runs: list[ComparedRun]) -> list[tuple[str, list[str]]]:
         values = [flag_value(run.run.config[key]) if key in run.run.config else "—" for run in runs]
         if len(set(values)) > 1:
             rows.append((key, values))
+    if any(run.run.changes for run in runs):
+        rows.append(("changes on the way", ["; ".join(map(str, run.run.changes)) or "none" for run in runs]))
     return rows

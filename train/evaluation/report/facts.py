@@ -15,7 +15,8 @@ from shards.manifest import Manifest
 from train.config import default_settings
 from train.runs.forecast import duration
 from train.runs.latest_model import is_training_data
-from train.runs.run_folder import RunDir
+from train.runs.run_folder import ATTEMPT_ONLY, RunDir
+from train.runs.settings_history import DATA, segments
 from train.runs.status import summary_of
 
 LIBRARIES = ("audio-autoencoder-training", "torch", "torchaudio", "accelerate", "numpy", "soundfile")
@@ -30,6 +31,7 @@ class Facts:
         rows: Names and values for a table.
         attempts: One dict per attempt: number, job, processes, began, took, steps, lost, ended.
         settings: (key, value, default) for all settings; the default is "" where the value is the default.
+        changes: Changes of settings between attempts, oldest first.
         train, evaluate: The commands that reproduce the run and its report.
     """
 
@@ -37,6 +39,7 @@ class Facts:
     rows: list[tuple[str, str]]
     attempts: list[dict[str, str]]
     settings: list[tuple[str, str, str]]
+    changes: list[str]
     train: str
     evaluate: str
 
@@ -71,7 +74,8 @@ def facts_of(run: RunDir, summary: dict[str, Any], model: Autoencoder, examples:
         rows=rows,
         attempts=[attempt_row(attempt, state["state"]) for attempt in state["attempts"]],
         settings=settings_table(run),
-        train=training_command(run),
+        changes=[str(change) for change in run.changes],
+        train="\n".join(training_commands(run)),
         evaluate=shlex.join(words),
     )
 
@@ -135,24 +139,37 @@ def settings_table(run: RunDir) -> list[tuple[str, str, str]]:
 
 # Settings that differ for every run.
 PLACES = ("data.path", "run_dir")
-# Settings of a single attempt.
-ATTEMPT_ONLY = ("stop_at", "allow_changes")
 
 
-def training_command(run: RunDir) -> str:
-    """The command that trains this run to its end, with all settings that differ from the family's defaults."""
-    defaults = default_settings(run.family)
+def training_commands(run: RunDir) -> list[str]:
+    """The commands that train this run to its end: one, and one more for each change of its settings."""
+    history = segments(run.record.settings, run.changes)
+    commands = []
+    for place, (start, settings) in enumerate(history):
+        words = training_words(run.family, settings)
+        if place + 1 < len(history) and (end := history[place + 1][0]) < settings["optim.steps"]:
+            words += ["--stop_at", str(end)]
+        words += ["--allow_changes", "true"] if start else []
+        if place and settings[DATA] != history[place - 1][1][DATA]:
+            commands.append(f"# from step {start + 1} on with the data of fingerprint {settings[DATA]}")
+        commands.append(shlex.join(words))
+    return commands
+
+
+def training_words(family: str, settings: dict[str, Any]) -> list[str]:
+    """A command that trains with these settings, naming all that differ from the family's defaults."""
+    defaults = default_settings(family)
     words = [
         "python",
         "-m",
         "train",
-        run.family,
+        family,
         "--data",
-        run.config["data.path"],
+        settings["data.path"],
         "--run-dir",
-        str(run.config["run_dir"]),
+        str(settings["run_dir"]),
     ]
-    for key, value in run.config.items():
+    for key, value in settings.items():
         if key not in (*PLACES, *ATTEMPT_ONLY) and key in defaults and value != defaults[key]:
             words += [f"--{key}", flag_value(value)]
-    return shlex.join(words)
+    return words

@@ -1,0 +1,95 @@
+"""The content of run.json: what a run was made of. It has a checksum, and every checkpoint holds a copy."""
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from shards.files import read_file
+from train.runs.settings_history import DATA, Change
+
+RECORD_FILE = "run.json"
+# Other files of a damaged checkpoint do not matter here, as the record has its own checksum.
+CHECKPOINT = re.compile(r"(?:damaged-)?step-(\d{8,12})\+*")
+FORMAT = 1
+
+
+class OtherVersionError(ValueError):
+    """Another version of the program wrote the file."""
+
+
+@dataclass
+class Record:
+    """What a run was made of.
+
+    Attributes:
+        run_id: Random id, the same for all attempts; the id of the W&B run.
+        family: vae, hvae or vqvae.
+        config: Settings of the newest attempt, as dotted keys.
+        data_fingerprint: Fingerprint of the training split of the newest attempt.
+        changes: The changes of settings between attempts, oldest first; they led to `config`.
+    """
+
+    run_id: str
+    family: str
+    config: dict[str, Any]
+    data_fingerprint: str
+    changes: list[Change] = field(default_factory=list)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings together with the data's fingerprint, as the changes know them."""
+        return {**self.config, DATA: self.data_fingerprint}
+
+    def to_bytes(self) -> bytes:
+        """The content of the file."""
+        content: dict[str, Any] = {
+            "format": FORMAT,
+            "run_id": self.run_id,
+            "family": self.family,
+            "config": self.config,
+            "data_fingerprint": self.data_fingerprint,
+            "changes": [change.to_json() for change in self.changes],
+        }
+        return (json.dumps(content | {"sha256": checksum(content)}, indent=1) + "\n").encode()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Record":
+        """Reads what `to_bytes` made; files of versions without a checksum are accepted.
+
+        Raises:
+            OtherVersionError: when another version of the program wrote it.
+            ValueError: when it is damaged.
+        """
+        try:
+            values = json.loads(content)
+            expected = values.pop("sha256", None)
+            if expected is not None and expected != checksum(values):
+                raise ValueError("its checksum does not match")
+            if values["format"] != FORMAT:
+                raise OtherVersionError(f"format {values['format']} belongs to another version of the program")
+            texts = [values[name] for name in ("run_id", "family", "data_fingerprint")]
+            if not all(isinstance(text, str) for text in texts) or not isinstance(values["config"], dict):
+                raise ValueError("it does not describe a run")
+            changes = [Change.from_json(change) for change in values.get("changes", [])]
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(f"it does not describe a run: {error}") from None
+        return cls(texts[0], texts[1], values["config"], texts[2], changes)
+
+
+def checksum(content: dict[str, Any]) -> str:
+    """SHA-256 of a JSON object, whatever the order of its keys and its white space."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def copy_in_checkpoints(folder: Path) -> Record | None:
+    """The intact copy in the newest checkpoint that has one, of those in a folder; None when there is none."""
+    steps = {path: int(found[1]) for path in folder.glob("*") if (found := CHECKPOINT.fullmatch(path.name))}
+    for path in sorted(steps, key=lambda path: steps[path], reverse=True):
+        try:
+            return Record.from_bytes(read_file(path / RECORD_FILE))
+        except (OSError, ValueError):
+            continue
+    return None
