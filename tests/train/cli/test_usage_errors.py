@@ -77,8 +77,8 @@ def test_files_that_hold_no_settings(content, expected, tmp_path):
         parse(["vae", *NEEDED, "--config", str(file)])
     assert f"--config {file}" in str(caught.value)
     assert expected in str(caught.value)
-    with pytest.raises(TrainError, match="cannot be read"):
-        settings_file(str(tmp_path))
+    with pytest.raises(TrainError, match=r"cannot be read"):
+        parse(["vae", *NEEDED, "--config", str(tmp_path)])
 
 
 def test_flags_override_files_wherever_they_stand():
