@@ -87,9 +87,9 @@ def check_size(text: str) -> None:
                 raise ValueError(f"deeper than {MAX_DEPTH} levels")
             continue
         if isinstance(event, yaml.AliasEvent):
-            if sizes.get(event.anchor) == 0:
+            if sizes.get(event.anchor or "") == 0:
                 raise ValueError(f"the alias *{event.anchor} contains itself")
-            anchor, values = None, sizes.get(event.anchor, 1)
+            anchor, values = None, sizes.get(event.anchor or "", 1)
         elif isinstance(event, yaml.CollectionEndEvent):
             anchor, values = open_nodes.pop()
         elif isinstance(event, yaml.ScalarEvent):
