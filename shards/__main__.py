@@ -12,7 +12,7 @@ from typing import Any
 from shards import DISTRIBUTION
 
 _SWITCHES = {  # flags that take no value
-    "strict": "Fail when any audio file had to be skipped.",
+    "strict": "Fail when any audio file had to be skipped, or is damaged or suspicious.",
     "dry_run": "Look at the arguments and at what is there, write nothing, and end.",
     "json": "Print a summary to plot instead of tables.",
 }

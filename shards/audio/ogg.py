@@ -1,19 +1,42 @@
 """The little of the Ogg container (RFC 3533) that libsndfile leaves to its callers."""
 
+import os
 from pathlib import Path
 
 HEADER = 27  # bytes of a page before its table of segment sizes
 MAX_PAGE = HEADER + 255 + 255 * 255
+_FIRST_PAGE = b"OggS\0\2"
+_PIECE = 1 << 22  # bytes read at once
 
 
 def ends_whole(path: str | Path) -> bool:
     """Whether the last page is complete: libsndfile reads a cut file to its last whole page, silently."""
-    with open(path, "rb") as file:
+    with open(os.fsencode(path), "rb") as file:
         size = file.seek(0, 2)
         file.seek(max(size - 2 * MAX_PAGE, 0))
         tail = file.read()
     start = tail.rfind(b"OggS")
     return start >= 0 and len(tail) - start > HEADER and len(tail) - start >= _page_bytes(tail, start)
+
+
+def is_chained(path: str | Path) -> bool:
+    """Whether streams follow each other in a file, of which libsndfile reads the first only. Raises OSError.
+
+    A first page that comes after other pages begins a new stream. Streams beside each other, such as sound and
+    pictures, have their first pages together.
+    """
+    with open(os.fsencode(path), "rb") as file:
+        begin = 0
+        while len(page := file.read(MAX_PAGE)) > HEADER and page.startswith(_FIRST_PAGE):
+            begin += _page_bytes(page, 0)
+            file.seek(begin)
+        file.seek(begin)
+        rest = b""
+        while piece := file.read(_PIECE):
+            if _FIRST_PAGE in rest + piece:
+                return True
+            rest = piece[1 - len(_FIRST_PAGE) :]
+    return False
 
 
 def with_serial(data: bytes, serial: int) -> bytes:

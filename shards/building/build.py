@@ -66,7 +66,7 @@ def build(
         max_silence: Largest share of a recording's chunks that may be silent; more of them are left out.
         workers: Worker processes; 0 is one for each core.
         task: Build only the part I/N of the work, such as 3/16; the last task to finish merges.
-        strict: Fail when any audio file had to be skipped.
+        strict: Fail when any audio file had to be skipped, or is damaged or suspicious.
         dry_run: Look at the arguments and at what is there, write nothing, and end.
     """
     settings = Settings(rate, samples, hop, level, valid, test, chunks_per_shard, max_silence)
