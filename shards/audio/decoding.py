@@ -159,7 +159,8 @@ def inspect(path: str | Path) -> Facts:
                 check_rate(other.rate)
                 return Facts(other.rate, other.channels, announced)
         with open_sndfile(path) as file:
-            return _facts_of(path, file)
+            check_rate(file.rate)
+            return Facts(file.rate, file.channels, file.frames / file.rate if file.frames else None)
     except DecodingError as error:
         if error.kind != "unreadable" or str(error).startswith(RATE):
             raise

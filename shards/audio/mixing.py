@@ -6,7 +6,7 @@ import numpy as np
 import soxr
 
 # Every so many frames are looked at to compare the channels.
-SAMPLED = 16
+SAMPLED = 61
 # The mean of channels that cancel each other is so much weaker than the loudest of them: 20 dB.
 CANCELLED = 0.01
 LEAST_FRAMES = 256  # looked at, before anything is said about the channels
@@ -47,7 +47,7 @@ class Mixer:
             self._own_rate = rate
             if rate != self._rate:
                 self._resampler = soxr.ResampleStream(rate, self._rate, 1, dtype="float32", quality="HQ")
-        if full_scale == 1:
+        if full_scale == 1 and len(block) and not max(block.max(), -block.min()) <= WILD:
             self.repaired += sum(repair(column) for column in block.T)
         if len(self._mono) < len(block):
             self._mono = np.empty(len(block), np.float32)
@@ -77,12 +77,12 @@ class Mixer:
         channels = block.shape[1]
         if channels == 1:
             return
-        some = block[::SAMPLED].astype(np.float64) / full_scale
+        some = block[::SAMPLED] * np.float32(1 / full_scale)
         if len(self._power) < channels:
             self._power = np.concatenate([self._power, np.zeros(channels - len(self._power))])
         self._frames += len(some)
         self._power[:channels] += np.square(some).sum(0)
-        self._mixed_power += float(np.square(mixed[::SAMPLED].astype(np.float64)).sum())
+        self._mixed_power += float(np.square(mixed[::SAMPLED]).sum())
 
 
 def repair(column: np.ndarray) -> int:
@@ -91,8 +91,6 @@ def repair(column: np.ndarray) -> int:
     They come from plug-ins that failed for one sample. A single one would turn the whole recording into silence when
     its peak is brought to full scale.
     """
-    if not len(column) or max(column.max(), -column.min()) <= WILD:
-        return 0
     wild = np.flatnonzero(np.abs(column) > WILD)
     if len(wild) > MOST_WILD:
         return 0

@@ -50,7 +50,7 @@ class _Signal:
         self.high, self.low = max(self.high, high), min(self.low, low)
         wide = self._wide[: len(block)]
         wide[:] = block
-        self.sum += float(wide.sum())
+        self.sum += float(block.sum())
         self.squares += float(np.square(wide, out=wide).sum())
         self.samples += len(block)
         if self._filled + len(block) > len(self._buffer):
