@@ -11,8 +11,8 @@ import re
 JOINERS = "\u200c\u200d"
 
 _FORMULAS = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # the wide ones too
-_MARKDOWN = re.compile(r"[\\`*\[\]~$]|(?<![^\W_])_|_(?![^\W_])")  # an underscore within a word means nothing
-_HTML = re.compile(r"[&<>|@]|:(?=//)|(?<=www)\.", re.IGNORECASE)
+# An underscore within a word means nothing; addresses become links without any sign around them.
+_MARKDOWN = re.compile(r"[&<>|`*~$@\\\[\]]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.IGNORECASE)
 
 
 def printable(value: object, keep: str = "") -> str:
@@ -45,8 +45,7 @@ def for_csv(value: object) -> str:
 
 def for_markdown(value: object) -> str:
     """A value as text within a line or a table of Markdown, which means nothing but itself: no tag, link or format."""
-    text = _MARKDOWN.sub(r"\\\g<0>", printable(value))
-    return _HTML.sub(lambda found: f"&#{ord(found[0])};", text)
+    return _MARKDOWN.sub(lambda found: f"&#{ord(found[0])};", printable(value))
 
 
 def _is_number(text: str) -> bool:

@@ -92,7 +92,7 @@ def test_markdown_shows_the_text_and_nothing_else(text):
     shown = ["".join(child.content for child in token.children) for token in inline]
     wanted = f"({printable(text)})"
     assert shown == [wanted, f"a {wanted}", "name", "value", wanted, wanted]
-    for sign in ("<", ">", "|", "://", "@", "www."):
+    for sign in ("<", ">", "|", "](", "://", "@", "www."):
         assert sign not in safe.lower()
 
 
