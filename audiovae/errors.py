@@ -13,3 +13,7 @@ class ModelError(Exception):
 
 class ModelWarning(UserWarning):
     """A result differs from what the user may expect. The message is one line; the commands print it to stderr."""
+
+    def __str__(self) -> str:
+        """The line; what came from files in it is printable."""
+        return printable(super().__str__())

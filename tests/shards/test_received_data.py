@@ -9,7 +9,8 @@ from shards import DataError, Manifest, Split
 from shards.__main__ import main
 from shards.chunk import ChunkFormat
 from shards.manifest import FILE_NAME, Level, Shard, Source
-from shards.reading.remote.failures import cleaned
+from shards.reading.remote.failures import Place, cleaned
+from shards.reading.remote.retry import Retries, RetryPolicy
 from shards.text import JOINERS, printable
 
 OWNED = "\x1b]0;owned\x07\x1b[31m[red]no[link=x]\u202e\n:smile:"
@@ -86,6 +87,17 @@ def test_complaints_about_a_manifest(old, new, data, capsys):
     assert "\n" not in harmless(str(caught.value))
     assert main(["inspect", str(data)]) == 1
     assert harmless(capsys.readouterr().err) == f"error: {caught.value}\n"
+
+
+def test_what_is_logged_about_a_server(caplog):
+    """The name of a shard comes from the manifest, the reason from the server."""
+
+    def request(_: float) -> None:
+        if not caplog.messages:
+            raise ConnectionRefusedError(111, OWNED)
+
+    Retries(Place("http://host"), RetryPolicy(first_pause_s=0.001)).call(SHARD.file, request)
+    assert harmless(caplog.messages[0]).startswith(f"{printable(SHARD.file)}: ")
 
 
 def test_what_a_server_says():

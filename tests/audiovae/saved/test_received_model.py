@@ -7,6 +7,7 @@ import re
 import shutil
 import signal
 import sys
+import warnings
 
 import pytest
 import soundfile
@@ -14,7 +15,7 @@ from markdown_it import MarkdownIt
 from tiny_models import make, plucked
 
 import audiovae
-from audiovae import ModelError
+from audiovae import ModelError, ModelWarning
 from audiovae.__main__ import main
 from audiovae.card import BEGIN, END
 from audiovae.saved.model_folder import seal
@@ -198,3 +199,9 @@ def test_names_of_recordings(saved, tmp_path, monkeypatch, capsys):
     said = capsys.readouterr()
     assert r"\x1b]0;owned\x07\x1b[31m.wav: " in said.out
     assert (said.out + said.err).replace("\n", "").isprintable()
+
+
+def test_warnings_of_the_library():
+    with pytest.warns(ModelWarning) as caught:
+        warnings.warn(f"{OWNED}: too loud", ModelWarning, stacklevel=1)
+    assert str(caught[0].message) == r"\x1b]0;owned\x07\x1b[31m: too loud"
