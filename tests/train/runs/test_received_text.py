@@ -11,18 +11,21 @@ import pytest
 from shards.text import JOINERS, printable
 from train.__main__ import run as main_run
 from train.cli import which_samples
-from train.config import DataConfig, TrackingConfig, VAERun
+from train.config import DataConfig, TrackingConfig, VAERun, settings_of
 from train.errors import TrainError
+from train.evaluation.evaluate import warn_of_earlier_report
 from train.evaluation.measuring.chunks import Measured
 from train.evaluation.measuring.tables import csv_text
+from train.evaluation.report.facts import training_commands
 from train.evaluation.report.measures import MEASURES
 from train.evaluation.report.terminal import print_table
 from train.process.console import Display
 from train.process.live_view import RunInfo
 from train.runs import requeue
+from train.runs.checkpoint import newest_intact
 from train.runs.record import Record
 from train.runs.run_folder import RunDir
-from train.runs.settings_history import Change
+from train.runs.settings_history import DATA, Change
 
 OWNED = "\x1b]0;owned\x07\x1b[31m[red]no[link=x]\u202e\u2028:smile:"
 CONFIG = {"data.batch": 6, "checkpoint.every": 4, "optim.steps": 8}
@@ -147,6 +150,38 @@ def test_which_samples(capsys):
 def test_tables_of_measures(capsys):
     print_table(OWNED, "run", {OWNED: dict.fromkeys((measure.key for measure in MEASURES), 1.0)})
     assert harmless(capsys.readouterr().out).count(printable(OWNED)) == 2
+
+
+def test_an_earlier_report(tmp_path, capsys):
+    (tmp_path / "metrics.json").write_text(json.dumps({"split_fingerprint": "x", "split": OWNED, "data": OWNED}))
+    warn_of_earlier_report(tmp_path, SimpleNamespace(fingerprint="f"))
+    assert harmless(capsys.readouterr().err).count(printable(OWNED)) == 2
+
+
+def test_a_damaged_checkpoint(run, capsys):
+    files = {OWNED: {"bytes": 0, "sha256": ""}}
+    (run / "checkpoints" / "step-00000004" / "manifest.json").write_text(json.dumps({"files": files}))
+    with pytest.raises(TrainError):
+        newest_intact(run / "checkpoints")
+    said = harmless(capsys.readouterr().err)
+    assert said.startswith("warning: ")
+    assert printable(OWNED) in said
+
+
+def test_uploading_to_wandb(run, capsys):
+    (run / "metrics.jsonl").touch()
+    assert main_run(["sync", str(run), "--prepare"]) == 0
+    assert f"of run {printable(OWNED)}, 0 points" in harmless(capsys.readouterr().out)
+
+
+def test_commands_to_copy_from_the_page():
+    """The remark about other data stays a remark of one line."""
+    config = settings_of(VAERun(DataConfig("d"), "r")) | {"optim.steps": 8}
+    change = Change(2, 4, {DATA: ("first", "x\nrm -rf ~")})
+    record = Record("id", "vae", config, "x\nrm -rf ~", [change])
+    commands = training_commands(SimpleNamespace(record=record, changes=[change], family="vae"))
+    assert any(line.endswith(r"fingerprint x\nrm -rf ~") for line in commands)
+    assert not any("\n" in line for line in commands)
 
 
 @pytest.mark.parametrize("say", ["say", "warn", "call"])
