@@ -1,21 +1,25 @@
 """Facts about a model's training (`facts.json`) and the model card made from them (`README.md`).
 
 The training writes the facts; measures can be added later, and copies of the model keep both. A card is written once.
-After that only the text between its two marks is replaced, so that edits elsewhere are kept.
+After that only the text between its two marks is replaced, so that edits elsewhere are kept. The facts may be a
+stranger's: in the card their text is only text, without tags, links and formats.
 """
 
 import dataclasses
 import functools
 import json
+import re
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from audiovae.errors import ModelError
 from shards.files import check_place, write_atomically
+from shards.text import for_markdown
 
 CARD_FILE = "README.md"
 FACTS_FILE = "facts.json"
@@ -62,6 +66,8 @@ def read_facts(folder: Path) -> Facts | None:
         for known in dataclasses.fields(Facts):
             if type(getattr(facts, known.name)) is not type(getattr(Facts(), known.name)):
                 raise ValueError(f"{known.name} has the wrong type")
+        if not all(isinstance(value, int | float) for value in (*facts.measures.values(), *facts.nats_per_second)):
+            raise ValueError("a measure is no number")
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{path}: damaged ({_phrase(error)}); remove it, the model loads without it") from None
     return facts
@@ -105,9 +111,8 @@ def write_card(folder: Path, about: dict[str, Any], shape: dict[str, Any], facts
             raise ModelError(f"{path}: not UTF-8; save it as UTF-8, or remove it to have it written again") from None
         text = with_measures(card, facts, shape)
     else:
-        text = _template("card.md").render(
-            about=about, shape=shape, facts=facts, begin=BEGIN, end=END, measures=_measures(facts, shape)
-        )
+        marked = {"begin": Markup(BEGIN), "measures": Markup(_measures(facts, shape)), "end": Markup(END)}
+        text = _template("card.md").render(about=about, shape=shape, facts=facts, **marked)
     write_atomically(path, text)
     return BEGIN in text and END in text
 
@@ -129,6 +134,17 @@ def _template(name: str) -> jinja2.Template:
         lambda file: (resources.files("audiovae") / "templates" / file).read_text(encoding="utf-8")
     )
     environment = jinja2.Environment(
-        loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, finalize=_as_markdown
     )
+    environment.filters["code"] = _as_code
     return environment.get_template(name)
+
+
+def _as_markdown(value: Any) -> Any:
+    """What a template shows: numbers and text that is Markdown already as they are, all else as mere text."""
+    return value if isinstance(value, Markup | int | float) else Markup(for_markdown(value))
+
+
+def _as_code(value: Any) -> Markup:
+    """A plain name as code, in which nothing can be escaped; another one as mere text."""
+    return Markup(f"`{value}`" if re.fullmatch(r"[A-Za-z0-9_.+-]+", str(value)) else for_markdown(value))

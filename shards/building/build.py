@@ -28,6 +28,7 @@ from shards.errors import DataError
 from shards.files import sync
 from shards.manifest import FILE_NAME, Manifest
 from shards.progress import audio_speed, progress
+from shards.text import printable
 
 FILES_PER_JOB = 64  # looked at per call of a worker
 PLAN_LIMIT_S = 4 * 3600.0  # that another task may take to look at all files
@@ -160,13 +161,12 @@ def _build(pool: Workers, audio_dir: Path, build_folder: BuildFolder, settings: 
         seconds += _run_parts(pool, audio_dir, build_folder, plan, share)
         absent = missing(build_folder, plan)
         if absent and build_folder.plan.exists():
-            print(
-                f"task {share} is done; {describe_missing(build_folder, plan, absent)}. The last task merges them; "
-                f"so does: python -m shards merge {build_folder.out}"
-            )
+            what = f"task {share} is done; {describe_missing(build_folder, plan, absent)}. The last task merges them; "
+            print(printable(f"{what}so does: python -m shards merge {build_folder.out}"))
             return None
         if not merge_plan(build_folder, plan):
-            print(f"task {share}: all parts are done, another task merges them ({holder(build_folder.lease('merge'))})")
+            other = holder(build_folder.lease("merge"))
+            print(printable(f"task {share}: all parts are done, another task merges them ({other})"))
             return None
         outcome = ": done"
         if is_new or share.count > 1:

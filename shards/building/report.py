@@ -11,13 +11,14 @@ from rich.text import Text
 
 from shards.building.probe import NOT_AUDIO
 from shards.manifest import FILE_NAME, Manifest, Source
+from shards.text import printable
 
 LISTED = 20  # skipped files named one by one
 
 
 def line(text: str) -> None:
     """One remark on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def show_build(manifest: Manifest, outcome: str) -> None:
@@ -26,7 +27,7 @@ def show_build(manifest: Manifest, outcome: str) -> None:
     console.print(splits_table(manifest))
     for text in remarks(manifest):
         console.print(text)
-    console.print(Text(outcome))
+    console.print(Text(printable(outcome)))
 
 
 def splits_table(manifest: Manifest) -> Table:
@@ -40,7 +41,7 @@ def splits_table(manifest: Manifest) -> Table:
     for name, shards in manifest.splits.items():
         level = manifest.levels[name]
         table.add_row(
-            Text(name),
+            Text(printable(name)),
             f"{sum(source.split == name for source in manifest.sources):,}",
             f"{level.hours:.2f}",
             f"{level.chunks:,}",
@@ -59,11 +60,11 @@ def remarks(manifest: Manifest) -> list[Text]:
     silent = sum(source.silent for source in kept)
     skipped = [source for source in manifest.sources if source.split is None]
     other = sum(source.note == NOT_AUDIO for source in skipped)
-    whys = ", ".join(f"{count:,} {why}" for why, count in reasons(manifest).items())
+    whys = ", ".join(f"{count:,} {printable(why)}" for why, count in reasons(manifest).items())
     counts = f"({silent:,} silent), skipped {len(skipped):,}" + f" ({whys})" * bool(whys)
     texts = [Text(f"kept {len(kept):,} recordings {counts}")]
     noted = sorted((s for s in manifest.sources if s.note not in ("", NOT_AUDIO)), key=_importance)
-    texts += [Text(f"  {_printable(source.path)}: {source.note}") for source in noted[:LISTED]]
+    texts += [Text(f"  {printable(source.path)}: {printable(source.note)}") for source in noted[:LISTED]]
     if len(noted) > LISTED:
         texts.append(Text(f"  ... and {len(noted) - LISTED:,} more, see {FILE_NAME}"))
     if other:
@@ -96,9 +97,4 @@ def _endings(skipped: list[Source]) -> str:
     """What files that are not audio are called: "12 .txt, 1 readme"."""
     paths = [PurePosixPath(source.path) for source in skipped if source.note == NOT_AUDIO]
     counts = Counter(path.suffix or path.name for path in paths).most_common(LISTED)
-    return _printable(", ".join(f"{count:,} {ending}" for ending, count in counts))
-
-
-def _printable(path: str) -> str:
-    """File names need be neither UTF-8 nor free of control characters."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in path)
+    return printable(", ".join(f"{count:,} {ending}" for ending, count in counts))

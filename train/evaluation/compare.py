@@ -14,6 +14,7 @@ from audiovae import Autoencoder
 from shards import DataError, Split
 from shards.chunk import parse_name
 from shards.files import check_place, make_folder, read_file, read_lines, remove_file, write_atomically
+from shards.text import printable
 from train.errors import TrainError
 from train.evaluation.measuring.heldout import to_audio
 from train.evaluation.measuring.picking import Picker, extremes
@@ -92,11 +93,11 @@ def compare(settings: Any) -> int:
     print_table(f"{len(rows)} runs on {kind_of(runs[0])} chunks", "run", rows, rated=True)
     for name, row in rows.items():
         if found := row.get("si_sdr_difference"):
-            print(f"SI-SDR:  {name} against {found['to']}: {difference_text(found)}")
+            print(printable(f"SI-SDR:  {name} against {found['to']}: {difference_text(found)}"))
     for line in warnings:
-        print(f"warning: {line}")
-    print(f"page:    {out / 'index.html'}")
-    print(f"audio:   {out / 'audio'} (WAV files of the same chunks for all runs)")
+        print(printable(f"warning: {line}"))
+    print(printable(f"page:    {out / 'index.html'}"))
+    print(printable(f"audio:   {out / 'audio'} (WAV files of the same chunks for all runs)"))
     return 0
 
 

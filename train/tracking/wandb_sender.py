@@ -11,6 +11,7 @@ import psutil
 
 from shards.files import parse_lines, read_file
 from shards.reading.remote.failures import cleaned
+from shards.text import printable
 from train.config import TrackingConfig
 from train.runs.run_folder import METRICS_FILE, RunDir
 from train.tracking.media import Media
@@ -156,4 +157,4 @@ def first_line(error: Exception) -> str:
 
 def warn(message: str) -> None:
     """Prints a one-line warning to stderr."""
-    print(f"warning: {message}", file=sys.stderr, flush=True)
+    print(printable(f"warning: {message}"), file=sys.stderr, flush=True)

@@ -12,6 +12,7 @@ import tenacity
 
 from shards.errors import DataError
 from shards.reading.remote.failures import Place, causes, in_words, is_transient, remedy
+from shards.text import printable
 
 T = TypeVar("T")
 
@@ -99,7 +100,8 @@ class Retries:
             if now - self._warned < WARN_EVERY_S:
                 return
             self._warned = now
-        _log.warning("%s: %s; trying again (retries so far: %d)", what, self._words(error), self.count)
+        words = self._words(error)
+        _log.warning("%s: %s; trying again (retries so far: %d)", printable(what), words, self.count)
 
     def _words(self, error: BaseException) -> str:
         return self.place.cleaned(in_words(error, self.patience.answer_s))
