@@ -33,7 +33,7 @@ def reconstruct(model: Path, input: Sequence[Path], output: str, device: str = "
 
     Args:
         model: A run folder, or a folder with config.json and model.safetensors.
-        input: Recordings in any format that libsndfile reads, at any sample rate and of any length.
+        input: Recordings in any format that libsndfile or FFmpeg read, at any sample rate and of any length.
         output: For one recording: the WAV file to write, mono at the model's rate. For several recordings, or if the
             name ends in / or is a folder: the folder to write NAME.wav into; it is created if it does not exist.
         device: cpu or cuda.
@@ -76,7 +76,7 @@ def encode(
 
     Args:
         model: A run folder, or a folder with config.json and model.safetensors.
-        input: A recording in any format that libsndfile reads, at any sample rate and of any length.
+        input: A recording in any format that libsndfile or FFmpeg read, at any sample rate and of any length.
         output: The .safetensors file to write.
         device: cpu or cuda.
         overlap: Share of each chunk that is stored twice for the cross-fade, 0 to 0.5. 0 takes the fewest bits.

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from shards.audio import flac, mpeg, ogg, riff
-from shards.audio.belief import Heard, first_is_believed, judged
+from shards.audio.belief import PADDING_S, Heard, first_is_believed, judged
 from shards.audio.errors import DecodingError, reason
 from shards.audio.ffmpeg import open_ffmpeg
 from shards.audio.libsndfile import SndFile, open_sndfile
@@ -26,8 +26,7 @@ RATE = "unreadable: its header names a rate of"
 MORE_DATA = "it has more data than the size in its header"
 # libsndfile's names of containers whose headers tell the length in samples.
 EXACT = {"WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC"}
-# Packets that cannot be decoded without a word: where files were joined, the first one refers to what is not there.
-HARMLESS = 1
+CHAINED = "several streams follow each other"
 MALFORMED = "malformed"  # libsndfile's word for a format that it knows
 
 
@@ -131,6 +130,8 @@ def _decode(path: str | Path, work: _Pass, channel: int | None = None) -> Facts:
     if facts and not facts.doubt and not first.problem:
         return _judged(facts, first)
     work.again(channel)
+    if facts and facts.doubt == CHAINED:
+        return _chained(path, work, facts)
     other, second = _by_ffmpeg(path, work, ignore_length=facts is not None and facts.doubt == MORE_DATA)
     if other and facts and facts.doubt:
         return _judged(replace(facts, rate=other.rate, channels=other.channels), second)
@@ -146,6 +147,20 @@ def _decode(path: str | Path, work: _Pass, channel: int | None = None) -> Facts:
     facts, first = _by_libsndfile(path, work, in_spite_of_doubt=True)
     assert facts
     return _judged(facts, first)
+
+
+def _chained(path: str | Path, work: _Pass, facts: Facts) -> Facts:
+    """Decodes the streams of an Ogg file one after the other; their rates and channels may differ."""
+    notes, problem = [facts.note] if facts.note else [], ""
+    for number, span in enumerate(ogg.streams(path), start=1):
+        found, heard = _by_ffmpeg(path, work, span=span)
+        wrong = heard.problem or (found.note if found else "")
+        if wrong:
+            problem = problem or wrong
+            notes.append(f"damaged: stream {number}: {wrong}")
+    if not work.seconds:
+        raise DecodingError(problem or "empty: it has no samples")
+    return replace(facts, seconds=work.seconds, note="; ".join(notes))
 
 
 def inspect(path: str | Path) -> Facts:
@@ -195,8 +210,8 @@ def _facts_of(path: str | Path, file: SndFile) -> Facts:
     with _reading():
         if file.format == "OGG":
             cut = "" if ogg.ends_whole(path) else "truncated: its last Ogg page is incomplete"
-            chained = ogg.is_chained(path)
-            return replace(facts, seconds=None, doubt="several streams follow each other" if chained else "", note=cut)
+            doubt = CHAINED if len(ogg.streams(path)) > 1 else ""
+            return replace(facts, seconds=None, doubt=doubt, note=cut)
         wav = file.format in ("WAV", "WAVEX") and riff.has_more_data(path)
         if wav or (file.format == "FLAC" and flac.has_more_samples(path)):
             doubt = MORE_DATA if wav else "it goes on behind the number of samples in its header"
@@ -229,10 +244,12 @@ def _by_libsndfile(path: str | Path, work: _Pass, in_spite_of_doubt: bool = Fals
         return None, Heard(0.0, str(error))
 
 
-def _by_ffmpeg(path: str | Path, work: _Pass, ignore_length: bool = False) -> tuple[Facts | None, Heard]:
+def _by_ffmpeg(
+    path: str | Path, work: _Pass, ignore_length: bool = False, span: tuple[int, int] | None = None
+) -> tuple[Facts | None, Heard]:
     """Decodes with FFmpeg; without facts when it cannot open the file."""
     try:
-        with open_ffmpeg(path, ignore_length) as file:
+        with open_ffmpeg(path, ignore_length, span) as file:
             check_rate(file.rate)
             facts = Facts(file.rate, file.channels, file.seconds)
             try:
@@ -244,7 +261,8 @@ def _by_ffmpeg(path: str | Path, work: _Pass, ignore_length: bool = False) -> tu
                     raise
                 return facts, Heard(work.seconds, str(error))
             work.end()
-            note = f"damaged: {file.damaged} packets cannot be decoded" if file.damaged > HARMLESS else ""
+            # A little without a word: where MP3 files were joined, a packet refers to what is not there.
+            note = f"damaged: {file.damaged} packets cannot be decoded" if file.lost_s > PADDING_S else ""
             return replace(facts, note=note), Heard(work.seconds)
     except DecodingError as error:
         if error.kind != "unreadable":
@@ -253,8 +271,10 @@ def _by_ffmpeg(path: str | Path, work: _Pass, ignore_length: bool = False) -> tu
 
 
 def _judged(facts: Facts, heard: Heard) -> Facts:
-    notes = [note for note in (facts.note, judged(facts.seconds, heard, facts.exact)) if note]
-    return replace(facts, seconds=heard.seconds, note="; ".join(notes))
+    """The facts with the seconds that were heard, and a note on what is missing; raises DecodingError."""
+    missing = judged(facts.seconds, heard, facts.exact)
+    other = "" if missing and facts.note.startswith("damaged: ") else facts.note  # of the same damage
+    return replace(facts, seconds=heard.seconds, note="; ".join(filter(None, (missing, other))))
 
 
 def _unreadable(path: str | Path, problem: str) -> str:

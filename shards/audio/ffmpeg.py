@@ -3,11 +3,12 @@
 It is imported where it is needed only: most data sets never need it.
 """
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -32,6 +33,7 @@ class FFmpegFile:
         channels: As recorded.
         seconds: The length that the header of the audio stream announces; None when it announces none.
         damaged: Packets that could not be decoded so far.
+        lost_s: Their length in seconds.
     """
 
     def __init__(self, container: Any, stream: Any) -> None:
@@ -41,7 +43,7 @@ class FFmpegFile:
         known = stream.duration is not None and container.format.name not in ("mp3", "aac")
         seconds = float(stream.duration * stream.time_base) if known else LONGEST_S
         self.seconds: float | None = seconds if 0 < seconds < LONGEST_S else None
-        self.damaged = 0
+        self.damaged, self.lost_s = 0, 0.0
 
     def blocks(self) -> Iterator[tuple[np.ndarray, int]]:
         """The samples as float32 [n, channels] with their rate in Hz; raises DecodingError."""
@@ -66,7 +68,7 @@ class FFmpegFile:
             try:
                 packet = next(packets, None)
             except (av.FFmpegError, OSError):  # the container is damaged here; what was read is kept
-                self.damaged += 1
+                self.damaged, self.lost_s = self.damaged + 1, float("inf")
                 return
             if packet is None:
                 return
@@ -76,18 +78,22 @@ class FFmpegFile:
                 row = 0
             except (av.FFmpegError, ValueError):
                 self.damaged += 1
+                self.lost_s += float((packet.duration or 0) * self._stream.time_base)
                 row += 1
                 if row > MOST_DAMAGED:
                     raise DecodingError("unreadable: most of it cannot be decoded") from None
 
 
 @contextmanager
-def open_ffmpeg(path: str | Path, ignore_length: bool = False) -> Iterator[FFmpegFile]:
+def open_ffmpeg(
+    path: str | Path, ignore_length: bool = False, span: tuple[int, int] | None = None
+) -> Iterator[FFmpegFile]:
     """Opens the best audio stream of a file; raises DecodingError when there is none.
 
     Args:
         path: The file.
         ignore_length: Read a WAV file to its end, whatever length its header names.
+        span: The first byte and the one behind the last, where the file is a part of another.
     """
     import av
 
@@ -97,16 +103,45 @@ def open_ffmpeg(path: str | Path, ignore_length: bool = False) -> Iterator[FFmpe
     with ExitStack() as opened:
         try:
             # A file object, as a name could be taken for a URL and need not be text.
-            file = opened.enter_context(open(os.fsencode(path), "rb"))
+            whole = opened.enter_context(open(os.fsencode(path), "rb"))
+            file = _Span(whole, *span) if span else whole
             container = opened.enter_context(av.open(file, options=options, metadata_errors="ignore"))
         except (av.FFmpegError, OSError, ValueError) as error:
             raise DecodingError(f"unreadable: {_words(error)}") from None
         stream: Any = container.streams.best("audio")
         if stream is None:
             raise DecodingError("unreadable: it has no sound")
-        if not stream.codec_context.sample_rate:
-            raise DecodingError("unreadable: it names no sample rate")
+        if stream.codec_context is None or not stream.codec_context.sample_rate:
+            raise DecodingError("unreadable: no decoder for its sound")
         yield FFmpegFile(container, stream)
+
+
+class _Span(io.RawIOBase):
+    """A part of a file as a file."""
+
+    def __init__(self, file: BinaryIO, begin: int, end: int) -> None:
+        self._file, self._begin, self._end, self._place = file, begin, end, begin
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: self._begin, io.SEEK_CUR: self._place, io.SEEK_END: self._end}[whence]
+        self._place = max(self._begin, start + offset)
+        return self._place - self._begin
+
+    def tell(self) -> int:
+        return self._place - self._begin
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(0, self._end - self._place)
+        self._file.seek(self._place)
+        content = self._file.read(left if size < 0 else min(size, left))
+        self._place += len(content)
+        return content
 
 
 def _words(error: Exception) -> str:

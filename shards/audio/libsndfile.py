@@ -16,6 +16,7 @@ BLOCK = 1 << 16  # frames decoded at a time: they stay in the processor's cache 
 # From this size of a header on, nobody knew the length: encoders that write to a pipe promise so much or more.
 UNKNOWN_LENGTH = 0x7FFF0000
 MOST_FRAMES = 2**36 - 1  # the most that FLAC can name; nobody has recorded so long
+_WITHOUT_HEADER = (b".gsm", b".vox")
 _NO_PROMISE = (0x7FFFFFFF, 0xFFFFFFFF)
 
 # What libsndfile notes when a file ends before the length that its header promises.
@@ -78,8 +79,10 @@ class SndFile:
 @contextmanager
 def open_sndfile(path: str | Path) -> Iterator[SndFile]:
     """Opens a file with libsndfile; raises DecodingError when that cannot read it."""
+    name = os.fsencode(path)  # bytes: a name need not be text
     try:
-        file = soundfile.SoundFile(os.fsencode(path))  # bytes: a name need not be text
+        # By a handle libsndfile goes by the content; by a name it would take noise called .mp3 for MPEG audio.
+        file = soundfile.SoundFile(name if name.endswith(_WITHOUT_HEADER) else os.open(name, os.O_RDONLY))
     except Exception as error:  # soundfile raises many kinds, from TypeError to its own
         raise DecodingError(reason(error)) from None
     with file:

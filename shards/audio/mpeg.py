@@ -25,7 +25,9 @@ def announced_seconds(path: str | Path) -> float | None:
     for mark in (b"Xing", b"Info"):
         place = data.find(mark)
         if place >= 0 and place + 12 <= len(data) and data[place + 7] & 1:
-            frame = data.rfind(b"\xff", 0, place - 8)
+            frame = data.rfind(b"\xff", 0, max(0, place - 4))
+            if frame < 0:
+                continue
             header = data[frame : frame + 4]
             version, rate = header[1] >> 3 & 3, header[2] >> 2 & 3
             if version in _RATES and rate < 3:
