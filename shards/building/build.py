@@ -40,8 +40,8 @@ def build(
     audio_dir: Path,
     out_dir: Path,
     rate: int = 22050,
-    samples: int = 22050,
-    hop: int = 11025,
+    samples: int = 0,
+    hop: int = 0,
     level: Literal["peak", "rms", "none"] = "peak",
     valid: float = 0.1,
     test: float = 0.0,
@@ -58,8 +58,8 @@ def build(
         audio_dir: Folder of recordings, searched with all its subfolders.
         out_dir: Data folder to make, or to add the new ones of the recordings to.
         rate: Sample rate of the chunks in Hz.
-        samples: Samples per chunk.
-        hop: Samples from one chunk of a recording to the next; less than a chunk makes them overlap.
+        samples: Samples per chunk; 0 is one second.
+        hop: Samples from one chunk of a recording to the next; less than a chunk makes them overlap. 0 is half a chunk.
         level: Loudness of each recording: peak at 0.95, RMS at -20 dBFS, or left as it is.
         valid: Share of the recordings held out to evaluate during training.
         test: Share of the recordings held out for a last test.
@@ -70,7 +70,8 @@ def build(
         strict: Fail when any audio file had to be skipped, or is damaged or suspicious.
         dry_run: Look at the arguments and at what is there, write nothing, and end.
     """
-    settings = Settings(rate, samples, hop, level, valid, test, chunks_per_shard, max_silence)
+    samples = samples or rate
+    settings = Settings(rate, samples, hop or max(1, samples // 2), level, valid, test, chunks_per_shard, max_silence)
     _check(settings, workers)
     share = Task.parse(task)
     audio_dir, out_dir = _check_folders(audio_dir, out_dir)

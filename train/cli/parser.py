@@ -83,12 +83,14 @@ def normalised(words: list[str]) -> list[str]:
     become paths, and `--config` moves to the front, so that flags override settings files wherever they stand.
 
     Raises:
-        TrainError: when a file of settings, or a value for a group of settings, is not fit for the parser.
+        TrainError: when a file of settings, or a value for a group of settings, is not fit for the parser; or a folder
+            is given twice.
     """
     result: list[str] = []
     training = bool(words) and words[0] in RUNS
     groups = names_of(RUNS[words[0]]) if training else {}
     files: list[str] = []
+    folders: set[str] = set()
     rest = iter(words)
     for word in rest:
         if not word.startswith("--"):
@@ -96,6 +98,11 @@ def normalised(words: list[str]) -> list[str]:
             continue
         name, equals, value = word[2:].partition("=")
         name = name.replace("-", "_")
+        if training and name in ("data", "data.path", "run_dir"):
+            flag = "--run-dir" if name == "run_dir" else "--data"
+            if flag in folders:  # of other settings the last value counts; here somebody means both folders
+                raise TrainError(f"{flag} is given twice; a run has one, so leave one out")
+            folders.add(flag)
         if training and name == "config" and (file := value if equals else next(rest, "")):
             path = settings_file(file)
             check_file(path, f"--config {file}", RUNS[words[0]])
