@@ -162,9 +162,9 @@ def test_nothing_to_keep(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"hop": 0}, "--hop"),
+        ({"hop": -1}, "--hop"),
         ({"hop": 30_000}, "--hop"),
-        ({"samples": 0, "hop": 1}, "--samples"),
+        ({"samples": -1, "hop": 1}, "--samples"),
         ({"rate": -1}, "--rate"),
         ({"valid": 1.0}, "--valid"),
         ({"valid": float("nan")}, "--valid"),
@@ -316,3 +316,12 @@ def test_names_of_all_kinds(tmp_path, monkeypatch, capsys):
     assert {source.path for source in Manifest.load(out).sources} == {*names, "later.wav"}
     assert sum(Manifest.load(out).chunks(name) for name in Manifest.load(out).splits) > 20
     capsys.readouterr()
+
+
+def test_a_chunk_is_a_second_and_the_hop_half_a_chunk_unless_said_otherwise(audio_dir, tmp_path):
+    build(audio_dir, tmp_path / "a", rate=8000, workers=1)
+    manifest = Manifest.load(tmp_path / "a")
+    assert (manifest.rate, manifest.samples, manifest.hop) == (8000, 8000, 4000)
+    build(audio_dir, tmp_path / "b", samples=8192, workers=1)
+    manifest = Manifest.load(tmp_path / "b")
+    assert (manifest.rate, manifest.samples, manifest.hop) == (22050, 8192, 4096)
