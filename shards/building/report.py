@@ -14,6 +14,8 @@ from shards.manifest import FILE_NAME, Manifest, Source
 from shards.text import printable
 
 LISTED = 20  # skipped files named one by one
+LEAST_TRAINING = 0.6  # of the audio; with less there is a warning
+LEAST_HELD_OUT = 20  # chunks of the split valid; with less there is a warning
 
 
 def line(text: str) -> None:
@@ -75,7 +77,24 @@ def remarks(manifest: Manifest) -> list[Text]:
         for name, share in wanted.items()
         if share and name not in manifest.splits
     ]
-    return texts
+    return texts + [Text(line) for line in split_warnings(manifest)]
+
+
+def split_warnings(manifest: Manifest) -> list[str]:
+    """What is unusual about the sizes of the splits."""
+    lines = []
+    hours = {name: level.hours for name, level in manifest.levels.items()}
+    train, total = hours.get("train", 0.0), math.fsum(hours.values())
+    if 0 < train < LEAST_TRAINING * total:
+        lines.append(
+            f"only {100 * train / total:.0f} % of the audio is for training: lower --valid or --test, or add recordings"
+        )
+    held = manifest.chunks("valid") if "valid" in manifest.splits else 0
+    if 0 < held < LEAST_HELD_OUT:
+        lines.append(
+            f"only {held} chunks are held out, so measures are noisy: add recordings, or build anew with more --valid"
+        )
+    return lines
 
 
 def reasons(manifest: Manifest) -> dict[str, int]:
