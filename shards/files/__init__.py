@@ -32,6 +32,7 @@ from shards.files.paths import (
     open_folder,
     open_regular,
     read_file,
+    read_start,
     sha256_of,
 )
 from shards.files.reasons import nothing_to_read, why_unreadable, why_unwritable
@@ -72,6 +73,7 @@ __all__ = [
     "read_json",
     "read_lines",
     "read_object",
+    "read_start",
     "remove_file",
     "remove_leftovers",
     "sha256_of",

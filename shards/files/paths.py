@@ -141,6 +141,12 @@ def too_large(path: Path, limit: int) -> OSError:
     return OSError(errno.EFBIG, f"it has more than {limit:,} bytes", str(path))
 
 
+def read_start(path: Path, count: int) -> bytes:
+    """The first ``count`` bytes of a regular file, or all where it has fewer; links are followed. Raises OSError."""
+    with open(open_regular(path, follow_links=True), "rb") as file:
+        return file.read(count)
+
+
 def sha256_of(path: Path) -> str:
     """64 hexadecimal digits; the file is read in pieces. Raises OSError."""
     with open(open_regular(path, follow_links=True), "rb") as file:
