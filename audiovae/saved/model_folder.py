@@ -150,7 +150,9 @@ def _check_family(folder: Path, family: str) -> None:
     except (OSError, ValueError, TypeError, KeyError):
         return  # no model of this package
     if there != family:
-        raise ModelError(f"{folder}: holds a model of another family, {there!s:.40}; choose another folder or remove it")
+        raise ModelError(
+            f"{folder}: holds a model of another family, {there!s:.40}; choose another folder or remove it"
+        )
 
 
 def outline(model: Autoencoder) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """JSON files that may come from a stranger: regular files, with bounds on their size, depth and values."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from shards.files.paths import read_file
 
@@ -12,6 +13,10 @@ DEPTH = 32  # objects and lists inside each other
 WHOLE = 1 << 53  # whole numbers up to here are exact as float64
 LATEST = 253402300799  # the last second of the year 9999
 TEXT = 10_000  # characters
+
+
+# Where whole numbers of more than 64 bits may be; most content has none, so that it is read faster.
+_LONG_TEXT, _LONG_BYTES = re.compile(r"\d{19}"), re.compile(rb"\d{19}")
 
 
 class JSONError(ValueError):
@@ -46,10 +51,13 @@ def parse_json(content: bytes | str) -> Any:
     """The value of JSON text. NaN and infinite numbers are accepted, as Python's ``json`` writes them.
 
     Raises:
-        JSONError: when it is no JSON, or has more than ``DEPTH`` levels.
+        JSONError: when it is no JSON, has more than ``DEPTH`` levels, or a whole number of more than 64 bits.
     """
+    long = _LONG_TEXT.search(content) if isinstance(content, str) else _LONG_BYTES.search(content)
     try:
-        value = json.loads(content)
+        value = json.loads(content, parse_int=_bounded if long else None)
+    except JSONError:
+        raise
     except RecursionError:
         raise JSONError("it is nested too deeply") from None
     except ValueError:  # bytes that are not UTF-8, and numbers of thousands of digits too
@@ -62,17 +70,24 @@ def parse_json(content: bytes | str) -> Any:
     raise JSONError("it is nested too deeply")
 
 
+def _bounded(digits: str) -> int:
+    value = int(digits)
+    if abs(value) >= 1 << 64:
+        raise JSONError("a number in it is too large")
+    return value
+
+
 def _inner(group: dict[str, Any] | list[Any]) -> list[Any]:
     """The objects and lists in an object or a list."""
     return [one for one in (group.values() if isinstance(group, dict) else group) if isinstance(one, dict | list)]
 
 
-def is_whole(value: Any) -> bool:
+def is_whole(value: Any) -> TypeGuard[int]:
     """Whether a value is a whole number from 0 to 2^53; bools are none."""
     return type(value) is int and 0 <= value <= WHOLE
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value is a number that a float can hold, which may be NaN or infinite; bools are none."""
     return type(value) is float or (type(value) is int and abs(value) <= WHOLE)
 
@@ -82,7 +97,7 @@ def is_moment(value: Any) -> bool:
     return is_number(value) and 0 <= value <= LATEST
 
 
-def is_text(value: Any) -> bool:
+def is_text(value: Any) -> TypeGuard[str]:
     """Whether a value is text of at most ``TEXT`` characters."""
     return isinstance(value, str) and len(value) <= TEXT
 
