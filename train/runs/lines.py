@@ -4,6 +4,7 @@ Needs only the standard library and `shards.files`, because the decision to requ
 """
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,17 +66,23 @@ def seconds_of_a_save(path: Path) -> float:
     return seconds if is_number(seconds) and math.isfinite(seconds) and 0 <= seconds < 1e9 else 0.0
 
 
-_OF_A_POINT = {"step": is_whole, "attempt": is_whole, "time": is_moment}
-_OF_AN_EVENT = {
+def _is_seed(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 63
+
+
+Kinds = dict[str, Callable[[Any], bool]]
+_OF_A_POINT: Kinds = {"step": is_whole, "attempt": is_whole, "time": is_moment}
+_OF_AN_EVENT: Kinds = {
     "event": is_text,
     "attempt": is_whole,
     "time": is_moment,
     "seen": is_moment,
     "job": is_text,
     "reason": is_text,
-    **dict.fromkeys(("world", "pid", "step", "epoch", "consumed", "batch", "seed"), is_whole),
+    **dict.fromkeys(("world", "pid", "step", "epoch", "consumed", "batch"), is_whole),
+    "seed": _is_seed,
 }
-_OF_A_DECISION = {
+_OF_A_DECISION: Kinds = {
     "time": is_moment,
     "job": is_text,
     "why": is_text,
