@@ -18,11 +18,12 @@ import jinja2
 from markupsafe import Markup
 
 from audiovae.errors import ModelError
-from shards.files import check_place, write_atomically
+from shards.files import MIB, check_place, is_number, is_whole, read_file, read_object, write_atomically
 from shards.text import for_markdown
 
 CARD_FILE = "README.md"
 FACTS_FILE = "facts.json"
+CARD_LIMIT = 16 * MIB  # bytes
 BEGIN, END = "<!-- measures: written by the evaluation -->", "<!-- end of measures -->"
 
 
@@ -62,20 +63,29 @@ def read_facts(folder: Path) -> Facts | None:
     if not path.is_file():
         return None
     try:
-        facts = Facts(**json.loads(path.read_text(encoding="utf-8")))
-        for known in dataclasses.fields(Facts):
-            if type(getattr(facts, known.name)) is not type(getattr(Facts(), known.name)):
-                raise ValueError(f"{known.name} has the wrong type")
-        if not all(isinstance(value, int | float) for value in (*facts.measures.values(), *facts.nats_per_second)):
-            raise ValueError("a measure is no number")
+        facts = Facts(**read_object(path, follow_links=True))
+        _check(facts)
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{path}: damaged ({_phrase(error)}); remove it, the model loads without it") from None
     return facts
 
 
+def _check(facts: Facts) -> None:
+    """Raises ValueError if a value could not be shown in a card."""
+    numbers = [*_values(facts.measures), *_values(facts.nats_per_second)]
+    counts = [facts.steps, facts.chunks_seen]
+    for known in dataclasses.fields(Facts):
+        if type(getattr(facts, known.name)) is not type(getattr(Facts(), known.name)):
+            raise ValueError(f"{known.name} has the wrong type")
+    if not all(map(is_number, numbers)) or not all(map(is_whole, counts)):
+        raise ValueError("a number has the wrong type, or is out of bounds")
+
+
+def _values(group: Any) -> list[Any]:
+    return list(group.values() if isinstance(group, dict) else group if isinstance(group, list) else ())
+
+
 def _phrase(error: Exception) -> str:
-    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
-        return "it is not JSON"
     if isinstance(error, TypeError):
         return "it does not hold facts"
     return str(getattr(error, "strerror", "") or error)
@@ -106,7 +116,7 @@ def write_card(folder: Path, about: dict[str, Any], shape: dict[str, Any], facts
     check_place(path)
     if path.exists():
         try:
-            card = path.read_text(encoding="utf-8")
+            card = read_file(path, limit=CARD_LIMIT).decode()
         except UnicodeDecodeError:
             raise ModelError(f"{path}: not UTF-8; save it as UTF-8, or remove it to have it written again") from None
         text = with_measures(card, facts, shape)

@@ -2,6 +2,8 @@
 
 import json
 import math
+import reprlib
+import stat
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,13 @@ import xxhash
 
 from shards.chunk import ChunkFormat
 from shards.errors import DataError
-from shards.files import write_atomically
+from shards.files import MIB, JSONError, parse_json, read_file, write_atomically
 
 FILE_NAME = "dataset.json"
 FORMAT_VERSION = 2
+LIMIT = 256 * MIB  # bytes of the file: about 500,000 recordings
+MAX_RATE = 1_000_000  # Hz
+MAX_SAMPLES = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -112,23 +117,31 @@ class Manifest:
             path = Path(folder) / shard.file
             remedy = "copy it again, or build the data again"
             try:
-                size = path.stat().st_size
+                about = path.stat()
             except OSError as error:
                 raise DataError(f"shard {path} cannot be read ({error.strerror}): {remedy}") from None
+            if not stat.S_ISREG(about.st_mode):
+                raise DataError(f"shard {path} is no regular file: {remedy}")
+            size = about.st_size
             if size != shard.bytes:
                 raise DataError(f"shard {path} has {size} bytes, the manifest says {shard.bytes}: {remedy}")
 
     def save(self, folder: Path) -> None:
-        """Write ``dataset.json`` into the folder, whole or not at all."""
+        """Write ``dataset.json`` into the folder, whole or not at all. Raises DataError where it would be too large."""
         content = {"format_version": FORMAT_VERSION, **asdict(self), "fingerprint": self.fingerprint}
-        write_atomically(folder / FILE_NAME, json.dumps(content, indent=1) + "\n")
+        text = json.dumps(content, indent=1) + "\n"
+        if len(text) > LIMIT:
+            raise DataError(
+                f"{folder / FILE_NAME} would have {len(text):,} bytes, more than {LIMIT:,}: build two folders"
+            )
+        write_atomically(folder / FILE_NAME, text)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Manifest":
         """Read and check the manifest of a data folder. Raises DataError naming what is wrong."""
         path = Path(folder) / FILE_NAME
         try:
-            content = path.read_bytes()
+            content = read_file(path, follow_links=True, limit=LIMIT)
         except FileNotFoundError:
             raise DataError(
                 f"{folder} has no {FILE_NAME}: it is no data folder, or its build has not finished. "
@@ -141,11 +154,12 @@ class Manifest:
     @classmethod
     def parse(cls, content: bytes, path: str | Path) -> "Manifest":
         """Check the content of a manifest. Raises DataError naming ``path`` and what is wrong."""
+        if sum(map(content.count, (b",", b"[", b"{"))) > 100_000 + len(content) // 8:
+            # In memory that would take twenty times the file's size.
+            raise _broken(path, "it has too many values for its size")
         try:
-            return _parse(json.loads(content))
-        except (ValueError, RecursionError) as error:
-            raise _broken(path, f"it is not JSON ({error})") from None
-        except _InvalidError as error:
+            return _parse(parse_json(content))
+        except (JSONError, _InvalidError) as error:
             raise _broken(path, str(error)) from None
 
 
@@ -165,7 +179,7 @@ def _parse(content: Any) -> Manifest:
     top = _Fields(content, "the file")
     version = top.integer("format_version")
     if version != FORMAT_VERSION:
-        raise _InvalidError(f"format_version is {version}, this version reads {FORMAT_VERSION}")
+        raise _InvalidError(f"format_version is {_short(version)}, this version reads {FORMAT_VERSION}")
     splits = {
         name: [_shard(row, f"shard {i} of {name}") for i, row in enumerate(_list(rows, f"splits.{name}"))]
         for name, rows in top.mapping("splits").items()
@@ -173,8 +187,8 @@ def _parse(content: Any) -> Manifest:
     levels = {name: _level(row, f"levels.{name}") for name, row in top.mapping("levels").items()}
     sources = [_source(row, f"source {i}") for i, row in enumerate(_list(top.get("sources"), "sources"))]
     manifest = Manifest(
-        rate=top.integer("rate", least=1),
-        samples=top.integer("samples", least=1),
+        rate=top.integer("rate", least=1, most=MAX_RATE),
+        samples=top.integer("samples", least=1, most=MAX_SAMPLES),
         hop=top.integer("hop", least=1),
         level=top.text("level"),
         settings=top.mapping("settings"),
@@ -192,7 +206,7 @@ def _parse(content: Any) -> Manifest:
         raise _InvalidError("splits and levels name different splits")
     for source in sources:
         if source.split is not None and source.split not in splits:
-            raise _InvalidError(f"source {source.path} is in a split {source.split!r} that is not listed")
+            raise _InvalidError(f"source {source.path} is in a split {_short(source.split)} that is not listed")
     if top.text("fingerprint") != manifest.fingerprint:
         raise _InvalidError("its fingerprint does not fit its shards, so it was changed after the build")
     return manifest
@@ -211,28 +225,31 @@ class _Fields:
             raise _InvalidError(f"{self.where} has no {key}")
         return self.content[key]
 
-    def integer(self, key: str, least: int = 0) -> int:
+    def integer(self, key: str, least: int = 0, most: int = 1 << 53) -> int:
         value = self.get(key)
-        if type(value) is not int or not least <= value < 2**63:
-            raise _InvalidError(f"{key} of {self.where} must be an integer of at least {least}, not {value!r}")
+        if type(value) is not int or value < least:
+            raise _InvalidError(f"{key} of {self.where} must be an integer of at least {least}, not {_short(value)}")
+        if value > most:
+            raise _InvalidError(f"{key} of {self.where} must be an integer of at most {most}, not {_short(value)}")
         return value
 
-    def number(self, key: str) -> float:
+    def number(self, key: str, least: float = -1e15) -> float:
         value = self.get(key)
-        if type(value) not in (int, float) or not abs(value) < 1e300:  # not NaN, not infinite
-            raise _InvalidError(f"{key} of {self.where} must be a finite number, not {value!r}")
+        if type(value) not in (int, float) or not least <= value <= 1e15:  # nor NaN
+            what = "a finite number" if least else "a finite number of at least 0"
+            raise _InvalidError(f"{key} of {self.where} must be {what}, not {_short(value)}")
         return float(value)
 
     def text(self, key: str) -> str:
         value = self.get(key)
         if not isinstance(value, str):
-            raise _InvalidError(f"{key} of {self.where} must be text, not {value!r}")
+            raise _InvalidError(f"{key} of {self.where} must be text, not {_short(value)}")
         return value
 
     def boolean(self, key: str) -> bool:
         value = self.get(key)
         if not isinstance(value, bool):
-            raise _InvalidError(f"{key} of {self.where} must be true or false, not {value!r}")
+            raise _InvalidError(f"{key} of {self.where} must be true or false, not {_short(value)}")
         return value
 
     def mapping(self, key: str) -> dict[str, Any]:
@@ -240,6 +257,11 @@ class _Fields:
         if not isinstance(value, dict):
             raise _InvalidError(f"{key} of {self.where} must be an object")
         return value
+
+
+def _short(value: Any) -> str:
+    """A value in a message: whatever it is, a few words on one line."""
+    return reprlib.repr(value)
 
 
 def _list(value: Any, where: str) -> list[Any]:
@@ -252,7 +274,7 @@ def _shard(row: Any, where: str) -> Shard:
     fields = _Fields(row, where)
     file = fields.text("file")
     if not file or file.startswith(".") or any(c in file for c in "/\\\0"):
-        raise _InvalidError(f"file of {where} must be a plain file name, not {file!r}")
+        raise _InvalidError(f"file of {where} must be a plain file name, not {_short(file)}")
     return Shard(file, fields.integer("chunks"), fields.integer("bytes"), fields.text("xxh3"))
 
 
@@ -260,9 +282,9 @@ def _level(row: Any, where: str) -> Level:
     fields = _Fields(row, where)
     return Level(
         chunks=fields.integer("chunks"),
-        hours=fields.number("hours"),
-        rms=fields.number("rms"),
-        peak=fields.number("peak"),
+        hours=fields.number("hours", least=0),
+        rms=fields.number("rms", least=0),
+        peak=fields.number("peak", least=0),
         silent_chunks=fields.integer("silent_chunks"),
         left_out=fields.integer("left_out"),
     )
@@ -277,12 +299,12 @@ def _source(row: Any, where: str) -> Source:
         chunks=fields.integer("chunks"),
         silent_chunks=fields.integer("silent_chunks"),
         left_out=fields.integer("left_out"),
-        duration_s=fields.number("duration_s"),
+        duration_s=fields.number("duration_s", least=0),
         rate=fields.integer("rate"),
         channels=fields.integer("channels"),
         gain_db=fields.number("gain_db"),
-        peak=fields.number("peak"),
-        rms=fields.number("rms"),
+        peak=fields.number("peak", least=0),
+        rms=fields.number("rms", least=0),
         silent=fields.boolean("silent"),
         note=fields.text("note"),
     )

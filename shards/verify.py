@@ -17,6 +17,7 @@ from shards.chunk import (
     read_names,
 )
 from shards.errors import DataError
+from shards.files import open_regular
 from shards.manifest import Manifest, Shard
 from shards.progress import progress
 from shards.text import printable
@@ -62,7 +63,7 @@ def check_shard(path: Path, shard: Shard, shape: ChunkFormat) -> Damage | None:
         if size != shard.bytes:
             return Damage(shard.file, f"{size} bytes instead of {shard.bytes}")
         checksum = xxhash.xxh3_128()
-        with open(path, "rb") as file:
+        with open(open_regular(path, follow_links=True), "rb") as file:
             for begin in range(0, shard.chunks, BATCH):
                 count = min(BATCH, shard.chunks - begin)
                 data = file.read(count * shape.stride)

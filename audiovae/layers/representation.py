@@ -18,6 +18,8 @@ MIN_DEVIATION = 0.1
 # Root mean square of the training recordings at the trunk, relative to full scale: -16.5 dBFS. Music normalised to its
 # peak has this level, and the default loss weights are chosen for it.
 LEVEL = 0.15
+# Mel bands times the length of the FFT; more would fill the memory with filters.
+LARGEST_FILTERS = 1 << 24
 # Training recordings below -100 dBFS count as silent.
 MIN_LEVEL = 1e-5
 
@@ -48,6 +50,8 @@ class RepresentationConfig:
                 raise ValueError(f"representation.{name} is {getattr(self, name)}: at least 1")
         if self.kind not in ("waveform", "mel"):
             raise ValueError(f"representation.kind is {self.kind}: choose waveform or mel")
+        if self.kind == "mel" and self.bands * self.n_fft > LARGEST_FILTERS:
+            raise ValueError(f"representation: {self.bands} bands with an FFT of {self.n_fft} are too many")
         if self.kind == "mel" and 4 * self.hop > self.n_fft:
             raise ValueError(
                 f"representation.hop is {self.hop}: at most a quarter of representation.n_fft, {self.n_fft // 4}"

@@ -66,7 +66,8 @@ def frames_after(length: int, strides: Sequence[int]) -> list[int]:
     frames = []
     for stride in strides:
         if length % stride:
-            divisors = [d for d in range(1, length + 1) if length % d == 0]
+            small = [d for d in range(1, math.isqrt(length) + 1) if length % d == 0]
+            divisors = sorted({*small, *(length // d for d in small)})
             near = sorted(sorted(divisors, key=lambda d: abs(d - stride))[:4])
             raise ValueError(
                 f"strides {list(strides)}: {stride} does not divide {length} frames, {', '.join(map(str, near))} do; "
@@ -186,8 +187,11 @@ def upsample(inputs: int, outputs: int, stride: int, signal: Signal = "features"
 def start_as_transform(weight: Tensor, stride: int, padding: int, signal: Signal) -> None:
     """Initializes a strided layer, weight [coarse, fine, 2 * stride], as the transform that suits its finer side.
 
-    Cosines over time for a waveform, cosines over the bands of a spectrum, a selection for features.
+    Cosines over time for a waveform, cosines over the bands of a spectrum, a selection for features. On the device
+    "meta" there are no values to initialize.
     """
+    if weight.is_meta:
+        return
     if signal == "waveform":
         start_as_lapped_cosines(weight, stride)
     elif signal == "spectrum":
@@ -199,6 +203,8 @@ def start_as_transform(weight: Tensor, stride: int, padding: int, signal: Signal
 def project(inputs: int, outputs: int) -> nn.Conv1d:
     """[B, inputs, T] -> [B, outputs, T] with a kernel of 3, initialized to copy the first channels."""
     layer = nn.Conv1d(inputs, outputs, 3, padding=1)
+    if layer.weight.is_meta:
+        return layer
     with torch.no_grad():
         layer.weight.mul_(RANDOM_SHARE)
         channel = torch.arange(min(inputs, outputs))
@@ -267,6 +273,8 @@ class Decoder(nn.Module):
 @torch.no_grad()
 def start_as_projection(down: nn.Linear, up: nn.Linear) -> None:
     """Initializes [latent] -> [D] with orthonormal rows and the map back as its transpose."""
+    if down.weight.is_meta:
+        return
     nn.init.orthogonal_(down.weight)
     up.weight.copy_(down.weight.T)
     nn.init.zeros_(down.bias)

@@ -1,12 +1,11 @@
 """The families by name, and the function that builds a model of each."""
 
-import dataclasses
-import typing
 from typing import Any
 
 from audiovae.layers.trunk import start_at_random
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.models.hvae import HVAE, HVAEConfig
+from audiovae.models.settings import from_dict
 from audiovae.models.vae import VAE, VAEConfig
 from audiovae.models.vqvae import VQVAE, VQVAEConfig
 
@@ -15,15 +14,6 @@ FAMILIES: dict[str, tuple[type[Autoencoder], type]] = {
     "hvae": (HVAE, HVAEConfig),
     "vqvae": (VQVAE, VQVAEConfig),
 }
-
-
-def from_dict(kind: type, values: dict[str, Any]) -> Any:
-    """Makes a dataclass with nested dataclasses from plain values; unknown names raise TypeError."""
-    types = typing.get_type_hints(kind)
-    for name, value in values.items():
-        if dataclasses.is_dataclass(types.get(name)):
-            values = {**values, name: from_dict(types[name], value)}
-    return kind(**values)
 
 
 def build(family: str, config: Any, samples: int, rate: int) -> Autoencoder:
@@ -36,7 +26,8 @@ def build(family: str, config: Any, samples: int, rate: int) -> Autoencoder:
         rate: Sample rate in Hz.
 
     Raises:
-        ValueError: if the config does not fit the chunk length.
+        ValueError: if the config does not fit the chunk length, or a value of a dict is out of bounds.
+        TypeError: if a value of a dict has another type.
     """
     model, config_type = FAMILIES[family]
     if isinstance(config, dict):

@@ -1,11 +1,10 @@
 """Hints for a model that is missing or damaged: which checkpoint of its run to load instead."""
 
-import json
 import re
 from pathlib import Path
 
 from audiovae.saved.checksums import damaged_file
-from shards.files import read_file
+from shards.files import read_object
 
 CHECKPOINTS = "checkpoints"
 _NAME = re.compile(r"step-\d{8,}")
@@ -36,7 +35,7 @@ def remedy(folder: Path) -> str:
 
 def _is_intact(checkpoint: Path) -> bool:
     try:
-        about = json.loads(read_file(checkpoint / NEEDED[0], follow_links=True))
+        about = read_object(checkpoint / NEEDED[0], follow_links=True)
         there = all((checkpoint / name).is_file() for name in NEEDED)
         return there and damaged_file(checkpoint, about.get("sha256", {})) is None
     except (OSError, ValueError, AttributeError, TypeError):

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import reprlib
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,11 +24,13 @@ from audiovae.card import CARD_FILE, FACTS_FILE, Facts, read_facts, write_card, 
 from audiovae.errors import ModelError
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.models.families import FAMILIES, build
+from audiovae.models.settings import check_chunk
 from audiovae.output import model_errors, write_together, write_whole
 from audiovae.saved.checksums import damaged_file, hashes_of
 from audiovae.saved.load_hints import is_unfinished, newest_checkpoint, remedy
+from audiovae.saved.weights_file import fits, largest_file, shapes_of_file, shapes_of_model
 from shards.audio.levels import LEVELS
-from shards.files import check_place, read_file
+from shards.files import MIB, check_place, parse_json, read_file, read_object
 
 FORMAT = 1
 CONFIG_FILE = "config.json"
@@ -129,7 +132,7 @@ def seal(folder: str | Path) -> None:
     """
     folder = Path(folder)
     try:
-        about = json.loads(read_file(folder / CONFIG_FILE, follow_links=True))
+        about = read_object(folder / CONFIG_FILE, follow_links=True)
         names = {WEIGHTS_FILE, *about.get(HASHES, ())}
         about[HASHES] = hashes_of(file for name in names if (file := folder / name).is_file())
     except (OSError, ValueError, TypeError, AttributeError) as error:
@@ -143,11 +146,13 @@ def _as_text(about: dict[str, Any]) -> str:
 
 def _check_family(folder: Path, family: str) -> None:
     try:
-        there = json.loads(read_file(folder / CONFIG_FILE, follow_links=True))["family"]
+        there = read_object(folder / CONFIG_FILE, follow_links=True)["family"]
     except (OSError, ValueError, TypeError, KeyError):
         return  # no model of this package
     if there != family:
-        raise ModelError(f"{folder}: holds a model of another family, {there}; choose another folder or remove it")
+        raise ModelError(
+            f"{folder}: holds a model of another family, {there!s:.40}; choose another folder or remove it"
+        )
 
 
 def outline(model: Autoencoder) -> dict[str, Any]:
@@ -239,23 +244,30 @@ def _load(path: Path, device: str) -> Autoencoder:
         if not (folder / name).is_file():
             raise ModelError(f"{path}: {_what_is_missing(path, name)}")
     check_device(device)
-    description = read_file(folder / CONFIG_FILE, follow_links=True)
+    description = read_file(folder / CONFIG_FILE, follow_links=True, limit=MIB)
     try:
-        about = json.loads(description)
+        about = parse_json(description)
         if not isinstance(about, dict):
             raise ValueError("it is not a JSON object")
         if about["format"] != FORMAT or about["family"] not in FAMILIES:
+            found = f"format {reprlib.repr(about['format'])} of family {reprlib.repr(about['family'])}"
             raise ModelError(
-                f"{folder / CONFIG_FILE}: format {about['format']} of family '{about['family']}' is unknown; "
-                "load it with the version of audiovae that wrote it"
+                f"{folder / CONFIG_FILE}: {found} is unknown; load it with the version of audiovae that wrote it"
             )
-        samples, rate, level = int(about["samples"]), int(about["rate"]), about.get("level", Autoencoder.level)
-        if min(samples, rate) < 1 or level not in LEVELS:
-            raise ValueError(f"samples {samples}, rate {rate}, level {level}")
-        if damaged := damaged_file(folder, dict(about.get(HASHES, {}))):
-            if read_file(folder / CONFIG_FILE, follow_links=True) != description:
+        samples, rate, level = about["samples"], about["rate"], about.get("level", Autoencoder.level)
+        check_chunk(samples, rate)
+        if level not in LEVELS:
+            raise ValueError(f"level is {reprlib.repr(level)}: choose {' or '.join(LEVELS)}")
+        needed = shapes_of_model(about["family"], about["config"], samples, rate)
+        if damaged := damaged_file(folder, dict(about.get(HASHES, {})), largest_file(needed)):
+            if read_file(folder / CONFIG_FILE, follow_links=True, limit=MIB) != description:
                 return _load(path, device)  # another model was saved over it in the meantime
             raise _damaged(damaged, "it is not what was saved")
+        there = shapes_of_file(folder / WEIGHTS_FILE)
+        if there is None:
+            raise _damaged(folder / WEIGHTS_FILE, "it is no safetensors file")
+        if not fits(there, needed):
+            raise _damaged(folder / WEIGHTS_FILE, f"its shapes do not match {CONFIG_FILE}")
         model = build(about["family"], about["config"], samples, rate)
         model.level = level
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -297,8 +309,6 @@ def _phrase(error: Exception) -> str:
     text = str(error).splitlines()[0] if str(error) else ""
     if isinstance(error, KeyError):
         return f"{text} is missing"
-    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
-        return "it is not JSON"
     if found := re.search(r"unexpected keyword argument ('\w+')", text):
         return f"unknown setting {found[1]}"
     if found := re.search(r"missing \d+ required positional arguments?: (.*)", text):

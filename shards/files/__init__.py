@@ -9,6 +9,19 @@ links; a link, pipe, device or folder below it, where a file or a real folder ha
 Without ``inside`` that is the folder that holds the file.
 """
 
+from shards.files.json_files import (
+    MIB,
+    JSONError,
+    cleaned,
+    is_flag,
+    is_moment,
+    is_number,
+    is_text,
+    is_whole,
+    parse_json,
+    read_json,
+    read_object,
+)
 from shards.files.lines import append_line, parse_lines, read_lines
 from shards.files.paths import (
     UnsafePathError,
@@ -19,6 +32,7 @@ from shards.files.paths import (
     open_folder,
     open_regular,
     read_file,
+    read_start,
     sha256_of,
 )
 from shards.files.reasons import nothing_to_read, why_unreadable, why_unwritable
@@ -34,20 +48,32 @@ from shards.files.writing import (
 )
 
 __all__ = [
+    "MIB",
+    "JSONError",
     "UnsafePathError",
     "append_line",
     "check_folder",
     "check_place",
+    "cleaned",
     "create_file",
+    "is_flag",
     "is_leftover",
+    "is_moment",
+    "is_number",
+    "is_text",
+    "is_whole",
     "made_folder",
     "make_folder",
     "nothing_to_read",
     "open_folder",
     "open_regular",
+    "parse_json",
     "parse_lines",
     "read_file",
+    "read_json",
     "read_lines",
+    "read_object",
+    "read_start",
     "remove_file",
     "remove_leftovers",
     "sha256_of",

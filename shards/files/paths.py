@@ -124,11 +124,27 @@ def open_regular(path: Path, flags: int = os.O_RDONLY, folder: int | None = None
     return handle
 
 
-def read_file(path: Path, start: int = 0, follow_links: bool = False) -> bytes:
-    """Read a regular file from byte ``start`` on. Raises OSError."""
+def read_file(path: Path, start: int = 0, follow_links: bool = False, limit: int | None = None) -> bytes:
+    """Read a regular file from byte ``start`` on. Raises OSError, also when that is more than ``limit`` bytes."""
     with open(open_regular(path, follow_links=follow_links), "rb") as file:
+        if limit is not None and os.fstat(file.fileno()).st_size - start > limit:
+            raise too_large(path, limit)
         file.seek(start)
-        return file.read()
+        content = file.read(-1 if limit is None else limit + 1)
+    if limit is not None and len(content) > limit:  # it has grown, or lies about its size
+        raise too_large(path, limit)
+    return content
+
+
+def too_large(path: Path, limit: int) -> OSError:
+    """The error for a file of more than ``limit`` bytes."""
+    return OSError(errno.EFBIG, f"it has more than {limit:,} bytes", str(path))
+
+
+def read_start(path: Path, count: int) -> bytes:
+    """The first ``count`` bytes of a regular file, or all where it has fewer; links are followed. Raises OSError."""
+    with open(open_regular(path, follow_links=True), "rb") as file:
+        return file.read(count)
 
 
 def sha256_of(path: Path) -> str:

@@ -17,6 +17,8 @@ _ASIDE = re.compile(r"\.[0-9a-f]{16}\.tmp")
 def write_atomically(path: Path, content: str | bytes, inside: Path | None = None) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
 
+    Text is written as UTF-8; of what that cannot hold, such as half of a surrogate pair, the number is written.
+
     Raises:
         UnsafePathError: when something else than a regular file is there, or no real folder is on the way.
         OSError: with the file's name, which writing alone would not tell: a full disk.
@@ -27,7 +29,7 @@ def write_atomically(path: Path, content: str | bytes, inside: Path | None = Non
         try:
             handle = os.open(aside, _NEW, 0o666, dir_fd=folder)
             try:
-                write_all(handle, content.encode() if isinstance(content, str) else content)
+                write_all(handle, content.encode(errors="backslashreplace") if isinstance(content, str) else content)
                 os.fsync(handle)
             finally:
                 os.close(handle)

@@ -64,7 +64,7 @@ def config_of(family: str, microbatch: int) -> object:
     made = kind(
         data=DataConfig("nowhere", batch=ROWS, microbatch=microbatch),
         run_dir=Path("nowhere"),
-        model=audiovae.models.families.from_dict(typing.get_type_hints(kind)["model"], MODELS[family]),
+        model=audiovae.models.settings.from_dict(typing.get_type_hints(kind)["model"], MODELS[family]),
         optim=OptimConfig(lr=1e-3, steps=20, warmup_steps=2, clip=0.5, ema=0.9, explode=50.0),
     )
     if family == "hvae":

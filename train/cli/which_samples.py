@@ -57,6 +57,7 @@ def batch_of_step(run: RunDir, split: Split, step: int) -> Batch:
     if not starts:
         raise TrainError(f"{run.path}/attempts.jsonl: no attempt reached step {step}; the file may have been edited")
     start = starts[-1]
+    split.check_batch(start["batch"], 1)
     schedule = Schedule(len(split), start["batch"], start["seed"])
     cursor = schedule.after(Cursor(start["epoch"], start["consumed"]), step - 1 - start["step"])
     with BatchStream(split, start["batch"], start["seed"], cursor=cursor, prefetch=1, memory=0) as stream:

@@ -1,7 +1,5 @@
 """`python -m train compare RUN_DIR RUN_DIR ...`: compares evaluated runs on one page."""
 
-import csv
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +11,7 @@ import torch
 from audiovae import Autoencoder
 from shards import DataError, Split
 from shards.chunk import parse_name
-from shards.files import check_place, make_folder, read_file, read_lines, remove_file, write_atomically
+from shards.files import check_place, make_folder, remove_file, write_atomically
 from shards.text import printable
 from train.errors import TrainError
 from train.evaluation.measuring.heldout import to_audio
@@ -29,21 +27,16 @@ from train.evaluation.report.comparison import (
 from train.evaluation.report.examples import to_mono
 from train.evaluation.report.measures import mean_use
 from train.evaluation.report.sounds import write_wav
+from train.evaluation.report.summary_file import read_chunks, read_summary
 from train.evaluation.report.terminal import print_table
 from train.evaluation.statistics.paired import paired_difference
 from train.runs.latest_model import load_weights, weights_of
+from train.runs.lines import read_points
 from train.runs.run_folder import METRICS_FILE, RunDir
 
 SUMMARY_FILE = "comparison.json"
 # The name of the original chunk next to the runs; no run may have this name.
 REFERENCE = "reference"
-# Fields that a summary must have, with their types.
-NEEDED: dict[str, type] = {
-    **dict.fromkeys(("family", "split", "data", "model"), str),
-    "chunks": int,
-    **dict.fromkeys(("reconstruction", "floors"), dict),
-    **dict.fromkeys(("latents", "levels", "recordings"), list),
-}
 
 
 @dataclass
@@ -81,7 +74,7 @@ def compare(settings: Any) -> int:
     write_sounds(out, examples, split.rate)
     comparison = Comparison(
         runs=[
-            ComparedRun(one.name, one.run, one.summary, read_lines(one.run.path / METRICS_FILE), rows[one.name], same)
+            ComparedRun(one.name, one.run, one.summary, read_points(one.run.path / METRICS_FILE), rows[one.name], same)
             for one, same in zip(runs, comparable, strict=True)
         ],
         examples=examples,
@@ -152,15 +145,10 @@ def read_report(path: Path, name: str) -> EvaluatedRun:
     report = run.path / "report"
     again = f"run: python -m train evaluate {run.path}"
     try:
-        summary = json.loads(read_file(report / "metrics.json"))
-        for key, kind in NEEDED.items():
-            if not isinstance(summary.get(key), kind):
-                raise ValueError(f"no {key!r}")
-        table = io.StringIO(read_file(report / "metrics.csv").decode(), newline="")
-        chunks = {row["chunk"]: float(row["si_sdr"] or "nan") for row in csv.DictReader(table)}
+        summary, chunks = read_summary(report / "metrics.json"), read_chunks(report / "metrics.csv")
     except FileNotFoundError:
         raise TrainError(f"{run.path}: not evaluated yet; {again}") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise TrainError(f"{report}: damaged, or from another version ({error}); {again}") from None
     return EvaluatedRun(name, run, summary, chunks)
 

@@ -16,7 +16,7 @@ from shards.files import (
     UnsafePathError,
     check_place,
     make_folder,
-    read_file,
+    read_object,
     remove_file,
     remove_leftovers,
     write_atomically,
@@ -29,6 +29,7 @@ from train.evaluation.measuring.speech import require_packages
 from train.evaluation.measuring.summary import build_summary
 from train.evaluation.measuring.tables import csv_text
 from train.evaluation.report.evaluated import write_evaluated
+from train.evaluation.report.summary_file import LIMIT
 from train.evaluation.report.terminal import print_summary
 from train.parallel.engine import Engine, is_lost_peer
 from train.runs.latest_model import is_training_data, load_weights, weights_of
@@ -104,7 +105,7 @@ def check_folder(folder: Path, own: bool) -> None:
 def warn_of_earlier_report(folder: Path, split: Split) -> None:
     """Warns that a report on other chunks will be replaced; the evaluation can be repeated."""
     try:
-        earlier = json.loads(read_file(folder / "metrics.json"))
+        earlier = read_object(folder / "metrics.json", LIMIT)
         if earlier["split_fingerprint"] != split.fingerprint:
             what = f"split '{earlier['split']}' of {earlier['data']}"
             line = f"{folder}: replacing the report on {what}; to keep both, pass --out DIR"

@@ -13,6 +13,7 @@ one is renamed, never deleted.
 """
 
 import json
+import math
 import re
 import shutil
 import sys
@@ -27,7 +28,7 @@ from torch import Tensor
 
 import audiovae
 from audiovae import Autoencoder, ModelError
-from shards.files import UnsafePathError, read_file, sha256_of
+from shards.files import UnsafePathError, is_number, is_whole, read_object, sha256_of
 from shards.files import write_folder as write_whole_folder
 from shards.text import printable
 from train.errors import TrainError, TransientError
@@ -36,6 +37,7 @@ from train.runs.record import RECORD_FILE, Record
 
 MANIFEST = "manifest.json"
 FORMAT = 2
+TENSORS = ("training", "model", "optimizer")
 NAME = re.compile(r"step-(\d{8,})")
 
 
@@ -108,9 +110,11 @@ def best_checkpoint(folder: Path) -> Path | None:
     measured = {}
     for path in all_checkpoints(folder):
         try:
-            measured[path] = float(json.loads(read_file(path / "state.json", follow_links=True))["valid_si_sdr"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # not measured, or damaged
+            value = read_object(path / "state.json", follow_links=True).get("valid_si_sdr")
+        except (OSError, ValueError):
+            continue  # damaged
+        if is_number(value) and not math.isnan(value):
+            measured[path] = float(value)
     return max(measured, key=lambda path: measured[path], default=None)
 
 
@@ -184,11 +188,11 @@ def damage(path: Path) -> str:
         TransientError: when a file exists but cannot be read, for example because of the network or its permissions.
     """
     try:
-        files = json.loads(read_file(path / MANIFEST, follow_links=True))["files"]
+        files = read_object(path / MANIFEST, follow_links=True)["files"]
         for name, expected in files.items():
             if name != Path(name).name:
                 return f"{MANIFEST} names a file outside of the checkpoint"
-            if _describe(path / name) != expected:
+            if (path / name).stat().st_size != expected["bytes"] or _describe(path / name) != expected:
                 return f"{name} differs from what was saved"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
@@ -208,12 +212,19 @@ def load(path: Path) -> Snapshot:
     """Reads a verified checkpoint; all tensors are on the CPU.
 
     Raises:
-        TrainError: when another version of the program wrote it.
+        TrainError: when another version of the program wrote it, or its files do not hold what they should.
     """
-    if (found := json.loads((path / MANIFEST).read_text()).get("format")) != FORMAT:
-        raise TrainError(f"{path}: format {found}, not {FORMAT}; resume with the version of the program that wrote it")
-    state = json.loads((path / "state.json").read_text())
-    weights, averaged, moments = (_read(path / f"{name}.safetensors") for name in ("training", "model", "optimizer"))
+    try:
+        if (found := read_object(path / MANIFEST, follow_links=True).get("format")) != FORMAT:
+            raise TrainError(
+                f"{path}: format {found!s:.40}, not {FORMAT}; resume with the version of the program that wrote it"
+            )
+        state = read_object(path / "state.json", follow_links=True)
+        if not all(is_whole(state.get(key)) for key in ("step", "updates")):
+            raise ValueError("state.json has no step or no updates")
+        weights, averaged, moments = (_read(path / f"{name}.safetensors") for name in TENSORS)
+    except (ValueError, SafetensorError) as error:
+        raise TrainError(f"{path}: damaged ({str(error).splitlines()[0]}); remove it to use an older one") from None
     return Snapshot(weights, averaged, moments, state["updates"], state)
 
 

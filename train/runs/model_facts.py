@@ -6,10 +6,10 @@ import audiovae
 from audiovae import Facts, ModelError
 from audiovae.card import CARD_FILE, FACTS_FILE, write_facts
 from shards import Split
-from shards.files import read_lines
 from shards.manifest import Manifest
 from train.errors import TrainError
 from train.runs.latest_model import is_training_data
+from train.runs.lines import read_points
 from train.runs.run_folder import METRICS_FILE, RunDir
 from train.runs.settings_history import segments
 
@@ -35,7 +35,7 @@ def facts_of(run: RunDir, step: int, manifest: Manifest, valid: Split | None) ->
     )
     if run.changes:
         facts.settings["changes"] = [str(change) for change in run.changes]
-    point = next((row for row in reversed(read_lines(run.path / METRICS_FILE)) if "valid/mse" in row), None)
+    point = next((row for row in reversed(read_points(run.path / METRICS_FILE)) if "valid/mse" in row), None)
     if point and valid is not None and point["step"] == step:
         limit = run.config["tracking.evaluate_chunks"]
         chunks = min(len(valid), limit) if limit else len(valid)

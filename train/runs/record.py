@@ -7,13 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shards.files import read_file
+from shards.files import MIB, is_text, is_whole, parse_json, read_file
 from train.runs.settings_history import DATA, Change
 
 RECORD_FILE = "run.json"
 # Other files of a damaged checkpoint do not matter here, as the record has its own checksum.
 CHECKPOINT = re.compile(r"(?:damaged-)?step-(\d{8,12})\+*")
 FORMAT = 1
+LIMIT = 16 * MIB  # bytes of the file
+# Settings that commands use, with the smallest value of those that are numbers.
+NUMBERS = {"data.batch": 1, "checkpoint.every": 1, "optim.steps": 1}
+TEXTS = ("data.path",)
+OPTIONAL_TEXTS = ("tracking.name", "tracking.project")
 
 
 class OtherVersionError(ValueError):
@@ -64,7 +69,7 @@ class Record:
             ValueError: when it is damaged.
         """
         try:
-            values = json.loads(content)
+            values = parse_json(content)
             expected = values.pop("sha256", None)
             if expected is not None and expected != checksum(values):
                 raise ValueError("its checksum does not match")
@@ -74,7 +79,7 @@ class Record:
             if not all(isinstance(text, str) for text in texts) or not isinstance(values["config"], dict):
                 raise ValueError("it does not describe a run")
             changes = [Change.from_json(change) for change in values.get("changes", [])]
-        except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"it does not describe a run: {error}") from None
         return cls(texts[0], texts[1], values["config"], texts[2], changes)
 
@@ -84,12 +89,33 @@ def checksum(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def check_usable(record: Record) -> None:
+    """Raises ValueError when a value has another type than the commands expect, as in a file that was edited."""
+    if not re.fullmatch(r"[\w-]{0,128}", record.run_id) or not re.fullmatch(r"\w{1,32}", record.family):
+        raise ValueError("run_id or family is no plain name")
+    if not is_text(record.data_fingerprint):
+        raise ValueError("data_fingerprint is too long")
+    for key in (*NUMBERS, *TEXTS):
+        if key not in record.config:
+            raise ValueError(f"it has no {key}")
+    pairs = [pair for change in record.changes for pair in change.settings.items()]
+    for key, value in [*record.config.items(), *((key, value) for key, values in pairs for value in values)]:
+        if key in NUMBERS and not (is_whole(value) and value >= NUMBERS[key]):
+            raise ValueError(f"{key} is no whole number of at least {NUMBERS[key]}")
+        if key in (*TEXTS, DATA) and not is_text(value):
+            raise ValueError(f"{key} is no text")
+        if key in OPTIONAL_TEXTS and not (value is None or is_text(value)):
+            raise ValueError(f"{key} is no text")
+
+
 def copy_in_checkpoints(folder: Path) -> Record | None:
     """The intact copy in the newest checkpoint that has one, of those in a folder; None when there is none."""
     steps = {path: int(found[1]) for path in folder.glob("*") if (found := CHECKPOINT.fullmatch(path.name))}
     for path in sorted(steps, key=lambda path: steps[path], reverse=True):
         try:
-            return Record.from_bytes(read_file(path / RECORD_FILE))
+            record = Record.from_bytes(read_file(path / RECORD_FILE, limit=LIMIT))
+            check_usable(record)
+            return record
         except (OSError, ValueError):
             continue
     return None

@@ -7,13 +7,15 @@ seconds of a job. Each decision is one line of RUN_DIR/jobs.jsonl.
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shards.files import append_line, read_file, read_lines
+from shards.files import append_line, read_file
 from shards.text import printable
+from train.runs.lines import read_decisions, read_events
 
 JOBS_FILE = "jobs.jsonl"
 # Attempts in a row that may end without a request to stop and without a new checkpoint.
@@ -22,6 +24,7 @@ MAX_LOST_ATTEMPTS = 3
 MAX_STARTS = 10
 REQUEUE, END = 0, 3  # exit codes; any other code means that Python itself or its launcher failed
 REQUEUED = "requeued"
+LONGEST_NOTE = 1 << 16  # bytes of DONE, STOPPED and the error file
 
 
 @dataclass(frozen=True)
@@ -182,9 +185,9 @@ def read_job_exit(run_dir: Path, error_file: Path | None, **known: Any) -> JobEx
     return JobExit(
         **known,
         user_error=_line(error_file) if error_file else "",
-        events=_lines(run_dir / "attempts.jsonl"),
-        decisions=_lines(run_dir / JOBS_FILE),
-        newest=max((int(step) for step in steps if step.isdigit()), default=0),
+        events=_lines(read_events, run_dir / "attempts.jsonl"),
+        decisions=_lines(read_decisions, run_dir / JOBS_FILE),
+        newest=max((int(step) for step in steps if step.isdecimal()), default=0),
         done=_line(run_dir / "DONE"),
         stopped=_line(run_dir / "STOPPED"),
     )
@@ -192,14 +195,14 @@ def read_job_exit(run_dir: Path, error_file: Path | None, **known: Any) -> JobEx
 
 def _line(path: Path) -> str:
     try:
-        return read_file(path).decode(errors="replace").partition("\n")[0].strip()
+        return read_file(path, limit=LONGEST_NOTE).decode(errors="replace").partition("\n")[0].strip()
     except OSError:
         return ""
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def _lines(read: Callable[[Path], list[dict[str, Any]]], path: Path) -> list[dict[str, Any]]:
     try:
-        return read_lines(path)
+        return read(path)
     except OSError:
         return []
 

@@ -31,10 +31,10 @@ from shards.files import (
     check_folder,
     check_place,
     is_leftover,
+    is_whole,
     make_folder,
     open_regular,
     read_file,
-    read_lines,
     remove_file,
     remove_leftovers,
     write_atomically,
@@ -42,8 +42,9 @@ from shards.files import (
 from shards.text import printable
 from train.config import RunConfig, is_free, settings_of, with_defaults
 from train.errors import TrainError, TransientError
-from train.runs.record import RECORD_FILE, OtherVersionError, Record, copy_in_checkpoints
-from train.runs.requeue import JOBS_FILE
+from train.runs.lines import read_events, read_points
+from train.runs.record import LIMIT, RECORD_FILE, OtherVersionError, Record, check_usable, copy_in_checkpoints
+from train.runs.requeue import JOBS_FILE, LONGEST_NOTE
 from train.runs.settings_history import Change, changed, extended, shown
 
 METRICS_FILE = "metrics.jsonl"
@@ -79,7 +80,7 @@ class RunDir:
         """Opens an existing run; raises TrainError when there is none, or one of its files is a link or a pipe."""
         path = Path(path)
         check_contents(path)
-        return cls(path, _read(path), len(read_lines(path / "attempts.jsonl", "started")))
+        return cls(path, _read(path), sum(map(_starts, read_events(path / "attempts.jsonl"))))
 
     @classmethod
     def create_or_resume(cls, config: RunConfig, family: str, data_fingerprint: str) -> "RunDir":
@@ -166,13 +167,14 @@ class RunDir:
     def finished_at(self) -> int | None:
         """The step at which the run finished, or None."""
         try:
-            return int(read_file(self.path / "DONE").split()[1].rstrip(b":"))
+            step = int(read_file(self.path / "DONE", limit=LONGEST_NOTE).split()[1].rstrip(b":"))
         except (OSError, ValueError, IndexError):
             return None
+        return step if is_whole(step) else None
 
     def starts(self) -> list[dict[str, Any]]:
         """The start of each attempt: step, epoch, consumed, batch, seed."""
-        rows = read_lines(self.path / "attempts.jsonl", "started")
+        rows = filter(_starts, read_events(self.path / "attempts.jsonl"))
         return [row for row in rows if {"step", "epoch", "consumed", "batch", "seed"} <= row.keys()]
 
     def begin(self, world: int, place: dict[str, int]) -> list[Change]:
@@ -209,14 +211,12 @@ class RunDir:
 
     def _note_loss(self, step: int) -> None:
         """Records how far the previous attempt came, if that was killed before it could do so."""
-        rows = read_lines(self.path / METRICS_FILE)
-        events = read_lines(self.path / "attempts.jsonl")
-        if rows and events and events[-1].get("event") == "started":
-            last = rows[-1]
-            if last.get("attempt") == self.attempt:
-                self._note(event="crashed", reason="killed", step=last["step"], seen=last["time"])
-            else:
-                self._note(event="crashed", reason="killed", step=events[-1].get("step", 0), seen=events[-1]["time"])
+        rows = read_points(self.path / METRICS_FILE)
+        events = read_events(self.path / "attempts.jsonl")
+        if rows and events and _starts(events[-1]):
+            last = rows[-1] if rows[-1].get("attempt") == self.attempt else events[-1]
+            seen = {"seen": last["time"]} if "time" in last else {}
+            self._note(event="crashed", reason="killed", step=last.get("step", 0), **seen)
 
     def end(self, reason: str, step: int, finished: bool = False) -> None:
         """Records how the attempt ended, in attempts.jsonl and in the file DONE or STOPPED.
@@ -247,6 +247,10 @@ def check_contents(path: Path) -> None:
         raise TrainError(str(error)) from None
 
 
+def _starts(event: dict[str, Any]) -> bool:
+    return event["event"] == "started"
+
+
 def holds_a_run(path: Path) -> bool:
     """Whether a folder holds a run, or nothing but what an attempt leaves that could not write run.json."""
     if not path.is_dir():
@@ -260,15 +264,17 @@ def holds_a_run(path: Path) -> bool:
 def _read(path: Path) -> Record:
     """Reads run.json, or where it is damaged the copy in the newest checkpoint; raises TrainError."""
     try:
-        return Record.from_bytes(read_file(path / RECORD_FILE))
+        record = Record.from_bytes(read_file(path / RECORD_FILE, limit=LIMIT))
+        check_usable(record)
+        return record
     except OtherVersionError as error:
         raise TrainError(f"{path}/{RECORD_FILE}: {error}") from None
     except (FileNotFoundError, ValueError) as error:
         what = error.strerror if isinstance(error, OSError) else f"damaged: {error}"
-        if record := copy_in_checkpoints(path / "checkpoints"):
+        if copy := copy_in_checkpoints(path / "checkpoints"):
             line = f"warning: {path}/{RECORD_FILE}: {what}; a checkpoint's copy is used"
             print(printable(line), file=sys.stderr, flush=True)
-            return record
+            return copy
         remedy = "pass the --run-dir of a training" if isinstance(error, OSError) else "restore it from a backup"
         raise TrainError(f"{path}: cannot read {RECORD_FILE} ({what}); {remedy}") from None
     except OSError as error:

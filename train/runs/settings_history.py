@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from shards.files import is_whole
 from shards.text import printable
 from train.config import is_free
 
@@ -34,7 +35,9 @@ class Change:
     def from_json(cls, content: dict[str, Any]) -> "Change":
         """The change in an entry of run.json; raises ValueError, KeyError or TypeError when it is none."""
         settings = {str(key): (before, after) for key, (before, after) in content["settings"].items()}
-        return cls(int(content["attempt"]), int(content["step"]), settings)
+        if not is_whole(content["attempt"]) or not is_whole(content["step"]):
+            raise ValueError("a change has no attempt or no step")
+        return cls(content["attempt"], content["step"], settings)
 
     def to_json(self) -> dict[str, Any]:
         """The entry of run.json."""

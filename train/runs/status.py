@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shards.files import open_regular, read_lines
+from shards.files import open_regular
 from shards.text import printable
 from train.runs.checkpoint import all_checkpoints, best_checkpoint, step_of
 from train.runs.forecast import duration, forecast
+from train.runs.lines import PACE, read_decisions, read_events, read_points, seconds_of_a_save
 from train.runs.requeue import JOBS_FILE
 from train.runs.run_folder import METRICS_FILE, PREFLIGHT_FILE, RunDir
 from train.runs.settings_history import Change
@@ -64,20 +65,20 @@ def attempts_of(events: list[dict[str, Any]], rows: list[dict[str, Any]]) -> lis
             first = event.get("step", 0)
             if attempts:
                 attempts[-1].kept = min(attempts[-1].reached, first)
-            began = event["time"]
-            attempts.append(
-                Attempt(event["attempt"], event.get("job", ""), event["world"], began, began, "", first, first, first)
-            )
+            number, job, world = event.get("attempt", 0), event.get("job", ""), event.get("world", 0)
+            began = event.get("time", attempts[-1].ended if attempts else 0.0)
+            attempts.append(Attempt(number, job, world, began, began, "", first, first, first))
             attempts[-1].batch = event.get("batch", 0)
         elif attempts:
             last = attempts[-1]
-            last.ended = event.get("seen", event["time"])
-            last.why = event["reason"] if event["event"] != "failed" else f"error: {event['reason']}"
-            last.reached = last.kept = max(event["step"], last.first)
+            last.ended = event.get("seen", event.get("time", last.ended))
+            reason = event.get("reason", "unknown")
+            last.why = reason if event.get("event") != "failed" else f"error: {reason}"
+            last.reached = last.kept = max(event.get("step", 0), last.first)
     if attempts and not attempts[-1].why:
         own = [row for row in rows if row.get("attempt") == attempts[-1].number]
         if own:
-            attempts[-1].ended = own[-1]["time"]
+            attempts[-1].ended = own[-1].get("time", attempts[-1].ended)
             attempts[-1].reached = attempts[-1].kept = max(own[-1]["step"], attempts[-1].first)
     return attempts
 
@@ -88,7 +89,7 @@ def goodput(attempts: list[Attempt], rows: list[dict[str, Any]], batch: int) -> 
     The rest is start-up, evaluation, waiting for saves, and repeated steps. The time of a step is `batch` divided by
     the median of `perf/chunks_per_second`.
     """
-    rates = [row["perf/chunks_per_second"] for row in rows if row.get("perf/chunks_per_second")]
+    rates = [row[PACE] for row in rows if row.get(PACE)]
     spent = sum(attempt.ended - attempt.began for attempt in attempts)
     if not rates or spent <= 0:
         return None
@@ -98,20 +99,19 @@ def goodput(attempts: list[Attempt], rows: list[dict[str, Any]], batch: int) -> 
 
 def summary_of(run: RunDir, now: float) -> dict[str, Any]:
     """The content of `status --json` at the Unix time `now`."""
-    rows = read_lines(run.path / METRICS_FILE)
-    attempts = attempts_of(read_lines(run.path / "attempts.jsonl"), rows)
+    rows = read_points(run.path / METRICS_FILE)
+    attempts = attempts_of(read_events(run.path / "attempts.jsonl"), rows)
     running = is_locked(run.path / "lock")
     checkpoints = all_checkpoints(run.path / "checkpoints")
     best = best_checkpoint(run.path / "checkpoints")
     batch, every = run.config["data.batch"], run.config["checkpoint.every"]
     step = attempts[-1].reached if attempts else 0
     saved = step_of(checkpoints[0]) if checkpoints else None
-    rate = rows[-1].get("perf/chunks_per_second") if rows else None
+    rate = rows[-1].get(PACE) if rows else None
     due = (saved or 0) + every - step
-    jobs = read_lines(run.path / JOBS_FILE)
-    checked = read_lines(run.path / PREFLIGHT_FILE)
+    jobs = [job for job in read_decisions(run.path / JOBS_FILE) if {"job", "again", "why"} <= job.keys()]
     left = run.config["optim.steps"] - step
-    ahead = forecast(left, batch / rate, every, checked[-1]["save_s"] if checked else 0.0) if rate else None
+    ahead = forecast(left, batch / rate, every, seconds_of_a_save(run.path / PREFLIGHT_FILE)) if rate else None
     return {
         "run": str(run.path),
         "family": run.family,

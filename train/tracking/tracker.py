@@ -5,7 +5,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from shards.files import append_line, read_file, read_lines, write_atomically
+from shards.files import append_line, is_whole, read_file, read_lines, write_atomically
+from shards.files.lines import LARGEST_FILE
 from train.config import TrackingConfig
 from train.runs.run_folder import METRICS_FILE, RunDir
 from train.tracking.media import Media
@@ -17,9 +18,9 @@ def forget_after(path: Path, step: int) -> None:
 
     Incomplete lines from a crash or a full disk are deleted too, because readers of JSON lines cannot parse them.
     """
-    lines = read_file(path).splitlines() if path.exists() else []
+    lines = read_file(path, limit=LARGEST_FILE).splitlines() if path.exists() else []
     # A run that starts again from step 0 measures step 0 again; a resumed run has already logged its step.
-    kept = [row for row in read_lines(path) if row.get("step", step + 1) <= step and step > 0]
+    kept = [row for row in read_lines(path) if is_whole(row.get("step")) and row["step"] <= step and step > 0]
     if len(kept) < len(lines):
         write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
 

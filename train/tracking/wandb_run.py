@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from shards.files import check_folder, read_file, write_atomically
+from shards.files import MIB, check_folder, check_place, is_whole, parse_json, read_object, write_atomically
 from shards.reading.remote.failures import cleaned
 from train.errors import TrainError
 from train.runs.run_folder import RunDir
@@ -16,6 +16,7 @@ from train.tracking.wandb_settings import load_wandb, run_wandb
 
 READING_S = 60
 STEPS_FILE = "steps.json"  # in the folder of the parts
+STEPS_LIMIT = 64 * MIB  # bytes
 # Seconds to wait for the server; WANDB_INIT_TIMEOUT overrides it.
 INIT_S = 60
 Mode = Literal["online", "offline"]
@@ -65,7 +66,11 @@ def online_parts(run: RunDir) -> list[Path]:
 
 def _parts(run: RunDir, kind: str) -> list[Path]:
     # By run id: a run that restarted before its first checkpoint is another W&B run.
-    return sorted((run.path / "wandb").glob(f"{kind}-*/run-{run.run_id}.wandb"), key=lambda file: file.parent.name)
+    files = sorted((run.path / "wandb").glob(f"{kind}-*/run-{run.run_id}.wandb"), key=lambda file: file.parent.name)
+    for file in files:  # W&B reads them, and would wait for a pipe
+        check_folder(file.parent)
+        check_place(file)
+    return files
 
 
 def steps_of_part(file: Path) -> list[int]:
@@ -83,8 +88,8 @@ def steps_of_part(file: Path) -> list[int]:
         raise TrainError(f"{file}: cannot be read ({(done.stderr.splitlines() or ['no message'])[-1]})")
     steps = []
     for line in done.stdout.splitlines():
-        with suppress(ValueError):
-            item = json.loads(line).get("history", {}).get("item", {})
+        with suppress(ValueError, TypeError, AttributeError, KeyError, OverflowError):
+            item = parse_json(line).get("history", {}).get("item", {})
             if "attempt" in item:  # media have no attempt
                 steps.append(int(item["global_step"]))
     return steps
@@ -99,10 +104,10 @@ def steps_in(parts: list[Path]) -> set[int]:
         return set()
     folder = parts[0].parents[1]
     try:
-        cached = json.loads(read_file(folder / STEPS_FILE))
+        cached = read_object(folder / STEPS_FILE, STEPS_LIMIT)
     except (OSError, ValueError):
         cached = {}
-    known = {name: part for name, part in cached.items() if (folder / name).exists()}
+    known = {name: part for name, part in cached.items() if _is_cached(part) and _exists(folder, name)}
     for file in parts:
         name, size = file.parent.name, file.stat().st_size
         if known.get(name, {}).get("bytes") != size:
@@ -110,6 +115,17 @@ def steps_in(parts: list[Path]) -> set[int]:
     with suppress(OSError):  # on a full disk, the next call reads the parts again
         write_atomically(folder / STEPS_FILE, json.dumps(known) + "\n", inside=folder.parent)
     return {step for file in parts for step in known[file.parent.name]["steps"]}
+
+
+def _is_cached(part: Any) -> bool:
+    """Whether an entry of STEPS_FILE has its size and its steps."""
+    if not isinstance(part, dict) or not is_whole(part.get("bytes")) or not isinstance(part.get("steps"), list):
+        return False
+    return all(map(is_whole, part["steps"]))
+
+
+def _exists(folder: Path, name: str) -> bool:
+    return name == Path(name).name and (folder / name).exists()
 
 
 def steps_at_server(part: Any) -> int:

@@ -10,9 +10,11 @@ from typing import Any
 import psutil
 
 from shards.files import parse_lines, read_file
+from shards.files.lines import LARGEST_FILE
 from shards.reading.remote.failures import cleaned
 from shards.text import printable
 from train.config import TrackingConfig
+from train.runs.lines import points_of
 from train.runs.run_folder import METRICS_FILE, RunDir
 from train.tracking.media import Media
 from train.tracking.wandb_media import to_point as media_point
@@ -124,10 +126,10 @@ class Sender:
         """The complete lines added since the last call."""
         if not path.exists():
             return []
-        content = read_file(path, start=self._read)
+        content = read_file(path, start=self._read, limit=LARGEST_FILE)
         whole = content[: content.rfind(b"\n") + 1]
         self._read += len(whole)
-        return parse_lines(whole)
+        return points_of(parse_lines(whole))
 
     def _send_media(self, part: Any, step: int) -> None:
         # Directly after the point of their step, because the last step on the server marks what it has.

@@ -6,9 +6,9 @@ from typing import Any
 
 import wandb
 
-from shards.files import read_lines
 from shards.text import printable
 from train.errors import TrainError
+from train.runs.lines import read_points
 from train.runs.run_folder import METRICS_FILE, RunDir
 from train.runs.status import is_locked
 from train.tracking.wandb_run import (
@@ -53,7 +53,7 @@ def sync(settings: Any) -> int:
 def complete(run: RunDir) -> int:
     """Writes the points of metrics.jsonl that no part on disk holds into a new part; returns their number."""
     known = steps_in(online_parts(run) + offline_parts(run))
-    missing = [row for row in read_lines(run.path / METRICS_FILE) if row["step"] not in known]
+    missing = [row for row in read_points(run.path / METRICS_FILE) if row["step"] not in known]
     if missing:
         send(run, "offline", missing)
     return len(missing)
@@ -73,7 +73,7 @@ def send(run: RunDir, mode: Mode, rows: list[dict[str, Any]]) -> int:
 
 def send_rest(run: RunDir, offline: set[int]) -> int:
     """Sends points that are in no offline part; returns the last step that the server had before."""
-    rows = [row for row in read_lines(run.path / METRICS_FILE) if row["step"] not in offline]
+    rows = [row for row in read_points(run.path / METRICS_FILE) if row["step"] not in offline]
     try:
         return send(run, "online", rows)
     except (wandb.Error, OSError) as error:

@@ -4,8 +4,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -14,6 +13,7 @@ from fsspec.config import conf
 
 from shards.errors import DataError
 from shards.reading.remote.failures import PermanentError, TransientError, credentials
+from shards.reading.remote.limits import too_long, within
 
 T = TypeVar("T")
 
@@ -83,9 +83,12 @@ class FsspecFiles:
             raise PermanentError(f"{len(content)} bytes came instead of {len(out)}: its server ignores ranges")
         out[:] = content
 
-    def whole(self, name: str, limit_s: float) -> bytes:
-        """All bytes of a file."""
-        return self._call("cat_file", limit_s, f"{self._folder}/{name}")
+    def whole(self, name: str, limit_s: float, most: int) -> bytes:
+        """All bytes of a file; PermanentError for more than ``most``, of which no more are asked for."""
+        content = self._call("cat_file", limit_s, f"{self._folder}/{name}", start=0, end=most + 1)
+        if len(content) > most:
+            raise PermanentError(too_long(most))
+        return content
 
     def close(self) -> None:
         """Close the connections and end the thread; reads that are under way fail."""
@@ -109,20 +112,6 @@ class FsspecFiles:
             session = getattr(files, name, None)
             if session is not None and hasattr(session, "close"):
                 await session.close()
-
-
-def within(limit_s: float, call: Callable[[], T]) -> T:
-    """What ``call`` returns, run in a thread that is left behind with a TimeoutError when it takes too long."""
-    future: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            future.set_result(call())
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, name="remote-call", daemon=True).start()
-    return future.result(limit_s)
 
 
 def _limits(protocol: str, answer_s: float, connections: int) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 import urllib3
 
 from shards.reading.remote.failures import PermanentError, StatusError, TransientError
+from shards.reading.remote.limits import too_long, within
 from shards.reading.remote.redirects import REDIRECTS, redirected
 
 PIECE = 256 * 1024  # bytes taken from a connection at once
@@ -57,9 +58,13 @@ class HttpFiles:
     def size(self, name: str, limit_s: float) -> int | None:
         """Size of a file, None when the server does not say."""
         deadline = time.monotonic() + limit_s
-        with self._answer(self._url(name), limit_s, 0, 1) as response:
-            _fill(response, memoryview(bytearray(1)), deadline)
-            return _range(response)[1]
+
+        def ask() -> int | None:
+            with self._answer(self._url(name), limit_s, 0, 1) as response:
+                _fill(response, memoryview(bytearray(1)), deadline)
+                return _range(response)[1]
+
+        return within(limit_s, ask)
 
     def read(self, name: str, offset: int, out: memoryview, limit_s: float) -> None:
         """Fill ``out`` with the bytes of a file from ``offset`` on."""
@@ -71,15 +76,22 @@ class HttpFiles:
         with self._answer(url, limit_s, offset, offset + len(out)) as response:
             _fill(response, out, deadline)
 
-    def whole(self, name: str, limit_s: float) -> bytes:
-        """All bytes of a file."""
+    def whole(self, name: str, limit_s: float, most: int) -> bytes:
+        """All bytes of a file; a longer answer than ``most`` bytes ends with PermanentError."""
         deadline = time.monotonic() + limit_s
-        with self._answer(self._url(name), limit_s) as response:
-            pieces = []
-            while piece := response.read1(PIECE):
-                pieces.append(piece)
-                _check(deadline)
-            return b"".join(pieces)
+
+        def receive() -> bytes:
+            content = bytearray()
+            with self._answer(self._url(name), limit_s) as response:
+                while piece := response.read1(PIECE):
+                    content += piece
+                    if len(content) > most:
+                        raise PermanentError(too_long(most))
+                    _check(deadline)
+            return bytes(content)
+
+        # Apart, because a server may also send its headers too slowly, byte by byte.
+        return within(limit_s, receive)
 
     def close(self) -> None:
         """Close the connections; reads that are under way fail."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from shards.chunk import ChunkFormat
 from shards.errors import DataError
-from shards.manifest import FILE_NAME, Shard
+from shards.manifest import FILE_NAME, LIMIT, Shard
 from shards.reading.remote.failures import PermanentError, Place, in_words, remedy
 from shards.reading.remote.fsspec_files import FsspecFiles
 from shards.reading.remote.http_files import HttpFiles
@@ -33,8 +33,8 @@ class Files(Protocol):
     def read(self, name: str, offset: int, out: memoryview, limit_s: float) -> None:
         """Fill ``out`` with the bytes of a file from ``offset`` on."""
 
-    def whole(self, name: str, limit_s: float) -> bytes:
-        """All bytes of a file."""
+    def whole(self, name: str, limit_s: float, most: int) -> bytes:
+        """All bytes of a file, of which there may be ``most``."""
 
     def close(self) -> None:
         """Close connections; reads that are under way fail."""
@@ -157,13 +157,13 @@ def is_url(place: object) -> bool:
 
 
 def read_manifest(url: str, patience: RetryPolicy = RETRY_POLICY) -> bytes:
-    """The content of ``dataset.json`` in a data folder behind a URL. Raises DataError."""
+    """The content of ``dataset.json`` in a data folder behind a URL. Raises DataError, also where it is too large."""
     place = Place(url)
     files = _connect(place, patience, 1)
 
     def request(_: float) -> bytes:
         try:
-            return files.whole(FILE_NAME, patience.total_s)  # it may be large
+            return files.whole(FILE_NAME, patience.total_s, LIMIT)  # it may be large
         except FileNotFoundError:
             raise PermanentError(NO_MANIFEST) from None
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from shards.chunk import ChunkFormat
 from shards.errors import DataError
+from shards.files import open_regular
 from shards.manifest import Shard
 
 OPEN_FILES = 256  # kept open, far below the usual limit of 1,024
@@ -33,11 +34,11 @@ def open_for_reading(path: Path, direct: bool) -> int:
     """A file descriptor, with O_DIRECT where ``direct`` asks for it and the file system has it."""
     if direct:
         try:
-            return os.open(path, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC)
+            return open_regular(path, os.O_RDONLY | os.O_DIRECT, follow_links=True)
         except OSError as error:
             if error.errno not in REFUSED:
                 raise
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    return open_regular(path, follow_links=True)
 
 
 class LocalRecords:

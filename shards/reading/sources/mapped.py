@@ -11,6 +11,7 @@ import numpy as np
 
 from shards.chunk import ChunkFormat
 from shards.errors import DataError
+from shards.files import open_regular
 from shards.manifest import Shard
 from shards.reading.sources.sigbus import forget, watch
 
@@ -46,7 +47,7 @@ class MappedShards:
         for row, size in zip(rows, self._sizes, strict=True):
             path = folder / row.file
             try:
-                handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                handle = open_regular(path, follow_links=True)
                 try:
                     _map(base, size, mmap.PROT_READ, mmap.MAP_SHARED | _FIXED, handle)
                 finally:

@@ -151,11 +151,11 @@ def test_instead_of_a_damaged_model_a_sound_checkpoint_is_named(tmp_path):
         ('{"format": 1}', "'family' is missing"),
         ('{"format": 1, "family": ["vae"]}', "a value has the wrong type"),
         (
-            '{"format": 1, "family": "vae", "samples": 9, "rate": 9, "config": {"latnt": 4}}',
+            '{"format": 1, "family": "vae", "samples": 9, "rate": 8000, "config": {"latnt": 4}}',
             "unknown setting 'latnt'",
         ),
-        ('{"format": 1, "family": "vae", "samples": 9, "rate": 9, "config": {"trunk": {}}}', "'strides'"),
-        ('{"format": 1, "family": "vae", "samples": "many", "rate": 9}', "a value has the wrong type"),
+        ('{"format": 1, "family": "vae", "samples": 9, "rate": 8000, "config": {"trunk": {}}}', "'strides'"),
+        ('{"format": 1, "family": "vae", "samples": "many", "rate": 8000}', "a value has the wrong type"),
     ],
 )
 def test_what_is_wrong_with_a_description_is_a_phrase(text, said, sound, tmp_path):

@@ -5,13 +5,13 @@ from typing import Any
 
 from audiovae import Autoencoder
 from shards import Split
-from shards.files import read_lines
 from train.evaluation.measuring.chunks import Measured
 from train.evaluation.report.examples import first_audible_samples, passages, pick_examples
 from train.evaluation.report.facts import facts_of
 from train.evaluation.report.generated import interpolation, prior_samples
 from train.evaluation.report.page import Page, sounds_of, write_page
 from train.evaluation.report.sounds import write_wavs
+from train.runs.lines import read_points
 from train.runs.run_folder import METRICS_FILE, RunDir
 
 
@@ -47,7 +47,7 @@ def write_evaluated(
     page = Page(
         summary=summary,
         examples=examples,
-        points=read_lines(run.path / METRICS_FILE),
+        points=read_points(run.path / METRICS_FILE),
         rate=split.rate,
         facts=facts_of(run, summary, model, count, split.manifest),
         between=between,

@@ -4,9 +4,9 @@ import os
 import time
 from statistics import median
 
-from shards.files import read_lines
 from train.config import RunConfig
 from train.runs.forecast import duration, forecast
+from train.runs.lines import PACE, read_points
 from train.runs.run_folder import METRICS_FILE, RunDir
 
 
@@ -30,8 +30,7 @@ def outlook(config: RunConfig, run: RunDir, step: int, save_s: float, left_s: fl
         left_s: Seconds left to this job; None without a limit.
         job_s: The time limit of a job in seconds; None without a limit.
     """
-    rows = read_lines(run.path / METRICS_FILE)
-    pace = [row["perf/chunks_per_second"] for row in rows if row.get("perf/chunks_per_second")]
+    pace = [row[PACE] for row in read_points(run.path / METRICS_FILE) if row.get(PACE)]
     steps = config.optim.steps - step
     job_end = f"; this job ends in {duration(left_s)}" if left_s is not None else ""
     if not pace:

@@ -1,0 +1,61 @@
+"""Reads what an evaluation wrote, metrics.json and metrics.csv; both may come with a run of somebody else."""
+
+import csv
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+from shards.files import MIB, is_number, is_text, is_whole, read_file, read_object
+
+LIMIT = 256 * MIB  # bytes of each file
+# Fields that a summary must have, with their types.
+NEEDED: dict[str, type] = {
+    **dict.fromkeys(("family", "split", "data", "model"), str),
+    "chunks": int,
+    **dict.fromkeys(("reconstruction", "floors"), dict),
+    **dict.fromkeys(("latents", "levels", "recordings"), list),
+}
+OPTIONAL_TEXTS = ("kind", "run", "representation", "split_fingerprint")
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """The content of metrics.json.
+
+    Raises:
+        ValueError: when it is damaged, or from another version.
+        OSError: when it cannot be read.
+    """
+    summary = read_object(path, LIMIT)
+    for key, kind in NEEDED.items():
+        if not isinstance(summary.get(key), kind):
+            raise ValueError(f"no {key!r}")
+    if not is_whole(summary["chunks"]) or not all(is_text(summary.get(key, "")) for key in OPTIONAL_TEXTS):
+        raise ValueError("a value has the wrong type")
+    rows = [*summary["latents"], *summary["levels"], *summary["recordings"], *summary["floors"].values()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("a row of a table is no object")
+    if not all(is_text(row.get("path")) for row in summary["recordings"]):
+        raise ValueError("a recording has no path")
+    if not is_text(summary["reconstruction"].get("interval_over", "")):
+        raise ValueError("'interval_over' is no text")
+    if not is_number(coverage := summary.get("interval_coverage", 0.95)) or not 0 <= coverage <= 1:
+        raise ValueError("'interval_coverage' is no share")
+    return summary
+
+
+def read_chunks(path: Path) -> dict[str, float]:
+    """The SI-SDR in dB of each chunk by metrics.csv, by the chunk's name; NaN for silent chunks.
+
+    Raises:
+        ValueError: when it is damaged, or from another version.
+        OSError: when it cannot be read.
+    """
+    table = csv.DictReader(io.StringIO(read_file(path, limit=LIMIT).decode(), newline=""))
+    try:
+        rows = [(row["chunk"], row["si_sdr"]) for row in table]
+    except (csv.Error, KeyError) as error:
+        raise ValueError(f"{path.name}: {error}") from None
+    if not all(isinstance(name, str) and isinstance(value, str | None) for name, value in rows):
+        raise ValueError(f"{path.name}: a row is too short")
+    return {name: float(value) if value else math.nan for name, value in rows}
