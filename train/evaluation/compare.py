@@ -16,6 +16,7 @@ from shards.text import printable
 from train.errors import TrainError
 from train.evaluation.measuring.heldout import to_audio
 from train.evaluation.measuring.picking import Picker, extremes
+from train.evaluation.measuring.summary_file import read_chunks, read_summary
 from train.evaluation.report.comparison import (
     KINDS,
     ComparedRun,
@@ -27,7 +28,6 @@ from train.evaluation.report.comparison import (
 from train.evaluation.report.examples import to_mono
 from train.evaluation.report.measures import mean_use
 from train.evaluation.report.sounds import write_wav
-from train.evaluation.report.summary_file import read_chunks, read_summary
 from train.evaluation.report.terminal import print_table
 from train.evaluation.statistics.paired import paired_difference
 from train.runs.latest_model import load_weights, weights_of

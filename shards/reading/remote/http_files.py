@@ -143,7 +143,9 @@ class HttpFiles:
         finally:
             with self._lock:
                 self._busy.discard(response)
-            if response.length_remaining != 0:
+            if response.length_remaining == 0:
+                response.drain_conn()  # marks the answer as read: its connection takes no other request before
+            else:
                 response.close()  # what is left of the content would be taken for the next answer
             response.release_conn()
 

@@ -56,15 +56,19 @@ class Retries:
         ``what``, when it fails for good or for too long.
         """
         patience, begin, failures = self.patience, time.monotonic(), 0
+        cut_short = False
+        earlier: BaseException | None = None
 
         def attempt() -> T:
-            left = begin + patience.total_s - time.monotonic()
-            return request(min(patience.answer_s + size / SLOWEST, max(left, 0.001)))
+            nonlocal cut_short
+            left, whole = begin + patience.total_s - time.monotonic(), patience.answer_s + size / SLOWEST
+            cut_short = left < whole
+            return request(min(whole, max(left, 0.001)))
 
         def before_pause(state: tenacity.RetryCallState) -> None:
-            nonlocal failures
-            failures += 1
-            self._note(what, _error(state))
+            nonlocal failures, earlier
+            failures, earlier = failures + 1, _error(state)
+            self._note(what, earlier)
 
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception(is_transient),
@@ -78,7 +82,9 @@ class Retries:
             return attempts(attempt)
         except DataError:
             raise
-        except Exception as error:
+        except Exception as last:
+            # The last try may have had no time for an answer; then the one before it says more.
+            error = earlier if cut_short and isinstance(earlier, Exception) else last
             reason = self._words(error)
             if self._closing.is_set():
                 raise DataError(f"{what}: reading was stopped ({reason})") from None
