@@ -14,6 +14,7 @@ one is renamed, never deleted.
 
 import json
 import math
+import os
 import re
 import shutil
 import sys
@@ -28,7 +29,7 @@ from torch import Tensor
 
 import audiovae
 from audiovae import Autoencoder, ModelError
-from shards.files import UnsafePathError, is_number, is_whole, read_object, sha256_of
+from shards.files import UnsafePathError, is_number, is_whole, open_regular, read_object, sha256_of
 from shards.files import write_folder as write_whole_folder
 from shards.text import printable
 from train.errors import TrainError, TransientError
@@ -192,7 +193,8 @@ def damage(path: Path) -> str:
         for name, expected in files.items():
             if name != Path(name).name:
                 return f"{MANIFEST} names a file outside of the checkpoint"
-            if (path / name).stat().st_size != expected["bytes"] or _describe(path / name) != expected:
+            file = path / name
+            if (file.is_file() and file.stat().st_size != expected["bytes"]) or _describe(file) != expected:
                 return f"{name} differs from what was saved"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
@@ -229,6 +231,7 @@ def load(path: Path) -> Snapshot:
 
 
 def _read(path: Path) -> dict[str, Tensor]:
+    os.close(open_regular(path, follow_links=True))  # `load_file` would wait for a pipe
     # Copies, as `load_file` maps the file, which another node may delete while it is in use.
     return {name: value.clone() for name, value in load_file(path, device="cpu").items()}
 
