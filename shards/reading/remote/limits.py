@@ -18,8 +18,11 @@ def within(limit_s: float, call: Callable[[], T]) -> T:
         except BaseException as error:
             future.set_exception(error)
 
-    threading.Thread(target=run, name="remote-call", daemon=True).start()
-    return future.result(limit_s)
+    thread = threading.Thread(target=run, name="remote-call", daemon=True)
+    thread.start()
+    result = future.result(limit_s)
+    thread.join()
+    return result
 
 
 def too_long(most: int) -> str:

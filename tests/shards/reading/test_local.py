@@ -68,7 +68,7 @@ def test_a_file_system_that_refuses_direct_reads_is_read_otherwise(data_dir, mon
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOENT])
 def test_failures_name_the_shard(data_dir, monkeypatch, number):
-    def refuse(path, *_):
+    def refuse(path, *_, **__):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(local.os, "open", refuse)

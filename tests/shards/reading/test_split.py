@@ -140,7 +140,7 @@ def edit(path, *keys, value):
         (["splits", "train", 0, "file"], 3, "file"),
         (["splits", "train", 0, "file"], "other.tar", "fingerprint"),
         (["splits", "train", 0, "chunks"], -1, "chunks"),
-        (["splits", "train", 0, "chunks"], 10**30, "chunks"),
+        (["splits", "train", 0, "chunks"], 10**30, "a number in it is too large"),
         (["splits", "train", 0, "chunks"], 1, "cannot hold"),
         (["splits", "train", 0, "xxh3"], "0", "fingerprint"),
         (["levels"], {}, "different splits"),

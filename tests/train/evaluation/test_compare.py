@@ -5,6 +5,7 @@ import errno
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from train.evaluation.measuring.metrics import measure
 from train.evaluation.report.comparison import best
 from train.evaluation.report.measures import KNOWN
 from train.evaluation.statistics.paired import paired_difference
+from train.runs.record import Record
 
 
 @pytest.fixture(scope="module")
@@ -120,8 +122,8 @@ def test_other_data_is_a_warning_on_the_page(runs, tmp_path):
     assert figures
     assert not any("elsewhere" in line for line in figures), "same chunk names, but other recordings"
     assert "si_sdr_difference" not in (out / "comparison.json").read_text()
-    trained = json.loads((tmp_path / "elsewhere/run.json").read_text())
-    (tmp_path / "elsewhere/run.json").write_text(json.dumps({**trained, "data_fingerprint": "0" * 32}))
+    file = tmp_path / "elsewhere/run.json"
+    file.write_bytes(replace(Record.from_bytes(file.read_bytes()), data_fingerprint="0" * 32).to_bytes())
     assert run(["compare", str(runs / "vae"), str(tmp_path / "elsewhere"), "--out", str(out)]) == 0
     assert "elsewhere was trained on different data than vae." in (out / "index.html").read_text()
 
