@@ -68,8 +68,12 @@ def test_a_file_system_that_refuses_direct_reads_is_read_otherwise(data_dir, mon
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOENT])
 def test_failures_name_the_shard(data_dir, monkeypatch, number):
-    def refuse(path, *_, **__):
-        raise OSError(number, os.strerror(number))
+    real = os.open
+
+    def refuse(path, *rest, **more):
+        if os.fspath(path).endswith(".tar"):
+            raise OSError(number, os.strerror(number))
+        return real(path, *rest, **more)
 
     monkeypatch.setattr(local.os, "open", refuse)
     with pytest.raises(DataError, match=rf"train-00000-000.tar cannot be read \({os.strerror(number)}\)"):
