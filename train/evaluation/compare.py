@@ -26,8 +26,8 @@ from train.evaluation.report.comparison import (
 from train.evaluation.report.examples import to_mono
 from train.evaluation.report.measures import mean_use
 from train.evaluation.report.sounds import write_wav
-from train.evaluation.report.summary_file import read_chunks, read_summary
 from train.evaluation.report.terminal import print_table
+from train.evaluation.saved_report import read_chunks, read_summary
 from train.evaluation.statistics.paired import paired_difference
 from train.runs.latest_model import load_weights, weights_of
 from train.runs.lines import read_points

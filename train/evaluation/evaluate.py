@@ -28,8 +28,8 @@ from train.evaluation.measuring.speech import require_packages
 from train.evaluation.measuring.summary import build_summary
 from train.evaluation.measuring.tables import csv_text
 from train.evaluation.report.evaluated import write_evaluated
-from train.evaluation.report.summary_file import LIMIT
 from train.evaluation.report.terminal import print_summary
+from train.evaluation.saved_report import LIMIT
 from train.parallel.engine import Engine, is_lost_peer
 from train.runs.latest_model import is_training_data, load_weights, weights_of
 from train.runs.model_facts import write_measures_to_card
