@@ -13,9 +13,10 @@ from jsonargparse import ArgumentParser
 from audiovae import DISTRIBUTION, __version__
 from audiovae.commands import COMMANDS
 from audiovae.errors import ModelError, ModelWarning
+from shards.text import printable
 
 # Help of `reconstruct`, which takes any number of recordings.
-INPUT = "Recordings in any format that libsndfile reads, at any sample rate and of any length."
+INPUT = "Recordings in any format that libsndfile or FFmpeg read, at any sample rate and of any length."
 OUTPUT = (
     "For one recording: the WAV file to write, mono at the model's rate. For several recordings, or if the name ends "
     "in / or is a folder: the folder to write NAME.wav into for each recording; it is created if it does not exist."
@@ -62,7 +63,7 @@ def main() -> int:
             COMMANDS[chosen.subcommand](**chosen[chosen.subcommand])
             sys.stdout.flush()
         except ModelError as error:
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {printable(error)}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
@@ -119,7 +120,7 @@ def _show(usual: Any) -> Any:
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         if issubclass(category, ModelWarning):
-            print(f"warning: {message}", file=sys.stderr, flush=True)
+            print(f"warning: {printable(message)}", file=sys.stderr, flush=True)
         else:
             usual(message, category, *where, **more)
 

@@ -1,21 +1,25 @@
 """Facts about a model's training (`facts.json`) and the model card made from them (`README.md`).
 
 The training writes the facts; measures can be added later, and copies of the model keep both. A card is written once.
-After that only the text between its two marks is replaced, so that edits elsewhere are kept.
+After that only the text between its two marks is replaced, so that edits elsewhere are kept. The facts may be a
+stranger's: in the card their text is only text, without tags, links and formats.
 """
 
 import dataclasses
 import functools
 import json
+import re
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from audiovae.errors import ModelError
 from shards.files import MIB, check_place, is_number, is_whole, read_file, read_object, write_atomically
+from shards.text import for_markdown
 
 CARD_FILE = "README.md"
 FACTS_FILE = "facts.json"
@@ -117,9 +121,8 @@ def write_card(folder: Path, about: dict[str, Any], shape: dict[str, Any], facts
             raise ModelError(f"{path}: not UTF-8; save it as UTF-8, or remove it to have it written again") from None
         text = with_measures(card, facts, shape)
     else:
-        text = _template("card.md").render(
-            about=about, shape=shape, facts=facts, begin=BEGIN, end=END, measures=_measures(facts, shape)
-        )
+        marked = {"begin": Markup(BEGIN), "measures": Markup(_measures(facts, shape)), "end": Markup(END)}
+        text = _template("card.md").render(about=about, shape=shape, facts=facts, **marked)
     write_atomically(path, text)
     return BEGIN in text and END in text
 
@@ -141,6 +144,17 @@ def _template(name: str) -> jinja2.Template:
         lambda file: (resources.files("audiovae") / "templates" / file).read_text(encoding="utf-8")
     )
     environment = jinja2.Environment(
-        loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        loader=loader, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined, finalize=_as_markdown
     )
+    environment.filters["code"] = _as_code
     return environment.get_template(name)
+
+
+def _as_markdown(value: Any) -> Any:
+    """What a template shows: numbers and text that is Markdown already as they are, all else as mere text."""
+    return value if isinstance(value, Markup | int | float) else Markup(for_markdown(value))
+
+
+def _as_code(value: Any) -> Markup:
+    """A plain name as code, in which nothing can be escaped; another one as mere text."""
+    return Markup(f"`{value}`" if re.fullmatch(r"[A-Za-z0-9_.+-]+", str(value)) else for_markdown(value))

@@ -20,6 +20,7 @@ from audiovae.recordings.latents_file import check_latents_file
 from audiovae.recordings.overlap_add import interpolate_recordings, sample_chunks
 from audiovae.saved.export import export_model
 from audiovae.saved.model_folder import check_device, load
+from shards.text import printable
 
 GAP_S = 0.25  # seconds of silence between the parts of a file
 MAX_PARTS = 1000
@@ -32,7 +33,7 @@ def reconstruct(model: Path, input: Sequence[Path], output: str, device: str = "
 
     Args:
         model: A run folder, or a folder with config.json and model.safetensors.
-        input: Recordings in any format that libsndfile reads, at any sample rate and of any length.
+        input: Recordings in any format that libsndfile or FFmpeg read, at any sample rate and of any length.
         output: For one recording: the WAV file to write, mono at the model's rate. For several recordings, or if the
             name ends in / or is a folder: the folder to write NAME.wav into; it is created if it does not exist.
         device: cpu or cuda.
@@ -51,12 +52,12 @@ def reconstruct(model: Path, input: Sequence[Path], output: str, device: str = "
     for source, target in zip(input, targets, strict=True):
         try:
             seconds = reconstruct_file(loaded, source, target, overlap)
-            print(f"{target}: {seconds:.1f} s at {loaded.rate} Hz, {loaded.family} of {model}", flush=True)
+            say(f"{target}: {seconds:.1f} s at {loaded.rate} Hz, {loaded.family} of {model}")
         except ModelError as error:
             if not many:
                 raise
             failed += 1
-            print(f"error: {error}", file=sys.stderr, flush=True)
+            print(f"error: {printable(error)}", file=sys.stderr, flush=True)
     if failed:
         raise ModelError(f"{failed} of {len(input)} recordings failed; see the errors above")
 
@@ -75,7 +76,7 @@ def encode(
 
     Args:
         model: A run folder, or a folder with config.json and model.safetensors.
-        input: A recording in any format that libsndfile reads, at any sample rate and of any length.
+        input: A recording in any format that libsndfile or FFmpeg read, at any sample rate and of any length.
         output: The .safetensors file to write.
         device: cpu or cuda.
         overlap: Share of each chunk that is stored twice for the cross-fade, 0 to 0.5. 0 takes the fewest bits.
@@ -90,7 +91,7 @@ def encode(
     kind = f"codes of {coded.bits_each} bits" if coded.code_size else f"{coded.latents[0].dtype} values".split(".")[1]
     shapes = " + ".join(f"{channels} x {frames}" for channels, frames in loaded.latent_shapes)
     size = output.stat().st_size
-    print(
+    say(
         f"{output}: {coded.seconds:.1f} s as {len(coded.latents[0])} chunks of {shapes} {kind}, {size:,} bytes, "
         f"{coded.bits_per_second / 1000:.4g} kbit/s (16-bit samples: {16 * coded.rate / 1000:.4g}), "
         f"{loaded.family} of {model}"
@@ -114,7 +115,7 @@ def decode(model: Path, input: Path, output: Path, device: str = "cpu") -> None:
     check(device)
     loaded = load(model, device)
     coded = decode_file(loaded, input, output)
-    print(f"{output}: {coded.seconds:.1f} s at {loaded.rate} Hz, {loaded.family} of {model}")
+    say(f"{output}: {coded.seconds:.1f} s at {loaded.rate} Hz, {loaded.family} of {model}")
 
 
 def interpolate(
@@ -184,8 +185,8 @@ def export(model: Path, output: Path, format: Literal["torch", "onnx"] = "torch"
     loaded = load(model)
     written = export_model(loaded, output, format)
     for file, difference in written.items():
-        print(f"{output / file}: differs from PyTorch by at most {difference:.2g}")
-    print(f"{output / 'export.json'}: describes inputs and outputs, {loaded.family} of {model}")
+        say(f"{output / file}: differs from PyTorch by at most {difference:.2g}")
+    say(f"{output / 'export.json'}: describes inputs and outputs, {loaded.family} of {model}")
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -230,4 +231,9 @@ def write(output: Path, parts: Sequence[Tensor], loaded: Autoencoder, model: Pat
     gap = torch.zeros(int(GAP_S * loaded.rate))
     audio = torch.cat([piece for part in parts for piece in (gap, part)][1:])
     write_recording(output, audio, loaded.rate)
-    print(f"{output}: {len(audio) / loaded.rate:.1f} s at {loaded.rate} Hz, {loaded.family} of {model}")
+    say(f"{output}: {len(audio) / loaded.rate:.1f} s at {loaded.rate} Hz, {loaded.family} of {model}")
+
+
+def say(line: str) -> None:
+    """Prints a line; names of files in it may be a stranger's."""
+    print(printable(line), flush=True)

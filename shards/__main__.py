@@ -12,7 +12,7 @@ from typing import Any
 from shards import DISTRIBUTION
 
 _SWITCHES = {  # flags that take no value
-    "strict": "Fail when any audio file had to be skipped.",
+    "strict": "Fail when any audio file had to be skipped, or is damaged or suspicious.",
     "dry_run": "Look at the arguments and at what is there, write nothing, and end.",
     "json": "Print a summary to plot instead of tables.",
 }
@@ -75,6 +75,7 @@ def _make_parser(functions: dict[str, Callable[..., None]]) -> Any:
 def main(args: list[str] | None = None) -> int:
     """Run one command; an error is one line on stderr. Returns the exit code."""
     from shards.errors import DataError
+    from shards.text import printable, printable_lines
 
     if (sys.argv[1:] if args is None else args) == ["--version"]:
         print(_version())
@@ -90,7 +91,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         functions[chosen.subcommand](**chosen[chosen.subcommand])
     except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_lines(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("error: interrupted; run the same command again to continue", file=sys.stderr)
@@ -99,7 +100,7 @@ def main(args: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except OSError as error:
-        print(f"error: {error.filename or 'write'}: {error.strerror}", file=sys.stderr)
+        print(printable(f"error: {error.filename or 'write'}: {error.strerror}"), file=sys.stderr)
         return 1
     return 0
 

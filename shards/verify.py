@@ -20,6 +20,7 @@ from shards.errors import DataError
 from shards.files import open_regular
 from shards.manifest import Manifest, Shard
 from shards.progress import progress
+from shards.text import printable
 
 BATCH = 256  # records looked at together
 
@@ -48,11 +49,11 @@ def verify(data_dir: Path) -> None:
             done += shard.bytes
             update(done)
     for damage in damages:
-        print(f"{damage.file}: {damage.what}")
+        print(printable(f"{damage.file}: {damage.what}"))
     if damages:
         raise DataError(f"{len(damages)} of {len(shards)} shards in {data_dir} are damaged: copy or build them again")
     chunks = sum(shard.chunks for shard in shards)
-    print(f"{data_dir}: {len(shards)} shards, {chunks} chunks, {done / 1e6:.0f} MB, every byte as built")
+    print(printable(f"{data_dir}: {len(shards)} shards, {chunks} chunks, {done / 1e6:.0f} MB, every byte as built"))
 
 
 def check_shard(path: Path, shard: Shard, shape: ChunkFormat) -> Damage | None:

@@ -80,6 +80,7 @@ def run(words: list[str]) -> int:
     """Runs one command; returns the exit code."""
     # Imported here so that main() handles Ctrl-C while the libraries load.
     from shards import DataError
+    from shards.text import printable_lines
     from train.cli.parser import make_parser, parse
     from train.config import RUNS
     from train.errors import TrainError
@@ -113,7 +114,7 @@ def run(words: list[str]) -> int:
         elif is_user_error(error, settings):
             note_user_error(str(error))
         who = "" if is_main else f" (process {launched_rank()})"
-        print(f"error{who}: {error}", file=sys.stderr, flush=True)
+        print(f"error{who}: {printable_lines(error)}", file=sys.stderr, flush=True)
         return 1
     finally:
         if engine:
@@ -137,7 +138,9 @@ def main() -> None:
     except BaseException:
         import traceback
 
-        traceback.print_exc()
+        from shards.text import printable
+
+        print(printable(traceback.format_exc(), keep="\n"), end="", file=sys.stderr)
     with suppress(OSError, ValueError):  # the reader has closed the pipe
         sys.stdout.flush()
     sys.stderr.flush()

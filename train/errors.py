@@ -1,8 +1,14 @@
 """Errors that a command reports in one line, without a traceback."""
 
+from shards.text import printable_lines
+
 
 class TrainError(Exception):
     """An error whose message is one line that names the file, key or flag, and the remedy."""
+
+    def __str__(self) -> str:
+        """The message; what came from files in it is printable."""
+        return printable_lines(super().__str__())
 
 
 class TransientError(TrainError):

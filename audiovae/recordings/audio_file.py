@@ -13,7 +13,8 @@ from torch import Tensor
 from audiovae.errors import ModelError, ModelWarning
 from audiovae.inputs import check_input
 from audiovae.output import check_output, write_whole
-from shards.audio.decoding import DecodingError, open_audio
+from shards.audio.decoding import decode
+from shards.audio.errors import DecodingError
 
 
 def as_recording(audio: Tensor | np.ndarray, own_rate: int, rate: int) -> Tensor:
@@ -53,25 +54,41 @@ def _unusable(mono: np.ndarray) -> str:
     return "" if np.isfinite(mono).all() else "holds values that are not finite (NaN or infinity)"
 
 
-def read_recording(path: str | Path, rate: int) -> Tensor:
-    """Reads a file in any format that libsndfile reads, as [T] float32, mono at `rate` Hz.
+class _Pieces:
+    """Keeps the blocks of a decoder."""
 
-    `shards build` uses the same decoder and refuses the same files.
+    def __init__(self) -> None:
+        self.pieces: list[np.ndarray] = []
+
+    def add(self, audio: np.ndarray) -> None:
+        self.pieces.append(audio.copy())
+
+    def restart(self) -> None:
+        self.pieces.clear()
+
+
+def read_recording(path: str | Path, rate: int) -> Tensor:
+    """Reads a file in any format that libsndfile or FFmpeg read, as [T] float32, mono at `rate` Hz.
+
+    `shards build` uses the same decoders and refuses the same files. What is odd about a file, such as a missing end,
+    is a ModelWarning.
 
     Raises:
-        ModelError: if the file cannot be read, ends before the length in its header, or holds no usable audio.
+        ModelError: if the file cannot be read, less than half of it is there, or it holds no usable audio.
     """
     check_input(path, "audio")
+    output = _Pieces()
     try:
-        with open_audio(path) as file:
-            pieces = [block.copy() for block in file.mono(rate)]
+        facts = decode(path, rate, output)
     except DecodingError as error:
         if error.kind == "unreadable":
             raise ModelError(f"{path}: cannot be read as audio ({error.detail})") from None
         raise ModelError(f"{path}: {error}; get a complete copy, or save it again with an audio editor") from None
-    audio = np.concatenate([np.zeros(0, np.float32), *pieces])
+    audio = np.concatenate([np.zeros(0, np.float32), *output.pieces])
     if problem := _unusable(audio):
         raise ModelError(f"{path}: {problem}")
+    if facts.note:
+        warnings.warn(f"{path}: {facts.note}", ModelWarning, stacklevel=2)
     return torch.from_numpy(audio)
 
 

@@ -16,7 +16,7 @@ def reconstruct_file(model: Autoencoder, source: str | Path, output: str | Path,
 
     Args:
         model: A model in evaluation mode.
-        source: A recording in any format that libsndfile reads, with any sample rate, length and number of channels.
+        source: A recording in any format that libsndfile or FFmpeg read, any rate, length and channels.
         output: The 16-bit WAV file to write, mono at the model's rate.
         overlap: As in `reconstruct_recording`.
 

@@ -1,137 +1,289 @@
-"""Audio files of any format, rate and number of channels as mono blocks at a wanted rate; damage is an error.
+"""Audio files of any format, rate and number of channels as mono blocks at a wanted rate.
 
-`shards` and `audiovae` decode by this module alone: a file is whole for both of them, or for none.
+`shards` and `audiovae` decode by this module alone: a file is whole for both of them, or for none. There are two
+decoders. libsndfile reads first; FFmpeg reads what libsndfile cannot, what it would read short, and what it did.
 """
 
-import re
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
-import soundfile
-import soxr
 
-from shards.audio import ogg
+from shards.audio import flac, mpeg, ogg, riff
+from shards.audio.belief import PADDING_S, Heard, first_is_believed, judged
+from shards.audio.errors import DecodingError, reason
+from shards.audio.ffmpeg import open_ffmpeg
+from shards.audio.libsndfile import SndFile, open_sndfile
+from shards.audio.mixing import Mixer
 
-BLOCK = 1 << 16  # frames decoded at a time: they stay in the processor's cache until they are resampled
 # Sample rates in Hz that a header may name. A rate of 1 Hz would turn a small file into days of samples.
 RATES = (1_000, 1_000_000)
-
-# What libsndfile notes when a file ends before the length that its header promises.
-_SHORTER = re.compile(r"^ *(?:data|riff|SSND|Data Size) *: *(\d+) \(should be (\d+)\)", re.MULTILINE)
-_COUNT_DIFFERS = re.compile(r"Calculated frame count (\d+) does not match value from .* of (\d+)")
-_UNKNOWN_LENGTH = 0x7FFF0000  # encoders that write to a pipe promise this much or more
-
-
-class DecodingError(Exception):
-    """Why a file gives no audio, in a few words that begin with the kind: unreadable, truncated, empty, not finite."""
-
-    @property
-    def kind(self) -> str:
-        """The word before the colon."""
-        return str(self).partition(":")[0]
-
-    @property
-    def detail(self) -> str:
-        """The words after the colon."""
-        return str(self).partition(": ")[2]
+RATE = "unreadable: its header names a rate of"
+MORE_DATA = "it has more data than the size in its header"
+# libsndfile's names of containers whose headers tell the length in samples.
+EXACT = {"WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC"}
+CHAINED = "several streams follow each other"
+MALFORMED = "malformed"  # libsndfile's word for a format that it knows
 
 
-class AudioFile:
-    """An open audio file that looks whole.
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a file.
 
     Attributes:
         rate: Hz, as recorded.
         channels: As recorded.
+        seconds: The length that the file announces; None when it announces none.
+        doubt: Why libsndfile would read it short; empty when it reads it whole.
+        note: What is remarkable about it, such as a header that is wrong.
+        exact: Whether `seconds` is exact to the sample; lossy codecs pad the end.
     """
 
-    def __init__(self, file: soundfile.SoundFile) -> None:
-        self._file = file
-        self.rate: int = file.samplerate
-        self.channels: int = file.channels
-
-    def mono(self, rate: int, on_progress: Callable[[float], None] = lambda seconds: None) -> Iterator[np.ndarray]:
-        """The mean of the channels at `rate` Hz as float32 blocks [n]; each is valid until the next one.
-
-        `on_progress` gets the seconds of each block. Raises DecodingError for a file that is truncated or corrupt.
-        """
-        file = self._file
-        resampler = soxr.ResampleStream(file.samplerate, rate, 1, dtype="float32", quality="HQ")
-        frames = BLOCK if file.channels <= 2 else max(1, 2 * BLOCK // file.channels)
-        wide = np.empty((frames, file.channels), np.float32)
-        # Samples of 16 bits are exact in float32 and in a sum of them: read as they are, a WAV takes half the time.
-        buffer, full_scale = (np.empty(wide.shape, np.int16), 32768) if file.subtype == "PCM_16" else (wide, 1)
-        mean = np.float32(1 / (file.channels * full_scale))
-        mono = np.empty(frames, np.float32)
-        decoded = 0
-        while True:
-            try:
-                block = file.read(out=buffer)
-            except Exception as error:
-                raise DecodingError(reason(error)) from None
-            decoded += len(block)
-            last = len(block) < frames
-            if buffer is not wide:
-                wide[: len(block)] = block  # at once: casting column by column takes twice as long
-            mixed = _mix(wide[: len(block)], mono[: len(block)])
-            mixed *= mean
-            yield mixed if file.samplerate == rate else resampler.resample_chunk(mixed, last=last)
-            on_progress(len(block) / file.samplerate)
-            if last:
-                break
-        if decoded < file.frames < 2**62:  # libsndfile's word for an unknown length is 2**63 - 1
-            raise DecodingError(f"truncated or corrupt: {decoded} of {file.frames} frames could be decoded")
+    rate: int
+    channels: int
+    seconds: float | None
+    doubt: str = ""
+    note: str = ""
+    exact: bool = False
 
 
-@contextmanager
-def open_audio(path: str | Path) -> Iterator[AudioFile]:
-    """A file of any format that libsndfile reads; raises DecodingError when it is unreadable or truncated."""
+class Output(Protocol):
+    """Where a decoder puts the audio."""
+
+    def add(self, audio: np.ndarray) -> None:
+        """Takes float32 [n], which is valid during the call."""
+
+    def restart(self) -> None:
+        """Forgets everything: another decoder begins."""
+
+
+class _Pass:
+    """One pass of a decoder over a file, and how far it came."""
+
+    def __init__(self, rate: int, output: Output, on_progress: Callable[[float], None]) -> None:
+        self._rate, self._output, self._on_progress = rate, output, on_progress
+        self.mixer, self.seconds = Mixer(rate), 0.0
+
+    def take(self, block: np.ndarray, rate: int, full_scale: float = 1) -> None:
+        """Hands on a block, float32 [n, channels] at `rate` Hz."""
+        for audio in self.mixer.add(block, rate, full_scale):
+            self._output.add(audio)
+        self.seconds += len(block) / rate
+        self._on_progress(len(block) / rate)
+
+    def end(self) -> None:
+        """Hands on what the resampler holds."""
+        for audio in self.mixer.end():
+            self._output.add(audio)
+
+    def again(self, channel: int | None = None) -> None:
+        """Throws away what came, for another decoder or for one channel alone."""
+        self._output.restart()
+        self._on_progress(-self.seconds)
+        self.mixer, self.seconds = Mixer(self._rate, channel), 0.0
+
+
+def decode(
+    path: str | Path, rate: int, output: Output, on_progress: Callable[[float], None] = lambda seconds: None
+) -> Facts:
+    """Decodes a file into `output` at `rate` Hz: the mean of the channels, or the loudest where they cancel each other.
+
+    Args:
+        path: The file.
+        rate: Wanted rate in Hz.
+        output: Takes the blocks.
+        on_progress: Gets the seconds of each block; negative ones when another decoder begins.
+
+    Returns:
+        What is known of the file; its note says what is missing or odd.
+
+    Raises:
+        DecodingError: when no decoder finds audio, or less than half of what the file announces.
+    """
+    work = _Pass(rate, output, on_progress)
+    facts = _decode(path, work)
+    notes = [facts.note] if facts.note else []
+    if work.mixer.repaired:
+        notes.append(f"repaired: {work.mixer.repaired} single wild samples")
+    if (channel := work.mixer.louder) is not None:
+        notes.append(f"cancelling: its channels cancel each other, so channel {channel + 1} alone is taken")
+        work.again(channel)
+        _decode(path, work, channel)
+    return replace(facts, note="; ".join(notes))
+
+
+def _decode(path: str | Path, work: _Pass, channel: int | None = None) -> Facts:
+    """Decodes with the decoder that is believed; see `decode`."""
+    with _reading():
+        is_mpeg = mpeg.is_mpeg(path)
+        announced = mpeg.announced_seconds(path) if is_mpeg else None
+    if is_mpeg:  # libsndfile estimates its length, reads the first of joined files, and prints notes
+        facts, heard = _by_ffmpeg(path, work)
+        if facts:
+            return _judged(replace(facts, seconds=announced), heard)
+        work.again(channel)
+    facts, first = _by_libsndfile(path, work)
+    if facts and not facts.doubt and not first.problem:
+        return _judged(facts, first)
+    work.again(channel)
+    if facts and facts.doubt == CHAINED:
+        return _chained(path, work, facts)
+    other, second = _by_ffmpeg(path, work, ignore_length=facts is not None and facts.doubt == MORE_DATA)
+    if other and facts and facts.doubt:
+        return _judged(replace(facts, rate=other.rate, channels=other.channels), second)
+    if other and not (facts and first_is_believed(first, second)):
+        if facts and facts.seconds is not None:
+            known = replace(other, seconds=facts.seconds, exact=facts.exact)
+            return _judged(known, replace(second, problem=first.problem))
+        malformed = "damaged: its header is wrong" if MALFORMED in first.problem else ""
+        return _judged(replace(other, note="; ".join(filter(None, (malformed, other.note)))), second)
+    if not facts:
+        raise DecodingError(_unreadable(path, first.problem))
+    work.again(channel)
+    facts, first = _by_libsndfile(path, work, in_spite_of_doubt=True)
+    assert facts
+    return _judged(facts, first)
+
+
+def _chained(path: str | Path, work: _Pass, facts: Facts) -> Facts:
+    """Decodes the streams of an Ogg file one after the other; their rates and channels may differ."""
+    notes, problem = [facts.note] if facts.note else [], ""
+    for number, span in enumerate(ogg.streams(path), start=1):
+        found, heard = _by_ffmpeg(path, work, span=span)
+        wrong = heard.problem or (found.note if found else "")
+        if wrong:
+            problem = problem or wrong
+            notes.append(f"damaged: stream {number}: {wrong}")
+    if not work.seconds:
+        raise DecodingError(problem or "empty: it has no samples")
+    return replace(facts, seconds=work.seconds, note="; ".join(notes))
+
+
+def inspect(path: str | Path) -> Facts:
+    """What the headers of a file say, without decoding it; raises DecodingError."""
+    with _reading():
+        is_mpeg = mpeg.is_mpeg(path)
+        announced = mpeg.announced_seconds(path) if is_mpeg else None
     try:
-        file = soundfile.SoundFile(path)
-    except Exception as error:  # soundfile raises many kinds, from TypeError to its own
-        raise DecodingError(reason(error)) from None
-    with file:
-        check_rate(file.samplerate)
+        if is_mpeg:
+            with open_ffmpeg(path) as other:
+                check_rate(other.rate)
+                return Facts(other.rate, other.channels, announced)
+        with open_sndfile(path) as file:
+            check_rate(file.rate)
+            return Facts(file.rate, file.channels, file.frames / file.rate if file.frames else None)
+    except DecodingError as error:
+        if error.kind != "unreadable" or str(error).startswith(RATE):
+            raise
         try:
-            check_whole(path, file)
-        except OSError as error:
-            raise DecodingError(reason(error)) from None
-        yield AudioFile(file)
+            with open_ffmpeg(path) as other:
+                check_rate(other.rate)
+                return Facts(other.rate, other.channels, other.seconds)
+        except DecodingError:
+            raise DecodingError(_unreadable(path, str(error))) from None
 
 
 def check_rate(rate: int) -> None:
     """Raises DecodingError for a sample rate that no recording has."""
     if not RATES[0] <= rate <= RATES[1]:
-        raise DecodingError(f"unreadable: its header names a rate of {rate:,} Hz, not {RATES[0]:,} to {RATES[1]:,}")
+        raise DecodingError(f"{RATE} {rate:,} Hz, not {RATES[0]:,} to {RATES[1]:,}")
 
 
-def check_whole(path: str | Path, file: soundfile.SoundFile) -> None:
-    """Raises DecodingError when a file is shorter than its own header says."""
-    log = file.extra_info
-    for found in _SHORTER.finditer(log):
-        promised, present = int(found[1]), int(found[2])
-        if present + 1 < promised < _UNKNOWN_LENGTH:  # one byte may be padding
-            raise DecodingError(f"truncated: {present} of {promised} bytes")
-    counts = _COUNT_DIFFERS.search(log)
-    if counts and int(counts[1]) < int(counts[2]):
-        raise DecodingError(f"truncated: {counts[1]} of {counts[2]} frames")
-    if file.format == "OGG" and not ogg.ends_whole(path):
-        raise DecodingError("truncated: its last Ogg page is incomplete")
+@contextmanager
+def _reading() -> Iterator[None]:
+    """A file that cannot be read is a DecodingError; what an output raises is not."""
+    try:
+        yield
+    except OSError as error:
+        raise DecodingError(reason(error)) from None
 
 
-def _mix(block: np.ndarray, out: np.ndarray) -> np.ndarray:
-    """Sum of the channels, float32 [n, channels] -> [n]. NumPy's own sum along this axis takes 20 times as long."""
-    if block.shape[1] == 1:
-        out[:] = block[:, 0]
-        return out
-    np.add(block[:, 0], block[:, 1], out=out)
-    for channel in range(2, block.shape[1]):
-        out += block[:, channel]
-    return out
+def _facts_of(path: str | Path, file: SndFile) -> Facts:
+    """What the container says, beyond what libsndfile makes of it."""
+    check_rate(file.rate)
+    seconds = file.frames / file.rate / file.promise.share if file.frames and file.promise.share else None
+    facts = Facts(file.rate, file.channels, seconds, note=file.promise.note, exact=file.format in EXACT)
+    with _reading():
+        if file.format == "OGG":
+            cut = "" if ogg.ends_whole(path) else "truncated: its last Ogg page is incomplete"
+            doubt = CHAINED if len(ogg.streams(path)) > 1 else ""
+            return replace(facts, seconds=None, doubt=doubt, note=cut)
+        wav = file.format in ("WAV", "WAVEX") and riff.has_more_data(path)
+        if wav or (file.format == "FLAC" and flac.has_more_samples(path)):
+            doubt = MORE_DATA if wav else "it goes on behind the number of samples in its header"
+            return replace(facts, seconds=None, doubt=doubt, note=f"its header is wrong: {doubt}")
+    return facts
 
 
-def reason(error: Exception) -> str:
-    """An exception of soundfile without the path that it repeats, as one line."""
-    text = str(getattr(error, "error_string", "") or getattr(error, "strerror", "") or error)
-    return "unreadable: " + " ".join(text.split()).removeprefix("Error : ").rstrip(".")
+def _by_libsndfile(path: str | Path, work: _Pass, in_spite_of_doubt: bool = False) -> tuple[Facts | None, Heard]:
+    """Decodes with libsndfile; without facts when it cannot open the file, and nothing when it would read it short."""
+    try:
+        with open_sndfile(path) as file:
+            facts, frames = _facts_of(path, file), 0
+            if facts.doubt and not in_spite_of_doubt:
+                return facts, Heard(0.0)
+            try:
+                for block in file.blocks():
+                    frames += len(block)
+                    work.take(block, file.rate, file.full_scale)
+            except DecodingError as error:
+                if error.kind != "unreadable":  # of the output
+                    raise
+                return facts, Heard(work.seconds, str(error))
+            work.end()
+            short = file.frames is not None and frames < file.frames
+            problem = f"truncated or damaged: {frames} of {file.frames} frames could be decoded" if short else ""
+            return facts, Heard(work.seconds, problem)
+    except DecodingError as error:
+        if error.kind != "unreadable" or str(error).startswith(RATE):
+            raise
+        return None, Heard(0.0, str(error))
+
+
+def _by_ffmpeg(
+    path: str | Path, work: _Pass, ignore_length: bool = False, span: tuple[int, int] | None = None
+) -> tuple[Facts | None, Heard]:
+    """Decodes with FFmpeg; without facts when it cannot open the file."""
+    try:
+        with open_ffmpeg(path, ignore_length, span) as file:
+            check_rate(file.rate)
+            facts = Facts(file.rate, file.channels, file.seconds)
+            try:
+                for block, rate in file.blocks():
+                    check_rate(rate)
+                    work.take(block, rate)
+            except DecodingError as error:
+                if error.kind != "unreadable":  # of the output
+                    raise
+                return facts, Heard(work.seconds, str(error))
+            work.end()
+            # A little without a word: where MP3 files were joined, a packet refers to what is not there.
+            note = f"damaged: {file.damaged} packets cannot be decoded" if file.lost_s > PADDING_S else ""
+            return replace(facts, note=note), Heard(work.seconds)
+    except DecodingError as error:
+        if error.kind != "unreadable":
+            raise
+        return None, Heard(0.0, str(error))
+
+
+def _judged(facts: Facts, heard: Heard) -> Facts:
+    """The facts with the seconds that were heard, and a note on what is missing; raises DecodingError."""
+    missing = judged(facts.seconds, heard, facts.exact)
+    other = "" if missing and facts.note.startswith("damaged: ") else facts.note  # of the same damage
+    return replace(facts, seconds=heard.seconds, note="; ".join(filter(None, (missing, other))))
+
+
+def _unreadable(path: str | Path, problem: str) -> str:
+    """The reason for a file that no decoder opens."""
+    try:
+        with open(os.fsencode(path), "rb") as file:
+            head = file.read(512).lstrip().lower()
+    except OSError as error:
+        return reason(error)
+    if head.startswith((b"<!doctype html", b"<html", b"<?xml")):
+        return "unreadable: it is a page of HTML or XML, no audio"
+    return problem if "ormat not" not in problem else "unreadable: no known format of audio"

@@ -10,9 +10,14 @@ from typing import BinaryIO
 
 import numpy as np
 
-from shards.audio.decoding import BLOCK, DecodingError, open_audio
+from shards.audio.decoding import Facts, decode
+from shards.audio.errors import DecodingError
 from shards.audio.levels import SILENCE, gain
 
+BLOCK = 1 << 16  # samples handled at a time: they stay in the processor's cache
+BEYOND = 2.0  # peaks above it, 6 dB over full scale, are samples in another scale
+RAISED = 100.0  # gains above it, 40 dB, raise noise
+CONSTANT = 0.1  # the largest share of a constant in the peak
 IN_MEMORY = 1 << 24  # samples of a recording kept in memory, 64 MB; the rest waits in a file
 
 
@@ -20,12 +25,18 @@ class _Signal:
     """The mono samples of one recording, float32; whenever the buffer is full they move to a file without a name."""
 
     def __init__(self, buffer: np.ndarray, folder: Path):
-        self.samples = 0
-        self.high = self.low = self.squares = 0.0
         self._buffer, self._folder = buffer, folder
-        self._filled = 0
         self._wide = np.empty(BLOCK, np.float64)
         self._file: BinaryIO | None = None
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget all samples."""
+        self.samples = 0
+        self.high = self.low = self.squares = self.sum = 0.0
+        self._filled = 0
+        self.close()
+        self._file = None
 
     def add(self, audio: np.ndarray) -> None:
         """Append float32 [n]. Raises DecodingError when a sample is no finite number."""
@@ -39,6 +50,7 @@ class _Signal:
         self.high, self.low = max(self.high, high), min(self.low, low)
         wide = self._wide[: len(block)]
         wide[:] = block
+        self.sum += float(block.sum())
         self.squares += float(np.square(wide, out=wide).sum())
         self.samples += len(block)
         if self._filled + len(block) > len(self._buffer):
@@ -118,23 +130,29 @@ class Decoder:
         """
         signal = _Signal(self._buffer, self._scratch)
         try:
-            with open_audio(path) as file:
-                for block in file.mono(self._rate, on_progress):
-                    signal.add(block)
-                rate, channels = file.rate, file.channels
+            facts = decode(path, self._rate, signal, on_progress)
             if not signal.samples:
                 raise DecodingError("empty: it has no samples")
-            yield self._levelled(signal, rate, channels)
+            yield self._levelled(signal, facts)
         finally:
             signal.close()
 
-    def _levelled(self, signal: _Signal, rate: int, channels: int) -> Recording:
+    def _levelled(self, signal: _Signal, facts: Facts) -> Recording:
         peak = max(signal.high, -signal.low)
         rms = math.sqrt(signal.squares / signal.samples)
         factor = 1.0 if peak < SILENCE else gain(self._level, peak, rms)
-        note = ""
+        notes = [facts.note] if facts.note else []
+        constant = abs(signal.sum) / signal.samples
         if peak < SILENCE:
-            note = "silent: never above -80 dBFS"
+            notes.append("silent: never above -80 dBFS")
+        elif peak > BEYOND:
+            notes.append(f"too loud: its peak is {peak:,.6g} times full scale")
         elif peak * factor > 1:
-            note = f"clipped: its peak is {peak:.2f} of full scale"
-        return Recording(signal, signal.samples, signal.samples / self._rate, rate, channels, factor, peak, rms, note)
+            notes.append(f"clipped: its peak is {peak:.2f} of full scale")
+        if factor > RAISED:
+            notes.append(f"too quiet: raised by {20 * math.log10(factor):.0f} dB")
+        if peak >= SILENCE and constant > CONSTANT * peak:
+            notes.append(f"constant: a constant is {100 * constant / peak:.0f} % of its peak (DC)")
+        seconds = signal.samples / self._rate
+        note = "; ".join(notes)
+        return Recording(signal, signal.samples, seconds, facts.rate, facts.channels, factor, peak, rms, note)

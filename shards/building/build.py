@@ -28,6 +28,7 @@ from shards.errors import DataError
 from shards.files import sync
 from shards.manifest import FILE_NAME, Manifest
 from shards.progress import audio_speed, progress
+from shards.text import printable
 
 FILES_PER_JOB = 64  # looked at per call of a worker
 PLAN_LIMIT_S = 4 * 3600.0  # that another task may take to look at all files
@@ -39,8 +40,8 @@ def build(
     audio_dir: Path,
     out_dir: Path,
     rate: int = 22050,
-    samples: int = 22050,
-    hop: int = 11025,
+    samples: int = 0,
+    hop: int = 0,
     level: Literal["peak", "rms", "none"] = "peak",
     valid: float = 0.1,
     test: float = 0.0,
@@ -57,8 +58,8 @@ def build(
         audio_dir: Folder of recordings, searched with all its subfolders.
         out_dir: Data folder to make, or to add the new ones of the recordings to.
         rate: Sample rate of the chunks in Hz.
-        samples: Samples per chunk.
-        hop: Samples from one chunk of a recording to the next; less than a chunk makes them overlap.
+        samples: Samples per chunk; 0 is one second.
+        hop: Samples from one chunk of a recording to the next; less than a chunk makes them overlap. 0 is half a chunk.
         level: Loudness of each recording: peak at 0.95, RMS at -20 dBFS, or left as it is.
         valid: Share of the recordings held out to evaluate during training.
         test: Share of the recordings held out for a last test.
@@ -66,10 +67,11 @@ def build(
         max_silence: Largest share of a recording's chunks that may be silent; more of them are left out.
         workers: Worker processes; 0 is one for each core.
         task: Build only the part I/N of the work, such as 3/16; the last task to finish merges.
-        strict: Fail when any audio file had to be skipped.
+        strict: Fail when any audio file had to be skipped, or is damaged or suspicious.
         dry_run: Look at the arguments and at what is there, write nothing, and end.
     """
-    settings = Settings(rate, samples, hop, level, valid, test, chunks_per_shard, max_silence)
+    samples = samples or rate
+    settings = Settings(rate, samples, hop or max(1, samples // 2), level, valid, test, chunks_per_shard, max_silence)
     _check(settings, workers)
     share = Task.parse(task)
     audio_dir, out_dir = _check_folders(audio_dir, out_dir)
@@ -160,13 +162,12 @@ def _build(pool: Workers, audio_dir: Path, build_folder: BuildFolder, settings: 
         seconds += _run_parts(pool, audio_dir, build_folder, plan, share)
         absent = missing(build_folder, plan)
         if absent and build_folder.plan.exists():
-            print(
-                f"task {share} is done; {describe_missing(build_folder, plan, absent)}. The last task merges them; "
-                f"so does: python -m shards merge {build_folder.out}"
-            )
+            what = f"task {share} is done; {describe_missing(build_folder, plan, absent)}. The last task merges them; "
+            print(printable(f"{what}so does: python -m shards merge {build_folder.out}"))
             return None
         if not merge_plan(build_folder, plan):
-            print(f"task {share}: all parts are done, another task merges them ({holder(build_folder.lease('merge'))})")
+            other = holder(build_folder.lease("merge"))
+            print(printable(f"task {share}: all parts are done, another task merges them ({other})"))
             return None
         outcome = ": done"
         if is_new or share.count > 1:

@@ -20,6 +20,8 @@ import threading
 import time
 from pathlib import Path
 
+from shards.text import printable
+
 HEARTBEAT_S = 5.0
 STALE_S = 60.0
 _POLL_S = 0.2
@@ -129,7 +131,7 @@ def _has_heartbeat(path: Path) -> bool:
     """Whether the lease is rewritten within a minute."""
     before = _read(path)
     line = f"waiting at most {STALE_S:.0f} s to see whether another build is alive ({holder(path)})"
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
     end = time.monotonic() + STALE_S
     while before is not None and time.monotonic() < end:
         time.sleep(_POLL_S)

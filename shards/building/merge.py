@@ -4,6 +4,7 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from shards.audio.belief import is_serious
 from shards.building import report
 from shards.building.build_folder import BuildFolder
 from shards.building.lease import Lease, holder
@@ -47,7 +48,7 @@ def merge(out_dir: Path, strict: bool = False) -> None:
 
     Args:
         out_dir: Data folder that the tasks have built into.
-        strict: Fail when any audio file had to be skipped.
+        strict: Fail when any audio file had to be skipped, or is damaged or suspicious.
     """
     build_folder = BuildFolder(out_dir.resolve())
     plan = open_plan(build_folder)
@@ -71,10 +72,12 @@ def merge(out_dir: Path, strict: bool = False) -> None:
 
 
 def check_strict(manifest: Manifest, out_dir: Path, strict: bool) -> None:
-    """Raise DataError when --strict is set and a recording was skipped."""
+    """Raise DataError when --strict is set and a recording was skipped, or is damaged or suspicious."""
     missed = sum(source.split is None and source.note != NOT_AUDIO for source in manifest.sources)
-    if strict and missed:
-        raise DataError(f"{missed} audio files were skipped and --strict is set: see {out_dir / FILE_NAME}")
+    lost = sum(source.split is not None and is_serious(source.note) for source in manifest.sources)
+    if strict and (missed or lost):
+        more = f", {lost} are damaged or suspicious" if lost else ""
+        raise DataError(f"{missed} audio files were skipped{more} and --strict is set: see {out_dir / FILE_NAME}")
 
 
 def open_plan(build_folder: BuildFolder) -> Plan | None:

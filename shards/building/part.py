@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.audio.decoding import DecodingError
+from shards.audio.errors import DecodingError
 from shards.audio.levels import SILENCE
 from shards.audio.recording import Decoder, Recording
 from shards.building.build_folder import BuildFolder

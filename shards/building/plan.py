@@ -153,14 +153,19 @@ def _first_part(manifest: Manifest | None) -> int:
 def assign_splits(settings: Settings, candidates: list[Candidate], old: Iterable[Source] = ()) -> list[Candidate]:
     """Give each readable recording its split by its fingerprint, so that adding recordings moves none.
 
-    A copy of an ``old`` recording goes where that one is. A split that chance would leave empty gets one new
-    recording (and its copies): the first, in the order of fingerprints, that fills a chunk.
+    A copy of an ``old`` recording goes where that one is. A recording longer than half of all is for training as long
+    as there are others: held out, it would leave too little to train on. A split that chance would leave empty gets
+    one new recording (and its copies): the first, in the order of fingerprints, that fills a chunk.
     """
+    old = list(old)
     held = {source.fingerprint: source.split for source in old if source.split is not None}
     readable = sorted({c.fingerprint: c for c in candidates if not c.problem}.values(), key=lambda c: c.fingerprint)
     movable = [c for c in readable if c.fingerprint not in held]
     split = held | {c.fingerprint: _split_of(c.fingerprint, settings) for c in movable}
+    half = (math.fsum(source.duration_s for source in old) + math.fsum(c.seconds for c in movable)) / 2
+    split |= {c.fingerprint: "train" for c in movable if c.seconds > half}
     whole = [c for c in movable if c.seconds * settings.rate >= settings.samples] or movable
+    whole = [c for c in whole if c.seconds <= half] or whole
     for wanted, share in (("train", 1.0), ("valid", settings.valid)):
         present = Counter(split.values())
         # Train comes first and gives nothing up when it has only one.

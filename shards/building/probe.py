@@ -7,29 +7,20 @@ from pathlib import Path
 import soundfile
 import xxhash
 
-from shards.audio.decoding import DecodingError, check_rate, reason
+from shards.audio.decoding import inspect
+from shards.audio.errors import DecodingError, reason
 from shards.errors import DataError
 
 EDGE = 1 << 16  # bytes read at either end of a file for its fingerprint
 NOT_AUDIO = "not audio"
 DANGLING = "unreadable: a link to a file that is not there"
-# A file that is no audio to libsndfile is a lost recording under one of these endings, any file otherwise.
+# A file that is no audio to the decoders is a lost recording under one of these endings, any file otherwise.
 _AUDIO = {"." + name.lower() for name in soundfile.available_formats()} - {".raw"}
-_AUDIO |= {
-    ".aif",
-    ".aifc",
-    ".m4a",
-    ".mp4",
-    ".aac",
-    ".opus",
-    ".wma",
-    ".oga",
-    ".mp2",
-    ".webm",
-    ".amr",
-    ".ape",
-    ".wv",
-}
+_MORE_AUDIO = """
+aac ac3 aif aifc amr ape asf avi dsf eac3 flv m4a m4b m4v mka mkv mov mp1 mp2 mp3 mp4 mpc mpeg mpg mpga oga opus ra rm
+spx tak ts tta webm wma wv 3g2 3gp
+"""
+_AUDIO |= {f".{name}" for name in _MORE_AUDIO.split()}
 
 
 @dataclass(frozen=True)
@@ -86,18 +77,13 @@ def probe(folder: Path, path: str) -> Candidate:
         fingerprint = _fingerprint(file, size)
         if size == 0:
             raise DecodingError("empty: it has no bytes")
-        info = soundfile.info(file)
-        check_rate(info.samplerate)
-        if info.frames == 0:
-            raise DecodingError("empty: it has no samples")
         # Streams may not know their length; the size stands in, which only balances the parts.
-        seconds = info.frames / info.samplerate if info.frames < 2**62 else size / 32000
+        seconds = inspect(file).seconds or size / 32000
     except DecodingError as error:
-        problem = str(error)
+        unknown = error.kind == "unreadable" and file.suffix.lower() not in _AUDIO
+        problem = NOT_AUDIO if unknown else str(error)
     except OSError as error:
         problem = DANGLING if isinstance(error, FileNotFoundError) and file.is_symlink() else reason(error)
-    except Exception as error:  # soundfile raises many kinds, from TypeError to its own
-        problem = reason(error) if file.suffix.lower() in _AUDIO else NOT_AUDIO
     return Candidate(path, size, modified, fingerprint, seconds, problem)
 
 

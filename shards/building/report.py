@@ -11,13 +11,16 @@ from rich.text import Text
 
 from shards.building.probe import NOT_AUDIO
 from shards.manifest import FILE_NAME, Manifest, Source
+from shards.text import printable
 
 LISTED = 20  # skipped files named one by one
+LEAST_TRAINING = 0.6  # of the audio; with less there is a warning
+LEAST_HELD_OUT = 20  # chunks of the split valid; with less there is a warning
 
 
 def line(text: str) -> None:
     """One remark on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def show_build(manifest: Manifest, outcome: str) -> None:
@@ -26,7 +29,7 @@ def show_build(manifest: Manifest, outcome: str) -> None:
     console.print(splits_table(manifest))
     for text in remarks(manifest):
         console.print(text)
-    console.print(Text(outcome))
+    console.print(Text(printable(outcome)))
 
 
 def splits_table(manifest: Manifest) -> Table:
@@ -40,7 +43,7 @@ def splits_table(manifest: Manifest) -> Table:
     for name, shards in manifest.splits.items():
         level = manifest.levels[name]
         table.add_row(
-            Text(name),
+            Text(printable(name)),
             f"{sum(source.split == name for source in manifest.sources):,}",
             f"{level.hours:.2f}",
             f"{level.chunks:,}",
@@ -59,11 +62,11 @@ def remarks(manifest: Manifest) -> list[Text]:
     silent = sum(source.silent for source in kept)
     skipped = [source for source in manifest.sources if source.split is None]
     other = sum(source.note == NOT_AUDIO for source in skipped)
-    whys = ", ".join(f"{count:,} {why}" for why, count in reasons(manifest).items())
+    whys = ", ".join(f"{count:,} {printable(why)}" for why, count in reasons(manifest).items())
     counts = f"({silent:,} silent), skipped {len(skipped):,}" + f" ({whys})" * bool(whys)
     texts = [Text(f"kept {len(kept):,} recordings {counts}")]
     noted = sorted((s for s in manifest.sources if s.note not in ("", NOT_AUDIO)), key=_importance)
-    texts += [Text(f"  {_printable(source.path)}: {source.note}") for source in noted[:LISTED]]
+    texts += [Text(f"  {printable(source.path)}: {printable(source.note)}") for source in noted[:LISTED]]
     if len(noted) > LISTED:
         texts.append(Text(f"  ... and {len(noted) - LISTED:,} more, see {FILE_NAME}"))
     if other:
@@ -74,7 +77,24 @@ def remarks(manifest: Manifest) -> list[Text]:
         for name, share in wanted.items()
         if share and name not in manifest.splits
     ]
-    return texts
+    return texts + [Text(line) for line in split_warnings(manifest)]
+
+
+def split_warnings(manifest: Manifest) -> list[str]:
+    """What is unusual about the sizes of the splits."""
+    lines = []
+    hours = {name: level.hours for name, level in manifest.levels.items()}
+    train, total = hours.get("train", 0.0), math.fsum(hours.values())
+    if 0 < train < LEAST_TRAINING * total:
+        lines.append(
+            f"only {100 * train / total:.0f} % of the audio is for training: lower --valid or --test, or add recordings"
+        )
+    held = manifest.chunks("valid") if "valid" in manifest.splits else 0
+    if 0 < held < LEAST_HELD_OUT:
+        lines.append(
+            f"only {held} chunks are held out, so measures are noisy: add recordings, or build anew with more --valid"
+        )
+    return lines
 
 
 def reasons(manifest: Manifest) -> dict[str, int]:
@@ -96,9 +116,4 @@ def _endings(skipped: list[Source]) -> str:
     """What files that are not audio are called: "12 .txt, 1 readme"."""
     paths = [PurePosixPath(source.path) for source in skipped if source.note == NOT_AUDIO]
     counts = Counter(path.suffix or path.name for path in paths).most_common(LISTED)
-    return _printable(", ".join(f"{count:,} {ending}" for ending, count in counts))
-
-
-def _printable(path: str) -> str:
-    """File names need be neither UTF-8 nor free of control characters."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in path)
+    return printable(", ".join(f"{count:,} {ending}" for ending, count in counts))

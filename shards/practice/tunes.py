@@ -16,6 +16,7 @@ from shards.practice.instruments import RATE, bell, drum, pluck, voice
 from shards.progress import progress
 
 # Rate in Hz, channels, ending, subtype: what a folder of recordings may hold.
+_BLOCK = 1 << 16  # frames; libsndfile's Vorbis encoder writes nothing, or crashes, where it gets minutes at once
 _FILES = [
     (44100, 2, "wav", "PCM_16"),
     (48000, 2, "flac", "PCM_24"),
@@ -55,7 +56,9 @@ def practice(out_dir: Path, minutes: float = 4.0, seed: int = 0) -> None:
             audio = soxr.resample(audio, RATE, rate, "HQ")
             audio *= (0.5 + 0.35 * number / len(_FILES)) / np.abs(audio).max()
             path = out_dir / f"practice-{number:02d}.{ending}"
-            soundfile.write(path, audio, rate, subtype)
+            with soundfile.SoundFile(path, "w", rate, channels, subtype) as file:
+                for begin in range(0, len(audio), _BLOCK):
+                    file.write(audio[begin : begin + _BLOCK])
             if ending == "ogg":  # for the same bytes each time, and so the same split
                 path.write_bytes(ogg.with_serial(path.read_bytes(), number))
             update(number + 1)

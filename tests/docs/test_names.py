@@ -10,7 +10,8 @@ from documents import DOCUMENTS, ROOT, blocks, prose, quoted
 
 from audiovae import Autoencoder
 from shards.__main__ import _functions, _make_parser
-from train.cli.parser import flat_names, make_parser
+from train.cli.parser import make_parser
+from train.cli.settings_files import names_of
 from train.config import RUNS
 
 # Flags of other programs, and of the tools beside the packages.
@@ -26,7 +27,7 @@ FOREIGN = {
     *("no-deps", "extra-index-url"),  # pip
     "version",  # of each command, before its subcommands
 }
-GROUPS = {name for run in RUNS.values() for name in flat_names(run) if f"{name}." in " ".join(flat_names(run))}
+GROUPS = {name for run in RUNS.values() for name, is_group in names_of(run).items() if is_group}
 # Names in the shape of a setting that are none.
 NO_SETTING = {"data.py", "weights.py", "model.safetensors", "optim.safetensors"}
 # What a loaded model has: `model` is a variable in examples of the library.
@@ -38,7 +39,7 @@ SECTIONS = ("loss", "weight", "optim", "perf", "valid", "codebook", "model", "da
 @cache
 def settings() -> set[str]:
     """Dotted names of all families' settings."""
-    return {name for run in RUNS.values() for name in flat_names(run)}
+    return {name for run in RUNS.values() for name in names_of(run)}
 
 
 @cache

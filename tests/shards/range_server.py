@@ -37,6 +37,7 @@ class Request:
 #   "shifted" other bytes than were asked for
 #   "gzip"    the answer says that it is compressed
 #   "moved"   a redirection to the same file with the query "moved"
+#   "to URL"  a redirection to the same file below another URL, or to the URL itself where it ends with "!"
 Fault = str | int | None
 
 
@@ -116,6 +117,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         elif fault == "moved" and request.query != "moved":
             self._head(302, 0, {"Location": f"{target.path}?moved"})
+        elif isinstance(fault, str) and fault.startswith("to "):
+            place = fault[3:]
+            self._head(302, 0, {"Location": place[:-1] if place.endswith("!") else f"{place}{target.path}"})
         elif not path.is_file():
             self._head(404, 0)
         else:

@@ -2,13 +2,13 @@
 
 import argparse
 import dataclasses
-import typing
 from typing import Any
 
 from jsonargparse import ArgumentParser
 
 from train.cli.help_text import HelpFormatter, Overview
 from train.cli.presets import presets, settings_file
+from train.cli.settings_files import check_file, check_group, check_values, names_of
 from train.cli.tools import TOOLS
 from train.cli.usage_errors import explain
 from train.config import RUNS, RunConfig
@@ -81,10 +81,16 @@ def normalised(words: list[str]) -> list[str]:
 
     Dashes in flag names become underscores. For trainings `--data DIR` becomes `--data.path DIR`, names of presets
     become paths, and `--config` moves to the front, so that flags override settings files wherever they stand.
+
+    Raises:
+        TrainError: when a file of settings, or a value for a group of settings, is not fit for the parser; or a folder
+            is given twice.
     """
     result: list[str] = []
     training = bool(words) and words[0] in RUNS
+    groups = names_of(RUNS[words[0]]) if training else {}
     files: list[str] = []
+    folders: set[str] = set()
     rest = iter(words)
     for word in rest:
         if not word.startswith("--"):
@@ -92,8 +98,19 @@ def normalised(words: list[str]) -> list[str]:
             continue
         name, equals, value = word[2:].partition("=")
         name = name.replace("-", "_")
+        if training and name in ("data", "data.path", "run_dir"):
+            flag = "--run-dir" if name == "run_dir" else "--data"
+            if flag in folders:  # of other settings the last value counts; here somebody means both folders
+                raise TrainError(f"{flag} is given twice; a run has one, so leave one out")
+            folders.add(flag)
         if training and name == "config" and (file := value if equals else next(rest, "")):
-            files += ["--config", str(settings_file(file))]
+            path = settings_file(file)
+            check_file(path, f"--config {file}", RUNS[words[0]])
+            files += ["--config", str(path)]
+        elif training and groups.get(name) and name != "data":
+            value = value if equals else next(rest, "")
+            check_group(name, value, RUNS[words[0]])
+            result.append(f"--{name}={value}")
         else:
             result.append(f"--{'data.path' if name == 'data' and training else name}{equals}{value}")
     return [*result[:1], *files, *result[1:]]
@@ -162,6 +179,7 @@ def parse(words: list[str]) -> tuple[str, Any]:
         settings = parser.parse_args(normalised(words))
         command = settings.subcommand
         if command in RUNS:
+            check_values(settings[command].get, RUNS[command])
             fields = parser.instantiate(settings)[command]
             names = [field.name for field in dataclasses.fields(RUNS[command])]
             return command, RUNS[command](**{name: fields[name] for name in names})
@@ -176,17 +194,6 @@ def parse(words: list[str]) -> tuple[str, Any]:
 def flags_of(command: str, parser: Overview) -> list[str]:
     """Names of a subcommand's flags without the dashes in front; for trainings the dotted names of all settings."""
     if command in RUNS:
-        return flat_names(RUNS[command])
+        return [*names_of(RUNS[command])]
     actions = parser.commands[command]._actions if command else []
     return [flag[2:] for action in actions for flag in action.option_strings if flag.startswith("--")]
-
-
-def flat_names(kind: type, prefix: str = "") -> list[str]:
-    """The dotted names of a config's fields, nested ones included."""
-    names = []
-    types = typing.get_type_hints(kind)
-    for field in dataclasses.fields(kind):
-        names.append(f"{prefix}{field.name}")
-        if dataclasses.is_dataclass(types[field.name]):
-            names += flat_names(types[field.name], f"{prefix}{field.name}.")
-    return names

@@ -3,8 +3,6 @@
 from importlib import resources
 from pathlib import Path
 
-import yaml
-
 from train.errors import TrainError
 
 CONFIGS = resources.files("train") / "configs"
@@ -20,7 +18,7 @@ def settings_file(name: str) -> Path:
     """The file for `--config NAME`, where NAME is a path or else the name of a preset.
 
     Raises:
-        TrainError: when there is no such file or preset, or the file is not a YAML mapping.
+        TrainError: when there is no such file or preset.
     """
     path = Path(name)
     if not path.exists():
@@ -31,15 +29,4 @@ def settings_file(name: str) -> Path:
             more = f"the preset: --config {same[0]}" if same else f"presets: {', '.join(known)}"
             raise TrainError(f"--config {name}: there is no such file; {more}")
         return found
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        problem = getattr(error, "problem", None) or getattr(error, "strerror", None) or "not text in UTF-8"
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
-        raise TrainError(f"--config {name}{place}: cannot be read as YAML ({problem})") from None
-    if not isinstance(content, dict):
-        raise TrainError(
-            f"--config {name}: holds no settings; write lines such as `optim.lr: 1e-3`, see docs/configuration.md"
-        )
     return path

@@ -18,13 +18,11 @@ PHRASES = {
     "no value": re.compile(r"argument (\S+): expected one argument"),
     "value": re.compile(r"Parser key \"([^\"]+)\": (.*)"),
     "flag": re.compile(r"unrecognized arguments: --([\w.-]+)"),
-    "key": re.compile(r"Subcommand '\w+' does not accept option '([\w.]+)'"),
     # What follows the key in "value".
     "restriction": re.compile(r"Not of type (\w+): (.*?) does not conform to restriction"),
     "conversion": re.compile(r"Not of type (\w+): .*?: '?([^']*)'?$"),
     "literal": re.compile(r"Expected a typing\.Literal\[(.*)\]\. Got value: (.*)"),
     "type": re.compile(r"Expected a (.*?)\. Got value: (.*)"),
-    "file": re.compile(r"Unable to load config '(.*?)'"),
 }
 RESUME = "Run the same command with the same --run-dir to resume a run"
 FRESH = f"Training starts with fresh weights; starting from other weights is not possible yet. {RESUME}."
@@ -58,14 +56,12 @@ def explain(message: str, command: str, flags: Sequence[str], commands: Sequence
     if found := PHRASES["no value"].match(message):
         return f"{found[1]}: the value is missing; {see}"
     if found := PHRASES["value"].match(message):
-        return value_problem(found[1], found[2], command)
+        return value_problem(found[1], found[2])
     if found := PHRASES["flag"].match(message):
         name = found[1]
         if command in RUNS and name in ADVICE:
             return f"no flag --{name}. {ADVICE[name]}"
         return f"{message}; {suggestion(name, flags, '--') or see}"
-    if found := PHRASES["key"].match(message):
-        return f"{message}; {suggestion(found[1], flags) or see}"
     return message
 
 
@@ -77,7 +73,7 @@ def flag_of(name: str, command: str) -> str:
     )
 
 
-def value_problem(key: str, problem: str, command: str) -> str:
+def value_problem(key: str, problem: str) -> str:
     """One line on a value that a setting does not accept."""
     if found := PHRASES["restriction"].match(problem) or PHRASES["conversion"].match(problem):
         return f"--{key}: {found[2]} is not {plain_type(found[1])}"
@@ -85,9 +81,6 @@ def value_problem(key: str, problem: str, command: str) -> str:
         return f"--{key}: {found[2]} is none of {found[1]}".replace("'", "")
     if found := PHRASES["type"].match(problem):
         return f"--{key}: {found[2]} is not {plain_type(found[1])}"
-    if found := PHRASES["file"].match(problem):
-        advice = f". {ADVICE[key]}" if command in RUNS and key in ADVICE else ""
-        return f"--{key}: {found[1]} is not a YAML file of settings{advice}"
     return f"--{key}: {problem}"
 
 

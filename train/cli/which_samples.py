@@ -9,11 +9,13 @@ from typing import Any
 import soundfile
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from shards import Batch, BatchStream, Cursor, DataError, Manifest, Split
 from shards.chunk import parse_name
 from shards.files import make_folder, write_atomically
 from shards.reading.schedule import Schedule
+from shards.text import printable
 from train.errors import TrainError
 from train.runs.run_folder import RunDir
 from train.runs.settings_history import DATA, at_step
@@ -80,7 +82,7 @@ def write_wavs(batch: Batch, rows: list[dict[str, Any]], rate: int, folder: Path
         file = io.BytesIO()
         soundfile.write(file, audio, rate, format="WAV", subtype="PCM_16")
         write_atomically(folder / f"{row['row']:05d}-{row['name']}", file.getvalue())
-    print(f"wrote {len(rows)} files to {folder}", file=sys.stderr)
+    print(printable(f"wrote {len(rows)} files to {folder}"), file=sys.stderr)
 
 
 def show(step: int, batch: Batch, rows: list[dict[str, Any]]) -> None:
@@ -89,12 +91,6 @@ def show(step: int, batch: Batch, rows: list[dict[str, Any]]) -> None:
     for column in ("row", "chunk", "name", "recording", "at s"):
         table.add_column(column, justify="right" if column in ("row", "chunk", "at s") else "left")
     for row in rows:
-        table.add_row(
-            str(row["row"]), str(row["chunk"]), row["name"], printable(row["recording"]), f"{row['start_s']:.2f}"
-        )
+        cells = (row["row"], row["chunk"], row["name"], row["recording"], f"{row['start_s']:.2f}")
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     Console(soft_wrap=True).print(table)
-
-
-def printable(path: str) -> str:
-    """A path as text for rich: escapes control characters, bytes that are not UTF-8, and rich's markup."""
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in path).replace("[", r"\[")

@@ -12,9 +12,11 @@ from audiovae import Autoencoder
 from shards import DataError, Split
 from shards.chunk import parse_name
 from shards.files import check_place, make_folder, remove_file, write_atomically
+from shards.text import printable
 from train.errors import TrainError
 from train.evaluation.measuring.heldout import to_audio
 from train.evaluation.measuring.picking import Picker, extremes
+from train.evaluation.measuring.summary_file import read_chunks, read_summary
 from train.evaluation.report.comparison import (
     KINDS,
     ComparedRun,
@@ -27,7 +29,6 @@ from train.evaluation.report.examples import to_mono
 from train.evaluation.report.measures import mean_use
 from train.evaluation.report.sounds import write_wav
 from train.evaluation.report.terminal import print_table
-from train.evaluation.saved_report import read_chunks, read_summary
 from train.evaluation.statistics.paired import paired_difference
 from train.runs.latest_model import load_weights, weights_of
 from train.runs.lines import read_points
@@ -85,11 +86,11 @@ def compare(settings: Any) -> int:
     print_table(f"{len(rows)} runs on {kind_of(runs[0])} chunks", "run", rows, rated=True)
     for name, row in rows.items():
         if found := row.get("si_sdr_difference"):
-            print(f"SI-SDR:  {name} against {found['to']}: {difference_text(found)}")
+            print(printable(f"SI-SDR:  {name} against {found['to']}: {difference_text(found)}"))
     for line in warnings:
-        print(f"warning: {line}")
-    print(f"page:    {out / 'index.html'}")
-    print(f"audio:   {out / 'audio'} (WAV files of the same chunks for all runs)")
+        print(printable(f"warning: {line}"))
+    print(printable(f"page:    {out / 'index.html'}"))
+    print(printable(f"audio:   {out / 'audio'} (WAV files of the same chunks for all runs)"))
     return 0
 
 

@@ -22,14 +22,15 @@ from shards.files import (
     write_atomically,
 )
 from shards.files import check_folder as check_real_folder
+from shards.text import printable
 from train.errors import TrainError
 from train.evaluation.measuring.findings import Findings, measure_all
 from train.evaluation.measuring.speech import require_packages
 from train.evaluation.measuring.summary import build_summary
+from train.evaluation.measuring.summary_file import LIMIT
 from train.evaluation.measuring.tables import csv_text
 from train.evaluation.report.evaluated import write_evaluated
 from train.evaluation.report.terminal import print_summary
-from train.evaluation.saved_report import LIMIT
 from train.parallel.engine import Engine, is_lost_peer
 from train.runs.latest_model import is_training_data, load_weights, weights_of
 from train.runs.model_facts import write_measures_to_card
@@ -107,7 +108,8 @@ def warn_of_earlier_report(folder: Path, split: Split) -> None:
         earlier = read_object(folder / "metrics.json", LIMIT)
         if earlier["split_fingerprint"] != split.fingerprint:
             what = f"split '{earlier['split']}' of {earlier['data']}"
-            print(f"{folder}: replacing the report on {what}; to keep both, pass --out DIR", file=sys.stderr)
+            line = f"{folder}: replacing the report on {what}; to keep both, pass --out DIR"
+            print(printable(line), file=sys.stderr)
     except (OSError, ValueError, KeyError, TypeError):
         return  # no earlier report, or none that can be read
 
@@ -153,9 +155,9 @@ def write_report(
     write_evaluated(folder, run, model, split, summary, found.chunks, count, inside)
     write_atomically(folder / "metrics.json", json.dumps(summary, indent=1, allow_nan=False) + "\n", inside)
     print_summary(summary)
-    print(f"report:  {folder / 'index.html'}")
-    print(f"audio:   {folder / 'audio'} (the audio of the report as WAV files)")
-    print(f"run:     {run.path}")
+    print(printable(f"report:  {folder / 'index.html'}"))
+    print(printable(f"audio:   {folder / 'audio'} (the audio of the report as WAV files)"))
+    print(printable(f"run:     {run.path}"))
     return summary
 
 
@@ -166,4 +168,4 @@ def update_card(run: RunDir, split: Split, summary: dict[str, Any]) -> None:
     if summary["data"] != run.config["data.path"] and not is_training_data(run, split.manifest):
         print("card:    unchanged, because these are not the recordings held out from the training data")
         return
-    print(f"card:    {write_measures_to_card(run, split, summary)}")
+    print(printable(f"card:    {write_measures_to_card(run, split, summary)}"))

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
+from shards.text import printable, printable_lines
 from train.process.live_view import LiveView, Progress, RunInfo
 from train.process.output_streams import write_stderr
 
@@ -73,9 +74,9 @@ class Display:
             text = "  ".join(f"{name} {losses.get(name, float('nan')):.4g}" for name in LINE_LOSSES)
             rate = (step - self.first_step) / max(1e-9, self.last_line - self.start)
             left = (self.run_info.total - step) / max(rate, 1e-9)
+            title = printable(self.run_info.title)
             print(
-                f"{self.run_info.title} step {step}/{self.run_info.total}  {text}  {rate:.2f} steps/s  "
-                f"{left / 60:.1f} min left",
+                f"{title} step {step}/{self.run_info.total}  {text}  {rate:.2f} steps/s  {left / 60:.1f} min left",
                 file=sys.stderr,
                 flush=True,
             )
@@ -100,6 +101,7 @@ class Display:
 
     def warn(self, text: str) -> None:
         """Prints a line, on any rank."""
+        text = printable_lines(text)
         if self.view:
             self.view.say(text)
         else:
@@ -107,6 +109,7 @@ class Display:
 
     def call(self, text: str) -> None:
         """Prints a line from a signal handler, which may have interrupted a print."""
+        text = printable(text)
         if self.view:
             self.view.say(text)
         else:

@@ -16,6 +16,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from shards.text import printable
+
 DRAW_EVERY_S = 0.5
 WINDOW_S = 60.0  # the speed shown is that of the last minute, pauses included
 CLOSE_S = 2.0
@@ -111,7 +113,11 @@ def render(progress: Progress) -> Group:
     bar = ProgressBar(total=info.total, completed=step, width=24)
     share = f"{100 * step / info.total:.1f} %"
     head.add_row(
-        Text(info.title, style="bold"), bar, f"step {step}/{info.total}", share, f"epoch {progress.epochs:.2f}"
+        Text(printable(info.title), style="bold"),
+        bar,
+        f"step {step}/{info.total}",
+        share,
+        f"epoch {progress.epochs:.2f}",
     )
     audio = rate * info.batch * info.chunk_s
     speed = [f"{rate:.2f} steps/s, {audio:.3g} h of audio per hour" if rate else "no step yet"]

@@ -31,6 +31,7 @@ import audiovae
 from audiovae import Autoencoder, ModelError
 from shards.files import UnsafePathError, is_number, is_whole, open_regular, read_object, sha256_of
 from shards.files import write_folder as write_whole_folder
+from shards.text import printable
 from train.errors import TrainError, TransientError
 from train.optim.snapshot import Snapshot
 from train.runs.record import RECORD_FILE, Record
@@ -172,7 +173,7 @@ def newest_intact(folder: Path, set_aside: bool = True) -> Path | None:
             while aside.exists():
                 aside = aside.with_name(aside.name + "+")
             path.rename(aside)
-            print(f"warning: {path}: {problem}; renamed to {aside.name}", file=sys.stderr, flush=True)
+            print(printable(f"warning: {path}: {problem}; renamed to {aside.name}"), file=sys.stderr, flush=True)
     if any(folder.glob("damaged-*")) or all_checkpoints(folder):
         raise TrainError(
             f"{folder}: no checkpoint is intact; restore one, or choose another --run-dir to start anew "

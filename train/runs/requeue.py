@@ -1,7 +1,7 @@
 """Decides whether a batch job is requeued after its launcher has ended: `python -m train.runs.requeue RUN_DIR ...`.
 
-Used by slurm/lib.sh. It needs only the standard library and `shards.files`, as it runs in the last seconds of a job.
-Each decision is one line of RUN_DIR/jobs.jsonl.
+Used by slurm/lib.sh. It needs only the standard library, `shards.files` and `shards.text`, as it runs in the last
+seconds of a job. Each decision is one line of RUN_DIR/jobs.jsonl.
 """
 
 import argparse
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.files import append_line, read_file
+from shards.text import printable
 from train.runs.lines import read_decisions, read_events
 
 JOBS_FILE = "jobs.jsonl"
@@ -221,6 +222,7 @@ def main(words: list[str]) -> int:
     run_dir, job_id = given.pop("run_dir"), given.pop("job")
     job = read_job_exit(run_dir, **given)
     decision = decide(job)
+    reason = printable(decision.reason)  # parts of it are from files
     if (run_dir / "run.json").exists():  # a folder that is not a run stays unchanged
         line = {
             "time": round(time.time(), 3),
@@ -229,11 +231,11 @@ def main(words: list[str]) -> int:
             "began": job.started,
             "newest": job.newest,
             "again": decision.requeue,
-            "why": decision.reason,
+            "why": reason,
         }
         with suppress(OSError):  # a full disk does not change the decision
             append_line(run_dir / JOBS_FILE, line)
-    print(decision.reason)
+    print(reason)
     return REQUEUE if decision.requeue else END
 
 

@@ -39,6 +39,7 @@ from shards.files import (
     remove_leftovers,
     write_atomically,
 )
+from shards.text import printable
 from train.config import RunConfig, is_free, settings_of, with_defaults
 from train.errors import TrainError, TransientError
 from train.runs.lines import read_events, read_points
@@ -126,7 +127,7 @@ class RunDir:
                 f"{self.path}: the checkpoints have another model; choose another --run-dir:\n  " + _listed(shape)
             )
         if differences and not config.allow_changes:
-            last = f"\nIts settings changed {self.changes[-1]}" if self.changes else ""
+            last = f"\n  Its settings changed {self.changes[-1]}" if self.changes else ""
             raise TrainError(
                 f"{self.path}: this run has other settings; use the same, choose another --run-dir, "
                 f"or pass --allow_changes true:\n  {_listed(differences)}{last}"
@@ -271,7 +272,8 @@ def _read(path: Path) -> Record:
     except (FileNotFoundError, ValueError) as error:
         what = error.strerror if isinstance(error, OSError) else f"damaged: {error}"
         if copy := copy_in_checkpoints(path / "checkpoints"):
-            print(f"warning: {path}/{RECORD_FILE}: {what}; a checkpoint's copy is used", file=sys.stderr, flush=True)
+            line = f"warning: {path}/{RECORD_FILE}: {what}; a checkpoint's copy is used"
+            print(printable(line), file=sys.stderr, flush=True)
             return copy
         remedy = "pass the --run-dir of a training" if isinstance(error, OSError) else "restore it from a backup"
         raise TrainError(f"{path}: cannot read {RECORD_FILE} ({what}); {remedy}") from None
@@ -282,7 +284,9 @@ def _read(path: Path) -> Record:
 
 
 def _listed(differences: dict[str, tuple[Any, Any]]) -> str:
-    return "\n  ".join(f"{key}: {shown(before)} -> {shown(after)}" for key, (before, after) in differences.items())
+    return "\n  ".join(
+        f"{printable(key)}: {shown(before)} -> {shown(after)}" for key, (before, after) in differences.items()
+    )
 
 
 def _lock(path: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from shards.files import is_whole
+from shards.text import printable
 from train.config import is_free
 
 # Stands among the settings for the fingerprint of the training split.
@@ -43,13 +44,15 @@ class Change:
         return asdict(self)
 
     def __str__(self) -> str:
-        words = ", ".join(f"{key} {shown(before)} -> {shown(after)}" for key, (before, after) in self.settings.items())
+        words = ", ".join(
+            f"{printable(key)} {shown(before)} -> {shown(after)}" for key, (before, after) in self.settings.items()
+        )
         return f"from step {self.step + 1} on (attempt {self.attempt}): {words}"
 
 
 def shown(value: Any) -> str:
     """A value for people."""
-    return "not set" if value is None else str(value)
+    return "not set" if value is None else printable(value)
 
 
 def changed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -11,8 +11,10 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from shards.files import open_regular
+from shards.text import printable
 from train.runs.checkpoint import all_checkpoints, best_checkpoint, step_of
 from train.runs.forecast import duration, forecast
 from train.runs.lines import PACE, read_decisions, read_events, read_points, seconds_of_a_save
@@ -173,14 +175,18 @@ def status(settings: Any) -> int:
 def show(summary: dict[str, Any]) -> None:
     """Prints the summary as text and a table."""
     console = Console(soft_wrap=True, highlight=False)
+
+    def say(text: str) -> None:
+        """Prints a line whose parts may be a stranger's."""
+        console.print(Text(printable(text)))
+
     percent = 100 * summary["step"] / summary["steps"]
-    console.print(
+    say(
         f"{summary['run']}: {summary['family']}, {summary['state']}, step {summary['step']:,} of "
-        f"{summary['steps']:,} ({percent:.1f} %)",
-        markup=False,
+        f"{summary['steps']:,} ({percent:.1f} %)"
     )
     if summary["goodput"] is not None:
-        console.print(
+        say(
             f"goodput: {100 * summary['goodput']:.1f} % of the attempts' time went into steps that were kept; "
             f"{summary['steps_lost']:,} steps were repeated or lost"
         )
@@ -189,34 +195,34 @@ def show(summary: dict[str, Any]) -> None:
         table.add_column(column, justify="left" if column in ("job", "ended by") else "right")
     for attempt in summary["attempts"]:
         table.add_row(
-            str(attempt["number"]),
-            attempt["job"],
-            str(attempt["world"]),
+            Text(printable(attempt["number"])),
+            Text(printable(attempt["job"])),
+            Text(printable(attempt["world"])),
             time.strftime("%Y-%m-%d %H:%M", time.localtime(attempt["began"])),
             duration(attempt["ended"] - attempt["began"]),
             f"{attempt['first']:,} to {attempt['reached']:,}",
             f"{attempt['lost']:,}",
-            (attempt["why"] or summary["state"]).replace("[", r"\["),
+            Text(printable(attempt["why"] or summary["state"])),
         )
     console.print(table)
     for change in summary["changes"]:
-        console.print(f"settings changed {Change.from_json(change)}", markup=False)
+        say(f"settings changed {Change.from_json(change)}")
     if job := summary["job"]:
-        console.print(f"job {job['job']} {'continues' if job['again'] else 'ended'}: {job['why']}", markup=False)
+        say(f"job {job['job']} {'continues' if job['again'] else 'ended'}: {job['why']}")
     if summary["left_s"] and summary["state"] != "finished":
-        console.print(
+        say(
             f"about {duration(summary['left_s'])} of training left; stopping takes up to "
             f"{summary['lead_s'] / 2:.0f} s: for batch jobs use sbatch --signal=B:USR2@{summary['lead_s']} or more"
         )
     saved = summary["checkpoints"]
     if saved["newest"] is None:
-        console.print("no checkpoint yet")
+        say("no checkpoint yet")
         return
     total = sum(saved["bytes"]) / 1e6
     line = f"newest checkpoint: step {saved['newest']:,}, {duration(saved['age_s'])} old; "
     line += f"{len(saved['steps'])} checkpoints, {total:,.0f} MB"
     line += f"; best: step {saved['best']:,}" if saved["best"] is not None else ""
     line += f"; next in about {duration(summary['next_save_s'])}" if summary["next_save_s"] is not None else ""
-    console.print(line)
+    say(line)
     if saved["damaged"]:
-        console.print(f"damaged checkpoints: {', '.join(saved['damaged'])}")
+        say(f"damaged checkpoints: {', '.join(saved['damaged'])}")

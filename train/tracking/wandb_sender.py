@@ -12,6 +12,7 @@ import psutil
 from shards.files import parse_lines, read_file
 from shards.files.lines import LARGEST_FILE
 from shards.reading.remote.failures import cleaned
+from shards.text import printable
 from train.config import TrackingConfig
 from train.runs.lines import points_of
 from train.runs.run_folder import METRICS_FILE, RunDir
@@ -158,4 +159,4 @@ def first_line(error: Exception) -> str:
 
 def warn(message: str) -> None:
     """Prints a one-line warning to stderr."""
-    print(f"warning: {message}", file=sys.stderr, flush=True)
+    print(printable(f"warning: {message}"), file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 import wandb
 
+from shards.text import printable
 from train.errors import TrainError
 from train.runs.lines import read_points
 from train.runs.run_folder import METRICS_FILE, RunDir
@@ -34,7 +35,7 @@ def sync(settings: Any) -> int:
         raise TrainError(f"{run.path}: a process is training in this folder; run sync after it has ended")
     added = complete(run)
     parts = offline_parts(run)
-    print(f"{len(parts)} offline parts of run {run.run_id}, {added} points added from {METRICS_FILE}")
+    print(printable(f"{len(parts)} offline parts of run {run.run_id}, {added} points added from {METRICS_FILE}"))
     if settings.prepare:
         return 0
     if wandb_mode("auto") != "online":
@@ -42,10 +43,10 @@ def sync(settings: Any) -> int:
     there = send_rest(run, steps_in(parts)) if online_parts(run) else -1
     for part in parts:
         if is_uploaded(part) or max(steps_in([part]), default=0) <= there:
-            print(f"{part.parent.name} is already uploaded")
+            print(printable(f"{part.parent.name} is already uploaded"))
         else:
             upload(part.parent)
-    print(f"run {run.run_id} is completely uploaded")
+    print(printable(f"run {run.run_id} is completely uploaded"))
     return 0
 
 
@@ -94,4 +95,4 @@ def upload(part: Path) -> None:
     if done.returncode or any("error" in line.lower() for line in output):
         reason = next((line for line in output if "error" in line.lower()), "no message")
         raise TrainError(f"{part}: not uploaded ({reason[:200]}); run the same command again with network access")
-    print(f"uploaded {part.name} with wandb {wandb.__version__}")
+    print(printable(f"uploaded {part.name} with wandb {wandb.__version__}"))

@@ -10,6 +10,7 @@ import torch
 import audiovae
 from audiovae import Autoencoder
 from shards import Split
+from shards.text import printable
 from train.config import DataConfig, RunConfig
 from train.errors import TrainError
 from train.evaluation.measuring.heldout import spread_audio
@@ -43,7 +44,7 @@ def _run(config: RunConfig, family: str, engine: Engine, train_split: Split, val
     run = engine.on_main(lambda: RunDir.create_or_resume(config, family, train_split.fingerprint))
     if (run.finished_at or 0) >= config.optim.steps:
         if engine.is_main:
-            print(f"{run.path}: finished already; see it with: python -m train evaluate {run.path}")
+            print(printable(f"{run.path}: finished already; see it with: python -m train evaluate {run.path}"))
         return FINISHED
     learner = make_learner(config, model.to(engine.device), engine)
     resume(learner, run, engine)
@@ -89,7 +90,7 @@ def _train(context: Context, wandb_mode: str) -> int:
     start = {"step": learner.step, **asdict(learner.cursor), "batch": config.data.batch, "seed": config.seed}
     changes = engine.on_main(lambda: run.begin(engine.world, start))
     for change in changes if engine.is_main else ():
-        print(f"settings change {change}", flush=True)
+        print(printable(f"settings change {change}"), flush=True)
     saver = Saver(run.path / "checkpoints", learner.model, retention, run.record)
     tracker = None
     failed = True

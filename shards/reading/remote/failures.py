@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from shards.errors import DataError
+from shards.text import printable
 
 MAX_REASON = 200  # characters
 
@@ -74,10 +75,10 @@ class Place:
 
 
 def cleaned(text: str) -> str:
-    """The text on one line, without the users, passwords and queries of URLs in it."""
+    """The text on one printable line, without the users, passwords and queries of URLs in it."""
     text = re.sub(r"//[^/\s'\"]*@", "//", text)
     text = re.sub(r"[?#][^\s'\"<>)]*", "", text)
-    return " ".join(text.split())[:MAX_REASON]
+    return printable(" ".join(text.split()))[:MAX_REASON]
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -16,9 +16,9 @@ import urllib3
 
 from shards.reading.remote.failures import PermanentError, StatusError, TransientError
 from shards.reading.remote.limits import too_long, within
+from shards.reading.remote.redirects import REDIRECTS, redirected
 
 PIECE = 256 * 1024  # bytes taken from a connection at once
-REDIRECTS = 5
 
 _NO_RANGES = (
     "the server ignores range requests and would send the whole file each time. Use a server that has them, "
@@ -105,29 +105,36 @@ class HttpFiles:
     def _url(self, name: str) -> str:
         return urlunsplit(self._parts._replace(path=f"{self._parts.path.rstrip('/')}/{quote(name)}"))
 
+    def _request(self, url: str, limit_s: float, more: dict[str, str]) -> urllib3.BaseHTTPResponse:
+        """The first answer that is no redirect; a redirect is followed where `redirected` allows it."""
+        wait = min(self._answer_s, limit_s)
+        headers = self._headers | more
+        for _ in range(REDIRECTS + 1):
+            response = self._pool.request(
+                "GET",
+                url,
+                headers=headers,
+                preload_content=False,
+                decode_content=False,
+                timeout=urllib3.Timeout(connect=wait, read=wait),
+                pool_timeout=limit_s,
+                retries=False,
+                redirect=False,
+            )
+            target = response.get_redirect_location()
+            if not target:
+                return response
+            response.close()
+            response.release_conn()
+            before, url = url, redirected(url, target)
+            if urlsplit(before).netloc != urlsplit(url).netloc:
+                headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
+        raise PermanentError(f"the server redirects more than {REDIRECTS} times. Use the last URL of them")
+
     @contextlib.contextmanager
     def _answer(self, url: str, limit_s: float, begin: int = 0, end: int | None = None):
         """The answer to a request for a file or a range of it, its content still to be read."""
-        wait = min(self._answer_s, limit_s)
-        response = self._pool.request(
-            "GET",
-            url,
-            headers=self._headers | ({} if end is None else {"Range": f"bytes={begin}-{end - 1}"}),
-            preload_content=False,
-            decode_content=False,
-            timeout=urllib3.Timeout(connect=wait, read=wait),
-            pool_timeout=limit_s,
-            # Without its own handling of Retry-After, for which it reads the answer to its end, which may never come.
-            retries=urllib3.Retry(
-                REDIRECTS,
-                connect=0,
-                read=0,
-                status=0,
-                other=0,
-                redirect=REDIRECTS,
-                respect_retry_after_header=False,
-            ),
-        )
+        response = self._request(url, limit_s, {} if end is None else {"Range": f"bytes={begin}-{end - 1}"})
         with self._lock:
             self._busy.add(response)
         try:
@@ -136,7 +143,9 @@ class HttpFiles:
         finally:
             with self._lock:
                 self._busy.discard(response)
-            if response.length_remaining != 0:
+            if response.length_remaining == 0:
+                response.drain_conn()  # marks the answer as read: its connection takes no other request before
+            else:
                 response.close()  # what is left of the content would be taken for the next answer
             response.release_conn()
 

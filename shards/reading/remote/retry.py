@@ -12,6 +12,7 @@ import tenacity
 
 from shards.errors import DataError
 from shards.reading.remote.failures import Place, causes, in_words, is_transient, remedy
+from shards.text import printable
 
 T = TypeVar("T")
 
@@ -55,15 +56,19 @@ class Retries:
         ``what``, when it fails for good or for too long.
         """
         patience, begin, failures = self.patience, time.monotonic(), 0
+        cut_short = False
+        earlier: BaseException | None = None
 
         def attempt() -> T:
-            left = begin + patience.total_s - time.monotonic()
-            return request(min(patience.answer_s + size / SLOWEST, max(left, 0.001)))
+            nonlocal cut_short
+            left, whole = begin + patience.total_s - time.monotonic(), patience.answer_s + size / SLOWEST
+            cut_short = left < whole
+            return request(min(whole, max(left, 0.001)))
 
         def before_pause(state: tenacity.RetryCallState) -> None:
-            nonlocal failures
-            failures += 1
-            self._note(what, _error(state))
+            nonlocal failures, earlier
+            failures, earlier = failures + 1, _error(state)
+            self._note(what, earlier)
 
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception(is_transient),
@@ -77,7 +82,9 @@ class Retries:
             return attempts(attempt)
         except DataError:
             raise
-        except Exception as error:
+        except Exception as last:
+            # The last try may have had no time for an answer; then the one before it says more.
+            error = earlier if cut_short and isinstance(earlier, Exception) else last
             reason = self._words(error)
             if self._closing.is_set():
                 raise DataError(f"{what}: reading was stopped ({reason})") from None
@@ -99,7 +106,8 @@ class Retries:
             if now - self._warned < WARN_EVERY_S:
                 return
             self._warned = now
-        _log.warning("%s: %s; trying again (retries so far: %d)", what, self._words(error), self.count)
+        words = self._words(error)
+        _log.warning("%s: %s; trying again (retries so far: %d)", printable(what), words, self.count)
 
     def _words(self, error: BaseException) -> str:
         return self.place.cleaned(in_words(error, self.patience.answer_s))

@@ -1,14 +1,23 @@
 """A model folder from a stranger: what lies in it instead of files is refused, and nothing outside is touched."""
 
+import dataclasses
+import json
 import os
+import re
 import shutil
 import signal
+import sys
+import warnings
 
 import pytest
-from tiny_models import make
+import soundfile
+from markdown_it import MarkdownIt
+from tiny_models import make, plucked
 
 import audiovae
-from audiovae import ModelError
+from audiovae import ModelError, ModelWarning
+from audiovae.__main__ import main
+from audiovae.card import BEGIN, END
 from audiovae.saved.model_folder import seal
 
 
@@ -118,3 +127,81 @@ def test_an_output_that_is_no_file_is_refused_before_the_work(name, tmp_path, vi
     for place in (tmp_path / name, tmp_path / f"link-{name}"):
         with pytest.raises(ModelError, match="not a regular file; remove it"):
             write(None, tmp_path / "source.wav", place)
+
+
+OWNED = "\x1b]0;owned\x07\x1b[31m"
+TAG, LINK = "<img src=x onerror=alert(1)>", "[click](javascript:alert(1)) https://evil.example"
+HOSTILE = f"{TAG} {LINK} | `x` |\n\n# {TAG}\n{OWNED}"
+
+
+def hostile_facts(**more):
+    return audiovae.Facts(
+        name=HOSTILE,
+        data={"fingerprint": HOSTILE, HOSTILE: HOSTILE, "list": [HOSTILE]},
+        settings={"optim.lr": HOSTILE, HOSTILE: {HOSTILE: HOSTILE}},
+        measures={"si_sdr": 1.0, HOSTILE: 2.0},
+        measured_on={"split": HOSTILE, "chunks": HOSTILE, "fingerprint": HOSTILE, "when": HOSTILE},
+        **more,
+    )
+
+
+def test_a_card_shows_facts_as_mere_text(saved, tmp_path):
+    """The facts arrive with a model, and its new owner has the card written or the measures renewed."""
+    folder = tmp_path / "model"
+    shutil.copytree(saved, folder)
+    (folder / "facts.json").write_text(json.dumps(dataclasses.asdict(hostile_facts())))
+    (folder / "README.md").unlink()
+    audiovae.load(folder).save_pretrained(tmp_path / "copy")
+    written = (tmp_path / "copy" / "README.md").read_text()
+    shutil.copy(saved / "README.md", folder)
+    assert audiovae.add_measures(folder, {"mse": 0.5, HOSTILE: 1.0}, hostile_facts().measured_on)
+    ours = {BEGIN, END, "<details>", "<summary>", "</summary>", "</details>"}
+    for card, tables in ((written, 4), ((folder / "README.md").read_text(), 2)):
+        assert set(re.findall(r"<[^>]*>?", card)) == ours
+        assert all(c.isprintable() or c == "\n" for c in card)
+        for sign in ("[click]", "](javascript", "://evil", "<img"):
+            assert sign not in card
+        tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(card.split("---\n", 2)[2])
+        assert sum(token.type == "table_open" for token in tokens) == tables
+        inner = {child.type for token in tokens for child in token.children or ()}
+        assert inner <= {"text", "code_inline", "softbreak"}
+        assert [token.tag for token in tokens if token.type == "heading_open"] == ["h1", *["h2"] * 4]
+
+
+def test_facts_whose_measures_are_no_numbers_are_damaged(saved, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(saved, folder)
+    for name, value in (("measures", {"mse": HOSTILE}), ("nats_per_second", [HOSTILE])):
+        (folder / "facts.json").write_text(json.dumps({name: value}))
+        with pytest.raises(ModelError, match=r"facts.json: damaged \(a measure is no number\); remove it"):
+            audiovae.load(folder)
+
+
+@pytest.mark.parametrize("name", ["family", "level", "config"])
+def test_errors_about_a_model_are_one_printable_line(name, saved, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "model"
+    shutil.copytree(saved, folder)
+    about = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(about | {name: {HOSTILE: 1} if name == "config" else HOSTILE}))
+    with pytest.raises(ModelError) as caught:
+        audiovae.load(folder)
+    assert str(caught.value).isprintable()
+    monkeypatch.setattr(sys, "argv", ["audiovae", "sample", str(folder), str(tmp_path / "out.wav")])
+    assert main() == 1
+    assert capsys.readouterr().err == f"error: {caught.value}\n"
+
+
+def test_names_of_recordings(saved, tmp_path, monkeypatch, capsys):
+    recording = tmp_path / f"{OWNED}.wav"
+    soundfile.write(recording, plucked(1, 9000), 22050)
+    monkeypatch.setattr(sys, "argv", ["audiovae", "reconstruct", str(saved), str(recording), f"{tmp_path}/out/"])
+    assert main() == 0
+    said = capsys.readouterr()
+    assert r"\x1b]0;owned\x07\x1b[31m.wav: " in said.out
+    assert (said.out + said.err).replace("\n", "").isprintable()
+
+
+def test_warnings_of_the_library():
+    with pytest.warns(ModelWarning) as caught:
+        warnings.warn(f"{OWNED}: too loud", ModelWarning, stacklevel=1)
+    assert str(caught[0].message) == r"\x1b]0;owned\x07\x1b[31m: too loud"

@@ -1,9 +1,11 @@
 from collections import Counter
 
 import numpy as np
+import pytest
 import soundfile
 
 from shards.audio import ogg
+from shards.practice import tunes
 from shards.practice.tunes import practice
 
 
@@ -32,3 +34,10 @@ def test_an_ogg_under_another_serial_number_is_the_same_audio(tmp_path):
     before = soundfile.read(path)[0]
     path.write_bytes(ogg.with_serial(path.read_bytes(), 5))
     np.testing.assert_array_equal(soundfile.read(path)[0], before)
+
+
+def test_a_long_ogg_is_written_whole(tmp_path, monkeypatch):
+    """libsndfile writes nothing, or crashes, where its Vorbis encoder gets minutes at once."""
+    monkeypatch.setattr(tunes, "_FILES", [(48000, 2, "ogg", "VORBIS")])
+    practice(tmp_path, minutes=2.5)
+    assert soundfile.info(tmp_path / "practice-00.ogg").duration == pytest.approx(150, abs=0.1)

@@ -119,9 +119,9 @@ def test_a_linked_folder_adds_its_recordings(audio, tmp_path):
 def test_a_mended_recording_takes_its_row(audio, tmp_path):
     out = tmp_path / "set"
     whole = (audio / "05.wav").read_bytes()
-    (audio / "05.wav").write_bytes(whole[:-2000])
+    (audio / "05.wav").write_bytes(whole[: len(whole) // 3])
     build(audio, out, **SMALL)
-    assert Manifest.load(out).sources[5].note.startswith("truncated")
+    assert Manifest.load(out).sources[5].note.startswith("truncated or damaged: only")
     (audio / "05.wav").write_bytes(whole)
     (audio / "also new.txt").write_text("no audio")
     build(audio, out, **SMALL)

@@ -11,6 +11,7 @@ from shards import DataError
 from shards.building.part import skipped
 from shards.building.plan import Plan, Settings, assign_splits, make_plan
 from shards.building.probe import Candidate
+from shards.building.report import split_warnings
 from shards.manifest import Level, Manifest, Shard, Source
 
 FOLDER = Path("recordings")
@@ -164,3 +165,32 @@ def test_a_file_that_was_skipped_may_change_and_go():
     plan = make_plan(settings(), [*old, broken[0], mended, *new], manifest, FOLDER)
     assert {row: c.path for row, c in plan.sources.items()} == {5: "broken1.wav", 7: new[0].path}
     assert make_plan(settings(), [*old, *broken], manifest, FOLDER).sources == {}
+
+
+@given(st.lists(st.floats(0.1, 100), min_size=2, max_size=12), st.floats(0, 0.9), st.integers(0, 99))
+def test_what_is_longer_than_all_others_together_is_for_training(lengths, valid, seed):
+    longest = 1.1 * sum(lengths)
+    drawn = candidates(len(lengths) + 1, seed=seed)
+    drawn = [replace(one, seconds=seconds) for one, seconds in zip(drawn, [longest, *lengths], strict=True)]
+    split = assign_splits(settings(valid=valid, test=0), drawn)
+    assert split[0].split == "train"
+    assert {c.split for c in split[1:]} & {"valid"} or valid == 0
+    added = [*drawn, *candidates(3, seed=seed + 1000)]
+    base = [kept(c) for c in split]
+    assert [c.split for c in assign_splits(settings(valid=valid, test=0), added[-3:], base)].count(None) == 0
+
+
+def manifest_of(**held: tuple[float, int]) -> Manifest:
+    """A manifest with splits of so many hours and chunks."""
+    levels = {name: Level(chunks, hours, 0.1, 1.0, 0, 0) for name, (hours, chunks) in held.items()}
+    shards = {name: [Shard(f"{name}-00000-000.tar", chunks, 1, "")] for name, (_, chunks) in held.items()}
+    return Manifest(100, 100, 50, "peak", {}, shards, levels, [])
+
+
+def test_unusual_splits_are_named():
+    assert split_warnings(manifest_of(train=(9.0, 900), valid=(1.0, 100))) == []
+    assert split_warnings(manifest_of(train=(1.0, 100))) == []
+    (little,) = split_warnings(manifest_of(train=(0.5, 50), valid=(0.5, 50)))
+    assert "only 50 % of the audio is for training" in little
+    (few,) = split_warnings(manifest_of(train=(9.0, 900), valid=(0.1, 19)))
+    assert "only 19 chunks are held out" in few

@@ -227,9 +227,10 @@ def test_strict_and_nothing_kept(tmp_path):
     bad = tmp_path / "bad"
     add_recordings(bad, range(2))
     for file in bad.iterdir():
-        file.write_bytes(file.read_bytes()[:-500])
+        content = file.read_bytes()
+        file.write_bytes(content[: len(content) // 3])
     out = tmp_path / "out"
-    with pytest.raises(DataError, match=r"no recording in .* could be read \(00.wav: truncated"):
+    with pytest.raises(DataError, match=r"no recording in .* could be read \(00.wav: truncated or damaged: only"):
         build(bad, out, **SMALL, task="1/1")
     assert not out.exists()
     add_recordings(bad, range(2, 4))

@@ -25,7 +25,9 @@ from range_server import RangeServer
 from remote_split import QUICK, RemoteSplit
 
 from shards.errors import DataError
+from shards.reading.remote.failures import PermanentError
 from shards.reading.remote.records import RemoteRecords, is_url, read_manifest
+from shards.reading.remote.redirects import is_allowed, redirected
 from shards.reading.remote.retry import RetryPolicy
 
 SECRETS = ("reader", "pass%40word", "pass@word", "abc123signature")
@@ -230,6 +232,64 @@ def test_no_secret_is_ever_shown(split, server, fault, caplog):
     for request in server.requests:
         assert request.headers["authorization"] == "Basic cmVhZGVyOnBhc3NAd29yZA=="
         assert request.query in ("X-Signature=abc123signature", "moved")
+
+
+@pytest.fixture
+def elsewhere(split):
+    """Another server with the same files, under another name than the first."""
+    with RangeServer(split.folder) as server:
+        server.url = server.url.replace("127.0.0.1", "localhost")
+        yield server
+
+
+def test_a_redirect_to_another_host_is_followed_only_where_the_user_allows_it(split, server, elsewhere, monkeypatch):
+    server.fault = lambda request: f"to {elsewhere.url}"
+    url = server.url.replace("//", "//reader:pass%40word@")
+    with pytest.raises(DataError, match=r"another host, localhost\. If you trust .*AUDIO_SHARDS_REDIRECTS=localhost"):
+        connect(url, split)
+    with pytest.raises(DataError, match="another host"):
+        read_manifest(url, QUICK)
+    assert not elsewhere.requests
+    for allowed in ("example.org, localhost", "LOCALHOST"):
+        monkeypatch.setenv("AUDIO_SHARDS_REDIRECTS", allowed)
+        with connect(url, split) as records:
+            out = split.room(3)
+            records.read(0, out)
+            assert np.array_equal(out, split.records[:3])
+    assert elsewhere.requests
+    assert all(request.headers.get("authorization") for request in server.requests)
+    assert not any(request.headers.get("authorization") for request in elsewhere.requests), "the password is not theirs"
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("http://169.254.169.254/latest/meta-data/!", "another host, 169.254.169.254"),
+        ("http://127.0.0.1:1!", "another host, 127.0.0.1"),
+        ("file:///etc/passwd!", "redirects from http:// to file:///etc/passwd"),
+        ("http://[x!", "no URL"),
+        ("?again!", "more than 5 times"),
+    ],
+)
+def test_other_redirects_are_refused(split, server, target, words):
+    server.fault = lambda request: f"to {target}"
+    with pytest.raises(DataError) as caught:
+        connect(server.url, split)
+    assert words in str(caught.value)
+    assert len(server.requests) <= 6 * len(split.rows)
+
+
+def test_hosts_that_a_list_allows():
+    assert is_allowed("a.example.org", "x.y, .example.org")
+    assert is_allowed("x.y", "X.Y")
+    assert not any(is_allowed("example.org.evil.com", allowed) for allowed in ("example.org", ".example.org", ""))
+    assert not any(is_allowed("a", allowed) for allowed in ("", ".", ",", " , ."))
+    assert not is_allowed("", "")
+    assert not is_allowed("badexample.org", ".example.org")
+    assert redirected("http://a/x", "https://a/y") == "https://a/y"
+    assert redirected("http://a/b/x?q", "y?z") == "http://a/b/y?z"
+    with pytest.raises(PermanentError, match="from https:// to http://a"):
+        redirected("https://a/x", "http://a/y")
 
 
 @pytest.mark.parametrize(

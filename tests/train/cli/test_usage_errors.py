@@ -77,8 +77,8 @@ def test_files_that_hold_no_settings(content, expected, tmp_path):
         parse(["vae", *NEEDED, "--config", str(file)])
     assert f"--config {file}" in str(caught.value)
     assert expected in str(caught.value)
-    with pytest.raises(TrainError, match="cannot be read"):
-        settings_file(str(tmp_path))
+    with pytest.raises(TrainError, match=r"cannot be read"):
+        parse(["vae", *NEEDED, "--config", str(tmp_path)])
 
 
 def test_flags_override_files_wherever_they_stand():
@@ -101,3 +101,10 @@ def test_presets_have_names():
 
 def test_only_training_takes_files_of_settings():
     assert normalised(["evaluate", "x", "--config", "y"]) == ["evaluate", "x", "--config", "y"]
+
+
+@pytest.mark.parametrize("flag", ["--data", "--data.path", "--run-dir", "--run_dir"])
+def test_two_folders_for_one_are_an_error(flag):
+    with pytest.raises(TrainError, match="is given twice"):
+        parse(["vae", *NEEDED, flag, "other"])
+    assert parse(["vae", *NEEDED, "--seed", "1", "--seed", "2"])[1].seed == 2, "a default of a script may be overridden"

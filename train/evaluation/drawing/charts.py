@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
 
+from shards.text import printable
+
 WIDTH, HEIGHT = 320, 190
 LEFT, RIGHT, TOP, BOTTOM = 50, 10, 10, 36
 # Number of line styles in page.css (colour and dashes); further lines reuse them.
@@ -172,7 +174,7 @@ def line_chart(
     if level:
         y = up.at(level[1])
         parts.append(f'<path class="level" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text x="{LEFT + 4}" y="{y - 4:.1f}">{escape(level[0])}</text>')
+        parts.append(f'<text x="{LEFT + 4}" y="{y - 4:.1f}">{escape(printable(level[0]))}</text>')
     for style, one in styled:
         places = [(across.at(x), up.at(y)) for x, y in thinned(one.points)]
         line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
@@ -183,10 +185,8 @@ def line_chart(
     scales = f"{x_name}{', log scales' if log and log_x else ', values on a log scale' if log else ''}"
     parts.append(f'<text x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 4}" text-anchor="middle">{scales}</text>')
     summary = described(series, x_name, keep)
-    svg = (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(f"{title}: {summary}")}">'
-        f"{''.join(parts)}</svg>"
-    )
+    label = escape(printable(f"{title}: {summary}"))
+    svg = f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
     names = [(style, one.name) for style, one in styled] if keep or len(styled) > 1 else []
     return Chart(title, Markup(svg), names, summary, text)
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from shards import Split
+from shards.text import for_csv
 from train.evaluation.measuring.chunks import MEASURES, Measured
 from train.evaluation.measuring.frechet import frechet
 from train.evaluation.measuring.latents import latent_rows
@@ -132,5 +133,5 @@ def csv_text(measured: Measured, split: Split) -> str:
         values = ["" if np.isnan(column[place]) else f"{column[place]:.6g}" for column in columns]
         path = split.manifest.sources[measured.sources[place]].path
         start = f"{measured.starts[place] / split.rate:.10g}"
-        writer.writerow([chunk, path, start, *values, int(measured.silent[place])])
+        writer.writerow([for_csv(chunk), for_csv(path), start, *values, int(measured.silent[place])])
     return file.getvalue()

@@ -12,6 +12,7 @@ import torch
 
 from audiovae import Autoencoder
 from shards.manifest import Manifest
+from shards.text import printable
 from train.config import default_settings
 from train.runs.forecast import duration
 from train.runs.latest_model import is_training_data
@@ -151,7 +152,7 @@ def training_commands(run: RunDir) -> list[str]:
             words += ["--stop_at", str(end)]
         words += ["--allow_changes", "true"] if start else []
         if place and settings[DATA] != history[place - 1][1][DATA]:
-            commands.append(f"# from step {start + 1} on with the data of fingerprint {settings[DATA]}")
+            commands.append(f"# from step {start + 1} on with the data of fingerprint {printable(settings[DATA])}")
         commands.append(shlex.join(words))
     return commands
 

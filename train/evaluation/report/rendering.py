@@ -10,20 +10,18 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from shards.text import printable
 from train.evaluation.drawing.pictures import CEILING_DB, FARTHEST_DB, FLOOR_DB
 from train.evaluation.drawing.spectrograms import stops
 
 TEMPLATES = resources.files("train.evaluation.report") / "templates"
 
-# Characters to keep although str.isprintable() is false: newlines, and the joiners of emoji, Persian and Indic text.
-PLAIN = "\n\u200c\u200d"
 
-
-def printable(value: Any) -> Any:
-    """Replaces unprintable characters by their escape codes: file names may hold invalid UTF-8 or bidi marks."""
+def cleaned(value: Any) -> Any:
+    """Makes text printable, with its newlines; numbers and markup stay as they are."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    return "".join(c if c.isprintable() or c in PLAIN else ascii(c)[1:-1] for c in value)
+    return printable(value, keep="\n")
 
 
 def figure(value: Any, digits: int = 3) -> str:
@@ -48,7 +46,7 @@ def environment() -> jinja2.Environment:
         loader=jinja2.FunctionLoader(lambda name: (TEMPLATES / name).read_text(encoding="utf-8")),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        finalize=printable,
+        finalize=cleaned,
         trim_blocks=True,
         lstrip_blocks=True,
     )

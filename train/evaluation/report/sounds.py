@@ -39,6 +39,7 @@ class SoundFormat:
 
 FLAC = SoundFormat("FLAC", "audio/flac", "FLAC", "PCM_16", exact=True)
 WAV = SoundFormat("WAV", "audio/wav", "WAV", "PCM_16", exact=True)
+BLOCK = 1 << 16  # samples; libsndfile's Vorbis encoder writes nothing, or crashes, where it gets minutes at once
 VORBIS = SoundFormat("Ogg Vorbis", "audio/ogg", "OGG", "VORBIS", exact=False)
 
 
@@ -48,7 +49,10 @@ def sound_url(audio: np.ndarray, rate: int, kept: SoundFormat = FLAC) -> str:
         kept = WAV
     file = io.BytesIO()
     more = {} if kept.exact else {"compression_level": COMPRESSION}
-    soundfile.write(file, clipped(audio), rate, format=kept.container, subtype=kept.codec, **more)
+    samples = clipped(audio)
+    with soundfile.SoundFile(file, "w", rate, 1, kept.codec, format=kept.container, **more) as writer:
+        for begin in range(0, len(samples), BLOCK):
+            writer.write(samples[begin : begin + BLOCK])
     return data_url(kept.media, file.getvalue())
 
 

@@ -4,9 +4,10 @@ import sys
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from shards.text import printable
 from train.evaluation.report.measures import MEASURES, is_number
 from train.evaluation.report.rendering import figure
 from train.evaluation.report.tables import table_rows
@@ -17,7 +18,7 @@ COLUMNS = [measure for measure in MEASURES if measure.key != "si_sdr_median"]
 
 def print_table(title: str, first: str, rows: dict[str, dict[str, Any]], rated: bool = False) -> None:
     """Prints a table of measures, one row per name, with the bit rate if `rated`; short names fit into 80 columns."""
-    table = Table(title=escape(title))
+    table = Table(title=Text(printable(title), style="table.title"))
     table.add_column(first)
     for measure in COLUMNS:
         table.add_column(measure.heading.replace(" distance", ""), justify="right", no_wrap=True)
@@ -25,7 +26,7 @@ def print_table(title: str, first: str, rows: dict[str, dict[str, Any]], rated: 
         table.add_column("kbit/s", justify="right", no_wrap=True)
     for name, row in rows.items():
         cells = [figure(row.get(measure.key)) for measure in COLUMNS]
-        table.add_row(escape(name), *cells, *([kbit_per_second(row)] if rated else []))
+        table.add_row(Text(printable(name)), *cells, *([kbit_per_second(row)] if rated else []))
     Console(file=sys.stdout).print(table)
 
 

@@ -5,6 +5,7 @@ import shutil
 import time
 
 from shards.files import write_atomically
+from shards.text import printable
 from train.errors import TrainError
 from train.optim.snapshot import Snapshot
 from train.runs import checkpoint
@@ -40,7 +41,7 @@ def preflight(context: Context) -> str:
     if engine.is_main:
         took = time.monotonic() - began
         for line in [f"{summary(reports)}, precision {engine.precision}; checked in {took:.1f} s", *lines]:
-            print(f"preflight: {line}", flush=True)
+            print(printable(f"preflight: {line}"), flush=True)
     return mode
 
 
