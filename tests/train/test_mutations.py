@@ -40,7 +40,7 @@ from train.tracking.wandb_sync import sync
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 ODD: list[Any] = [
     *(None, True, -1, 0, 2**31, 2**63, 2**100, 10**400, 1.5, -1e-300, 1e308, float("inf"), float("nan")),
-    *("", "x", "\ud800", "a\x1b[31m\nb", "../../x", "\0", "9" * 5000, "x" * 100_000),
+    *("", "x", "\ud800", "a\x1b[31m\nb", "[/red]", "../../x", "\0", "9" * 5000, "x" * 100_000),
     *([], {}, [[]], [None], {"": None}, [1] * 1000),
 ]
 LONGEST_S = 10.0
