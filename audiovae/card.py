@@ -77,8 +77,10 @@ def _check(facts: Facts) -> None:
     for known in dataclasses.fields(Facts):
         if type(getattr(facts, known.name)) is not type(getattr(Facts(), known.name)):
             raise ValueError(f"{known.name} has the wrong type")
-    if not all(map(is_number, numbers)) or not all(map(is_whole, counts)):
-        raise ValueError("a number has the wrong type, or is out of bounds")
+    if not all(map(is_number, numbers)):
+        raise ValueError("a measure is no number")
+    if not all(map(is_whole, counts)):
+        raise ValueError("steps or chunks_seen is out of bounds")
 
 
 def _values(group: Any) -> list[Any]:

@@ -324,16 +324,28 @@ def test_lines_are_one_write_each(tmp_path, monkeypatch):
     assert read_lines(tmp_path / "lines") == [{"a": 1}, {"a": 2}]
 
 
-@given(st.lists(st.binary() | st.dictionaries(st.text(), st.integers()).map(lambda row: json.dumps(row).encode())))
+WHOLE = st.integers(-(2**64) + 1, 2**64 - 1)
+
+
+@given(st.lists(st.binary() | st.dictionaries(st.text(), WHOLE).map(lambda row: json.dumps(row).encode())))
 @settings(max_examples=40, deadline=None)
 def test_lines_of_any_bytes_are_read(lines):
     rows = parse_lines(b"\n".join(lines))
     assert all(isinstance(row, dict) for row in rows)
     whole = []
-    for line in b"\n".join(lines).splitlines():
+    for line in b"\n".join(lines).split(b"\n"):
         with suppress(ValueError):
             whole.append(json.loads(line))
     assert rows == [row for row in whole if isinstance(row, dict)]
+
+
+def test_long_lines_and_huge_numbers_are_passed_over(tmp_path):
+    long = b'{"a": "' + b"x" * (1 << 21) + b'"}'
+    (tmp_path / "lines").write_bytes(b"\n".join([b'{"a": 1}', long, b'{"a": 18446744073709551616}', b'{"a": 2}']))
+    assert read_lines(tmp_path / "lines") == [{"a": 1}, {"a": 2}]
+    os.truncate(tmp_path / "lines", 1 << 40)
+    with pytest.raises(OSError, match="it has more than 1,073,741,824 bytes"):
+        read_lines(tmp_path / "lines")
 
 
 def test_deep_lines_and_missing_files_are_none(tmp_path):
