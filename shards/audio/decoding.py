@@ -108,7 +108,7 @@ def decode(
     facts = _decode(path, work)
     notes = [facts.note] if facts.note else []
     if work.mixer.repaired:
-        notes.append(f"repaired: {work.mixer.repaired} single wild samples")
+        notes.append(f"repaired: {work.mixer.repaired} single wild sample{'s' * (work.mixer.repaired > 1)}")
     if (channel := work.mixer.louder) is not None:
         notes.append(f"cancelling: its channels cancel each other, so channel {channel + 1} alone is taken")
         work.again(channel)
@@ -163,8 +163,11 @@ def _chained(path: str | Path, work: _Pass, facts: Facts) -> Facts:
     return replace(facts, seconds=work.seconds, note="; ".join(notes))
 
 
-def inspect(path: str | Path) -> Facts:
-    """What the headers of a file say, without decoding it; raises DecodingError."""
+def inspect(path: str | Path, has_audio_name: bool = True) -> Facts:
+    """What the headers of a file say, without decoding it; raises DecodingError.
+
+    FFmpeg may take any data for audio without a header, so it is asked about files with the name of audio only.
+    """
     with _reading():
         is_mpeg = mpeg.is_mpeg(path)
         announced = mpeg.announced_seconds(path) if is_mpeg else None
@@ -177,7 +180,7 @@ def inspect(path: str | Path) -> Facts:
             check_rate(file.rate)
             return Facts(file.rate, file.channels, file.frames / file.rate if file.frames else None)
     except DecodingError as error:
-        if error.kind != "unreadable" or str(error).startswith(RATE):
+        if error.kind != "unreadable" or str(error).startswith(RATE) or not has_audio_name:
             raise
         try:
             with open_ffmpeg(path) as other:
@@ -262,7 +265,7 @@ def _by_ffmpeg(
                 return facts, Heard(work.seconds, str(error))
             work.end()
             # A little without a word: where MP3 files were joined, a packet refers to what is not there.
-            note = f"damaged: {file.damaged} packets cannot be decoded" if file.lost_s > PADDING_S else ""
+            note = f"damaged: {file.damaged} of its packets cannot be decoded" if file.lost_s > PADDING_S else ""
             return replace(facts, note=note), Heard(work.seconds)
     except DecodingError as error:
         if error.kind != "unreadable":

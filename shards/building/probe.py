@@ -70,6 +70,7 @@ def find_files(folder: Path) -> list[str]:
 def probe(folder: Path, path: str) -> Candidate:
     """Look at one file without decoding it."""
     file = folder / path
+    has_audio_name = file.suffix.lower() in _AUDIO
     size, modified, fingerprint, seconds, problem = 0, 0, "", 0.0, ""
     try:
         status = file.stat()
@@ -78,10 +79,9 @@ def probe(folder: Path, path: str) -> Candidate:
         if size == 0:
             raise DecodingError("empty: it has no bytes")
         # Streams may not know their length; the size stands in, which only balances the parts.
-        seconds = inspect(file).seconds or size / 32000
+        seconds = inspect(file, has_audio_name).seconds or size / 32000
     except DecodingError as error:
-        unknown = error.kind == "unreadable" and file.suffix.lower() not in _AUDIO
-        problem = NOT_AUDIO if unknown else str(error)
+        problem = str(error) if has_audio_name or error.kind != "unreadable" else NOT_AUDIO
     except OSError as error:
         problem = DANGLING if isinstance(error, FileNotFoundError) and file.is_symlink() else reason(error)
     return Candidate(path, size, modified, fingerprint, seconds, problem)
