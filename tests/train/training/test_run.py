@@ -268,7 +268,7 @@ def test_a_finished_run_says_so_and_can_be_loaded(data_dir, straight):
     [
         (["--optim.lrr", "3"], "did you mean --optim.lr?"),
         (["--optim.lr", "fast"], "optim.lr"),
-        (["--data", "/nowhere"], "dataset.json"),
+        (["--data", "/nowhere"], "--data is given twice"),
         (["--data.batch", "100000"], "lower the batch size"),
         (["--model.trunk.strides", "[4,5]"], "does not divide"),
         (["--model.trunk.strides", "[21]"], "there must be one width for each stride"),
@@ -282,6 +282,12 @@ def test_wrong_input_is_one_line(more, expected, data_dir, tmp_path):
     assert len(lines) == 1, said
     assert lines[0].startswith("error: ")
     assert expected in lines[0]
+
+
+def test_data_that_is_not_there_is_one_line(tmp_path):
+    said = train(flags("vae", Path("/nowhere"), tmp_path / "run"), code=1)
+    assert said.count("\n") == 1
+    assert "error: /nowhere has no dataset.json" in said
 
 
 def test_wrong_input_is_said_by_one_process(data_dir, tmp_path):
