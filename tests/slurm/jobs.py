@@ -154,10 +154,17 @@ class Desk:
         return self.cluster.inside("sbatch", "--parsable", *words, cwd=self.folder, **env).strip()
 
     def train(
-        self, name: str, *more: object, slurm: list[str] = CPU, family: str = "vae", run: Path | None = None, **env: str
+        self,
+        name: str,
+        *more: object,
+        slurm: list[str] = CPU,
+        family: str = "vae",
+        run: Path | None = None,
+        data: Path | None = None,
+        **env: str,
     ) -> Job:
         """A training job of its own run."""
         run = run or self.folder / "runs" / name
-        words = flags(family, self.data, run, *map(str, more))[1:]
+        words = flags(family, data or self.data, run, *map(str, more))[1:]
         number = self.sbatch("--job-name", name, *slurm, HOME / f"slurm/train_{family}.sh", *words, **env)
         return Job(self.cluster, number, run, self.folder / f"slurm-{name}-{number}.log")

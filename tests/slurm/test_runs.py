@@ -83,7 +83,7 @@ def test_two_nodes_by_two_processes(desk: Desk):
     slurm = ["--array=1-2", "--cpus-per-task=1", "--job-name=shards"]
     array = desk.sbatch(*slurm, *build, AUDIO_TRAIN_HOME=str(HOME))
     slurm = [f"--dependency=afterok:{array}", "--nodes=2", "--gpus-per-node=2", "--cpus-per-task=2"]
-    job = desk.train("nodes", "--data", shards, "--tracking.samples", "true", family="hvae", slurm=slurm)
+    job = desk.train("nodes", "--tracking.samples", "true", family="hvae", slurm=slurm, data=shards)
     assert job.over() == "COMPLETED", job.told()
     nodes = desk.cluster.inside("scontrol", "show", "hostnames", desk.cluster.facts(job.number)["NodeList"]).split()
     assert f"4 processes on cpu: {nodes[0]} (0, 1), {nodes[1]} (2, 3)" in job.log
@@ -148,8 +148,8 @@ def test_errors_of_the_user(desk: Desk):
     jobs = {
         "did you mean --optim.lr": desk.train("bad-flag", "--optim.ly", "1"),
         "cannot be read": desk.train("bad-venv", AUDIO_TRAIN_ENV="/nowhere/activate"),
-        "/nowhere": desk.train("no-shards", "--data", "/nowhere"),
-        shard.name: desk.train("torn-shard", "--data", torn),
+        "/nowhere": desk.train("no-shards", data=Path("/nowhere")),
+        shard.name: desk.train("torn-shard", data=torn),
     }
     for told, job in jobs.items():
         assert job.over(120) == "FAILED", job.told()
