@@ -13,6 +13,7 @@ from benchmarks.faults.runner import Outcome
 from benchmarks.faults.target import ROOT, environment
 from shards.files import read_lines
 from train.runs import checkpoint
+from train.runs.record import RECORD_FILE
 from train.runs.run_folder import METRICS_FILE, RunDir
 from train.tracking.wandb_run import offline_parts, steps_of_part
 
@@ -45,13 +46,13 @@ def all_checks(
 
 
 def weights(run: Path, reference: Path) -> list[str]:
-    """Compares every file of the last checkpoint, and the exported model."""
+    """Compares every file of the last checkpoint but the record of its run, and the exported model."""
     one, two = (folder / "checkpoints" / f"step-{newest_intact(folder):08d}" for folder in (reference, run))
     if one.name != two.name:
         return [f"the last intact checkpoint is {two.name}, not {one.name}"]
     problems = [f"{path}: {damage}" for path in (one, two) if (damage := checkpoint.damage(path))]
     hashes = [json.loads((path / "manifest.json").read_text())["files"] for path in (one, two)]
-    names = sorted(hashes[0].keys() | hashes[1].keys())
+    names = sorted((hashes[0].keys() | hashes[1].keys()) - {RECORD_FILE})
     problems += [f"{two.name}/{name} differs" for name in names if hashes[0].get(name) != hashes[1].get(name)]
     model = reference / "model"
     # The model card differs, because it names the run.

@@ -159,7 +159,8 @@ def test_missing_attempts_are_noticed(tampered):
     problems = checks.status_problems(tampered, [])
     assert any("the run is crashed" in problem for problem in problems)
     assert any("has no reason for its end" in problem for problem in problems)
-    (tampered / "run.json").unlink()
+    for record in (tampered / "run.json", *(tampered / "checkpoints").glob("*/run.json")):
+        record.unlink()
     assert "status failed" in checks.status_problems(tampered, [])[0]
 
 
