@@ -80,7 +80,7 @@ def test_an_input_that_is_no_audio(capsys, monkeypatch, model_dir, tmp_path):
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ([], "in.wav: holds no audio\n"),
+        ([], "in.wav: empty: it has no samples; get a complete copy, or save it again with an audio editor\n"),
         ([0.5], "in.wav: holds no audio\n"),
         ([0.1, np.nan, 0.2, 0.1] * 100, "in.wav: holds values that are not finite (NaN or infinity)\n"),
     ],

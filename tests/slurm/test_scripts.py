@@ -440,7 +440,7 @@ def test_dry_run_of_a_build(node, tmp_path, script_flags):
     ("words", "message"),
     [
         (["nowhere", "out"], "error: nowhere is not a folder"),
-        ([".", "/nowhere/out", "--hop", "0"], "error: --hop must be between"),
+        ([".", "/nowhere/out", "--hop", "99999"], "error: --hop must be between"),
         ([".", "/nowhere/out", "--hopp", "1"], "--hopp"),
     ],
 )

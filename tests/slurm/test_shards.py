@@ -46,7 +46,7 @@ def test_build_in_two_lives(desk: Desk):
 @beside
 def test_refused_build(desk: Desk):
     """What the program refuses it would refuse again."""
-    number = desk.sbatch("--job-name=refused-build", *CPU, SHARD, desk.folder / "audio", desk.data, "--hop", 0)
+    number = desk.sbatch("--job-name=refused-build", *CPU, SHARD, desk.folder / "audio", desk.data, "--hop", 99999)
     job = Job(desk.cluster, number, desk.data, desk.folder / f"slurm-refused-build-{number}.log")
     assert job.over() == "FAILED"
     assert job.lives == 1

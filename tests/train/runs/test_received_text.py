@@ -28,7 +28,8 @@ from train.runs.run_folder import RunDir
 from train.runs.settings_history import DATA, Change
 
 OWNED = "\x1b]0;owned\x07\x1b[31m[red]no[link=x]\u202e\u2028:smile:"
-CONFIG = {"data.batch": 6, "checkpoint.every": 4, "optim.steps": 8}
+CONFIG = {"data.batch": 6, "checkpoint.every": 4, "optim.steps": 8, "tracking.evaluate_chunks": 1}
+CONFIG |= {"data.path": "d", "run_dir": "r"}
 START = {"event": "started", "attempt": 1, "time": 1.0, "world": 1, "step": 0}
 
 
@@ -49,34 +50,41 @@ def write_lines(file, *rows) -> None:
 
 @pytest.fixture
 def run(tmp_path):
-    """A run folder in which every text is hostile."""
+    """A run folder in which every text is hostile that may be any text."""
     run = tmp_path / "run"
     (run / "checkpoints" / "step-00000004").mkdir(parents=True)
     (run / "checkpoints" / f"damaged-{OWNED}").mkdir()
     changes = [Change(1, 0, {OWNED: (OWNED, f"{OWNED}\nerror: forged")})]
-    (run / "run.json").write_bytes(Record(OWNED, OWNED, CONFIG, OWNED, changes).to_bytes())
+    (run / "run.json").write_bytes(Record("id", "vae", CONFIG, OWNED, changes).to_bytes())
     end = {"event": "failed", "attempt": 1, "time": 2.0, "step": 4, "reason": f"reason {OWNED}"}
     write_lines(run / "attempts.jsonl", START | {"job": OWNED}, end)
     write_lines(run / "jobs.jsonl", {"job": OWNED, "again": False, "why": f"why {OWNED}\nforged"})
     return run
 
 
+def test_a_run_whose_id_or_family_is_no_name(run, capsys):
+    for record in (Record(OWNED, "vae", CONFIG, "f"), Record("id", OWNED, CONFIG, "f")):
+        (run / "run.json").write_bytes(record.to_bytes())
+        assert main_run(["status", str(run)]) == 1
+        assert "run_id or family is no plain name" in harmless(capsys.readouterr().err)
+
+
 def test_status(run, capsys):
     assert main_run(["status", str(run)]) == 0
     said = harmless(capsys.readouterr().out)
     shown = printable(OWNED)
-    assert f"{run}: {shown}, failed, step 4 of 8" in said
+    assert f"{run}: vae, failed, step 4 of 8" in said
     assert f"settings changed from step 1 on (attempt 1): {shown} {shown} -> {shown}\\nerror: forged\n" in said
     assert f"error: reason {shown} " in said
     assert f"job {shown} ended: why {shown}\\nforged\n" in said
     assert f"damaged checkpoints: damaged-{shown}\n" in said
-    assert said.count(shown) == 9, "the job of the attempt as well"
+    assert said.count(shown) == 8, "the job of the attempt as well"
 
 
 def test_status_as_json(run, capsys):
     assert main_run(["status", str(run), "--json"]) == 0
     said = json.loads(harmless(capsys.readouterr().out))
-    assert said["family"] == OWNED
+    assert said["family"] == "vae"
     assert said["checkpoints"]["damaged"] == [f"damaged-{OWNED}"]
 
 
@@ -171,7 +179,7 @@ def test_a_damaged_checkpoint(run, capsys):
 def test_uploading_to_wandb(run, capsys):
     (run / "metrics.jsonl").touch()
     assert main_run(["sync", str(run), "--prepare"]) == 0
-    assert f"of run {printable(OWNED)}, 0 points" in harmless(capsys.readouterr().out)
+    assert "of run id, 0 points" in harmless(capsys.readouterr().out)
 
 
 def test_commands_to_copy_from_the_page():
