@@ -7,6 +7,7 @@ else, that file could name another server, and W&B would send the user's API key
 import configparser
 import netrc
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 
 # The public server has two names, and a netrc file may hold either.
 PUBLIC_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
+TIMEOUT_S = 5  # for a connection to the server
 
 
 def load_wandb() -> Any:
@@ -60,6 +62,22 @@ def user_setting(name: str) -> str:
 def server_url() -> str:
     """The URL of the user's W&B server: from the environment, from the settings file, or the public one."""
     return os.environ.get("WANDB_BASE_URL") or user_setting("base_url") or f"https://{PUBLIC_HOSTS[0]}"
+
+
+def server_answers() -> bool:
+    """Whether the user's W&B server, or the proxy before it, takes a connection; W&B itself tries for minutes."""
+    return answers(os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy") or server_url())
+
+
+def answers(url: str) -> bool:
+    """Whether a TCP connection to the host and port of a URL can be opened within TIMEOUT_S."""
+    try:
+        parts = urlsplit(url if "//" in url else f"//{url}")
+        port = parts.port or (80 if parts.scheme == "http" else 443)
+        socket.create_connection((parts.hostname, port), timeout=TIMEOUT_S).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def hosts() -> tuple[str, ...]:

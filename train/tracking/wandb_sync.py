@@ -6,6 +6,7 @@ from typing import Any
 
 import wandb
 
+from shards.reading.remote.failures import cleaned
 from shards.text import printable
 from train.errors import TrainError
 from train.runs.lines import read_points
@@ -21,7 +22,7 @@ from train.tracking.wandb_run import (
     to_point,
 )
 from train.tracking.wandb_sender import first_line
-from train.tracking.wandb_settings import run_wandb, wandb_mode
+from train.tracking.wandb_settings import run_wandb, server_answers, server_url, wandb_mode
 
 UPLOAD_S = 3600
 
@@ -40,6 +41,10 @@ def sync(settings: Any) -> int:
         return 0
     if wandb_mode("auto") != "online":
         raise TrainError("no W&B API key: run wandb login or set WANDB_API_KEY, on a machine with network access")
+    if not server_answers():
+        raise TrainError(
+            f"not uploaded: W&B at {cleaned(server_url())} does not answer; run the same command again where it does"
+        )
     there = send_rest(run, steps_in(parts)) if online_parts(run) else -1
     for part in parts:
         if is_uploaded(part) or max(steps_in([part]), default=0) <= there:

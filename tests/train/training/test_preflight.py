@@ -15,11 +15,12 @@ from train.errors import TrainError
 from train.optim.snapshot import Snapshot
 from train.runs import checkpoint
 from train.runs.forecast import forecast, lead_s, room_needed
+from train.tracking.wandb_settings import answers
 from train.training.preflight import disk, processes
 from train.training.preflight.disk import bytes_of, check_room, equal
 from train.training.preflight.outlook import job_limits
 from train.training.preflight.processes import Report, disagreement, summary
-from train.training.preflight.wandb_server import answers, reachable_mode
+from train.training.preflight.wandb_server import reachable_mode
 
 ALIKE = [Report(rank, f"n{1 + rank // 2}", "cpu", "2.11", "abc", "") for rank in range(4)]
 
