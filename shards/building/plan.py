@@ -154,8 +154,8 @@ def assign_splits(settings: Settings, candidates: list[Candidate], old: Iterable
     """Give each readable recording its split by its fingerprint, so that adding recordings moves none.
 
     A copy of an ``old`` recording goes where that one is. A recording longer than half of all is for training as long
-    as another fills a chunk: held out, it would leave too little to train on. A split that chance would leave empty gets
-    one new recording (and its copies): the first, in the order of fingerprints, that fills a chunk.
+    as another fills a chunk: held out, it would leave too little to train on. A split that chance would leave empty
+    gets one new recording (and its copies): the first, in the order of fingerprints, that fills a chunk.
     """
     old = list(old)
     held = {source.fingerprint: source.split for source in old if source.split is not None}
