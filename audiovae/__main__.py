@@ -63,7 +63,7 @@ def main() -> int:
             COMMANDS[chosen.subcommand](**chosen[chosen.subcommand])
             sys.stdout.flush()
         except ModelError as error:
-            print(f"error: {printable(error)}", file=sys.stderr)
+            print(f"error: {error}", file=sys.stderr)
             return 1
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)

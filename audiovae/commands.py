@@ -57,7 +57,7 @@ def reconstruct(model: Path, input: Sequence[Path], output: str, device: str = "
             if not many:
                 raise
             failed += 1
-            print(f"error: {printable(error)}", file=sys.stderr, flush=True)
+            print(f"error: {error}", file=sys.stderr, flush=True)
     if failed:
         raise ModelError(f"{failed} of {len(input)} recordings failed; see the errors above")
 

@@ -75,7 +75,7 @@ def _make_parser(functions: dict[str, Callable[..., None]]) -> Any:
 def main(args: list[str] | None = None) -> int:
     """Run one command; an error is one line on stderr. Returns the exit code."""
     from shards.errors import DataError
-    from shards.text import printable, printable_lines
+    from shards.text import printable
 
     if (sys.argv[1:] if args is None else args) == ["--version"]:
         print(_version())
@@ -91,7 +91,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         functions[chosen.subcommand](**chosen[chosen.subcommand])
     except DataError as error:
-        print(f"error: {printable_lines(error)}", file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("error: interrupted; run the same command again to continue", file=sys.stderr)

@@ -10,6 +10,7 @@ from typing import Any
 
 import xxhash
 
+from shards.audio.rates import HIGHEST
 from shards.chunk import ChunkFormat
 from shards.errors import DataError
 from shards.files import MIB, JSONError, parse_json, read_file, write_atomically
@@ -17,7 +18,6 @@ from shards.files import MIB, JSONError, parse_json, read_file, write_atomically
 FILE_NAME = "dataset.json"
 FORMAT_VERSION = 2
 LIMIT = 256 * MIB  # bytes of the file: about 500,000 recordings
-MAX_RATE = 1_000_000  # Hz
 MAX_SAMPLES = 1 << 26
 
 
@@ -187,7 +187,7 @@ def _parse(content: Any) -> Manifest:
     levels = {name: _level(row, f"levels.{name}") for name, row in top.mapping("levels").items()}
     sources = [_source(row, f"source {i}") for i, row in enumerate(_list(top.get("sources"), "sources"))]
     manifest = Manifest(
-        rate=top.integer("rate", least=1, most=MAX_RATE),
+        rate=top.integer("rate", least=1, most=HIGHEST),
         samples=top.integer("samples", least=1, most=MAX_SAMPLES),
         hop=top.integer("hop", least=1),
         level=top.text("level"),

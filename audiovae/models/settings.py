@@ -6,6 +6,8 @@ import reprlib
 import typing
 from typing import Any
 
+from shards.audio.rates import HIGHEST, LOWEST
+
 LONGEST_LIST = 16
 # Values beyond these only occur in files that are damaged or meant to fill the memory.
 LARGEST = {
@@ -24,7 +26,6 @@ LARGEST = {
     "iterations": 1 << 10,
 }
 LARGEST_NUMBER = 1 << 40  # for all others
-RATES = (1_000, 1_000_000)  # Hz
 LONGEST_CHUNK = 1 << 26  # samples
 
 
@@ -75,5 +76,5 @@ def check_chunk(samples: Any, rate: Any) -> None:
         raise TypeError("samples and rate are whole numbers")
     if not 1 <= samples <= LONGEST_CHUNK:
         raise ValueError(f"samples is {reprlib.repr(samples)}: choose 1 to {LONGEST_CHUNK}")
-    if not RATES[0] <= rate <= RATES[1]:
-        raise ValueError(f"rate is {reprlib.repr(rate)} Hz: choose {RATES[0]} to {RATES[1]}")
+    if not LOWEST <= rate <= HIGHEST:
+        raise ValueError(f"rate is {reprlib.repr(rate)} Hz: choose {LOWEST} to {HIGHEST}")

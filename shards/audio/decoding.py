@@ -19,9 +19,8 @@ from shards.audio.errors import DecodingError, reason
 from shards.audio.ffmpeg import open_ffmpeg
 from shards.audio.libsndfile import SndFile, open_sndfile
 from shards.audio.mixing import Mixer
+from shards.audio.rates import HIGHEST, LOWEST
 
-# Sample rates in Hz that a header may name. A rate of 1 Hz would turn a small file into days of samples.
-RATES = (1_000, 1_000_000)
 RATE = "unreadable: its header names a rate of"
 MORE_DATA = "it has more data than the size in its header"
 # libsndfile's names of containers whose headers tell the length in samples.
@@ -119,8 +118,7 @@ def decode(
 def _decode(path: str | Path, work: _Pass, channel: int | None = None) -> Facts:
     """Decodes with the decoder that is believed; see `decode`."""
     with _reading():
-        is_mpeg = mpeg.is_mpeg(path)
-        announced = mpeg.announced_seconds(path) if is_mpeg else None
+        is_mpeg, announced = mpeg.look(path)
     if is_mpeg:  # libsndfile estimates its length, reads the first of joined files, and prints notes
         facts, heard = _by_ffmpeg(path, work)
         if facts:
@@ -169,8 +167,7 @@ def inspect(path: str | Path, has_audio_name: bool = True) -> Facts:
     FFmpeg may take any data for audio without a header, so it is asked about files with the name of audio only.
     """
     with _reading():
-        is_mpeg = mpeg.is_mpeg(path)
-        announced = mpeg.announced_seconds(path) if is_mpeg else None
+        is_mpeg, announced = mpeg.look(path)
     try:
         if is_mpeg:
             with open_ffmpeg(path) as other:
@@ -192,8 +189,8 @@ def inspect(path: str | Path, has_audio_name: bool = True) -> Facts:
 
 def check_rate(rate: int) -> None:
     """Raises DecodingError for a sample rate that no recording has."""
-    if not RATES[0] <= rate <= RATES[1]:
-        raise DecodingError(f"{RATE} {rate:,} Hz, not {RATES[0]:,} to {RATES[1]:,}")
+    if not LOWEST <= rate <= HIGHEST:
+        raise DecodingError(f"{RATE} {rate:,} Hz, not {LOWEST:,} to {HIGHEST:,}")
 
 
 @contextmanager

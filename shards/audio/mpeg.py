@@ -8,20 +8,26 @@ _RATES = {3: (44100, 48000, 32000), 2: (22050, 24000, 16000), 0: (11025, 12000, 
 _SEARCHED = 1 << 14  # bytes behind the tag in which the first frame begins
 
 
-def is_mpeg(path: str | Path) -> bool:
-    """Whether MPEG audio (MP1, MP2, MP3) begins in a file, behind a tag or at once. Raises OSError."""
+def look(path: str | Path) -> tuple[bool, float | None]:
+    """Whether a file holds MPEG audio (MP1, MP2, MP3), behind a tag or at once; and the seconds that it announces.
+
+    The seconds are None where it announces none. Raises OSError.
+    """
     with open(os.fsencode(path), "rb") as file:
-        header = _behind_tag(file)[:4]
+        data = _behind_tag(file)
+    return (True, announced_seconds(data)) if is_header(data[:4]) else (False, None)
+
+
+def is_header(header: bytes) -> bool:
+    """Whether four bytes begin a frame of MPEG audio."""
     if len(header) < 4 or header[0] != 0xFF or header[1] & 0xE0 != 0xE0:
         return False
     version, layer, bitrate, rate = header[1] >> 3 & 3, header[1] >> 1 & 3, header[2] >> 4, header[2] >> 2 & 3
     return version != 1 and layer != 0 and bitrate not in (0, 15) and rate != 3
 
 
-def announced_seconds(path: str | Path) -> float | None:
-    """The length that an MP3 file announces in its first frame; None when it announces none. Raises OSError."""
-    with open(os.fsencode(path), "rb") as file:
-        data = _behind_tag(file)
+def announced_seconds(data: bytes) -> float | None:
+    """The length that MP3 audio announces in its first frame; None when it announces none."""
     for mark in (b"Xing", b"Info"):
         place = data.find(mark)
         if place >= 0 and place + 12 <= len(data) and data[place + 7] & 1:

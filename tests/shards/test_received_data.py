@@ -11,7 +11,8 @@ from shards.chunk import ChunkFormat
 from shards.manifest import FILE_NAME, Level, Shard, Source
 from shards.reading.remote.failures import Place, cleaned
 from shards.reading.remote.retry import Retries, RetryPolicy
-from shards.text import JOINERS, printable
+from shards.text import printable
+from tests.hostile_text import harmless
 
 OWNED = "\x1b]0;owned\x07\x1b[31m[red]no[link=x]\u202e\n:smile:"
 SHAPE = ChunkFormat(22050, 2205)
@@ -23,12 +24,6 @@ SKIPPED = replace(SOURCE, path=f"x.{OWNED}", split=None, note=OWNED)
 @pytest.fixture(autouse=True)
 def wide(monkeypatch):
     monkeypatch.setenv("COLUMNS", "2000")
-
-
-def harmless(text: str) -> str:
-    """The text, which holds no character that a terminal obeys."""
-    assert {c for c in text if not (c.isprintable() or c in JOINERS or c == "\n")} == set()
-    return text
 
 
 @pytest.fixture

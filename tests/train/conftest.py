@@ -134,6 +134,16 @@ def wait_for_step(run: Path, step: int, process: subprocess.Popen) -> None:
     raise AssertionError("the run did not get there")
 
 
+def copy_evaluated(folder: Path, run: Path, data: Path) -> None:
+    """Copies a finished run to `run` in a folder, and its data to `set`; the run is evaluated if it was not."""
+    from train.__main__ import run as main_run
+
+    shutil.copytree(run, folder / "run")
+    shutil.copytree(data, folder / "set")
+    if not (folder / "run" / "report" / "metrics.json").exists():
+        assert main_run(["evaluate", str(folder / "run"), "--data", str(folder / "set"), "--examples", "1"]) == 0
+
+
 @pytest.fixture(scope="session")
 def straight(once, tmp_path_factory, data_dir):
     """run(family) -> this worker's copy of an uninterrupted run in one process, which is made once."""

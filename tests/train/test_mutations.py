@@ -25,6 +25,7 @@ from audiovae import ModelError
 from shards import DataError
 from shards.inspect import inspect, summary
 from shards.manifest import Manifest
+from tests.train.conftest import copy_evaluated
 from train.cli.which_samples import which_samples
 from train.errors import TrainError
 from train.evaluation.compare import differences_of_data, read_report, table_row
@@ -179,13 +180,8 @@ def _give_up(*_: object) -> None:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, straight, data_dir):
     """A finished run with a report and steps of W&B, and its data; spoiled and mended again."""
-    from train.__main__ import run as main_run
-
     folder = tmp_path_factory.mktemp("whole")
-    shutil.copytree(straight("vae"), folder / "run")
-    shutil.copytree(data_dir, folder / "set")
-    if not (folder / "run" / "report" / "metrics.json").exists():
-        assert main_run(["evaluate", str(folder / "run"), "--data", str(folder / "set"), "--examples", "1"]) == 0
+    copy_evaluated(folder, straight("vae"), data_dir)
     decision = {"time": 1.0, "job": "7", "attempt": 1, "began": True, "newest": 3, "again": True, "why": "saved"}
     (folder / "run" / "jobs.jsonl").write_text(json.dumps(decision) + "\n")
     (folder / "run" / "preflight.json").write_text('{"time": 1.0, "bytes": 9, "save_s": 0.1, "job_s": null}\n')

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from shards.files import open_regular
+from shards.files import read_start
 from train.cli.usage_errors import ADVICE, suggestion
 from train.errors import TrainError
 
@@ -31,8 +31,7 @@ def check_file(path: Path, name: str, kind: type, group: str = "") -> None:
         group: The dotted name of the group that the file holds; empty for all settings.
     """
     try:
-        with open(open_regular(path, follow_links=True), "rb") as file:
-            content = file.read(MAX_BYTES + 1)
+        content = read_start(path, MAX_BYTES + 1)
         text = content.decode()
     except OSError as error:
         raise TrainError(f"{name}: cannot be read ({error.strerror or error})") from None

@@ -11,6 +11,7 @@ import audiovae
 from audiovae import ModelError
 from shards import DataError, Split
 from shards.__main__ import main as shards_main
+from tests.train.conftest import copy_evaluated
 from train.__main__ import run as main_run
 from train.errors import TrainError
 from train.runs import checkpoint
@@ -23,10 +24,7 @@ PART = "wandb/offline-run-20260101_000000-id/run-{run_id}.wandb"
 def whole(tmp_path_factory, straight, data_dir):
     """A finished run with a report, a part for W&B and its data, in one folder; not to be changed."""
     folder = tmp_path_factory.mktemp("whole")
-    shutil.copytree(straight("vae"), folder / "run")
-    shutil.copytree(data_dir, folder / "set")
-    if not (folder / "run" / "report" / "metrics.json").exists():
-        assert main_run(["evaluate", str(folder / "run"), "--data", str(folder / "set"), "--examples", "1"]) == 0
+    copy_evaluated(folder, straight("vae"), data_dir)
     part = folder / "run" / PART.format(run_id=RunDir.open(folder / "run").run_id)
     part.parent.mkdir(parents=True)
     part.write_bytes(b"")

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from shards.text import JOINERS, printable
+from shards.text import printable
+from tests.hostile_text import harmless
 from train.__main__ import run as main_run
 from train.cli import which_samples
 from train.config import DataConfig, TrackingConfig, VAERun, settings_of
@@ -36,12 +37,6 @@ START = {"event": "started", "attempt": 1, "time": 1.0, "world": 1, "step": 0}
 @pytest.fixture(autouse=True)
 def wide(monkeypatch):
     monkeypatch.setenv("COLUMNS", "2000")
-
-
-def harmless(text: str) -> str:
-    """The text, which holds no character that a terminal obeys."""
-    assert {c for c in text if not (c.isprintable() or c in JOINERS or c == "\n")} == set()
-    return text
 
 
 def write_lines(file, *rows) -> None:

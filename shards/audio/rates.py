@@ -1,0 +1,3 @@
+"""Sample rates that a file may name: one of 1 Hz would turn a small file into days of samples."""
+
+LOWEST, HIGHEST = 1_000, 1_000_000  # Hz
