@@ -78,7 +78,7 @@ def _check(facts: Facts) -> None:
         if type(getattr(facts, known.name)) is not type(getattr(Facts(), known.name)):
             raise ValueError(f"{known.name} has the wrong type")
     if not all(map(is_number, numbers)):
-        raise ValueError("a measure is no number")
+        raise ValueError("a measure is not a number")
     if not all(map(is_whole, counts)):
         raise ValueError("steps or chunks_seen is out of bounds")
 

@@ -121,7 +121,7 @@ class Manifest:
             except OSError as error:
                 raise DataError(f"shard {path} cannot be read ({error.strerror}): {remedy}") from None
             if not stat.S_ISREG(about.st_mode):
-                raise DataError(f"shard {path} is no regular file: {remedy}")
+                raise DataError(f"shard {path} is not a regular file: {remedy}")
             size = about.st_size
             if size != shard.bytes:
                 raise DataError(f"shard {path} has {size} bytes, the manifest says {shard.bytes}: {remedy}")

@@ -37,7 +37,7 @@ def from_dict(kind: type, values: dict[str, Any]) -> Any:
         ValueError: if a value is out of bounds.
     """
     if not isinstance(values, dict):
-        raise TypeError(f"{kind.__name__} is no object")
+        raise TypeError(f"{kind.__name__} is not an object")
     types = typing.get_type_hints(kind)
     for name, value in values.items():
         wanted = types.get(name)

@@ -265,7 +265,7 @@ def _load(path: Path, device: str) -> Autoencoder:
             raise _damaged(damaged, "it is not what was saved")
         there = shapes_of_file(folder / WEIGHTS_FILE)
         if there is None:
-            raise _damaged(folder / WEIGHTS_FILE, "it is no safetensors file")
+            raise _damaged(folder / WEIGHTS_FILE, "it is not a safetensors file")
         if not fits(there, needed):
             raise _damaged(folder / WEIGHTS_FILE, f"its shapes do not match {CONFIG_FILE}")
         model = build(about["family"], about["config"], samples, rate)

@@ -35,7 +35,7 @@ def first_is_believed(first: Heard, second: Heard) -> bool:
 
 
 def is_serious(note: str) -> bool:
-    """Whether a note on a recording says that a part of it is lost, or that it may be no sound as anybody wants it."""
+    """Whether a note on a recording says that a part of it is lost, or that it may not be sound that anybody wants."""
     return any(part and not part.startswith(HARMLESS) for part in note.split("; "))
 
 
@@ -53,7 +53,7 @@ def judged(promised: float | None, heard: Heard, exact: bool = False) -> str:
     if not heard.seconds:
         raise DecodingError(heard.problem or "empty: it has no samples")
     if promised is None:
-        return f"damaged: it cannot be decoded behind {heard.seconds:.2f} s" if heard.problem else ""
+        return f"damaged: it cannot be decoded after {heard.seconds:.2f} s" if heard.problem else ""
     if heard.seconds < LEAST * promised:
         raise DecodingError(f"truncated or damaged: only {heard.seconds:.2f} of {promised:.2f} s")
     if heard.seconds >= promised - (1e-6 if exact or heard.problem else PADDING_S):

@@ -22,7 +22,7 @@ from shards.audio.mixing import Mixer
 from shards.audio.rates import HIGHEST, LOWEST
 
 RATE = "unreadable: its header names a rate of"
-MORE_DATA = "it has more data than the size in its header"
+MORE_DATA = "it has more data than its header says"
 # libsndfile's names of containers whose headers tell the length in samples.
 EXACT = {"WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC"}
 CHAINED = "several streams follow each other"
@@ -109,7 +109,7 @@ def decode(
     if work.mixer.repaired:
         notes.append(f"repaired: {work.mixer.repaired} single wild sample{'s' * (work.mixer.repaired > 1)}")
     if (channel := work.mixer.louder) is not None:
-        notes.append(f"cancelling: its channels cancel each other, so channel {channel + 1} alone is taken")
+        notes.append(f"cancelling: its channels cancel each other, so only channel {channel + 1} is used")
         work.again(channel)
         _decode(path, work, channel)
     return replace(facts, note="; ".join(notes))
@@ -214,7 +214,7 @@ def _facts_of(path: str | Path, file: SndFile) -> Facts:
             return replace(facts, seconds=None, doubt=doubt, note=cut)
         wav = file.format in ("WAV", "WAVEX") and riff.has_more_data(path)
         if wav or (file.format == "FLAC" and flac.has_more_samples(path)):
-            doubt = MORE_DATA if wav else "it goes on behind the number of samples in its header"
+            doubt = MORE_DATA if wav else "it has more samples than its header says"
             return replace(facts, seconds=None, doubt=doubt, note=f"its header is wrong: {doubt}")
     return facts
 
@@ -261,7 +261,7 @@ def _by_ffmpeg(
                     raise
                 return facts, Heard(work.seconds, str(error))
             work.end()
-            # A little without a word: where MP3 files were joined, a packet refers to what is not there.
+            # A little is not worth a note: where MP3 files were joined, a packet refers to data that is missing.
             note = f"damaged: {file.damaged} of its packets cannot be decoded" if file.lost_s > PADDING_S else ""
             return replace(facts, note=note), Heard(work.seconds)
     except DecodingError as error:
@@ -285,5 +285,5 @@ def _unreadable(path: str | Path, problem: str) -> str:
     except OSError as error:
         return reason(error)
     if head.startswith((b"<!doctype html", b"<html", b"<?xml")):
-        return "unreadable: it is a page of HTML or XML, no audio"
-    return problem if "ormat not" not in problem else "unreadable: no known format of audio"
+        return "unreadable: it is a page of HTML or XML, not audio"
+    return problem if "ormat not" not in problem else "unreadable: not a known audio format"

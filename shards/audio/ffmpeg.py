@@ -146,7 +146,7 @@ class _Span(io.RawIOBase):
 
 def _words(error: Exception) -> str:
     text = str(getattr(error, "strerror", "") or error)
-    return "no known format of audio" if "Invalid data" in text else " ".join(text.split())
+    return "not a known audio format" if "Invalid data" in text else " ".join(text.split())
 
 
 def _as_float(frame: Any) -> np.ndarray:

@@ -92,7 +92,7 @@ def split_warnings(manifest: Manifest) -> list[str]:
     held = manifest.chunks("valid") if "valid" in manifest.splits else 0
     if 0 < held < LEAST_HELD_OUT:
         lines.append(
-            f"only {held} chunks are held out, so measures are noisy: add recordings, or build anew with more --valid"
+            f"only {held} chunks are held out, so measures are noisy: add recordings, or build with a larger --valid"
         )
     return lines
 

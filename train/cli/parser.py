@@ -100,8 +100,8 @@ def normalised(words: list[str]) -> list[str]:
         name = name.replace("-", "_")
         if training and name in ("data", "data.path", "run_dir"):
             flag = "--run-dir" if name == "run_dir" else "--data"
-            if flag in folders:  # of other settings the last value counts; here somebody means both folders
-                raise TrainError(f"{flag} is given twice; a run has one, so leave one out")
+            if flag in folders:  # for other settings the last value counts; here the user means both folders
+                raise TrainError(f"{flag} is given twice; pass it once")
             folders.add(flag)
         if training and name == "config" and (file := value if equals else next(rest, "")):
             path = settings_file(file)

@@ -38,7 +38,7 @@ def check_file(path: Path, name: str, kind: type, group: str = "") -> None:
     except ValueError:
         raise TrainError(f"{name}: not text in UTF-8") from None
     if len(content) > MAX_BYTES:
-        raise TrainError(f"{name}: larger than {MAX_BYTES:,} bytes, so it is no file of settings")
+        raise TrainError(f"{name}: larger than {MAX_BYTES:,} bytes, so it is not a settings file")
     settings = parsed(text, name)
     if not isinstance(settings, dict):
         raise TrainError(f"{name}: holds no settings; write lines such as `optim.lr: 1e-3`, see docs/configuration.md")
@@ -108,14 +108,15 @@ def check(settings: dict[Any, Any], name: str, kind: type, group: str = "") -> N
     known = names_of(kind)
     for key, value in walk(settings, group, {key for key, is_group in known.items() if is_group}):
         if not isinstance(key, str):
-            raise TrainError(f"{name}: the key {key!r} is no name of a setting")
+            raise TrainError(f"{name}: the key {key!r} is not the name of a setting")
         if key not in known:
             hint = suggestion(key, [*known]) or "docs/configuration.md lists all"
             raise TrainError(f"{name}: there is no setting '{key}'; {hint}")
         if known[key]:
-            raise TrainError(f"{name}: {key} is a group of settings, and {value!r} is none; write {key}.NAME: VALUE")
+            what = f"a group of settings, not a single value ({value!r})"
+            raise TrainError(f"{name}: {key} is {what}; write {key}.NAME: VALUE")
         if contains_mapping(value):
-            raise TrainError(f"{name}: {key} is one setting, and its value has settings of its own")
+            raise TrainError(f"{name}: {key} is a single setting, but its value is a mapping")
 
 
 def walk(settings: dict[Any, Any], group: str, groups: set[str]) -> Iterator[tuple[Any, Any]]:
@@ -158,4 +159,4 @@ def check_values(get: Callable[[str], Any], kind: type) -> None:
     """
     for name, type_ in types_of(kind).items():
         if not dataclasses.is_dataclass(type_) and get(name) is None and type(None) not in typing.get_args(type_):
-            raise TrainError(f"--{name}: null is no value for it; leave it out for its default")
+            raise TrainError(f"--{name}: null is not a valid value; leave the setting out to use its default")

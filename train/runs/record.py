@@ -92,7 +92,7 @@ def checksum(content: dict[str, Any]) -> str:
 def check_usable(record: Record) -> None:
     """Raises ValueError when a value has another type than the commands expect, as in a file that was edited."""
     if not re.fullmatch(r"[\w-]{0,128}", record.run_id) or not re.fullmatch(r"\w{1,32}", record.family):
-        raise ValueError("run_id or family is no plain name")
+        raise ValueError("run_id or family is not a plain name")
     if not is_text(record.data_fingerprint):
         raise ValueError("data_fingerprint is too long")
     for key in (*NUMBERS, *TEXTS):
@@ -101,11 +101,11 @@ def check_usable(record: Record) -> None:
     pairs = [pair for change in record.changes for pair in change.settings.items()]
     for key, value in [*record.config.items(), *((key, value) for key, values in pairs for value in values)]:
         if key in NUMBERS and not (is_whole(value) and value >= NUMBERS[key]):
-            raise ValueError(f"{key} is no whole number of at least {NUMBERS[key]}")
+            raise ValueError(f"{key} is not a whole number of at least {NUMBERS[key]}")
         if key in (*TEXTS, DATA) and not is_text(value):
-            raise ValueError(f"{key} is no text")
+            raise ValueError(f"{key} is not text")
         if key in OPTIONAL_TEXTS and not (value is None or is_text(value)):
-            raise ValueError(f"{key} is no text")
+            raise ValueError(f"{key} is not text")
 
 
 def copy_in_checkpoints(folder: Path) -> Record | None:

@@ -26,7 +26,7 @@ def redirected(before: str, location: str) -> str:
         one, other = urlsplit(before), urlsplit(after)
         ports = [parts.port or {"http": 80, "https": 443}.get(parts.scheme) for parts in (one, other)]
     except ValueError:
-        raise PermanentError("the server redirects to what is no URL. Use another server") from None
+        raise PermanentError("the server redirects to something that is not a URL. Use another server") from None
     if other.scheme not in ("http", "https") or (one.scheme, other.scheme) == ("https", "http"):
         raise PermanentError(f"the server redirects from {one.scheme}:// to {cleaned(after)[:80]}. Use another server")
     upgraded = (one.scheme, other.scheme) == ("http", "https")

@@ -173,7 +173,7 @@ def test_facts_whose_measures_are_no_numbers_are_damaged(saved, tmp_path):
     shutil.copytree(saved, folder)
     for name, value in (("measures", {"mse": HOSTILE}), ("nats_per_second", [HOSTILE])):
         (folder / "facts.json").write_text(json.dumps({name: value}))
-        with pytest.raises(ModelError, match=r"facts.json: damaged \(a measure is no number\); remove it"):
+        with pytest.raises(ModelError, match=r"facts.json: damaged \(a measure is not a number\); remove it"):
             audiovae.load(folder)
 
 

@@ -127,7 +127,7 @@ def test_notes_that_are_serious():
     with pytest.raises(DecodingError, match="empty"):
         judged(None, Heard(0.0))
     assert judged(None, Heard(3.0)) == ""
-    assert judged(None, Heard(3.0, "unreadable: x")).startswith("damaged: it cannot be decoded behind 3.00 s")
+    assert judged(None, Heard(3.0, "unreadable: x")).startswith("damaged: it cannot be decoded after 3.00 s")
 
 
 # What the containers say.
@@ -296,7 +296,7 @@ def test_the_louder_side_is_taken_alone(tmp_path):
 
     facts = decode(tmp_path / "a.wav", RATE, Output())
     np.testing.assert_allclose(np.concatenate(taken), -one[:, 0], atol=1e-4)
-    assert facts.note == "cancelling: its channels cancel each other, so channel 2 alone is taken"
+    assert facts.note == "cancelling: its channels cancel each other, so only channel 2 is used"
 
 
 def test_parts_of_other_rates_are_resampled_each(tmp_path):

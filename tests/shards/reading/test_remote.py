@@ -267,7 +267,7 @@ def test_a_redirect_to_another_host_is_followed_only_where_the_user_allows_it(sp
         ("http://169.254.169.254/latest/meta-data/!", "another host, 169.254.169.254"),
         ("http://127.0.0.1:1!", "another host, 127.0.0.1"),
         ("file:///etc/passwd!", "redirects from http:// to file:///etc/passwd"),
-        ("http://[x!", "no URL"),
+        ("http://[x!", "not a URL"),
         ("?again!", "more than 5 times"),
     ],
 )

@@ -150,5 +150,5 @@ def test_data_with_a_pipe(name, kind, copy, capsys):
         assert capsys.readouterr().err.count("\n") <= 1
     if name == "shard":
         split = "train" if "train" in place.name else "valid"
-        with pytest.raises(DataError, match=r"is no regular file|cannot be read"):
+        with pytest.raises(DataError, match=r"is not a regular file|cannot be read"):
             Split.open(copy / "set", split)

@@ -61,7 +61,7 @@ def test_a_run_whose_id_or_family_is_no_name(run, capsys):
     for record in (Record(OWNED, "vae", CONFIG, "f"), Record("id", OWNED, CONFIG, "f")):
         (run / "run.json").write_bytes(record.to_bytes())
         assert main_run(["status", str(run)]) == 1
-        assert "run_id or family is no plain name" in harmless(capsys.readouterr().err)
+        assert "run_id or family is not a plain name" in harmless(capsys.readouterr().err)
 
 
 def test_status(run, capsys):

@@ -34,13 +34,13 @@ def read_summary(path: Path) -> dict[str, Any]:
         raise ValueError("a value has the wrong type")
     rows = [*summary["latents"], *summary["levels"], *summary["recordings"], *summary["floors"].values()]
     if not all(isinstance(row, dict) for row in rows):
-        raise ValueError("a row of a table is no object")
+        raise ValueError("a row of a table is not an object")
     if not all(is_text(row.get("path")) for row in summary["recordings"]):
         raise ValueError("a recording has no path")
     if not is_text(summary["reconstruction"].get("interval_over", "")):
-        raise ValueError("'interval_over' is no text")
+        raise ValueError("'interval_over' is not text")
     if not is_number(coverage := summary.get("interval_coverage", 0.95)) or not 0 <= coverage <= 1:
-        raise ValueError("'interval_coverage' is no share")
+        raise ValueError("'interval_coverage' is not a share")
     return summary
 
 
