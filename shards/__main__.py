@@ -13,7 +13,10 @@ from shards import DISTRIBUTION
 
 _SWITCHES = {  # flags that take no value
     "strict": "Fail when any audio file had to be skipped, or is damaged or suspicious.",
-    "dry_run": "Look at the arguments and at what is there, write nothing, and end.",
+    "dry_run": "Look at all files, print what the build would do, write nothing, and end.",
+    "split_by_folder": "Take the splits from the folders train, valid and test in the audio folder.",
+    "valid_within": "Hold out the end of each recording instead of whole recordings.",
+    "reread": "Read all recordings again to see whether they have changed.",
     "json": "Print a summary to plot instead of tables.",
 }
 _EXAMPLES = {

@@ -4,7 +4,7 @@ import json
 import math
 import reprlib
 import stat
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,23 @@ class Source:
     rms: float
     silent: bool
     note: str  # why it was skipped, or what is remarkable about it
+    # Data sets of versions before have none of what follows.
+    size: int = 0  # bytes of the file
+    modified_ns: int = 0  # when the file was changed last
+    content: str = ""  # xxh3-128 of the file
+    audio: str = ""  # xxh3-128 of the samples, int16 at the rate of the chunks, after the gain
+    group: str = ""  # name of the recordings that stay together, as --group-by gives it
+    copy_of: str = ""  # path of the first recording with the same sound
+    span: list[int] | None = None  # first sample and end of the part that this row stands for; None is the whole
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A file of the data folder beside the shards."""
+
+    file: str
+    bytes: int
+    xxh3: str  # xxh3-128 of the file, hexadecimal
 
 
 @dataclass(frozen=True)
@@ -91,6 +108,7 @@ class Manifest:
     splits: dict[str, list[Shard]]
     levels: dict[str, Level]
     sources: list[Source]
+    prints: list[Listed] = field(default_factory=list)  # acoustic fingerprints of the recordings
 
     @property
     def chunk_format(self) -> ChunkFormat:
@@ -195,6 +213,7 @@ def _parse(content: Any) -> Manifest:
         splits=splits,
         levels=levels,
         sources=sources,
+        prints=[_listed(row, f"prints {i}") for i, row in enumerate(_list(top.optional("prints", []), "prints"))],
     )
     files = [shard.file for shards in splits.values() for shard in shards]
     if len(set(files)) < len(files):
@@ -224,6 +243,9 @@ class _Fields:
         if key not in self.content:
             raise _InvalidError(f"{self.where} has no {key}")
         return self.content[key]
+
+    def optional(self, key: str, default: Any) -> Any:
+        return self.content.get(key, default)
 
     def integer(self, key: str, least: int = 0, most: int = 1 << 53) -> int:
         value = self.get(key)
@@ -270,12 +292,21 @@ def _list(value: Any, where: str) -> list[Any]:
     return value
 
 
-def _shard(row: Any, where: str) -> Shard:
-    fields = _Fields(row, where)
+def _file_name(fields: _Fields) -> str:
     file = fields.text("file")
     if not file or file.startswith(".") or any(c in file for c in "/\\\0"):
-        raise _InvalidError(f"file of {where} must be a plain file name, not {_short(file)}")
-    return Shard(file, fields.integer("chunks"), fields.integer("bytes"), fields.text("xxh3"))
+        raise _InvalidError(f"file of {fields.where} must be a plain file name, not {_short(file)}")
+    return file
+
+
+def _listed(row: Any, where: str) -> Listed:
+    fields = _Fields(row, where)
+    return Listed(_file_name(fields), fields.integer("bytes"), fields.text("xxh3"))
+
+
+def _shard(row: Any, where: str) -> Shard:
+    fields = _Fields(row, where)
+    return Shard(_file_name(fields), fields.integer("chunks"), fields.integer("bytes"), fields.text("xxh3"))
 
 
 def _level(row: Any, where: str) -> Level:
@@ -291,7 +322,9 @@ def _level(row: Any, where: str) -> Level:
 
 
 def _source(row: Any, where: str) -> Source:
-    fields = _Fields(row, where)
+    # Absent where a version before wrote the row.
+    later = {"size": 0, "modified_ns": 0, "content": "", "audio": "", "group": "", "copy_of": "", "span": None}
+    fields = _Fields(later | row if isinstance(row, dict) else row, where)
     return Source(
         path=fields.text("path"),
         fingerprint=fields.text("fingerprint"),
@@ -307,4 +340,22 @@ def _source(row: Any, where: str) -> Source:
         rms=fields.number("rms", least=0),
         silent=fields.boolean("silent"),
         note=fields.text("note"),
+        size=fields.integer("size"),
+        modified_ns=fields.integer("modified_ns", least=-(1 << 63), most=1 << 63),
+        content=fields.text("content"),
+        audio=fields.text("audio"),
+        group=fields.text("group"),
+        copy_of=fields.text("copy_of"),
+        span=_span(fields),
     )
+
+
+def _span(fields: _Fields) -> list[int] | None:
+    value = fields.get("span")
+    if value is None:
+        return None
+    if not (isinstance(value, list) and len(value) == 2 and all(type(one) is int for one in value)):
+        raise _InvalidError(f"span of {fields.where} must be two integers, not {_short(value)}")
+    if not 0 <= value[0] < value[1]:
+        raise _InvalidError(f"span of {fields.where} must be two integers that ascend, not {_short(value)}")
+    return value

@@ -1,11 +1,10 @@
 """Recordings -> shards: make or find the plan, run its parts in worker processes, merge when all are there."""
 
 import errno
-import math
 import os
-import shutil
 import time
-from dataclasses import asdict
+from collections import Counter
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,14 +19,13 @@ from shards.building.merge import (
     missing,
     open_plan,
 )
-from shards.building.part import PartResult, build_part
-from shards.building.plan import Part, Plan, Settings, make_plan
-from shards.building.probe import NOT_AUDIO, Candidate, find_files, probe
+from shards.building.plan import Plan, Settings, make_plan
+from shards.building.probe import NOT_AUDIO, Candidate, find_files, hash_file, probe, recheck
+from shards.building.running import run_parts
 from shards.building.workers import Workers, count_done, open_workers
 from shards.errors import DataError
-from shards.files import sync
-from shards.manifest import FILE_NAME, Manifest
-from shards.progress import audio_speed, progress
+from shards.manifest import FILE_NAME, Manifest, Source
+from shards.progress import progress
 from shards.text import printable
 
 FILES_PER_JOB = 64  # looked at per call of a worker
@@ -49,6 +47,12 @@ def build(
     max_silence: float = 1.0,
     workers: int = 0,
     task: str = "",
+    group_by: str = "",
+    splits: str = "",
+    copies: Literal["together", "ignore"] = "together",
+    split_by_folder: bool = False,
+    valid_within: bool = False,
+    reread: bool = False,
     strict: bool = False,
     dry_run: bool = False,
 ) -> None:
@@ -61,29 +65,53 @@ def build(
         samples: Samples per chunk; 0 is one second.
         hop: Samples from one chunk of a recording to the next; less than a chunk makes them overlap. 0 is half a chunk.
         level: Loudness of each recording: peak at 0.95, RMS at -20 dBFS, or left as it is.
-        valid: Share of the recordings held out to evaluate during training.
-        test: Share of the recordings held out for a last test.
+        valid: Share of the audio held out to evaluate during training, as whole recordings.
+        test: Share of the audio held out for a last test.
         chunks_per_shard: About how many chunks go into one shard.
         max_silence: Largest share of a recording's chunks that may be silent; more of them are left out.
         workers: Worker processes; 0 is one for each core.
         task: Build only the part I/N of the work, such as 3/16; the last task to finish merges.
+        group_by: Recordings that stay in one split: `folder` for those of each folder, a regular expression that finds
+            the name of the group in the path, or a CSV file with the columns path and group.
+        splits: CSV file with the columns path and split (train, valid or test) for all recordings.
+        copies: Recordings with the same sound as another go into its split (`together`), or are only named (`ignore`).
+        split_by_folder: Take the splits from the folders train, valid and test in the audio folder.
+        valid_within: Hold out the end of each recording instead of whole recordings.
+        reread: Read all recordings again to see whether they have changed, also where size and time are the same.
         strict: Fail when any audio file had to be skipped, or is damaged or suspicious.
-        dry_run: Look at the arguments and at what is there, write nothing, and end.
+        dry_run: Look at all files, print what the build would do, write nothing, and end.
     """
     samples = samples or rate
-    settings = Settings(rate, samples, hop or max(1, samples // 2), level, valid, test, chunks_per_shard, max_silence)
+    settings = Settings(
+        rate=rate,
+        samples=samples,
+        hop=hop or max(1, samples // 2),
+        level=level,
+        valid=valid,
+        test=test,
+        chunks_per_shard=chunks_per_shard,
+        max_silence=max_silence,
+        group_by=group_by,
+        splits=splits,
+        split_by_folder=split_by_folder,
+        valid_within=valid_within,
+        copies=copies,
+    )
     _check(settings, workers)
     share = Task.parse(task)
     audio_dir, out_dir = _check_folders(audio_dir, out_dir)
     build_folder = BuildFolder(out_dir)
+    count = workers or len(os.sched_getaffinity(0))
+    look = _Look(audio_dir, settings, reread)
     if dry_run:
-        _built(out_dir, settings)
         if (plan := build_folder.load_plan()) is not None:
             _check_continues(plan, settings, build_folder)
+        with open_workers(count) as pool:
+            report.show_plan(look.plan(pool, build_folder.out), out_dir)
         return
     try:
-        with _lease(build_folder, share), open_workers(workers or len(os.sched_getaffinity(0))) as pool:
-            outcome = _build(pool, audio_dir, build_folder, settings, share)
+        with _lease(build_folder, share), open_workers(count) as pool:
+            outcome = _build(pool, look, build_folder, share)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise DataError(
@@ -113,6 +141,11 @@ def _check(settings: Settings, count: int) -> None:
         raise DataError("--max_silence is a share of a recording's chunks: from 0 to 1")
     if count < 0:
         raise DataError("--workers must be 0 (one for each core) or more")
+    given = [f"--{name}" for name in ("splits", "split_by_folder", "valid_within") if getattr(settings, name)]
+    if len(given) > 1:
+        raise DataError(f"{' and '.join(given)} contradict each other: give one of them")
+    if given and settings.group_by:
+        raise DataError(f"--group_by has no meaning with {given[0]}: leave one of them out")
 
 
 def _check_folders(audio_dir: Path, out_dir: Path) -> tuple[Path, Path]:
@@ -151,21 +184,24 @@ def _busy(build_folder: BuildFolder, path: Path) -> str:
     return f"{who} is writing to {build_folder.out} ({holder(path)}): wait for it or end it"
 
 
-def _build(pool: Workers, audio_dir: Path, build_folder: BuildFolder, settings: Settings, share: Task) -> str | None:
+def _build(pool: Workers, look: "_Look", build_folder: BuildFolder, share: Task) -> str | None:
     """Do this share of the work. Returns the outcome in words, or None when other tasks have to finish."""
     start, seconds, outcome = time.monotonic(), 0.0, " is complete: nothing to do"
     while True:
-        plan, is_new = _find_plan(pool, audio_dir, build_folder, settings)
+        plan, is_new = _find_plan(pool, look, build_folder)
         if plan is None:
             break
         build_folder.note_tasks(share.count)
-        seconds += _run_parts(pool, audio_dir, build_folder, plan, share)
+        seconds += _run_share(pool, build_folder, plan, share)
         absent = missing(build_folder, plan)
         if absent and build_folder.plan.exists():
             what = f"task {share} is done; {describe_missing(build_folder, plan, absent)}. The last task merges them; "
             print(printable(f"{what}so does: python -m shards merge {build_folder.out}"))
             return None
-        if not merge_plan(build_folder, plan):
+        merged = merge_plan(build_folder, plan, lambda plan, parts: run_parts(pool, build_folder, plan, parts))
+        if merged == "amended":
+            continue
+        if merged == "busy":
             other = holder(build_folder.lease("merge"))
             print(printable(f"task {share}: all parts are done, another task merges them ({other})"))
             return None
@@ -177,13 +213,12 @@ def _build(pool: Workers, audio_dir: Path, build_folder: BuildFolder, settings: 
     return outcome + (f" in {elapsed:.1f} s, {seconds / elapsed:,.0f} x real time" if seconds else "")
 
 
-def _find_plan(
-    pool: Workers, audio_dir: Path, build_folder: BuildFolder, settings: Settings
-) -> tuple[Plan | None, bool]:
+def _find_plan(pool: Workers, look: "_Look", build_folder: BuildFolder) -> tuple[Plan | None, bool]:
     """The plan of what is to be done, and whether this process made it; None when there is nothing to do.
 
     One process makes it while the others wait.
     """
+    settings = look.settings
     end, remark = time.monotonic() + PLAN_LIMIT_S, time.monotonic()
     path = build_folder.lease("plan")
     while True:
@@ -207,7 +242,7 @@ def _find_plan(
             _check_continues(plan, settings, build_folder)
             return plan, False
         build_folder.clear()
-        plan = _make_plan(pool, audio_dir, build_folder, settings)
+        plan = look.plan(pool, build_folder.out)
         return (build_folder.publish(plan), True) if plan.sources else (None, True)
 
 
@@ -220,21 +255,47 @@ def _check_continues(plan: Plan, settings: Settings, build_folder: BuildFolder) 
         )
 
 
-def _make_plan(pool: Workers, audio_dir: Path, build_folder: BuildFolder, settings: Settings) -> Plan:
-    manifest = _built(build_folder.out, settings)
-    files = find_files(audio_dir)
-    if not files:
-        raise DataError(f"{audio_dir} holds no file: give the folder of your recordings")
-    groups = [files[i : i + FILES_PER_JOB] for i in range(0, len(files), FILES_PER_JOB)]
-    with progress("looking at files", len(files)) as update:
-        found = pool.run(_probe_group, [(audio_dir, group) for group in groups], update)
-    candidates = [candidate for group in found for candidate in group]
-    plan = make_plan(settings, candidates, manifest, audio_dir)
-    if manifest is None and not plan.parts:
-        problems = [c for c in candidates if c.problem != NOT_AUDIO] or candidates
-        reasons = "; ".join(f"{c.path}: {c.problem}" for c in problems[:3])
-        raise DataError(f"nothing in {audio_dir} can be read as audio ({reasons})")
-    return plan
+class _Look:
+    """A look at all files of an audio folder."""
+
+    def __init__(self, audio_dir: Path, settings: Settings, reread: bool):
+        self.audio_dir, self.settings, self._reread = audio_dir, settings, reread
+
+    def plan(self, pool: Workers, out: Path) -> Plan:
+        """What is to be done. Raises DataError when nothing can be."""
+        manifest = _built(out, self.settings)
+        files, closed = find_files(self.audio_dir)
+        for folder in closed:
+            report.line(f"warning: this folder cannot be listed, so its recordings are left out: {folder}")
+        if not files:
+            raise DataError(f"{self.audio_dir} holds no file: give the folder of your recordings")
+        candidates = self._told_apart(pool, self._candidates(pool, files, manifest), manifest)
+        plan = make_plan(self.settings, candidates, manifest, self.audio_dir)
+        if manifest is None and not plan.parts:
+            problems = [c for c in candidates if c.problem != NOT_AUDIO] or candidates
+            reasons = "; ".join(f"{c.path}: {c.problem}" for c in problems[:3])
+            raise DataError(f"nothing in {self.audio_dir} can be read as audio ({reasons})")
+        return plan
+
+    def _candidates(self, pool: Workers, files: list[str], manifest: Manifest | None) -> list[Candidate]:
+        """All files, in order; those that the data set holds already are looked at only where they have changed."""
+        known = {s.path: s for s in (manifest.sources if manifest else []) if s.split is not None}
+        pairs = [(path, known.get(path)) for path in files]
+        groups = [pairs[i : i + FILES_PER_JOB] for i in range(0, len(pairs), FILES_PER_JOB)]
+        jobs = [(self.audio_dir, self.settings, group, self._reread) for group in groups]
+        with progress("looking at files", len(files)) as update:
+            found = pool.run(_look_at, jobs, update)
+        return [candidate for group in found for candidate in group]
+
+    def _told_apart(self, pool: Workers, candidates: list[Candidate], manifest: Manifest | None) -> list[Candidate]:
+        """Reads files whole whose beginnings and ends are those of others, to see whether they are the same."""
+        counts = Counter(c.fingerprint for c in candidates if not c.problem)
+        known = {source.path for source in manifest.sources if source.split is not None} if manifest else set()
+        alike = [i for i, c in enumerate(candidates) if counts[c.fingerprint] > 1 and c.path not in known]
+        with progress("comparing files", len(alike)) as update:
+            hashes = pool.run(_hash_one, [(self.audio_dir, candidates[i].path) for i in alike], update)
+        found = dict(zip(alike, hashes, strict=True))
+        return [replace(c, content=found[i]) if i in found else c for i, c in enumerate(candidates)]
 
 
 def _built(out_dir: Path, settings: Settings) -> Manifest | None:
@@ -251,15 +312,29 @@ def _built(out_dir: Path, settings: Settings) -> Manifest | None:
     return manifest
 
 
-def _probe_group(audio_dir: Path, files: list[str]) -> list[Candidate]:
+def _look_at(
+    audio_dir: Path, settings: Settings, files: list[tuple[str, Source | None]], reread: bool
+) -> list[Candidate]:
     found = []
-    for path in files:
-        found.append(probe(audio_dir, path))
+    for path, known in files:
+        if known is None:
+            found.append(probe(audio_dir, path))
+        else:
+            found.append(recheck(audio_dir, path, known, settings.rate, settings.level, reread))
         count_done(1)
     return found
 
 
-def _run_parts(pool: Workers, audio_dir: Path, build_folder: BuildFolder, plan: Plan, share: Task) -> float:
+def _hash_one(audio_dir: Path, path: str) -> str:
+    try:
+        return hash_file(audio_dir / path)
+    except OSError:  # the build will say so
+        return ""
+    finally:
+        count_done(1)
+
+
+def _run_share(pool: Workers, build_folder: BuildFolder, plan: Plan, share: Task) -> float:
     """Build the missing parts of a share. Returns how many seconds of audio that was."""
     mine = {part.index: part for part in share.of(plan)}
     todo = [part for part in missing(build_folder, plan) if part.index in mine]
@@ -267,22 +342,4 @@ def _run_parts(pool: Workers, audio_dir: Path, build_folder: BuildFolder, plan: 
         return 0.0
     if len(todo) < len(mine):
         report.line(f"continuing: {len(mine) - len(todo)} of {len(mine)} parts are done")
-
-    def finish(number: int, result: PartResult) -> None:
-        """Sync the shards here and not in the worker, which continues while the disk writes them."""
-        for made in result.shards:
-            sync(build_folder.shards / made.shard.file)
-        sync(build_folder.shards)
-        result.save(build_folder.result(plan.key, todo[number]))
-        for folder in build_folder.work(plan.key, todo[number]):
-            shutil.rmtree(folder, ignore_errors=True)
-
-    seconds = math.fsum(part.seconds for part in todo)
-    with progress("building", seconds, audio_speed) as update:
-        jobs = [(audio_dir, build_folder, plan.key, plan.settings, part) for part in todo]
-        pool.run(_run_part, jobs, update, finish)
-    return seconds
-
-
-def _run_part(audio_dir: Path, build_folder: BuildFolder, plan_key: str, settings: Settings, part: Part) -> PartResult:
-    return build_part(audio_dir, build_folder, plan_key, settings, part, count_done)
+    return run_parts(pool, build_folder, plan, todo)

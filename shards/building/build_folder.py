@@ -26,17 +26,17 @@ class BuildFolder:
         """The lease of one piece of work."""
         return self.folder / f"{name}.lease"
 
-    def result(self, plan_key: str, part: Part) -> Path:
+    def result(self, part: Part) -> Path:
         """The result file of a finished part."""
-        return self.folder / f"part-{part.index:05d}-{plan_key[:12]}.json"
+        return self.folder / f"part-{part.index:05d}-{part.key[:12]}.json"
 
-    def work(self, plan_key: str, part: Part) -> list[Path]:
+    def work(self, part: Part) -> list[Path]:
         """The folders that attempts at a part have left."""
-        return sorted(self.folder.glob(f"part-{part.index:05d}-{plan_key[:12]}-*"))
+        return sorted(self.folder.glob(f"part-{part.index:05d}-{part.work[:12]}-*"))
 
-    def new_work(self, plan_key: str, part: Part) -> Path:
+    def new_work(self, part: Part) -> Path:
         """A new folder for one attempt; no other process uses it."""
-        return self.folder / f"part-{part.index:05d}-{plan_key[:12]}-{secrets.token_hex(4)}"
+        return self.folder / f"part-{part.index:05d}-{part.work[:12]}-{secrets.token_hex(4)}"
 
     def note_tasks(self, count: int) -> None:
         """Remember how many tasks share the work, for the report of missing tasks."""
@@ -72,6 +72,10 @@ class BuildFolder:
         own.unlink(missing_ok=True)
         sync(self.folder)
         return self.load_plan() or plan
+
+    def amend(self, plan: Plan) -> None:
+        """Put a plan in the place of the one that is there; for the process that merges."""
+        write_atomically(self.plan, plan.to_json())
 
     def clear(self) -> None:
         """Remove everything that no other process holds: the plan first, so that the rest is not taken for a build."""

@@ -1,8 +1,11 @@
 """Parts -> one data set: the shards go to their places, and ``dataset.json`` names them all, from one moment on."""
 
+import os
 import re
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from shards.audio.belief import is_serious
 from shards.building import report
@@ -11,9 +14,12 @@ from shards.building.lease import Lease, holder
 from shards.building.part import PartResult, skipped
 from shards.building.plan import LISTED, Part, Plan
 from shards.building.probe import NOT_AUDIO
+from shards.building.running import run_parts
+from shards.building.settle import load_all, settled
+from shards.building.workers import open_workers
 from shards.errors import DataError
 from shards.files import remove_leftovers, sync
-from shards.manifest import FILE_NAME, Level, Manifest, Shard
+from shards.manifest import FILE_NAME, Level, Listed, Manifest, Shard
 
 TASK = re.compile(r"([1-9]\d{0,5})/([1-9]\d{0,5})")
 
@@ -63,8 +69,12 @@ def merge(out_dir: Path, strict: bool = False) -> None:
         absent = missing(build_folder, plan)
         if absent:
             raise DataError(f"{describe_missing(build_folder, plan, absent)}. {_remedy(build_folder, plan, absent)}")
-        if not merge_plan(build_folder, plan):
+        with open_workers(len(os.sched_getaffinity(0))) as pool:
+            outcome = merge_plan(build_folder, plan, lambda plan, parts: run_parts(pool, build_folder, plan, parts))
+        if outcome == "busy":
             raise DataError(f"another process merges {out_dir} just now ({holder(build_folder.lease('merge'))})")
+        if outcome == "amended":
+            raise DataError(f"another process has just changed the plan of {out_dir}: run the same command again")
         manifest = Manifest.load(out_dir)
         report.show_build(manifest, f"{out_dir}: merged")
     build_folder.leave()
@@ -108,17 +118,22 @@ def _holds(manifest: Manifest, plan: Plan) -> bool:
 
 def missing(build_folder: BuildFolder, plan: Plan) -> list[Part]:
     """The parts that are not finished, or have lost a shard since."""
-    return [part for part in plan.parts if not _is_finished(build_folder, build_folder.result(plan.key, part))]
+    return [part for part in plan.parts if not _is_finished(build_folder, build_folder.result(part))]
 
 
 def _is_finished(build_folder: BuildFolder, result: Path) -> bool:
     if not result.exists():
         return False
-    return all(_place(build_folder, made.shard) for made in PartResult.load(result).shards)
+    return all(_place(build_folder, file) for file in _files(PartResult.load(result)))
 
 
-def _place(build_folder: BuildFolder, shard: Shard) -> Path | None:
-    """Where a shard lies: in build_folder, or in its place when a merge was interrupted."""
+def _files(result: PartResult) -> list[Shard | Listed]:
+    """What a part has written."""
+    return [*(made.shard for made in result.shards), *([result.prints] if result.prints else [])]
+
+
+def _place(build_folder: BuildFolder, shard: Shard | Listed) -> Path | None:
+    """Where a file lies: in build_folder, or in its place when a merge was interrupted."""
     for folder in (build_folder.shards, build_folder.out):
         path = folder / shard.file
         if path.exists() and path.stat().st_size == shard.bytes:
@@ -143,33 +158,67 @@ def _remedy(build_folder: BuildFolder, plan: Plan, absent: list[Part]) -> str:
     return f"Run: python -m shards build {plan.audio_dir} {build_folder.out}{task}{other}"
 
 
-def merge_plan(build_folder: BuildFolder, plan: Plan) -> bool:
-    """Put the finished parts of a plan together; False when another process is doing it."""
+def merge_plan(
+    build_folder: BuildFolder, plan: Plan, rebuild: Callable[[Plan, list[Part]], object]
+) -> Literal["merged", "busy", "amended"]:
+    """Put the finished parts of a plan together.
+
+    Now that all recordings are decoded, copies are found. Where they belong to another split than the plan says, it is
+    amended, and ``rebuild`` makes their parts again. Returns ``busy`` when another process merges, and ``amended`` when
+    another one has amended the plan and was ended before it had made all parts.
+    """
     lease = Lease.take(build_folder.lease("merge"))
     if lease is None:
-        return False
+        return "busy"
     with lease:
         waiting = open_plan(build_folder)
-        if waiting is None or waiting.key != plan.key:
-            return True  # another process has just merged it
-        results = [PartResult.load(build_folder.result(plan.key, part)) for part in plan.parts]
+        if waiting is None:
+            return "merged"  # another process has just done it
+        if waiting.key != plan.key:
+            same = (waiting.base, waiting.sources.keys()) == (plan.base, plan.sources.keys())
+            return "amended" if same else "merged"
         base = Manifest.load(build_folder.out) if plan.base else None
+        if not plan.settled:
+            plan = _settle(build_folder, plan, base, rebuild)
+        results = [PartResult.load(build_folder.result(part)) for part in plan.parts]
         manifest = _merged(plan, base, results)
         if not manifest.splits:
             build_folder.clear()
             first = next(source for source in manifest.sources if source.note != NOT_AUDIO)
             raise DataError(f"no recording in {plan.audio_dir} could be read ({first.path}: {first.note})")
-        for made in (made for result in results for made in result.shards):
-            place, target = _place(build_folder, made.shard), build_folder.out / made.shard.file
+        for file in (file for result in results for file in _files(result)):
+            place, target = _place(build_folder, file), build_folder.out / file.file
             if place is None:
-                raise DataError(f"shard {made.shard.file} is missing in {build_folder.shards}: run the build again")
+                raise DataError(f"{file.file} is missing in {build_folder.shards}: run the build again")
             if place != target:
                 place.replace(target)
         sync(build_folder.out)
         manifest.save(build_folder.out)
         remove_leftovers(build_folder.out)
         build_folder.clear()
-    return True
+    return "merged"
+
+
+def _settle(
+    build_folder: BuildFolder, plan: Plan, base: Manifest | None, rebuild: Callable[[Plan, list[Part]], object]
+) -> Plan:
+    """The plan with its copies, after the parts are made again whose recordings change their split."""
+    results = {part.key: PartResult.load(build_folder.result(part)) for part in plan.parts}
+    made = {row: source for result in results.values() for row, source in result.sources.items()}
+    listed = [result.prints for result in results.values() if result.prints]
+    prints = load_all(build_folder.out, base.prints if base else []) + load_all(build_folder.shards, listed)
+    amended = settled(plan, base.sources if base else [], made, prints)
+    again = [part for part in amended.parts if part.key not in results]
+    moved = [row for row, one in amended.sources.items() if one.split != plan.sources[row].split]
+    build_folder.amend(amended)
+    if again:
+        count = len({amended.sources[row].path for row in moved})
+        report.line(
+            f"{count} recordings change their split, as they are copies of others or others could not be read: "
+            f"{len(again)} of {len(amended.parts)} parts are built again"
+        )
+        rebuild(amended, again)
+    return amended
 
 
 def _merged(plan: Plan, base: Manifest | None, results: list[PartResult]) -> Manifest:
@@ -183,6 +232,9 @@ def _merged(plan: Plan, base: Manifest | None, results: list[PartResult]) -> Man
     sources = list(base.sources) if base else []
     for row, source in sorted(found.items()):
         sources[row : row + 1] = [source]
+    for row, first in plan.copies.items():
+        if row in found:
+            sources[row] = replace(sources[row], copy_of=sources[first].path)
     settings = asdict(plan.settings)
     return Manifest(
         **{name: settings.pop(name) for name in ("rate", "samples", "hop", "level")},
@@ -190,4 +242,5 @@ def _merged(plan: Plan, base: Manifest | None, results: list[PartResult]) -> Man
         splits=dict(sorted(splits.items())),
         levels={split: Level.of([s for s in sources if s.split == split]) for split in sorted(splits)},
         sources=sources,
+        prints=[*(base.prints if base else []), *(result.prints for result in results if result.prints)],
     )

@@ -5,33 +5,37 @@ Runs in a worker process. An interrupted part continues after its last finished 
 
 import json
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import xxhash
 
-from shards.audio.errors import DecodingError
+from shards.audio.errors import DecodingError, reason
 from shards.audio.levels import SILENCE
 from shards.audio.recording import Decoder, Recording
 from shards.building.build_folder import BuildFolder
 from shards.building.plan import Part, Settings
-from shards.building.probe import Candidate
+from shards.building.probe import Candidate, hash_file
 from shards.building.shuffle import Shuffler
 from shards.building.spool import Leftover, PartShard, Piece, Spool
-from shards.building.tiling import chunk_starts, left_out
 from shards.chunk import ChunkFormat
+from shards.copies.prints import SUFFIX, make_print, to_bytes
 from shards.errors import DataError
 from shards.files import write_atomically
-from shards.manifest import Shard, Source
+from shards.manifest import Listed, Shard, Source
+from shards.splits.tail import spans
+from shards.tiling import chunk_starts, left_out
 
 
 @dataclass
 class PartResult:
-    """What a part has made: its shards and the rows of its recordings."""
+    """What a part has made: its shards, the rows of its recordings, and their acoustic fingerprints."""
 
     shards: list[PartShard]
     sources: dict[int, Source]
+    prints: Listed | None  # None without a recording
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all."""
@@ -45,6 +49,7 @@ class PartResult:
             return cls(
                 shards=[PartShard(row["split"], Shard(**row["shard"])) for row in content["shards"]],
                 sources={int(row): Source(**source) for row, source in content["sources"].items()},
+                prints=Listed(**content["prints"]) if content["prints"] else None,
             )
         except (ValueError, TypeError, KeyError, AttributeError):
             raise DataError(f"{path} is damaged: delete it and run the build again") from None
@@ -53,7 +58,6 @@ class PartResult:
 def build_part(
     audio_dir: Path,
     build_folder: BuildFolder,
-    plan_key: str,
     settings: Settings,
     part: Part,
     on_progress: Callable[[float], None],
@@ -62,8 +66,8 @@ def build_part(
 
     Raises DataError when a recording is no longer what was planned, OSError when nothing can be written.
     """
-    left = Leftover(build_folder.work(plan_key, part))
-    folder = build_folder.new_work(plan_key, part)
+    left = Leftover(build_folder.work(part))
+    folder = build_folder.new_work(part)
     try:
         return _build(audio_dir, build_folder, folder, left, settings, part, on_progress)
     except FileNotFoundError:
@@ -84,18 +88,53 @@ def _build(
     part: Part,
     on_progress: Callable[[float], None],
 ) -> PartResult:
-    with Spool(folder) as spool:
-        spool.take_over(left, part.sources, build_folder.shards)
+    with Spool(folder, part.key) as spool:
+        splits = {row: candidate.split for row, candidate in part.sources.items()}
+        spool.take_over(left, splits, build_folder.shards)
         intake = _Intake(audio_dir, settings, spool)
-        for row, candidate in part.sources.items():
+        for rows in _by_path(part.sources):
             progress = _Progress(on_progress)
-            if row not in spool.pieces:
-                spool.commit(intake.take(row, candidate, progress))
-            progress.rest_of(candidate.seconds)
+            if not rows.keys() <= spool.pieces.keys():
+                for piece in intake.take(rows, progress):
+                    spool.commit(piece)
+            progress.rest_of(math.fsum(candidate.seconds for candidate in rows.values()))
         shape = ChunkFormat(settings.rate, settings.samples)
         shuffler = Shuffler(spool, shape, settings.hop, settings.chunks_per_shard, part.index)
         shards = shuffler.write(build_folder.shards)
-        return PartResult(shards, {row: piece.source for row, piece in spool.pieces.items()})
+        sources = {row: piece.source for row, piece in spool.pieces.items()}
+        return PartResult(shards, sources, _write_prints(build_folder.shards, spool, settings.rate, part.index))
+
+
+def _by_path(sources: Mapping[int, Candidate]) -> list[dict[int, Candidate]]:
+    """The rows of each recording; one that is divided has several."""
+    found: dict[str, dict[int, Candidate]] = {}
+    for row, candidate in sources.items():
+        found.setdefault(candidate.path, {})[row] = candidate
+    return list(found.values())
+
+
+def _reader(spool: Spool, piece: Piece) -> Callable[[int, int], np.ndarray]:
+    return lambda begin, count: spool.read(piece.offset + 2 * begin, count)
+
+
+def _write_prints(folder: Path, spool: Spool, rate: int, index: int) -> Listed | None:
+    """Make the acoustic fingerprints of all recordings in a spool but silent ones."""
+    pieces = [piece for _, piece in sorted(spool.pieces.items()) if piece.samples and not piece.source.silent]
+    if not pieces:
+        return None
+    content = to_bytes([make_print(piece.row, _reader(spool, piece), piece.samples, rate) for piece in pieces])
+    path = folder / f"prints-{index:05d}{SUFFIX}"
+    write_atomically(path, content)
+    return Listed(path.name, len(content), xxhash.xxh3_128_hexdigest(content))
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """A recording that was decoded, and the hashes of its file and of its samples."""
+
+    recording: Recording
+    content: str
+    audio: str
 
 
 class _Progress:
@@ -119,20 +158,51 @@ class _Intake:
         self._audio_dir, self._settings, self._spool = audio_dir, settings, spool
         self._decoder = Decoder(settings.rate, settings.level, spool.folder)
 
-    def take(self, row: int, candidate: Candidate, on_progress: Callable[[float], None]) -> Piece:
-        """Write one recording, or find out why it gives nothing."""
+    def take(self, rows: dict[int, Candidate], on_progress: Callable[[float], None]) -> list[Piece]:
+        """Write one recording, or find out why it gives nothing; the rows are those of its parts."""
+        candidate = next(iter(rows.values()))
         self._check_unchanged(candidate)
+        file = self._audio_dir / candidate.path
         try:
-            with self._decoder.read(self._audio_dir / candidate.path, on_progress) as recording:
-                offset, samples, xxh3 = self._spool.write(recording.audio())
+            content = _hash_of(file)
+            with self._decoder.read(file, on_progress) as recording:
+                offset, samples, audio = self._spool.write(recording.audio())
         except DecodingError as error:
             self._check_unchanged(candidate)  # a file that is being replaced is no bad recording
-            return _nothing(row, candidate, str(error))
-        silent = self._silent(offset, samples)
+            return [_nothing(row, one, str(error)) for row, one in rows.items()]
+        heard = _Heard(recording, content, audio)
+        if not candidate.divided:
+            ((row, one),) = rows.items()
+            return [self._piece(row, one, heard, offset, (0, samples), audio)]
+        parts = spans(samples, self._settings.samples, self._settings.shares)
+        return [self._part(row, one, heard, offset, parts) for row, one in rows.items()]
+
+    def _part(
+        self, row: int, candidate: Candidate, heard: "_Heard", offset: int, parts: dict[str, tuple[int, int]]
+    ) -> Piece:
+        """The part of a divided recording that belongs to one split."""
+        span = parts.get(str(candidate.split))
+        if span is None:
+            return _nothing(row, candidate, "held out: nothing, since the recording is too short to divide")
+        digest = self._spool.digest(offset + 2 * span[0], span[1] - span[0])
+        piece = self._piece(row, candidate, heard, offset, span, digest)
+        if len(parts) == 1 or piece.source.split is None:
+            return piece
+        begin, end = (sample / self._settings.rate for sample in span)
+        what = "for training" if candidate.split == "train" else "held out"
+        note = "; ".join(filter(None, (f"divided: {begin:.2f} to {end:.2f} s are {what}", piece.source.note)))
+        return replace(piece, source=replace(piece.source, note=note, span=list(span)))
+
+    def _piece(
+        self, row: int, candidate: Candidate, heard: "_Heard", offset: int, span: tuple[int, int], digest: str
+    ) -> Piece:
+        begin, samples = span[0], span[1] - span[0]
+        silent = self._silent(offset + 2 * begin, samples)
         without = left_out(silent, self._settings.max_silence)
         if len(without) == len(silent):
             return _nothing(row, candidate, "silent: left out by --max_silence")
-        return Piece(row, _kept(candidate, recording, silent, without), offset, samples, xxh3, without.tolist())
+        source = _kept(candidate, heard, samples / self._settings.rate, silent, without)
+        return Piece(row, source, offset + 2 * begin, samples, digest, without.tolist(), begin)
 
     def _check_unchanged(self, candidate: Candidate) -> None:
         try:
@@ -163,6 +233,14 @@ class _Intake:
         return np.concatenate(found)
 
 
+def _hash_of(file: Path) -> str:
+    """xxh3-128 of a recording's file, which is then in the page cache for the decoder. Raises DecodingError."""
+    try:
+        return hash_file(file)
+    except OSError as error:
+        raise DecodingError(reason(error)) from None
+
+
 def _nothing(row: int, candidate: Candidate, why: str) -> Piece:
     return Piece(row, skipped(candidate, why), 0, 0, "", [])
 
@@ -184,10 +262,14 @@ def skipped(candidate: Candidate, why: str) -> Source:
         rms=0.0,
         silent=False,
         note=why,
+        size=candidate.size,
+        modified_ns=candidate.modified,
+        group=candidate.group,
     )
 
 
-def _kept(candidate: Candidate, recording: Recording, silent: np.ndarray, without: np.ndarray) -> Source:
+def _kept(candidate: Candidate, heard: _Heard, seconds: float, silent: np.ndarray, without: np.ndarray) -> Source:
+    recording = heard.recording
     return Source(
         path=candidate.path,
         fingerprint=candidate.fingerprint,
@@ -195,7 +277,7 @@ def _kept(candidate: Candidate, recording: Recording, silent: np.ndarray, withou
         chunks=len(silent) - len(without),
         silent_chunks=int(silent.sum()) - len(without),
         left_out=len(without),
-        duration_s=round(recording.duration_s, 6),
+        duration_s=round(seconds, 6),
         rate=recording.rate,
         channels=recording.channels,
         gain_db=round(20 * math.log10(recording.gain), 4),
@@ -203,4 +285,9 @@ def _kept(candidate: Candidate, recording: Recording, silent: np.ndarray, withou
         rms=round(recording.rms, 6),
         silent=recording.silent,
         note=recording.note,
+        size=candidate.size,
+        modified_ns=candidate.modified,
+        content=heard.content,
+        audio=heard.audio,
+        group=candidate.group,
     )

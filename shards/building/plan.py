@@ -3,9 +3,8 @@
 import json
 import math
 import re
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,6 +14,9 @@ from shards.building.probe import DANGLING, Candidate
 from shards.chunk import MAX_SOURCE
 from shards.errors import DataError
 from shards.manifest import Manifest, Source
+from shards.splits.chance import Unit, draw
+from shards.splits.given import grouping, splits_of_folders, splits_of_table
+from shards.splits.units import joined
 
 PART_CHUNKS = 16384  # chunks of one unit of work: about eight shards
 LISTED = 5  # recordings named in an error
@@ -28,15 +30,29 @@ class Settings:
     samples: int  # of a chunk
     hop: int  # samples
     level: str
-    valid: float  # share of recordings
+    valid: float  # share of the audio
     test: float
     chunks_per_shard: int
     max_silence: float  # share of a recording's chunks
+    group_by: str = ""
+    splits: str = ""  # a CSV file
+    split_by_folder: bool = False
+    valid_within: bool = False
+    copies: str = "together"
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Of the held-out splits."""
+        return {"valid": self.valid, "test": self.test}
 
     def differing(self, others: dict[str, object]) -> str:
-        """The flags in which others differ, as they were given there; empty when they are equal."""
-        mine = asdict(self)
-        return " ".join(f"--{name} {others.get(name)}" for name, value in mine.items() if others.get(name) != value)
+        """The flags in which others differ, as they were given there; empty when they are equal.
+
+        What others do not name, since they are of a version before, has its default there.
+        """
+        mine, defaults = asdict(self), {field.name: field.default for field in fields(self)}
+        theirs = {name: others.get(name, defaults[name]) for name in mine}
+        return " ".join(f"--{name} {theirs[name]}" for name, value in mine.items() if theirs[name] != value)
 
 
 @dataclass(frozen=True)
@@ -45,6 +61,8 @@ class Part:
 
     index: int
     sources: dict[int, Candidate]  # by row in the manifest
+    key: str  # changes when a setting, one of its recordings or the split of one does
+    work: str  # the same without the splits: what is decoded serves other splits, too
 
     @property
     def seconds(self) -> float:
@@ -64,6 +82,8 @@ class Plan:
     base: str  # fingerprint of the data set that it adds to
     first_part: int
     sources: dict[int, Candidate]  # by row in the manifest
+    copies: dict[int, int] = field(default_factory=dict)  # row -> row of the first recording with the same sound
+    settled: bool = False  # whether copies were looked for, which is when all recordings are decoded
 
     @cached_property
     def key(self) -> str:
@@ -74,18 +94,29 @@ class Plan:
     def parts(self) -> list[Part]:
         """Units of work, the same however many workers or tasks carry them out."""
         rows = [row for row, candidate in self.sources.items() if not candidate.problem]
-        rows.sort(key=lambda row: (self.sources[row].fingerprint, row))
+        rows.sort(key=lambda row: (self.sources[row].fingerprint, self.sources[row].path, row))
         groups: list[dict[int, Candidate]] = []
-        filled = PART_CHUNKS
+        filled, path = PART_CHUNKS, ""
         for row in rows:
-            if filled >= PART_CHUNKS:
+            # The parts of a divided recording stay together.
+            if filled >= PART_CHUNKS and self.sources[row].path != path:
                 groups.append({})
                 filled = 0
+            path = self.sources[row].path
             groups[-1][row] = self.sources[row]
-            filled += self._chunks(self.sources[row])
-        return [Part(self.first_part + i, group) for i, group in enumerate(groups)]
+            filled += self.chunks(self.sources[row])
+        return [self._part(self.first_part + i, group) for i, group in enumerate(groups)]
 
-    def _chunks(self, candidate: Candidate) -> int:
+    def _part(self, index: int, group: dict[int, Candidate]) -> Part:
+        def key(group: dict[int, Candidate]) -> str:
+            content = [asdict(self.settings), self.audio_dir, {row: asdict(one) for row, one in group.items()}]
+            return xxhash.xxh3_128_hexdigest(json.dumps(content).encode())
+
+        undivided = {row: one if one.divided else replace(one, split=None) for row, one in group.items()}
+        return Part(index, group, key(group), key(undivided))
+
+    def chunks(self, candidate: Candidate) -> int:
+        """About how many chunks a recording gives."""
         beyond = candidate.seconds * self.settings.rate - self.settings.samples
         return 1 + max(0, math.ceil(beyond / self.settings.hop))
 
@@ -98,7 +129,8 @@ class Plan:
         """Raises ValueError, TypeError or KeyError when the text is no plan of this version."""
         content = json.loads(text)
         content["settings"] = Settings(**content["settings"])
-        content["sources"] = {int(row): Candidate(**fields) for row, fields in content["sources"].items()}
+        content["sources"] = {int(row): Candidate(**values) for row, values in content["sources"].items()}
+        content["copies"] = {int(row): first for row, first in content["copies"].items()}
         return cls(**content)
 
 
@@ -106,33 +138,40 @@ def make_plan(settings: Settings, candidates: Iterable[Candidate], manifest: Man
     """What is to be added to a data set (None: a new one) so that it holds all candidates.
 
     ``candidates`` are all files of the audio folder ``folder``, in the order of their paths. Raises DataError
-    when a recording that the data set holds has changed or is gone.
+    when a recording that the data set holds has changed or is gone, or when it has no split where all are given.
     """
     old = manifest.sources if manifest else []
     new = _additions(old, list(candidates), folder)
+    group = grouping(settings.group_by)
+    new = {row: replace(candidate, group=group(candidate.path)) for row, candidate in new.items()}
+    if not given(settings):
+        new = _divided(settings, new, len(old) + sum(row >= len(old) for row in new), alone=not old)
     if len(old) + len(new) > MAX_SOURCE:
         raise DataError(f"{folder} holds more than {MAX_SOURCE:,} files: the names of chunks cannot number them")
-    splits = assign_splits(settings, list(new.values()), old)
-    sources = dict(zip(new, splits, strict=True))
+    split = assign_splits(settings, new, old)
+    sources = {row: replace(one, split=split.get(row, one.split)) for row, one in new.items()}
     return Plan(settings, str(folder), manifest.fingerprint if manifest else "", _first_part(manifest), sources)
 
 
 def _additions(old: list[Source], candidates: list[Candidate], folder: Path) -> dict[int, Candidate]:
     """New files by the rows they get: behind the old ones, but a file that was skipped and has changed keeps its."""
-    rows = {source.path: row for row, source in enumerate(old)}
+    rows: dict[str, int] = {}
+    for row, source in enumerate(old):
+        if source.split is not None or source.path not in rows:  # a divided recording has several rows
+            rows[source.path] = row
     found = {candidate.path for candidate in candidates if candidate.problem != DANGLING}
-    lost = [source.path for source in old if source.split is not None and source.path not in found]
-    changed, new = [], {}
+    lost = sorted({source.path for source in old if source.split is not None and source.path not in found})
+    changed, new, end = [], {}, len(old)
     for candidate in candidates:
-        row = rows.get(candidate.path)
-        if row is None:
-            new[len(rows)] = candidate
-            rows[candidate.path] = len(rows)
-        elif candidate.fingerprint != old[row].fingerprint:
-            if old[row].split is None:
+        row = rows.get(candidate.path, -1)
+        if row < 0:
+            new[end] = candidate
+            end += 1
+        elif old[row].split is None:
+            if candidate.fingerprint != old[row].fingerprint or candidate.modified != old[row].modified_ns != 0:
                 new[row] = candidate
-            else:
-                changed.append(candidate.path)
+        elif candidate.fingerprint != old[row].fingerprint:
+            changed.append(candidate.path)
     for paths, what in ((lost, "are no longer there"), (changed, "have changed")):
         if paths:
             named = ", ".join(map(ascii, paths[:LISTED])) + (", ..." if len(paths) > LISTED else "")
@@ -143,6 +182,21 @@ def _additions(old: list[Source], candidates: list[Candidate], folder: Path) -> 
     return dict(sorted(new.items()))
 
 
+def _divided(settings: Settings, new: dict[int, Candidate], end: int, alone: bool) -> dict[int, Candidate]:
+    """Gives a recording that is to be divided a row for each split: a single one, or all with --valid-within."""
+    readable = [row for row, candidate in new.items() if not candidate.problem]
+    names = [name for name, share in settings.shares.items() if share > 0]
+    if not names or not (settings.valid_within or (alone and len(readable) == 1)):
+        return new
+    divided = dict(new)
+    for row in readable:
+        divided[row] = replace(new[row], split="train", divided=True)
+        for name in names:
+            divided[end] = replace(new[row], split=name, divided=True)
+            end += 1
+    return divided
+
+
 def _first_part(manifest: Manifest | None) -> int:
     """The number behind those in the names of the shards that are there."""
     shards = [shard for rows in manifest.splits.values() for shard in rows] if manifest else []
@@ -150,33 +204,58 @@ def _first_part(manifest: Manifest | None) -> int:
     return 1 + max((int(found[1]) for found in numbers if found), default=-1)
 
 
-def assign_splits(settings: Settings, candidates: list[Candidate], old: Iterable[Source] = ()) -> list[Candidate]:
-    """Give each readable recording its split by its fingerprint, so that adding recordings moves none.
+def given(settings: Settings) -> bool:
+    """Whether the user gives the split of every recording."""
+    return bool(settings.splits) or settings.split_by_folder
 
-    A copy of an ``old`` recording goes where that one is. A recording longer than half of all is for training as long
-    as another fills a chunk: held out, it would leave too little to train on. A split that chance would leave empty
-    gets one new recording (and its copies): the first, in the order of fingerprints, that fills a chunk.
+
+def assign_splits(
+    settings: Settings,
+    new: Mapping[int, Candidate],
+    old: Sequence[Source] = (),
+    copies: Iterable[tuple[int, int]] = (),
+) -> dict[int, str]:
+    """The splits of the readable recordings of ``new``, by row; ``old`` ones keep theirs.
+
+    Recordings of one group, files with the same bytes and ``copies`` (pairs of rows) stay together. They follow an old
+    member, or else the chance of their first one. Divided recordings have their splits already. Raises DataError when
+    the user gives splits, but not for all.
     """
-    old = list(old)
-    held = {source.fingerprint: source.split for source in old if source.split is not None}
-    readable = sorted({c.fingerprint: c for c in candidates if not c.problem}.values(), key=lambda c: c.fingerprint)
-    movable = [c for c in readable if c.fingerprint not in held]
-    split = held | {c.fingerprint: _split_of(c.fingerprint, settings) for c in movable}
-    half = (math.fsum(source.duration_s for source in old) + math.fsum(c.seconds for c in movable)) / 2
-    split |= {c.fingerprint: "train" for c in movable if c.seconds > half}
-    whole = [c for c in movable if c.seconds * settings.rate >= settings.samples] or movable
-    whole = [c for c in whole if c.seconds <= half] or whole
-    for wanted, share in (("train", 1.0), ("valid", settings.valid)):
-        present = Counter(split.values())
-        # Train comes first and gives nothing up when it has only one.
-        spare = [c for c in whole if wanted == "train" or split[c.fingerprint] != "train" or present["train"] > 1]
-        if share > 0 and not present[wanted] and spare:
-            split[spare[0].fingerprint] = wanted
-    return [c if c.problem else replace(c, split=split[c.fingerprint]) for c in candidates]
+    readable = {row: one for row, one in sorted(new.items()) if not one.problem and not one.divided}
+    if given(settings):
+        paths = [one.path for one in readable.values()]
+        by_path = splits_of_folders(paths) if settings.split_by_folder else splits_of_table(settings.splits, paths)
+        return {row: by_path[one.path] for row, one in readable.items()}
+    kept = {row: source for row, source in enumerate(old) if source.split is not None and source.span is None}
+    links: list[tuple[Hashable, Hashable]] = []
+    for row, source in kept.items():
+        links += [(row, f"bytes {source.content or source.fingerprint}"), (row, f"start {source.fingerprint}")]
+        links += [(row, f"group {source.group}")] * bool(source.group)
+    for row, one in readable.items():
+        links += [(row, f"bytes {one.key}")] + [(row, f"group {one.group}")] * bool(one.group)
+        # Of an old row of a version before only the fingerprint is known.
+        links += [(row, f"start {one.fingerprint}")] * (not one.content)
+    links += [(one, two) for one, two in copies if {one, two} <= kept.keys() | readable.keys()]
+    lead = joined(links)
+    held: dict[Hashable, str] = {}
+    for row, source in kept.items():
+        held.setdefault(lead[row], str(source.split))
+    members: dict[Hashable, list[Candidate]] = {}
+    for row, one in readable.items():
+        if lead[row] not in held:
+            members.setdefault(lead[row], []).append(one)
+    units = {first: _unit(settings, found) for first, found in members.items()}
+    there: dict[str, float] = {}
+    for source in old:
+        if source.split is not None:
+            there[source.split] = there.get(source.split, 0.0) + source.duration_s
+    drawn = draw(units.values(), settings.shares, there)
+    split = held | {first: drawn[unit.key] for first, unit in units.items()}
+    return {row: split[lead[row]] for row in readable}
 
 
-def _split_of(fingerprint: str, settings: Settings) -> str:
-    share = int(fingerprint[:13], 16) / 16**13
-    if share < settings.valid:
-        return "valid"
-    return "test" if share < settings.valid + settings.test else "train"
+def _unit(settings: Settings, members: list[Candidate]) -> Unit:
+    first = members[0]
+    key = xxhash.xxh3_128_hexdigest(first.group.encode(errors="surrogateescape")) if first.group else first.key
+    fills = any(one.seconds * settings.rate >= settings.samples for one in members)
+    return Unit(key, math.fsum(one.seconds for one in members), fills)

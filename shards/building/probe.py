@@ -1,15 +1,18 @@
 """The files of an audio folder before any is decoded."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import soundfile
 import xxhash
 
 from shards.audio.decoding import inspect
 from shards.audio.errors import DecodingError, reason
+from shards.audio.recording import Decoder
 from shards.errors import DataError
+from shards.manifest import Source
 
 EDGE = 1 << 16  # bytes read at either end of a file for its fingerprint
 NOT_AUDIO = "not audio"
@@ -34,6 +37,19 @@ class Candidate:
     seconds: float  # 0 when it has a problem
     problem: str  # why it is skipped without decoding it
     split: str | None = None
+    content: str = ""  # hash of the whole file; only where another file has the same fingerprint
+    group: str = ""  # name of the recordings that it stays together with
+    divided: bool = False  # whether this row stands for the part of the recording that belongs to its split
+
+    @classmethod
+    def of(cls, source: Source) -> "Candidate":
+        """A recording that the data set holds and that has not changed."""
+        return cls(source.path, source.size, source.modified_ns, source.fingerprint, source.duration_s, "")
+
+    @property
+    def key(self) -> str:
+        """Hash that decides about the split by chance; files with the same bytes have the same."""
+        return self.content or self.fingerprint
 
     def is_unchanged(self, folder: Path) -> bool:
         """Whether the file is still the one that was looked at. Raises OSError when it is gone."""
@@ -41,17 +57,21 @@ class Candidate:
         return (status.st_size, status.st_mtime_ns) == (self.size, self.modified)
 
 
-def find_files(folder: Path) -> list[str]:
+def find_files(folder: Path) -> tuple[list[str], list[str]]:
     """All regular files below a folder but hidden ones, as sorted relative paths; links are followed.
 
-    A link to nothing is one too: it may be a lost recording.
+    A link to nothing is one too: it may be a lost recording. Returns the files, and the subfolders that cannot be
+    listed, such as a lost+found, each with the reason. Raises DataError when the folder itself cannot be listed.
     """
+    closed: list[str] = []
 
-    def fail(error: OSError) -> None:
-        raise DataError(f"cannot list {error.filename}: {error.strerror}")
+    def note(error: OSError) -> None:
+        if Path(error.filename) == folder:
+            raise DataError(f"cannot list {error.filename}: {error.strerror}")
+        closed.append(f"{error.filename}: {error.strerror}")
 
     found, visited = [], set()
-    for here, folders, files in os.walk(folder, onerror=fail, followlinks=True):
+    for here, folders, files in os.walk(folder, onerror=note, followlinks=True):
         real = os.path.realpath(here)
         if real in visited:  # a link back into the tree
             folders.clear()
@@ -64,7 +84,7 @@ def find_files(folder: Path) -> list[str]:
             for path in paths
             if path.is_file() or (path.is_symlink() and not path.exists())
         ]
-    return sorted(found)
+    return sorted(found), sorted(closed)
 
 
 def probe(folder: Path, path: str) -> Candidate:
@@ -85,6 +105,48 @@ def probe(folder: Path, path: str) -> Candidate:
     except OSError as error:
         problem = DANGLING if isinstance(error, FileNotFoundError) and file.is_symlink() else reason(error)
     return Candidate(path, size, modified, fingerprint, seconds, problem)
+
+
+def recheck(folder: Path, path: str, known: Source, rate: int, level: str, reread: bool) -> Candidate:
+    """Look at a recording of the data set again: what it was, or with another fingerprint what it is now.
+
+    It is the same when size and time of change are, unless `reread` asks to read it; else when its bytes are; else
+    when its audio is, such as after a change of its tags.
+    """
+    file = folder / path
+    try:
+        status = file.stat()
+    except OSError:
+        return probe(folder, path)
+    if not known.content:  # a row of a version before
+        now = probe(folder, path)
+        return now if now.fingerprint != known.fingerprint or now.problem else Candidate.of(known)
+    if not reread and (status.st_size, status.st_mtime_ns) == (known.size, known.modified_ns):
+        return Candidate.of(known)
+    try:
+        if hash_file(file) == known.content or _hash_audio(file, rate, level) == known.audio:
+            return Candidate.of(known)
+    except (DecodingError, OSError):
+        pass
+    return replace(probe(folder, path), fingerprint="changed")
+
+
+def hash_file(file: Path) -> str:
+    """xxh3-128 of a file. Raises OSError."""
+    checksum = xxhash.xxh3_128()
+    with open(file, "rb") as stream:
+        while block := stream.read(1 << 20):
+            checksum.update(block)
+    return checksum.hexdigest()
+
+
+def _hash_audio(file: Path, rate: int, level: str) -> str:
+    """xxh3-128 of the samples that a build would take. Raises DecodingError, OSError."""
+    checksum = xxhash.xxh3_128()
+    with TemporaryDirectory() as scratch, Decoder(rate, level, Path(scratch)).read(file) as recording:
+        for block in recording.audio():
+            checksum.update(block.data)
+    return checksum.hexdigest()
 
 
 def _fingerprint(file: Path, size: int) -> str:

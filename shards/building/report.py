@@ -3,13 +3,15 @@
 import math
 import sys
 from collections import Counter
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from shards.building.plan import Plan
 from shards.building.probe import NOT_AUDIO
+from shards.chunk import ChunkFormat
 from shards.manifest import FILE_NAME, Manifest, Source
 from shards.text import printable
 
@@ -30,6 +32,38 @@ def show_build(manifest: Manifest, outcome: str) -> None:
     for text in remarks(manifest):
         console.print(text)
     console.print(Text(printable(outcome)))
+
+
+def show_plan(plan: Plan, out: Path) -> None:
+    """What a build would do: its files by split, what it would skip and why, and the disk space that it takes."""
+    console = Console(soft_wrap=True)
+    settings = plan.settings
+    shape = ChunkFormat(settings.rate, settings.samples)
+    table = Table(title=f"chunks of {settings.samples / settings.rate:g} s at {settings.rate} Hz that would be added")
+    table.add_column("split")
+    for name in ("recordings", "hours", "chunks", "MB"):
+        table.add_column(name, justify="right")
+    usable = [one for one in plan.sources.values() if not one.problem]
+    for split in sorted({str(one.split) for one in usable}):
+        here = [one for one in usable if one.split == split]
+        share = settings.shares.get(split, 1 - sum(settings.shares.values()))
+        part = share if any(one.divided for one in here) else 1.0
+        chunks = round(part * sum(plan.chunks(one) for one in here))
+        hours = part * math.fsum(one.seconds for one in here) / 3600
+        table.add_row(split, f"{len(here):,}", f"{hours:.2f}", f"{chunks:,}", f"{shape.shard_bytes(chunks) / 1e6:,.0f}")
+    console.print(table)
+    skipped = [one for one in plan.sources.values() if one.problem]
+    console.print(Text(f"{len(usable):,} recordings to add, {len(skipped):,} files to skip"))
+    for one in sorted((one for one in skipped if one.problem != NOT_AUDIO), key=lambda one: one.path)[:LISTED]:
+        console.print(Text(f"  {printable(one.path)}: {printable(one.problem)}"))
+    if others := sum(one.problem == NOT_AUDIO for one in skipped):
+        console.print(Text(f"  {others:,} files are not audio"))
+    console.print(
+        Text(
+            "Lengths are those that the files announce. Damage, silence and copies with another file's sound are found "
+            f"when they are decoded. Nothing was written to {printable(str(out))}."
+        )
+    )
 
 
 def splits_table(manifest: Manifest) -> Table:
@@ -71,6 +105,7 @@ def remarks(manifest: Manifest) -> list[Text]:
         texts.append(Text(f"  ... and {len(noted) - LISTED:,} more, see {FILE_NAME}"))
     if other:
         texts.append(Text(f"  not audio: {_endings(skipped)}"))
+    texts += [Text(line) for line in copies(manifest)]
     wanted = {"train": 1.0, "valid": manifest.settings.get("valid"), "test": manifest.settings.get("test")}
     texts += [
         Text(f"the split {name} is empty: more recordings would fill it")
@@ -78,6 +113,25 @@ def remarks(manifest: Manifest) -> list[Text]:
         if share and name not in manifest.splits
     ]
     return texts + [Text(line) for line in split_warnings(manifest)]
+
+
+def copies(manifest: Manifest) -> list[str]:
+    """Which recordings have the same sound as others, and whether they are on both sides of a split."""
+    split = {source.path: source.split for source in manifest.sources if source.split is not None}
+    found = [source for source in manifest.sources if source.copy_of and source.split is not None]
+    if not found:
+        return []
+    lines = [f"{len(found):,} recordings have the same sound as another"]
+    for source in found[:LISTED]:
+        same = source.split == split.get(source.copy_of)
+        where = f"both in {source.split}" if same else f"in {source.split} and {split.get(source.copy_of)}"
+        lines.append(f"  {printable(source.path)} is a copy of {printable(source.copy_of)}, {where}")
+    if len(found) > LISTED:
+        lines.append(f"  ... and {len(found) - LISTED:,} more, see copy_of in {FILE_NAME}")
+    apart = sum(source.split != split.get(source.copy_of) for source in found)
+    if apart:
+        lines.append(f"warning: {apart:,} copies are in another split than their originals: held-out measures mislead")
+    return lines
 
 
 def split_warnings(manifest: Manifest) -> list[str]:

@@ -8,10 +8,10 @@ import numpy as np
 import xxhash
 
 from shards.building.spool import PartShard, Piece, Spool
-from shards.building.tiling import chunk_starts
 from shards.chunk import END_OF_TAR, HEADERS, ChunkFormat
 from shards.manifest import Shard
 from shards.splitmix import keyed_order, mix
+from shards.tiling import chunk_starts
 
 BATCH = 32  # records made at a time, 1.4 MB: they stay in the processor's cache until they are written
 
@@ -60,7 +60,8 @@ class Shuffler:
     def _tile(self, piece: Piece) -> tuple[np.ndarray, ...]:
         start = np.delete(chunk_starts(piece.samples, self._shape.samples, self._hop), piece.left_out)
         source = np.full(len(start), piece.row)
-        return source, start, piece.offset + 2 * start, np.minimum(self._shape.samples, piece.samples - start)
+        length = np.minimum(self._shape.samples, piece.samples - start)
+        return source, piece.begin + start, piece.offset + 2 * start, length
 
     def _write(self, path: Path, chunks: _Chunks) -> Shard:
         shape, count = self._shape, len(chunks.start)

@@ -7,7 +7,7 @@ or machine leaves, the next attempt takes over exactly what was finished.
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -29,6 +29,7 @@ class Piece:
     samples: int
     xxh3: str
     left_out: list[int]  # silent chunks
+    begin: int = 0  # its first sample in the recording
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,9 @@ class PartShard:
 class Spool:
     """What one attempt at a part has done so far, in its own folder."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, key: str):
+        """``key`` is that of the part with its splits, which decide what is in the shards."""
+        self._key = key
         folder.mkdir(parents=True)
         self.folder = folder
         self.pieces: dict[int, Piece] = {}
@@ -71,7 +74,7 @@ class Spool:
         Returns their offset in bytes, their number of samples and their hash.
         """
         self._audio.seek(self._end)
-        digest, written = xxhash.xxh3_64(), 0
+        digest, written = xxhash.xxh3_128(), 0
         for block in blocks:
             digest.update(block)
             written += self._audio.write(block)
@@ -82,6 +85,13 @@ class Spool:
         """Samples that were written, int16 [samples]."""
         return np.frombuffer(os.pread(self._audio.fileno(), 2 * samples, offset), "<i2")
 
+    def digest(self, offset: int, samples: int) -> str:
+        """The hash of samples that were written, as ``write`` returns it."""
+        digest = xxhash.xxh3_128()
+        for begin in range(0, samples, _BLOCK):
+            digest.update(self.read(offset + 2 * begin, min(_BLOCK, samples - begin)).data)
+        return digest.hexdigest()
+
     def commit(self, piece: Piece) -> None:
         """Note that a recording is complete."""
         self.pieces[piece.row] = piece
@@ -91,26 +101,28 @@ class Spool:
     def commit_shard(self, made: PartShard) -> None:
         """Note that a shard is complete."""
         self.shards[made.shard.file] = made
-        self._note({"shard": asdict(made)})
+        self._note({"shard": asdict(made), "key": self._key})
 
-    def take_over(self, left: "Leftover", rows: Iterable[int], shards: Path) -> None:
+    def take_over(self, left: "Leftover", splits: Mapping[int, str | None], shards: Path) -> None:
         """Copy what earlier attempts have finished, as far as it is sound, and remove what they left.
+
+        ``splits`` are those of the part's rows. Shards with other splits are not taken over.
 
         Raises OSError when there is no room; then what they left stays, and this attempt leaves nothing.
         """
         try:
-            for row in rows:
-                any(self._copy(folder, piece) for folder, piece in left.pieces.get(row, []))
+            for row, split in splits.items():
+                any(self._copy(folder, piece, split) for folder, piece in left.pieces.get(row, []))
         except OSError:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise
-        for made in left.shards.values():
-            if _is_sound(shards / made.shard.file, made.shard):
+        for key, made in left.shards.values():
+            if key == self._key and _is_sound(shards / made.shard.file, made.shard):
                 self.commit_shard(made)
         for folder in left.folders:
             shutil.rmtree(folder, ignore_errors=True)
 
-    def _copy(self, folder: Path, piece: Piece) -> bool:
+    def _copy(self, folder: Path, piece: Piece, split: str | None) -> bool:
         """Whether a recording was there and as it was written."""
         offset = self._end
         if piece.samples:
@@ -120,7 +132,8 @@ class Spool:
                 return False
             if (samples, xxh3) != (piece.samples, piece.xxh3):
                 return False
-        self.commit(replace(piece, offset=offset))
+        source = piece.source if piece.source.split is None else replace(piece.source, split=split)
+        self.commit(replace(piece, offset=offset, source=source))
         return True
 
     def _note(self, entry: dict) -> None:
@@ -143,16 +156,16 @@ class Leftover:
     def __init__(self, folders: list[Path]):
         self.folders = folders
         self.pieces: dict[int, list[tuple[Path, Piece]]] = {}
-        self.shards: dict[str, PartShard] = {}
+        self.shards: dict[str, tuple[str, PartShard]] = {}  # with the key of the part
         for folder in folders:
             for entry in _entries(folder / "journal"):
                 if isinstance(entry, Piece):
                     self.pieces.setdefault(entry.row, []).append((folder, entry))
                 else:
-                    self.shards[entry.shard.file] = entry
+                    self.shards[entry[1].shard.file] = entry
 
 
-def _entries(path: Path) -> Iterator[Piece | PartShard]:
+def _entries(path: Path) -> Iterator[Piece | tuple[str, PartShard]]:
     """The entries of a journal up to the first that is torn."""
     try:
         lines = path.read_bytes().split(b"\n")
@@ -164,7 +177,7 @@ def _entries(path: Path) -> Iterator[Piece | PartShard]:
             if "piece" in entry:
                 yield Piece(**entry["piece"] | {"source": Source(**entry["piece"]["source"])})
             else:
-                yield PartShard(entry["shard"]["split"], Shard(**entry["shard"]["shard"]))
+                yield entry["key"], PartShard(entry["shard"]["split"], Shard(**entry["shard"]["shard"]))
         except (ValueError, TypeError, KeyError):
             return
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shards.building.plan import PART_CHUNKS
-from shards.building.tiling import chunk_starts
+from shards.tiling import chunk_starts
 from shards.splitmix import keyed_order, mix
 
 RATE, SAMPLES, HOP = 22050, 22050, 11025

@@ -27,9 +27,16 @@ def settings(**changes):
     return Settings(**base | {"chunks_per_shard": 50, "max_silence": 1.0} | changes)
 
 
+def assigned(chosen: Settings, found: list[Candidate], old: list[Source] = ()) -> list[Candidate]:
+    """The candidates with their splits."""
+    split = assign_splits(chosen, dict(enumerate(found, start=len(old))), old)
+    return [replace(one, split=split.get(row)) for row, one in enumerate(found, start=len(old))]
+
+
 def kept(candidate: Candidate) -> Source:
     row = skipped(candidate, "")
-    return replace(row, split=candidate.split, chunks=1, duration_s=candidate.seconds, peak=1.0, rms=0.1)
+    span = [0, 1] if candidate.divided else None
+    return replace(row, split=candidate.split, chunks=1, duration_s=candidate.seconds, peak=1.0, rms=0.1, span=span)
 
 
 def dataset(plan: Plan, base: Manifest | None = None, last_part: int = 7) -> Manifest:
@@ -45,21 +52,21 @@ def dataset(plan: Plan, base: Manifest | None = None, last_part: int = 7) -> Man
 
 def test_splits_follow_content_and_do_not_move():
     many = candidates(2000)
-    all_of_them = {c.path: c.split for c in assign_splits(settings(), many)}
+    all_of_them = {c.path: c.split for c in assigned(settings(), many)}
     counts = Counter(all_of_them.values())
     assert counts["valid"] == pytest.approx(200, abs=50)
     assert counts["test"] == pytest.approx(100, abs=40)
-    half = {c.path: c.split for c in assign_splits(settings(), many[::2])}
+    half = {c.path: c.split for c in assigned(settings(), many[::2])}
     assert half.items() <= all_of_them.items()
 
 
 @pytest.mark.parametrize("count", range(2, 9))
 def test_small_sets_have_both_splits(count):
     for valid in (0.001, 0.1, 0.5, 0.999):
-        splits = Counter(c.split for c in assign_splits(settings(valid=valid, test=0), candidates(count)))
+        splits = Counter(c.split for c in assigned(settings(valid=valid, test=0), candidates(count)))
         assert splits["valid"] >= 1
         assert splits["train"] >= 1
-    splits = Counter(c.split for c in assign_splits(settings(valid=0, test=0), candidates(count)))
+    splits = Counter(c.split for c in assigned(settings(valid=0, test=0), candidates(count)))
     assert splits == {"train": count}
 
 
@@ -67,15 +74,17 @@ def test_small_sets_have_both_splits(count):
 def test_a_single_recording_is_for_training(seconds):
     for valid in (0.001, 0.999):
         for found in (candidates(1, seconds), candidates(1, seconds) * 3):
-            assert {c.split for c in assign_splits(settings(valid=valid, test=0), found)} == {"train"}
+            assert {c.split for c in assigned(settings(valid=valid, test=0), found)} == {"train"}
 
 
 def test_copies_share_a_split_and_short_ones_are_not_chosen():
     pair = candidates(1) * 2
-    assert len({c.split for c in assign_splits(settings(valid=0.5), pair)}) == 1
-    mixed = [*candidates(3, seconds=0.5), Candidate("long.wav", 1, 1, "f" * 32, 9.0, "")]
-    found = {c.path: c.split for c in assign_splits(settings(valid=0.001, test=0), mixed)}
-    assert [path for path, split in found.items() if split == "valid"] == ["long.wav"]
+    assert len({c.split for c in assigned(settings(valid=0.5), pair)}) == 1
+    longer, long = (
+        Candidate(f"{seconds}.wav", 1, 1, letter * 32, seconds, "") for seconds, letter in ((9.0, "f"), (8.0, "e"))
+    )
+    found = {c.path: c.split for c in assigned(settings(valid=0.001, test=0), [*candidates(3, 0.5), longer, long])}
+    assert [path for path, split in found.items() if split == "valid"] == ["8.0.wav"]
 
 
 def test_parts_hold_every_recording_once(monkeypatch):
@@ -115,8 +124,10 @@ def test_adding_moves_nothing(batches, valid, random):
         folder = sorted([*folder, *new], key=lambda c: c.path)
         before = list(manifest.sources) if manifest else []
         plan = make_plan(chosen, folder, manifest, FOLDER)
-        assert sorted(plan.sources) == list(range(len(before), len(before) + len(new)))
-        assert [c.path for c in plan.sources.values()] == sorted(c.path for c in new)
+        divided = not before and len(new) == 1 and valid > 0
+        assert sorted(plan.sources) == list(range(len(before), len(before) + len(new) + divided))
+        assert sorted({c.path for c in plan.sources.values()}) == sorted(c.path for c in new)
+        assert [c.divided for c in plan.sources.values()] == [divided] * (len(new) + divided)
         assert all(part.index >= numbered for part in plan.parts)
         numbered += len(plan.parts)
         if plan.sources:
@@ -125,17 +136,19 @@ def test_adding_moves_nothing(batches, valid, random):
         if manifest is None:
             continue
         splits = {}
+        alone = {source.path for source in manifest.sources if source.span}
         for source in manifest.sources:
-            assert splits.setdefault(source.fingerprint, source.split) == source.split
+            if source.path not in alone:
+                assert splits.setdefault(source.fingerprint, source.split) == source.split
         if len(splits) > 1 and valid > 0 and seed == 0:
             assert {"train", "valid"} <= set(splits.values())
 
 
 def test_an_empty_split_is_filled_by_a_new_recording():
     chosen = settings(valid=1e-9, test=0)
-    first = make_plan(chosen, candidates(1), None, FOLDER)
+    first = make_plan(chosen, candidates(1) * 2, None, FOLDER)
     manifest = dataset(first)
-    assert [source.split for source in manifest.sources] == ["train"]
+    assert [source.split for source in manifest.sources] == ["train", "train"]
     plan = make_plan(chosen, [*candidates(1), *candidates(2, seed=1)], manifest, FOLDER)
     assert Counter(c.split for c in plan.sources.values()) == {"valid": 1, "train": 1}
     assert plan.first_part == 8
@@ -172,12 +185,12 @@ def test_what_is_longer_than_all_others_together_is_for_training(lengths, valid,
     longest = 1.1 * sum(lengths)
     drawn = candidates(len(lengths) + 1, seed=seed)
     drawn = [replace(one, seconds=seconds) for one, seconds in zip(drawn, [longest, *lengths], strict=True)]
-    split = assign_splits(settings(valid=valid, test=0), drawn)
+    split = assigned(settings(valid=valid, test=0), drawn)
     assert split[0].split == "train"
     assert {c.split for c in split[1:]} & {"valid"} or valid == 0
     added = [*drawn, *candidates(3, seed=seed + 1000)]
     base = [kept(c) for c in split]
-    assert [c.split for c in assign_splits(settings(valid=valid, test=0), added[-3:], base)].count(None) == 0
+    assert [c.split for c in assigned(settings(valid=valid, test=0), added[-3:], base)].count(None) == 0
 
 
 def manifest_of(**held: tuple[float, int]) -> Manifest:

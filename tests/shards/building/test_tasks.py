@@ -8,6 +8,7 @@ from small_builds import SMALL, add_recordings, build_here, contents
 from shards import DataError, Manifest
 from shards.building import build as build_module
 from shards.building import merge as merge_module
+from shards.building import running
 from shards.building.build import build
 from shards.building.lease import Lease
 from shards.building.merge import merge
@@ -73,7 +74,7 @@ def test_an_explicit_merge_after_the_last_task_was_killed(audio, whole, tmp_path
     out = tmp_path / "out"
     build(audio, out, **SMALL, task="1/2")
     with monkeypatch.context() as patch:
-        patch.setattr(build_module, "merge_plan", lambda *_: False)
+        patch.setattr(build_module, "merge_plan", lambda *_: "busy")
         build(audio, out, **SMALL, task="2/2")
     assert "another task merges them" in capsys.readouterr().out
     with Lease.take(out / ".build" / "merge.lease"), pytest.raises(DataError, match="another process merges"):
@@ -170,7 +171,7 @@ def test_the_same_task_twice_at_once(audio, tmp_path):
 def test_two_that_work_on_the_same_part_harm_nothing(audio, whole, tmp_path, monkeypatch):
     """As when a node was frozen for so long that its lease was given to another."""
     out, refused = tmp_path / "out", []
-    original = build_module._run_part
+    original = running._run_part
 
     def work(*arguments):
         try:
@@ -186,7 +187,7 @@ def test_two_that_work_on_the_same_part_harm_nothing(audio, whole, tmp_path, mon
             thread.join()
         return original(*arguments)
 
-    monkeypatch.setattr(build_module, "_run_part", twice)
+    monkeypatch.setattr(running, "_run_part", twice)
     build(audio, out, **SMALL)
     assert contents(out) == whole
     assert all("another build has taken over part" in told for told in refused)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shards.building.tiling import chunk_starts, left_out
+from shards.tiling import chunk_starts, left_out
 
 
 @given(st.integers(1, 3000), st.integers(1, 400), st.data())

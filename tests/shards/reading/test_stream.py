@@ -16,7 +16,7 @@ from shards.reading.order import EpochOrder
 # Orders that make a small set behave as a large one.
 SMALL = partial(EpochOrder, block=4, lanes=4, window=2)
 RECORD = 8192  # bytes of the records of 2,205 samples
-READERS = {"map": None, "arena": 120 * 4 * RECORD, "rows": 0}
+READERS = {"map": None, "arena": 100 * 4 * RECORD, "rows": 0}
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,103 @@
+"""Landmarks: acoustic fingerprints of recordings that last longer than a moment.
+
+A landmark is three peaks of the spectrogram, as a hash of their frequencies and distances in time, after Wang, "An
+industrial-strength audio search algorithm", ISMIR 2003, which takes two. Recordings of the same sound have many
+landmarks in common at one and the same lag; codecs, levels and a beginning that is cut off do not change that.
+"""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from scipy import fft
+
+from shards.splitmix import splitmix64
+
+RATE = 5512.5  # Hz: what is analysed has at least about this rate
+FRAME, STEP = 512, 256  # samples of a frame, and from one to the next
+BANDS = 8  # of a frame; each gives at most one peak
+NEAR = 3  # frames before and after a peak in which its band has no larger one
+FAINT = 1e-6  # power of a peak relative to the strongest of its piece; fainter ones are noise of a codec
+NEXT = 5  # peaks after the first of a landmark, from which its other two are taken
+LONGEST = 31  # frames from its first to its last peak
+SHARE = 8  # one in so many landmarks is kept, chosen by its hash
+WHOLE_S = 60.0  # of a recording are analysed whole,
+PERIOD_S, PIECE_S = 16.0, 4.0  # and after that a piece of every period
+
+
+def landmarks(read: Callable[[int, int], np.ndarray], samples: int, rate: int) -> tuple[np.ndarray, np.ndarray]:
+    """The landmarks of a recording: their hashes and the frames of their first peaks, both uint32 [n].
+
+    Long recordings are analysed in part, but an excerpt of a minute has at least a quarter of its analysed time in
+    common with its origin.
+
+    Args:
+        read: Gives samples: begin, count -> [count] of any type and scale.
+        samples: Of the recording.
+        rate: Hz. Recordings at different rates cannot be compared.
+    """
+    factor = max(1, int(rate / RATE + 0.01))
+    found = [
+        _landmarks(_decimated(read(begin, count), factor), begin // (factor * STEP))
+        for begin, count in _pieces(samples, rate / factor, factor)
+    ]
+    return np.concatenate([one for one, _ in found]), np.concatenate([two for _, two in found])
+
+
+def _pieces(samples: int, rate: float, factor: int) -> Iterator[tuple[int, int]]:
+    """What is analysed: begin and count in samples; all begin at a frame."""
+    whole = min(samples, int(WHOLE_S * rate) * factor)
+    yield 0, whole
+    period = int(PERIOD_S * rate) // STEP * STEP * factor
+    piece = int(PIECE_S * rate) * factor
+    for begin in range(whole // (STEP * factor) * STEP * factor, samples - piece, period):
+        yield begin, piece
+
+
+def _decimated(audio: np.ndarray, factor: int) -> np.ndarray:
+    """Sums of `factor` samples, float32. Column by column, which NumPy does quickly."""
+    rows = audio[: len(audio) // factor * factor].reshape(-1, factor)
+    total = rows[:, 0].astype(np.float32)
+    for column in range(1, factor):
+        total += rows[:, column]
+    return total
+
+
+def _landmarks(audio: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of one piece, float32 [n], that begins at frame `first`."""
+    frame, where = _peaks(audio)
+    if len(frame) < 3:
+        return np.empty(0, np.uint32), np.empty(0, np.uint32)
+    keys, frames = [], []
+    for second in range(1, NEXT):
+        for third in range(second + 1, NEXT + 1):
+            count = len(frame) - third
+            if count <= 0:
+                continue
+            one, two = frame[second : second + count] - frame[:count], frame[third : third + count] - frame[:count]
+            good = (two <= LONGEST) & (one > 0)
+            key = where[:count]
+            for value, size in ((where[second : second + count], 256), (where[third:], 256), (one, 32), (two, 32)):
+                key = key * size + value
+            keys.append(key[good])
+            frames.append(frame[:count][good])
+    mixed = splitmix64(np.concatenate(keys).astype(np.uint64))
+    kept = mixed % np.uint64(SHARE) == 0
+    hashes = (mixed[kept] >> np.uint64(32)).astype(np.uint32)
+    return hashes, (np.concatenate(frames)[kept] + first).astype(np.uint32)
+
+
+def _peaks(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Peaks in the order of time: frames and bins (from 0 to FRAME / 2 - 1), int64 [n]."""
+    none = np.empty(0, np.int64)
+    if len(audio) < FRAME:
+        return none, none
+    frames = np.lib.stride_tricks.sliding_window_view(audio, FRAME)[::STEP]
+    spectrum = fft.rfft(frames * np.hanning(FRAME).astype(np.float32))[:, 1:]
+    power = np.square(spectrum.real) + np.square(spectrum.imag)
+    bands = power.reshape(len(power), BANDS, -1)
+    at = bands.argmax(2)
+    most = np.take_along_axis(bands, at[:, :, None], 2)[:, :, 0]
+    padded = np.pad(most, ((NEAR, NEAR), (0, 0)))
+    around = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEAR + 1, axis=0).max(2)
+    frame, band = np.nonzero((most == around) & (most > FAINT * max(float(most.max()), 1e-30)))
+    return frame, band * bands.shape[2] + at[frame, band]

@@ -1,0 +1,81 @@
+"""Which recordings are copies of each other, by their acoustic fingerprints."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from shards.copies.prints import Print
+
+LEAST = 6  # landmarks that copies have in common at one lag
+COMMON = 128  # recordings and places that share a landmark; one that more of them share tells nothing
+ALIKE = 0.65  # correlation of the textures of copies
+TELLING = 192  # bands that have to differ in a texture; decaying tones of one pitch look alike below
+LENGTH, MARGIN_S = 0.06, 0.05  # by which copies may differ in length: a share, and seconds
+BLOCK = 1024  # short recordings compared at a time
+
+
+def matches(prints: Sequence[Print], seconds: Sequence[float]) -> list[tuple[int, int]]:
+    """Pairs of places in `prints` of recordings that are copies of each other; `seconds` are their lengths.
+
+    Not all pairs of a group of copies are listed, but they are linked to each other by those that are.
+    """
+    return sorted({*_by_landmarks(prints), *_by_textures(prints, seconds)})
+
+
+def _by_landmarks(prints: Sequence[Print]) -> Iterator[tuple[int, int]]:
+    counts = [len(one.hashes) for one in prints]
+    if sum(counts) == 0:
+        return
+    place = np.repeat(np.arange(len(prints)), counts)
+    hashes, frames = (np.concatenate([getattr(one, name) for one in prints]) for name in ("hashes", "frames"))
+    order = np.lexsort((place, hashes))
+    place, hashes, frames = place[order], hashes[order], frames[order].astype(np.int64)
+    # All pairs of entries with equal hashes, as distances in the sorted list.
+    begins = np.flatnonzero(np.diff(hashes, prepend=hashes[0] ^ np.uint32(1)))
+    sizes = np.diff(begins, append=len(hashes))
+    usable = np.repeat((sizes > 1) & (sizes <= COMMON), sizes)
+    place, hashes, frames = place[usable], hashes[usable], frames[usable]
+    found = []
+    for distance in range(1, min(COMMON, int(sizes.max()))):
+        same = np.flatnonzero((hashes[distance:] == hashes[:-distance]) & (place[distance:] != place[:-distance]))
+        if len(same):
+            found.append(np.stack([place[same], place[same + distance], frames[same] - frames[same + distance]]))
+    if found:
+        yield from _at_one_lag(np.concatenate(found, axis=1))
+
+
+def _at_one_lag(found: np.ndarray) -> Iterator[tuple[int, int]]:
+    """The pairs that occur LEAST times at lags that differ by one at most: int64 [3, n] of places and lags."""
+    rows, counts = np.unique(found, axis=1, return_counts=True)
+    if not len(counts):
+        return
+    follows = (rows[:2, 1:] == rows[:2, :-1]).all(axis=0) & (rows[2, 1:] == rows[2, :-1] + 1)
+    votes = counts + np.append(np.where(follows, counts[1:], 0), 0)
+    yield from {(int(one), int(two)) for one, two in rows[:2, votes >= LEAST].T}
+
+
+def _by_textures(prints: Sequence[Print], seconds: Sequence[float]) -> Iterator[tuple[int, int]]:
+    """Compares short recordings with those of about the same length."""
+    places = [place for place, one in enumerate(prints) if one.texture is not None]
+    places.sort(key=lambda place: seconds[place])
+    lengths = np.array([seconds[place] for place in places])
+    for begin in range(0, len(places), BLOCK):
+        some = slice(begin, begin + BLOCK)
+        longest = lengths[some][-1] * (1 + LENGTH) + MARGIN_S
+        others = slice(begin, int(np.searchsorted(lengths, longest, side="right")))
+        one, two = (np.array([prints[place].texture for place in places[part]], np.float32) for part in (some, others))
+        close = lengths[others][None] <= lengths[some][:, None] * (1 + LENGTH) + MARGIN_S
+        for row, column in np.argwhere(_alike(one, two) & close):
+            if column > row:
+                low, high = sorted((places[begin + row], places[begin + column]))
+                yield low, high
+
+
+def _alike(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Whether textures, float32 [n, BANDS] and [m, BANDS], correlate where both have sound: bool [n, m]."""
+    here, there = np.abs(one), np.abs(two)
+    count, product = here @ there.T, one @ two.T
+    first, second = one @ there.T, here @ two.T
+    spread = (count * count - first * first) * (count * count - second * second)
+    telling = np.sqrt(np.maximum(spread, 0)) >= TELLING * np.maximum(count, 1)
+    return telling & (count * product - first * second > ALIKE * np.sqrt(np.maximum(spread, 0)))
