@@ -133,10 +133,10 @@ def recheck(folder: Path, path: str, known: Source, rate: int, level: str, rerea
 
 def hash_file(file: Path) -> str:
     """xxh3-128 of a file. Raises OSError."""
-    checksum = xxhash.xxh3_128()
-    with open(file, "rb") as stream:
-        while block := stream.read(1 << 20):
-            checksum.update(block)
+    checksum, buffer = xxhash.xxh3_128(), memoryview(bytearray(1 << 18))
+    with open(file, "rb", buffering=0) as stream:
+        while count := stream.readinto(buffer):
+            checksum.update(buffer[:count])
     return checksum.hexdigest()
 
 

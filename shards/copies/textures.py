@@ -8,7 +8,6 @@ before and after it does not matter.
 from collections.abc import Callable
 
 import numpy as np
-from scipy import fft
 
 BANDS = 1024
 WIDTH = 5.4  # Hz of a band
@@ -25,8 +24,8 @@ def texture(read: Callable[[int, int], np.ndarray], samples: int, rate: int) -> 
         samples: Of the recording.
         rate: Hz. Recordings at different rates cannot be compared.
     """
-    size = fft.next_fast_len(max(samples, int(rate / WIDTH)), real=True)
-    spectrum = fft.rfft(read(0, samples).astype(np.float32), size)
+    size = 1 << max(samples - 1, int(rate / WIDTH)).bit_length()
+    spectrum = np.fft.rfft(read(0, samples).astype(np.float32), size)
     power = np.square(spectrum.real) + np.square(spectrum.imag)
     edges = np.arange(BANDS + 1) * (WIDTH * size / rate)
     edges = np.minimum(edges.astype(np.int64) + 1, len(power))
