@@ -16,6 +16,7 @@ _SWITCHES = {  # flags that take no value
     "dry_run": "Look at all files, print what the build would do, write nothing, and end.",
     "split_by_folder": "Take the splits from the folders train, valid and test in the audio folder.",
     "valid_within": "Hold out the end of each recording instead of whole recordings.",
+    "join_short": "Let recordings shorter than a chunk share chunks, with short silences between them.",
     "reread": "Read all recordings again to see whether they have changed.",
     "json": "Print a summary to plot instead of tables.",
 }

@@ -47,6 +47,8 @@ class Source:
     group: str = ""  # name of the recordings that stay together, as --group-by gives it
     copy_of: str = ""  # path of the first recording with the same sound
     span: list[int] | None = None  # first sample and end of the part that this row stands for; None is the whole
+    # Of a row that stands for short recordings that share chunks: row, first sample in this one, and samples of each.
+    members: list[list[int]] | None = None
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,14 @@ class Manifest:
         """The same for one split."""
         rows = [[shard.file, shard.chunks, shard.xxh3] for shard in self.splits[name]]
         return _hash([self.rate, self.samples, rows])
+
+    def recordings_at(self, row: int, start: int) -> list[str]:
+        """Paths of the recordings in the chunk that begins at sample ``start`` of source ``row``."""
+        source = self.sources[row]
+        if source.members is None:
+            return [source.path]
+        end = start + self.samples
+        return [self.sources[one].path for one, begin, count in source.members if begin < end and begin + count > start]
 
     def chunks(self, name: str) -> int:
         """Number of chunks of a split."""
@@ -224,6 +234,8 @@ def _parse(content: Any) -> Manifest:
     if levels.keys() != splits.keys():
         raise _InvalidError("splits and levels name different splits")
     for source in sources:
+        if any(one >= len(sources) for one, _, _ in source.members or ()):
+            raise _InvalidError(f"a member of source {source.path} is not listed")
         if source.split is not None and source.split not in splits:
             raise _InvalidError(f"source {source.path} is in a split {_short(source.split)} that is not listed")
     if top.text("fingerprint") != manifest.fingerprint:
@@ -324,6 +336,7 @@ def _level(row: Any, where: str) -> Level:
 def _source(row: Any, where: str) -> Source:
     # Absent where a version before wrote the row.
     later = {"size": 0, "modified_ns": 0, "content": "", "audio": "", "group": "", "copy_of": "", "span": None}
+    later |= {"members": None}
     fields = _Fields(later | row if isinstance(row, dict) else row, where)
     return Source(
         path=fields.text("path"),
@@ -347,7 +360,18 @@ def _source(row: Any, where: str) -> Source:
         group=fields.text("group"),
         copy_of=fields.text("copy_of"),
         span=_span(fields),
+        members=_members(fields),
     )
+
+
+def _members(fields: _Fields) -> list[list[int]] | None:
+    value = fields.get("members")
+    if value is None:
+        return None
+    for row in _list(value, f"members of {fields.where}"):
+        if not (isinstance(row, list) and len(row) == 3 and all(type(one) is int and one >= 0 for one in row)):
+            raise _InvalidError(f"members of {fields.where} must be lists of three integers, not {_short(row)}")
+    return value
 
 
 def _span(fields: _Fields) -> list[int] | None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from audiovae.errors import ModelError
 from audiovae.layers.noise import Noise
 from audiovae.models.autoencoder import Autoencoder
-from shards.audio.levels import gain
+from shards.audio.levels import block_peaks, gain, robust_peak
 
 # Chunks per batch.
 BATCH = 16
@@ -50,7 +50,8 @@ def join_chunks(chunks: Tensor, fade: int) -> Tensor:
 
 def gain_of(audio: Tensor, level: str) -> float:
     """The factor that brings a recording [T] to the level of training, one of `shards.audio.levels.LEVELS`."""
-    return gain(level, audio.abs().max().item(), audio.double().square().mean().sqrt().item())
+    peaks = block_peaks(audio.detach().cpu().float().numpy())
+    return gain(level, float(peaks.max()), audio.double().square().mean().sqrt().item(), robust_peak(peaks))
 
 
 def check_audio(audio: Tensor | np.ndarray, overlap: float) -> Tensor:

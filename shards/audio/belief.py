@@ -11,7 +11,7 @@ PADDING_S = 0.15
 LEAST = 0.45
 
 # Kinds of notes on recordings that are as good as others.
-HARMLESS = ("silent", "clipped")
+HARMLESS = ("silent", "clipped", "click", "divided", "held out", "channels")
 
 
 @dataclass(frozen=True)

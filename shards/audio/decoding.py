@@ -15,6 +15,7 @@ import numpy as np
 
 from shards.audio import flac, mpeg, ogg, riff
 from shards.audio.belief import PADDING_S, Heard, first_is_believed, judged
+from shards.audio.channels import MEAN, parse_channels
 from shards.audio.errors import DecodingError, reason
 from shards.audio.ffmpeg import open_ffmpeg
 from shards.audio.libsndfile import SndFile, open_sndfile
@@ -63,9 +64,16 @@ class Output(Protocol):
 class _Pass:
     """One pass of a decoder over a file, and how far it came."""
 
-    def __init__(self, rate: int, output: Output, on_progress: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        rate: int,
+        output: Output,
+        on_progress: Callable[[float], None],
+        channels: tuple[int, ...] | None = None,
+    ) -> None:
         self._rate, self._output, self._on_progress = rate, output, on_progress
-        self.mixer, self.seconds = Mixer(rate), 0.0
+        self.channels = channels
+        self.mixer, self.seconds = Mixer(rate, channels), 0.0
 
     def take(self, block: np.ndarray, rate: int, full_scale: float = 1) -> None:
         """Hands on a block, float32 [n, channels] at `rate` Hz."""
@@ -79,15 +87,19 @@ class _Pass:
         for audio in self.mixer.end():
             self._output.add(audio)
 
-    def again(self, channel: int | None = None) -> None:
-        """Throws away what came, for another decoder or for one channel alone."""
+    def again(self) -> None:
+        """Throws away what came, for another decoder or for other channels."""
         self._output.restart()
         self._on_progress(-self.seconds)
-        self.mixer, self.seconds = Mixer(self._rate, channel), 0.0
+        self.mixer, self.seconds = Mixer(self._rate, self.channels), 0.0
 
 
 def decode(
-    path: str | Path, rate: int, output: Output, on_progress: Callable[[float], None] = lambda seconds: None
+    path: str | Path,
+    rate: int,
+    output: Output,
+    on_progress: Callable[[float], None] = lambda seconds: None,
+    channels: str = MEAN,
 ) -> Facts:
     """Decodes a file into `output` at `rate` Hz: the mean of the channels, or the loudest where they cancel each other.
 
@@ -96,6 +108,7 @@ def decode(
         rate: Wanted rate in Hz.
         output: Takes the blocks.
         on_progress: Gets the seconds of each block; negative ones when another decoder begins.
+        channels: Those that are used, as `parse_channels` reads them.
 
     Returns:
         What is known of the file; its note says what is missing or odd.
@@ -103,19 +116,27 @@ def decode(
     Raises:
         DecodingError: when no decoder finds audio, or less than half of what the file announces.
     """
-    work = _Pass(rate, output, on_progress)
+    chosen = parse_channels(channels)
+    work = _Pass(rate, output, on_progress, chosen.indices)
     facts = _decode(path, work)
     notes = [facts.note] if facts.note else []
     if work.mixer.repaired:
         notes.append(f"repaired: {work.mixer.repaired} single wild sample{'s' * (work.mixer.repaired > 1)}")
-    if (channel := work.mixer.louder) is not None:
-        notes.append(f"cancelling: its channels cancel each other, so only channel {channel + 1} is used")
-        work.again(channel)
-        _decode(path, work, channel)
+    used = range(facts.channels) if chosen.indices is None else chosen.indices
+    absent = [index + 1 for index in used if index >= facts.channels > 1]
+    if absent:
+        notes.append(f"channels: it has only {facts.channels}, so the last is used for channel {absent[0]}")
+    loudest = used[work.mixer.loudest] if work.mixer.loudest < len(used) else 0
+    if work.mixer.cancels:
+        notes.append(f"cancelling: its channels cancel each other, so only channel {loudest + 1} is used")
+    if work.mixer.cancels or (chosen.louder and facts.channels > 1):
+        work.channels = (loudest,)
+        work.again()
+        _decode(path, work)
     return replace(facts, note="; ".join(notes))
 
 
-def _decode(path: str | Path, work: _Pass, channel: int | None = None) -> Facts:
+def _decode(path: str | Path, work: _Pass) -> Facts:
     """Decodes with the decoder that is believed; see `decode`."""
     with _reading():
         is_mpeg, announced = mpeg.look(path)
@@ -123,11 +144,11 @@ def _decode(path: str | Path, work: _Pass, channel: int | None = None) -> Facts:
         facts, heard = _by_ffmpeg(path, work)
         if facts:
             return _judged(replace(facts, seconds=announced), heard)
-        work.again(channel)
+        work.again()
     facts, first = _by_libsndfile(path, work)
     if facts and not facts.doubt and not first.problem:
         return _judged(facts, first)
-    work.again(channel)
+    work.again()
     if facts and facts.doubt == CHAINED:
         return _chained(path, work, facts)
     other, second = _by_ffmpeg(path, work, ignore_length=facts is not None and facts.doubt == MORE_DATA)
@@ -141,7 +162,7 @@ def _decode(path: str | Path, work: _Pass, channel: int | None = None) -> Facts:
         return _judged(replace(other, note="; ".join(filter(None, (malformed, other.note)))), second)
     if not facts:
         raise DecodingError(_unreadable(path, first.problem))
-    work.again(channel)
+    work.again()
     facts, first = _by_libsndfile(path, work, in_spite_of_doubt=True)
     assert facts
     return _judged(facts, first)

@@ -25,10 +25,10 @@ class Mixer:
         repaired: Single wild samples that were replaced by their neighbours.
     """
 
-    def __init__(self, rate: int, channel: int | None = None) -> None:
-        """Mixes the mean of all channels, or takes the one with index `channel`."""
+    def __init__(self, rate: int, channels: tuple[int, ...] | None = None) -> None:
+        """Mixes the mean of all channels, or of those with the indices `channels`; a missing one is the last."""
         self.repaired = 0
-        self._rate, self._channel = rate, channel
+        self._rate, self._channels = rate, channels
         self._own_rate = 0
         self._resampler: soxr.ResampleStream | None = None
         self._mono = np.empty(0, np.float32)
@@ -51,13 +51,11 @@ class Mixer:
             self.repaired += sum(repair(column) for column in block.T)
         if len(self._mono) < len(block):
             self._mono = np.empty(len(block), np.float32)
-        if self._channel is None:
-            mixed = _sum(block, self._mono[: len(block)])
-            mixed *= np.float32(1 / (block.shape[1] * full_scale))
-            self._compare(block, mixed, full_scale)
-        else:
-            column = block[:, min(self._channel, block.shape[1] - 1)]
-            mixed = np.multiply(column, np.float32(1 / full_scale), out=self._mono[: len(block)])
+        if self._channels is not None:
+            block = block[:, sorted({min(index, block.shape[1] - 1) for index in self._channels})]
+        mixed = _sum(block, self._mono[: len(block)])
+        mixed *= np.float32(1 / (block.shape[1] * full_scale))
+        self._compare(block, mixed, full_scale)
         yield self._resampler.resample_chunk(mixed) if self._resampler else mixed
 
     def end(self) -> Iterator[np.ndarray]:
@@ -67,11 +65,14 @@ class Mixer:
         self._resampler, self._own_rate = None, 0
 
     @property
-    def louder(self) -> int | None:
-        """Index of the loudest channel where the channels cancel each other in the mean; else None."""
-        loudest = int(self._power.argmax())
-        cancelled = self._frames >= LEAST_FRAMES and self._mixed_power < CANCELLED * self._power[loudest]
-        return loudest if cancelled else None
+    def loudest(self) -> int:
+        """Which of the channels that are used is the loudest, counted from 0."""
+        return int(self._power.argmax())
+
+    @property
+    def cancels(self) -> bool:
+        """Whether the channels cancel each other in the mean."""
+        return self._frames >= LEAST_FRAMES and self._mixed_power < CANCELLED * self._power[self.loudest]
 
     def _compare(self, block: np.ndarray, mixed: np.ndarray, full_scale: float) -> None:
         channels = block.shape[1]

@@ -10,12 +10,14 @@ from typing import BinaryIO
 
 import numpy as np
 
+from shards.audio.channels import MEAN
 from shards.audio.decoding import Facts, decode
 from shards.audio.errors import DecodingError
-from shards.audio.levels import SILENCE, gain
+from shards.audio.levels import SILENCE, block_peaks, gain, robust_peak
 
 BLOCK = 1 << 16  # samples handled at a time: they stay in the processor's cache
 BEYOND = 2.0  # peaks above it, 6 dB over full scale, are samples in another scale
+CLICK = 10.0  # a peak so many times above the robust one, 20 dB, is a click
 RAISED = 100.0  # gains above it, 40 dB, raise noise
 CONSTANT = 0.1  # the largest share of a constant in the peak
 IN_MEMORY = 1 << 24  # samples of a recording kept in memory, 64 MB; the rest waits in a file
@@ -33,7 +35,8 @@ class _Signal:
     def restart(self) -> None:
         """Forget all samples."""
         self.samples = 0
-        self.high = self.low = self.squares = self.sum = 0.0
+        self.peaks: list[np.ndarray] = []
+        self.squares = self.sum = 0.0
         self._filled = 0
         self.close()
         self._file = None
@@ -44,10 +47,10 @@ class _Signal:
             self._add(audio[begin : begin + BLOCK])
 
     def _add(self, block: np.ndarray) -> None:
-        high, low = float(block.max()), float(block.min())
-        if not (math.isfinite(high) and math.isfinite(low)):
+        peaks = block_peaks(block)
+        if not math.isfinite(peaks.max()):
             raise DecodingError("not finite: it has NaN or infinite samples")
-        self.high, self.low = max(self.high, high), min(self.low, low)
+        self.peaks.append(peaks)
         wide = self._wide[: len(block)]
         wide[:] = block
         self.sum += float(block.sum())
@@ -111,12 +114,12 @@ class Recording:
 class Decoder:
     """Reads files as mono at ``rate`` Hz, one at a time.
 
-    ``level`` is ``peak`` (to 0.95 of full scale), ``rms`` (to -20 dBFS, the peak at most 0.99) or ``none``. Of a
-    recording that is longer than ``IN_MEMORY`` samples the rest waits in a file in ``scratch``.
+    ``level`` is one of ``levels.LEVELS``, ``channels`` as ``decode`` takes it. Of a recording that is longer than
+    ``IN_MEMORY`` samples the rest waits in a file in ``scratch``.
     """
 
-    def __init__(self, rate: int, level: str, scratch: Path):
-        self._rate, self._level, self._scratch = rate, level, scratch
+    def __init__(self, rate: int, level: str, scratch: Path, channels: str = MEAN):
+        self._rate, self._level, self._scratch, self._channels = rate, level, scratch, channels
         self._buffer = np.empty(max(IN_MEMORY, BLOCK), np.float32)
 
     @contextmanager
@@ -130,7 +133,7 @@ class Decoder:
         """
         signal = _Signal(self._buffer, self._scratch)
         try:
-            facts = decode(path, self._rate, signal, on_progress)
+            facts = decode(path, self._rate, signal, on_progress, self._channels)
             if not signal.samples:
                 raise DecodingError("empty: it has no samples")
             yield self._levelled(signal, facts)
@@ -138,9 +141,10 @@ class Decoder:
             signal.close()
 
     def _levelled(self, signal: _Signal, facts: Facts) -> Recording:
-        peak = max(signal.high, -signal.low)
+        peaks = np.concatenate(signal.peaks)
+        peak, robust = float(peaks.max()), robust_peak(peaks)
         rms = math.sqrt(signal.squares / signal.samples)
-        factor = 1.0 if peak < SILENCE else gain(self._level, peak, rms)
+        factor = 1.0 if peak < SILENCE else gain(self._level, peak, rms, robust)
         notes = [facts.note] if facts.note else []
         constant = abs(signal.sum) / signal.samples
         if peak < SILENCE:
@@ -148,7 +152,10 @@ class Decoder:
         elif peak > BEYOND:
             notes.append(f"too loud: its peak is {peak:,.6g} times full scale")
         elif peak * factor > 1:
-            notes.append(f"clipped: its peak is {peak:.2f} of full scale")
+            notes.append(f"clipped: its peak is {peak * factor:.2f} of full scale at its level")
+        if peak > CLICK * max(robust, SILENCE):
+            above = 20 * math.log10(peak / max(robust, SILENCE))
+            notes.append(f"click: a moment of it is {above:.0f} dB above all others, which --level robust leaves out")
         if factor > RAISED:
             notes.append(f"too quiet: raised by {20 * math.log10(factor):.0f} dB")
         if peak >= SILENCE and constant > CONSTANT * peak:

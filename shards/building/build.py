@@ -8,9 +8,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
+from shards.audio.channels import MEAN, parse_channels
 from shards.building import report
 from shards.building.build_folder import NAME, BuildFolder
-from shards.building.lease import Lease, holder
 from shards.building.merge import (
     Task,
     check_strict,
@@ -24,6 +24,7 @@ from shards.building.probe import NOT_AUDIO, Candidate, find_files, hash_file, p
 from shards.building.running import run_parts
 from shards.building.workers import Workers, count_done, open_workers
 from shards.errors import DataError
+from shards.files.lease import Lease, holder
 from shards.manifest import FILE_NAME, Manifest, Source
 from shards.progress import progress
 from shards.text import printable
@@ -40,7 +41,7 @@ def build(
     rate: int = 22050,
     samples: int = 0,
     hop: int = 0,
-    level: Literal["peak", "rms", "none"] = "peak",
+    level: Literal["peak", "rms", "robust", "none"] = "peak",
     valid: float = 0.1,
     test: float = 0.0,
     chunks_per_shard: int = 2048,
@@ -50,6 +51,8 @@ def build(
     group_by: str = "",
     splits: str = "",
     copies: Literal["together", "ignore"] = "together",
+    use_channels: str = MEAN,
+    join_short: bool = False,
     split_by_folder: bool = False,
     valid_within: bool = False,
     reread: bool = False,
@@ -64,7 +67,8 @@ def build(
         rate: Sample rate of the chunks in Hz.
         samples: Samples per chunk; 0 is one second.
         hop: Samples from one chunk of a recording to the next; less than a chunk makes them overlap. 0 is half a chunk.
-        level: Loudness of each recording: peak at 0.95, RMS at -20 dBFS, or left as it is.
+        level: Loudness of each recording: peak at 0.95, RMS at -20 dBFS, robust (as peak, but clicks do not count), or
+            left as it is.
         valid: Share of the audio held out to evaluate during training, as whole recordings.
         test: Share of the audio held out for a last test.
         chunks_per_shard: About how many chunks go into one shard.
@@ -75,6 +79,9 @@ def build(
             the name of the group in the path, or a CSV file with the columns path and group.
         splits: CSV file with the columns path and split (train, valid or test) for all recordings.
         copies: Recordings with the same sound as another go into its split (`together`), or are only named (`ignore`).
+        use_channels: Channels of a recording that are mixed to mono: mean (of all), left, right, louder, or numbers
+            such as 1,2.
+        join_short: Let recordings shorter than a chunk share chunks, with short silences between them.
         split_by_folder: Take the splits from the folders train, valid and test in the audio folder.
         valid_within: Hold out the end of each recording instead of whole recordings.
         reread: Read all recordings again to see whether they have changed, also where size and time are the same.
@@ -96,6 +103,8 @@ def build(
         split_by_folder=split_by_folder,
         valid_within=valid_within,
         copies=copies,
+        use_channels=use_channels,
+        join_short=join_short,
     )
     _check(settings, workers)
     share = Task.parse(task)
@@ -139,6 +148,10 @@ def _check(settings: Settings, count: int) -> None:
         raise DataError("--valid and --test are shares of the recordings: from 0, together less than 1")
     if not 0 <= settings.max_silence <= 1:
         raise DataError("--max_silence is a share of a recording's chunks: from 0 to 1")
+    try:
+        parse_channels(settings.use_channels)
+    except ValueError as error:
+        raise DataError(f"--use_channels {error}") from None
     if count < 0:
         raise DataError("--workers must be 0 (one for each core) or more")
     given = [f"--{name}" for name in ("splits", "split_by_folder", "valid_within") if getattr(settings, name)]
@@ -320,7 +333,8 @@ def _look_at(
         if known is None:
             found.append(probe(audio_dir, path))
         else:
-            found.append(recheck(audio_dir, path, known, settings.rate, settings.level, reread))
+            decoder = settings.rate, settings.level, settings.use_channels
+            found.append(recheck(audio_dir, path, known, decoder, reread))
         count_done(1)
     return found
 

@@ -5,10 +5,10 @@ import secrets
 import shutil
 from pathlib import Path
 
-from shards.building.lease import sweep
 from shards.building.plan import Part, Plan
 from shards.errors import DataError
 from shards.files import sync, write_atomically
+from shards.files.lease import sweep
 
 NAME = ".build"
 

@@ -10,7 +10,6 @@ from typing import Literal
 from shards.audio.belief import is_serious
 from shards.building import report
 from shards.building.build_folder import BuildFolder
-from shards.building.lease import Lease, holder
 from shards.building.part import PartResult, skipped
 from shards.building.plan import LISTED, Part, Plan
 from shards.building.probe import NOT_AUDIO
@@ -19,6 +18,7 @@ from shards.building.settle import load_all, settled
 from shards.building.workers import open_workers
 from shards.errors import DataError
 from shards.files import remove_leftovers, sync
+from shards.files.lease import Lease, holder
 from shards.manifest import FILE_NAME, Level, Listed, Manifest, Shard
 
 TASK = re.compile(r"([1-9]\d{0,5})/([1-9]\d{0,5})")

@@ -16,6 +16,7 @@ from shards.audio.errors import DecodingError, reason
 from shards.audio.levels import SILENCE
 from shards.audio.recording import Decoder, Recording
 from shards.building.build_folder import BuildFolder
+from shards.building.joining import join
 from shards.building.plan import Part, Settings
 from shards.building.probe import Candidate, hash_file
 from shards.building.shuffle import Shuffler
@@ -27,6 +28,8 @@ from shards.files import write_atomically
 from shards.manifest import Listed, Shard, Source
 from shards.splits.tail import spans
 from shards.tiling import chunk_starts, left_out
+
+ALIKE = 64  # samples compared first, to see whether chunks repeat
 
 
 @dataclass
@@ -98,6 +101,8 @@ def _build(
                 for piece in intake.take(rows, progress):
                     spool.commit(piece)
             progress.rest_of(math.fsum(candidate.seconds for candidate in rows.values()))
+        for split, row in part.joined.items():
+            spool.commit(join(spool, settings, f"(joined {part.index:05d} {split})", row, split))
         shape = ChunkFormat(settings.rate, settings.samples)
         shuffler = Shuffler(spool, shape, settings.hop, settings.chunks_per_shard, part.index)
         shards = shuffler.write(build_folder.shards)
@@ -119,7 +124,11 @@ def _reader(spool: Spool, piece: Piece) -> Callable[[int, int], np.ndarray]:
 
 def _write_prints(folder: Path, spool: Spool, rate: int, index: int) -> Listed | None:
     """Make the acoustic fingerprints of all recordings in a spool but silent ones."""
-    pieces = [piece for _, piece in sorted(spool.pieces.items()) if piece.samples and not piece.source.silent]
+    pieces = [
+        piece
+        for _, piece in sorted(spool.pieces.items())
+        if piece.samples and not piece.source.silent and piece.source.members is None
+    ]
     if not pieces:
         return None
     content = to_bytes([make_print(piece.row, _reader(spool, piece), piece.samples, rate) for piece in pieces])
@@ -156,7 +165,7 @@ class _Intake:
 
     def __init__(self, audio_dir: Path, settings: Settings, spool: Spool):
         self._audio_dir, self._settings, self._spool = audio_dir, settings, spool
-        self._decoder = Decoder(settings.rate, settings.level, spool.folder)
+        self._decoder = Decoder(settings.rate, settings.level, spool.folder, settings.use_channels)
 
     def take(self, rows: dict[int, Candidate], on_progress: Callable[[float], None]) -> list[Piece]:
         """Write one recording, or find out why it gives nothing; the rows are those of its parts."""
@@ -197,11 +206,17 @@ class _Intake:
         self, row: int, candidate: Candidate, heard: "_Heard", offset: int, span: tuple[int, int], digest: str
     ) -> Piece:
         begin, samples = span[0], span[1] - span[0]
-        silent = self._silent(offset + 2 * begin, samples)
+        silent, repeated = self._look_over(offset + 2 * begin, samples)
         without = left_out(silent, self._settings.max_silence)
         if len(without) == len(silent):
             return _nothing(row, candidate, "silent: left out by --max_silence")
         source = _kept(candidate, heard, samples / self._settings.rate, silent, without)
+        if self._settings.join_short and samples < self._settings.samples:
+            without = np.zeros(1, np.int64)
+            source = replace(source, chunks=0, silent_chunks=0)
+        if repeated:
+            note = f"repeating: {repeated} chunks have the samples of the one before"
+            source = replace(source, note="; ".join(filter(None, (source.note, note))))
         return Piece(row, source, offset + 2 * begin, samples, digest, without.tolist(), begin)
 
     def _check_unchanged(self, candidate: Candidate) -> None:
@@ -216,11 +231,14 @@ class _Intake:
             "command again, or delete the folder .build in the data folder to plan anew"
         )
 
-    def _silent(self, offset: int, samples: int) -> np.ndarray:
-        """Which chunks of a recording in the spool never rise above -80 dBFS: bool [chunks]."""
+    def _look_over(self, offset: int, samples: int) -> tuple[np.ndarray, int]:
+        """Which chunks of a recording in the spool never rise above -80 dBFS, and how many others repeat.
+
+        Returns bool [chunks], and the number of audible chunks with the samples of the one before.
+        """
         length, hop, limit = self._settings.samples, self._settings.hop, SILENCE * 32768
         starts = chunk_starts(samples, length, hop)
-        found = []
+        found, repeated = [], 0
         at_once = max(1, (1 << 20) // hop)  # some 2 MB
         for begin in range(0, len(starts), at_once):
             here = starts[begin : begin + at_once]
@@ -230,7 +248,10 @@ class _Intake:
             # All but the recording's last lie ``hop`` apart: by slices, as indices would copy the chunks.
             for group in (windows[: last - first : hop], windows[last - first :]):
                 found.append((group.max(axis=1) < limit) & (group.min(axis=1) > -limit))
-        return np.concatenate(found)
+            chunks = windows[: last - first : hop]
+            alike = np.flatnonzero((chunks[1:, :ALIKE] == chunks[:-1, :ALIKE]).all(axis=1) & ~found[-2][1:])
+            repeated += sum(bool((chunks[i] == chunks[i + 1]).all()) for i in alike.tolist())
+        return np.concatenate(found), repeated
 
 
 def _hash_of(file: Path) -> str:

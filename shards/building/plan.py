@@ -1,5 +1,6 @@
 """What a build will do: which recording goes to which split and which part, decided before any decoding."""
 
+import itertools
 import json
 import math
 import re
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import xxhash
 
+from shards.audio.channels import MEAN
 from shards.building.probe import DANGLING, Candidate
 from shards.chunk import MAX_SOURCE
 from shards.errors import DataError
@@ -39,6 +41,8 @@ class Settings:
     split_by_folder: bool = False
     valid_within: bool = False
     copies: str = "together"
+    use_channels: str = MEAN
+    join_short: bool = False
 
     @property
     def shares(self) -> dict[str, float]:
@@ -63,6 +67,7 @@ class Part:
     sources: dict[int, Candidate]  # by row in the manifest
     key: str  # changes when a setting, one of its recordings or the split of one does
     work: str  # the same without the splits: what is decoded serves other splits, too
+    joined: dict[str, int]  # by split the row of its short recordings that share chunks
 
     @property
     def seconds(self) -> float:
@@ -82,6 +87,7 @@ class Plan:
     base: str  # fingerprint of the data set that it adds to
     first_part: int
     sources: dict[int, Candidate]  # by row in the manifest
+    end: int = 0  # rows of the data set with these
     copies: dict[int, int] = field(default_factory=dict)  # row -> row of the first recording with the same sound
     settled: bool = False  # whether copies were looked for, which is when all recordings are decoded
 
@@ -105,15 +111,25 @@ class Plan:
             path = self.sources[row].path
             groups[-1][row] = self.sources[row]
             filled += self.chunks(self.sources[row])
-        return [self._part(self.first_part + i, group) for i, group in enumerate(groups)]
+        parts: list[Part] = []
+        for index, group in enumerate(groups, start=self.first_part):
+            parts.append(self._part(index, group, self.end + sum(len(part.joined) for part in parts)))
+        return parts
 
-    def _part(self, index: int, group: dict[int, Candidate]) -> Part:
-        def key(group: dict[int, Candidate]) -> str:
-            content = [asdict(self.settings), self.audio_dir, {row: asdict(one) for row, one in group.items()}]
-            return xxhash.xxh3_128_hexdigest(json.dumps(content).encode())
+    def _part(self, index: int, group: dict[int, Candidate], end: int) -> Part:
+        """A part; the rows of its joined recordings begin at ``end``."""
+        settings = self.settings
+        short = {str(one.split) for one in group.values() if one.seconds * settings.rate < settings.samples}
+        joined = dict(zip(sorted(short), itertools.count(end))) if settings.join_short else {}
 
         undivided = {row: one if one.divided else replace(one, split=None) for row, one in group.items()}
-        return Part(index, group, key(group), key(undivided))
+
+        def key(group: dict[int, Candidate]) -> str:
+            rows = {row: asdict(one) for row, one in group.items()}
+            content = [asdict(settings), self.audio_dir, rows, joined if group is not undivided else None]
+            return xxhash.xxh3_128_hexdigest(json.dumps(content).encode())
+
+        return Part(index, group, key(group), key(undivided), joined)
 
     def chunks(self, candidate: Candidate) -> int:
         """About how many chunks a recording gives."""
@@ -150,17 +166,22 @@ def make_plan(settings: Settings, candidates: Iterable[Candidate], manifest: Man
         raise DataError(f"{folder} holds more than {MAX_SOURCE:,} files: the names of chunks cannot number them")
     split = assign_splits(settings, new, old)
     sources = {row: replace(one, split=split.get(row, one.split)) for row, one in new.items()}
-    return Plan(settings, str(folder), manifest.fingerprint if manifest else "", _first_part(manifest), sources)
+    base = manifest.fingerprint if manifest else ""
+    end = max(len(old), *(row + 1 for row in sources)) if sources else len(old)
+    return Plan(settings, str(folder), base, _first_part(manifest), sources, end)
 
 
 def _additions(old: list[Source], candidates: list[Candidate], folder: Path) -> dict[int, Candidate]:
     """New files by the rows they get: behind the old ones, but a file that was skipped and has changed keeps its."""
     rows: dict[str, int] = {}
     for row, source in enumerate(old):
+        if source.members is not None:  # no file
+            continue
         if source.split is not None or source.path not in rows:  # a divided recording has several rows
             rows[source.path] = row
     found = {candidate.path for candidate in candidates if candidate.problem != DANGLING}
-    lost = sorted({source.path for source in old if source.split is not None and source.path not in found})
+    files = {source.path for source in old if source.split is not None and source.members is None}
+    lost = sorted(files - found)
     changed, new, end = [], {}, len(old)
     for candidate in candidates:
         row = rows.get(candidate.path, -1)
@@ -226,7 +247,8 @@ def assign_splits(
         paths = [one.path for one in readable.values()]
         by_path = splits_of_folders(paths) if settings.split_by_folder else splits_of_table(settings.splits, paths)
         return {row: by_path[one.path] for row, one in readable.items()}
-    kept = {row: source for row, source in enumerate(old) if source.split is not None and source.span is None}
+    whole = {row: source for row, source in enumerate(old) if source.span is None and source.members is None}
+    kept = {row: source for row, source in whole.items() if source.split is not None}
     links: list[tuple[Hashable, Hashable]] = []
     for row, source in kept.items():
         links += [(row, f"bytes {source.content or source.fingerprint}"), (row, f"start {source.fingerprint}")]

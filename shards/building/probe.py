@@ -107,11 +107,11 @@ def probe(folder: Path, path: str) -> Candidate:
     return Candidate(path, size, modified, fingerprint, seconds, problem)
 
 
-def recheck(folder: Path, path: str, known: Source, rate: int, level: str, reread: bool) -> Candidate:
+def recheck(folder: Path, path: str, known: Source, decoder: tuple[int, str, str], reread: bool) -> Candidate:
     """Look at a recording of the data set again: what it was, or with another fingerprint what it is now.
 
     It is the same when size and time of change are, unless `reread` asks to read it; else when its bytes are; else
-    when its audio is, such as after a change of its tags.
+    when its audio is, such as after a change of its tags. ``decoder`` are the rate, level and channels of the build.
     """
     file = folder / path
     try:
@@ -124,7 +124,7 @@ def recheck(folder: Path, path: str, known: Source, rate: int, level: str, rerea
     if not reread and (status.st_size, status.st_mtime_ns) == (known.size, known.modified_ns):
         return Candidate.of(known)
     try:
-        if hash_file(file) == known.content or _hash_audio(file, rate, level) == known.audio:
+        if hash_file(file) == known.content or _hash_audio(file, *decoder) == known.audio:
             return Candidate.of(known)
     except (DecodingError, OSError):
         pass
@@ -140,10 +140,10 @@ def hash_file(file: Path) -> str:
     return checksum.hexdigest()
 
 
-def _hash_audio(file: Path, rate: int, level: str) -> str:
+def _hash_audio(file: Path, rate: int, level: str, channels: str) -> str:
     """xxh3-128 of the samples that a build would take. Raises DecodingError, OSError."""
     checksum = xxhash.xxh3_128()
-    with TemporaryDirectory() as scratch, Decoder(rate, level, Path(scratch)).read(file) as recording:
+    with TemporaryDirectory() as scratch, Decoder(rate, level, Path(scratch), channels).read(file) as recording:
         for block in recording.audio():
             checksum.update(block.data)
     return checksum.hexdigest()

@@ -17,6 +17,7 @@ from shards.text import printable
 
 LISTED = 20  # skipped files named one by one
 LEAST_TRAINING = 0.6  # of the audio; with less there is a warning
+MOST_PADDING = 0.1  # of the chunks; with more there is a warning
 LEAST_HELD_OUT = 20  # chunks of the split valid; with less there is a warning
 
 
@@ -78,7 +79,7 @@ def splits_table(manifest: Manifest) -> Table:
         level = manifest.levels[name]
         table.add_row(
             Text(printable(name)),
-            f"{sum(source.split == name for source in manifest.sources):,}",
+            f"{sum(source.split == name and source.members is None for source in manifest.sources):,}",
             f"{level.hours:.2f}",
             f"{level.chunks:,}",
             f"{len(shards):,}",
@@ -92,14 +93,15 @@ def splits_table(manifest: Manifest) -> Table:
 
 def remarks(manifest: Manifest) -> list[Text]:
     """Kept, silent and skipped recordings, and every reason."""
-    kept = [source for source in manifest.sources if source.split is not None]
+    files = [source for source in manifest.sources if source.members is None]
+    kept = list({source.path: source for source in files if source.split is not None}.values())
     silent = sum(source.silent for source in kept)
-    skipped = [source for source in manifest.sources if source.split is None]
+    skipped = [source for source in files if source.split is None]
     other = sum(source.note == NOT_AUDIO for source in skipped)
     whys = ", ".join(f"{count:,} {printable(why)}" for why, count in reasons(manifest).items())
     counts = f"({silent:,} silent), skipped {len(skipped):,}" + f" ({whys})" * bool(whys)
     texts = [Text(f"kept {len(kept):,} recordings {counts}")]
-    noted = sorted((s for s in manifest.sources if s.note not in ("", NOT_AUDIO)), key=_importance)
+    noted = sorted((s for s in files if s.note not in ("", NOT_AUDIO)), key=_importance)
     texts += [Text(f"  {printable(source.path)}: {printable(source.note)}") for source in noted[:LISTED]]
     if len(noted) > LISTED:
         texts.append(Text(f"  ... and {len(noted) - LISTED:,} more, see {FILE_NAME}"))
@@ -143,12 +145,34 @@ def split_warnings(manifest: Manifest) -> list[str]:
         lines.append(
             f"only {100 * train / total:.0f} % of the audio is for training: lower --valid or --test, or add recordings"
         )
+    share = padding(manifest)
+    if share > MOST_PADDING:
+        short = sum(
+            s.split is not None and 0 < s.duration_s < manifest.samples / manifest.rate for s in manifest.sources
+        )
+        advice = "" if manifest.settings.get("join_short") else ": --join-short lets them share chunks"
+        lines.append(
+            f"{100 * share:.0f} % of the chunks is padding, as {short:,} recordings are shorter than a chunk{advice}"
+        )
     held = manifest.chunks("valid") if "valid" in manifest.splits else 0
     if 0 < held < LEAST_HELD_OUT:
         lines.append(
             f"only {held} chunks are held out, so measures are noisy: add recordings, or build with a larger --valid"
         )
     return lines
+
+
+def padding(manifest: Manifest) -> float:
+    """The share of all chunks' samples that is silence behind or between recordings shorter than a chunk."""
+    length = manifest.samples / manifest.rate
+    chunks = sum(manifest.chunks(name) for name in manifest.splits)
+    empty = 0.0
+    for source in manifest.sources:
+        if source.members is not None:
+            empty += source.chunks * length - sum(count for _, _, count in source.members) / manifest.rate
+        elif source.chunks == 1:
+            empty += max(0.0, length - source.duration_s)
+    return empty / (chunks * length) if chunks else 0.0
 
 
 def reasons(manifest: Manifest) -> dict[str, int]:

@@ -58,7 +58,7 @@ class Shuffler:
         return _Chunks(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 
     def _tile(self, piece: Piece) -> tuple[np.ndarray, ...]:
-        start = np.delete(chunk_starts(piece.samples, self._shape.samples, self._hop), piece.left_out)
+        start = np.delete(chunk_starts(piece.samples, self._shape.samples, piece.hop or self._hop), piece.left_out)
         source = np.full(len(start), piece.row)
         length = np.minimum(self._shape.samples, piece.samples - start)
         return source, piece.begin + start, piece.offset + 2 * start, length

@@ -30,6 +30,7 @@ class Piece:
     xxh3: str
     left_out: list[int]  # silent chunks
     begin: int = 0  # its first sample in the recording
+    hop: int = 0  # samples from one chunk to the next; 0 is that of the data set
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ NEAR = 3  # frames before and after a peak in which its band has no larger one
 FAINT = 1e-6  # power of a peak relative to the strongest of its piece; fainter ones are noise of a codec
 NEXT = 5  # peaks after the first of a landmark, from which its other two are taken
 LONGEST = 31  # frames from its first to its last peak
-SHARE = 8  # one in so many landmarks is kept, chosen by its hash
+SHARE, DENSE_SHARE = 8, 2  # one in so many landmarks is kept, chosen by its hash; more of those at the beginning,
+DENSE_S = 30.0  # which is all that there is of short recordings
 READ = 1 << 13  # sums made at a time
 BATCH = 64  # frames transformed at a time: they stay in the processor's cache
 WHOLE_S = 60.0  # of a recording are analysed whole,
@@ -85,9 +86,10 @@ def _landmarks(audio: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
             keys.append(key[good])
             frames.append(frame[:count][good])
     mixed = splitmix64(np.concatenate(keys).astype(np.uint64))
-    kept = mixed % np.uint64(SHARE) == 0
+    place = np.concatenate(frames) + first
+    kept = mixed % np.where(place * STEP < DENSE_S * RATE, DENSE_SHARE, SHARE).astype(np.uint64) == 0
     hashes = (mixed[kept] >> np.uint64(32)).astype(np.uint32)
-    return hashes, (np.concatenate(frames)[kept] + first).astype(np.uint32)
+    return hashes, place[kept].astype(np.uint32)
 
 
 def _peaks(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -104,7 +106,8 @@ def _peaks(audio: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         bands = (np.square(spectrum.real) + np.square(spectrum.imag)).reshape(len(spectrum), BANDS, -1)
         at[some] = bands.argmax(2)
         most[some] = np.take_along_axis(bands, at[some, :, None], 2)[:, :, 0]
-    padded = np.pad(most, ((NEAR, NEAR), (0, 0)))
-    around = np.lib.stride_tricks.sliding_window_view(padded, 2 * NEAR + 1, axis=0).max(2)
-    frame, band = np.nonzero((most == around) & (most > FAINT * max(float(most.max()), 1e-30)))
+    # The first of equal ones, so that a constant sound has no peaks.
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(most, ((NEAR, NEAR), (0, 0))), NEAR, axis=0).max(2)
+    before, after = around[: len(most)], around[NEAR + 1 :]
+    frame, band = np.nonzero((most > before) & (most >= after) & (most > FAINT * max(float(most.max()), 1e-30)))
     return frame, band * (FRAME // 2 // BANDS) + at[frame, band]

@@ -6,7 +6,7 @@ import numpy as np
 
 from shards.copies.prints import Print
 
-LEAST = 6  # landmarks that copies have in common at one lag
+LEAST, LEAST_SHARE = 10, 0.005  # landmarks that copies have in common at one lag: number, and share of the fewer
 COMMON = 128  # recordings and places that share a landmark; one that more of them share tells nothing
 ALIKE = 0.65  # correlation of the textures of copies
 TELLING = 192  # bands that have to differ in a texture; decaying tones of one pitch look alike below
@@ -41,17 +41,22 @@ def _by_landmarks(prints: Sequence[Print]) -> Iterator[tuple[int, int]]:
         if len(same):
             found.append(np.stack([place[same], place[same + distance], frames[same] - frames[same + distance]]))
     if found:
-        yield from _at_one_lag(np.concatenate(found, axis=1))
+        yield from _at_one_lag(np.concatenate(found, axis=1), np.array(counts))
 
 
-def _at_one_lag(found: np.ndarray) -> Iterator[tuple[int, int]]:
-    """The pairs that occur LEAST times at lags that differ by one at most: int64 [3, n] of places and lags."""
+def _at_one_lag(found: np.ndarray, landmarks: np.ndarray) -> Iterator[tuple[int, int]]:
+    """The pairs that occur often enough at lags that differ by one at most.
+
+    ``found`` are places and lags, int64 [3, n]; ``landmarks`` are the numbers of them by place.
+    """
     rows, counts = np.unique(found, axis=1, return_counts=True)
     if not len(counts):
         return
     follows = (rows[:2, 1:] == rows[:2, :-1]).all(axis=0) & (rows[2, 1:] == rows[2, :-1] + 1)
     votes = counts + np.append(np.where(follows, counts[1:], 0), 0)
-    yield from {(int(one), int(two)) for one, two in rows[:2, votes >= LEAST].T}
+    fewer = np.minimum(landmarks[rows[0]], landmarks[rows[1]])
+    enough = votes >= np.maximum(LEAST, LEAST_SHARE * fewer)
+    yield from {(int(one), int(two)) for one, two in rows[:2, enough].T}
 
 
 def _by_textures(prints: Sequence[Print], seconds: Sequence[float]) -> Iterator[tuple[int, int]]:

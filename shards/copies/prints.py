@@ -82,6 +82,9 @@ def _parsed(arrays: dict[str, np.ndarray]) -> list[Print]:
         raise ValueError("textures")
     bits = np.unpackbits(arrays["textures"], axis=1).astype(np.int8)
     textures = dict(zip(short.tolist(), (2 * bits[:, :BANDS] - 1) * bits[:, BANDS:], strict=True))
-    ends = np.cumsum(counts)[:-1]
-    pieces = zip(rows.tolist(), np.split(arrays["hashes"], ends), np.split(arrays["frames"], ends), strict=True)
-    return [Print(row, hashes, frames, textures.get(row)) for row, hashes, frames in pieces]
+    ends = np.cumsum(counts)
+    spans = [slice(end - count, end) for end, count in zip(ends.tolist(), counts.tolist(), strict=True)]
+    return [
+        Print(row, arrays["hashes"][span], arrays["frames"][span], textures.get(row))
+        for row, span in zip(rows.tolist(), spans, strict=True)
+    ]

@@ -13,7 +13,7 @@ BANDS = 1024
 WIDTH = 5.4  # Hz of a band
 AROUND = 16  # bands on each side that a band is compared with
 FAINT = 1e-5  # power of the bands around a band relative to the strongest: what is fainter does not count
-LONGEST_S = 8.0  # of a recording that gets a texture
+LONGEST_S = 2.5  # of a recording that gets a texture; longer ones that use the same notes have similar ones
 
 
 def texture(read: Callable[[int, int], np.ndarray], samples: int, rate: int) -> np.ndarray:

@@ -71,8 +71,8 @@ def _correct(ordered: list[Unit], split: dict[str, str], name: str, wanted: floa
         if unit.seconds > longest:
             amount += move(unit, "train")
     for unit in reversed(held):
-        too_much = amount > (1 + NEAR) * wanted and amount - unit.seconds >= (1 - NEAR) * wanted
-        if split[unit.key] == name and too_much:
+        nearer = abs(amount - unit.seconds - wanted) < amount - wanted
+        if split[unit.key] == name and amount > (1 + NEAR) * wanted and nearer:
             amount += move(unit, "train")
     for unit in ordered:
         if amount >= (1 - NEAR) * wanted:

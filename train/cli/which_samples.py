@@ -70,7 +70,7 @@ def rows_of(batch: Batch, names: list[str], manifest: Manifest) -> list[dict[str
     for row, (chunk, name) in enumerate(zip(batch.chunks.tolist(), names, strict=True)):
         source, start = parse_name(name)
         known = source < len(manifest.sources)
-        path = manifest.sources[source].path if known else f"source {source}"
+        path = " + ".join(manifest.recordings_at(source, start)) if known else f"source {source}"
         rows.append({"row": row, "chunk": chunk, "name": name, "recording": path, "start_s": start / manifest.rate})
     return rows
 

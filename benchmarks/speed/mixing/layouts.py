@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from shards.building.plan import PART_CHUNKS
-from shards.tiling import chunk_starts
 from shards.splitmix import keyed_order, mix
+from shards.tiling import chunk_starts
 
 RATE, SAMPLES, HOP = 22050, 22050, 11025
 PER_SHARD = 2048

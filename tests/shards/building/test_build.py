@@ -11,9 +11,9 @@ from small_builds import SMALL, add_recordings, build_here, contents
 
 from shards import DataError, Manifest, Split
 from shards.building.build import build
-from shards.building.lease import Lease
 from shards.building.probe import probe
 from shards.chunk import parse_name
+from shards.files.lease import Lease
 from tests.shards.conftest import music
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from shards.building import lease as lease_module
-from shards.building.lease import Lease, holder, sweep
+from shards.files.lease import Lease, holder, sweep
 
 ROOT = Path(__file__).parents[3]
-HOLD = "import sys, time; from pathlib import Path; from shards.building.lease import Lease\n"
+HOLD = "import sys, time; from pathlib import Path; from shards.files.lease import Lease\n"
 HOLD += "lease = Lease.take(Path(sys.argv[1])); print(lease is not None, flush=True); time.sleep(60)"
 
 

@@ -10,8 +10,8 @@ from shards.building import build as build_module
 from shards.building import merge as merge_module
 from shards.building import running
 from shards.building.build import build
-from shards.building.lease import Lease
 from shards.building.merge import merge
+from shards.files.lease import Lease
 
 
 @pytest.fixture(autouse=True)
