@@ -323,3 +323,20 @@ def test_recordings_that_turn_out_unreadable_do_not_leave_a_split_empty(audio, t
     after = splits(tmp_path / "second")
     assert {after[path] for path in held} == {None}
     assert set(after.values()) == {None, "train", "valid"}
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(audio, tmp_path, capsys):
+    (audio / "notes.txt").write_text("no audio")
+    (audio / "broken.flac").write_bytes(b"fLaC")
+    build(audio, tmp_path / "set", **SMALL, dry_run=True)
+    told = capsys.readouterr().out
+    assert not (tmp_path / "set").exists()
+    assert "10 recordings to add, 2 files to skip" in told
+    assert "broken.flac: unreadable" in told
+    assert "1 files are not audio" in told
+    planned = {
+        line.split()[1]: line.split()[7] for line in told.splitlines() if line.startswith(("│ train", "│ valid"))
+    }
+    build(audio, tmp_path / "set", **SMALL)
+    manifest = Manifest.load(tmp_path / "set")
+    assert planned == {name: f"{manifest.chunks(name):,}" for name in manifest.splits}
