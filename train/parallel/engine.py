@@ -16,6 +16,7 @@ from torch import Tensor
 from audiovae import Statistics
 from shards import DataError
 from train.errors import LostPeerError, TrainError, TransientError
+from train.parallel.notice import StoreNotice
 
 # A rank that waits longer for another rank treats it as lost.
 COLLECTIVE_TIMEOUT = timedelta(minutes=10)
@@ -63,6 +64,7 @@ class Engine:
         device: This process's device.
         precision: "no" or "bf16".
         launch: The environment variables that the launcher set.
+        notice: Tells the other processes of a stop, and hears of theirs; None if there are none.
 
     Raises:
         TrainError: when the launch does not fit the machine or this program.
@@ -99,6 +101,7 @@ class Engine:
         # Control messages use gloo on the CPU, so that asking whether to stop never waits for the GPU.
         self._control_group = dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT) if self.world > 1 else None
         self._disk_group = dist.new_group(backend="gloo", timeout=DISK_TIMEOUT) if self.world > 1 else None
+        self.notice = StoreNotice() if self.world > 1 else None
         self._vote: tuple[Any, Tensor] | None = None
         logging.getLogger("torch.distributed").setLevel(logging.ERROR)
 
@@ -162,6 +165,14 @@ class Engine:
             return False
         before[0].wait()
         return bool(before[1].item())
+
+    def any(self, here: bool) -> bool:
+        """Whether `here` is true on any process: the same answer on all, which wait for each other."""
+        if self._control_group is None:
+            return here
+        ballot = torch.tensor([int(here)])
+        dist.all_reduce(ballot, dist.ReduceOp.MAX, self._control_group)
+        return bool(ballot.item())
 
     def share(self, value: Any) -> Any:
         """Sends rank 0's value to every process: plain data only. The other processes wait up to DISK_TIMEOUT."""
