@@ -16,7 +16,6 @@ from torch import Tensor
 from audiovae import Statistics
 from shards import DataError
 from train.errors import LostPeerError, TrainError, TransientError
-from train.parallel.notice import StoreNotice
 
 # A rank that waits longer for another rank treats it as lost.
 COLLECTIVE_TIMEOUT = timedelta(minutes=10)
@@ -26,6 +25,9 @@ DISK_TIMEOUT = timedelta(hours=2)
 # How long the first process waits at the end for the last one.
 LEAVING = timedelta(seconds=30)
 LOST = "another process of this run ended; run the same command to resume from the last checkpoint"
+
+# The key in the processes' store that says that one was asked to stop, and how long to wait for the store.
+STOP_KEY, STORE_TIMEOUT = "audio-train/stop", timedelta(seconds=5)
 
 T = TypeVar("T")
 
@@ -52,6 +54,31 @@ def lost_peers_reported() -> Iterator[None]:
         if is_lost_peer(error):
             raise LostPeerError(LOST) from None
         raise
+
+
+class StoreNotice:
+    """Where the processes of a run tell each other of a stop: a key in the store at which they met.
+
+    It has a connection of its own, for use in a thread beside collectives.
+
+    The launcher or rank 0 holds the store. When it is gone, nothing is posted any more.
+    """
+
+    def __init__(self) -> None:
+        self._store = dist.TCPStore(
+            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=STORE_TIMEOUT
+        )
+
+    def post(self) -> None:
+        """Tells the other processes that one was asked to stop."""
+        with suppress(RuntimeError):
+            self._store.set(STOP_KEY, "1")
+
+    def posted(self) -> bool:
+        """Whether a process was asked to stop, as far as this one can know."""
+        with suppress(RuntimeError):
+            return bool(self._store.check([STOP_KEY]))
+        return False
 
 
 class Engine:
