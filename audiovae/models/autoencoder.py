@@ -99,6 +99,9 @@ class Autoencoder(nn.Module, Shareable):
     def check_latents(self, latents: Any) -> None:
         """Raises ModelError if `decode` cannot take these latents."""
         tensors = self.to_tensors(latents) if isinstance(latents, Tensor | Sequence) else [latents]
+        if len(tensors) != len(self.latent_shapes) and not isinstance(latents, Tensor | Sequence):
+            count = len(self.latent_shapes)
+            raise ModelError(f"latents of type {type(latents).__name__}: expected a list of {count} tensors")
         if len(tensors) != len(self.latent_shapes):
             raise ModelError(f"latents of {len(tensors)} levels: expected a list of {len(self.latent_shapes)}")
         for level, shape in zip(tensors, self.latent_shapes, strict=True):
@@ -189,6 +192,8 @@ def _check_shape(what: str, given: Any, shape: tuple[int, int], whole: bool = Fa
         rows, columns = given.shape[1:]
         if columns == shape[1] and (1 <= rows <= shape[0] if whole else rows == shape[0]):
             return
-    found = f"of shape {list(given.shape)}, {given.dtype}" if isinstance(given, Tensor) else f"a {type(given).__name__}"
     kind = "codes, int64" if whole else "floats"
-    raise ModelError(f"{what} {found}: expected [B, {shape[0]}, {shape[1]}] {kind}")
+    expected = f"[B, {shape[0]}, {shape[1]}] {kind}"
+    if not isinstance(given, Tensor):
+        raise ModelError(f"{what} of type {type(given).__name__}, not a tensor: expected {expected}")
+    raise ModelError(f"{what} of shape {list(given.shape)}, {given.dtype}: expected {expected}")
