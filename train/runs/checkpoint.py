@@ -232,6 +232,9 @@ def load(path: Path) -> Snapshot:
         state = read_object(path / "state.json", follow_links=True)
         if not all(is_whole(state.get(key)) for key in ("step", "updates")):
             raise ValueError("state.json has no step or no updates")
+        unlogged = state.get("unlogged", {})
+        if not (isinstance(unlogged, dict) and all(map(is_number, unlogged.values()))):
+            raise ValueError("state.json has values of a point that are no numbers")
         weights, averaged, moments = (_read(path / f"{name}.safetensors") for name in TENSORS)
     except (ValueError, SafetensorError) as error:
         raise TrainError(f"{path}: damaged ({str(error).splitlines()[0]}); remove it to use an older one") from None

@@ -36,7 +36,8 @@ def sync(settings: Any) -> int:
         raise TrainError(f"{run.path}: a process is training in this folder; run sync after it has ended")
     added = complete(run)
     parts = offline_parts(run)
-    print(printable(f"{len(parts)} offline parts of run {run.run_id}, {added} points added from {METRICS_FILE}"), flush=True)
+    found = f"{len(parts)} offline parts of run {run.run_id}, {added} points added from {METRICS_FILE}"
+    print(printable(found), flush=True)
     if settings.prepare:
         return 0
     if wandb_mode("auto") != "online":
