@@ -71,12 +71,14 @@ def assert_same_run(run, other):
 def test_a_stop_in_any_phase_changes_nothing(data_dir, straight, tmp_path):
     run, mark = tmp_path / "vae", tmp_path / "mark"
     words = flags("vae", data_dir, run)
-    ctrl_c, terminate = to_all(signal.SIGINT), to_all(signal.SIGTERM)
+    ctrl_c, terminate, ids = to_all(signal.SIGINT), to_all(signal.SIGTERM), set()
     for phase, send, reason, line in (
         ("preflight", ctrl_c, "SIGINT", "preflight: checking processes, data and disk ..."),
         ("share", terminate, "SIGTERM", "step 0: measuring held-out chunks ..."),
     ):
         stops_before_a_step(phase, words, mark, send, reason, line)
+        ids.add(json.loads((run / "run.json").read_text())["run_id"])
+    assert len(ids) == 1, "to W&B all attempts are one run"
 
     for step, before, send, reason in ((4, 0, ctrl_c, "SIGINT"), (STEPS, 4, terminate, "SIGTERM")):
         code, said = stop_in("share", words, mark, send, step=step)
