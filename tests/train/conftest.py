@@ -40,6 +40,10 @@ MODEL["hvae"] += [
 ]
 MODEL["vqvae"] += ["--model.quantizer.size", "16", "--model.quantizer.start_step", "2"]
 
+# For tests that compare the last point with the last checkpoint: a stop during an evaluation leaves its point to the
+# attempt that resumes.
+BETWEEN_EVALUATIONS = ["--tracking.evaluate_every", "100000"]
+
 
 def tune(seconds: float, seed: int) -> np.ndarray:
     """Decaying tones of changing pitch, [n] at RATE."""

@@ -16,7 +16,17 @@ import torch
 from safetensors.torch import load_file
 
 import audiovae
-from tests.train.conftest import ROOT, STEPS, environment, flags, points, start, train, wait_for_step
+from tests.train.conftest import (
+    BETWEEN_EVALUATIONS,
+    ROOT,
+    STEPS,
+    environment,
+    flags,
+    points,
+    start,
+    train,
+    wait_for_step,
+)
 from train.runs.checkpoint import all_checkpoints
 
 FAMILIES = ("vae", "hvae", "vqvae")
@@ -197,7 +207,7 @@ def test_more_steps_may_be_asked_of_a_finished_run(data_dir, tmp_path):
 def test_a_signal_and_resume_on_another_number_of_processes(data_dir, tmp_path):
     """Ctrl-C as a terminal sends it: to every process, and again from the launcher. Then one process, then two."""
     run = tmp_path / "hvae"
-    words = flags("hvae", data_dir, run, "--optim.steps", "400")
+    words = flags("hvae", data_dir, run, "--optim.steps", "400", *BETWEEN_EVALUATIONS)
     process = start(words, processes=2, session=True)
     wait_for_step(run, 3, process)
     os.killpg(process.pid, signal.SIGINT)
@@ -230,7 +240,7 @@ def test_a_signal_and_resume_on_another_number_of_processes(data_dir, tmp_path):
 def test_the_launchers_death_ends_its_processes(data_dir, tmp_path):
     """While training, processes save and stop; at start-up they end before they have connected."""
     run = tmp_path / "vae"
-    words = flags("vae", data_dir, run, "--optim.steps", "4000")
+    words = flags("vae", data_dir, run, "--optim.steps", "4000", *BETWEEN_EVALUATIONS)
     process = start(words, processes=2)
     wait_for_step(run, 3, process)
     children = psutil.Process(process.pid).children(recursive=True)
