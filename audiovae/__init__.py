@@ -20,7 +20,7 @@ from audiovae.recordings.files import decode_file, encode_file, reconstruct_file
 from audiovae.recordings.latents import CodedRecording, decode_recording, encode_recording
 from audiovae.recordings.latents_file import read_latents, write_latents
 from audiovae.recordings.overlap_add import interpolate_recordings, reconstruct_recording, sample_chunks
-from audiovae.results import Output, Partial, Statistics
+from audiovae.results import Latents, Output, Partial, Statistics
 from audiovae.saved.model_folder import add_measures, fingerprint, load, save, save_with_card
 
 DISTRIBUTION = "audio-autoencoder-training"
@@ -34,6 +34,7 @@ __all__ = [
     "Autoencoder",
     "CodedRecording",
     "Facts",
+    "Latents",
     "ModelError",
     "ModelWarning",
     "Noise",

@@ -15,6 +15,7 @@ from audiovae.commands import COMMANDS
 from audiovae.errors import ModelError, ModelWarning
 from shards.text import printable
 
+MIN_SIMILARITY = 0.65  # of a suggestion
 # Help of `reconstruct`, which takes any number of recordings.
 INPUT = "Recordings in any format that libsndfile or FFmpeg read, at any sample rate and of any length."
 OUTPUT = (
@@ -111,7 +112,9 @@ def nearest(words: list[str]) -> str:
     for word in words:
         flag = word.partition("=")[0]
         if flag.startswith("--") and flag not in known:
-            return "".join(difflib.get_close_matches(flag, known, 1))
+            # Without the dashes, which all flags share: they would make any short word similar.
+            names = difflib.get_close_matches(flag[2:], [name[2:] for name in known], 1, MIN_SIMILARITY)
+            return "".join(f"--{name}" for name in names)
     return ""
 
 

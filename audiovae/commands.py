@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from audiovae.errors import ModelError
-from audiovae.inputs import check_input
+from audiovae.inputs import check_input, check_temperature
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.output import check_apart
 from audiovae.recordings.audio_file import check_wav, read_recording, write_recording
@@ -166,8 +166,7 @@ def sample(
     check(device)
     if not 1 <= count <= MAX_PARTS:
         raise ModelError(f"--count {count}: choose 1 to {MAX_PARTS}")
-    if not 0 <= temperature <= 10:
-        raise ModelError(f"--temperature {temperature}: choose 0 to 10")
+    check_temperature(temperature, "--temperature")
     loaded = load(model, device)
     write(output, sample_chunks(loaded, count, temperature, seed), loaded, model)
 

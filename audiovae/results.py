@@ -4,6 +4,10 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+# Latents of `encode`: of a VAE floats [B, C, T], of a VQ-VAE codes [B, codebooks, T] int64, of an HVAE a list of floats
+# [B, C, T], the finest level first. `encode` of each family's class has the exact type.
+Latents = Tensor | list[Tensor]
+
 
 @dataclass
 class Statistics:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 LINE_EVERY_S = 10.0
+FIRST_LINE_S = 1.0  # the first line comes earlier: it says what is going on
 WINDOW_S = 60.0  # the speed is that of the last minute: work that was taken over is quick
 
 
@@ -54,13 +55,13 @@ class _Speed:
 
 
 def _lines(title: str, total: float, speed: _Speed, words: Callable[[float, float, float], str]):
-    last = time.monotonic()
+    due = time.monotonic() + FIRST_LINE_S
 
     def update(done: float) -> None:
-        nonlocal last
+        nonlocal due
         rate = speed.at(done)
-        if time.monotonic() - last >= LINE_EVERY_S:
-            last = time.monotonic()
+        if time.monotonic() >= due:
+            due = time.monotonic() + LINE_EVERY_S
             parts = [f"{100 * done / max(total, 1e-9):.0f} %", words(done, total, rate), _left(total - done, rate)]
             print(f"{title}: {', '.join(filter(None, parts))}", file=sys.stderr, flush=True)
 

@@ -50,6 +50,10 @@ def test_one_version():
     assert f"\nversion: {PROJECT['version']}\n" in (ROOT / "CITATION.cff").read_text()
 
 
+def test_a_package_names_its_authors():
+    assert metadata.metadata(audiovae.DISTRIBUTION)["Author"] == PROJECT["authors"][0]["name"] == "The maintainers"
+
+
 def test_version_of_the_commands(monkeypatch, capsys):
     expected = f"{PROJECT['name']} {PROJECT['version']}\n"
     assert shards_main(["--version"]) == 0

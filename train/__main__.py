@@ -97,10 +97,11 @@ def run(words: list[str]) -> int:
     try:
         command, settings = parse(words)
         if command in RUNS:
-            from train.training.attempt import run_training
+            from train.training.attempt import run_training, watch_for_stop
 
+            stop = watch_for_stop(settings, is_main)
             engine = Engine()
-            return run_training(settings, command, engine)
+            return run_training(settings, command, engine, stop)
         if command in DISTRIBUTED:
             engine = Engine()
             return tool(command)(settings, engine)

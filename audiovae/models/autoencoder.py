@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from audiovae.card import Facts
 from audiovae.errors import ModelError
 from audiovae.hub import Shareable
+from audiovae.inputs import check_temperature
 from audiovae.layers.noise import Noise
 from audiovae.layers.representation import make_representation
-from audiovae.results import Output, Partial, Statistics
+from audiovae.results import Latents, Output, Partial, Statistics
 
 
 class Autoencoder(nn.Module, Shareable):
@@ -98,6 +99,9 @@ class Autoencoder(nn.Module, Shareable):
     def check_latents(self, latents: Any) -> None:
         """Raises ModelError if `decode` cannot take these latents."""
         tensors = self.to_tensors(latents) if isinstance(latents, Tensor | Sequence) else [latents]
+        if len(tensors) != len(self.latent_shapes) and not isinstance(latents, Tensor | Sequence):
+            count = len(self.latent_shapes)
+            raise ModelError(f"latents of type {type(latents).__name__}: expected a list of {count} tensors")
         if len(tensors) != len(self.latent_shapes):
             raise ModelError(f"latents of {len(tensors)} levels: expected a list of {len(self.latent_shapes)}")
         for level, shape in zip(tensors, self.latent_shapes, strict=True):
@@ -120,8 +124,10 @@ class Autoencoder(nn.Module, Shareable):
         """The forward pass of training, from a representation [B, C, T]."""
 
     @abstractmethod
-    def encode(self, audio: Tensor) -> Tensor | list[Tensor]:
+    def encode(self, audio: Tensor) -> Latents:
         """[B, 1, samples] audio -> the family's latents, without noise; of an HVAE a list, finest level first."""
+
+    # A family takes only its own latents, so the base class can name no narrower type for them than Any.
 
     @abstractmethod
     def decode(self, latents: Any) -> Tensor:
@@ -131,9 +137,24 @@ class Autoencoder(nn.Module, Shareable):
     def blend(self, first: Any, second: Any, weight: float) -> Any:
         """Interpolates between two latents of `encode`; `weight` in [0, 1] is the share of the second."""
 
-    @abstractmethod
+    @torch.no_grad()
     def sample(self, items: int, temperature: float = 1.0, noise: Noise | None = None) -> Tensor:
-        """Samples audio [items, 1, samples] from the prior; `temperature` scales its standard deviation."""
+        """Samples audio from the prior: [items, 1, samples].
+
+        Args:
+            items: Number of chunks.
+            temperature: Factor on the standard deviation of the prior, 0 to 10; 0 gives its mode.
+            noise: The random numbers; None for other ones at each call.
+
+        Raises:
+            ModelError: if the temperature is out of range.
+        """
+        check_temperature(temperature)
+        return self._sample(items, temperature, noise)
+
+    @abstractmethod
+    def _sample(self, items: int, temperature: float, noise: Noise | None) -> Tensor:
+        """`sample`, for a temperature in its range and without gradients."""
 
     def update(self, statistics: Statistics, step: int) -> None:
         """Updates running estimates with the statistics of the whole global batch after optimizer step `step`.
@@ -171,6 +192,8 @@ def _check_shape(what: str, given: Any, shape: tuple[int, int], whole: bool = Fa
         rows, columns = given.shape[1:]
         if columns == shape[1] and (1 <= rows <= shape[0] if whole else rows == shape[0]):
             return
-    found = f"of shape {list(given.shape)}, {given.dtype}" if isinstance(given, Tensor) else f"a {type(given).__name__}"
     kind = "codes, int64" if whole else "floats"
-    raise ModelError(f"{what} {found}: expected [B, {shape[0]}, {shape[1]}] {kind}")
+    expected = f"[B, {shape[0]}, {shape[1]}] {kind}"
+    if not isinstance(given, Tensor):
+        raise ModelError(f"{what} of type {type(given).__name__}, not a tensor: expected {expected}")
+    raise ModelError(f"{what} of shape {list(given.shape)}, {given.dtype}: expected {expected}")

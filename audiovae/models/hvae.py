@@ -348,8 +348,7 @@ class HVAE(Autoencoder):
             found.append(Partial(known, self.render(self.descend(len(audio), noise, given, still=True)[0])))
         return found
 
-    @torch.no_grad()
-    def sample(self, items: int, temperature: float = 1.0, noise: Noise | None = None) -> Tensor:
+    def _sample(self, items: int, temperature: float, noise: Noise | None) -> Tensor:
         """Samples every level from its conditional prior: [items, 1, samples]."""
         noise = noise or fresh_noise(items, self.decoder.start.state.device)
         return self.render(self.descend(items, noise, temperature=temperature)[0])

@@ -208,8 +208,7 @@ class VAE(Autoencoder):
         """Linear interpolation between latents [B, latent, frames]."""
         return torch.lerp(first, second, weight)
 
-    @torch.no_grad()
-    def sample(self, items: int, temperature: float = 1.0, noise: Noise | None = None) -> Tensor:
+    def _sample(self, items: int, temperature: float, noise: Noise | None) -> Tensor:
         """Decodes latents sampled from N(0, temperature^2): [items, 1, samples]."""
         noise = noise or fresh_noise(items, next(self.parameters()).device)
         return self.decode(temperature * noise.normal(self.config.latent, self.frames))

@@ -124,8 +124,7 @@ class VQVAE(Autoencoder):
             return second if weight else first
         return self.quantizer.blend(first, second, weight)
 
-    @torch.no_grad()
-    def sample(self, items: int, temperature: float = 1.0, noise: Noise | None = None) -> Tensor:
+    def _sample(self, items: int, temperature: float, noise: Noise | None) -> Tensor:
         """Decodes codes sampled independently with their frequencies of use: [items, 1, samples].
 
         A VQ-VAE has no learned prior, so expect texture rather than melody. A temperature above 1 flattens the

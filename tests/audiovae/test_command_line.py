@@ -72,7 +72,7 @@ def test_what_is_misspelt_names_the_nearest(words, meant, run):
     assert err.endswith(f"did you mean {meant}?\n")
 
 
-@pytest.mark.parametrize("words", [["xyzzy"], ["sample", "M", "o.wav", "--zzz", "1"], ["sample", "M"], ["sample"]])
+@pytest.mark.parametrize("words", [["xyzzy"], ["sample", "M", "o.wav", "--nonsense", "3"], ["sample", "M"], ["sample"]])
 def test_what_is_like_nothing_has_no_hint(words, run):
     code, _, err = run(*words)
     assert code == 2

@@ -21,8 +21,8 @@ def test_plain_lines_in_a_log(clock, capsys):
             update(600.0 * step)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 4
-    assert lines[0] == "building: 17 %, 1.7 of 10.0 h of audio, 600 x real time, 0:00:50 left"
-    assert lines[-1] == "building: 67 %, 6.7 of 10.0 h of audio, 600 x real time, 0:00:20 left"
+    assert lines[0] == "building: 2 %, 0.2 of 10.0 h of audio, 600 x real time, 0:00:59 left"
+    assert lines[-1] == "building: 52 %, 5.2 of 10.0 h of audio, 600 x real time, 0:00:29 left"
 
 
 def test_the_estimate_follows_the_last_minute(clock, capsys):
@@ -32,12 +32,12 @@ def test_the_estimate_follows_the_last_minute(clock, capsys):
             clock[0] += 1
             update(50_000.0 + 10 * step)
     last = capsys.readouterr().err.splitlines()[-1]
-    assert last == "building: 52 %, 1:20:01 left"
+    assert last == "building: 52 %, 1:20:10 left"
 
 
 def test_nothing_is_said_of_short_work(clock, capsys):
     with progress("building", 10.0) as update:
-        clock[0] += 5
+        clock[0] += 0.5
         update(5.0)
     assert capsys.readouterr().err == ""
 

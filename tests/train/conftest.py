@@ -40,6 +40,10 @@ MODEL["hvae"] += [
 ]
 MODEL["vqvae"] += ["--model.quantizer.size", "16", "--model.quantizer.start_step", "2"]
 
+# For tests that compare the last point with the last checkpoint: a stop during an evaluation leaves its point to the
+# attempt that resumes.
+BETWEEN_EVALUATIONS = ["--tracking.evaluate_every", "100000"]
+
 
 def tune(seconds: float, seed: int) -> np.ndarray:
     """Decaying tones of changing pitch, [n] at RATE."""
@@ -90,7 +94,12 @@ def environment(**more: str) -> dict[str, str]:
 
 
 def start(
-    words: list[str], processes: int = 1, session: bool = False, launcher: Sequence[str] = (), **more: str
+    words: list[str],
+    processes: int = 1,
+    session: bool = False,
+    launcher: Sequence[str] = (),
+    module: str = "train",
+    **more: str,
 ) -> subprocess.Popen:
     """The real command: alone, or under the launcher with as many processes."""
     command = [sys.executable, "-m"]
@@ -98,7 +107,7 @@ def start(
         config = ["--config_file", str(ROOT / "accelerate_config.yaml"), "--num_processes", str(processes)]
         command += ["accelerate.commands.launch", *config, *launcher, "-m"]
     return subprocess.Popen(
-        [*command, "train", *words],
+        [*command, module, *words],
         env=environment(**more),
         cwd=ROOT,
         text=True,
@@ -142,6 +151,12 @@ def copy_evaluated(folder: Path, run: Path, data: Path) -> None:
     shutil.copytree(data, folder / "set")
     if not (folder / "run" / "report" / "metrics.json").exists():
         assert main_run(["evaluate", str(folder / "run"), "--data", str(folder / "set"), "--examples", "1"]) == 0
+
+
+@pytest.fixture(scope="session")
+def straight_in_two(once, data_dir) -> Path:
+    """An uninterrupted run of a VQ-VAE on two processes; read it only."""
+    return once("straight-in-two", lambda at: train(flags("vqvae", data_dir, at / "vqvae"), processes=2)) / "vqvae"
 
 
 @pytest.fixture(scope="session")

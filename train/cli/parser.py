@@ -10,7 +10,7 @@ from train.cli.help_text import HelpFormatter, Overview
 from train.cli.presets import presets, settings_file
 from train.cli.settings_files import check_file, check_group, check_values, names_of
 from train.cli.tools import TOOLS
-from train.cli.usage_errors import explain
+from train.cli.usage_errors import ADVICE, explain
 from train.config import RUNS, RunConfig
 from train.errors import TrainError
 
@@ -86,6 +86,9 @@ def normalised(words: list[str]) -> list[str]:
         TrainError: when a file of settings, or a value for a group of settings, is not fit for the parser; or a folder
             is given twice.
     """
+    first = words[0].partition("=")[0].removeprefix("--").replace("-", "_") if words else ""
+    if words and words[0].startswith("--") and first in ADVICE:  # the command is missing, or comes later
+        raise TrainError(f"no flag --{first}. {ADVICE[first]}")
     result: list[str] = []
     training = bool(words) and words[0] in RUNS
     groups = names_of(RUNS[words[0]]) if training else {}

@@ -17,6 +17,7 @@ from train.cli.usage_errors import ADVICE, suggestion
 from train.errors import TrainError
 
 MAX_BYTES = 1 << 20
+WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")  # a user who gives one wants to start from it
 MAX_DEPTH = 20
 MAX_VALUES = 10_000  # with aliases counted as often as they stand for something
 
@@ -51,7 +52,7 @@ def check_group(group: str, value: str, kind: type) -> None:
     settings = parsed(value, name)
     if isinstance(settings, dict):
         check(settings, name, kind, group)
-    elif Path(value).is_file():
+    elif Path(value).is_file() and Path(value).suffix not in WEIGHTS:
         check_file(Path(value), f"{name} {value}", kind, group)
     else:
         advice = f". {ADVICE[group]}" if group in ADVICE else ""

@@ -29,7 +29,8 @@ FRESH = f"Training starts with fresh weights; starting from other weights is not
 # Flags of other programs, with a sentence on what this program offers instead.
 ADVICE = {
     **dict.fromkeys(("resume", "resume_from", "resume_from_checkpoint"), f"{RESUME}."),
-    **dict.fromkeys(("init", "init_from", "pretrained", "checkpoint", "ckpt", "finetune", "load"), FRESH),
+    **dict.fromkeys(("init", "init_from", "pretrained", "from_pretrained", "checkpoint", "ckpt", "finetune"), FRESH),
+    **dict.fromkeys(("load", "load_from", "restore", "restore_from"), FRESH),
 }
 MIN_SIMILARITY = 0.65
 

@@ -26,6 +26,9 @@ DISK_TIMEOUT = timedelta(hours=2)
 LEAVING = timedelta(seconds=30)
 LOST = "another process of this run ended; run the same command to resume from the last checkpoint"
 
+# The key in the processes' store that says that one was asked to stop, and how long to wait for the store.
+STOP_KEY, STORE_TIMEOUT = "audio-train/stop", timedelta(seconds=5)
+
 T = TypeVar("T")
 
 
@@ -53,6 +56,31 @@ def lost_peers_reported() -> Iterator[None]:
         raise
 
 
+class StoreNotice:
+    """Where the processes of a run tell each other of a stop: a key in the store at which they met.
+
+    It has a connection of its own, for use in a thread beside collectives.
+
+    The launcher or rank 0 holds the store. When it is gone, nothing is posted any more.
+    """
+
+    def __init__(self) -> None:
+        self._store = dist.TCPStore(
+            os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False, timeout=STORE_TIMEOUT
+        )
+
+    def post(self) -> None:
+        """Tells the other processes that one was asked to stop."""
+        with suppress(RuntimeError):
+            self._store.set(STOP_KEY, "1")
+
+    def posted(self) -> bool:
+        """Whether a process was asked to stop, as far as this one can know."""
+        with suppress(RuntimeError):
+            return bool(self._store.check([STOP_KEY]))
+        return False
+
+
 class Engine:
     """This process among the processes of a run, its device, and the collectives.
 
@@ -63,6 +91,7 @@ class Engine:
         device: This process's device.
         precision: "no" or "bf16".
         launch: The environment variables that the launcher set.
+        notice: Tells the other processes of a stop, and hears of theirs; None if there are none.
 
     Raises:
         TrainError: when the launch does not fit the machine or this program.
@@ -99,6 +128,7 @@ class Engine:
         # Control messages use gloo on the CPU, so that asking whether to stop never waits for the GPU.
         self._control_group = dist.new_group(backend="gloo", timeout=COLLECTIVE_TIMEOUT) if self.world > 1 else None
         self._disk_group = dist.new_group(backend="gloo", timeout=DISK_TIMEOUT) if self.world > 1 else None
+        self.notice = StoreNotice() if self.world > 1 else None
         self._vote: tuple[Any, Tensor] | None = None
         logging.getLogger("torch.distributed").setLevel(logging.ERROR)
 
@@ -162,6 +192,14 @@ class Engine:
             return False
         before[0].wait()
         return bool(before[1].item())
+
+    def any(self, here: bool) -> bool:
+        """Whether `here` is true on any process: the same answer on all, which wait for each other."""
+        if self._control_group is None:
+            return here
+        ballot = torch.tensor([int(here)])
+        dist.all_reduce(ballot, dist.ReduceOp.MAX, self._control_group)
+        return bool(ballot.item())
 
     def share(self, value: Any) -> Any:
         """Sends rank 0's value to every process: plain data only. The other processes wait up to DISK_TIMEOUT."""

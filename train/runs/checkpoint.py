@@ -73,7 +73,8 @@ def save(
         TrainError: when the disk is full or not writable; older checkpoints then stay.
     """
     final = folder / f"step-{snapshot.state['step']:08d}"
-    if final.exists():
+    state = {**snapshot.state, "updates": snapshot.updates}
+    if _holds(final, state):
         return final
 
     def fill(temporary: Path) -> None:
@@ -83,7 +84,6 @@ def save(
         save_file(snapshot.moments, temporary / "optimizer.safetensors")
         if record:
             (temporary / RECORD_FILE).write_bytes(record.to_bytes())
-        state = {**snapshot.state, "updates": snapshot.updates}
         (temporary / "state.json").write_text(json.dumps(state, indent=1) + "\n")
         files = {path.name: _describe(path) for path in sorted(temporary.iterdir())}
         (temporary / MANIFEST).write_text(json.dumps({"format": FORMAT, "files": files}, indent=1) + "\n")
@@ -93,6 +93,14 @@ def save(
     for old in deletable(folder, retention):
         shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def _holds(path: Path, state: dict[str, Any]) -> bool:
+    """Whether a checkpoint has this state; one saved during an evaluation lacks what that measured."""
+    try:
+        return read_object(path / "state.json", follow_links=True) == state
+    except (OSError, ValueError):
+        return False
 
 
 def deletable(folder: Path, retention: Retention) -> list[Path]:
@@ -224,6 +232,9 @@ def load(path: Path) -> Snapshot:
         state = read_object(path / "state.json", follow_links=True)
         if not all(is_whole(state.get(key)) for key in ("step", "updates")):
             raise ValueError("state.json has no step or no updates")
+        unlogged = state.get("unlogged", {})
+        if not (isinstance(unlogged, dict) and all(map(is_number, unlogged.values()))):
+            raise ValueError("state.json has values of a point that are no numbers")
         weights, averaged, moments = (_read(path / f"{name}.safetensors") for name in TENSORS)
     except (ValueError, SafetensorError) as error:
         raise TrainError(f"{path}: damaged ({str(error).splitlines()[0]}); remove it to use an older one") from None

@@ -20,7 +20,8 @@ from train.runs.lines import read_decisions, read_events
 JOBS_FILE = "jobs.jsonl"
 # Attempts in a row that may end without a request to stop and without a new checkpoint.
 MAX_LOST_ATTEMPTS = 3
-# Starts of a job in which a stop signal came before the program had started; from then on these count as failures.
+# Starts of a job in which a stop signal came before the program had started, or before its first step; from then on
+# these count as failures.
 MAX_STARTS = 10
 REQUEUE, END = 0, 3  # exit codes; any other code means that Python itself or its launcher failed
 REQUEUED = "requeued"
@@ -91,6 +92,12 @@ def decide(job: JobExit) -> Decision:
         by_user = ": stop_at " in job.stopped or (job.stopped.endswith(": STOP") and not job.stop_signal)
         if by_user:
             return Decision(False, f"saved and stopped as requested ({job.stopped}); run sbatch again to resume")
+        if (count := stops_without_a_step(job)) >= MAX_STARTS:
+            return Decision(
+                False,
+                f"{count} attempts in a row were stopped before their first step ({job.stopped}); give the job more "
+                "time, or lower --tracking.evaluate_chunks if the first evaluation takes all of it",
+            )
         return Decision(True, f"saved ({job.stopped})")
     starts = max(job.restarts, starts_without_progress(job.decisions))
     if job.stop_signal and not job.started and starts < MAX_STARTS:
@@ -126,6 +133,16 @@ def _after_a_crash(job: JobExit, what: str) -> Decision:
         f"{count} of {MAX_LOST_ATTEMPTS} attempts without a new checkpoint" if count else "it had saved a checkpoint"
     )
     return Decision(True, f"the attempt {what}; {tries}")
+
+
+def stops_without_a_step(job: JobExit) -> int:
+    """The number of latest attempts in a row that a request stopped before their first step."""
+    count = 0
+    for attempt in reversed(recent_attempts(job)):
+        if attempt["lost"] or attempt["reached"] > attempt["first"]:
+            break
+        count += 1
+    return count
 
 
 def starts_without_progress(decisions: list[dict[str, Any]]) -> int:

@@ -109,7 +109,7 @@ class RunDir:
             run._next = replace(record, run_id=run.run_id, changes=run.changes)
         else:
             # Without a checkpoint there is nothing to resume or to lose, so the settings may change.
-            write_atomically(path / RECORD_FILE, record.to_bytes())
+            write_atomically(path / RECORD_FILE, _with_earlier_id(path, record).to_bytes())
             run = cls.open(path)
         return run
 
@@ -281,6 +281,17 @@ def _read(path: Path) -> Record:
         raise TrainError(
             f"{path}: cannot read {RECORD_FILE} ({error.strerror}); run the command again when it can be read"
         ) from None
+
+
+def _with_earlier_id(path: Path, record: Record) -> Record:
+    """The record with the id of an equal run that was stopped before its first checkpoint: for W&B both are one run."""
+    try:
+        earlier = Record.from_bytes(read_file(path / RECORD_FILE, limit=LIMIT))
+        check_usable(earlier)
+    except (OSError, ValueError):  # none, or one that is replaced now
+        return record
+    same = replace(record, run_id=earlier.run_id)
+    return same if same.to_bytes() == earlier.to_bytes() else record
 
 
 def _listed(differences: dict[str, tuple[Any, Any]]) -> str:

@@ -10,29 +10,39 @@ from shards.files.lines import LARGEST_FILE
 from train.config import TrackingConfig
 from train.runs.run_folder import METRICS_FILE, RunDir
 from train.tracking.media import Media
-from train.tracking.wandb_sender import Sender, warn
+from train.tracking.wandb_sender import CLOSE_S, Sender, warn
 
 
-def forget_after(path: Path, step: int) -> None:
+def forget_after(path: Path, step: int, logs_step: bool = False) -> None:
     """Deletes the points after `step`, which a resumed run logs again, so that each step occurs once.
+
+    With `logs_step` the run logs `step` itself again, too. A run that starts from step 0 always does.
 
     Incomplete lines from a crash or a full disk are deleted too, because readers of JSON lines cannot parse them.
     """
     lines = read_file(path, limit=LARGEST_FILE).splitlines() if path.exists() else []
-    # A run that starts again from step 0 measures step 0 again; a resumed run has already logged its step.
-    kept = [row for row in read_lines(path) if is_whole(row.get("step")) and row["step"] <= step and step > 0]
+    end = step if logs_step or step == 0 else step + 1
+    kept = [row for row in read_lines(path) if is_whole(row.get("step")) and row["step"] < end]
     if len(kept) < len(lines):
         write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
 
 
 class Tracker:
-    """Writes points to metrics.jsonl, from which a thread sends them to W&B. `mode` is the result of `wandb_mode`."""
+    """Writes points to metrics.jsonl, from which a thread sends them to W&B.
 
-    def __init__(self, run: RunDir, config: TrackingConfig, step: int, mode: str) -> None:
+    Args:
+        run: The run.
+        config: Project and name of the run in W&B.
+        step: Steps done before this attempt.
+        mode: The result of `wandb_mode`.
+        logs_step: Whether this attempt logs `step` again.
+    """
+
+    def __init__(self, run: RunDir, config: TrackingConfig, step: int, mode: str, logs_step: bool = False) -> None:
         self.file = run.path / METRICS_FILE
         self.attempt = run.attempt
         self._unwritten: list[dict[str, Any]] = []
-        forget_after(self.file, step)
+        forget_after(self.file, step, logs_step)
         self._sender = Sender(run, config, mode) if mode != "disabled" else None
 
     def log(self, step: int, values: dict[str, float]) -> None:
@@ -57,8 +67,13 @@ class Tracker:
         if self._sender:
             self._sender.add(media)
 
-    def close(self, failed: bool) -> None:
-        """Finishes this attempt's part of the W&B run, within `wandb_sender.CLOSE_S` seconds."""
+    def close(self, failed: bool, within_s: float = CLOSE_S) -> None:
+        """Finishes this attempt's part of the W&B run, within so many seconds."""
         self._write()
         if self._sender:
-            self._sender.close(failed)
+            self._sender.close(failed, within_s)
+
+    def give_up(self) -> None:
+        """Ends W&B's service at once; may be called in another thread while `close` waits."""
+        if self._sender:
+            self._sender.give_up(0.0)

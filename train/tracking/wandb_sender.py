@@ -58,17 +58,21 @@ class Sender:
             self._media.popleft()
             self._dropped += 1
 
-    def close(self, failed: bool) -> None:
-        """Sends the rest and finishes this attempt's part, within CLOSE_S so that a hanging W&B does not hold GPUs."""
+    def close(self, failed: bool, within_s: float = CLOSE_S) -> None:
+        """Sends the rest and finishes this attempt's part, in limited time so that a hanging W&B does not hold GPUs."""
         self._failed, self._closing = failed, True
         self._wake.set()
-        self._thread.join(CLOSE_S)
+        self._thread.join(within_s)
         if self._thread.is_alive():
-            self._given_up = True
-            end_service()
-            warn(f"W&B did not receive all points within {CLOSE_S:g} s; run python -m train sync {self._run.path}")
+            self.give_up(within_s)
         elif self._dropped:
             warn(f"W&B was too slow: {self._dropped} sets of examples were dropped; all points were sent")
+
+    def give_up(self, waited_s: float) -> None:
+        """Ends W&B's service, which has had `waited_s` seconds to receive the rest."""
+        self._given_up = True
+        end_service()
+        warn(f"W&B did not receive all points within {waited_s:g} s; run python -m train sync {self._run.path}")
 
     def _guarded(self) -> None:
         """Runs the thread; a failure of W&B never stops training."""

@@ -36,7 +36,8 @@ def sync(settings: Any) -> int:
         raise TrainError(f"{run.path}: a process is training in this folder; run sync after it has ended")
     added = complete(run)
     parts = offline_parts(run)
-    print(printable(f"{len(parts)} offline parts of run {run.run_id}, {added} points added from {METRICS_FILE}"))
+    found = f"{len(parts)} offline parts of run {run.run_id}, {added} points added from {METRICS_FILE}"
+    print(printable(found), flush=True)
     if settings.prepare:
         return 0
     if wandb_mode("auto") != "online":
@@ -50,6 +51,7 @@ def sync(settings: Any) -> int:
         if is_uploaded(part) or max(steps_in([part]), default=0) <= there:
             print(printable(f"{part.parent.name} is already uploaded"))
         else:
+            print(printable(f"uploading {part.parent.name} ..."), flush=True)
             upload(part.parent)
     print(printable(f"run {run.run_id} is completely uploaded"))
     return 0

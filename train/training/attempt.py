@@ -10,17 +10,20 @@ import torch
 import audiovae
 from audiovae import Autoencoder
 from shards import Split
+from shards.files import remove_file
 from shards.text import printable
 from train.config import DataConfig, RunConfig
-from train.errors import TrainError
+from train.errors import LostPeerError, TrainError
 from train.evaluation.measuring.heldout import spread_audio
 from train.parallel.engine import Engine, lost_peers_reported
-from train.process.stop_requests import FINISHED
+from train.process.output_streams import write_stderr
+from train.process.phases import phase
+from train.process.stop_requests import FINISHED, StopRequest
 from train.runs import checkpoint
 from train.runs.async_save import Saver
 from train.runs.checkpoint import Retention
 from train.runs.run_folder import RunDir
-from train.tracking.tracker import Tracker
+from train.tracking.tracker import CLOSE_S, Tracker
 from train.training.context import Context
 from train.training.learner import Learner, make_learner, make_objective
 from train.training.loop import training_loop
@@ -28,17 +31,48 @@ from train.training.preflight.check import preflight
 
 # Training chunks from which a representation computes its statistics.
 CALIBRATION_CHUNKS = 512
+# Seconds that W&B has for the last points after a signal: launchers kill their processes 30 s after it.
+CLOSE_STOPPED_S = 5.0
 
 
-def run_training(config: RunConfig, family: str, engine: Engine) -> int:
+def watch_for_stop(config: RunConfig, is_main: bool) -> StopRequest:
+    """Begins to answer stop requests, before the processes of the run meet."""
+
+    def end(reason: str) -> None:
+        """Records nothing, as there is no attempt yet."""
+        if is_main:
+            if reason == "STOP":
+                remove_file(config.run_dir / "STOP")
+            write_stderr(f"stopped ({reason}) before training began; run the same command to train")
+
+    stop = StopRequest(config.run_dir / "STOP", is_main)
+    stop.nothing_unsaved(end)
+    return stop
+
+
+def run_training(config: RunConfig, family: str, engine: Engine, stop: StopRequest) -> int:
     """Runs one attempt from opening the data to the last step; returns the exit code."""
-    with lost_peers_reported(), open_splits(config.data) as splits:
-        code = _run(config, family, engine, *splits)
-        engine.wait_for_all()
-        return code
+    stop.notice = engine.notice
+    try:
+        with lost_peers_reported(), ExitStack() as opened:
+            with phase("opening the data", engine.is_main):
+                splits = opened.enter_context(open_splits(config.data))
+            code = _run(config, family, engine, stop, *splits)
+            engine.wait_for_all()
+            return code
+    except LostPeerError:
+        stop.explains_loss()
+        raise
 
 
-def _run(config: RunConfig, family: str, engine: Engine, train_split: Split, valid_split: Split | None) -> int:
+def _run(
+    config: RunConfig,
+    family: str,
+    engine: Engine,
+    stop: StopRequest,
+    train_split: Split,
+    valid_split: Split | None,
+) -> int:
     train_split.check_batch(config.data.batch, engine.world)
     model = build_model(config, family, train_split)
     run = engine.on_main(lambda: RunDir.create_or_resume(config, family, train_split.fingerprint))
@@ -47,17 +81,36 @@ def _run(config: RunConfig, family: str, engine: Engine, train_split: Split, val
             print(printable(f"{run.path}: finished already; see it with: python -m train evaluate {run.path}"))
         return FINISHED
     learner = make_learner(config, model.to(engine.device), engine)
-    resume(learner, run, engine)
+    with phase("verifying and reading the newest checkpoint", engine.is_main):
+        resume(learner, run, engine)
     if learner.step > config.optim.steps:
         raise TrainError(
             f"{run.path}: the run is at step {learner.step:,}, and optim.steps is {config.optim.steps:,}; "
             f"set it to {learner.step:,} or more, or choose another --run-dir"
         )
+    context = Context(config, engine, run, train_split, valid_split, learner, stop)
+    stop.nothing_unsaved(lambda reason: _end_before_training(context, reason))
     if learner.step == 0:  # a checkpoint brings the calibration with it
-        model.calibrate(spread_audio(train_split, CALIBRATION_CHUNKS, engine.device))
-    context = Context(config, engine, run, train_split, valid_split, learner)
-    wandb_mode = preflight(context)
+        with phase("calibrating the representation on training chunks", engine.is_main):
+            model.calibrate(spread_audio(train_split, CALIBRATION_CHUNKS, engine.device))
+    with phase("preflight: checking processes, data and disk", engine.is_main):
+        wandb_mode = preflight(context)
     return _train(context, wandb_mode)
+
+
+def _end_before_training(context: Context, reason: str) -> None:
+    """Records an attempt without a step after a stop request during the preflight check."""
+    if context.engine.is_main:
+        step = context.learner.step
+        context.run.begin(context.engine.world, start_of(context))
+        context.run.end(reason, step)
+        write_stderr(f"stopped at step {step} ({reason}) before another step; run the same command to resume")
+
+
+def start_of(context: Context) -> dict[str, int]:
+    """Where an attempt starts: step, place in the data, batch and seed."""
+    config, learner = context.config, context.learner
+    return {"step": learner.step, **asdict(learner.cursor), "batch": config.data.batch, "seed": config.seed}
 
 
 def build_model(config: RunConfig, family: str, split: Split) -> Autoencoder:
@@ -87,8 +140,8 @@ def _train(context: Context, wandb_mode: str) -> int:
     config, engine, run, learner = context.config, context.engine, context.run, context.learner
     keep = config.checkpoint
     retention = Retention(keep.keep, keep.keep_best, keep.keep_every)
-    start = {"step": learner.step, **asdict(learner.cursor), "batch": config.data.batch, "seed": config.seed}
-    changes = engine.on_main(lambda: run.begin(engine.world, start))
+    context.stop.unsaved_work()  # the loop answers a stop request that comes while the attempt is recorded
+    changes = engine.on_main(lambda: run.begin(engine.world, start_of(context)))
     for change in changes if engine.is_main else ():
         print(printable(f"settings change {change}"), flush=True)
     saver = Saver(run.path / "checkpoints", learner.model, retention, run.record)
@@ -97,13 +150,17 @@ def _train(context: Context, wandb_mode: str) -> int:
     try:
         objective = make_objective(config, learner.model)
         if engine.is_main:
-            tracker = Tracker(run, config.tracking, learner.step, wandb_mode)
+            tracker = Tracker(run, config.tracking, learner.step, wandb_mode, learner.unlogged is not None)
         with lost_peers_reported():
             code = training_loop(context, objective, tracker, saver)
         failed = False
+        context.stop.closing(lambda reason: tracker.give_up() if tracker else None, code)
         learner.strategy.close()
         return code
     except Exception as error:
+        if isinstance(error, LostPeerError):
+            context.stop.explains_loss()
+        context.stop.unsaved_work()  # if the process is ending for a stop request, that is noted and no failure
         if engine.is_main:
             with suppress(OSError):  # a full disk must not hide the error itself
                 run.fail((str(error) or type(error).__name__).splitlines()[0], learner.step)
@@ -112,7 +169,8 @@ def _train(context: Context, wandb_mode: str) -> int:
         with suppress(TrainError):  # training has already failed with it, or with an error before it
             saver.finish()
         if tracker:
-            tracker.close(failed)
+            with phase("W&B receives the last points; Ctrl-C leaves them to `python -m train sync`", tell=write_stderr):
+                tracker.close(failed, CLOSE_STOPPED_S if context.stop.by_signal else CLOSE_S)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from shards import Split
 from train.config import RunConfig
 from train.parallel.engine import Engine
+from train.process.stop_requests import StopRequest
 from train.runs.run_folder import RunDir
 from train.training.learner import Learner
 
@@ -20,6 +21,7 @@ class Context:
         train_split: The training chunks.
         valid_split: The held-out chunks; None if the shards have none.
         learner: Model, optimizer, averaged weights, step and data cursor.
+        stop: Whether the attempt was asked to stop.
     """
 
     config: RunConfig
@@ -28,3 +30,4 @@ class Context:
     train_split: Split
     valid_split: Split | None
     learner: Learner
+    stop: StopRequest

@@ -1,13 +1,32 @@
-"""The two regular ends of an attempt: stopped with everything saved, or finished and exported."""
+"""The regular ends of an attempt: stopped before a step, stopped with everything saved, or finished and exported."""
 
 import audiovae
 from train.process.console import Display
+from train.process.phases import phase
 from train.process.stop_requests import FINISHED, exit_code_when_stopped
 from train.process.watchdog import Watchdog
 from train.runs import checkpoint
 from train.runs.async_save import Saver
 from train.runs.model_facts import facts_of
+from train.tracking.tracker import Tracker
 from train.training.context import Context
+
+# Seconds that W&B has to receive the last points when a signal ends the process.
+AT_ONCE_S = 3.0
+
+
+def end_before_a_step(context: Context, tracker: Tracker | None, display: Display, reason: str) -> None:
+    """Writes STOPPED after a stop request before the first step: the newest checkpoint, if any, is all there is.
+
+    Every process may call it, in any thread; only rank 0 writes.
+    """
+    if context.engine.is_main:
+        step = context.learner.step
+        context.run.end(reason, step)
+        display.say(f"stopped at step {step} ({reason}) before another step; run the same command to resume")
+        if tracker:
+            tracker.close(False, AT_ONCE_S)
+    display.__exit__(None, None, None)
 
 
 def end_stopped(context: Context, saver: Saver, reason: str, watchdog: Watchdog, display: Display) -> int:
@@ -27,7 +46,8 @@ def end_stopped(context: Context, saver: Saver, reason: str, watchdog: Watchdog,
         saver.finish()
         context.run.end(reason, step)
 
-    context.engine.on_main(end, watchdog.paused)
+    with phase(f"saving step {step}", context.engine.is_main, display.call):
+        context.engine.on_main(end, watchdog.paused)
     display.say(f"stopped at step {step} ({reason}), all saved; run the same command to resume")
     return exit_code_when_stopped()
 
@@ -35,7 +55,8 @@ def end_stopped(context: Context, saver: Saver, reason: str, watchdog: Watchdog,
 def end_finished(context: Context, saver: Saver, watchdog: Watchdog, display: Display) -> int:
     """Waits for the last checkpoint, exports the averaged model to `model/`, writes DONE; returns the exit code."""
     learner, run, folder = context.learner, context.run, context.run.path / "model"
-    context.engine.on_main(saver.finish, watchdog.paused)
+    with phase(f"saving step {learner.step}", context.engine.is_main, display.call):
+        context.engine.on_main(saver.finish, watchdog.paused)
     weights = learner.snapshot().averaged
 
     def export() -> None:

@@ -25,6 +25,8 @@ class Learner:
         step: Optimizer steps done, skipped ones included.
         cursor: Position in the data at which the next step begins.
         valid_si_sdr: The last held-out SI-SDR in dB; None if it was not measured or not finite.
+        unlogged: Values of this step by their names in the log, if its held-out evaluation is still to do, as at the
+            start of a run or after a stop during the evaluation; else None.
     """
 
     def __init__(self, strategy: Strategy, engine: Engine) -> None:
@@ -32,6 +34,7 @@ class Learner:
         self.step = 0
         self.cursor = Cursor()
         self.valid_si_sdr: float | None = None
+        self.unlogged: dict[str, float] | None = {}
         self._main = engine.is_main
         self._copies = HostCopies()
 
@@ -50,6 +53,8 @@ class Learner:
         snapshot.state = {"step": self.step, "epoch": self.cursor.epoch, "consumed": self.cursor.consumed}
         if self.valid_si_sdr is not None:
             snapshot.state["valid_si_sdr"] = self.valid_si_sdr
+        if self.unlogged is not None:
+            snapshot.state["unlogged"] = self.unlogged
         if self.strategy.gradient_guard.factor:
             # JSON keeps every bit of a float32.
             snapshot.state["gradient_norms"] = self.strategy.gradient_guard.state.tolist()
@@ -61,6 +66,7 @@ class Learner:
         self.step = snapshot.state["step"]
         self.cursor = Cursor(snapshot.state["epoch"], snapshot.state["consumed"])
         self.valid_si_sdr = snapshot.state.get("valid_si_sdr")
+        self.unlogged = snapshot.state.get("unlogged")
         guard = self.strategy.gradient_guard
         guard.state = torch.tensor(snapshot.state.get("gradient_norms", [0.0, 0.0]), device=guard.state.device)
 

@@ -1,16 +1,18 @@
 """The training loop, the same for every family. Read it from top to bottom; each part has a file of its own."""
 
+from contextlib import AbstractContextManager, nullcontext
+
 from train.optim.objective import Objective
 from train.process.console import Display
 from train.process.live_view import RunInfo
-from train.process.stop_requests import StopRequest
+from train.process.phases import phase
 from train.process.watchdog import Watchdog, watchdog_limit
 from train.runs.async_save import Saver
 from train.tracking.tracker import Tracker
 from train.training.batches import BatchFeed
 from train.training.checkpointing import Checkpointer
 from train.training.context import Context
-from train.training.ending import end_finished, end_stopped
+from train.training.ending import end_before_a_step, end_finished, end_stopped
 from train.training.meter import Meter
 from train.training.step import train_step
 from train.training.step_log import StepLog
@@ -30,7 +32,7 @@ def training_loop(context: Context, objective: Objective, tracker: Tracker | Non
     """
     config, engine, learner = context.config, context.engine, context.learner
     display = Display(run_info(context), learner.step, engine.is_main, lambda: saver.saved)
-    stop_request = StopRequest(context.run.path / "STOP", look_for_file=engine.is_main, tell=display.call)
+    stop_request, first = context.stop, learner.step
     meter = Meter()
     batches = BatchFeed(context, meter)
     watchdog = make_watchdog(context, batches)
@@ -39,11 +41,19 @@ def training_loop(context: Context, objective: Objective, tracker: Tracker | Non
     checkpoints = Checkpointer(context, saver, meter, watchdog, display)
     learner.strategy.wrapped.train()
     with batches, display, watchdog:
+        stop_request.tell = display.call
+        stop_request.nothing_unsaved(lambda reason: end_before_a_step(context, tracker, display, reason))
         announce(context, display)
-        if learner.step == 0:
-            log(tracker, 0, validation.measure())
+        if learner.unlogged is not None:  # of a new run, or of one that was stopped during an evaluation
+            log(tracker, learner.step, learner.unlogged | (validation.measure() or {}))
+            learner.unlogged = None
+            if learner.step:
+                checkpoints.begin()  # replaces the one without the measures
         while learner.step < config.optim.steps:
-            norm = train_step(config, engine, learner, objective, next(batches), meter)
+            with first_step(context, display) if learner.step == first else nullcontext():
+                norm = train_step(config, engine, learner, objective, next(batches), meter)
+            if learner.step == first + 1:
+                stop_request.unsaved_work()
             watchdog.heartbeat()
             checkpoints.check()
             step_log.add(norm)
@@ -57,15 +67,18 @@ def training_loop(context: Context, objective: Objective, tracker: Tracker | Non
                 point |= step_log.read()
                 display.note(learner.step, point)
                 step_log.check_skips()
-            if last or learner.step % config.tracking.evaluate_every == 0:
-                point |= validation.measure()
-            log(tracker, learner.step, point)
+            due = last or learner.step % config.tracking.evaluate_every == 0
+            measured = validation.measure() if due else {}
+            if measured is None:  # a stop request ended the evaluation; the attempt that resumes repeats it
+                learner.unlogged = point
+            else:
+                log(tracker, learner.step, point | measured)
 
             planned = f"stop_at {config.stop_at}" if learner.step == config.stop_at else ""
             stop = engine.any_wants_to_stop(stop_request()) or bool(planned)
             if stop or last or checkpoints.due():
                 checkpoints.begin()
-            if stop and not last:
+            if measured is None or (stop and not last):
                 return end_stopped(context, saver, stop_request.reason or planned, watchdog, display)
         return end_finished(context, saver, watchdog, display)
 
@@ -74,6 +87,14 @@ def log(tracker: Tracker | None, step: int, point: dict[str, float]) -> None:
     """Logs the values of a step, if there are any."""
     if tracker and point:
         tracker.log(step, point)
+
+
+def first_step(context: Context, display: Display) -> AbstractContextManager[None]:
+    """Says what the first step of an attempt does beside training."""
+    what = "reading the first chunks" + (
+        " and compiling the model; this takes minutes" if context.config.compile else ""
+    )
+    return phase(f"first step: {what}", context.engine.is_main, display.call)
 
 
 def run_info(context: Context) -> RunInfo:

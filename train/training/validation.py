@@ -2,12 +2,16 @@
 
 import math
 
+from torch import Tensor
+
 from audiovae import Autoencoder
 from shards import Split
-from train.evaluation.measuring.heldout import measure_split, spread, to_audio
+from train.evaluation.measuring.heldout import measure_share, spread, to_audio
 from train.evaluation.measuring.latents import latent_use
-from train.evaluation.measuring.metrics import measure
+from train.evaluation.measuring.metrics import means, measure
 from train.process.console import Display
+from train.process.phases import phase
+from train.process.stop_requests import StopNowError
 from train.process.watchdog import Watchdog
 from train.tracking.media import Media
 from train.tracking.tracker import Tracker
@@ -28,38 +32,59 @@ class Validation:
         self._context, self._tracker = context, tracker
         self._meter, self._watchdog, self._display = meter, watchdog, display
 
-    def measure(self) -> dict[str, float]:
+    def measure(self) -> dict[str, float] | None:
         """Means over held-out chunks as `valid/NAME`; empty without held-out chunks. Every process must call it.
 
         It sets the learner's `valid_si_sdr`. Every tracking.audio_every steps and at the last step, rank 0 also
         sends examples to the tracker.
+
+        Returns:
+            None on every process if a stop request ended the evaluation on any of them; nothing has changed then.
         """
-        learner, config, split = self._context.learner, self._context.config, self._context.valid_split
+        context, learner, split = self._context, self._context.learner, self._context.valid_split
         if split is None:
             return {}
-        busy = self._display.busy("measuring on held-out chunks")
-        with self._meter.paused(), busy, learner.strategy.averaged() as model:
-            limit = config.tracking.evaluate_chunks
-            values = measure_split(model, split, limit, self._context.engine, self._watchdog.heartbeat)
-            examples_due = learner.step % config.tracking.audio_every == 0 or learner.step == config.optim.steps
-            if self._tracker and examples_due:
-                self._send_examples(model, split, self._tracker)
-                values |= latent_values(model, split)
+        what = f"step {learner.step}: measuring held-out chunks"
+        said = phase(what, context.engine.is_main, self._display.call)
+        with self._meter.paused(), self._display.busy("measuring held-out chunks"), said:
+            with learner.strategy.averaged() as model:
+                found = self._measure_here(model, split)
+            if context.engine.any(found is None) or found is None:
+                return None
+            share, examples, latents = found
+            values = means(context.engine.sum(share)) | latents
+        if self._tracker and examples:
+            self._tracker.show(Media(examples.step, examples.items))
         usable = math.isfinite(values["si_sdr"]) and not values["not_finite"]
         learner.valid_si_sdr = values["si_sdr"] if usable else None
         self._display.say(f"step {learner.step}: {summary(values)}")
         return {f"valid/{name}": value for name, value in values.items() if not math.isnan(value)}
 
-    def _send_examples(self, model: Autoencoder, split: Split, tracker: Tracker) -> None:
-        """Sends the same few chunks each time, their reconstructions and the use of codes."""
+    def _measure_here(
+        self, model: Autoencoder, split: Split
+    ) -> tuple[dict[str, Tensor], Examples | None, dict[str, float]] | None:
+        """Sums of this process's chunks, examples and values of latents if they are due; None after a stop request."""
+        config, engine, step = self._context.config, self._context.engine, self._context.learner.step
+        due = step % config.tracking.audio_every == 0 or step == config.optim.steps
+        try:
+            with self._context.stop.interruptible():
+                limit = config.tracking.evaluate_chunks
+                share = measure_share(model, split, limit, engine, self._watchdog.heartbeat)
+                if not (self._tracker and due):
+                    return share, None, {}
+                return share, self._examples(model, split), latent_values(model, split)
+        except StopNowError:
+            return None
+
+    def _examples(self, model: Autoencoder, split: Split) -> Examples:
+        """The same few chunks each time, their reconstructions and the use of codes."""
         chunks = spread(len(split), EXAMPLES)
         audio = to_audio(split.read(chunks), self._context.engine.device)
         output = model.reconstruct(audio).float()
         pair = audio.squeeze(1).cpu().numpy(), output.squeeze(1).cpu().numpy()
         measures = {name: values.cpu().numpy() for name, values in measure(output, audio, split.rate).items()}
         usage = {name: share.cpu().numpy() for name, share in model.usage().items()}
-        examples = Examples(self._context.learner.step, split.names(chunks), *pair, measures, split.rate, usage)
-        tracker.show(Media(examples.step, examples.items))
+        return Examples(self._context.learner.step, split.names(chunks), *pair, measures, split.rate, usage)
 
 
 def latent_values(model: Autoencoder, split: Split) -> dict[str, float]:

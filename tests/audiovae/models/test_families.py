@@ -1,8 +1,12 @@
+from pathlib import Path
+from typing import get_args, get_origin, get_type_hints
+
 import pytest
 import torch
 from tiny_models import CONFIGS, FAMILIES, RATE, SAMPLES, awake, make, noise, tones
 
 import audiovae
+from audiovae.commands import sample
 from audiovae.models.hvae import HVAEConfig
 
 
@@ -27,6 +31,27 @@ def test_samples_have_the_chunk_shape_and_are_finite(family, temperature):
     assert not audio.requires_grad
     assert torch.equal(audio, model.sample(3, temperature, noise(3)))
     assert model.sample(1).shape == (1, 1, SAMPLES)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("temperature", [-1, 10.5, float("nan"), float("inf")])
+def test_temperatures_are_those_that_the_command_takes(family, temperature):
+    model = awake(family).eval()
+    with pytest.raises(audiovae.ModelError, match=f"^temperature is {temperature}: choose 0 to 10$"):
+        model.sample(1, temperature)
+    with pytest.raises(audiovae.ModelError, match=f"^temperature is {temperature}: choose 0 to 10$"):
+        audiovae.sample_chunks(model, 1, temperature)
+    with pytest.raises(audiovae.ModelError, match=f"^--temperature {temperature}: choose 0 to 10$"):
+        sample(Path("no-model"), Path("out.wav"), temperature=temperature)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_latents_have_the_type_that_the_class_names(family):
+    model = awake(family).eval()
+    named = get_type_hints(audiovae.FAMILIES[family][0].encode)["return"]
+    assert named == (list[torch.Tensor] if family == "hvae" else torch.Tensor)
+    assert named in get_args(audiovae.Latents)
+    assert isinstance(model.encode(tones(1)), get_origin(named) or named)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

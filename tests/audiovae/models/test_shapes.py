@@ -44,6 +44,19 @@ def test_latents(family):
             model.decode(none)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_no_tensor_is_named_in_a_sentence(family):
+    model = awake(family).eval()
+    with pytest.raises(
+        ModelError, match=rf"^audio of type ndarray, not a tensor: expected \[B, 1, {SAMPLES}\] floats$"
+    ):
+        model.encode(np.zeros((1, 1, SAMPLES), dtype=np.float32))
+    with pytest.raises(
+        ModelError, match=r"^latents of type ndarray(, not a tensor: expected|: expected a list of 3 tensors)"
+    ):
+        model.decode(np.zeros(3))
+
+
 def test_an_hvae_needs_all_levels():
     model = awake("hvae").eval()
     with pytest.raises(ModelError, match="latents of 2 levels: expected a list of 3"):

@@ -54,6 +54,15 @@ def test_flags_of_other_programs_get_a_sentence_on_what_is_possible(flag, joined
     assert ("starting from other weights is not possible yet" in message) == (flag != "--resume")
 
 
+def test_weights_and_a_missing_family_get_that_sentence_too(tmp_path):
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"\xff")
+    for words in (["vae", *NEEDED, "--checkpoint", str(weights)], ["--resume", "runs/a"], ["--init=x", "vae"]):
+        with pytest.raises(TrainError, match="Run the same command with the same --run-dir to resume a run") as caught:
+            parse(words)
+        assert "\n" not in str(caught.value)
+
+
 def test_a_wrong_key_in_a_file_is_named(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("optim: {lrr: 1}\n")

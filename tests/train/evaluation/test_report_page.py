@@ -25,6 +25,35 @@ EVIL = "<script>alert(1)</script>.wav"
 DURATIONS = "return [...document.querySelectorAll('audio')].map(a => [a.duration, +a.dataset.seconds])"
 READY = "return [...document.querySelectorAll('audio')].every(a => Number.isFinite(a.duration))"
 
+# [elements that leave the page or are cut by a box without a hint, words of text that are broken inside]
+LAYOUT = r"""
+const shown = (e) => e.checkVisibility({ visibilityProperty: true }) && !e.closest(".skip");
+const over = [...document.body.querySelectorAll("*")].filter((e) => {
+  const box = e.closest(".scroll");
+  if (!shown(e) || e.closest("svg")) return false;
+  if (box && box !== e) {
+    const hint = box.previousElementSibling;
+    return box.scrollWidth > box.clientWidth && !(hint.className === "hint" && shown(hint));
+  }
+  const { left, right } = e.getBoundingClientRect();
+  return left < -1 || right > document.documentElement.clientWidth + 1;
+}).map((e) => e.outerHTML.slice(0, 80));
+const broken = [];
+const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+while (texts.nextNode()) {
+  const text = texts.currentNode;
+  const parent = text.parentElement;
+  if (!shown(parent) || parent.closest("code, pre, bdi, svg, script")) continue;
+  for (const word of text.data.matchAll(/[\p{L}\p{N}]+/gu)) {
+    const range = document.createRange();
+    range.setStart(text, word.index);
+    range.setEnd(text, word.index + word[0].length);
+    if (new Set([...range.getClientRects()].map((r) => Math.round(r.top))).size > 1) broken.push(word[0]);
+  }
+}
+return [over, broken];
+"""
+
 
 class Outline(HTMLParser):
     """The elements that a screen reader reads: levels of headings, tables, players, pictures."""
@@ -122,6 +151,29 @@ def test_fits_on_phones_and_desks_in_both_themes(name, pages, browser):
     light = browser.run(line)
     browser.look(1280, "dark")
     assert light != browser.run(line), "curves follow the theme"
+
+
+@needs_chromium
+@pytest.mark.parametrize("name", ["hvae", "vqvae", "compare"])
+def test_nothing_is_cut_without_a_hint_and_no_word_is_broken(name, pages, browser):
+    browser.open(pages[name])
+    browser.run("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    hinted = []
+    for scheme in ("light", "dark"):
+        for width in (390, 768, 1280):
+            browser.look(width, scheme)
+            browser.wait(
+                "return [...document.querySelectorAll('.scroll')].every("
+                "b => b.previousElementSibling.hidden == (b.scrollWidth <= b.clientWidth))"
+            )
+            assert browser.run(LAYOUT) == [[], []], (scheme, width)
+            column, right = browser.run(
+                "return ['main', '.scroll'].map(w => document.querySelector(w).getBoundingClientRect().right)"
+            )
+            assert right <= column, "tables stay in the column"
+            hinted.append(len(browser.run("return [...document.querySelectorAll('.hint')].filter(h => !h.hidden)")))
+    assert hinted[0] >= 2, "wide tables scroll on a phone"
+    assert hinted[0] > hinted[2]
 
 
 @needs_chromium

@@ -351,14 +351,16 @@ def test_the_verdict_on_latents_silence_and_prior():
         ),
         (False, "Posterior collapse: only 2 % of the channels of level 1 are active (vary with the input)."),
     ]
-    # An idle level whose channels are active: both sentences are true at once.
-    idle, used = said(latents=[{"active_units": 1.0}] * 2, levels=rows)[2:]
+    # An idle level whose channels are active: a green "No collapse" would contradict the warning.
+    (idle,) = said(latents=[{"active_units": 1.0}] * 2, levels=rows)[2:]
     assert not idle[0]
     assert "may be active" in idle[1]
-    assert used == (True, "No collapse: at least 100 % of the channels of each level are active (vary with the input).")
     rows[1]["si_sdr"] = 20.0
     assert said(latents=[{"active_units": 0.9}] * 2, levels=rows)[2:] == [
         (True, "No collapse: at least 90 % of the channels of each level are active (vary with the input).")
+    ]
+    assert said(latents=[{"active_units": 1.0}] * 2, levels=rows)[2:] == [
+        (True, "No collapse: all of the channels of each level are active (vary with the input).")
     ]
     assert "codebook 1 uses only 30 %" in said(latents=[{"codes_used": 0.9}, {"codes_used": 0.3}])[2][1]
     loud = said(silent={"reference_dbfs": -100.0, "output_dbfs": -40.0})[2]

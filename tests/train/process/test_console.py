@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.train.conftest import ROOT, environment, flags, points
+from tests.train.conftest import BETWEEN_EVALUATIONS, ROOT, environment, flags, points
 from train.process.console import Display, supports_live_view
 from train.process.live_view import Progress, RunInfo, clock, render
 from train.process.output_streams import BestEffortStream
@@ -143,7 +143,7 @@ def test_a_terminal_that_is_closed_does_not_end_training(plainly, data_dir, tmp_
 def test_a_hangup_saves_and_stops(data_dir, tmp_path):
     run = tmp_path / "run"
     terminal = Terminal()
-    process = terminal.start(flags("vae", data_dir, run, "--optim.steps", "10000"))
+    process = terminal.start(flags("vae", data_dir, run, "--optim.steps", "10000", *BETWEEN_EVALUATIONS))
     while not ((run / "metrics.jsonl").exists() and len(points(run)) > 3):
         assert process.poll() is None, terminal.text()
         time.sleep(0.02)

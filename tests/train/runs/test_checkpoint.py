@@ -1,5 +1,6 @@
 """Checkpoints are complete or absent."""
 
+import dataclasses
 import json
 import shutil
 import tempfile
@@ -235,3 +236,27 @@ def test_a_save_that_fails_beside_is_told_before_the_next(model, tmp_path):
     with pytest.raises(TrainError, match="cannot be saved"):
         saver.finish()
     saver.finish()
+
+
+def with_state(model, state: dict) -> Snapshot:
+    return dataclasses.replace(snapshot(model, state["step"]), state=state)
+
+
+def test_values_of_a_point_in_a_received_checkpoint_must_be_numbers(model, tmp_path):
+    state = {"step": 3, "epoch": 0, "consumed": 0, "unlogged": {"loss/total": 1.5}}
+    path = checkpoint.save(tmp_path, model, with_state(model, state), Retention())
+    assert checkpoint.load(path).state["unlogged"] == {"loss/total": 1.5}
+    for wrong in ([1], {"loss/total": "1"}, 5):
+        (path / "state.json").write_text(json.dumps({**state, "updates": 3, "unlogged": wrong}))
+        with pytest.raises(TrainError, match="values of a point that are no numbers"):
+            checkpoint.load(path)
+
+
+def test_a_checkpoint_with_what_was_measured_later_takes_the_place_of_the_one_without(model, tmp_path):
+    state = {"step": 3, "epoch": 0, "consumed": 0}
+    first = checkpoint.save(tmp_path, model, with_state(model, {**state, "unlogged": {}}), Retention())
+    second = checkpoint.save(tmp_path, model, with_state(model, {**state, "valid_si_sdr": 2.0}), Retention())
+    assert first == second
+    assert not checkpoint.damage(second)
+    assert "unlogged" not in checkpoint.load(second).state
+    assert checkpoint.best_checkpoint(tmp_path) == second

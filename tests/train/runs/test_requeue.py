@@ -20,6 +20,10 @@ def failed(attempt: int, step: int, reason: str = "bang", event: str = "failed")
     return {"event": event, "attempt": attempt, "step": step, "reason": reason}
 
 
+def stopped_at_once(attempt: int) -> list[dict]:
+    return [started(attempt), failed(attempt, 0, "STOP", event="ended")]
+
+
 def decision(attempt: int, again: bool, began: bool = True, newest: int = 0) -> dict:
     return {"attempt": attempt, "again": again, "began": began, "newest": newest}
 
@@ -31,6 +35,16 @@ CASES = {
     "a signal": (JobExit(0, "USR2", events=[started(1)], stopped="step 3: STOP"), True, "saved (step 3: STOP)"),
     "a signal that only the program saw": (JobExit(0, events=[started(1)], stopped="step 3: SIGTERM"), True, "saved"),
     "a person touched STOP": (JobExit(0, events=[started(1)], stopped="step 3: STOP"), False, "as requested"),
+    "ten times in a row a signal before the first step": (
+        JobExit(0, "USR2", events=[e for i in range(1, 11) for e in stopped_at_once(i)], stopped="step 0: STOP"),
+        False,
+        "10 attempts in a row were stopped before their first step (step 0: STOP)",
+    ),
+    "nine times a signal before the first step": (
+        JobExit(0, "USR2", events=[e for i in range(1, 10) for e in stopped_at_once(i)], stopped="step 0: STOP"),
+        True,
+        "saved (step 0: STOP)",
+    ),
     "stop_at": (JobExit(0, "USR2", events=[started(1)], stopped="step 3: stop_at 3"), False, "as requested"),
     "scancel": (
         JobExit(0, "TERM", "CANCELLED, reason None", events=[started(1)], stopped="step 3: SIGTERM"),

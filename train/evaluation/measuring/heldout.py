@@ -33,14 +33,21 @@ def spread_audio(split: Split, limit: int, device: torch.device) -> Iterator[Ten
             yield to_audio(split.read(np.array([chunk])), device)
 
 
-@torch.no_grad()
-def measure_split(
-    model: Autoencoder, split: Split, limit: int, engine: Engine, heartbeat: Callable[[], None] = lambda: None
-) -> dict[str, float]:
+def measure_split(model: Autoencoder, split: Split, limit: int, engine: Engine) -> dict[str, float]:
     """Mean measures over the chunks of a split, the same on every process; each chunk counts once.
 
-    Silent chunks, and chunks whose output is not finite, count only in `silent` and `not_finite`. `heartbeat` is called
-    after each batch as a sign of progress.
+    Silent chunks, and chunks whose output is not finite, count only in `silent` and `not_finite`.
+    """
+    return means(engine.sum(measure_share(model, split, limit, engine)))
+
+
+@torch.no_grad()
+def measure_share(
+    model: Autoencoder, split: Split, limit: int, engine: Engine, heartbeat: Callable[[], None] = lambda: None
+) -> dict[str, Tensor]:
+    """This process's part of `measure_split`, without the other processes: sums and counts [2] by measure.
+
+    `heartbeat` is called after each batch as a sign of progress.
     """
     chunks = spread(len(split), limit)[engine.rank :: engine.world]
     zero = torch.zeros(2, device=engine.device)
@@ -55,7 +62,7 @@ def measure_split(
         for name, value in sums_and_counts(found).items():
             total[name] += value
         heartbeat()
-    return means(engine.sum(total))
+    return total
 
 
 def noise_at(first: int, audio: Tensor) -> Noise:

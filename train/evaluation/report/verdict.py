@@ -32,7 +32,9 @@ class Finding:
 
 def verdict(summary: dict[str, Any]) -> list[Finding]:
     """Findings on the reconstruction, the latents, silence and the prior, from the content of metrics.json."""
-    return [*closeness(summary), *idle_levels(summary), *collapses(summary["latents"]), *hiss(summary), *prior(summary)]
+    idle = [*idle_levels(summary)]
+    latents = [*idle, *collapses(summary["latents"], praise=not idle)]
+    return [*closeness(summary), *latents, *hiss(summary), *prior(summary)]
 
 
 def closeness(summary: dict[str, Any]) -> Iterator[Finding]:
@@ -100,8 +102,11 @@ def is_idle(whole: dict[str, Any], part: dict[str, Any]) -> bool:
     return whole["si_sdr"] - part["si_sdr"] < IDLE_DB and part["mel"] - whole["mel"] < IDLE_MEL
 
 
-def collapses(latents: list[dict[str, Any]]) -> Iterator[Finding]:
-    """Levels with few active channels, and codebooks with few codes in use."""
+def collapses(latents: list[dict[str, Any]], praise: bool = True) -> Iterator[Finding]:
+    """Levels with few active channels, and codebooks with few codes in use; with `praise`, also that there are none.
+
+    Beside an idle level, praise would contradict what it says, although the channels of that level may be active.
+    """
     for key, least, text in (
         (
             "active_units",
@@ -114,13 +119,14 @@ def collapses(latents: list[dict[str, Any]]) -> Iterator[Finding]:
         for place, value in enumerate(values):
             if value < least:
                 yield Finding(False, text.format(place, f"{100 * value:.3g} %"))
-        if values and all(value >= least for value in values):
+        if praise and values and all(value >= least for value in values):
             what = (
                 "channels of each level are active (vary with the input)"
                 if key == "active_units"
                 else "codes of each codebook are in use"
             )
-            yield Finding(True, f"No collapse: at least {100 * min(values):.3g} % of the {what}.")
+            share = f"at least {100 * min(values):.3g} % of" if min(values) < 1 else "all of"
+            yield Finding(True, f"No collapse: {share} the {what}.")
 
 
 def hiss(summary: dict[str, Any]) -> Iterator[Finding]:

@@ -105,7 +105,10 @@
   const setFocusable = () => boxes.forEach((box) => {
     const scrolls = box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight;
     box.tabIndex = scrolls ? 0 : -1;
+    box.previousElementSibling.hidden = box.scrollWidth <= box.clientWidth;
   });
   addEventListener("resize", setFocusable);
+  // Boxes in details have no size before they are opened.
+  document.querySelectorAll("details").forEach((one) => one.addEventListener("toggle", setFocusable));
   setFocusable();
 })();

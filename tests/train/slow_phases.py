@@ -1,0 +1,56 @@
+"""`python -m tests.train.slow_phases ...` is `python -m train ...` with one phase that takes a minute.
+
+SLOW_PHASE names the phase, SLOW_STEP the step at which an evaluation is slow, and SLOW_RANK the only slow process.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from train import __main__ as command
+from train.tracking import tracker
+from train.training import attempt, batches, loop, validation
+from train.training.preflight import check
+
+SECONDS = 60.0
+PHASE = os.environ["SLOW_PHASE"]
+STEP = int(os.environ.get("SLOW_STEP", "0"))
+HERE = os.environ.get("SLOW_RANK", "") in ("", os.environ.get("RANK", "0"))
+WHERE: dict[str, tuple[Any, str]] = {
+    "data": (attempt, "open_splits"),
+    "preflight": (check, "check_process"),
+    "batch": (batches.BatchFeed, "__next__"),
+    "first step": (loop, "train_step"),
+    "evaluation": (validation.Validation, "_measure_here"),
+    "share": (validation, "measure_share"),
+    "close": (tracker.Tracker, "close"),
+}
+
+
+def slow(function: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapper(*args: Any, **more: Any) -> Any:
+        if HERE and (PHASE != "share" or steps[0] == STEP):
+            open(os.environ["SLOW_MARK"] + os.environ.get("RANK", "0"), "w").close()
+            time.sleep(SECONDS)
+        return function(*args, **more)
+
+    return wrapper
+
+
+steps = [0]
+
+
+def counted(step: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapper(config: Any, engine: Any, learner: Any, *more: Any) -> Any:
+        steps[0] = learner.step + 1
+        return step(config, engine, learner, *more)
+
+    return wrapper
+
+
+if __name__ == "__main__":
+    loop.train_step = counted(loop.train_step)
+    place, name = WHERE[PHASE]
+    setattr(place, name, slow(getattr(place, name)))
+    command.main()
