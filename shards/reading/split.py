@@ -56,8 +56,9 @@ class Split:
         ``scratch`` is a folder to copy the data to while it is read from where it is, of ``scratch_bytes`` at
         most, see ``CachedRecords``.
 
-        Raises DataError when the folder has no such split, or, unless ``verify_sizes`` is off, naming a
-        shard that is missing or whose size disagrees with the manifest.
+        Raises DataError when the folder has no such split, or, unless ``verify_sizes`` is off, naming a shard
+        that is missing, or whose size or first and last record disagree with the manifest. The records of a
+        remote shard are compared when it is first read.
         """
         remote = is_url(data_dir)
         where = cleaned(str(data_dir)) if remote else str(data_dir)

@@ -26,7 +26,8 @@ def test_the_reader_in_the_document(tmp_path, monkeypatch):
     assert np.array_equal(audio.numpy(), np.stack([chunk for _, _, chunk in found["chunks"]]))
     split.close()
     manifest = found["manifest"]
-    names = {
-        name for line in re.findall(r"^\| (`[^|]+)\|", TEXT, re.MULTILINE) for name in re.findall(r"`(\w+)`", line)
-    }
-    assert {*manifest, *manifest["sources"][0]} <= names, "keys that the document does not explain"
+    rows = re.findall(r"^\| (`[^|]+\|[^|]*)\|", TEXT, re.MULTILINE)
+    names = {name for line in rows for name in re.findall(r"`(\w+)`", line)}
+    shard = manifest["splits"]["train"][0]
+    assert shard["ends"]
+    assert {*manifest, *manifest["sources"][0], *shard} <= names, "keys that the document does not explain"
