@@ -27,7 +27,7 @@ def read_ends(path: Path, chunks: int, shape: ChunkFormat) -> np.ndarray:
 
 def hash_of(ends: np.ndarray) -> str:
     """The xxh3-128 of both records, uint8 [2, stride], hexadecimal."""
-    return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(ends))
+    return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(ends).data)
 
 
 def complaint(ends: np.ndarray, expected: str, chunks: int, shape: ChunkFormat) -> str:

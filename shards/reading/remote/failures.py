@@ -42,6 +42,10 @@ class PermanentError(Exception):
     """A failure that no retry mends, in words for people."""
 
 
+class MissingError(DataError):
+    """A file is not there."""
+
+
 class StatusError(Exception):
     """An HTTP status that is no success."""
 
@@ -129,6 +133,11 @@ def is_transient(error: BaseException) -> bool:
     return not isinstance(error, _LASTING + _MISTAKES)
 
 
+def is_missing(error: BaseException) -> bool:
+    """Whether the server says that there is no such file."""
+    return status_of(error) in (404, 410) or isinstance(error, FileNotFoundError)
+
+
 def in_words(error: BaseException, answer_s: float) -> str:
     """What went wrong, for people; it may still hold secrets. ``answer_s`` is how long an answer was waited for."""
     status = status_of(error)
@@ -174,7 +183,7 @@ def remedy(error: BaseException, protocol: str) -> str:
         return credentials(protocol)
     if _of_a(error, ssl.SSLCertVerificationError):
         return "Set SSL_CERT_FILE to the certificates of its authority"
-    if status in (404, 410) or isinstance(error, FileNotFoundError):
+    if is_missing(error):
         return "Check the URL, or copy the data folder there again"
     return "Check the URL and the settings of its server"
 

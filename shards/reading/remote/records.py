@@ -120,10 +120,16 @@ class RemoteRecords:
             begin = first + done - (int(self._ends[shard]) - row.chunks)
             count = min(len(out) - done, row.chunks - begin, most)
             view = out[done : done + count].data.cast("B")
-            self._read_piece(row.file, begin * stride, view)
+            self.read_piece(row.file, begin * stride, view)
             done += count
 
-    def _read_piece(self, file: str, offset: int, out: memoryview) -> None:
+    def size(self, file: str) -> int | None:
+        """Size of a shard, None when the server does not say; MissingError when it is not there."""
+        return self._retries.call(f"shard {_below(self._place, file)}", lambda limit_s: self._files.size(file, limit_s))
+
+    def read_piece(self, file: str, offset: int, out: memoryview) -> None:
+        """Fill ``out`` with the bytes of a shard from ``offset`` on, as they arrive."""
+
         def request(limit_s: float) -> None:
             self._files.read(file, offset, out, limit_s)
 
@@ -134,7 +140,7 @@ class RemoteRecords:
         wrong = ""
         for _ in range(2):  # they may have been damaged on the way
             for record, out in zip((0, row.chunks - 1), ends, strict=True):
-                self._read_piece(row.file, record * self._shape.stride, out.data.cast("B"))
+                self.read_piece(row.file, record * self._shape.stride, out.data.cast("B"))
             wrong = complaint(ends, row.ends, row.chunks, self._shape)
             if not wrong:
                 return
