@@ -34,6 +34,12 @@ _HTTP = "Check the user name and password in the URL, or ask for a new signed UR
 _CREDENTIALS = {"s3": _S3, "s3a": _S3, "gs": _GS, "gcs": _GS.replace("_GS_", "_GCS_"), "http": _HTTP, "https": _HTTP}
 
 
+WEB_PAGE = (
+    "the server answered with a web page (HTML or XML), such as a page to log in, instead of this file. Open the URL "
+    "in a browser. Data behind a login need a signed URL, or a user name and password in the URL"
+)
+
+
 class TransientError(Exception):
     """A failure that is worth a retry, in words for people."""
 

@@ -1,5 +1,6 @@
 """Records of shards that lie behind a URL, read by range requests."""
 
+import codecs
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Protocol
@@ -10,7 +11,7 @@ from shards.chunk import ChunkFormat
 from shards.ends import complaint
 from shards.errors import DataError
 from shards.manifest import FILE_NAME, LIMIT, Shard
-from shards.reading.remote.failures import PermanentError, Place, in_words, remedy
+from shards.reading.remote.failures import WEB_PAGE, PermanentError, Place, in_words, remedy
 from shards.reading.remote.fsspec_files import FsspecFiles
 from shards.reading.remote.http_files import HttpFiles
 from shards.reading.remote.retry import RETRY_POLICY, Retries, RetryPolicy
@@ -188,9 +189,12 @@ def read_manifest(url: str, patience: RetryPolicy = RETRY_POLICY) -> bytes:
 
     def request(_: float) -> bytes:
         try:
-            return files.whole(FILE_NAME, patience.total_s, LIMIT)  # it may be large
+            content = files.whole(FILE_NAME, patience.total_s, LIMIT)  # it may be large
         except FileNotFoundError:
             raise PermanentError(NO_MANIFEST) from None
+        if content[:512].removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"<"):  # JSON never does
+            raise PermanentError(WEB_PAGE)
+        return content
 
     try:
         return Retries(place, _opening(patience)).call(_below(place, FILE_NAME), request)
