@@ -19,7 +19,7 @@ from shards.audio.errors import DecodingError, reason
 from shards.audio.ffmpeg import open_ffmpeg
 from shards.audio.libsndfile import SndFile, open_sndfile
 from shards.audio.mixing import Mixer
-from shards.audio.rates import HIGHEST, LOWEST
+from shards.audio.rates import HIGHEST, LOWEST, USUAL_HIGHEST, USUAL_LOWEST
 
 RATE = "unreadable: its header names a rate of"
 MORE_DATA = "it has more data than its header says"
@@ -109,6 +109,8 @@ def decode(
     work = _Pass(rate, output, on_progress)
     facts = _decode(path, work)
     notes = [facts.note] if facts.note else []
+    if not USUAL_LOWEST <= facts.rate <= USUAL_HIGHEST:
+        notes.append(f"unusual: its header names a rate of {facts.rate:,} Hz")
     if work.mixer.repaired:
         notes.append(f"repaired: {work.mixer.repaired} single wild sample{'s' * (work.mixer.repaired > 1)}")
     if (channel := work.mixer.louder) is not None:
