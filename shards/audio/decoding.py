@@ -111,6 +111,12 @@ def decode(
     notes = [facts.note] if facts.note else []
     if not USUAL_LOWEST <= facts.rate <= USUAL_HIGHEST:
         notes.append(f"unusual: its header names a rate of {facts.rate:,} Hz")
+    with _reading():
+        second = riff.second_file(path)
+    if second is not None:
+        notes.append(
+            f"joined: another file begins at byte {second:,}, which is not read; save both as files of their own"
+        )
     if work.mixer.repaired:
         notes.append(f"repaired: {work.mixer.repaired} single wild sample{'s' * (work.mixer.repaired > 1)}")
     if (channel := work.mixer.louder) is not None:

@@ -7,11 +7,23 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from shards.audio import ogg
+from shards.audio import ogg, riff
 from shards.audio.belief import is_serious
 from shards.audio.ffmpeg import open_ffmpeg
-from tests.shards.audio.damaged_files import HEAD, RATE, Made, Outcome, damaged, found_by_each, outcome, whole_files
+from tests.shards.audio.damaged_files import (
+    HEAD,
+    LENGTHS,
+    RATE,
+    Made,
+    Outcome,
+    damaged,
+    found_by_each,
+    outcome,
+    whole_files,
+)
 from tests.shards.awkward import tone, written
 
 
@@ -67,6 +79,35 @@ def test_nothing_is_lost_without_a_word(wholes, tmp_path, capfd):
 @pytest.mark.parametrize("seed", [1, 11])
 def test_nothing_is_lost_without_a_word_in_many_files(wholes, tmp_path, capfd, seed):
     check(wholes, tmp_path / "a.audio", 2000, seed, capfd)
+
+
+@pytest.mark.parametrize("container", ["wav", "aiff", "flac", "ogg", "opus", "mp3", "m4a", "w64", "RF64", "CAF", "AU"])
+def test_joined_files_are_read_whole_or_named(wholes, tmp_path, container):
+    one, other = wholes.get(container) or [
+        written(tone(length, RATE, 1), container, "PCM_16", RATE) for length in LENGTHS
+    ]
+    path = tmp_path / "a.audio"
+    for first, second, seconds in ((one, other, LENGTHS[0]), (other, one, LENGTHS[1])):
+        path.write_bytes(first)
+        assert riff.second_file(path) is None
+        path.write_bytes(first + second)
+        result = outcome(path)
+        if container in ("flac", "ogg", "opus", "mp3", "w64"):
+            assert result.kept == pytest.approx(sum(LENGTHS), abs=0.2)
+        else:
+            assert result.kept == pytest.approx(seconds, abs=0.1)
+            assert f"joined: another file begins at byte {len(first):,}, which is not read" in result.note
+            assert is_serious(result.note)
+
+
+@given(
+    st.sampled_from([b"RIFF\4\0\0\0WAVE", b"FORM\0\0\0\4AIFF", b"caff\0\1\0\0", b"\0\0\0\x08ftyp", b".snd"]),
+    st.binary(),
+)
+def test_any_bytes_behind_a_beginning_are_looked_at(tmp_path_factory, start, content):
+    path = tmp_path_factory.getbasetemp() / "any.audio"
+    path.write_bytes(start + content)
+    assert riff.second_file(path) is None or start[:4] in content or b"ftyp" in content
 
 
 def pages(content: bytes) -> list[int]:
