@@ -27,8 +27,8 @@ _EXAMPLES = {
         "build recordings/ data/ --task 3/16",
     ),
     "merge": ("merge data/",),
-    "inspect": ("inspect data/", "inspect data/ --json"),
-    "verify": ("verify data/",),
+    "inspect": ("inspect data/", "inspect data/ --json", "inspect https://example.org/data"),
+    "verify": ("verify data/", "verify s3://bucket/data"),
     "practice": ("practice recordings/", "practice recordings/ --minutes 0.5"),
 }
 

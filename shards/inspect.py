@@ -8,16 +8,17 @@ from rich.console import Console
 
 from shards.building import report
 from shards.manifest import Manifest
+from shards.reading.manifests import load_manifest
 
 
-def inspect(data_dir: Path, json: bool = False) -> None:
+def inspect(data_dir: str | Path, json: bool = False) -> None:
     """Show what a data folder holds.
 
     Args:
-        data_dir: Data folder made by build.
+        data_dir: Data folder made by build, or its URL (s3://, gs://, https://).
         json: Print a summary to plot instead of tables.
     """
-    manifest = Manifest.load(data_dir)
+    manifest, _ = load_manifest(data_dir)
     if json:
         print(_dump(summary(manifest)))
         return

@@ -2,8 +2,10 @@
 
 import json
 import math
+import re
 import reprlib
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import xxhash
 
 from shards.audio.rates import HIGHEST
 from shards.chunk import ChunkFormat
+from shards.ends import complaint, hash_of, read_ends
 from shards.errors import DataError
 from shards.files import MIB, JSONError, parse_json, read_file, write_atomically
 
@@ -19,6 +22,7 @@ FILE_NAME = "dataset.json"
 FORMAT_VERSION = 2
 LIMIT = 256 * MIB  # bytes of the file: about 500,000 recordings
 MAX_SAMPLES = 1 << 26
+CHECKERS = 16  # shards looked at at once
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,13 @@ class Shard:
     chunks: int
     bytes: int
     xxh3: str  # xxh3-128 of the whole file, hexadecimal
+    ends: str = ""  # xxh3-128 of the first record and the last, hexadecimal; empty in data of versions before
+
+    @classmethod
+    def of(cls, path: Path, chunks: int, shape: ChunkFormat, xxh3: str) -> "Shard":
+        """The row of a shard that was written to ``path``. Raises OSError when it cannot be read."""
+        ends = hash_of(read_ends(path, chunks, shape)) if chunks else ""
+        return cls(path.name, chunks, shape.shard_bytes(chunks), xxh3, ends)
 
 
 @dataclass(frozen=True)
@@ -140,19 +151,11 @@ class Manifest:
         return sum(shard.chunks for shard in self.splits[name])
 
     def check_sizes(self, folder: Path, name: str) -> None:
-        """Raise DataError naming the first shard of a split that is missing or of another size."""
-        for shard in self.splits[name]:
-            path = Path(folder) / shard.file
-            remedy = "copy it again, or build the data again"
-            try:
-                about = path.stat()
-            except OSError as error:
-                raise DataError(f"shard {path} cannot be read ({error.strerror}): {remedy}") from None
-            if not stat.S_ISREG(about.st_mode):
-                raise DataError(f"shard {path} is not a regular file: {remedy}")
-            size = about.st_size
-            if size != shard.bytes:
-                raise DataError(f"shard {path} has {size} bytes, the manifest says {shard.bytes}: {remedy}")
+        """Raise DataError naming the first shard of a split that is missing, of another size or of another build."""
+        shape = self.chunk_format
+        with ThreadPoolExecutor(CHECKERS, "shard-check") as pool:  # a network file system takes a while for each
+            for _ in pool.map(lambda shard: _check_shard(Path(folder) / shard.file, shard, shape), self.splits[name]):
+                pass
 
     def save(self, folder: Path) -> None:
         """Write ``dataset.json`` into the folder, whole or not at all. Raises DataError where it would be too large."""
@@ -189,6 +192,23 @@ class Manifest:
             return _parse(parse_json(content))
         except (JSONError, _InvalidError) as error:
             raise _broken(path, str(error)) from None
+
+
+def _check_shard(path: Path, shard: Shard, shape: ChunkFormat) -> None:
+    """Raise DataError when a shard is missing, of another size or of another build."""
+    remedy = "copy it again, or build the data again"
+    try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            raise DataError(f"shard {path} is not a regular file: {remedy}")
+        if about.st_size != shard.bytes:
+            raise DataError(f"shard {path} has {about.st_size} bytes, the manifest says {shard.bytes}: {remedy}")
+        if shard.ends and shard.chunks:
+            wrong = complaint(read_ends(path, shard.chunks, shape), shard.ends, shard.chunks, shape)
+            if wrong:
+                raise DataError(f"shard {path} {wrong}. {remedy.capitalize()}")
+    except OSError as error:
+        raise DataError(f"shard {path} cannot be read ({error.strerror}): {remedy}") from None
 
 
 class _InvalidError(Exception):
@@ -318,7 +338,10 @@ def _listed(row: Any, where: str) -> Listed:
 
 def _shard(row: Any, where: str) -> Shard:
     fields = _Fields(row, where)
-    return Shard(_file_name(fields), fields.integer("chunks"), fields.integer("bytes"), fields.text("xxh3"))
+    ends = fields.text("ends") if "ends" in fields.content else ""
+    if not re.fullmatch("([0-9a-f]{32})?", ends):
+        raise _InvalidError(f"ends of {where} must be 32 hexadecimal digits, not {_short(ends)}")
+    return Shard(_file_name(fields), fields.integer("chunks"), fields.integer("bytes"), fields.text("xxh3"), ends)
 
 
 def _level(row: Any, where: str) -> Level:

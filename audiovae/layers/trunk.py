@@ -57,11 +57,15 @@ class TrunkConfig:
             raise ValueError(f"trunk.start is {self.start}: choose transform or random")
 
 
+class LengthError(ValueError):
+    """The strides of a model do not divide the length of the chunks."""
+
+
 def frames_after(length: int, strides: Sequence[int]) -> list[int]:
     """Frames after each stage for an input of `length` frames.
 
     Raises:
-        ValueError: if a stride does not divide the number of frames that reaches it.
+        LengthError: if a stride does not divide the number of frames that reaches it.
     """
     frames = []
     for stride in strides:
@@ -69,7 +73,7 @@ def frames_after(length: int, strides: Sequence[int]) -> list[int]:
             small = [d for d in range(1, math.isqrt(length) + 1) if length % d == 0]
             divisors = sorted({*small, *(length // d for d in small)})
             near = sorted(sorted(divisors, key=lambda d: abs(d - stride))[:4])
-            raise ValueError(
+            raise LengthError(
                 f"strides {list(strides)}: {stride} does not divide {length} frames, {', '.join(map(str, near))} do; "
                 "model.trunk.strides (and level_strides) must multiply to a divisor of the chunk's length (of a mel "
                 "spectrogram: of its frames, see model.representation.multiple)"

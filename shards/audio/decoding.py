@@ -20,13 +20,14 @@ from shards.audio.errors import DecodingError, reason
 from shards.audio.ffmpeg import open_ffmpeg
 from shards.audio.libsndfile import SndFile, open_sndfile
 from shards.audio.mixing import Mixer
-from shards.audio.rates import HIGHEST, LOWEST
+from shards.audio.rates import HIGHEST, LOWEST, USUAL_HIGHEST, USUAL_LOWEST
 
 RATE = "unreadable: its header names a rate of"
 MORE_DATA = "it has more data than its header says"
 # libsndfile's names of containers whose headers tell the length in samples.
 EXACT = {"WAV", "WAVEX", "RF64", "W64", "AIFF", "AU", "CAF", "FLAC"}
 CHAINED = "several streams follow each other"
+ORPHANS = "damaged: the beginning of one of its streams is missing"
 MALFORMED = "malformed"  # libsndfile's word for a format that it knows
 
 
@@ -41,6 +42,7 @@ class Facts:
         doubt: Why libsndfile would read it short; empty when it reads it whole.
         note: What is remarkable about it, such as a header that is wrong.
         exact: Whether `seconds` is exact to the sample; lossy codecs pad the end.
+        ask_both: Whether FFmpeg may find more than libsndfile, which sees no problem.
     """
 
     rate: int
@@ -49,6 +51,7 @@ class Facts:
     doubt: str = ""
     note: str = ""
     exact: bool = False
+    ask_both: bool = False
 
 
 class Output(Protocol):
@@ -120,6 +123,14 @@ def decode(
     work = _Pass(rate, output, on_progress, chosen.indices)
     facts = _decode(path, work)
     notes = [facts.note] if facts.note else []
+    if not USUAL_LOWEST <= facts.rate <= USUAL_HIGHEST:
+        notes.append(f"unusual: its header names a rate of {facts.rate:,} Hz")
+    with _reading():
+        second = riff.second_file(path)
+    if second is not None:
+        notes.append(
+            f"joined: another file begins at byte {second:,}, which is not read; save both as files of their own"
+        )
     if work.mixer.repaired:
         notes.append(f"repaired: {work.mixer.repaired} single wild sample{'s' * (work.mixer.repaired > 1)}")
     used = range(facts.channels) if chosen.indices is None else chosen.indices
@@ -146,7 +157,7 @@ def _decode(path: str | Path, work: _Pass) -> Facts:
             return _judged(replace(facts, seconds=announced), heard)
         work.again()
     facts, first = _by_libsndfile(path, work)
-    if facts and not facts.doubt and not first.problem:
+    if facts and not (facts.doubt or first.problem or facts.ask_both):
         return _judged(facts, first)
     work.again()
     if facts and facts.doubt == CHAINED:
@@ -159,7 +170,8 @@ def _decode(path: str | Path, work: _Pass) -> Facts:
             known = replace(other, seconds=facts.seconds, exact=facts.exact)
             return _judged(known, replace(second, problem=first.problem))
         malformed = "damaged: its header is wrong" if MALFORMED in first.problem else ""
-        return _judged(replace(other, note="; ".join(filter(None, (malformed, other.note)))), second)
+        known_note = facts.note if facts else ""
+        return _judged(replace(other, note="; ".join(filter(None, (malformed, known_note, other.note)))), second)
     if not facts:
         raise DecodingError(_unreadable(path, first.problem))
     work.again()
@@ -172,8 +184,13 @@ def _chained(path: str | Path, work: _Pass, facts: Facts) -> Facts:
     """Decodes the streams of an Ogg file one after the other; their rates and channels may differ."""
     notes, problem = [facts.note] if facts.note else [], ""
     for number, span in enumerate(ogg.streams(path), start=1):
+        before = work.seconds
         found, heard = _by_ffmpeg(path, work, span=span)
+        with _reading():
+            promised = ogg.announced_seconds(path, span, found.rate) if found else None
         wrong = heard.problem or (found.note if found else "")
+        if not wrong and promised and promised - (work.seconds - before) > PADDING_S:
+            wrong = f"truncated or damaged: {work.seconds - before:.2f} of {promised:.2f} s"
         if wrong:
             problem = problem or wrong
             notes.append(f"damaged: stream {number}: {wrong}")
@@ -231,8 +248,14 @@ def _facts_of(path: str | Path, file: SndFile) -> Facts:
     with _reading():
         if file.format == "OGG":
             cut = "" if ogg.ends_whole(path) else "truncated: its last Ogg page is incomplete"
-            doubt = CHAINED if len(ogg.streams(path)) > 1 else ""
-            return replace(facts, seconds=None, doubt=doubt, note=cut)
+            spans = ogg.streams(path)
+            orphans = ogg.has_orphans(path, spans)
+            lost = 0 if orphans else sum(ogg.damaged_pages(path, span) for span in spans)
+            note = ORPHANS if orphans else f"damaged: Ogg pages are damaged or missing at {lost} places" if lost else ""
+            note = "; ".join(filter(None, (cut, note)))
+            doubt = CHAINED if len(spans) > 1 else ""
+            seconds = None if doubt or orphans else ogg.announced_seconds(path, spans[0], file.rate)
+            return replace(facts, seconds=seconds, doubt=doubt, note=note, ask_both=orphans)
         wav = file.format in ("WAV", "WAVEX") and riff.has_more_data(path)
         if wav or (file.format == "FLAC" and flac.has_more_samples(path)):
             doubt = MORE_DATA if wav else "it has more samples than its header says"
@@ -258,6 +281,8 @@ def _by_libsndfile(path: str | Path, work: _Pass, in_spite_of_doubt: bool = Fals
             work.end()
             short = file.frames is not None and frames < file.frames
             problem = f"truncated or damaged: {frames} of {file.frames} frames could be decoded" if short else ""
+            if file.format == "OGG" and (facts.seconds or 0) - work.seconds > PADDING_S:
+                problem = "truncated or damaged: damaged pages"
             return facts, Heard(work.seconds, problem)
     except DecodingError as error:
         if error.kind != "unreadable" or str(error).startswith(RATE):

@@ -3,6 +3,7 @@
 It is imported where it is needed only: most data sets never need it.
 """
 
+import errno
 import io
 import os
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ FORMATS = (
 )
 BLOCK = 1 << 16  # frames handed on together, as FFmpeg decodes about a thousand at a time
 LONGEST_S = 1e6  # a header that announces more than eleven days does not know the length
+_KINDS = {"u8": np.uint8, "s16": np.int16, "s32": np.int32, "s64": np.int64, "flt": np.float32, "dbl": np.float64}
 # Packets in a row that cannot be decoded; behind them the file is taken for noise.
 MOST_DAMAGED = 1000
 
@@ -104,7 +106,7 @@ def open_ffmpeg(
         try:
             # A file object, as a name could be taken for a URL and need not be text.
             whole = opened.enter_context(open(os.fsencode(path), "rb"))
-            file = _Span(whole, *span) if span else whole
+            file = _Span(whole, *(span or (0, whole.seek(0, io.SEEK_END))))
             container = opened.enter_context(av.open(file, options=options, metadata_errors="ignore"))
         except (av.FFmpegError, OSError, ValueError) as error:
             raise DecodingError(f"unreadable: {_words(error)}") from None
@@ -117,7 +119,7 @@ def open_ffmpeg(
 
 
 class _Span(io.RawIOBase):
-    """A part of a file as a file."""
+    """A file, or a part of one, as FFmpeg reads it."""
 
     def __init__(self, file: BinaryIO, begin: int, end: int) -> None:
         self._file, self._begin, self._end, self._place = file, begin, end, begin
@@ -130,7 +132,9 @@ class _Span(io.RawIOBase):
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         start = {io.SEEK_SET: self._begin, io.SEEK_CUR: self._place, io.SEEK_END: self._end}[whence]
-        self._place = max(self._begin, start + offset)
+        if start + offset < self._begin:  # a damaged index asks for it; PyAV would print the traceback of an exception
+            return -errno.EINVAL
+        self._place = start + offset
         return self._place - self._begin
 
     def tell(self) -> int:
@@ -151,9 +155,14 @@ def _words(error: Exception) -> str:
 
 def _as_float(frame: Any) -> np.ndarray:
     """The samples of a frame, float32 [n, channels]."""
-    samples = frame.to_ndarray()
-    channels = frame.layout.nb_channels
-    wide = samples.T if frame.format.is_planar else samples.reshape(-1, channels)
+    channels, kind = frame.layout.nb_channels, _KINDS[frame.format.packed.name]
+    # Not by `to_ndarray`: from 8 channels on, PyAV takes what lies behind the pointers to planes for further planes,
+    # and reading those can end the process.
+    if frame.format.is_planar:
+        rows = [np.frombuffer(plane, kind, frame.samples) for plane in frame.planes[:channels]]
+        wide = np.stack(rows, axis=1)
+    else:
+        wide = np.frombuffer(frame.planes[0], kind, frame.samples * channels).reshape(-1, channels)
     if wide.dtype.kind == "f":
         return wide.astype(np.float32)
     if wide.dtype == np.uint8:

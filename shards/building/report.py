@@ -13,6 +13,7 @@ from shards.building.plan import Plan
 from shards.building.probe import NOT_AUDIO
 from shards.chunk import ChunkFormat
 from shards.manifest import FILE_NAME, Manifest, Source
+from shards.presets import fitting_presets
 from shards.text import printable
 
 LISTED = 20  # skipped files named one by one
@@ -32,7 +33,15 @@ def show_build(manifest: Manifest, outcome: str) -> None:
     console.print(splits_table(manifest))
     for text in remarks(manifest):
         console.print(text)
+    console.print(Text(presets_that_fit(manifest.samples, manifest.rate)))
     console.print(Text(printable(outcome)))
+
+
+def presets_that_fit(samples: int, rate: int) -> str:
+    """Which presets of the training can be used with chunks of that length."""
+    names = [name for name in fitting_presets(samples, rate) if "/" not in name]
+    what = f"chunks of {samples:,} samples at {rate:,} Hz"
+    return f"presets that fit {what}: {', '.join(names)}" if names else f"warning: no preset fits {what}"
 
 
 def show_plan(plan: Plan, out: Path) -> None:
@@ -59,6 +68,7 @@ def show_plan(plan: Plan, out: Path) -> None:
         console.print(Text(f"  {printable(one.path)}: {printable(one.problem)}"))
     if others := sum(one.problem == NOT_AUDIO for one in skipped):
         console.print(Text(f"  {others:,} files are not audio"))
+    console.print(Text(presets_that_fit(settings.samples, settings.rate)))
     console.print(
         Text(
             "Lengths are those that the files announce. Damage, silence and copies with another file's sound are found "

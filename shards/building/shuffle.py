@@ -85,4 +85,4 @@ class Shuffler:
             checksum.update(END_OF_TAR)
             file.write(END_OF_TAR)
         temporary.replace(path)
-        return Shard(path.name, count, shape.shard_bytes(count), checksum.hexdigest())
+        return Shard.of(path, count, shape, checksum.hexdigest())

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from shards.chunk import HEADERS, NAME_LENGTH, read_names
 from shards.errors import DataError
-from shards.manifest import FILE_NAME, Manifest
-from shards.reading.remote.failures import cleaned
-from shards.reading.remote.records import RemoteRecords, is_url, read_manifest
+from shards.manifest import Manifest
+from shards.reading.manifests import load_manifest
+from shards.reading.remote.records import RemoteRecords, is_url
 from shards.reading.sources.local import LocalRecords
 from shards.reading.sources.local_cache import CachedRecords
 from shards.reading.sources.mapped import MAX_SHARDS, MappedShards
@@ -56,14 +56,11 @@ class Split:
         ``scratch`` is a folder to copy the data to while it is read from where it is, of ``scratch_bytes`` at
         most, see ``CachedRecords``.
 
-        Raises DataError when the folder has no such split, or, unless ``verify_sizes`` is off, naming a
-        shard that is missing or whose size disagrees with the manifest.
+        Raises DataError when the folder has no such split, or, unless ``verify_sizes`` is off, naming a shard
+        that is missing, or whose size or first and last record disagree with the manifest. The records of a
+        remote shard are compared when it is first read.
         """
-        remote = is_url(data_dir)
-        where = cleaned(str(data_dir)) if remote else str(data_dir)
-        manifest = (
-            Manifest.parse(read_manifest(str(data_dir)), f"{where}/{FILE_NAME}") if remote else Manifest.load(data_dir)
-        )
+        manifest, where = load_manifest(data_dir)
         if not manifest.splits.get(name):
             there = ", ".join(key for key, rows in manifest.splits.items() if rows) or "nothing"
             raise DataError(
@@ -72,7 +69,7 @@ class Split:
             )
         rows, shape = manifest.splits[name], manifest.chunk_format
         records: Records
-        if remote:
+        if is_url(data_dir):
             records, mapped = RemoteRecords(str(data_dir), rows, shape, verify_sizes=verify_sizes), None
         else:
             folder = Path(data_dir)

@@ -3,20 +3,29 @@
 import re
 
 import numpy as np
+import pytest
 import torch
+import webdataset
 from documents import ROOT, blocks
 
-from shards import Split
+from shards import Manifest, Split
 from shards.building.build import build
 from shards.practice.tunes import practice
 
 TEXT = (ROOT / "docs" / "data.md").read_text()
 
 
-def test_the_reader_in_the_document(tmp_path, monkeypatch):
-    practice(tmp_path / "audio", minutes=0.2)
-    build(tmp_path / "audio", tmp_path / "data", samples=2205, hop=1000, valid=0.2, chunks_per_shard=50, workers=1)
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with the data set `data`, with five shards for training and one of held-out chunks."""
+    folder = tmp_path_factory.mktemp("reader")
+    practice(folder / "audio", minutes=0.2)
+    build(folder / "audio", folder / "data", samples=2205, hop=1000, valid=0.2, chunks_per_shard=50, workers=1)
+    return folder
+
+
+def test_the_reader_in_the_document(folder, monkeypatch):
+    monkeypatch.chdir(folder)
     found: dict = {}
     exec(next(block for block in blocks(TEXT, "python") if "xxhash" in block), found)
     split = Split.open("data", "train")
@@ -26,7 +35,26 @@ def test_the_reader_in_the_document(tmp_path, monkeypatch):
     assert np.array_equal(audio.numpy(), np.stack([chunk for _, _, chunk in found["chunks"]]))
     split.close()
     manifest = found["manifest"]
-    names = {
-        name for line in re.findall(r"^\| (`[^|]+)\|", TEXT, re.MULTILINE) for name in re.findall(r"`(\w+)`", line)
-    }
-    assert {*manifest, *manifest["sources"][0]} <= names, "keys that the document does not explain"
+    rows = re.findall(r"^\| (`[^|]+\|[^|]*)\|", TEXT, re.MULTILINE)
+    names = {name for line in rows for name in re.findall(r"`(\w+)`", line)}
+    shard = manifest["splits"]["train"][0]
+    assert shard["ends"]
+    assert {*manifest, *manifest["sources"][0], *shard} <= names, "keys that the document does not explain"
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
+def test_webdataset_needs_a_shard_for_each_worker(folder):
+    manifest = Manifest.load(folder / "data")
+
+    def loaded(split: str) -> int:
+        files = [str(folder / "data" / shard.file) for shard in manifest.splits[split]]
+        pipeline = webdataset.WebDataset(files, shardshuffle=False).to_tuple("__key__", "wav")
+        return len({key for key, _ in torch.utils.data.DataLoader(pipeline, batch_size=None, num_workers=4)})
+
+    message = re.search(r'it ends with "(.+?)"', TEXT)[1]
+    assert len(manifest.splits["valid"]) == 1
+    with pytest.raises(ValueError, match=message):
+        loaded("valid")
+    assert len(manifest.splits["train"]) >= 4
+    assert loaded("train") == manifest.chunks("train")
+    assert "smaller `--chunks_per_shard`" in TEXT

@@ -36,6 +36,7 @@ class Request:
 #   "whole"   the whole file, as by a server that knows no ranges
 #   "shifted" other bytes than were asked for
 #   "gzip"    the answer says that it is compressed
+#   "login"   a web page instead of any file, as by a gateway that asks for a password
 #   "moved"   a redirection to the same file with the query "moved"
 #   "to URL"  a redirection to the same file below another URL, or to the URL itself where it ends with "!"
 Fault = str | int | None
@@ -120,6 +121,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif isinstance(fault, str) and fault.startswith("to "):
             place = fault[3:]
             self._head(302, 0, {"Location": place[:-1] if place.endswith("!") else f"{place}{target.path}"})
+        elif fault == "login":
+            page = b"<!DOCTYPE html>\n<html><body>Please log in.</body></html>"
+            self._head(200, len(page), {"Content-Type": "text/html; charset=utf-8"})
+            self.wfile.write(page)
         elif not path.is_file():
             self._head(404, 0)
         else:

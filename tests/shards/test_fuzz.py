@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -37,6 +38,11 @@ def is_for_people(error, file):
     return file in str(error) and "\n" not in str(error)
 
 
+def without_ends(splits):
+    """The shards without the hashes of their ends: another hash there can only refuse a shard."""
+    return {name: [replace(shard, ends="") for shard in shards] for name, shards in splits.items()}
+
+
 def reads_as(content, original):
     """Whether a manifest is taken, and then with the same shards as the original; refused in one line if not."""
     parsed = refusal = None
@@ -47,7 +53,7 @@ def reads_as(content, original):
     if refusal:
         assert is_for_people(refusal, "dataset.json")
         return False
-    assert parsed.splits == original.splits
+    assert without_ends(parsed.splits) == without_ends(original.splits)
     assert (parsed.rate, parsed.samples) == (original.rate, original.samples)
     return True
 

@@ -9,8 +9,11 @@ import torch
 
 import audiovae
 from audiovae import Autoencoder
+from audiovae.layers.trunk import LengthError
+from audiovae.models.lengths import nearest_lengths
 from shards import Split
 from shards.files import remove_file
+from shards.presets import fitting_presets
 from shards.text import printable
 from train.config import DataConfig, RunConfig
 from train.errors import LostPeerError, TrainError
@@ -122,10 +125,23 @@ def build_model(config: RunConfig, family: str, split: Split) -> Autoencoder:
     torch.manual_seed(config.seed)
     try:
         model = audiovae.build(family, config.model, split.samples, split.rate)  # type: ignore[attr-defined]
+    except LengthError as error:
+        raise TrainError(f"model: {error}. {_lengths_that_fit(config, split)}") from None
     except ValueError as error:
         raise TrainError(f"model: {error}") from None
     model.level = split.manifest.level
     return model
+
+
+def _lengths_that_fit(config: RunConfig, split: Split) -> str:
+    """What to do about chunks of a length that the model cannot take."""
+    near = nearest_lengths(config.model, split.samples)  # type: ignore[attr-defined]
+    fitting = [name for name in fitting_presets(split.samples, split.rate) if "/" not in name]
+    return (
+        f"The nearest lengths that fit are {' and '.join(f'{length:,}' for length in near)} samples: build the data "
+        f"again into another folder, with python -m shards build ... --samples {near[-1]}"
+        + (f"; or use a preset that fits these chunks: {', '.join(fitting)}" if fitting else "")
+    )
 
 
 def resume(learner: Learner, run: RunDir, engine: Engine) -> None:

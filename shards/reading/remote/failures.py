@@ -34,12 +34,22 @@ _HTTP = "Check the user name and password in the URL, or ask for a new signed UR
 _CREDENTIALS = {"s3": _S3, "s3a": _S3, "gs": _GS, "gcs": _GS.replace("_GS_", "_GCS_"), "http": _HTTP, "https": _HTTP}
 
 
+WEB_PAGE = (
+    "the server answered with a web page (HTML or XML), such as a page to log in, instead of this file. Open the URL "
+    "in a browser. Data behind a login need a signed URL, or a user name and password in the URL"
+)
+
+
 class TransientError(Exception):
     """A failure that is worth a retry, in words for people."""
 
 
 class PermanentError(Exception):
     """A failure that no retry mends, in words for people."""
+
+
+class MissingError(DataError):
+    """A file is not there."""
 
 
 class StatusError(Exception):
@@ -129,6 +139,11 @@ def is_transient(error: BaseException) -> bool:
     return not isinstance(error, _LASTING + _MISTAKES)
 
 
+def is_missing(error: BaseException) -> bool:
+    """Whether the server says that there is no such file."""
+    return status_of(error) in (404, 410) or isinstance(error, FileNotFoundError)
+
+
 def in_words(error: BaseException, answer_s: float) -> str:
     """What went wrong, for people; it may still hold secrets. ``answer_s`` is how long an answer was waited for."""
     status = status_of(error)
@@ -174,7 +189,7 @@ def remedy(error: BaseException, protocol: str) -> str:
         return credentials(protocol)
     if _of_a(error, ssl.SSLCertVerificationError):
         return "Set SSL_CERT_FILE to the certificates of its authority"
-    if status in (404, 410) or isinstance(error, FileNotFoundError):
+    if is_missing(error):
         return "Check the URL, or copy the data folder there again"
     return "Check the URL and the settings of its server"
 

@@ -1,4 +1,4 @@
-"""Parts of files behind every URL that fsspec opens: s3://, gs://, abfs://, hf://, memory://, file://."""
+"""Parts of files behind every URL that fsspec opens: s3://, gs://, abfs://, memory://, file://."""
 
 import asyncio
 import contextlib
@@ -19,6 +19,11 @@ T = TypeVar("T")
 
 CLOSING_S = 5.0
 PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
+# fsspec knows it, but its client follows redirects to any host, and retries by itself.
+REFUSED = {
+    "hf": "Run: hf download OWNER/NAME --repo-type dataset --local-dir DIR; or give the URL of its files, "
+    "https://huggingface.co/datasets/OWNER/NAME/resolve/main"
+}
 
 
 class FsspecFiles:
@@ -34,6 +39,8 @@ class FsspecFiles:
             raise DataError(
                 f"{shown}: chained URLs are not read. Give the last URL alone, and --data.scratch for a cache"
             )
+        if protocol in REFUSED:
+            raise DataError(f"{shown}: {protocol}:// is not read. {REFUSED[protocol]}")
         if protocol in PACKAGES and "@" in urlsplit(url).netloc:
             raise DataError(f"{shown}: no user and password in a URL of this kind. {credentials(protocol)}")
         try:

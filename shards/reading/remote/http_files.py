@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import urllib3
 
-from shards.reading.remote.failures import PermanentError, StatusError, TransientError
+from shards.reading.remote.failures import WEB_PAGE, PermanentError, StatusError, TransientError
 from shards.reading.remote.limits import too_long, within
 from shards.reading.remote.redirects import REDIRECTS, redirected
 
@@ -162,7 +162,8 @@ def _check_answer(response: urllib3.BaseHTTPResponse, begin: int, end: int | Non
     if end is None:
         return
     if response.status != 206:
-        raise PermanentError(_NO_RANGES)
+        is_page = response.headers.get("Content-Type", "").lower().startswith("text/html")
+        raise PermanentError(WEB_PAGE if is_page else _NO_RANGES)
     got, size = _range(response)
     if got[0] != begin or got[1] > end:
         raise PermanentError(f"the server answers bytes {begin}-{end - 1} with bytes {got[0]}-{got[1] - 1}")

@@ -1,5 +1,6 @@
 """Records of shards that lie behind a URL, read by range requests."""
 
+import codecs
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Protocol
@@ -7,9 +8,10 @@ from typing import Protocol
 import numpy as np
 
 from shards.chunk import ChunkFormat
+from shards.ends import complaint
 from shards.errors import DataError
 from shards.manifest import FILE_NAME, LIMIT, Shard
-from shards.reading.remote.failures import PermanentError, Place, in_words, remedy
+from shards.reading.remote.failures import WEB_PAGE, PermanentError, Place, in_words, remedy
 from shards.reading.remote.fsspec_files import FsspecFiles
 from shards.reading.remote.http_files import HttpFiles
 from shards.reading.remote.retry import RETRY_POLICY, Retries, RetryPolicy
@@ -62,6 +64,9 @@ class RemoteRecords:
     ):
         """Connect, and unless ``verify_sizes`` is off compare the sizes of all shards with the manifest's.
 
+        Then each shard's first and last record are compared, too, before another record of it is read: at once that
+        would be two requests for each shard and process.
+
         ``url`` is the data folder; a query (of a signed URL) is handed on with every request. ``rows`` are the
         split's shards. No more than ``connections`` requests are under way at once.
         """
@@ -70,6 +75,7 @@ class RemoteRecords:
         self._place = Place(url)
         self._retries = Retries(self._place, patience)
         self.refetched = 0  # records that arrived damaged
+        self._unchecked = {i for i, row in enumerate(rows) if verify_sizes and row.ends and row.chunks}
         self._files = _connect(self._place, patience, connections)
         if verify_sizes:
             try:
@@ -109,17 +115,37 @@ class RemoteRecords:
         while done < len(out):
             shard = int(np.searchsorted(self._ends, first + done, side="right"))
             row = self._rows[shard]
+            if shard in self._unchecked:  # several threads may do it at once, which does no harm
+                self._check_ends(row)
+                self._unchecked.discard(shard)
             begin = first + done - (int(self._ends[shard]) - row.chunks)
             count = min(len(out) - done, row.chunks - begin, most)
             view = out[done : done + count].data.cast("B")
-            self._read_piece(row.file, begin * stride, view)
+            self.read_piece(row.file, begin * stride, view)
             done += count
 
-    def _read_piece(self, file: str, offset: int, out: memoryview) -> None:
+    def size(self, file: str) -> int | None:
+        """Size of a shard, None when the server does not say; MissingError when it is not there."""
+        return self._retries.call(f"shard {_below(self._place, file)}", lambda limit_s: self._files.size(file, limit_s))
+
+    def read_piece(self, file: str, offset: int, out: memoryview) -> None:
+        """Fill ``out`` with the bytes of a shard from ``offset`` on, as they arrive."""
+
         def request(limit_s: float) -> None:
             self._files.read(file, offset, out, limit_s)
 
         self._retries.call(f"shard {_below(self._place, file)}", request, len(out))
+
+    def _check_ends(self, row: Shard) -> None:
+        ends = np.empty((2, self._shape.stride), np.uint8)
+        wrong = ""
+        for _ in range(2):  # they may have been damaged on the way
+            for record, out in zip((0, row.chunks - 1), ends, strict=True):
+                self.read_piece(row.file, record * self._shape.stride, out.data.cast("B"))
+            wrong = complaint(ends, row.ends, row.chunks, self._shape)
+            if not wrong:
+                return
+        raise DataError(f"shard {_below(self._place, row.file)} {wrong}. Copy it there again, with its {FILE_NAME}")
 
     def _verify_sizes(self, patience: RetryPolicy) -> None:
         retries = Retries(self._place, patience)
@@ -163,9 +189,12 @@ def read_manifest(url: str, patience: RetryPolicy = RETRY_POLICY) -> bytes:
 
     def request(_: float) -> bytes:
         try:
-            return files.whole(FILE_NAME, patience.total_s, LIMIT)  # it may be large
+            content = files.whole(FILE_NAME, patience.total_s, LIMIT)  # it may be large
         except FileNotFoundError:
             raise PermanentError(NO_MANIFEST) from None
+        if content[:512].removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"<"):  # JSON never does
+            raise PermanentError(WEB_PAGE)
+        return content
 
     try:
         return Retries(place, _opening(patience)).call(_below(place, FILE_NAME), request)

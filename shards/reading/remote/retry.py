@@ -11,7 +11,7 @@ from typing import TypeVar
 import tenacity
 
 from shards.errors import DataError
-from shards.reading.remote.failures import Place, causes, in_words, is_transient, remedy
+from shards.reading.remote.failures import MissingError, Place, causes, in_words, is_missing, is_transient, remedy
 from shards.text import printable
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class Retries:
         """What ``request`` returns.
 
         It is given the seconds it may take, enough for ``size`` bytes on a slow line. Raises DataError, naming
-        ``what``, when it fails for good or for too long.
+        ``what``, when it fails for good or for too long; MissingError when there is no such file.
         """
         patience, begin, failures = self.patience, time.monotonic(), 0
         cut_short = False
@@ -90,7 +90,8 @@ class Retries:
                 raise DataError(f"{what}: reading was stopped ({reason})") from None
             if is_transient(error):
                 reason += f", after {failures + 1} tries in {time.monotonic() - begin:.0f} s" if failures else ""
-            raise DataError(f"{what}: {reason}. {remedy(error, self.place.protocol)}".rstrip(". ")) from None
+            kind = MissingError if is_missing(error) else DataError
+            raise kind(f"{what}: {reason}. {remedy(error, self.place.protocol)}".rstrip(". ")) from None
 
     def _pause(self, state: tenacity.RetryCallState) -> float:
         """Seconds, drawn so that many ranks do not come back together; at least what the server asks for."""

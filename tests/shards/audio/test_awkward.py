@@ -251,6 +251,19 @@ def test_damaged_headers_lose_nothing_without_a_word(tmp_path, form, changes):
     assert output.samples / 16000 == pytest.approx(facts.seconds, abs=0.02)
 
 
+@pytest.mark.parametrize(
+    ("rate", "kind"),
+    [(999, "unreadable"), (1_000, "unusual"), (1_999, "unusual"), (2_000, ""), (768_000, ""), (768_001, "unusual")],
+)
+def test_rates_that_no_recorder_has(tmp_path, rate, kind):
+    (tmp_path / "a.wav").write_bytes(written(tone(0.5, rate, 1), "WAV", "PCM_16", rate))
+    facts, reason = decoded(tmp_path / "a.wav", Counted())
+    text = facts.note if facts else reason
+    assert text.startswith(f"{kind}: its header names a rate of {rate:,} Hz" if kind else "")
+    assert is_serious(text) == bool(kind), "--strict fails on it"
+    assert bool(facts) == (kind != "unreadable")
+
+
 # Mixing.
 
 

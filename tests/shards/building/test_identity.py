@@ -184,6 +184,8 @@ def test_copies_that_come_later_go_where_the_first_are(audio, tmp_path, capsys):
         file.write_bytes(b"")
     soundfile.write(audio / "new.wav", melody(50), RATE)
     capsys.readouterr()
+    verify(out)
+    assert "is missing or damaged: recordings that are added later are not compared" in capsys.readouterr().err
     build(audio, out, **SMALL)
     assert "is missing or damaged: its recordings are not compared with others" in capsys.readouterr().err
 
@@ -334,6 +336,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(audio, tmp_path, capsys):
     assert "10 recordings to add, 2 files to skip" in told
     assert "broken.flac: unreadable" in told
     assert "1 files are not audio" in told
+    assert "presets that fit chunks of 2,205 samples at 22,050 Hz: " in told
     planned = {
         line.split()[1]: line.split()[7] for line in told.splitlines() if line.startswith(("│ train", "│ valid"))
     }

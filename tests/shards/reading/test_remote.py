@@ -148,6 +148,7 @@ def test_a_failure_that_stays_ends_in_one_line(split, server, fault):
         ("whole", "ignores range requests.*copy the data folder"),
         ("shifted", "answers bytes 0-"),
         ("gzip", "compresses"),
+        ("login", "answered with a web page .*signed URL"),
     ],
 )
 def test_a_failure_that_cannot_pass_ends_at_once(split, server, fault, words):
@@ -269,6 +270,7 @@ def test_a_redirect_to_another_host_is_followed_only_where_the_user_allows_it(sp
         ("file:///etc/passwd!", "redirects from http:// to file:///etc/passwd"),
         ("http://[x!", "not a URL"),
         ("?again!", "more than 5 times"),
+        ("", "more than 5 times"),
     ],
 )
 def test_other_redirects_are_refused(split, server, target, words):
@@ -296,6 +298,7 @@ def test_hosts_that_a_list_allows():
     ("url", "words"),
     [
         ("nothing://bucket/x", "no protocol nothing://"),
+        ("hf://datasets/somebody/x", "hf:// is not read. Run: hf download"),
         ("simplecache::s3://bucket/x", "chained URLs"),
         ("s3://key:secretsecret@bucket/x", "no user and password in a URL of this kind. Set AWS_PROFILE"),
         ("https://", "No host specified"),
@@ -404,6 +407,24 @@ def test_the_manifest_comes_whole_or_not_at_all(split, server):
     for url in (server.url + "/nowhere", f"file://{split.folder}/nowhere"):
         with pytest.raises(DataError, match=r"nowhere/dataset\.json: (HTTP 404|there is no such file).*URL"):
             read_manifest(url, QUICK)
+
+
+@pytest.mark.parametrize("fault", ["login", "to ", "to ?again!"])
+def test_a_manifest_that_never_comes_ends_at_once(split, server, fault):
+    """Without the minute of retries that an answer may take which passes."""
+    server.fault = lambda request: fault
+    began = time.monotonic()
+    with pytest.raises(DataError, match=r"/dataset\.json: .*(web page|more than 5 times)"):
+        read_manifest(server.url)
+    assert len(server.requests) <= 6
+    assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf\n <!-- a page -->"])
+def test_a_web_page_is_told_from_a_manifest_in_any_store(tmp_path, start):
+    (tmp_path / "dataset.json").write_bytes(start + b"<html></html>")
+    with pytest.raises(DataError, match="answered with a web page"):
+        read_manifest(f"file://{tmp_path}", QUICK)
 
 
 def test_many_threads_over_a_flaky_server(split, caplog):

@@ -15,6 +15,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from shards.errors import DataError
 from shards.reading.remote.records import RemoteRecords, read_manifest
+from shards.verify import verify
 
 URL = "s3://recordings/set"
 # The first use of a client reads its service's description, which takes a while.
@@ -242,10 +243,16 @@ def test_a_store_that_refuses_signed_urls_is_read_the_usual_way(split, s3, monke
             records.read(first, out)
             assert np.array_equal(out, split.records[first : first + 1])
         assert records.retries == 0
+    # Ten records, after the first and the last one of their shard.
     if kind == "expired once":
-        assert s3.ways == ["signed", "usual", *["signed"] * 9]
+        assert s3.ways == ["signed", "usual", *["signed"] * 11]
     else:
-        assert s3.ways == ["signed", "usual"] * 3 + ["usual"] * 7
+        assert s3.ways == ["signed", "usual"] * 3 + ["usual"] * 9
+
+
+def test_a_set_in_a_bucket_is_verified(s3, capsys):
+    verify(URL)
+    assert f"{URL}: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("fault", ["hang", "drop", 503])
