@@ -15,11 +15,10 @@ import numpy as np
 
 from shards.audio import flac, mpeg, ogg, riff
 from shards.audio.belief import PADDING_S, Heard, first_is_believed, judged
-from shards.audio.channels import MEAN, parse_channels
 from shards.audio.errors import DecodingError, reason
 from shards.audio.ffmpeg import open_ffmpeg
 from shards.audio.libsndfile import SndFile, open_sndfile
-from shards.audio.mixing import Mixer
+from shards.audio.mixing import MEAN, Mixer, parse_channels
 from shards.audio.rates import HIGHEST, LOWEST, USUAL_HIGHEST, USUAL_LOWEST
 
 RATE = "unreadable: its header names a rate of"

@@ -1,10 +1,15 @@
 """Blocks of several channels as mono at a wanted rate, and what is odd about them."""
 
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import soxr
 
+MEAN, LOUDER = "mean", "louder"
+_NAMES = {"left": (0,), "right": (1,)}
+_NUMBERS = re.compile(r"[1-9]\d{0,2}(,[1-9]\d{0,2})*")
 # Every so many frames are looked at to compare the channels.
 SAMPLED = 61
 # The mean of channels that cancel each other is so much weaker than the loudest of them: 20 dB.
@@ -14,6 +19,32 @@ LEAST_FRAMES = 256  # looked at, before anything is said about the channels
 WILD, WILD_RATIO = 4.0, 20.0
 AROUND = 64  # samples on each side
 MOST_WILD = 8  # of a block and a channel; more of them are no glitch
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The mean of some channels, by index from 0.
+
+    Attributes:
+        indices: The channels; None for all.
+        louder: Whether only the loudest channel is used, which is known when all of them were read once.
+    """
+
+    indices: tuple[int, ...] | None = None
+    louder: bool = False
+
+
+def parse_channels(text: str) -> Channels:
+    """Reads `mean`, `left`, `right`, `louder` or numbers from 1 such as `1,2`. Raises ValueError."""
+    if text == MEAN:
+        return Channels()
+    if text == LOUDER:
+        return Channels(louder=True)
+    if text in _NAMES:
+        return Channels(_NAMES[text])
+    if not _NUMBERS.fullmatch(text):
+        raise ValueError(f"{text} names no channels: give mean, left, right, louder or numbers from 1 such as 1,2")
+    return Channels(tuple(sorted({int(number) - 1 for number in text.split(",")})))
 
 
 class Mixer:

@@ -10,10 +10,10 @@ from typing import BinaryIO
 
 import numpy as np
 
-from shards.audio.channels import MEAN
 from shards.audio.decoding import Facts, decode
 from shards.audio.errors import DecodingError
 from shards.audio.levels import SILENCE, block_peaks, gain, robust_peak
+from shards.audio.mixing import MEAN
 
 BLOCK = 1 << 16  # samples handled at a time: they stay in the processor's cache
 BEYOND = 2.0  # peaks above it, 6 dB over full scale, are samples in another scale

@@ -8,7 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Literal
 
-from shards.audio.channels import MEAN, parse_channels
+from shards.audio.mixing import MEAN, parse_channels
 from shards.building import report
 from shards.building.build_folder import NAME, BuildFolder
 from shards.building.merge import (

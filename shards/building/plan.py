@@ -11,7 +11,7 @@ from pathlib import Path
 
 import xxhash
 
-from shards.audio.channels import MEAN
+from shards.audio.mixing import MEAN
 from shards.building.probe import DANGLING, Candidate
 from shards.chunk import MAX_SOURCE
 from shards.errors import DataError

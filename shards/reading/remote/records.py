@@ -8,9 +8,9 @@ from typing import Protocol
 import numpy as np
 
 from shards.chunk import ChunkFormat
-from shards.ends import complaint
 from shards.errors import DataError
 from shards.manifest import FILE_NAME, LIMIT, Shard
+from shards.manifest.ends import complaint
 from shards.reading.remote.failures import WEB_PAGE, PermanentError, Place, in_words, remedy
 from shards.reading.remote.fsspec_files import FsspecFiles
 from shards.reading.remote.http_files import HttpFiles

@@ -292,7 +292,7 @@ def test_channels_that_cancel(sides, louder):
     one = tone(1, channels=1)
     mixer = Mixer(RATE)
     list(mixer.add(np.concatenate([side * one for side in sides], 1), RATE))
-    assert mixer.louder == louder
+    assert (mixer.loudest if mixer.cancels else None) == louder
 
 
 def test_the_louder_side_is_taken_alone(tmp_path):

@@ -336,7 +336,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(audio, tmp_path, capsys):
     assert "10 recordings to add, 2 files to skip" in told
     assert "broken.flac: unreadable" in told
     assert "1 files are not audio" in told
-    assert "presets that fit chunks of 2,205 samples at 22,050 Hz: " in told
+    assert "warning: no preset fits chunks of 2,205 samples at 22,050 Hz" in told
     planned = {
         line.split()[1]: line.split()[7] for line in told.splitlines() if line.startswith(("│ train", "│ valid"))
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shards.building import lease as lease_module
+from shards.files import lease as lease_module
 from shards.files.lease import Lease, holder, sweep
 
 ROOT = Path(__file__).parents[3]
