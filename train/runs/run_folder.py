@@ -27,7 +27,6 @@ import psutil
 
 from shards.files import (
     UnsafePathError,
-    append_line,
     check_folder,
     check_place,
     is_leftover,
@@ -44,13 +43,14 @@ from train.config import RunConfig, is_free, settings_of, with_defaults
 from train.errors import TrainError, TransientError
 from train.runs.lines import read_events, read_points
 from train.runs.record import LIMIT, RECORD_FILE, OtherVersionError, Record, check_usable, copy_in_checkpoints
-from train.runs.requeue import JOBS_FILE, LONGEST_NOTE
+from train.runs.requeue import ATTEMPTS_FILE, JOBS_FILE, LONGEST_NOTE
+from train.runs.sealed_lines import append_sealed, damaged_lines
 from train.runs.settings_history import Change, changed, extended, shown
 
 METRICS_FILE = "metrics.jsonl"
 DAMAGE_FILE = "damage.jsonl"
 PREFLIGHT_FILE = "preflight.json"  # bytes and seconds of a save, the length of a job
-FILES = (RECORD_FILE, "attempts.jsonl", METRICS_FILE, DAMAGE_FILE, PREFLIGHT_FILE, JOBS_FILE, "STOP", "STOPPED", "DONE")
+FILES = (RECORD_FILE, ATTEMPTS_FILE, METRICS_FILE, DAMAGE_FILE, PREFLIGHT_FILE, JOBS_FILE, "STOP", "STOPPED", "DONE")
 FOLDERS = ("checkpoints", "model", "preflight", "report", "samples", "wandb")
 # What an attempt leaves that did not get as far as run.json.
 BEGINNINGS = {"lock", "checkpoints"}
@@ -80,7 +80,10 @@ class RunDir:
         """Opens an existing run; raises TrainError when there is none, or one of its files is a link or a pipe."""
         path = Path(path)
         check_contents(path)
-        return cls(path, _read(path), sum(map(_starts, read_events(path / "attempts.jsonl"))))
+        events = read_events(path / ATTEMPTS_FILE)
+        # Where the line of a start is damaged, later lines still have the attempt's number.
+        numbers = [event.get("attempt", 0) for event in events]
+        return cls(path, _read(path), max(sum(map(_starts, events)), *numbers, 0))
 
     @classmethod
     def create_or_resume(cls, config: RunConfig, family: str, data_fingerprint: str) -> "RunDir":
@@ -174,8 +177,13 @@ class RunDir:
 
     def starts(self) -> list[dict[str, Any]]:
         """The start of each attempt: step, epoch, consumed, batch, seed."""
-        rows = filter(_starts, read_events(self.path / "attempts.jsonl"))
+        rows = filter(_starts, read_events(self.path / ATTEMPTS_FILE))
         return [row for row in rows if {"step", "epoch", "consumed", "batch", "seed"} <= row.keys()]
+
+    def damaged_lines(self) -> dict[str, int]:
+        """How many lines of the run's files are damaged, by file; files without damage are left out."""
+        counts = {name: damaged_lines(self.path / name) for name in (ATTEMPTS_FILE, METRICS_FILE, JOBS_FILE)}
+        return {name: count for name, count in counts.items() if count}
 
     def begin(self, world: int, place: dict[str, int]) -> list[Change]:
         """Records that an attempt starts, with its place in the data, and deletes STOPPED and DONE of the previous one.
@@ -212,7 +220,7 @@ class RunDir:
     def _note_loss(self, step: int) -> None:
         """Records how far the previous attempt came, if that was killed before it could do so."""
         rows = read_points(self.path / METRICS_FILE)
-        events = read_events(self.path / "attempts.jsonl")
+        events = read_events(self.path / ATTEMPTS_FILE)
         if rows and events and _starts(events[-1]):
             last = rows[-1] if rows[-1].get("attempt") == self.attempt else events[-1]
             seen = {"seen": last["time"]} if "time" in last else {}
@@ -233,7 +241,7 @@ class RunDir:
 
     def _note(self, **content: Any) -> None:
         line = {"attempt": self.attempt, "time": round(time.time(), 3), **content}
-        append_line(self.path / "attempts.jsonl", line)
+        append_sealed(self.path / ATTEMPTS_FILE, line)
 
 
 def check_contents(path: Path) -> None:

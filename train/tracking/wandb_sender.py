@@ -9,13 +9,14 @@ from typing import Any
 
 import psutil
 
-from shards.files import parse_lines, read_file
+from shards.files import read_file
 from shards.files.lines import LARGEST_FILE
 from shards.reading.remote.failures import cleaned
 from shards.text import printable
 from train.config import TrackingConfig
 from train.runs.lines import points_of
 from train.runs.run_folder import METRICS_FILE, RunDir
+from train.runs.sealed_lines import parse_sealed
 from train.tracking.media import Media
 from train.tracking.wandb_media import to_point as media_point
 from train.tracking.wandb_run import offline_parts, online_parts, start_part, steps_at_server, steps_in, to_point
@@ -129,7 +130,7 @@ class Sender:
         content = read_file(path, start=self._read, limit=LARGEST_FILE)
         whole = content[: content.rfind(b"\n") + 1]
         self._read += len(whole)
-        return points_of(parse_lines(whole))
+        return points_of(parse_sealed(whole))
 
     def _send_media(self, part: Any, step: int) -> None:
         # Directly after the point of their step, because the last step on the server marks what it has.

@@ -87,15 +87,15 @@ def test_a_full_disk_keeps_points_until_there_is_room(tmp_path, monkeypatch, cap
     config = VAERun(DataConfig("d"), tmp_path / "run", tracking=TrackingConfig(wandb="disabled"))
     sent = tracker.Tracker(RunDir.create_or_resume(config, "vae", "f"), config.tracking, 0, "disabled")
     sent.log(0, {"a": 0.5})
-    write = tracker.append_line
+    write = tracker.append_sealed
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tracker, "append_line", full)
+    monkeypatch.setattr(tracker, "append_sealed", full)
     sent.log(1, {"a": 1.5})
     sent.log(2, {"a": 2.5})
-    monkeypatch.setattr(tracker, "append_line", write)
+    monkeypatch.setattr(tracker, "append_sealed", write)
     sent.log(3, {"a": 3.5})
     sent.close(failed=False)
     assert [(row["step"], row["a"]) for row in points(tmp_path / "run")] == [(0, 0.5), (1, 1.5), (2, 2.5), (3, 3.5)]
