@@ -15,6 +15,7 @@ from train.config import DataConfig, RunConfig
 from train.errors import TrainError
 from train.evaluation.measuring.heldout import spread_audio
 from train.parallel.engine import Engine, lost_peers_reported
+from train.process.bus_errors import note_bus_errors
 from train.process.stop_requests import FINISHED
 from train.runs import checkpoint
 from train.runs.async_save import Saver
@@ -89,6 +90,8 @@ def _train(context: Context, wandb_mode: str) -> int:
     retention = Retention(keep.keep, keep.keep_best, keep.keep_every)
     start = {"step": learner.step, **asdict(learner.cursor), "batch": config.data.batch, "seed": config.seed}
     changes = engine.on_main(lambda: run.begin(engine.world, start))
+    if engine.is_main:  # the loss of another process is an exception here
+        note_bus_errors(lambda reason: run.fail(reason, learner.step))
     for change in changes if engine.is_main else ():
         print(printable(f"settings change {change}"), flush=True)
     saver = Saver(run.path / "checkpoints", learner.model, retention, run.record)

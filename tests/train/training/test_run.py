@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from safetensors.torch import load_file
 import audiovae
 from tests.train.conftest import ROOT, STEPS, environment, flags, points, start, train, wait_for_step
 from train.runs.checkpoint import all_checkpoints
+from train.runs.lines import read_events
 
 FAMILIES = ("vae", "hvae", "vqvae")
 SAME = ("loss/", "valid/", "model/", "optim/")
@@ -144,6 +146,20 @@ def test_the_loss_of_a_process_is_one_line(data_dir, tmp_path):
     assert err.count("error: another process of this run ended") == 1
     assert "gloo" not in err
     assert json.loads((run / "attempts.jsonl").read_text().splitlines()[-1])["event"] == "failed"
+
+
+def test_a_shard_that_is_cut_meanwhile_is_noted(data_dir, tmp_path):
+    """The kernel ends the process with a bus error, which no `except` sees."""
+    shutil.copytree(data_dir, tmp_path / "set")
+    run = tmp_path / "vae"
+    process = start(flags("vae", tmp_path / "set", run, "--optim.steps", "4000"))
+    wait_for_step(run, 1, process)
+    (shard,) = (tmp_path / "set").glob("train-*.tar")
+    os.truncate(shard, 5000)
+    _, err = process.communicate(timeout=400)
+    assert process.returncode == 1
+    assert "has become shorter while it was read, 5000 bytes instead of" in err
+    assert [event["event"] for event in read_events(run / "attempts.jsonl")] == ["started", "failed"]
 
 
 def test_a_process_without_its_launcher_does_not_start(data_dir, tmp_path):
