@@ -37,8 +37,8 @@ class JobExit:
 
     Attributes:
         code: The launcher's exit code.
-        stop_signal: Why the batch script asked the program to stop: a signal's name, "the time limit" when time is
-            already up, or "".
+        stop_signal: Why the batch script asked the program to stop: a signal's name; "the time limit" or
+            "a preemption" when time is already up; or "".
         slurm_state: The job's state when it is no longer RUNNING, as after scancel; REQUEUED when Slurm itself has
             requeued the job; else "".
         user_error: The error that made the program exit and that a retry cannot fix, or "".
