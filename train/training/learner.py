@@ -25,6 +25,7 @@ class Learner:
         step: Optimizer steps done, skipped ones included.
         cursor: Position in the data at which the next step begins.
         valid_si_sdr: The last held-out SI-SDR in dB; None if it was not measured or not finite.
+        skipped_in_a_row: Number of skipped steps since the last one that was not, over all attempts: int64 scalar.
     """
 
     def __init__(self, strategy: Strategy, engine: Engine) -> None:
@@ -32,6 +33,7 @@ class Learner:
         self.step = 0
         self.cursor = Cursor()
         self.valid_si_sdr: float | None = None
+        self.skipped_in_a_row = torch.zeros((), dtype=torch.int64, device=engine.device)
         self._main = engine.is_main
         self._copies = HostCopies()
 
@@ -50,6 +52,8 @@ class Learner:
         snapshot.state = {"step": self.step, "epoch": self.cursor.epoch, "consumed": self.cursor.consumed}
         if self.valid_si_sdr is not None:
             snapshot.state["valid_si_sdr"] = self.valid_si_sdr
+        if skipped := int(self.skipped_in_a_row.item()):
+            snapshot.state["skipped_in_a_row"] = skipped
         if self.strategy.gradient_guard.factor:
             # JSON keeps every bit of a float32.
             snapshot.state["gradient_norms"] = self.strategy.gradient_guard.state.tolist()
@@ -61,6 +65,7 @@ class Learner:
         self.step = snapshot.state["step"]
         self.cursor = Cursor(snapshot.state["epoch"], snapshot.state["consumed"])
         self.valid_si_sdr = snapshot.state.get("valid_si_sdr")
+        self.skipped_in_a_row.fill_(snapshot.state.get("skipped_in_a_row", 0))
         guard = self.strategy.gradient_guard
         guard.state = torch.tensor(snapshot.state.get("gradient_norms", [0.0, 0.0]), device=guard.state.device)
 

@@ -322,6 +322,17 @@ def test_a_run_that_only_skips_ends_and_names_its_chunks(data_dir, tmp_path):
     assert json.loads((run / "attempts.jsonl").read_text().splitlines()[-1])["event"] == "failed"
 
 
+def test_skipped_steps_count_over_attempts(data_dir, tmp_path):
+    """Each attempt skips fewer steps than the limit: without the count of the one before, the run would finish."""
+    run = tmp_path / "vae"
+    wild = ["--optim.lr", "1e30", "--optim.clip", "1e30", "--optim.skip_limit", "3", "--optim.steps", "5"]
+    words = flags("vae", data_dir, run, *wild, "--optim.warmup_steps", "0")
+    train([*words, "--stop_at", "3"], code=85)
+    assert json.loads((last_checkpoint(run) / "state.json").read_text())["skipped_in_a_row"] == 2
+    assert "error: 4 steps in a row" in train([*words, "--tracking.every", "5"], code=1)
+    assert not (run / "DONE").exists()
+
+
 def test_other_settings_are_refused_with_the_difference(data_dir, straight, tmp_path):
     said = train(flags("vae", data_dir, straight("vae"), "--optim.lr", "0.5"), code=1)
     assert "optim.lr: 0.001 -> 0.5" in said
