@@ -270,10 +270,10 @@ def test_uploads(whole, monkeypatch):
     """Without W&B itself: what is sent is only counted."""
     run, sent = whole / "run", []
     monkeypatch.setattr("train.tracking.wandb_sync.send", lambda run, mode, rows: sent.append(len(rows)))
-    (run / "wandb" / "steps.json").write_text('{"offline-run-1": {"bytes": 0, "steps": [1, 2]}}')
+    (run / "wandb" / "steps.json").write_text('{"offline-run-1": {"bytes": 0, "steps": [1, 2], "attempt": 1}}')
     part = run / "wandb" / "offline-run-1" / f"run-{RunDir.open(run).run_id}.wandb"
     part.write_bytes(b"")
-    monkeypatch.setattr("train.tracking.wandb_run.steps_of_part", lambda file: [1])
+    monkeypatch.setattr("train.tracking.wandb_run.points_of_part", lambda file: [(1, 1)])
     names = ["metrics.jsonl"] * 3 + ["run.json", "wandb/steps.json"]
     readers = Readers(TrainError, DataError, OSError)
     asked = SimpleNamespace(run_dir=run, prepare=True)

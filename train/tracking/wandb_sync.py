@@ -14,6 +14,7 @@ from train.runs.run_folder import METRICS_FILE, RunDir
 from train.runs.status import is_locked
 from train.tracking.wandb_run import (
     Mode,
+    by_attempt,
     offline_parts,
     online_parts,
     start_part,
@@ -35,7 +36,7 @@ def sync(settings: Any) -> int:
     if is_locked(run.path / "lock"):
         raise TrainError(f"{run.path}: a process is training in this folder; run sync after it has ended")
     added = complete(run)
-    parts = offline_parts(run)
+    parts = by_attempt(offline_parts(run))
     print(printable(f"{len(parts)} offline parts of run {run.run_id}, {added} points added from {METRICS_FILE}"))
     if settings.prepare:
         return 0
