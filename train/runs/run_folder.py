@@ -54,6 +54,7 @@ FILES = (RECORD_FILE, ATTEMPTS_FILE, METRICS_FILE, DAMAGE_FILE, PREFLIGHT_FILE, 
 FOLDERS = ("checkpoints", "model", "preflight", "report", "samples", "wandb")
 # What an attempt leaves that did not get as far as run.json.
 BEGINNINGS = {"lock", "checkpoints"}
+NOT_YOURS = "choose another --run-dir, or ask the owner of this one for access"
 # Settings of a single attempt.
 ATTEMPT_ONLY = ("stop_at", "allow_changes")
 # Open files of this process's locks, which the kernel releases when the process ends.
@@ -79,6 +80,7 @@ class RunDir:
     def open(cls, path: str | Path) -> "RunDir":
         """Opens an existing run; raises TrainError when there is none, or one of its files is a link or a pipe."""
         path = Path(path)
+        check_readable(path)
         check_contents(path)
         events = read_events(path / ATTEMPTS_FILE)
         # Where the line of a start is damaged, later lines still have the attempt's number.
@@ -96,6 +98,7 @@ class RunDir:
             TrainError: when the folder holds something else, or a run with other data or settings.
         """
         path = config.run_dir
+        check_readable(path)
         if path.exists() and not holds_a_run(path):
             raise TrainError(f"{path}: not a run and not empty; choose another --run-dir")
         check_contents(path)
@@ -244,6 +247,16 @@ class RunDir:
         append_sealed(self.path / ATTEMPTS_FILE, line)
 
 
+def check_readable(path: Path) -> None:
+    """Raises TrainError when this user may not read an existing folder, or one on the way to it."""
+    try:
+        os.listdir(path)
+    except PermissionError as error:
+        raise TrainError(f"{path}: cannot be read ({error.strerror}); {NOT_YOURS}") from None
+    except (FileNotFoundError, NotADirectoryError):
+        return
+
+
 def check_contents(path: Path) -> None:
     """Raises TrainError when a link, a pipe or a device stands for a file or a folder of a run."""
     try:
@@ -299,11 +312,21 @@ def _listed(differences: dict[str, tuple[Any, Any]]) -> str:
 
 def _lock(path: Path) -> None:
     """Locks the folder until this process ends, so that no second process trains there."""
-    file = open_regular(path / "lock", os.O_WRONLY | os.O_CREAT)  # closed by the end of the process
+    try:
+        file = open_regular(path / "lock", os.O_WRONLY | os.O_CREAT)  # closed by the end of the process
+    except PermissionError as error:
+        raise TrainError(f"{path}: cannot be written ({error.strerror}); {NOT_YOURS}") from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(file)
+        tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+        if tasks != "1" and "WORLD_SIZE" not in os.environ:
+            raise TrainError(
+                f"{path}: another process is training there, and srun started {tasks} processes that do not know "
+                "each other; start one a node with accelerate launch, as slurm/train_vae.sh does, or give each "
+                "its own --run-dir"
+            ) from None
         raise TransientError(
             f"{path}: another process is training there; wait for it, or stop it: touch {path}/STOP"
         ) from None
