@@ -20,6 +20,8 @@ STEPS_LIMIT = 64 * MIB  # bytes
 # Seconds to wait for the server; WANDB_INIT_TIMEOUT overrides it.
 INIT_S = 60
 Mode = Literal["online", "offline"]
+# Words of the server about the id of a run that was deleted; it takes nothing more under that id.
+DELETED = "previously created and deleted"
 
 
 def start_part(run: RunDir, project: str, name: str, mode: Mode) -> Any:
@@ -47,6 +49,21 @@ def start_part(run: RunDir, project: str, name: str, mode: Mode) -> Any:
     part.define_metric("global_step")
     part.define_metric("*", step_metric="global_step")
     return part
+
+
+def what_to_do(run: RunDir, message: str) -> str:
+    """What is wrong with an upload that the server refused with a message, and the remedy."""
+    if DELETED in message:
+        return (
+            f"run {run.run_id} was deleted at W&B; restore it there and run python -m train sync {run.path}, or upload "
+            f"it as another run: wandb sync --include-online --id NEW_ID {run.path}/wandb/*run-*"
+        )
+    return f"W&B cannot be reached ({first_line(message)}); to upload later, run python -m train sync {run.path}"
+
+
+def first_line(message: str) -> str:
+    """The first line of an error message, without passwords in addresses of proxies and servers."""
+    return cleaned(next(iter(message.splitlines()), ""))
 
 
 def to_point(row: dict[str, Any]) -> dict[str, Any]:
