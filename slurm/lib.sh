@@ -45,6 +45,8 @@ load_environment() {
         . "$file"
         set -u
     fi
+    # srun starts programs in the environment of this script, whatever part of the user's `sbatch --export` handed on.
+    export PATH SLURM_EXPORT_ENV=ALL
     has_python || [ "${1:-}" = optional ] ||
         die "no Python environment: make $home/.venv, or set AUDIO_TRAIN_ENV to a file that loads one"
     # The working folder stays the one where sbatch was called, as the user's paths are relative to it.
@@ -159,11 +161,10 @@ decide() {
     esac
 }
 
-# Slurm sends TERM when the time limit is reached and kills this script and the program half a minute later (KillWait).
-# Another job is submitted at once, while the program may still save.
-on_time_limit() {
-    time_is_up=yes
-    decide 143 "the time limit" ""
+# Slurm sends TERM when the time limit is reached, or the job is cancelled for a more urgent one, and kills this script and
+# the program half a minute later (KillWait). Another job is submitted at once, while the program may still save.
+on_last_term() {
+    decide 143 "$time_is_up" ""
     if [ -n "$requeue" ]; then
         submit_successor "$reason" "$@" || true # the program may still save
     else
@@ -211,7 +212,10 @@ train_job() {
         if [ -n "$got_term" ]; then
             got_term='' stop_signal=TERM
             ask_to_stop
-            [ -n "$time_is_up" ] || [[ $(slurm_state_of_job) != *TimeLimit* ]] || on_time_limit "${@:2}"
+            if [ -z "$time_is_up" ]; then
+                time_is_up=$(why_time_is_up "$(slurm_state_of_job)")
+                [ -z "$time_is_up" ] || on_last_term "${@:2}"
+            fi
         fi
         # Repeated, as the program removes an old STOP when it starts, and that may have been this one.
         [ -z "$stop_signal" ] || ask_to_stop
@@ -223,13 +227,16 @@ train_job() {
     [ -z "$stop_signal" ] || rm -f "$run_dir/STOP" # may have been created after the program's end
     trap '' USR2 TERM # a signal must not interrupt the decision
     [ -z "$got_term" ] || [ -n "$stop_signal" ] || stop_signal=TERM
-    [ -n "$time_is_up" ] || slurm_state=$(slurm_state_of_job)
-    if [[ $slurm_state == *TimeLimit* ]]; then
-        on_time_limit "${@:2}"
-    elif [ -z "$time_is_up" ]; then
-        decide "$code" "$stop_signal" "$slurm_state"
-        [ -z "$requeue" ] || requeue_job "$reason" "$slurm_state" "${@:2}"
-        log_line "$reason"
+    if [ -z "$time_is_up" ]; then
+        slurm_state=$(slurm_state_of_job)
+        time_is_up=$(why_time_is_up "$slurm_state")
+        if [ -n "$time_is_up" ]; then
+            on_last_term "${@:2}"
+        else
+            decide "$code" "$stop_signal" "$slurm_state"
+            [ -z "$requeue" ] || requeue_job "$reason" "$slurm_state" "${@:2}"
+            log_line "$reason"
+        fi
     fi
     rm -f "$error_file"
     exit "$code"
@@ -308,12 +315,12 @@ shard_job() {
     [ -n "$stop_signal" ] && ((code > 128)) || exit "$code"
     slurm_state=$(slurm_state_of_job)
     reason="the build was stopped by $stop_signal"
-    if [[ -n $slurm_state && $slurm_state != requeued && $slurm_state != *TimeLimit* ]]; then
+    if [[ -n $slurm_state && $slurm_state != requeued && -z $(why_time_is_up "$slurm_state") ]]; then
         log_line "$reason: Slurm ended the job ($slurm_state); run sbatch again to resume"
     elif [ "$slurm_state" != requeued ] &&
         [ -z "$(LC_ALL=C comm -13 <(echo "$finished_before") <(finished_in "$out"))" ]; then
         log_line "$reason before it had finished anything, and a restart would not get further: allow more time (sbatch --time)"
-    elif [[ $slurm_state == *TimeLimit* ]]; then # too late for requeueing
+    elif [ -n "$(why_time_is_up "$slurm_state")" ]; then # too late for requeueing
         submit_successor "$reason" "$@" "${share[@]}"
     else
         # In a subshell, as requeue_job exits with 0: a job that depends on this one by afterok must not start yet.

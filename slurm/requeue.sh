@@ -25,16 +25,22 @@ fact() {
     done
 }
 
-# Prints "requeued" when Slurm itself has requeued this job, else the state and reason when Slurm is ending it; nothing
-# while the job is running.
+# Prints "requeued" when Slurm itself has requeued this job, "preempted" when Slurm is ending it for a more urgent job,
+# else the state and reason when Slurm is ending it; nothing while the job is running.
 slurm_state_of_job() {
-    local facts state
+    local facts state preempted
     facts=$(job_facts) || return 0
     state=$(fact JobState "$facts")
     case $state in RUNNING | '') return ;; esac
     # After a node failure or a preemption only the count of restarts differs; the state is COMPLETING in all cases.
     if (($(fact Restarts "$facts") > ${SLURM_RESTART_COUNT:-0})); then
         echo requeued
+        return
+    fi
+    # With PreemptMode=CANCEL only this time differs from a scancel. An earlier life of the job may have left one.
+    preempted=$(fact PreemptTime "$facts")
+    if [[ $preempted == [0-9]* && ! $preempted < $(fact StartTime "$facts") ]]; then
+        echo preempted
     else
         printf '%s, reason %s\n' "$state" "$(fact Reason "$facts")"
     fi
@@ -78,6 +84,15 @@ submit_again() {
     # $0 is the node's copy of the script.
     (cd "$SLURM_SUBMIT_DIR" && AUDIO_TRAIN_HOME=$home env "${clean[@]}" \
         sbatch --parsable --dependency="afterany:$(job_name)" "${flags[@]}" "$0" "$@")
+}
+
+# why_time_is_up SLURM_STATE: prints why Slurm kills this script within half a minute (KillWait), too soon for
+# requeueing; nothing if it does not, or if the user ended the job.
+why_time_is_up() {
+    case $1 in
+        *TimeLimit*) echo "the time limit" ;;
+        preempted) echo "a preemption" ;;
+    esac
 }
 
 # submit_successor REASON ARGUMENTS...: submits another job that continues when this one has ended.

@@ -70,7 +70,7 @@ def is_user_error(error: Exception, settings: Any) -> bool:
     from shards import DataError
     from train.errors import TrainError, TransientError
 
-    started = settings is not None and (Path(getattr(settings, "run_dir", "")) / "attempts.jsonl").exists()
+    started = settings is not None and os.path.exists(Path(getattr(settings, "run_dir", "")) / "attempts.jsonl")
     return (isinstance(error, TrainError) and not isinstance(error, TransientError)) or (
         isinstance(error, DataError) and not started
     )
@@ -83,7 +83,7 @@ def run(words: list[str]) -> int:
     from shards.text import printable_lines
     from train.cli.parser import make_parser, parse
     from train.config import RUNS
-    from train.errors import TrainError
+    from train.errors import LaunchError, TrainError
     from train.parallel.engine import Engine, launched_rank
 
     is_main = launched_rank() == 0
@@ -107,7 +107,7 @@ def run(words: list[str]) -> int:
             return tool(command)(settings, engine)
         return tool(command)(settings)
     except (TrainError, DataError, OSError) as error:
-        if not is_main:
+        if not is_main and not isinstance(error, LaunchError):
             # Most errors occur on all processes. Rank 0 prints them, and its exit makes the launcher end this process.
             # A process that is alive after the wait has an error that rank 0 does not have. To exit first would make
             # the launcher end rank 0 before it prints.

@@ -15,5 +15,9 @@ class TransientError(TrainError):
     """A problem outside the program that may pass: the same command may succeed later."""
 
 
+class LaunchError(TrainError):
+    """The environment promises other processes that do not come, so that no other process prints the error."""
+
+
 class LostPeerError(TransientError):
     """Another process of the run has ended; the reason, if any, is in that process's output."""

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from audiovae.saved.checksums import damaged_file
+from audiovae.saved.checksums import damaged_file, is_sealed
 from shards.files import read_object
 
 CHECKPOINTS = "checkpoints"
@@ -37,6 +37,6 @@ def _is_intact(checkpoint: Path) -> bool:
     try:
         about = read_object(checkpoint / NEEDED[0], follow_links=True)
         there = all((checkpoint / name).is_file() for name in NEEDED)
-        return there and damaged_file(checkpoint, about.get("sha256", {})) is None
+        return there and is_sealed(about) and damaged_file(checkpoint, about.get("sha256", {})) is None
     except (OSError, ValueError, AttributeError, TypeError):
         return False

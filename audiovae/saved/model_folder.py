@@ -2,7 +2,8 @@
 
 A model folder holds `config.json` (family, sample rate, chunk length, configuration), `model.safetensors` (all
 weights) and the weights of each submodule (`encoder.safetensors`, `decoder.safetensors`, ...). `config.json` has the
-SHA-256 of each weight file, so that loading detects damage. A folder may have a model card, see `audiovae.card`.
+SHA-256 of each weight file and of itself, so that loading detects damage. A folder may have a model card, see
+`audiovae.card`.
 """
 
 import dataclasses
@@ -26,7 +27,7 @@ from audiovae.models.autoencoder import Autoencoder
 from audiovae.models.families import FAMILIES, build
 from audiovae.models.settings import check_chunk
 from audiovae.output import model_errors, write_together, write_whole
-from audiovae.saved.checksums import damaged_file, hashes_of
+from audiovae.saved.checksums import damaged_file, hashes_of, is_sealed, sealed
 from audiovae.saved.load_hints import is_unfinished, newest_checkpoint, remedy
 from audiovae.saved.weights_file import fits, largest_file, shapes_of_file, shapes_of_model
 from shards.audio.levels import LEVELS
@@ -125,7 +126,7 @@ def save(
 
 
 def seal(folder: str | Path) -> None:
-    """Recomputes the checksums in `config.json` after an intended change of the weight files.
+    """Recomputes the checksums in `config.json` after an intended change of that file or of the weight files.
 
     Raises:
         ModelError: if there is no model, or `config.json` cannot be written.
@@ -141,7 +142,8 @@ def seal(folder: str | Path) -> None:
 
 
 def _as_text(about: dict[str, Any]) -> str:
-    return json.dumps(about, indent=2) + "\n"
+    """The content of `config.json` with its own checksum."""
+    return json.dumps(sealed(about), indent=2) + "\n"
 
 
 def _check_family(folder: Path, family: str) -> None:
@@ -249,6 +251,10 @@ def _load(path: Path, device: str) -> Autoencoder:
         about = parse_json(description)
         if not isinstance(about, dict):
             raise ValueError("it is not a JSON object")
+        if not is_sealed(about):
+            raise ModelError(
+                f"{folder / CONFIG_FILE}: damaged (its checksum does not match its content); {remedy(folder)}"
+            )
         if about["format"] != FORMAT or about["family"] not in FAMILIES:
             found = f"format {reprlib.repr(about['format'])} of family {reprlib.repr(about['family'])}"
             raise ModelError(

@@ -1,5 +1,6 @@
 """Small models, audio and helpers that the tests of `audiovae` share."""
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from torch import Tensor
 
 import audiovae
 from audiovae import Autoencoder, Noise, Output, Statistics
+from audiovae.saved.checksums import sealed
 
 ROOT = Path(__file__).parents[2]
 SAMPLES, RATE = 2205, 22050
@@ -42,6 +44,12 @@ def make(family: str, seed: int = 0, **changes: object) -> Autoencoder:
         config |= changes
     torch.manual_seed(seed)
     return audiovae.build(family, config, SAMPLES, RATE)
+
+
+def change_config(folder: Path, **changes: object) -> None:
+    """Changes a saved model's `config.json` on purpose: with the checksum that belongs to the changed content."""
+    about = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(sealed(about | changes)).replace("Infinity", "1e400"))
 
 
 def awake(family: str, seed: int = 0, **changes: object) -> Autoencoder:

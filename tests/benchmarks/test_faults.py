@@ -69,6 +69,7 @@ def test_other_weights_are_noticed(faulted, tampered, file):
     assert problem.startswith("the last intact checkpoint is"), "it is damaged now"
     manifest = json.loads((last / "manifest.json").read_text())
     manifest["files"][file] = checkpoint._describe(last / file)
+    del manifest["sha256"]
     (last / "manifest.json").write_text(json.dumps(manifest))
     (problem,) = checks.weights(tampered, reference)
     assert file in problem

@@ -1,11 +1,13 @@
 """What befalls training jobs, and what becomes of them, on a real Slurm. The scenarios run beside each other."""
 
+import shutil
 import signal
+from dataclasses import replace
 
 import pytest
 from beside import beside
 from jobs import CPU, ENDLESS, Desk
-from slurm_cluster import until
+from slurm_cluster import HOME, until
 
 
 @beside
@@ -89,6 +91,41 @@ def test_preemption(desk: Desk):
     job.stop()
     assert job.lives == 2
     assert ended["reason"] in job.status()
+
+
+@beside
+def test_preemption_that_cancels(desk: Desk):
+    """Slurm cancels the job for a more urgent one, with no more time than KillWait: it goes on as another job."""
+    job = desk.train("cancelled", *ENDLESS, slurm=[*CPU, "--partition=cheap", "--nodelist=n2"])
+    job.begun(1, steps=5)
+    urgent = desk.sbatch("--partition=high", "--nodelist=n2", "--exclusive", "--wrap", "sleep 3")
+    until(lambda: desk.cluster.facts(urgent)["JobState"] == "COMPLETED", job.told)
+    until(lambda: len(job.attempts()) == 2, job.told)
+    ended = job.attempts("ended")[0]
+    assert job.attempts()[1]["step"] == ended["step"], "steps were lost"
+    (job.run / "STOP").touch()
+    until(lambda: len(job.attempts("ended")) == 2, job.told)
+    assert "continues when this one has ended" in job.log
+    assert job.lives == 1
+
+
+@beside
+def test_environments_that_are_not_exported(desk: Desk):
+    """Whatever part of the user's environment Slurm hands on, the launcher gets that of the script."""
+    project = desk.folder / "project"  # without the user's variables, the script looks where sbatch was called
+    (project / ".venv" / "bin").mkdir(parents=True)
+    shutil.copy(desk.hook, project / ".venv" / "bin" / "activate")
+    for path in HOME.glob("[a-z]*"):
+        (project / path.name).symlink_to(path)
+    named = ["--export=AUDIO_TRAIN_HOME,AUDIO_TRAIN_ENV"]
+    jobs = [
+        desk.train("export-list", "--optim.steps", "1", slurm=[*CPU, *named]),
+        desk.train("export-srun", "--optim.steps", "1", slurm=CPU, SLURM_EXPORT_ENV="NONE"),
+        replace(desk, folder=project).train("export-none", "--optim.steps", "1", slurm=CPU, SBATCH_EXPORT="NONE"),
+    ]
+    for job in jobs:
+        assert job.over() == "COMPLETED", job.told()
+        assert job.attempts("ended")[0]["reason"] == "finished"
 
 
 @pytest.mark.slow

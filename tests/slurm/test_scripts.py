@@ -233,6 +233,29 @@ def test_job_name_of_an_array_task(node):
     assert node.library("job_name", **task)[1] == "10007_3\n"
 
 
+@pytest.mark.parametrize(
+    ("facts", "state"),
+    [
+        ("RUNNING PreemptTime=2026-11-28T18:00:00", ""),  # within GraceTime
+        ("CANCELLED Restarts=0 PreemptTime=None", "CANCELLED, reason None"),
+        ("COMPLETING Restarts=1 PreemptTime=2026-11-28T18:00:00", "requeued"),
+        ("COMPLETING Restarts=0 PreemptTime=2026-11-28T18:00:00", "preempted"),
+        ("CANCELLED Restarts=0 PreemptTime=2026-11-28T16:00:00", "CANCELLED, reason None"),  # in an earlier life
+    ],
+)
+def test_what_slurm_does_with_the_job(node, facts, state):
+    facts += " StartTime=2026-11-28T17:00:00"
+    assert node.library("slurm_state_of_job", FAKE_STATE=facts)[1].strip() == state
+
+
+def test_a_job_that_is_cancelled_for_a_more_urgent_one_continues_as_another(node):
+    facts = "COMPLETING Restarts=0 StartTime=2026-11-28T17:00:00 PreemptTime=2026-11-28T18:00:00"
+    _, _, err = node.signalled(signal.SIGTERM, FAKE_MODE="stop", FAKE_STATE=facts)
+    assert "continues when this one has ended" in err
+    assert node.lines("sbatch.args")
+    assert not node.lines("requeued")
+
+
 @pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM])
 def test_signal_leads_to_stop_and_one_requeue(node, number):
     code, _, err = node.signalled(number, FAKE_MODE="stop")
@@ -491,6 +514,7 @@ def test_a_stopped_task_of_an_array_is_requeued_alone(node):
         {"FAKE_REQUEUE_CODE": "1"},
         {"AUDIO_TRAIN_AGAIN": "submit"},
         {"FAKE_STATE": "TIMEOUT Restarts=0 Reason=TimeLimit"},  # too late for requeueing
+        {"FAKE_STATE": "CANCELLED Restarts=0 StartTime=2026-11-28T17 PreemptTime=2026-11-28T18"},  # so is this
     ],
 )
 def test_another_job_does_the_same_share(node, env):

@@ -1,6 +1,6 @@
 """A stand-in for W&B's server on this machine: as much of its protocol as wandb 0.31 needs for a run's points.
 
-It keeps what it is sent and can be silent (accept and never answer) or broken (status 500).
+It keeps what it is sent and can be silent (accept and never answer) or broken (status 500), and have deleted runs.
 """
 
 import gzip
@@ -16,6 +16,7 @@ class WandbServer:
 
     def __init__(self) -> None:
         self.mode = "well"  # or silent, broken
+        self.only = ""  # if set, runs with other ids count as deleted
         self.history: list[dict[str, Any]] = []
         self.summary: dict[str, Any] = {}
         self.run: str | None = None
@@ -36,6 +37,10 @@ class WandbServer:
                     return
                 if self.headers.get("content-encoding") == "gzip":
                     body = gzip.decompress(body)
+                if state.only and b"UpsertBucket" in body and json.loads(body)["variables"]["name"] != state.only:
+                    words = "run me/p/x was previously created and deleted; try a new run name"
+                    self.reply({"errors": [{"message": words}], "data": {"upsertBucket": None}}, 409)
+                    return
                 state.authorizations.add(self.headers.get("authorization", ""))
                 self.reply(state.answer(self.path, body))
 

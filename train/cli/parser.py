@@ -10,7 +10,7 @@ from train.cli.help_text import HelpFormatter, Overview
 from train.cli.presets import presets, settings_file
 from train.cli.settings_files import check_file, check_group, check_values, names_of
 from train.cli.tools import TOOLS
-from train.cli.usage_errors import ADVICE, explain
+from train.cli.usage_errors import ADVICE, explain, shortened
 from train.config import RUNS, RunConfig
 from train.errors import TrainError
 
@@ -188,9 +188,10 @@ def parse(words: list[str]) -> tuple[str, Any]:
             return command, RUNS[command](**{name: fields[name] for name in names})
     except argparse.ArgumentError as error:
         command = next((word for word in words if word in parser.commands), "")
-        raise TrainError(explain(str(error), command, flags_of(command, parser), [*parser.commands])) from None
+        told = explain(str(error), command, flags_of(command, parser), [*parser.commands])
+        raise TrainError(shortened(told)) from None
     except ValueError as error:  # a config that refuses its own values
-        raise TrainError(str(error)) from None
+        raise TrainError(shortened(str(error))) from None
     return command, settings[command]
 
 

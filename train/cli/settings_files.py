@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from shards.files import read_start
-from train.cli.usage_errors import ADVICE, suggestion
+from train.cli.usage_errors import ADVICE, shortened, suggestion
 from train.errors import TrainError
 
 MAX_BYTES = 1 << 20
@@ -56,7 +56,7 @@ def check_group(group: str, value: str, kind: type) -> None:
         check_file(Path(value), f"{name} {value}", kind, group)
     else:
         advice = f". {ADVICE[group]}" if group in ADVICE else ""
-        raise TrainError(f"{name}: {value} is not a YAML file of settings{advice}")
+        raise TrainError(f"{name}: {shortened(value)} is not a YAML file of settings{advice}")
 
 
 def parsed(text: str, name: str) -> Any:
@@ -114,7 +114,7 @@ def check(settings: dict[Any, Any], name: str, kind: type, group: str = "") -> N
             hint = suggestion(key, [*known]) or "docs/configuration.md lists all"
             raise TrainError(f"{name}: there is no setting '{key}'; {hint}")
         if known[key]:
-            what = f"a group of settings, not a single value ({value!r})"
+            what = f"a group of settings, not a single value ({shortened(repr(value))})"
             raise TrainError(f"{name}: {key} is {what}; write {key}.NAME: VALUE")
         if contains_mapping(value):
             raise TrainError(f"{name}: {key} is a single setting, but its value is a mapping")

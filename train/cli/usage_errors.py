@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from train.cli.help_text import plain_type
 from train.config import RUNS
 
+LONGEST = 2000  # characters of a message
 PHRASES = {
     "choice": re.compile(r"argument (?!subcommand)(\S+): invalid choice: (\S+) \(choose from (.*)\)"),
     "command": re.compile(r"argument subcommand: invalid choice: '([^']*)'"),
@@ -33,6 +34,12 @@ ADVICE = {
     **dict.fromkeys(("load", "load_from", "restore", "restore_from"), FRESH),
 }
 MIN_SIMILARITY = 0.65
+
+
+def shortened(message: str) -> str:
+    """A message without the rest of values that are longer than a line."""
+    message = re.sub(r"\S{200,}", lambda long: f"{long[0][:80]}...", message)
+    return message if len(message) <= LONGEST else f"{message[:LONGEST]} ..."
 
 
 def explain(message: str, command: str, flags: Sequence[str], commands: Sequence[str]) -> str:

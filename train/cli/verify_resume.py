@@ -17,6 +17,7 @@ from train.cli.parser import Verification
 from train.errors import TrainError
 from train.process.stop_requests import FINISHED, STOPPED
 from train.runs.checkpoint import all_checkpoints
+from train.runs.lines import read_points
 from train.runs.run_folder import METRICS_FILE
 
 LAUNCHER = "accelerate_config.yaml"
@@ -77,7 +78,7 @@ def verify_resume(settings: Verification) -> int:
 def compare(uninterrupted: Path, other: Path, exact: bool) -> dict[str, bool]:
     """Whether two runs consumed the same chunks, had the same losses, and ended with the same weights."""
     one, two = (
-        {row["step"]: row["loss/total"] for row in read_lines(run / METRICS_FILE) if "loss/total" in row}
+        {row["step"]: row["loss/total"] for row in read_points(run / METRICS_FILE) if "loss/total" in row}
         for run in (uninterrupted, other)
     )
     tolerance = 0.0 if exact else TOLERANCE

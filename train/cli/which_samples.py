@@ -17,6 +17,7 @@ from shards.files import make_folder, write_atomically
 from shards.reading.schedule import Schedule
 from shards.text import printable
 from train.errors import TrainError
+from train.runs.requeue import ATTEMPTS_FILE
 from train.runs.run_folder import RunDir
 from train.runs.settings_history import DATA, at_step
 
@@ -53,6 +54,10 @@ def batch_of_step(run: RunDir, split: Split, step: int) -> Batch:
     """
     if not 1 <= step <= run.config["optim.steps"]:
         raise TrainError(f"--step {step}: the steps of this run are 1 to {run.config['optim.steps']}")
+    if count := run.damaged_lines().get(ATTEMPTS_FILE):
+        what = "line is" if count == 1 else "lines are"
+        told = f"warning: {run.path}/{ATTEMPTS_FILE}: {count:,} {what} damaged; the step may have had other chunks"
+        print(printable(told), file=sys.stderr)
     starts = [start for start in run.starts() if start["step"] < step]
     if not starts:
         raise TrainError(f"{run.path}/attempts.jsonl: no attempt reached step {step}; the file may have been edited")

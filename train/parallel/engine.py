@@ -15,7 +15,8 @@ from torch import Tensor
 
 from audiovae import Statistics
 from shards import DataError
-from train.errors import LostPeerError, TrainError, TransientError
+from train.errors import LaunchError, LostPeerError, TrainError, TransientError
+from train.parallel.launch_environment import launch_problem, nobody_came, rank_in, told_when_waiting
 
 # A rank that waits longer for another rank treats it as lost.
 COLLECTIVE_TIMEOUT = timedelta(minutes=10)
@@ -34,7 +35,7 @@ T = TypeVar("T")
 
 def launched_rank() -> int:
     """This process's rank, also before the processes have met: for errors that only one rank should print."""
-    return int(os.environ.get("RANK", "0"))
+    return rank_in(os.environ)
 
 
 def is_lost_peer(error: BaseException) -> bool:
@@ -94,10 +95,13 @@ class Engine:
         notice: Tells the other processes of a stop, and hears of theirs; None if there are none.
 
     Raises:
+        LaunchError: when the environment promises processes that do not come.
         TrainError: when the launch does not fit the machine or this program.
     """
 
     def __init__(self) -> None:
+        if problem := launch_problem(os.environ):
+            raise LaunchError(problem)
         on_cpu = not torch.cuda.is_available()
         local = self.local_world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         if 0 < torch.cuda.device_count() < local:
@@ -108,7 +112,12 @@ class Engine:
         # DeepSpeed uses the process groups made here. With this variable set, accelerate would make groups for it.
         self.launch = dict(os.environ)
         os.environ.pop("ACCELERATE_USE_DEEPSPEED", None)
-        self.accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=[InitProcessGroupKwargs(timeout=COLLECTIVE_TIMEOUT)])
+        timeout = InitProcessGroupKwargs(timeout=COLLECTIVE_TIMEOUT)
+        try:
+            with told_when_waiting(os.environ):
+                self.accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=[timeout])
+        except dist.DistError as error:
+            raise LaunchError(f"{nobody_came(os.environ)} ({str(error).splitlines()[0]})") from None
         promised = int(os.environ.get("WORLD_SIZE", "1"))
         if self.accelerator.num_processes != promised:
             raise TrainError(

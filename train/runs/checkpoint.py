@@ -1,7 +1,7 @@
 """Checkpoints that are complete or absent.
 
     RUN_DIR/checkpoints/step-00001234/
-        manifest.json             sizes and sha256 of the files below
+        manifest.json             sizes and sha256 of the files below, and a sha256 of its own
         state.json                step and data cursor
     run.json                  what the run was made of
         training.safetensors      weights and buffers as trained
@@ -34,10 +34,12 @@ from shards.files import write_folder as write_whole_folder
 from shards.text import printable
 from train.errors import TrainError, TransientError
 from train.optim.snapshot import Snapshot
-from train.runs.record import RECORD_FILE, Record
+from train.runs.record import RECORD_FILE, Record, checksum
 
 MANIFEST = "manifest.json"
 FORMAT = 2
+# Formats of versions whose manifests had no checksum; None is one without the entry.
+UNSEALED_FORMATS = (None, 1, FORMAT)
 TENSORS = ("training", "model", "optimizer")
 NAME = re.compile(r"step-(\d{8,})")
 
@@ -86,7 +88,9 @@ def save(
             (temporary / RECORD_FILE).write_bytes(record.to_bytes())
         (temporary / "state.json").write_text(json.dumps(state, indent=1) + "\n")
         files = {path.name: _describe(path) for path in sorted(temporary.iterdir())}
-        (temporary / MANIFEST).write_text(json.dumps({"format": FORMAT, "files": files}, indent=1) + "\n")
+        manifest: dict[str, Any] = {"format": FORMAT, "files": files}
+        sealed = manifest | {"sha256": checksum(manifest)}
+        (temporary / MANIFEST).write_text(json.dumps(sealed, indent=1) + "\n")
 
     remove_unfinished(folder)
     write_folder(final, fill, inside=folder.parent)
@@ -119,8 +123,10 @@ def best_checkpoint(folder: Path) -> Path | None:
     measured = {}
     for path in all_checkpoints(folder):
         try:
+            if (path / MANIFEST).exists() and _is_damaged(path / "state.json", _listed_files(path)):
+                continue
             value = read_object(path / "state.json", follow_links=True).get("valid_si_sdr")
-        except (OSError, ValueError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # damaged
         if is_number(value) and not math.isnan(value):
             measured[path] = float(value)
@@ -197,12 +203,11 @@ def damage(path: Path) -> str:
         TransientError: when a file exists but cannot be read, for example because of the network or its permissions.
     """
     try:
-        files = read_object(path / MANIFEST, follow_links=True)["files"]
-        for name, expected in files.items():
+        files = _listed_files(path)
+        for name in files:
             if name != Path(name).name:
                 return f"{MANIFEST} names a file outside of the checkpoint"
-            file = path / name
-            if (file.is_file() and file.stat().st_size != expected["bytes"]) or _describe(file) != expected:
+            if _is_damaged(path / name, files):
                 return f"{name} differs from what was saved"
     except FileNotFoundError as error:
         return f"{Path(error.filename).name} is missing"
@@ -216,6 +221,28 @@ def damage(path: Path) -> str:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{MANIFEST} is not a manifest ({error})"
     return ""
+
+
+def _listed_files(path: Path) -> dict[str, Any]:
+    """The files in a checkpoint's manifest with their sizes and hashes.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: when the manifest is damaged.
+    """
+    manifest = read_object(path / MANIFEST, follow_links=True)
+    expected = manifest.pop("sha256", None)
+    # A manifest of another version has its checksum too, and `load` names that version.
+    is_sound = manifest.get("format") in UNSEALED_FORMATS if expected is None else expected == checksum(manifest)
+    if not is_sound:
+        raise ValueError("its checksum does not match")
+    files: dict[str, Any] = manifest["files"]
+    return files
+
+
+def _is_damaged(file: Path, files: dict[str, Any]) -> bool:
+    """Whether a file of a checkpoint differs from its entry in the manifest."""
+    expected = files[file.name]
+    return (file.is_file() and file.stat().st_size != expected["bytes"]) or _describe(file) != expected
 
 
 def load(path: Path) -> Snapshot:

@@ -1,4 +1,4 @@
-"""The lines of a run's files, checked: an entry of another type than this program writes counts as missing.
+"""The lines of a run's files, checked: a damaged line, or an entry of another type, counts as missing.
 
 Needs only the standard library and `shards.files`, because the decision to requeue uses it.
 """
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.files import cleaned, is_flag, is_moment, is_number, is_text, is_whole, read_lines
+from train.runs.sealed_lines import read_sealed
 
 MOST_NAMES = 1000  # of metrics in a run
 PACE = "perf/chunks_per_second"
@@ -20,7 +21,7 @@ def read_points(path: Path) -> list[dict[str, Any]]:
     Raises:
         UnsafePathError, OSError: as `shards.files.read_lines`.
     """
-    return points_of(read_lines(path))
+    return points_of(read_sealed(path))
 
 
 def points_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -43,7 +44,7 @@ def read_events(path: Path) -> list[dict[str, Any]]:
     Raises:
         UnsafePathError, OSError: as `shards.files.read_lines`.
     """
-    return [row for line in read_lines(path) if "event" in (row := cleaned(line, _OF_AN_EVENT))]
+    return [row for line in read_sealed(path) if "event" in (row := cleaned(line, _OF_AN_EVENT))]
 
 
 def read_decisions(path: Path) -> list[dict[str, Any]]:
@@ -52,7 +53,7 @@ def read_decisions(path: Path) -> list[dict[str, Any]]:
     Raises:
         UnsafePathError, OSError: as `shards.files.read_lines`.
     """
-    return [cleaned(line, _OF_A_DECISION) for line in read_lines(path)]
+    return [cleaned(line, _OF_A_DECISION) for line in read_sealed(path)]
 
 
 def seconds_of_a_save(path: Path) -> float:

@@ -13,11 +13,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shards.files import append_line, read_file
+from shards.files import read_file
+from shards.files.lines import LARGEST_FILE
 from shards.text import printable
 from train.runs.lines import read_decisions, read_events
+from train.runs.sealed_lines import append_sealed
 
 JOBS_FILE = "jobs.jsonl"
+ATTEMPTS_FILE = "attempts.jsonl"
+START = b'"event": "started"'  # as slurm/lib.sh counts them
 # Attempts in a row that may end without a request to stop and without a new checkpoint.
 MAX_LOST_ATTEMPTS = 3
 # Starts of a job in which a stop signal came before the program had started, or before its first step; from then on
@@ -34,13 +38,14 @@ class JobExit:
 
     Attributes:
         code: The launcher's exit code.
-        stop_signal: Why the batch script asked the program to stop: a signal's name, "the time limit" when time is
-            already up, or "".
+        stop_signal: Why the batch script asked the program to stop: a signal's name; "the time limit" or
+            "a preemption" when time is already up; or "".
         slurm_state: The job's state when it is no longer RUNNING, as after scancel; REQUEUED when Slurm itself has
             requeued the job; else "".
         user_error: The error that made the program exit and that a retry cannot fix, or "".
         attempts_before: Attempts that had started before this launch.
         events: The lines of attempts.jsonl.
+        damaged_starts: Lines of starts in attempts.jsonl that are damaged and therefore not among the events.
         decisions: The lines of jobs.jsonl.
         newest: Step of the newest checkpoint; 0 when there is none.
         restarts: How often Slurm has requeued this job.
@@ -53,6 +58,7 @@ class JobExit:
     user_error: str = ""
     attempts_before: int = 0
     events: list[dict[str, Any]] = field(default_factory=list)
+    damaged_starts: int = 0
     decisions: list[dict[str, Any]] = field(default_factory=list)
     newest: int = 0
     restarts: int = 0
@@ -61,8 +67,8 @@ class JobExit:
 
     @property
     def attempts(self) -> int:
-        """Number of attempts of the run that have started."""
-        return sum(event.get("event") == "started" for event in self.events)
+        """Number of attempts of the run that have started; the batch script counts the lines of all starts too."""
+        return sum(event.get("event") == "started" for event in self.events) + self.damaged_starts
 
     @property
     def started(self) -> bool:
@@ -199,10 +205,13 @@ def repeats(attempts: list[dict[str, Any]]) -> bool:
 def read_job_exit(run_dir: Path, error_file: Path | None, **known: Any) -> JobExit:
     """Adds the contents of the run's folder to what the batch script knows."""
     steps = [path.name.removeprefix("step-") for path in (run_dir / "checkpoints").glob("step-*")]
+    events = _lines(read_events, run_dir / ATTEMPTS_FILE)
+    started = sum(event.get("event") == "started" for event in events)
     return JobExit(
         **known,
         user_error=_line(error_file) if error_file else "",
-        events=_lines(read_events, run_dir / "attempts.jsonl"),
+        events=events,
+        damaged_starts=max(0, _lines_of_starts(run_dir / ATTEMPTS_FILE) - started),
         decisions=_lines(read_decisions, run_dir / JOBS_FILE),
         newest=max((int(step) for step in steps if step.isdecimal()), default=0),
         done=_line(run_dir / "DONE"),
@@ -215,6 +224,14 @@ def _line(path: Path) -> str:
         return read_file(path, limit=LONGEST_NOTE).decode(errors="replace").partition("\n")[0].strip()
     except OSError:
         return ""
+
+
+def _lines_of_starts(path: Path) -> int:
+    """The number of lines that slurm/lib.sh counts as starts of attempts."""
+    try:
+        return sum(START in line for line in read_file(path, limit=LARGEST_FILE).split(b"\n"))
+    except OSError:
+        return 0
 
 
 def _lines(read: Callable[[Path], list[dict[str, Any]]], path: Path) -> list[dict[str, Any]]:
@@ -251,7 +268,7 @@ def main(words: list[str]) -> int:
             "why": reason,
         }
         with suppress(OSError):  # a full disk does not change the decision
-            append_line(run_dir / JOBS_FILE, line)
+            append_sealed(run_dir / JOBS_FILE, line)
     print(reason)
     return REQUEUE if decision.requeue else END
 

@@ -27,7 +27,6 @@ import psutil
 
 from shards.files import (
     UnsafePathError,
-    append_line,
     check_folder,
     check_place,
     is_leftover,
@@ -44,16 +43,18 @@ from train.config import RunConfig, is_free, settings_of, with_defaults
 from train.errors import TrainError, TransientError
 from train.runs.lines import read_events, read_points
 from train.runs.record import LIMIT, RECORD_FILE, OtherVersionError, Record, check_usable, copy_in_checkpoints
-from train.runs.requeue import JOBS_FILE, LONGEST_NOTE
+from train.runs.requeue import ATTEMPTS_FILE, JOBS_FILE, LONGEST_NOTE
+from train.runs.sealed_lines import append_sealed, damaged_lines
 from train.runs.settings_history import Change, changed, extended, shown
 
 METRICS_FILE = "metrics.jsonl"
 DAMAGE_FILE = "damage.jsonl"
 PREFLIGHT_FILE = "preflight.json"  # bytes and seconds of a save, the length of a job
-FILES = (RECORD_FILE, "attempts.jsonl", METRICS_FILE, DAMAGE_FILE, PREFLIGHT_FILE, JOBS_FILE, "STOP", "STOPPED", "DONE")
+FILES = (RECORD_FILE, ATTEMPTS_FILE, METRICS_FILE, DAMAGE_FILE, PREFLIGHT_FILE, JOBS_FILE, "STOP", "STOPPED", "DONE")
 FOLDERS = ("checkpoints", "model", "preflight", "report", "samples", "wandb")
 # What an attempt leaves that did not get as far as run.json.
 BEGINNINGS = {"lock", "checkpoints"}
+NOT_YOURS = "choose another --run-dir, or ask the owner of this one for access"
 # Settings of a single attempt.
 ATTEMPT_ONLY = ("stop_at", "allow_changes")
 # Open files of this process's locks, which the kernel releases when the process ends.
@@ -79,8 +80,12 @@ class RunDir:
     def open(cls, path: str | Path) -> "RunDir":
         """Opens an existing run; raises TrainError when there is none, or one of its files is a link or a pipe."""
         path = Path(path)
+        check_readable(path)
         check_contents(path)
-        return cls(path, _read(path), sum(map(_starts, read_events(path / "attempts.jsonl"))))
+        events = read_events(path / ATTEMPTS_FILE)
+        # Where the line of a start is damaged, later lines still have the attempt's number.
+        numbers = [event.get("attempt", 0) for event in events]
+        return cls(path, _read(path), max(sum(map(_starts, events)), *numbers, 0))
 
     @classmethod
     def create_or_resume(cls, config: RunConfig, family: str, data_fingerprint: str) -> "RunDir":
@@ -93,6 +98,7 @@ class RunDir:
             TrainError: when the folder holds something else, or a run with other data or settings.
         """
         path = config.run_dir
+        check_readable(path)
         if path.exists() and not holds_a_run(path):
             raise TrainError(f"{path}: not a run and not empty; choose another --run-dir")
         check_contents(path)
@@ -174,8 +180,13 @@ class RunDir:
 
     def starts(self) -> list[dict[str, Any]]:
         """The start of each attempt: step, epoch, consumed, batch, seed."""
-        rows = filter(_starts, read_events(self.path / "attempts.jsonl"))
+        rows = filter(_starts, read_events(self.path / ATTEMPTS_FILE))
         return [row for row in rows if {"step", "epoch", "consumed", "batch", "seed"} <= row.keys()]
+
+    def damaged_lines(self) -> dict[str, int]:
+        """How many lines of the run's files are damaged, by file; files without damage are left out."""
+        counts = {name: damaged_lines(self.path / name) for name in (ATTEMPTS_FILE, METRICS_FILE, JOBS_FILE)}
+        return {name: count for name, count in counts.items() if count}
 
     def begin(self, world: int, place: dict[str, int]) -> list[Change]:
         """Records that an attempt starts, with its place in the data, and deletes STOPPED and DONE of the previous one.
@@ -212,7 +223,7 @@ class RunDir:
     def _note_loss(self, step: int) -> None:
         """Records how far the previous attempt came, if that was killed before it could do so."""
         rows = read_points(self.path / METRICS_FILE)
-        events = read_events(self.path / "attempts.jsonl")
+        events = read_events(self.path / ATTEMPTS_FILE)
         if rows and events and _starts(events[-1]):
             last = rows[-1] if rows[-1].get("attempt") == self.attempt else events[-1]
             seen = {"seen": last["time"]} if "time" in last else {}
@@ -233,7 +244,17 @@ class RunDir:
 
     def _note(self, **content: Any) -> None:
         line = {"attempt": self.attempt, "time": round(time.time(), 3), **content}
-        append_line(self.path / "attempts.jsonl", line)
+        append_sealed(self.path / ATTEMPTS_FILE, line)
+
+
+def check_readable(path: Path) -> None:
+    """Raises TrainError when this user may not read an existing folder, or one on the way to it."""
+    try:
+        os.listdir(path)
+    except PermissionError as error:
+        raise TrainError(f"{path}: cannot be read ({error.strerror}); {NOT_YOURS}") from None
+    except (FileNotFoundError, NotADirectoryError):
+        return
 
 
 def check_contents(path: Path) -> None:
@@ -302,11 +323,21 @@ def _listed(differences: dict[str, tuple[Any, Any]]) -> str:
 
 def _lock(path: Path) -> None:
     """Locks the folder until this process ends, so that no second process trains there."""
-    file = open_regular(path / "lock", os.O_WRONLY | os.O_CREAT)  # closed by the end of the process
+    try:
+        file = open_regular(path / "lock", os.O_WRONLY | os.O_CREAT)  # closed by the end of the process
+    except PermissionError as error:
+        raise TrainError(f"{path}: cannot be written ({error.strerror}); {NOT_YOURS}") from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(file)
+        tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+        if tasks != "1" and "WORLD_SIZE" not in os.environ:
+            raise TrainError(
+                f"{path}: another process is training there, and srun started {tasks} processes that do not know "
+                "each other; start one a node with accelerate launch, as slurm/train_vae.sh does, or give each "
+                "its own --run-dir"
+            ) from None
         raise TransientError(
             f"{path}: another process is training there; wait for it, or stop it: touch {path}/STOP"
         ) from None

@@ -18,7 +18,7 @@ from shards.text import printable
 from train.runs.checkpoint import all_checkpoints, best_checkpoint, step_of
 from train.runs.forecast import duration, forecast
 from train.runs.lines import PACE, read_decisions, read_events, read_points, seconds_of_a_save
-from train.runs.requeue import JOBS_FILE
+from train.runs.requeue import ATTEMPTS_FILE, JOBS_FILE
 from train.runs.run_folder import METRICS_FILE, PREFLIGHT_FILE, RunDir
 from train.runs.settings_history import Change
 
@@ -100,7 +100,7 @@ def goodput(attempts: list[Attempt], rows: list[dict[str, Any]], batch: int) -> 
 def summary_of(run: RunDir, now: float) -> dict[str, Any]:
     """The content of `status --json` at the Unix time `now`."""
     rows = read_points(run.path / METRICS_FILE)
-    attempts = attempts_of(read_events(run.path / "attempts.jsonl"), rows)
+    attempts = attempts_of(read_events(run.path / ATTEMPTS_FILE), rows)
     running = is_locked(run.path / "lock")
     checkpoints = all_checkpoints(run.path / "checkpoints")
     best = best_checkpoint(run.path / "checkpoints")
@@ -119,6 +119,7 @@ def summary_of(run: RunDir, now: float) -> dict[str, Any]:
         "step": step,
         "steps": run.config["optim.steps"],
         "changes": [change.to_json() for change in run.changes],
+        "damaged_lines": run.damaged_lines(),
         "goodput": goodput(attempts, rows, batch),
         "steps_lost": sum(attempt.lost for attempt in attempts),
         "job": jobs[-1] if jobs else None,
@@ -207,6 +208,11 @@ def show(summary: dict[str, Any]) -> None:
     console.print(table)
     for change in summary["changes"]:
         say(f"settings changed {Change.from_json(change)}")
+    for name, count in summary["damaged_lines"].items():
+        say(
+            f"warning: {name}: {count:,} line{'s are' if count > 1 else ' is'} damaged and left out; "
+            "restore the file from a backup, or go on without"
+        )
     if job := summary["job"]:
         say(f"job {job['job']} {'continues' if job['again'] else 'ended'}: {job['why']}")
     if summary["left_s"] and summary["state"] != "finished":

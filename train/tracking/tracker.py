@@ -1,14 +1,14 @@
 """Logs points and media of a run to metrics.jsonl and W&B. Rank 0 only."""
 
-import json
 import time
 from pathlib import Path
 from typing import Any
 
-from shards.files import append_line, is_whole, read_file, read_lines, write_atomically
+from shards.files import is_whole, read_file, write_atomically
 from shards.files.lines import LARGEST_FILE
 from train.config import TrackingConfig
 from train.runs.run_folder import METRICS_FILE, RunDir
+from train.runs.sealed_lines import append_sealed, damaged_lines, parse_sealed
 from train.tracking.media import Media
 from train.tracking.wandb_sender import CLOSE_S, Sender, warn
 
@@ -18,13 +18,22 @@ def forget_after(path: Path, step: int, logs_step: bool = False) -> None:
 
     With `logs_step` the run logs `step` itself again, too. A run that starts from step 0 always does.
 
-    Incomplete lines from a crash or a full disk are deleted too, because readers of JSON lines cannot parse them.
+    Incomplete lines from a crash or a full disk are deleted too, because readers of JSON lines cannot parse them, and
+    so are damaged ones, with a warning.
     """
-    lines = read_file(path, limit=LARGEST_FILE).splitlines() if path.exists() else []
+    content = read_file(path, limit=LARGEST_FILE) if path.exists() else b""
+    if count := damaged_lines(path):
+        what = "damaged line was" if count == 1 else "damaged lines were"
+        warn(f"{path}: {count:,} {what} removed, with the points in it; the training itself does not need them")
     end = step if logs_step or step == 0 else step + 1
-    kept = [row for row in read_lines(path) if is_whole(row.get("step")) and row["step"] < end]
-    if len(kept) < len(lines):
-        write_atomically(path, "".join(json.dumps(row) + "\n" for row in kept))
+    kept = [line + b"\n" for line in content.split(b"\n") if _is_before(line, end)]
+    if (whole := b"".join(kept)) != content:
+        write_atomically(path, whole)
+
+
+def _is_before(line: bytes, end: int) -> bool:
+    """Whether a line is intact, and its point before this step."""
+    return any(is_whole(row.get("step")) and row["step"] < end for row in parse_sealed(line))
 
 
 class Tracker:
@@ -56,7 +65,7 @@ class Tracker:
     def _write(self) -> None:
         try:
             while self._unwritten:
-                append_line(self.file, self._unwritten[0])
+                append_sealed(self.file, self._unwritten[0])
                 self._unwritten.pop(0)
         except OSError as error:
             if len(self._unwritten) == 1:

@@ -20,6 +20,8 @@ STEPS_LIMIT = 64 * MIB  # bytes
 # Seconds to wait for the server; WANDB_INIT_TIMEOUT overrides it.
 INIT_S = 60
 Mode = Literal["online", "offline"]
+# Words of the server about the id of a run that was deleted; it takes nothing more under that id.
+DELETED = "previously created and deleted"
 
 
 def start_part(run: RunDir, project: str, name: str, mode: Mode) -> Any:
@@ -49,18 +51,33 @@ def start_part(run: RunDir, project: str, name: str, mode: Mode) -> Any:
     return part
 
 
+def what_to_do(run: RunDir, message: str) -> str:
+    """What is wrong with an upload that the server refused with a message, and the remedy."""
+    if DELETED in message:
+        return (
+            f"run {run.run_id} was deleted at W&B; restore it there and run python -m train sync {run.path}, or upload "
+            f"it as another run: wandb sync --include-online --id NEW_ID {run.path}/wandb/*run-*"
+        )
+    return f"W&B cannot be reached ({first_line(message)}); to upload later, run python -m train sync {run.path}"
+
+
+def first_line(message: str) -> str:
+    """The first line of an error message, without passwords in addresses of proxies and servers."""
+    return cleaned(next(iter(message.splitlines()), ""))
+
+
 def to_point(row: dict[str, Any]) -> dict[str, Any]:
     """Converts a line of metrics.jsonl to a point of W&B."""
     return {"global_step": row["step"], **{k: v for k, v in row.items() if k not in ("step", "time")}}
 
 
 def offline_parts(run: RunDir) -> list[Path]:
-    """The files of the offline parts of a run, in the order of their start."""
+    """The files of the offline parts of a run, in the order of their names: by the local times of their starts."""
     return _parts(run, "offline-run")
 
 
 def online_parts(run: RunDir) -> list[Path]:
-    """The files of the online parts of a run, in the order of their start."""
+    """The files of the online parts of a run, in the order of their names."""
     return _parts(run, "run")
 
 
@@ -74,7 +91,12 @@ def _parts(run: RunDir, kind: str) -> list[Path]:
 
 
 def steps_of_part(file: Path) -> list[int]:
-    """The steps of the points in one part, read by W&B; after a crash, fewer than were logged.
+    """The steps of the points in one part; errors as in `points_of_part`."""
+    return [step for step, _ in points_of_part(file)]
+
+
+def points_of_part(file: Path) -> list[tuple[int, int]]:
+    """Step and attempt of the points in one part, read by W&B; after a crash, fewer than were logged.
 
     Raises:
         TrainError: if it cannot be read. Treating it as empty would send its points twice.
@@ -86,22 +108,38 @@ def steps_of_part(file: Path) -> list[int]:
         raise TrainError(f"{file}: not read within {READING_S} s; try again when the machine is less busy") from None
     if done.returncode:
         raise TrainError(f"{file}: cannot be read ({(done.stderr.splitlines() or ['no message'])[-1]})")
-    steps = []
+    points = []
     for line in done.stdout.splitlines():
         with suppress(ValueError, TypeError, AttributeError, KeyError, OverflowError):
             item = parse_json(line).get("history", {}).get("item", {})
             if "attempt" in item:  # media have no attempt
-                steps.append(int(item["global_step"]))
-    return steps
+                points.append((int(item["global_step"]), int(item["attempt"])))
+    return points
 
 
 def steps_in(parts: list[Path]) -> set[int]:
-    """The steps in the parts of one run; after a crash or on a full disk, fewer than were logged.
+    """The steps in the parts of one run; after a crash or on a full disk, fewer than were logged."""
+    return {step for part in _contents_of(parts) for step in part["steps"]}
+
+
+def by_attempt(parts: list[Path]) -> list[Path]:
+    """The parts of one run in the order of the last attempts and steps in them.
+
+    The server keeps the values of the part that it gets last. The names of the parts have another order where nodes
+    are in different time zones, or a clock was set back.
+    """
+    contents = _contents_of(parts)
+    last = [(part["attempt"], max(part["steps"], default=-1)) for part in contents]
+    return [file for _, file in sorted(zip(last, parts, strict=True), key=lambda pair: pair[0])]
+
+
+def _contents_of(parts: list[Path]) -> list[dict[str, Any]]:
+    """The `steps` and the last `attempt` of each part of one run.
 
     STEPS_FILE caches the result: reading a part takes most of a second, and a run may have a hundred attempts.
     """
     if not parts:
-        return set()
+        return []
     folder = parts[0].parents[1]
     try:
         cached = read_object(folder / STEPS_FILE, STEPS_LIMIT)
@@ -111,15 +149,19 @@ def steps_in(parts: list[Path]) -> set[int]:
     for file in parts:
         name, size = file.parent.name, file.stat().st_size
         if known.get(name, {}).get("bytes") != size:
-            known[name] = {"bytes": size, "steps": steps_of_part(file)}
+            points = points_of_part(file)
+            attempt = max((attempt for _, attempt in points), default=0)
+            known[name] = {"bytes": size, "steps": [step for step, _ in points], "attempt": attempt}
     with suppress(OSError):  # on a full disk, the next call reads the parts again
         write_atomically(folder / STEPS_FILE, json.dumps(known) + "\n", inside=folder.parent)
-    return {step for file in parts for step in known[file.parent.name]["steps"]}
+    return [known[file.parent.name] for file in parts]
 
 
 def _is_cached(part: Any) -> bool:
-    """Whether an entry of STEPS_FILE has its size and its steps."""
-    if not isinstance(part, dict) or not is_whole(part.get("bytes")) or not isinstance(part.get("steps"), list):
+    """Whether an entry of STEPS_FILE has its size, its steps and its attempt, which older versions left out."""
+    if not isinstance(part, dict) or not isinstance(part.get("steps"), list):
+        return False
+    if not is_whole(part.get("bytes")) or not is_whole(part.get("attempt")):
         return False
     return all(map(is_whole, part["steps"]))
 

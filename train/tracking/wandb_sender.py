@@ -9,16 +9,25 @@ from typing import Any
 
 import psutil
 
-from shards.files import parse_lines, read_file
+from shards.files import read_file
 from shards.files.lines import LARGEST_FILE
-from shards.reading.remote.failures import cleaned
 from shards.text import printable
 from train.config import TrackingConfig
 from train.runs.lines import points_of
 from train.runs.run_folder import METRICS_FILE, RunDir
+from train.runs.sealed_lines import parse_sealed
 from train.tracking.media import Media
 from train.tracking.wandb_media import to_point as media_point
-from train.tracking.wandb_run import offline_parts, online_parts, start_part, steps_at_server, steps_in, to_point
+from train.tracking.wandb_run import (
+    first_line,
+    offline_parts,
+    online_parts,
+    start_part,
+    steps_at_server,
+    steps_in,
+    to_point,
+    what_to_do,
+)
 
 # At the end of an attempt, W&B has this many seconds to receive the remaining points.
 CLOSE_S = 30.0
@@ -82,7 +91,8 @@ class Sender:
         except Exception as error:
             if not self._given_up:
                 remedy = f"to upload the rest, run python -m train sync {self._run.path}"
-                warn(f"W&B stopped ({first_line(error)}); metrics.jsonl continues; {remedy}")
+                reason = first_line(str(error) or type(error).__name__)
+                warn(f"W&B stopped ({reason}); metrics.jsonl continues; {remedy}")
         self._over = True
         self._media.clear()
 
@@ -109,10 +119,7 @@ class Sender:
 
                 # W&B does not switch to offline mode, and its service still holds the run that did not start.
                 wandb.teardown()
-                warn(
-                    f"W&B cannot be reached ({first_line(error)}); this attempt is offline; "
-                    f"to upload it, run python -m train sync {run.path}"
-                )
+                warn(f"this attempt is offline: {what_to_do(run, str(error) or type(error).__name__)}")
         self._steps = steps_in(online_parts(run) + offline_parts(run))
         return start_part(run, self._config.project, name, "offline")
 
@@ -133,7 +140,7 @@ class Sender:
         content = read_file(path, start=self._read, limit=LARGEST_FILE)
         whole = content[: content.rfind(b"\n") + 1]
         self._read += len(whole)
-        return points_of(parse_lines(whole))
+        return points_of(parse_sealed(whole))
 
     def _send_media(self, part: Any, step: int) -> None:
         # Directly after the point of their step, because the last step on the server marks what it has.
@@ -154,11 +161,6 @@ def end_service() -> None:
     for child in psutil.Process().children(recursive=True):
         if child.name().startswith("wandb-core"):
             child.kill()
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error message, without passwords in addresses of proxies and servers."""
-    return cleaned((str(error) or type(error).__name__).splitlines()[0])
 
 
 def warn(message: str) -> None:

@@ -1,5 +1,6 @@
 """`python -m train sync RUN_DIR`: uploads all points of a run that W&B lacks, as one W&B run."""
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,17 @@ from train.runs.lines import read_points
 from train.runs.run_folder import METRICS_FILE, RunDir
 from train.runs.status import is_locked
 from train.tracking.wandb_run import (
+    DELETED,
     Mode,
+    by_attempt,
     offline_parts,
     online_parts,
     start_part,
     steps_at_server,
     steps_in,
     to_point,
+    what_to_do,
 )
-from train.tracking.wandb_sender import first_line
 from train.tracking.wandb_settings import run_wandb, server_answers, server_url, wandb_mode
 
 UPLOAD_S = 3600
@@ -35,7 +38,7 @@ def sync(settings: Any) -> int:
     if is_locked(run.path / "lock"):
         raise TrainError(f"{run.path}: a process is training in this folder; run sync after it has ended")
     added = complete(run)
-    parts = offline_parts(run)
+    parts = by_attempt(offline_parts(run))
     found = f"{len(parts)} offline parts of run {run.run_id}, {added} points added from {METRICS_FILE}"
     print(printable(found), flush=True)
     if settings.prepare:
@@ -52,7 +55,7 @@ def sync(settings: Any) -> int:
             print(printable(f"{part.parent.name} is already uploaded"))
         else:
             print(printable(f"uploading {part.parent.name} ..."), flush=True)
-            upload(part.parent)
+            upload(run, part.parent)
     print(printable(f"run {run.run_id} is completely uploaded"))
     return 0
 
@@ -84,7 +87,7 @@ def send_rest(run: RunDir, offline: set[int]) -> int:
     try:
         return send(run, "online", rows)
     except (wandb.Error, OSError) as error:
-        raise TrainError(f"W&B cannot be reached ({first_line(error)}); run the same command again later") from None
+        raise TrainError(what_to_do(run, str(error))) from None
 
 
 def is_uploaded(part: Path) -> bool:
@@ -92,13 +95,17 @@ def is_uploaded(part: Path) -> bool:
     return part.with_name(f"{part.name}.synced").exists()
 
 
-def upload(part: Path) -> None:
+def upload(run: RunDir, part: Path) -> None:
     """Uploads one part with the wandb command."""
+    # By default W&B repeats refused requests for hours.
+    os.environ.setdefault("WANDB_X_GRAPHQL_RETRY_MAX", "4")
     try:
         done = run_wandb(["sync", str(part.resolve())], UPLOAD_S)
     except subprocess.TimeoutExpired:
         raise TrainError(f"{part}: not uploaded within {UPLOAD_S} s; run the same command again") from None
     output = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    if any(DELETED in line for line in output):
+        raise TrainError(what_to_do(run, DELETED))
     if done.returncode or any("error" in line.lower() for line in output):
         reason = next((line for line in output if "error" in line.lower()), "no message")
         raise TrainError(f"{part}: not uploaded ({reason[:200]}); run the same command again with network access")

@@ -19,6 +19,7 @@ from train.config import DataConfig, RunConfig
 from train.errors import LostPeerError, TrainError
 from train.evaluation.measuring.heldout import spread_audio
 from train.parallel.engine import Engine, lost_peers_reported
+from train.process.bus_errors import note_bus_errors
 from train.process.output_streams import write_stderr
 from train.process.phases import phase
 from train.process.stop_requests import FINISHED, StopRequest
@@ -158,6 +159,8 @@ def _train(context: Context, wandb_mode: str) -> int:
     retention = Retention(keep.keep, keep.keep_best, keep.keep_every)
     context.stop.unsaved_work()  # the loop answers a stop request that comes while the attempt is recorded
     changes = engine.on_main(lambda: run.begin(engine.world, start_of(context)))
+    if engine.is_main:  # the loss of another process is an exception here
+        note_bus_errors(lambda reason: run.fail(reason, learner.step))
     for change in changes if engine.is_main else ():
         print(printable(f"settings change {change}"), flush=True)
     saver = Saver(run.path / "checkpoints", learner.model, retention, run.record)

@@ -27,6 +27,7 @@ class Learner:
         valid_si_sdr: The last held-out SI-SDR in dB; None if it was not measured or not finite.
         unlogged: Values of this step by their names in the log, if its held-out evaluation is still to do, as at the
             start of a run or after a stop during the evaluation; else None.
+        skipped_in_a_row: Number of skipped steps since the last one that was not, over all attempts: int64 scalar.
     """
 
     def __init__(self, strategy: Strategy, engine: Engine) -> None:
@@ -35,6 +36,7 @@ class Learner:
         self.cursor = Cursor()
         self.valid_si_sdr: float | None = None
         self.unlogged: dict[str, float] | None = {}
+        self.skipped_in_a_row = torch.zeros((), dtype=torch.int64, device=engine.device)
         self._main = engine.is_main
         self._copies = HostCopies()
 
@@ -55,6 +57,8 @@ class Learner:
             snapshot.state["valid_si_sdr"] = self.valid_si_sdr
         if self.unlogged is not None:
             snapshot.state["unlogged"] = self.unlogged
+        if skipped := int(self.skipped_in_a_row.item()):
+            snapshot.state["skipped_in_a_row"] = skipped
         if self.strategy.gradient_guard.factor:
             # JSON keeps every bit of a float32.
             snapshot.state["gradient_norms"] = self.strategy.gradient_guard.state.tolist()
@@ -67,6 +71,7 @@ class Learner:
         self.cursor = Cursor(snapshot.state["epoch"], snapshot.state["consumed"])
         self.valid_si_sdr = snapshot.state.get("valid_si_sdr")
         self.unlogged = snapshot.state.get("unlogged")
+        self.skipped_in_a_row.fill_(snapshot.state.get("skipped_in_a_row", 0))
         guard = self.strategy.gradient_guard
         guard.state = torch.tensor(snapshot.state.get("gradient_norms", [0.0, 0.0]), device=guard.state.device)
 

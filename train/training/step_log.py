@@ -2,7 +2,6 @@
 
 import json
 
-import torch
 from torch import Tensor
 
 from shards.files import write_atomically
@@ -18,16 +17,16 @@ class StepLog:
 
     def __init__(self, context: Context, objective: Objective, meter: Meter, batches: BatchFeed) -> None:
         self._context, self._objective, self._meter, self._batches = context, objective, meter, batches
-        self._skipped_in_a_row = torch.zeros((), device=context.engine.device)
 
     def add(self, norm: Tensor) -> None:
         """Adds a step's gradient norm, and counts the step if it was skipped.
 
         The norm and the guard's decision are the same on all processes, and so is the count.
         """
-        exploded = self._context.learner.strategy.gradient_guard.exploded
+        learner = self._context.learner
+        exploded = learner.strategy.gradient_guard.exploded
         skipped = ~norm.isfinite() | exploded
-        self._skipped_in_a_row = (self._skipped_in_a_row + 1) * skipped
+        learner.skipped_in_a_row = (learner.skipped_in_a_row + 1) * skipped
         values = {"optim/gradient_norm": norm, "optim/skipped": skipped.float(), "optim/exploded": exploded.float()}
         self._meter.add(values, 1.0 / self._context.engine.world)
 
@@ -42,13 +41,14 @@ class StepLog:
         return values | {f"weight/{name}": weight for name, weight in weights.items() if name.startswith("kl")}
 
     def check_skips(self) -> None:
-        """Ends a run that only skips steps.
+        """Ends a run that only skips steps, in this attempt and the ones before.
 
         Raises:
             TrainError: on all processes, after optim.skip_limit skipped steps in a row. Each process writes the
                 names of its last chunks to a file in the run folder.
         """
-        step, skipped = self._context.learner.step, int(self._skipped_in_a_row.item())
+        learner = self._context.learner
+        step, skipped = learner.step, int(learner.skipped_in_a_row.item())
         if skipped < self._context.config.optim.skip_limit:
             return
         file = self._context.run.path / f"skipped-step-{step}-rank-{self._context.engine.rank}.json"

@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from tiny_models import FAMILIES, make
+from tiny_models import FAMILIES, change_config, make
 
 import audiovae
 from audiovae import ModelError
@@ -61,6 +61,37 @@ def test_any_flipped_bit_is_told(sound, tmp_path, name, place, bit):
     assert remedy in message
 
 
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(place=st.floats(0, 1), bit=st.integers(0, 7))
+def test_a_flipped_bit_in_the_description_is_told_or_harmless(sound, tmp_path, place, bit):
+    """Harmless are white space, and the name of the checksum: the rest is then what was saved."""
+    folder = tmp_path / "copy"
+    shutil.copytree(sound, folder, dirs_exist_ok=True)
+    flip(folder / "config.json", place, bit)
+    try:
+        found = audiovae.fingerprint(audiovae.load(folder))
+    except ModelError as error:
+        found = str(error)
+    assert f"{folder}/config.json: " in found or found == audiovae.fingerprint(audiovae.load(sound))
+
+
+def test_a_rate_that_was_changed_is_told(sound, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(sound, folder)
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(text.replace("22050", "22150"))
+    damaged = "damaged (its checksum does not match its content); copy the model again"
+    assert error_of(folder) == f"{folder}/config.json: {damaged}"
+    about = json.loads(text) | {"rate": 24000}
+    (folder / "config.json").write_text(json.dumps(about))
+    error_of(folder)
+    seal(folder)
+    assert audiovae.load(folder).rate == 24000, "changed on purpose"
+    del about["checksum"]
+    (folder / "config.json").write_text(json.dumps(about))
+    assert audiovae.load(folder).rate == 24000, "saved by an older version"
+
+
 def test_a_damaged_part_may_be_removed(sound, tmp_path):
     shutil.copytree(sound, tmp_path / "copy")
     flip(tmp_path / "copy" / "encoder.safetensors", 0.5)
@@ -71,7 +102,7 @@ def test_a_damaged_part_may_be_removed(sound, tmp_path):
 def test_a_folder_of_before_there_were_hashes_loads(sound, tmp_path):
     shutil.copytree(sound, tmp_path / "copy")
     about = json.loads((tmp_path / "copy" / "config.json").read_text())
-    del about["sha256"]
+    del about["sha256"], about["checksum"]
     (tmp_path / "copy" / "config.json").write_text(json.dumps(about))
     assert audiovae.fingerprint(audiovae.load(tmp_path / "copy")) == audiovae.fingerprint(audiovae.load(sound))
 
@@ -79,8 +110,7 @@ def test_a_folder_of_before_there_were_hashes_loads(sound, tmp_path):
 @pytest.mark.parametrize("listed", [5, "abc", [1], None, {"../../x": "0"}, {"model.safetensors": 3}], ids=str)
 def test_odd_hashes_are_one_line(listed, sound, tmp_path):
     shutil.copytree(sound, tmp_path / "copy")
-    about = json.loads((tmp_path / "copy" / "config.json").read_text())
-    (tmp_path / "copy" / "config.json").write_text(json.dumps(about | {"sha256": listed}))
+    change_config(tmp_path / "copy", sha256=listed)
     if listed == {"../../x": "0"}:
         audiovae.load(tmp_path / "copy")  # names a file that is not there
     else:

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import FAMILIES, awake, make, noise, start_codebooks, tones
+from tiny_models import FAMILIES, awake, change_config, make, noise, start_codebooks, tones
 
 import audiovae
 from audiovae import ModelError
@@ -23,11 +23,6 @@ def saved(tmp_path):
         return tmp_path / family
 
     return save
-
-
-def change_config(folder, **changes) -> None:
-    about = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(about | changes))
 
 
 def error_of(path) -> str:
@@ -212,8 +207,7 @@ def test_a_model_knows_the_level_of_its_training(tmp_path, level):
 @pytest.mark.parametrize("change", [{"rate": 0}, {"samples": -2205}, {"level": "loud"}])
 def test_a_description_that_cannot_be_is_one_line(tmp_path, change):
     audiovae.save(make("vae"), tmp_path)
-    about = json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "config.json").write_text(json.dumps(about | change))
+    change_config(tmp_path, **change)
     with pytest.raises(audiovae.ModelError, match="not a model description"):
         audiovae.load(tmp_path)
 

@@ -12,7 +12,7 @@ import warnings
 import pytest
 import soundfile
 from markdown_it import MarkdownIt
-from tiny_models import make, plucked
+from tiny_models import change_config, make, plucked
 
 import audiovae
 from audiovae import ModelError, ModelWarning
@@ -181,8 +181,7 @@ def test_facts_whose_measures_are_no_numbers_are_damaged(saved, tmp_path):
 def test_errors_about_a_model_are_one_printable_line(name, saved, tmp_path, monkeypatch, capsys):
     folder = tmp_path / "model"
     shutil.copytree(saved, folder)
-    about = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(about | {name: {HOSTILE: 1} if name == "config" else HOSTILE}))
+    change_config(folder, **{name: {HOSTILE: 1} if name == "config" else HOSTILE})
     with pytest.raises(ModelError) as caught:
         audiovae.load(folder)
     assert str(caught.value).isprintable()

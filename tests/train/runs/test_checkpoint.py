@@ -19,6 +19,7 @@ from train.optim.snapshot import HostCopies, Snapshot
 from train.runs import async_save, checkpoint
 from train.runs.async_save import Saver
 from train.runs.checkpoint import Retention
+from train.runs.record import checksum
 
 CONFIG = {"trunk": {"strides": [21, 5], "channels": [8, 8], "blocks": 1, "kernel": 3}, "latent": 4}
 
@@ -58,8 +59,40 @@ def test_a_checkpoint_of_another_version_is_named(model, tmp_path):
     path = checkpoint.save(tmp_path, model, snapshot(model, 1), Retention(1))
     manifest = json.loads((path / "manifest.json").read_text())
     (path / "manifest.json").write_text(json.dumps({"files": manifest["files"]}))
+    assert checkpoint.newest_intact(tmp_path) == path
     with pytest.raises(TrainError, match="format None, not 2"):
         checkpoint.load(path)
+    newer = {"format": 3, "files": manifest["files"]}
+    (path / "manifest.json").write_text(json.dumps(newer | {"sha256": checksum(newer)}))
+    assert checkpoint.newest_intact(tmp_path) == path
+    with pytest.raises(TrainError, match="format 3, not 2; resume with the version of the program that wrote it"):
+        checkpoint.load(path)
+
+
+@pytest.mark.parametrize("has_checksum", [True, False])
+def test_an_altered_format_is_damage(has_checksum, model, tmp_path, capsys):
+    """Older versions wrote manifests without a checksum."""
+    older = checkpoint.save(tmp_path, model, snapshot(model, 1), Retention(2))
+    newest = checkpoint.save(tmp_path, model, snapshot(model, 2), Retention(2))
+    manifest = json.loads((newest / "manifest.json").read_text())
+    if not has_checksum:
+        del manifest["sha256"]
+        (newest / "manifest.json").write_text(json.dumps(manifest))
+        assert not checkpoint.damage(newest)
+    (newest / "manifest.json").write_text(json.dumps(manifest | {"format": 3}))
+    assert checkpoint.newest_intact(tmp_path) == older
+    said = "manifest.json is not a manifest (its checksum does not match); renamed to damaged-step-00000002"
+    assert said in capsys.readouterr().err
+
+
+def test_a_changed_measure_is_never_the_best(model, tmp_path):
+    for step, value in ((1, 10.0), (2, 5.0)):
+        state = snapshot(model, step)
+        state.state["valid_si_sdr"] = value
+        checkpoint.save(tmp_path, model, state, Retention(2))
+    file = tmp_path / "step-00000002" / "state.json"
+    file.write_text(file.read_text().replace("5.0", "50."))
+    assert checkpoint.best_checkpoint(tmp_path).name == "step-00000001"
 
 
 def test_old_ones_go_only_after_the_new_one_is_there(model, tmp_path, monkeypatch):
@@ -138,6 +171,7 @@ def test_a_manifest_cannot_point_elsewhere(model, tmp_path, monkeypatch):
     (tmp_path / "elsewhere").write_text("x")
     manifest = json.loads((path / "manifest.json").read_text())
     manifest["files"]["../elsewhere"] = checkpoint._describe(tmp_path / "elsewhere")
+    del manifest["sha256"]
     (path / "manifest.json").write_text(json.dumps(manifest))
     assert "names a file outside of the checkpoint" in checkpoint.damage(path)
 

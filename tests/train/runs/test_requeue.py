@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from train.runs.requeue import JobExit, decide
+from train.runs.sealed_lines import read_sealed
 
 ROOT = Path(__file__).parents[3]
 
@@ -173,7 +174,7 @@ def test_the_command_reads_the_folder_and_keeps_the_decision(tmp_path):
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "it had saved a checkpoint" in done.stdout
-    kept = json.loads((tmp_path / "jobs.jsonl").read_text())
+    (kept,) = read_sealed(tmp_path / "jobs.jsonl")
     assert kept | {"time": 0} == {
         "time": 0,
         "job": "7",

@@ -12,7 +12,7 @@ from tests.train.conftest import STEPS, flags, points, start, train
 from train.config import DataConfig, TrackingConfig, VAERun
 from train.runs.record import Record
 from train.runs.run_folder import RunDir
-from train.tracking import tracker, wandb_run, wandb_sender
+from train.tracking import tracker, wandb_run, wandb_sender, wandb_sync
 
 
 def test_attempts_are_one_offline_run(data_dir, tmp_path):
@@ -87,15 +87,15 @@ def test_a_full_disk_keeps_points_until_there_is_room(tmp_path, monkeypatch, cap
     config = VAERun(DataConfig("d"), tmp_path / "run", tracking=TrackingConfig(wandb="disabled"))
     sent = tracker.Tracker(RunDir.create_or_resume(config, "vae", "f"), config.tracking, 0, "disabled")
     sent.log(0, {"a": 0.5})
-    write = tracker.append_line
+    write = tracker.append_sealed
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tracker, "append_line", full)
+    monkeypatch.setattr(tracker, "append_sealed", full)
     sent.log(1, {"a": 1.5})
     sent.log(2, {"a": 2.5})
-    monkeypatch.setattr(tracker, "append_line", write)
+    monkeypatch.setattr(tracker, "append_sealed", write)
     sent.log(3, {"a": 3.5})
     sent.close(failed=False)
     assert [(row["step"], row["a"]) for row in points(tmp_path / "run")] == [(0, 0.5), (1, 1.5), (2, 2.5), (3, 3.5)]
@@ -107,9 +107,9 @@ def test_a_part_is_read_once_until_it_grows(tmp_path, monkeypatch):
     """A run of a hundred attempts has a hundred parts, and reading a part takes most of a second."""
     read = []
 
-    def steps_of(file):
+    def points_of(file):
         read.append(file.parent.name)
-        return [file.stat().st_size]
+        return [(file.stat().st_size, 1)]
 
     def write(name, size):
         (tmp_path / name).mkdir(exist_ok=True)
@@ -118,7 +118,7 @@ def test_a_part_is_read_once_until_it_grows(tmp_path, monkeypatch):
     def steps():
         return wandb_run.steps_in(sorted(tmp_path.glob("offline-run-*/*.wandb")))
 
-    monkeypatch.setattr(wandb_run, "steps_of_part", steps_of)
+    monkeypatch.setattr(wandb_run, "points_of_part", points_of)
     assert steps() == set()
     write("offline-run-1", 10)
     write("offline-run-2", 20)
@@ -131,6 +131,25 @@ def test_a_part_is_read_once_until_it_grows(tmp_path, monkeypatch):
     shutil.rmtree(tmp_path / "offline-run-1")
     (tmp_path / wandb_run.STEPS_FILE).write_text("{cut sh")
     assert steps() == {21}
+
+
+def test_parts_are_uploaded_in_the_order_of_attempts(tmp_path, monkeypatch):
+    """Their names have local times: the second attempt ran in a time zone farther west, the third has no points yet."""
+    points_in = {"offline-run-20260102_090000-x": [(0, 1), (1, 1)], "offline-run-20260102_030000-x": [(2, 2), (3, 2)]}
+    points_in["offline-run-20260102_040000-x"] = []
+    points_in["offline-run-20260102_050000-x"] = [(1, 1), (2, 2)]  # added by sync
+    for name in points_in:
+        (tmp_path / "wandb" / name).mkdir(parents=True)
+        (tmp_path / "wandb" / name / "run-x.wandb").write_bytes(b"")
+    uploaded = []
+    monkeypatch.setattr(wandb_run, "points_of_part", lambda file: points_in[file.parent.name])
+    for name, answer in (("wandb_mode", "online"), ("server_answers", True), ("complete", 0)):
+        monkeypatch.setattr(wandb_sync, name, lambda *_, answer=answer: answer)
+    monkeypatch.setattr(wandb_sync, "upload", lambda folder: uploaded.append(points_in[folder.name]))
+    monkeypatch.setattr(RunDir, "open", lambda path: RunDir(path, Record("x", "vae", {}, ""), attempt=3))
+    (tmp_path / "metrics.jsonl").touch()
+    assert wandb_sync.sync(SimpleNamespace(run_dir=tmp_path, prepare=False)) == 0
+    assert uploaded == [[], [(0, 1), (1, 1)], [(1, 1), (2, 2)], [(2, 2), (3, 2)]]
 
 
 def test_points_are_forgotten_with_lines_that_were_cut_short(tmp_path):

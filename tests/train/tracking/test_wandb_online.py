@@ -4,6 +4,7 @@ In each case training keeps its steps and its speed and finishes, and `sync` upl
 """
 
 import contextlib
+import json
 import re
 import subprocess
 import sys
@@ -129,11 +130,30 @@ def test_a_server_that_cannot_be_reached_makes_an_attempt_offline(data_dir, tmp_
         for name, process in begun.items():
             warnings = [line for line in finish(process).splitlines() if line.startswith("warning")]
             assert len(warnings) == 1, (name, warnings)
-            assert "W&B cannot be reached" in warnings[0]
+            assert "this attempt is offline: W&B cannot be reached" in warnings[0]
             assert f"python -m train sync {tmp_path / name}" in warnings[0]
             assert [row["step"] for row in points(tmp_path / name)] == [*range(STEPS + 1)]
         silent.mode = "well"
         assert_synced(tmp_path / "silent", silent, STEPS)
+
+
+def test_a_run_that_was_deleted_at_the_server(data_dir, tmp_path, server):
+    """Its id is taken for ever, so `sync` alone cannot help."""
+    run = tmp_path / "vae"
+    server.only = "other"
+    said = train(flags("vae", data_dir, run, "--tracking.wandb", "online"), **reach(server.url, 2))
+    run_id = json.loads((run / "run.json").read_text())["run_id"]
+    advice = f"run {run_id} was deleted at W&B; restore it there and run python -m train sync {run}, or upload it"
+    assert f"warning: this attempt is offline: {advice}" in said
+    again = {"WANDB_X_GRAPHQL_RETRY_MAX": "0"}
+    assert f"error: {advice}" in train(["sync", str(run)], code=1, **reach(server.url), **again)
+    command = re.search(r"wandb sync --include-online --id NEW_ID (\S+)", said)[0].replace("NEW_ID", "other")
+    wandb = f"{sys.executable} -m {command}"
+    subprocess.run(
+        wandb, shell=True, env=environment(**reach(server.url)), capture_output=True, check=True, timeout=200
+    )
+    assert server.run == "other"
+    assert set(server.steps("loss/total")) == {*range(1, STEPS + 1)}
 
 
 @pytest.mark.parametrize("mode", ["silent", "broken"])

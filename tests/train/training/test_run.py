@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from tests.train.conftest import (
     wait_for_step,
 )
 from train.runs.checkpoint import all_checkpoints
+from train.runs.lines import read_events
 
 FAMILIES = ("vae", "hvae", "vqvae")
 SAME = ("loss/", "valid/", "model/", "optim/")
@@ -153,6 +155,20 @@ def test_the_loss_of_a_process_is_one_line(data_dir, tmp_path):
     assert err.count("error: another process of this run ended") == 1
     assert "gloo" not in err
     assert json.loads((run / "attempts.jsonl").read_text().splitlines()[-1])["event"] == "failed"
+
+
+def test_a_shard_that_is_cut_meanwhile_is_noted(data_dir, tmp_path):
+    """The kernel ends the process with a bus error, which no `except` sees."""
+    shutil.copytree(data_dir, tmp_path / "set")
+    run = tmp_path / "vae"
+    process = start(flags("vae", tmp_path / "set", run, "--optim.steps", "4000"))
+    wait_for_step(run, 1, process)
+    (shard,) = (tmp_path / "set").glob("train-*.tar")
+    os.truncate(shard, 5000)
+    _, err = process.communicate(timeout=400)
+    assert process.returncode == 1
+    assert "has become shorter while it was read, 5000 bytes instead of" in err
+    assert [event["event"] for event in read_events(run / "attempts.jsonl")] == ["started", "failed"]
 
 
 def test_a_process_without_its_launcher_does_not_start(data_dir, tmp_path):
@@ -313,6 +329,17 @@ def test_a_run_that_only_skips_ends_and_names_its_chunks(data_dir, tmp_path):
     (file,) = run.glob("skipped-step-*-rank-0.json")
     assert all(re.fullmatch(r"\d{8}_\d{12}\.wav", name) for name in json.loads(file.read_text())["chunks"])
     assert json.loads((run / "attempts.jsonl").read_text().splitlines()[-1])["event"] == "failed"
+
+
+def test_skipped_steps_count_over_attempts(data_dir, tmp_path):
+    """Each attempt skips fewer steps than the limit: without the count of the one before, the run would finish."""
+    run = tmp_path / "vae"
+    wild = ["--optim.lr", "1e30", "--optim.clip", "1e30", "--optim.skip_limit", "3", "--optim.steps", "5"]
+    words = flags("vae", data_dir, run, *wild, "--optim.warmup_steps", "0")
+    train([*words, "--stop_at", "3"], code=85)
+    assert json.loads((last_checkpoint(run) / "state.json").read_text())["skipped_in_a_row"] == 2
+    assert "error: 4 steps in a row" in train([*words, "--tracking.every", "5"], code=1)
+    assert not (run / "DONE").exists()
 
 
 def test_other_settings_are_refused_with_the_difference(data_dir, straight, tmp_path):
