@@ -125,7 +125,7 @@ class Plan:
         undivided = {row: one if one.divided else replace(one, split=None) for row, one in group.items()}
 
         def key(group: dict[int, Candidate]) -> str:
-            rows = {row: asdict(one) for row, one in group.items()}
+            rows = {row: vars(one) for row, one in group.items()}
             content = [asdict(settings), self.audio_dir, rows, joined if group is not undivided else None]
             return xxhash.xxh3_128_hexdigest(json.dumps(content).encode())
 

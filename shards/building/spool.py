@@ -97,7 +97,7 @@ class Spool:
         """Note that a recording is complete."""
         self.pieces[piece.row] = piece
         self._end = max(self._end, piece.offset + 2 * piece.samples)
-        self._note({"piece": asdict(piece)})
+        self._note({"piece": vars(piece) | {"source": vars(piece.source)}})
 
     def commit_shard(self, made: PartShard) -> None:
         """Note that a shard is complete."""

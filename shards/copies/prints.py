@@ -15,6 +15,7 @@ from shards.errors import DataError
 from shards.files import read_file
 
 SUFFIX = ".npz"
+SHORTEST_S = 1.0  # of a recording that gets landmarks
 LIMIT = 1 << 31  # bytes of a file
 _TYPES = {"rows": np.int64, "counts": np.int64, "hashes": np.uint32, "frames": np.uint32}
 _TYPES |= {"short": np.int64, "textures": np.uint8}
@@ -39,7 +40,8 @@ class Print:
 
 def make_print(row: int, read: Callable[[int, int], np.ndarray], samples: int, rate: int) -> Print:
     """The fingerprint of a recording: `read` gives samples, begin and count -> [count]; `rate` in Hz."""
-    hashes, frames = landmarks(read, samples, rate)
+    none = np.empty(0, np.uint32)
+    hashes, frames = landmarks(read, samples, rate) if samples >= SHORTEST_S * rate else (none, none)
     return Print(row, hashes, frames, texture(read, samples, rate) if samples <= LONGEST_S * rate else None)
 
 
