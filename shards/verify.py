@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xxhash
@@ -23,10 +24,11 @@ from shards.errors import DataError
 from shards.files import open_regular
 from shards.manifest import Listed, Shard
 from shards.progress import progress
-from shards.reading.manifests import load_manifest
-from shards.reading.remote.failures import MissingError
-from shards.reading.remote.records import RemoteRecords, is_url
+from shards.reading.manifests import is_url, load_manifest
 from shards.text import printable
+
+if TYPE_CHECKING:  # it imports many others, which only a URL needs
+    from shards.reading.remote.records import RemoteRecords
 
 BATCH = 16 << 20  # bytes of records looked at together, and at least one record
 
@@ -83,6 +85,8 @@ def _checker(data_dir: str | Path, shards: list[Shard], shape: ChunkFormat) -> I
     if not is_url(data_dir):
         yield lambda number: check_shard(Path(data_dir) / shards[number].file, shards[number], shape)
         return
+    from shards.reading.remote.records import RemoteRecords
+
     with RemoteRecords(str(data_dir), shards, shape, connections=1, verify_sizes=False) as records:
         firsts = np.cumsum([0, *(shard.chunks for shard in shards)])
         yield lambda number: check_remote(records, int(firsts[number]), shards[number], shape)
@@ -105,11 +109,13 @@ def check_shard(path: Path, shard: Shard, shape: ChunkFormat) -> Damage | None:
         return Damage(shard.file, f"cannot be read ({error.strerror})")
 
 
-def check_remote(records: RemoteRecords, first: int, shard: Shard, shape: ChunkFormat) -> Damage | None:
+def check_remote(records: "RemoteRecords", first: int, shard: Shard, shape: ChunkFormat) -> Damage | None:
     """The first damage in a shard behind a URL, or None; ``first`` is the number of its first record in ``records``.
 
     What arrives damaged is fetched once more. Raises DataError when the server does not answer, or refuses.
     """
+    from shards.reading.remote.failures import MissingError
+
     try:
         size = records.size(shard.file)
     except MissingError:

@@ -16,8 +16,8 @@ from jsonargparse.typing import (
 from audiovae.models.hvae import HVAEConfig
 from audiovae.models.vae import VAEConfig
 from audiovae.models.vqvae import VQVAEConfig
+from shards.reading.manifests import is_url
 from shards.reading.remote.failures import cleaned
-from shards.reading.remote.records import is_url
 from train.optim.objective import HVAEWeights, VAEWeights, VQVAEWeights
 from train.optim.schedules import Ramp
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from shards.chunk import HEADERS, NAME_LENGTH, read_names
 from shards.errors import DataError
 from shards.manifest import Manifest
-from shards.reading.manifests import load_manifest
-from shards.reading.remote.records import RemoteRecords, is_url
+from shards.reading.manifests import is_url, load_manifest
+from shards.reading.remote.records import RemoteRecords
 from shards.reading.sources.local import LocalRecords
 from shards.reading.sources.local_cache import CachedRecords
 from shards.reading.sources.mapped import MAX_SHARDS, MappedShards

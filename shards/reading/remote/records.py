@@ -177,11 +177,6 @@ class RemoteRecords:
             )
 
 
-def is_url(place: object) -> bool:
-    """Whether a data folder is given as a URL."""
-    return "://" in str(place)
-
-
 def read_manifest(url: str, patience: RetryPolicy = RETRY_POLICY) -> bytes:
     """The content of ``dataset.json`` in a data folder behind a URL. Raises DataError, also where it is too large."""
     place = Place(url)

@@ -25,8 +25,9 @@ from range_server import RangeServer
 from remote_split import QUICK, RemoteSplit
 
 from shards.errors import DataError
+from shards.reading.manifests import is_url
 from shards.reading.remote.failures import PermanentError
-from shards.reading.remote.records import RemoteRecords, is_url, read_manifest
+from shards.reading.remote.records import RemoteRecords, read_manifest
 from shards.reading.remote.redirects import is_allowed, redirected
 from shards.reading.remote.retry import RetryPolicy
 
