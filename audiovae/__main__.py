@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser
 from audiovae import DISTRIBUTION, __version__
 from audiovae.commands import COMMANDS
 from audiovae.errors import ModelError, ModelWarning
-from shards.text import printable
+from shards.text import printable, with_bytes, without_bytes
 
 MIN_SIMILARITY = 0.65  # of a suggestion
 # Help of `reconstruct`, which takes any number of recordings.
@@ -52,7 +52,7 @@ def main() -> int:
         print(f"{DISTRIBUTION} {__version__}")
         return 0
     try:
-        chosen = parser.parse_args(flags_last(words))
+        chosen = parser.parse_args(flags_last([without_bytes(word) for word in words]))
     except SystemExit as end:
         if end.code and (meant := nearest(words)):
             print(f"did you mean {meant}?", file=sys.stderr)
@@ -61,7 +61,8 @@ def main() -> int:
         warnings.simplefilter("always", ModelWarning)
         warnings.showwarning = _show(warnings.showwarning)
         try:
-            COMMANDS[chosen.subcommand](**chosen[chosen.subcommand])
+            given = {name: with_bytes(value) for name, value in chosen[chosen.subcommand].items()}
+            COMMANDS[chosen.subcommand](**given)
             sys.stdout.flush()
         except ModelError as error:
             print(f"error: {error}", file=sys.stderr)

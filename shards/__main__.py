@@ -79,21 +79,21 @@ def _make_parser(functions: dict[str, Callable[..., None]]) -> Any:
 def main(args: list[str] | None = None) -> int:
     """Run one command; an error is one line on stderr. Returns the exit code."""
     from shards.errors import DataError
-    from shards.text import printable
+    from shards.text import printable, with_bytes, without_bytes
 
     if (sys.argv[1:] if args is None else args) == ["--version"]:
         print(_version())
         return 0
     functions = _functions()
     parser = _make_parser(functions)
-    words = [_underscored(word) for word in (sys.argv[1:] if args is None else args)]
+    words = [without_bytes(_underscored(word)) for word in (sys.argv[1:] if args is None else args)]
     if not words:
         parser.print_help(sys.stderr)
         print("\nerror: no command given", file=sys.stderr)
         return 2
     chosen = parser.parse_args(words)
     try:
-        functions[chosen.subcommand](**chosen[chosen.subcommand])
+        functions[chosen.subcommand](**{name: with_bytes(value) for name, value in chosen[chosen.subcommand].items()})
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -2,10 +2,12 @@
 
 A run, a model or a data set may come from a stranger. Its names and values may hold escapes that a terminal obeys,
 formulas for a spreadsheet, or tags and links for a page. All of them pass through here before they are shown.
-Imports nothing but `re`: the decision to requeue uses this in the last seconds of a job.
+Imports little: the decision to requeue uses this in the last seconds of a job.
 """
 
 import re
+from pathlib import PurePath
+from typing import Any
 
 # Characters that stay although str.isprintable() is false: the joiners of emoji, Persian and Indic text.
 JOINERS = "\u200c\u200d"
@@ -13,6 +15,26 @@ JOINERS = "\u200c\u200d"
 _FORMULAS = tuple("=+-@\uff1d\uff0b\uff0d\uff20")  # the wide ones too
 # An underscore within a word means nothing; addresses become links without any sign around them.
 _MARKDOWN = re.compile(r"[&<>|`*~$@\\\[\]]|(?<![^\W_])_|_(?![^\W_])|:(?=//)|(?<=www)\.", re.IGNORECASE)
+
+
+# A byte of a file name that is not UTF-8 is a lone surrogate in Python; parsers of YAML refuse these. As characters for
+# private use, which nobody types, they pass.
+_BYTES = {code: code - 0xDC80 + 0xF780 for code in range(0xDC80, 0xDD00)}
+_BACK = {private: code for code, private in _BYTES.items()}
+
+
+def without_bytes(word: str) -> str:
+    """A word of a command line for a parser that refuses bytes that are not UTF-8; `with_bytes` undoes it."""
+    return word.translate(_BYTES)
+
+
+def with_bytes(value: Any) -> Any:
+    """What a parser made of such words: texts, paths and lists of them get their bytes back; all else stays."""
+    if isinstance(value, str):
+        return value.translate(_BACK)
+    if isinstance(value, PurePath):
+        return type(value)(str(value).translate(_BACK))
+    return [with_bytes(one) for one in value] if isinstance(value, list) else value
 
 
 def printable(value: object, keep: str = "") -> str:

@@ -1,5 +1,6 @@
 """Copies and splits, decided when all recordings of a plan are decoded."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,8 @@ from shards.copies.prints import Print, load_prints
 from shards.errors import DataError
 from shards.manifest import Listed, Source
 from shards.splits.units import joined
+
+STRONG = 0.35  # share of common landmarks that notes or loops alone do not have
 
 
 def load_all(folder: Path, listed: Sequence[Listed]) -> list[Print]:
@@ -28,22 +31,37 @@ def find_copies(sources: dict[int, Source], prints: Sequence[Print]) -> dict[int
     """For each recording with the same sound as an earlier one the row of the first of them.
 
     ``sources`` are rows of recordings that were kept. Those with the same samples are copies, and those whose acoustic
-    fingerprints match. Silence is a copy of nothing.
+    fingerprints match. Silence is a copy of nothing. Where more than half of all audio would be one group, only strong
+    evidence counts: music of few loops or notes has much in common without being copied.
     """
     audible = {row: source for row, source in sorted(sources.items()) if source.split is not None and not source.silent}
-    links: list[tuple[int, int]] = []
+    links: dict[tuple[int, int], float] = {}
     first: dict[str, int] = {}
     for row, source in audible.items():
-        if source.audio:
-            links.append((first.setdefault(source.audio, row), row))
+        if source.audio and first.setdefault(source.audio, row) != row:
+            links[first[source.audio], row] = 1.0
     usable = [one for one in prints if one.row in audible]
-    for one, two in matches(usable, [audible[one.row].duration_s for one in usable]):
+    found = matches(usable, [audible[one.row].duration_s for one in usable])
+    for (one, two), share in found.items():
         low, high = sorted((usable[one].row, usable[two].row))
-        links.append((low, high))
+        links[low, high] = max(share, links.get((low, high), 0.0))
     # The parts of one divided recording are no copies of each other.
-    links = [(one, two) for one, two in links if one != two and audible[one].path != audible[two].path]
+    links = {pair: share for pair, share in links.items() if audible[pair[0]].path != audible[pair[1]].path}
     lead = joined(sorted(links))
-    return {row: first for row, first in sorted(lead.items()) if first != row}
+    seconds: dict[int, float] = {}
+    for row, group in lead.items():
+        seconds[group] = seconds.get(group, 0.0) + audible[row].duration_s
+    half = math.fsum(source.duration_s for source in audible.values()) / 2
+    wide = {group for group, length in seconds.items() if length > half}
+    weak = {row for pair, share in links.items() if lead[pair[0]] in wide and share < STRONG for row in pair}
+    if weak:
+        report.line(
+            f"warning: {len(weak)} recordings, more than half of the audio, have sound in common: few notes, loops, or "
+            "copies of one recording. They count as different, unless their fingerprints are nearly equal; --group-by keeps "
+            "those together that belong together"
+        )
+    lead = joined(sorted(pair for pair, share in links.items() if lead[pair[0]] not in wide or share >= STRONG))
+    return {row: group for row, group in sorted(lead.items()) if group != row}
 
 
 def settled(plan: Plan, old: Sequence[Source], made: dict[int, Source], prints: Sequence[Print]) -> Plan:

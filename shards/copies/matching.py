@@ -14,15 +14,19 @@ LENGTH, MARGIN_S = 0.06, 0.05  # by which copies may differ in length: a share, 
 BLOCK = 1024  # short recordings compared at a time
 
 
-def matches(prints: Sequence[Print], seconds: Sequence[float]) -> list[tuple[int, int]]:
+def matches(prints: Sequence[Print], seconds: Sequence[float]) -> dict[tuple[int, int], float]:
     """Pairs of places in `prints` of recordings that are copies of each other; `seconds` are their lengths.
 
-    Not all pairs of a group of copies are listed, but they are linked to each other by those that are.
+    The value of a pair is the share of the landmarks of the one with fewer that the other has, too: 0.4 and more for
+    whole copies, less for excerpts. It is 1 where textures agree.
     """
-    return sorted({*_by_landmarks(prints), *_by_textures(prints, seconds)})
+    found = dict.fromkeys(_by_textures(prints, seconds), 1.0)
+    for pair, share in _by_landmarks(prints):
+        found[pair] = max(share, found.get(pair, 0.0))
+    return dict(sorted(found.items()))
 
 
-def _by_landmarks(prints: Sequence[Print]) -> Iterator[tuple[int, int]]:
+def _by_landmarks(prints: Sequence[Print]) -> Iterator[tuple[tuple[int, int], float]]:
     counts = [len(one.hashes) for one in prints]
     if sum(counts) == 0:
         return
@@ -44,7 +48,7 @@ def _by_landmarks(prints: Sequence[Print]) -> Iterator[tuple[int, int]]:
         yield from _at_one_lag(np.concatenate(found, axis=1), np.array(counts))
 
 
-def _at_one_lag(found: np.ndarray, landmarks: np.ndarray) -> Iterator[tuple[int, int]]:
+def _at_one_lag(found: np.ndarray, landmarks: np.ndarray) -> Iterator[tuple[tuple[int, int], float]]:
     """The pairs that occur often enough at lags that differ by one at most.
 
     ``found`` are places and lags, int64 [3, n]; ``landmarks`` are the numbers of them by place.
@@ -56,7 +60,8 @@ def _at_one_lag(found: np.ndarray, landmarks: np.ndarray) -> Iterator[tuple[int,
     votes = counts + np.append(np.where(follows, counts[1:], 0), 0)
     fewer = np.minimum(landmarks[rows[0]], landmarks[rows[1]])
     enough = votes >= np.maximum(LEAST, LEAST_SHARE * fewer)
-    yield from {(int(one), int(two)) for one, two in rows[:2, enough].T}
+    pairs = ((one, two) for one, two in rows[:2, enough].T.tolist())
+    yield from zip(pairs, (votes / fewer)[enough].tolist(), strict=True)
 
 
 def _by_textures(prints: Sequence[Print], seconds: Sequence[float]) -> Iterator[tuple[int, int]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from shards.text import with_bytes, without_bytes
 from train.cli.help_text import HelpFormatter, Overview
 from train.cli.presets import presets, settings_file
 from train.cli.settings_files import check_file, check_group, check_values, names_of
@@ -179,7 +180,9 @@ def parse(words: list[str]) -> tuple[str, Any]:
         _, config = parse([*words[1:], "--run-dir", "verify-resume"])
         return "verify-resume", Verification(config, words[1:])
     try:
-        settings = parser.parse_args(normalised(words))
+        settings = parser.parse_args([without_bytes(word) for word in normalised(words)])
+        for name, value in settings.items():
+            settings[name] = with_bytes(value)
         command = settings.subcommand
         if command in RUNS:
             check_values(settings[command].get, RUNS[command])

@@ -199,6 +199,27 @@ def test_copies_may_be_only_named(audio, tmp_path, capsys):
     assert "change their split" not in told.err
 
 
+def test_music_of_few_notes_is_no_copy_but_copies_of_the_only_recording_are(tmp_path, capsys):
+    audio = tmp_path / "audio"
+    audio.mkdir()
+    t = np.arange(RATE // 4) / RATE
+    notes = [0.5 * np.exp(-6 * t) * np.sin(2 * np.pi * pitch * t) for pitch in (220, 277, 330, 440, 554)]
+    for seed in range(4):
+        chosen = np.random.default_rng(seed).integers(5, size=40)
+        soundfile.write(audio / f"tune{seed}.wav", np.concatenate([notes[one] for one in chosen]), RATE)
+    build(audio, tmp_path / "notes", **SMALL)
+    assert "recordings, more than half of the audio, have sound in common" in capsys.readouterr().err
+    assert not any(source.copy_of for source in Manifest.load(tmp_path / "notes").sources)
+    assert set(splits(tmp_path / "notes").values()) == {"train", "valid"}
+    only = tmp_path / "only"
+    only.mkdir()
+    soundfile.write(only / "0.wav", melody(0), RATE)
+    add_copies(only, ["0.wav"])
+    (only / "a0.mp3").unlink()  # its share of common landmarks may be as small as that of music of few notes
+    build(only, tmp_path / "one", **SMALL)
+    assert set(splits(tmp_path / "one").values()) == {"train"}
+
+
 def test_silence_is_a_copy_of_nothing(tmp_path):
     audio = tmp_path / "audio"
     add_recordings(audio, range(3))
