@@ -6,6 +6,7 @@ from importlib import import_module
 KINDS = {
     "speed": "measure data loading and checkpoints and compare them with other libraries",
     "quality": "train models, baselines and seeds, and check the claims about quality",
+    "copies": "make copies of recordings, and count those that `shards build` would find",
     "faults": "inject faults into a small training and check that nothing is lost",
 }
 
