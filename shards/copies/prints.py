@@ -66,7 +66,11 @@ def to_bytes(prints: list[Print]) -> bytes:
 def load_prints(path: Path) -> list[Print]:
     """Reads a file. Raises DataError when it is missing or damaged; nothing in it is executed."""
     try:
-        with np.load(io.BytesIO(read_file(path, follow_links=True, limit=LIMIT)), allow_pickle=False) as file:
+        content = io.BytesIO(read_file(path, follow_links=True, limit=LIMIT))
+        with zipfile.ZipFile(content) as packed:  # a compressed one could be far larger than it looks
+            if sum(one.file_size for one in packed.infolist()) > LIMIT:
+                raise ValueError("size")
+        with np.load(content, allow_pickle=False) as file:
             arrays = {name: file[name] for name in _TYPES}
         return _parsed(arrays)
     except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, NotImplementedError):

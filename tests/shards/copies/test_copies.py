@@ -1,6 +1,7 @@
 """Acoustic fingerprints: copies are found through codecs, gain, resampling and cuts; other recordings are not."""
 
 import io
+import zipfile
 from contextlib import suppress
 
 import numpy as np
@@ -148,7 +149,7 @@ def test_silence_and_tones_have_few_landmarks():
         assert len(hashes) == 0, audio[0]
 
 
-def test_a_file_of_prints_gives_what_was_written_and_damage_is_named(tunes, tmp_path):
+def test_a_file_of_prints_gives_what_was_written_and_damage_is_named(tunes, tmp_path, monkeypatch):
     prints = [print_of(7, tunes[0])]
     prints += [print_of(row, audio) for row, audio in enumerate(hits(5, seed=5), start=20)]
     content = to_bytes(prints)
@@ -163,6 +164,11 @@ def test_a_file_of_prints_gives_what_was_written_and_damage_is_named(tunes, tmp_
         assert one.texture is None or (one.texture == two.texture).all()
     file.write_bytes(to_bytes([]))
     assert load_prints(file) == []
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("rows.npy", bytes(1 << 21))
+    with monkeypatch.context() as small, pytest.raises(DataError, match="is missing or damaged"):
+        small.setattr("shards.copies.prints.LIMIT", 1 << 20)
+        load_prints(file)
     draw = np.random.default_rng(6)
     for _ in range(60):
         damaged = bytearray(content)
