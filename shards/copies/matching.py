@@ -8,7 +8,8 @@ from shards.copies.prints import Print
 
 LEAST, LEAST_SHARE = 10, 0.005  # landmarks that copies have in common at one lag: number, and share of the fewer
 COMMON = 128  # recordings and places that share a landmark; one that more of them share tells nothing
-ALIKE = 0.65  # correlation of the textures of copies
+SHORT_S, SHORT_SHARE = 10.0, 0.1  # the same of recordings that last less, such as two strokes on one cymbal
+ALIKE = 0.7  # correlation of the textures of copies
 TELLING = 192  # bands that have to differ in a texture; decaying tones of one pitch look alike below
 LENGTH, MARGIN_S = 0.06, 0.05  # by which copies may differ in length: a share, and seconds
 BLOCK = 1024  # short recordings compared at a time
@@ -22,6 +23,8 @@ def matches(prints: Sequence[Print], seconds: Sequence[float]) -> dict[tuple[int
     """
     found = dict.fromkeys(_by_textures(prints, seconds), 1.0)
     for pair, share in _by_landmarks(prints):
+        if share < SHORT_SHARE and min(seconds[place] for place in pair) < SHORT_S:
+            continue
         found[pair] = max(share, found.get(pair, 0.0))
     return dict(sorted(found.items()))
 
