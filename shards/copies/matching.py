@@ -9,7 +9,7 @@ from shards.copies.prints import Print
 LEAST, LEAST_SHARE = 10, 0.005  # landmarks that copies have in common at one lag: number, and share of the fewer
 COMMON = 128  # recordings and places that share a landmark; one that more of them share tells nothing
 SHORT_S, SHORT_SHARE = 10.0, 0.1  # the same of recordings that last less, such as two strokes on one cymbal
-ALIKE = 0.7  # correlation of the textures of copies
+ALIKE, SAME = 0.7, 0.95  # correlation of the textures of copies, and of copies beyond doubt
 TELLING = 192  # bands that have to differ in a texture; decaying tones of one pitch look alike below
 LENGTH, MARGIN_S = 0.06, 0.05  # by which copies may differ in length: a share, and seconds
 BLOCK = 1024  # short recordings compared at a time
@@ -19,9 +19,9 @@ def matches(prints: Sequence[Print], seconds: Sequence[float]) -> dict[tuple[int
     """Pairs of places in `prints` of recordings that are copies of each other; `seconds` are their lengths.
 
     The value of a pair is the share of the landmarks of the one with fewer that the other has, too: 0.4 and more for
-    whole copies, less for excerpts. It is 1 where textures agree.
+    whole copies, less for excerpts. Where textures agree, it is 1 if they are nearly the same, else 0.
     """
-    found = dict.fromkeys(_by_textures(prints, seconds), 1.0)
+    found = dict(_by_textures(prints, seconds))
     for pair, share in _by_landmarks(prints):
         if share < SHORT_SHARE and min(seconds[place] for place in pair) < SHORT_S:
             continue
@@ -67,7 +67,7 @@ def _at_one_lag(found: np.ndarray, landmarks: np.ndarray) -> Iterator[tuple[tupl
     yield from zip(pairs, (votes / fewer)[enough].tolist(), strict=True)
 
 
-def _by_textures(prints: Sequence[Print], seconds: Sequence[float]) -> Iterator[tuple[int, int]]:
+def _by_textures(prints: Sequence[Print], seconds: Sequence[float]) -> Iterator[tuple[tuple[int, int], float]]:
     """Compares short recordings with those of about the same length."""
     places = [place for place, one in enumerate(prints) if one.texture is not None]
     places.sort(key=lambda place: seconds[place])
@@ -78,17 +78,18 @@ def _by_textures(prints: Sequence[Print], seconds: Sequence[float]) -> Iterator[
         others = slice(begin, int(np.searchsorted(lengths, longest, side="right")))
         one, two = (np.array([prints[place].texture for place in places[part]], np.float32) for part in (some, others))
         close = lengths[others][None] <= lengths[some][:, None] * (1 + LENGTH) + MARGIN_S
-        for row, column in np.argwhere(_alike(one, two) & close):
+        alike = _correlation(one, two)
+        for row, column in np.argwhere((alike > ALIKE) & close):
             if column > row:
                 low, high = sorted((places[begin + row], places[begin + column]))
-                yield low, high
+                yield (low, high), float(alike[row, column] > SAME)
 
 
-def _alike(one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    """Whether textures, float32 [n, BANDS] and [m, BANDS], correlate where both have sound: bool [n, m]."""
+def _correlation(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Of textures, float32 [n, BANDS] and [m, BANDS], where both have sound: [n, m]; 0 where there is too little."""
     here, there = np.abs(one), np.abs(two)
     count, product = here @ there.T, one @ two.T
     first, second = one @ there.T, here @ two.T
-    spread = (count * count - first * first) * (count * count - second * second)
-    telling = np.sqrt(np.maximum(spread, 0)) >= TELLING * np.maximum(count, 1)
-    return telling & (count * product - first * second > ALIKE * np.sqrt(np.maximum(spread, 0)))
+    spread = np.sqrt(np.maximum((count * count - first * first) * (count * count - second * second), 0))
+    telling = spread >= TELLING * np.maximum(count, 1)
+    return np.where(telling, (count * product - first * second) / np.maximum(spread, 1), 0)
