@@ -19,7 +19,8 @@ def curve(run: Path) -> list[dict]:
     """The points, without times and the numbers of attempts."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [
-        {k: v for k, v in row.items() if k not in ("time", "attempt") and not k.startswith("perf/")} for row in rows
+        {k: v for k, v in row.items() if k not in ("time", "attempt", "crc32") and not k.startswith("perf/")}
+        for row in rows
     ]
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import wave
 from pathlib import Path
 
 import pytest
@@ -447,8 +448,11 @@ def test_an_array_with_gaps_is_refused(node):
 
 @pytest.mark.parametrize("script_flags", ["", "=--array=1-4 -c 3"])
 def test_dry_run_of_a_build(node, tmp_path, script_flags):
-    """The program looks at the arguments; nothing is written."""
+    """The program looks at the arguments and the files; nothing is written."""
     (tmp_path / "my audio").mkdir()
+    with wave.open(str(tmp_path / "my audio" / "a.wav"), "wb") as file:
+        file.setparams((1, 2, 22050, 0, "NONE", ""))
+        file.writeframes(bytes(44100))
     code, out, err = dry_run(node, script_flags, "my audio", "new/out", "--hop", "9", script=SHARD)
     assert code == 0, err
     assert f"sbatch {script_flags[1:]} {SHARD} my\\ audio new/out --hop 9".replace("  ", " ") in out

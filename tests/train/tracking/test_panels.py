@@ -9,7 +9,7 @@ from tests.train.conftest import ROOT, flags, points, start
 DOCUMENT = (ROOT / "docs" / "tracking.md").read_text()
 NAMES = re.findall(r"`([^`]+)`", "".join(re.findall(r"^\| (`[^|]+)\|", DOCUMENT, re.MULTILINE)))
 # The axis and the time of each line; names that W&B adds begin with an underscore.
-AXIS = {"step", "time", "global_step"}
+AXIS = {"step", "time", "global_step", "crc32"}
 
 
 def pattern(name: str) -> re.Pattern:

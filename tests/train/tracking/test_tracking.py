@@ -145,7 +145,7 @@ def test_parts_are_uploaded_in_the_order_of_attempts(tmp_path, monkeypatch):
     monkeypatch.setattr(wandb_run, "points_of_part", lambda file: points_in[file.parent.name])
     for name, answer in (("wandb_mode", "online"), ("server_answers", True), ("complete", 0)):
         monkeypatch.setattr(wandb_sync, name, lambda *_, answer=answer: answer)
-    monkeypatch.setattr(wandb_sync, "upload", lambda folder: uploaded.append(points_in[folder.name]))
+    monkeypatch.setattr(wandb_sync, "upload", lambda run, folder: uploaded.append(points_in[folder.name]))
     monkeypatch.setattr(RunDir, "open", lambda path: RunDir(path, Record("x", "vae", {}, ""), attempt=3))
     (tmp_path / "metrics.jsonl").touch()
     assert wandb_sync.sync(SimpleNamespace(run_dir=tmp_path, prepare=False)) == 0

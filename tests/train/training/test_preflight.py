@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from shards import Manifest
 from tests.train.conftest import flags, train
 from train.cli.parser import parse
 from train.errors import TrainError
@@ -157,14 +158,15 @@ def test_wandb_falls_back_to_offline(monkeypatch):
 
 
 def test_bad_shards_end_a_run_before_it_begins(data_dir, tmp_path):
-    """Three quarters of each shard are zeros, as when a copy is cut off."""
+    """The middle of each shard is zeros; what begins or ends with zeros is found before."""
     bad = tmp_path / "bad"
     shutil.copytree(data_dir, bad)
+    stride = Manifest.load(bad).chunk_format.stride
     for shard in bad.glob("train-*.tar"):
         with open(shard, "r+b") as file:
             size = file.seek(0, 2)
-            file.seek(0)
-            file.write(bytes(size * 3 // 4))
+            file.seek(stride)
+            file.write(bytes(size - 2 * stride - 1024))
     said = train(flags("vae", bad, tmp_path / "run"), processes=2, code=1)
     (line,) = [line for line in said.splitlines() if line.startswith("error:")]
     assert "preflight" in line
