@@ -90,9 +90,9 @@ def _repeated(file: BinaryIO, begin: int, mark: bytes, marked: int, layout: str,
         extra: Bytes of a chunk that its size does not count.
     """
     place = begin
-    size = file.seek(0, 2)
+    end = file.seek(0, 2)
     for number in range(_MOST_CHUNKS):
-        if place >= size:  # a size that is wrong may lead anywhere
+        if place >= end:  # a size that is wrong may lead anywhere
             return None
         file.seek(place)
         head = file.read(16)
