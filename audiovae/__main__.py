@@ -13,7 +13,7 @@ from jsonargparse import ArgumentParser
 from audiovae import DISTRIBUTION, __version__
 from audiovae.commands import COMMANDS
 from audiovae.errors import ModelError, ModelWarning
-from shards.text import printable, with_bytes, without_bytes
+from shards.text import given_twice, printable, with_bytes, without_bytes
 
 MIN_SIMILARITY = 0.65  # of a suggestion
 # Help of `reconstruct`, which takes any number of recordings.
@@ -51,6 +51,9 @@ def main() -> int:
     if words == ["--version"]:
         print(f"{DISTRIBUTION} {__version__}")
         return 0
+    if flag := given_twice(words):
+        print(printable(f"error: {flag} is given twice; pass it once"), file=sys.stderr)
+        return 2
     try:
         chosen = parser.parse_args(flags_last([without_bytes(word) for word in words]))
     except SystemExit as end:

@@ -79,7 +79,7 @@ def _make_parser(functions: dict[str, Callable[..., None]]) -> Any:
 def main(args: list[str] | None = None) -> int:
     """Run one command; an error is one line on stderr. Returns the exit code."""
     from shards.errors import DataError
-    from shards.text import printable, with_bytes, without_bytes
+    from shards.text import given_twice, printable, with_bytes, without_bytes
 
     if (sys.argv[1:] if args is None else args) == ["--version"]:
         print(_version())
@@ -90,6 +90,9 @@ def main(args: list[str] | None = None) -> int:
     if not words:
         parser.print_help(sys.stderr)
         print("\nerror: no command given", file=sys.stderr)
+        return 2
+    if flag := given_twice(words):
+        print(printable(f"error: {flag} is given twice; pass it once"), file=sys.stderr)
         return 2
     chosen = parser.parse_args(words)
     try:

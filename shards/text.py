@@ -6,6 +6,7 @@ Imports little: the decision to requeue uses this in the last seconds of a job.
 """
 
 import re
+from collections.abc import Iterable
 from pathlib import PurePath
 from typing import Any
 
@@ -35,6 +36,19 @@ def with_bytes(value: Any) -> Any:
     if isinstance(value, PurePath):
         return type(value)(str(value).translate(_BACK))
     return [with_bytes(one) for one in value] if isinstance(value, list) else value
+
+
+def given_twice(words: Iterable[str]) -> str:
+    """The first flag that a command line gives twice, of which a parser would use the last; empty when none is."""
+    seen: set[str] = set()
+    for word in words:
+        flag = word.partition("=")[0].replace("_", "-")
+        if word == "--":
+            break
+        if flag.startswith("--") and flag in seen:
+            return word.partition("=")[0]
+        seen.add(flag)
+    return ""
 
 
 def printable(value: object, keep: str = "") -> str:

@@ -2,13 +2,23 @@
 
 import csv
 import io
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from shards.text import JOINERS, for_csv, for_markdown, printable, printable_lines
+from shards.text import (
+    JOINERS,
+    for_csv,
+    for_markdown,
+    given_twice,
+    printable,
+    printable_lines,
+    with_bytes,
+    without_bytes,
+)
 
 OWNED = "\x1b]0;owned\x07\x1b[31m"
 ANY = st.text(
@@ -99,3 +109,23 @@ def test_markdown_shows_the_text_and_nothing_else(text):
 def test_plain_words_look_the_same_in_markdown():
     for text in ("optim.lr", "kl_warmup.shape", "0.001", "peak", "a-b (c), d/e: f"):
         assert for_markdown(text) == text
+
+
+@pytest.mark.parametrize(
+    ("words", "flag"),
+    [
+        (["build", "a", "b", "--valid", "0.1", "--valid", "0.2"], "--valid"),
+        (["--max-silence", "1", "--max_silence=0.5"], "--max_silence"),
+        (["a", "b", "--valid", "0.1", "--test", "0.1"], ""),
+        (["a", "a", "--", "--x", "--x"], ""),
+    ],
+)
+def test_a_flag_that_is_given_twice_is_found(words, flag):
+    assert given_twice(words) == flag
+
+
+@pytest.mark.parametrize("word", ["plain", "caf\udce9.wav", "\udc80\udcff", "ü 漢"])
+def test_bytes_of_names_pass_a_parser_and_come_back(word):
+    hidden = without_bytes(word)
+    hidden.encode()
+    assert with_bytes([hidden, Path(hidden), 3, None]) == [word, Path(word), 3, None]
