@@ -260,7 +260,9 @@ make_build() {
     if [ -n "${SLURM_ARRAY_TASK_ID:-}" ] && ! has_flag --task "$@"; then
         share=(--task "$(array_share)") || exit
     fi
-    command=("${python[@]}" -m shards build --workers "${SLURM_CPUS_PER_TASK:-1}" "${share[@]}" "$@")
+    local workers=()
+    has_flag --workers "$@" || workers=(--workers "${SLURM_CPUS_PER_TASK:-1}")
+    command=("${python[@]}" -m shards build "${workers[@]}" "${share[@]}" "$@")
 }
 
 # Prints OUT_DIR among a build's arguments: the second one that is neither a flag nor the value of a flag.
@@ -268,7 +270,7 @@ out_dir_of() {
     local places=()
     while (($#)); do
         case $1 in
-            --strict | --*=*) ;;
+            --strict | --reread | --join?short | --valid?within | --split?by?folder | --*=*) ;;
             --*) (($# == 1)) || shift ;;
             *) places+=("$1") ;;
         esac

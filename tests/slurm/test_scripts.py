@@ -461,6 +461,8 @@ def test_dry_run_of_a_build(node, tmp_path, script_flags):
     assert f"-m shards build {flags} my\\ audio new/out --hop 9" in out
     assert "accepts these arguments" in out
     assert not (tmp_path / "new").exists()
+    _, out, _ = dry_run(node, script_flags, "my audio", "new/out", "--workers", "2", script=SHARD)
+    assert out.count("--workers") == 2  # as it was given: in the line of sbatch, and in the command
 
 
 @pytest.mark.parametrize(
@@ -483,6 +485,7 @@ def test_dry_run_finds_what_a_build_would_refuse(node, words, message):
     [
         (["a", "out dir", "--hop", "1"], "out dir"),
         (["--hop", "1", "a", "--strict", "--task=1/2", "out"], "out"),
+        (["--join-short", "a", "--valid_within", "--split-by-folder", "out", "--reread"], "out"),
         (["a"], ""),
         (["a", "--hop"], ""),
     ],
