@@ -1,12 +1,13 @@
 """Text from files, folders and servers, made safe to show.
 
 A run, a model or a data set may come from a stranger. Its names and values may hold escapes that a terminal obeys,
-formulas for a spreadsheet, or tags and links for a page. All of them pass through here before they are shown.
+formulas for a spreadsheet, or tags and links for a page. All of them pass through here before they are shown, and the
+words of a command line before they are parsed.
 Imports little: the decision to requeue uses this in the last seconds of a job.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -65,6 +66,11 @@ def printable(value: object, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in JOINERS or c in keep else ascii(c)[1:-1] for c in text)
+
+
+def first_few(names: Sequence[str], most: int = 5) -> str:
+    """The first of some names, quoted, for a message."""
+    return ", ".join(map(ascii, names[:most])) + (", ..." if len(names) > most else "")
 
 
 def printable_lines(value: object) -> str:

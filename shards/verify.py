@@ -22,6 +22,7 @@ from shards.chunk import (
 )
 from shards.errors import DataError
 from shards.files import open_regular
+from shards.files.hashing import xxh3_of
 from shards.manifest import Listed, Shard
 from shards.progress import progress
 from shards.reading.manifests import is_url, load_manifest
@@ -71,7 +72,7 @@ def _check_prints(folder: Path, listed: list[Listed]) -> None:
     """Warns of a damaged file of acoustic fingerprints; no training needs one."""
     for one in listed:
         try:
-            sound = xxhash.xxh3_128_hexdigest((folder / one.file).read_bytes()) == one.xxh3
+            sound = xxh3_of(folder / one.file) == one.xxh3
         except OSError:
             sound = False
         if not sound:

@@ -20,10 +20,11 @@ from shards.building.merge import (
     open_plan,
 )
 from shards.building.plan import Plan, Settings, make_plan
-from shards.building.probe import NOT_AUDIO, Candidate, find_files, hash_file, probe, recheck
+from shards.building.probe import NOT_AUDIO, Candidate, find_files, probe, recheck
 from shards.building.running import run_parts
 from shards.building.workers import Workers, count_done, open_workers
 from shards.errors import DataError
+from shards.files.hashing import xxh3_of
 from shards.files.lease import Lease, holder
 from shards.manifest import FILE_NAME, Manifest, Source
 from shards.progress import progress
@@ -321,7 +322,7 @@ def _built(out_dir: Path, settings: Settings) -> Manifest | None:
     if differing:
         raise DataError(f"{out_dir} was built with {differing}: build into another folder, or delete {out_dir} first")
     for name in manifest.splits:
-        manifest.check_sizes(out_dir, name)
+        manifest.check_shards(out_dir, name)
     return manifest
 
 
@@ -341,7 +342,7 @@ def _look_at(
 
 def _hash_one(audio_dir: Path, path: str) -> str:
     try:
-        return hash_file(audio_dir / path)
+        return xxh3_of(audio_dir / path)
     except OSError:  # the build will say so
         return ""
     finally:

@@ -18,13 +18,14 @@ from shards.audio.recording import Decoder, Recording
 from shards.building.build_folder import BuildFolder
 from shards.building.joining import join
 from shards.building.plan import Part, Settings
-from shards.building.probe import Candidate, hash_file
+from shards.building.probe import Candidate
 from shards.building.shuffle import Shuffler
 from shards.building.spool import Leftover, PartShard, Piece, Spool
 from shards.chunk import ChunkFormat
 from shards.copies.prints import SUFFIX, make_print, to_bytes
 from shards.errors import DataError
 from shards.files import write_atomically
+from shards.files.hashing import xxh3_of
 from shards.manifest import Listed, Shard, Source
 from shards.splits.tail import spans
 from shards.tiling import chunk_starts, left_out
@@ -257,7 +258,7 @@ class _Intake:
 def _hash_of(file: Path) -> str:
     """xxh3-128 of a recording's file, which is then in the page cache for the decoder. Raises DecodingError."""
     try:
-        return hash_file(file)
+        return xxh3_of(file)
     except OSError as error:
         raise DecodingError(reason(error)) from None
 

@@ -19,9 +19,9 @@ from shards.manifest import Manifest, Source
 from shards.splits.chance import Unit, draw
 from shards.splits.given import grouping, splits_of_folders, splits_of_table
 from shards.splits.units import joined
+from shards.text import first_few
 
 PART_CHUNKS = 16384  # chunks of one unit of work: about eight shards
-LISTED = 5  # recordings named in an error
 
 
 @dataclass(frozen=True)
@@ -195,10 +195,10 @@ def _additions(old: list[Source], candidates: list[Candidate], folder: Path) -> 
             changed.append(candidate.path)
     for paths, what in ((lost, "are no longer there"), (changed, "have changed")):
         if paths:
-            named = ", ".join(map(ascii, paths[:LISTED])) + (", ..." if len(paths) > LISTED else "")
             raise DataError(
-                f"{len(paths):,} recordings {what} in {folder} since the data was built ({named}): put them back, "
-                "or build into another folder; to add recordings, put or link them into the folder of the first ones"
+                f"{len(paths):,} recordings {what} in {folder} since the data was built ({first_few(paths)}): "
+                "put them back, or build into another folder; to add recordings, put or link them into the folder of "
+                "the first ones"
             )
     return dict(sorted(new.items()))
 

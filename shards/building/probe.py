@@ -12,6 +12,7 @@ from shards.audio.decoding import inspect
 from shards.audio.errors import DecodingError, reason
 from shards.audio.recording import Decoder
 from shards.errors import DataError
+from shards.files.hashing import xxh3_of
 from shards.manifest import Source
 
 EDGE = 1 << 16  # bytes read at either end of a file for its fingerprint
@@ -124,20 +125,11 @@ def recheck(folder: Path, path: str, known: Source, decoder: tuple[int, str, str
     if not reread and (status.st_size, status.st_mtime_ns) == (known.size, known.modified_ns):
         return Candidate.of(known)
     try:
-        if hash_file(file) == known.content or _hash_audio(file, *decoder) == known.audio:
+        if xxh3_of(file) == known.content or _hash_audio(file, *decoder) == known.audio:
             return Candidate.of(known)
     except (DecodingError, OSError):
         pass
     return replace(probe(folder, path), fingerprint="changed")
-
-
-def hash_file(file: Path) -> str:
-    """xxh3-128 of a file. Raises OSError."""
-    checksum, buffer = xxhash.xxh3_128(), memoryview(bytearray(1 << 18))
-    with open(file, "rb", buffering=0) as stream:
-        while count := stream.readinto(buffer):
-            checksum.update(buffer[:count])
-    return checksum.hexdigest()
 
 
 def _hash_audio(file: Path, rate: int, level: str, channels: str) -> str:

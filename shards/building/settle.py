@@ -57,8 +57,8 @@ def find_copies(sources: dict[int, Source], prints: Sequence[Print]) -> dict[int
     if weak:
         report.line(
             f"warning: {len(weak)} recordings, more than half of the audio, have sound in common: few notes, loops, or "
-            "copies of one recording. They count as different unless nearly all is common; --group-by keeps those "
-            "together that belong together"
+            "copies of one recording. They are treated as different unless nearly all of their sound is the same; use "
+            "--group-by to keep related recordings together"
         )
     lead = joined(sorted(pair for pair, share in links.items() if lead[pair[0]] not in wide or share >= STRONG))
     return {row: group for row, group in sorted(lead.items()) if group != row}

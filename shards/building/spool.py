@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
+from shards.files.hashing import xxh3_of
 from shards.manifest import Shard, Source
 
 _BLOCK = 1 << 20  # bytes copied at a time
@@ -185,11 +186,7 @@ def _entries(path: Path) -> Iterator[Piece | tuple[str, PartShard]]:
 
 def _is_sound(path: Path, shard: Shard) -> bool:
     """Whether a shard is whole: it may have been on its way to the disk when the machine stopped."""
-    checksum = xxhash.xxh3_128()
     try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                checksum.update(block)
+        return xxh3_of(path) == shard.xxh3
     except FileNotFoundError:
         return False
-    return checksum.hexdigest() == shard.xxh3

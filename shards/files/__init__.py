@@ -12,6 +12,7 @@ Without ``inside`` that is the folder that holds the file.
 from shards.files.json_files import (
     MIB,
     JSONError,
+    canonical_json,
     cleaned,
     is_flag,
     is_moment,
@@ -52,6 +53,7 @@ __all__ = [
     "JSONError",
     "UnsafePathError",
     "append_line",
+    "canonical_json",
     "check_folder",
     "check_place",
     "cleaned",

@@ -110,3 +110,8 @@ def is_flag(value: Any) -> bool:
 def cleaned(row: Mapping[str, Any], kinds: Mapping[str, Callable[[Any], bool]]) -> dict[str, Any]:
     """The entries of an object that have the right kind; entries that ``kinds`` does not name are left out."""
     return {key: value for key, value in row.items() if key in kinds and kinds[key](value)}
+
+
+def canonical_json(content: Any) -> bytes:
+    """JSON for checksums: the same whatever the order of keys and the white space of a file."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":")).encode()

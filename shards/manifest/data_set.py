@@ -65,7 +65,7 @@ class Manifest:
         """Number of chunks of a split."""
         return sum(shard.chunks for shard in self.splits[name])
 
-    def check_sizes(self, folder: Path, name: str) -> None:
+    def check_shards(self, folder: Path, name: str) -> None:
         """Raise DataError naming the first shard of a split that is missing, of another size or of another build."""
         shape = self.chunk_format
         with ThreadPoolExecutor(CHECKERS, "shard-check") as pool:  # a network file system takes a while for each

@@ -74,7 +74,7 @@ class Split:
         else:
             folder = Path(data_dir)
             if verify_sizes:
-                manifest.check_sizes(folder, name)
+                manifest.check_shards(folder, name)
             mapped = MappedShards(folder, rows, shape) if len(rows) <= MAX_SHARDS and not scratch else None
             records = LocalRecords(folder, rows, shape)
         split = cls(manifest, name, records, mapped, where)

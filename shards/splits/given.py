@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 from shards.errors import DataError
+from shards.text import first_few
 
-LISTED = 5  # paths named in an error
 # Names of folders, and of splits in a CSV file.
 NAMES = {
     "train": "train",
@@ -73,8 +73,7 @@ def _all(found: dict[str, str], paths: Iterable[str], what: str) -> dict[str, st
     wanted = list(paths)
     absent = [path for path in wanted if path not in found]
     if absent:
-        named = ", ".join(map(ascii, absent[:LISTED])) + (", ..." if len(absent) > LISTED else "")
-        raise DataError(f"{len(absent):,} recordings {what} ({named})")
+        raise DataError(f"{len(absent):,} recordings {what} ({first_few(absent)})")
     return {path: found[path] for path in wanted}
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from shards.files import MIB, is_text, is_whole, parse_json, read_file
+from shards.files import MIB, canonical_json, is_text, is_whole, parse_json, read_file
 from train.runs.settings_history import DATA, Change
 
 RECORD_FILE = "run.json"
@@ -86,7 +86,7 @@ class Record:
 
 def checksum(content: dict[str, Any]) -> str:
     """SHA-256 of a JSON object, whatever the order of its keys and its white space."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return hashlib.sha256(canonical_json(content)).hexdigest()
 
 
 def check_usable(record: Record) -> None:

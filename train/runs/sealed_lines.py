@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from shards.files import append_line, open_regular, parse_lines, read_file, read_lines
+from shards.files import append_line, canonical_json, open_regular, parse_lines, read_file, read_lines
 from shards.files.lines import LARGEST_FILE
 from shards.files.paths import naming_errors
 
@@ -58,7 +58,7 @@ def damaged_lines(path: Path) -> int:
 
 def checksum_of(content: dict[str, Any]) -> str:
     """CRC-32 of a JSON object as 8 hexadecimal digits, whatever the order of its keys and its white space."""
-    return f"{zlib.crc32(json.dumps(content, sort_keys=True, separators=(',', ':')).encode()):08x}"
+    return f"{zlib.crc32(canonical_json(content)):08x}"
 
 
 def _opened(line: dict[str, Any]) -> dict[str, Any] | None:

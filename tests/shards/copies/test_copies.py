@@ -1,6 +1,5 @@
 """Acoustic fingerprints: copies are found through codecs, gain, resampling and cuts; other recordings are not."""
 
-import io
 import zipfile
 from contextlib import suppress
 
@@ -9,9 +8,10 @@ import pytest
 import soundfile
 import soxr
 
+from benchmarks.copies.command import as_integers, coded, print_of
 from shards.copies.landmarks import landmarks
 from shards.copies.matching import matches
-from shards.copies.prints import Print, load_prints, make_print, to_bytes
+from shards.copies.prints import load_prints, make_print, to_bytes
 from shards.errors import DataError
 from shards.practice.tunes import practice
 from shards.splits.units import joined
@@ -19,27 +19,10 @@ from shards.splits.units import joined
 RATE = 22050
 
 
-def print_of(row: int, audio: np.ndarray, rate: int = RATE) -> Print:
-    peak = max(float(np.abs(audio).max()), 1e-9)
-    samples = np.rint(audio / peak * 31000).astype("<i2")
-    return make_print(row, lambda begin, count: samples[begin : begin + count], len(samples), rate)
-
-
 def groups(recordings: list[np.ndarray]) -> dict[int, int]:
     """The first of the copies for each recording that has any."""
-    prints = [print_of(row, audio) for row, audio in enumerate(recordings)]
+    prints = [print_of(row, as_integers(audio)) for row, audio in enumerate(recordings)]
     return joined(sorted(matches(prints, [len(audio) / RATE for audio in recordings])))
-
-
-def coded(audio: np.ndarray, form: str, subtype: str, rate: int = RATE) -> np.ndarray:
-    content = io.BytesIO()
-    moved = audio if rate == RATE else soxr.resample(audio, RATE, rate)
-    with soundfile.SoundFile(content, "w", rate, 1, subtype, format=form) as file:
-        for begin in range(0, len(moved), 44100):
-            file.write(moved[begin : begin + 44100])
-    content.seek(0)
-    decoded = soundfile.read(content, dtype="float32")[0]
-    return decoded if rate == RATE else soxr.resample(decoded, rate, RATE)
 
 
 COPIES = {
@@ -150,8 +133,8 @@ def test_silence_and_tones_have_few_landmarks():
 
 
 def test_a_file_of_prints_gives_what_was_written_and_damage_is_named(tunes, tmp_path, monkeypatch):
-    prints = [print_of(7, tunes[0])]
-    prints += [print_of(row, audio) for row, audio in enumerate(hits(5, seed=5), start=20)]
+    prints = [print_of(7, as_integers(tunes[0]))]
+    prints += [print_of(row, as_integers(audio)) for row, audio in enumerate(hits(5, seed=5), start=20)]
     content = to_bytes(prints)
     assert content == to_bytes(prints)
     file = tmp_path / "prints-00000.npz"
