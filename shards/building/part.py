@@ -6,7 +6,7 @@ Runs in a worker process. An interrupted part continues after its last finished 
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +43,7 @@ class PartResult:
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all."""
-        write_atomically(path, json.dumps(asdict(self)))
+        write_atomically(path, json.dumps(vars(self), default=vars))
 
     @classmethod
     def load(cls, path: Path) -> "PartResult":

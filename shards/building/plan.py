@@ -138,7 +138,7 @@ class Plan:
 
     def to_json(self) -> str:
         """As text that ``from_json`` reads."""
-        return json.dumps(asdict(self))
+        return json.dumps({one.name: getattr(self, one.name) for one in fields(self)}, default=vars)
 
     @classmethod
     def from_json(cls, text: str) -> "Plan":

@@ -12,7 +12,7 @@ SHORT_S, SHORT_SHARE = 10.0, 0.1  # the same of recordings that last less, such 
 ALIKE, SAME = 0.7, 0.95  # correlation of the textures of copies, and of copies beyond doubt
 TELLING = 192  # bands that have to differ in a texture; decaying tones of one pitch look alike below
 LENGTH, MARGIN_S = 0.06, 0.05  # by which copies may differ in length: a share, and seconds
-BLOCK = 1024  # short recordings compared at a time
+BLOCK = 512  # short recordings compared at a time
 
 
 def matches(prints: Sequence[Print], seconds: Sequence[float]) -> dict[tuple[int, int], float]:
@@ -71,18 +71,22 @@ def _by_textures(prints: Sequence[Print], seconds: Sequence[float]) -> Iterator[
     """Compares short recordings with those of about the same length."""
     places = [place for place, one in enumerate(prints) if one.texture is not None]
     places.sort(key=lambda place: seconds[place])
+    if not places:
+        return
     lengths = np.array([seconds[place] for place in places])
+    textures = np.stack([prints[place].texture for place in places])
+    longest = lengths * (1 + LENGTH) + MARGIN_S
     for begin in range(0, len(places), BLOCK):
         some = slice(begin, begin + BLOCK)
-        longest = lengths[some][-1] * (1 + LENGTH) + MARGIN_S
-        others = slice(begin, int(np.searchsorted(lengths, longest, side="right")))
-        one, two = (np.array([prints[place].texture for place in places[part]], np.float32) for part in (some, others))
-        close = lengths[others][None] <= lengths[some][:, None] * (1 + LENGTH) + MARGIN_S
-        alike = _correlation(one, two)
-        for row, column in np.argwhere((alike > ALIKE) & close):
-            if column > row:
-                low, high = sorted((places[begin + row], places[begin + column]))
-                yield (low, high), float(alike[row, column] > SAME)
+        end = int(np.searchsorted(lengths, longest[some][-1], side="right"))
+        for first in range(begin, end, BLOCK):
+            others = slice(first, min(first + BLOCK, end))
+            alike = _correlation(textures[some].astype(np.float32), textures[others].astype(np.float32))
+            close = lengths[others][None] <= longest[some][:, None]
+            for row, column in np.argwhere((alike > ALIKE) & close):
+                if first + column > begin + row:
+                    low, high = sorted((places[begin + row], places[first + column]))
+                    yield (low, high), float(alike[row, column] > SAME)
 
 
 def _correlation(one: np.ndarray, two: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 import json
 import stat
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +74,8 @@ class Manifest:
 
     def save(self, folder: Path) -> None:
         """Write ``dataset.json`` into the folder, whole or not at all. Raises DataError where it would be too large."""
-        content = {"format_version": FORMAT_VERSION, **asdict(self), "fingerprint": self.fingerprint}
-        text = json.dumps(content, indent=1) + "\n"
+        content = {"format_version": FORMAT_VERSION, **vars(self), "fingerprint": self.fingerprint}
+        text = json.dumps(content, indent=1, default=vars) + "\n"
         if len(text) > LIMIT:
             raise DataError(
                 f"{folder / FILE_NAME} would have {len(text):,} bytes, more than {LIMIT:,}: build two folders"
