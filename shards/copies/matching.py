@@ -74,7 +74,7 @@ def _by_textures(prints: Sequence[Print], seconds: Sequence[float]) -> Iterator[
     if not places:
         return
     lengths = np.array([seconds[place] for place in places])
-    textures = np.stack([prints[place].texture for place in places])
+    textures = np.array([prints[place].texture for place in places], np.int8)
     longest = lengths * (1 + LENGTH) + MARGIN_S
     for begin in range(0, len(places), BLOCK):
         some = slice(begin, begin + BLOCK)

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor
 import audiovae
 from audiovae import Autoencoder, Noise, Output, Statistics
 from audiovae.saved.checksums import sealed
+from tests import preloaded
 
 ROOT = Path(__file__).parents[2]
 SAMPLES, RATE = 2205, 22050
@@ -135,12 +135,10 @@ def buffers(model: torch.nn.Module) -> dict[str, Tensor]:
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess:
-    """Runs `python -m audiovae` as a person would."""
-    return subprocess.run(
-        [sys.executable, "-m", "audiovae", *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    """Runs `python -m audiovae` as a person would, but for the time that imports take."""
+    process = preloaded.start("audiovae", list(map(str, arguments)), {**os.environ, "OMP_NUM_THREADS": "1"})
+    try:
+        out, err = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)

@@ -1,10 +1,12 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 import soundfile
 
 from shards.building.build import build
+from tests import preloaded
 
 ROOT = Path(__file__).parents[2]
 RATE = 22050
@@ -93,15 +96,26 @@ def environment(**more: str) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(ROOT), **more}
 
 
+# What tests set and a fork of an interpreter that has imported torch sees, too.
+HARMLESS = ("WANDB_", "AUDIO_TRAIN_", "SLURM_", "RANK", "WORLD_SIZE")
+
+
 def start(
     words: list[str],
     processes: int = 1,
     session: bool = False,
     launcher: Sequence[str] = (),
     module: str = "train",
+    fresh: bool = False,
     **more: str,
-) -> subprocess.Popen:
-    """The real command: alone, or under the launcher with as many processes."""
+) -> subprocess.Popen | preloaded.Process:
+    """The real command: alone, or under the launcher with as many processes.
+
+    Alone it is a fork of an interpreter that has imported torch, unless it has to be ``fresh``.
+    """
+    fresh = fresh or any(not name.startswith(HARMLESS) for name in more)
+    if processes == 1 and not launcher and not fresh:
+        return preloaded.start(module, words, environment(**more), session)
     command = [sys.executable, "-m"]
     if processes > 1:
         config = ["--config_file", str(ROOT / "accelerate_config.yaml"), "--num_processes", str(processes)]
@@ -117,9 +131,13 @@ def start(
     )
 
 
-def train(words: list[str], processes: int = 1, code: int = 0, launcher: Sequence[str] = (), **more: str) -> str:
+def train(
+    words: list[str], processes: int = 1, code: int = 0, launcher: Sequence[str] = (), fresh: bool = False, **more: str
+) -> str:
     """Runs the command to its end and returns what it printed; its exit code must be `code`."""
-    process = start(words, processes, launcher=launcher, **more)
+    if processes > 1 and code == 0 and not launcher and not fresh and not more:
+        return _train_without_launcher(words, processes)
+    process = start(words, processes, launcher=launcher, fresh=fresh, **more)
     try:
         out, err = process.communicate(timeout=400)
     finally:
@@ -128,12 +146,39 @@ def train(words: list[str], processes: int = 1, code: int = 0, launcher: Sequenc
     return out + err
 
 
+def _train_without_launcher(words: list[str], processes: int) -> str:
+    """The processes of a launcher, with the environment that it sets, as forks of one interpreter."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(processes),
+        "LOCAL_WORLD_SIZE": str(processes),
+        "ACCELERATE_MIXED_PRECISION": "no",
+        "ACCELERATE_DYNAMO_BACKEND": "NO",
+    }
+    ranks = [
+        preloaded.start("train", words, environment(**shared, RANK=str(rank), LOCAL_RANK=str(rank)))
+        for rank in range(processes)
+    ]
+    try:
+        with ThreadPoolExecutor(processes) as pool:
+            texts = list(pool.map(lambda rank: "".join(rank.communicate(timeout=400)), ranks))
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert [rank.returncode for rank in ranks] == [0] * processes, "\n".join(text[-2000:] for text in texts)
+    return "".join(texts)
+
+
 def points(run: Path) -> list[dict]:
     """The lines of metrics.jsonl."""
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
 
 
-def wait_for_step(run: Path, step: int, process: subprocess.Popen) -> None:
+def wait_for_step(run: Path, step: int, process: subprocess.Popen | preloaded.Process) -> None:
     """Until metrics.jsonl has a step, while the command runs."""
     for _ in range(15000):
         if (run / "metrics.jsonl").exists() and (rows := points(run)) and rows[-1]["step"] >= step:

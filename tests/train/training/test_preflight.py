@@ -175,7 +175,7 @@ def test_bad_shards_end_a_run_before_it_begins(data_dir, tmp_path):
 
 
 def test_two_processes_meet(data_dir, tmp_path):
-    said = train(flags("vae", data_dir, tmp_path / "run", "--stop_at", "1"), processes=2)
+    said = train(flags("vae", data_dir, tmp_path / "run", "--stop_at", "1"), processes=2, fresh=True)
     assert f"preflight: 2 processes on cpu: {socket.gethostname()} (0, 1)" in said
     looked = json.loads((tmp_path / "run" / "preflight.json").read_text())
     saved = sum(file.stat().st_size for file in (tmp_path / "run" / "checkpoints" / "step-00000001").iterdir())

@@ -1,0 +1,211 @@
+"""Runs `python -m MODULE` in a fork of one process that has already imported torch: most of a tiny run is imports.
+
+The module is executed from its file, with the arguments, environment, folder, streams and exit of a process of its
+own. What depends on the start of the interpreter (its options, `LD_PRELOAD`, threads of OpenMP, how long imports take)
+needs a real start; so do tests of launchers.
+"""
+
+import atexit
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+LIBRARIES = ["torch", "torch._dynamo", "accelerate", "scipy.signal", "soundfile", "jsonargparse", "rich.console"]
+OURS = ["audiovae.models.families", "train.cli.parser", "train.training.attempt"]
+
+
+class Process:
+    """A started command, with what tests use of subprocess.Popen. Its streams are read as text."""
+
+    def __init__(self, server: "Server", pid: int, streams: tuple[int, int]) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._server = server
+        self.stdout, self.stderr = (os.fdopen(stream, encoding="utf-8", errors="replace") for stream in streams)
+
+    def poll(self) -> int | None:
+        """Exit status, negative for a signal; None while it runs."""
+        return self._ended(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Until it ends. Raises subprocess.TimeoutExpired."""
+        if self._ended(timeout) is None:
+            raise subprocess.TimeoutExpired(["preloaded", str(self.pid)], timeout or 0)
+        assert self.returncode is not None
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """Reads both streams until they are closed, and waits for the end."""
+        texts = ["", ""]
+
+        def read(place: int, stream: Any) -> None:
+            with suppress(ValueError):  # it was closed by an earlier call
+                texts[place] = stream.read()
+                stream.close()
+
+        readers = [
+            threading.Thread(target=read, args=one, daemon=True) for one in enumerate((self.stdout, self.stderr))
+        ]
+        for reader in readers:
+            reader.start()
+        self.wait(timeout)
+        for reader in readers:
+            reader.join(timeout)
+            if reader.is_alive():
+                raise subprocess.TimeoutExpired(["preloaded", str(self.pid)], timeout or 0)
+        return texts[0], texts[1]
+
+    def send_signal(self, number: int) -> None:
+        """Nothing happens when it has ended."""
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def _ended(self, timeout: float | None) -> int | None:
+        if self.returncode is None:
+            self.returncode = self._server.status_of(self.pid, timeout)
+        return self.returncode
+
+
+class Server:
+    """The process with the imports, and the connection to it."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        theirs.close()
+        self._socket = ours
+        self._lines = ours.makefile("r")
+        self._ended: dict[int, int] = {}
+        self._news = threading.Condition()
+        self._started: list[int] = []
+        threading.Thread(target=self._listen, daemon=True).start()
+        atexit.register(self.close)
+
+    def start(self, module: str, words: list[str], environment: Mapping[str, str], session: bool) -> Process:
+        """`python -m MODULE WORDS` in the root of the repository."""
+        (out, out_end), (err, err_end) = os.pipe(), os.pipe()
+        request = {"module": module, "words": words, "environment": dict(environment), "session": session}
+        with self._news:
+            content = json.dumps(request).encode()
+            socket.send_fds(self._socket, [len(content).to_bytes(8, "big")], [out_end, err_end])
+            self._socket.sendall(content)
+            os.close(out_end)
+            os.close(err_end)
+            self._news.wait_for(lambda: self._started or self._process.poll() is not None)
+            return Process(self, self._started.pop(), (out, err))
+
+    def status_of(self, pid: int, timeout: float | None) -> int | None:
+        """Exit status of a process when it has ended, waiting up to `timeout` seconds (None: for ever)."""
+        with self._news:
+            self._news.wait_for(lambda: pid in self._ended, timeout)
+            return self._ended.get(pid)
+
+    def close(self) -> None:
+        """Ends the process with the imports."""
+        self._process.kill()
+        self._process.wait()
+
+    def _listen(self) -> None:
+        for line in self._lines:
+            with self._news:
+                news = json.loads(line)
+                if "started" in news:
+                    self._started.append(news["started"])
+                else:
+                    self._ended[news["ended"]] = news["status"]
+                self._news.notify_all()
+
+
+@cache
+def server() -> Server:
+    """That of this worker."""
+    return Server()
+
+
+def start(module: str, words: list[str], environment: Mapping[str, str], session: bool = False) -> Process:
+    """Starts `python -m MODULE WORDS` in the root of the repository; its standard input is empty."""
+    return server().start(module, words, environment, session)
+
+
+def _serve(connection: socket.socket) -> Callable[[], None]:
+    """Forks for each request. In a child it returns what the child has to do; the parent ends here."""
+    selector = selectors.DefaultSelector()
+    selector.register(connection, selectors.EVENT_READ)
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj is not connection:
+                pid = key.data
+                _, status = os.waitpid(pid, 0)
+                selector.unregister(key.fileobj)
+                os.close(key.fd)
+                _send(connection, ended=pid, status=os.waitstatus_to_exitcode(status))
+                continue
+            size, streams, _, _ = socket.recv_fds(connection, 8, 2)
+            if len(size) < 8:
+                os._exit(0)
+            content = b""
+            while len(content) < int.from_bytes(size, "big"):
+                content += connection.recv(int.from_bytes(size, "big") - len(content))
+            if (pid := os.fork()) == 0:
+                selector.close()
+                connection.close()
+                return lambda: _become(json.loads(content), streams)
+            for stream in streams:
+                os.close(stream)
+            selector.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
+            _send(connection, started=pid)
+
+
+def _send(connection: socket.socket, **news: int) -> None:
+    connection.sendall(json.dumps(news).encode() + b"\n")
+
+
+def _become(request: dict[str, Any], streams: list[int]) -> None:
+    if request["session"]:
+        os.setsid()
+    for number, stream in enumerate(streams, 1):
+        os.dup2(stream, number)
+        os.close(stream)
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.argv = [request["module"], *request["words"]]
+    import runpy
+
+    import torch
+
+    if threads := os.environ.get("OMP_NUM_THREADS"):  # OpenMP has read it when it was loaded
+        torch.set_num_threads(int(threads))
+    runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    import gc
+    import importlib
+
+    for name in [*LIBRARIES, *OURS]:
+        importlib.import_module(name)
+    gc.freeze()
+    sys.path[0] = str(ROOT)
+    _serve(socket.socket(fileno=int(sys.argv[1])))()
