@@ -182,7 +182,9 @@ def test_another_folder_leaves_the_run_as_it_is(straight, data_dir, tmp_path):
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
     train(["evaluate", str(run), "--out", str(out), "--examples", "1"])
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
-    assert {"index.html", "metrics.json", "metrics.csv", "audio"} == {file.name for file in out.iterdir()}
+    assert {"index.html", "metrics.json", "metrics.csv", "passages.csv", "audio"} == {
+        file.name for file in out.iterdir()
+    }
     said = train(["evaluate", str(run), "--out", str(out), "--split", "train", "--examples", "1"])
     assert f"{out}: replacing the report on split 'valid' of {data_dir}; to keep both, pass --out DIR" in said
     (tmp_path / "thesis").mkdir()
