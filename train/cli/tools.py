@@ -50,7 +50,7 @@ def _evaluate(parser: ArgumentParser) -> None:
         "--perceptual", action="store_true", help="Add Zimtohrli and ViSQOL; needs the extra `perceptual`."
     )
     parser.add_argument(
-        "--no-yardsticks", action="store_true", help="Leave out Opus and the best linear code on the same passages."
+        "--no_yardsticks", action="store_true", help="Leave out Opus and the best linear code on the same passages."
     )
 
 

@@ -69,7 +69,8 @@ def key_figures(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
     for measure in PERCEPTUAL:
         if is_number(heard.get(measure.key)):
             count = summary["passages"]["visqol_passages" if measure.key == "visqol" else "count"]
-            keys.append((measure.heading, figure(heard[measure.key]), f"1 to 5, mean of {count} passages"))
+            remark = f"1 to 5, over {count} passage{'' if count == 1 else 's'}"
+            keys.append((measure.heading, figure(heard[measure.key]), remark))
     speech = summary.get("speech", {})
     for name in SPEECH:
         if is_number(speech.get(name.key)):

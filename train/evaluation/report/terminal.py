@@ -43,10 +43,11 @@ def print_passages(summary: dict[str, Any]) -> None:
     """Prints the model beside the yardsticks, if passages were measured."""
     found = summary.get("passages")
     if not found:
-        print("codes:   no recording has a passage of half a second that is not silent, so no codes were compared")
+        print("codes:   no recording has half a second that is not silent, so there is no comparison with other codes")
         return
     shown = [measure for measure in OF_PASSAGES if any(measure.key in row for row in found["rows"])]
-    table = Table(title=Text(f"beside other codes, on {found['count']} passages, {figure(found['seconds'])} s"))
+    what = f"{found['count']} passage{'' if found['count'] == 1 else 's'}"
+    table = Table(title=Text(f"beside other codes, on {what} of {figure(found['seconds'])} s in all"))
     for name in ("", "kbit/s", *(SHORT.get(measure.key, measure.heading.partition(",")[0]) for measure in shown)):
         table.add_column(name, justify="right" if name else "left", no_wrap=bool(name))
     for row in found["rows"]:

@@ -109,7 +109,7 @@ def against_linear(summary: dict[str, Any]) -> Iterator[Finding]:
     wins = [own["mel"] < other["mel"]] + ([] if mel else [own["si_sdr"] > other["si_sdr"]])
     values = [f"mel distance {figure(own['mel'])} against {figure(other['mel'])}"]
     values += [] if mel else [f"SI-SDR {figure(own['si_sdr'])} against {figure(other['si_sdr'])} dB"]
-    what = f"the best linear code with as many values a second ({figure(other.get('values_per_second'), 4)})"
+    what = f"the best linear code with as many values a second ({figure(round(other.get('values_per_second', 0)))})"
     start = "The model is better than" if all(wins) else "The model is behind" if not any(wins) else "Against"
     rest = "" if all(wins) or not any(wins) else " the model is better in one measure and behind in the other"
     yield Finding(all(wins), f"{start} {what}{rest}: {', '.join(values)}.")

@@ -73,7 +73,7 @@ def yardstick_codes(
         rates = sorted({*OPUS_KBITS, *own_opus_rate(kbits)})
         codes += [
             Code(
-                f"Opus, {rate:g} kbit/s",
+                f"Opus {rate:g}",
                 "opus",
                 lambda audio, rate=rate: opus(audio, split.rate, round(1000 * rate)),  # type: ignore[misc]
                 {"rate_of": "packets", "asked_kbit_per_second": rate},
@@ -81,14 +81,16 @@ def yardstick_codes(
             for rate in rates
         ]
     else:
-        notes.append("The rows of Opus are missing, because the FFmpeg of PyAV has no libopus: pip install av.")
+        notes.append(
+            "The rows of Opus are missing, because the FFmpeg of this PyAV has no libopus. That of its wheel has it."
+        )
     if model.code_size:
-        return codes, "", [*notes, "There is no linear code, because the latents of this model are codes."]
+        return codes, "", [*notes, "There is no linear optimum beside it, because the latents of this model are codes."]
     name = "train" if split.manifest.splits.get("train") else split.name
     values = sum(channels * frames for channels, frames in model.latent_shapes) / model.seconds
     basis = engine.everywhere(lambda: fit(Split.open(data, name), values))
     about: dict[str, float | str] = {"values_per_second": len(basis) * split.rate / basis.shape[1]}
-    codes.append(Code("best linear code", "linear", lambda audio: Coded(projected(audio, basis)), about))
+    codes.append(Code("linear optimum", "linear", lambda audio: Coded(projected(audio, basis)), about))
     return codes, name, notes
 
 
