@@ -197,7 +197,9 @@ def test_an_ffmpeg_without_opus_is_told(monkeypatch):
     assert "the latents of this model are codes" in notes[1]
 
 
-@pytest.mark.parametrize(("kbits", "more"), [(7.6, [7.6]), (8, []), (19, []), (32.71, [32.7]), (3, []), (900, [])])
+@pytest.mark.parametrize(
+    ("kbits", "more"), [(7.6, []), (6.51, [6.5]), (19, []), (27, []), (32.71, [32.7]), (3, []), (900, [])]
+)
 def test_opus_gets_a_row_at_the_rate_of_the_model(kbits, more):
     assert comparing.own_opus_rate(kbits) == more
 
@@ -223,11 +225,12 @@ def test_the_page_says_where_the_model_stands_against_opus():
     assert opus_at(summary, 21.0, "mel") == 0.2
     (worse,) = against_opus(summary)
     assert not worse.good
-    assert worse.text.startswith("A listener would pick Opus, by Zimtohrli. At 12 kbit/s of KL")
-    assert "Zimtohrli, MOS 3 against 3.39" in worse.text
+    assert worse.text.startswith("A listener would pick Opus, by Zimtohrli MOS. At 12 kbit/s of KL")
+    assert "Zimtohrli MOS 3 against 3.39" in worse.text
+    assert "Opus has the same Zimtohrli MOS at about 10 kbit/s." in worse.text
     (better,) = against_opus(passages(zimtohrli=3.6))
     assert better.good
-    assert better.text.startswith("Better than Opus at its rate by Zimtohrli.")
+    assert better.text.startswith("Better than Opus at its rate by Zimtohrli MOS.")
     (by_mel,) = against_opus(passages(mel=0.4))
     assert by_mel.good
     assert "by mel distance" in by_mel.text

@@ -105,6 +105,7 @@ def passages_table(summary: dict[str, Any]) -> dict[str, Any] | None:
         "columns": [measure for measure in OF_PASSAGES if any(measure.key in row for row in rows)],
         "charts": band_charts(found["band_edges_hz"], [(row["name"], row) for row in drawn]),
         "drawn": drawn,
+        "of_kl": listening_row(summary).get("rate_of") == "KL",
         "bands": band_names(found["band_edges_hz"]),
         "by_band": {key: title for key, (title, _) in BY_BAND.items()},
     }

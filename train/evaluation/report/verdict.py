@@ -3,11 +3,12 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from train.evaluation.report.measures import KNOWN, OF_PASSAGES, is_number
+from train.evaluation.report.measures import KNOWN, OF_PASSAGES, Measure, is_number
 from train.evaluation.report.rendering import figure
 
 # The same thresholds as in docs/evaluation.md.
@@ -71,6 +72,23 @@ def opus_at(summary: dict[str, Any], rate: float, key: str) -> float | None:
     return float(np.interp(math.log(rate), np.log(rates), values))
 
 
+def opus_rate_for(summary: dict[str, Any], key: str, value: float) -> float | None:
+    """The lowest bit rate in kbit/s at which Opus has this value of a measure, between its rows; None beyond them."""
+    found = [row for row in summary.get("passages", {}).get("rows", []) if row["kind"] == "opus"]
+    points = sorted((row["kbit_per_second"], row[key]) for row in found if is_number(row.get(key)))
+    for (low, first), (high, second) in pairwise(points):
+        if first != second and (first - value) * (second - value) <= 0:
+            return float(low * (high / low) ** ((value - first) / (second - first)))
+    return None
+
+
+def in_words(measure: Measure, own: float, other: float) -> str:
+    """Two values of a measure in words, with its unit."""
+    name, _, unit = measure.heading.partition(", ")
+    name, unit = (f"{name} {unit}", "") if unit == "MOS" else (name, f" {unit}" if unit else "")
+    return f"{name} {figure(own)} against {figure(other)}{unit}"
+
+
 def against_opus(summary: dict[str, Any]) -> Iterator[Finding]:
     """Where the model stands against Opus at its rate, by Zimtohrli if it was measured, else by mel distance."""
     own, near = listening_row(summary), nearest_opus(summary)
@@ -88,11 +106,13 @@ def against_opus(summary: dict[str, Any]) -> Iterator[Finding]:
         yield Finding(False, f"The model's rate of {kbits} is not compared with Opus: its nearest row is at {nearest}.")
         return
     judge, (mine, theirs) = next(iter(pairs.items()))
-    name = judge.heading.partition(",")[0]
+    name = judge.heading.replace(",", "")
     better = mine > theirs if judge.higher else mine < theirs
-    listed = "; ".join(f"{one.heading} {figure(a)} against {figure(b)}" for one, (a, b) in pairs.items())
+    listed = "; ".join(in_words(one, a, b) for one, (a, b) in pairs.items())
     start = f"Better than Opus at its rate by {name}" if better else f"A listener would pick Opus, by {name}"
     text = f"{start}. At {kbits}, this model against Opus between its rows: {listed}."
+    if (same := opus_rate_for(summary, judge.key, mine)) is not None:
+        text += f" Opus has the same {name} at about {figure(same, 2)} kbit/s."
     if own.get("rate_of") == "KL":
         text += " Files take more than the KL, and this quality is that of the means, not of draws."
     yield Finding(better, text)

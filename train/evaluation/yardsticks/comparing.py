@@ -20,9 +20,9 @@ from train.evaluation.yardsticks.passages import Passage, choose_passages, for_v
 from train.evaluation.yardsticks.perceptual import measure_perceptual
 from train.parallel.engine import Engine
 
-# Bit rates of Opus, in kbit/s. A model's own rate outside of them is added, if Opus has it.
+# Bit rates of Opus, in kbit/s. A model's own rate is added if it is beyond them by more than this factor, and in RANGE.
 OPUS_KBITS = (8.0, 12.0, 16.0, 24.0)
-RANGE = (6.0, 256.0)
+BEYOND, RANGE = 1.15, (6.0, 256.0)
 MEASURES = ("si_sdr", "mel", "stft", "level_error_high")
 PERCEPTUAL = ("zimtohrli", "visqol")
 BY_BAND = ("snr", "level_error", "level_bias")
@@ -85,7 +85,7 @@ def yardstick_codes(
             "The rows of Opus are missing, because the FFmpeg of this PyAV has no libopus. That of its wheel has it."
         )
     if model.code_size:
-        return codes, "", [*notes, "There is no linear optimum beside it, because the latents of this model are codes."]
+        return codes, "", [*notes, "There is no linear optimum here, because the latents of this model are codes."]
     name = "train" if split.manifest.splits.get("train") else split.name
     values = sum(channels * frames for channels, frames in model.latent_shapes) / model.seconds
     basis = engine.everywhere(lambda: fit(Split.open(data, name), values))
@@ -95,8 +95,8 @@ def yardstick_codes(
 
 
 def own_opus_rate(kbits: float) -> list[float]:
-    """The model's own rate as a further rate of Opus, if it is outside of OPUS_KBITS and in RANGE."""
-    outside = not min(OPUS_KBITS) <= kbits <= max(OPUS_KBITS)
+    """The model's own rate as a further rate of Opus, if it is well outside of OPUS_KBITS and in RANGE."""
+    outside = not min(OPUS_KBITS) / BEYOND <= kbits <= max(OPUS_KBITS) * BEYOND
     return [round(kbits, 1)] if outside and RANGE[0] <= kbits <= RANGE[1] else []
 
 
