@@ -236,7 +236,7 @@ def test_the_page_says_where_the_model_stands_against_opus():
     assert "by mel distance" in by_mel.text
     (apart,) = against_opus(passages(kbit_per_second=100.0))
     assert not apart.good
-    assert "is not compared with Opus: its nearest row is at 20 kbit/s" in apart.text
+    assert "is not compared with Opus, whose nearest row is at 20 kbit/s" in apart.text
     assert not [*against_opus({"passages": {"rows": summary["passages"]["rows"][:1]}})]
     assert not [*against_opus({})]
 

@@ -103,7 +103,9 @@ def against_opus(summary: dict[str, Any]) -> Iterator[Finding]:
     }
     if not pairs:
         nearest = f"{figure(near['kbit_per_second'])} kbit/s"
-        yield Finding(False, f"The model's rate of {kbits} is not compared with Opus: its nearest row is at {nearest}.")
+        yield Finding(
+            False, f"The model's rate of {kbits} is not compared with Opus, whose nearest row is at {nearest}."
+        )
         return
     judge, (mine, theirs) = next(iter(pairs.items()))
     name = judge.heading.replace(",", "")
@@ -121,7 +123,8 @@ def against_opus(summary: dict[str, Any]) -> Iterator[Finding]:
 def against_linear(summary: dict[str, Any]) -> Iterator[Finding]:
     """Whether training has added anything to the best linear code with as many values a second."""
     own = listening_row(summary)
-    other = next((row for row in summary.get("passages", {}).get("rows", []) if row["kind"] == "linear"), {})
+    rows: list[dict[str, Any]] = summary.get("passages", {}).get("rows", [])
+    other: dict[str, Any] = next((row for row in rows if row["kind"] == "linear"), {})
     mel = summary.get("representation") == "mel"
     keys = ("mel",) if mel else ("si_sdr", "mel")
     if not all(is_number(row.get(key)) for row in (own, other) for key in keys):
