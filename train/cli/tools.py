@@ -46,6 +46,12 @@ def _evaluate(parser: ArgumentParser) -> None:
         "--examples", type=PositiveInt, default=3, help="Number of best, median and worst examples each."
     )
     parser.add_argument("--speech", action="store_true", help="Add PESQ and STOI; needs the extra `speech`.")
+    parser.add_argument(
+        "--perceptual", action="store_true", help="Add Zimtohrli and ViSQOL; needs the extra `perceptual`."
+    )
+    parser.add_argument(
+        "--no_yardsticks", action="store_true", help="Leave out Opus and the best linear code on the same passages."
+    )
 
 
 def _compare(parser: ArgumentParser) -> None:
@@ -84,7 +90,8 @@ TOOLS = {
     "evaluate": Tool(
         INSPECT,
         "Measure a run's model on held-out recordings and write a report.",
-        "RUN_DIR [--data DIR] [--split SPLIT] [--out DIR] [--device DEVICE] [--examples N] [--speech]",
+        "RUN_DIR [--data DIR] [--split SPLIT] [--out DIR] [--device DEVICE] [--examples N] [--speech] [--perceptual] "
+        "[--no-yardsticks]",
         ("evaluate runs/first", "evaluate runs/first --data other-shards/ --split valid --out other-report"),
         _evaluate,
     ),

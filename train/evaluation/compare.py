@@ -26,9 +26,10 @@ from train.evaluation.report.comparison import (
     write_comparison,
 )
 from train.evaluation.report.examples import to_mono
-from train.evaluation.report.measures import mean_use
+from train.evaluation.report.measures import LEVEL_ERROR, PERCEPTUAL, is_number, mean_use
 from train.evaluation.report.sounds import write_wav
 from train.evaluation.report.terminal import print_table
+from train.evaluation.report.verdict import listening_row
 from train.evaluation.statistics.paired import paired_difference
 from train.runs.latest_model import load_weights, weights_of
 from train.runs.lines import read_points
@@ -37,6 +38,8 @@ from train.runs.run_folder import METRICS_FILE, RunDir
 SUMMARY_FILE = "comparison.json"
 # The name of the original chunk next to the runs; no run may have this name.
 REFERENCE = "reference"
+# Measures of passages that the table of runs shows too.
+HEARD = tuple(measure.key for measure in (LEVEL_ERROR, *PERCEPTUAL))
 
 
 @dataclass
@@ -268,4 +271,11 @@ def write_sounds(out: Path, examples: list[ExampleChunk], rate: int) -> None:
 def table_row(one: EvaluatedRun) -> dict[str, Any]:
     """The table row of a run."""
     own = {key: value for key, value in one.summary["reconstruction"].items() if not isinstance(value, dict)}
-    return {"family": one.run.family, "chunks": one.summary["chunks"], **own, **mean_use(one.summary["latents"])}
+    heard = {name: value for name, value in listening_row(one.summary).items() if name in HEARD and is_number(value)}
+    return {
+        "family": one.run.family,
+        "chunks": one.summary["chunks"],
+        **own,
+        **heard,
+        **mean_use(one.summary["latents"]),
+    }

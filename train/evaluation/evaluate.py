@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from audiovae import Autoencoder, ModelError
 from audiovae.card import CARD_FILE, FACTS_FILE
 from audiovae.output import check_output
@@ -31,6 +33,9 @@ from train.evaluation.measuring.summary_file import LIMIT
 from train.evaluation.measuring.tables import csv_text
 from train.evaluation.report.evaluated import write_evaluated
 from train.evaluation.report.terminal import print_summary
+from train.evaluation.yardsticks.comparing import Compared, compare_codes
+from train.evaluation.yardsticks.perceptual import require_packages as require_perceptual_packages
+from train.evaluation.yardsticks.rows import by_source, passages_csv, passages_summary
 from train.parallel.engine import Engine, is_lost_peer
 from train.runs.latest_model import is_training_data, load_weights, weights_of
 from train.runs.model_facts import write_measures_to_card
@@ -52,6 +57,11 @@ def evaluate(settings: Any, engine: Engine) -> int:
             warn_of_earlier_report(folder, split)
         try:
             found = measure_all(engine, split, model, data, settings.speech)
+            compared = compare_codes(
+                *(engine, split, model, data, found.chunks, found.latents),
+                with_yardsticks=not settings.no_yardsticks,
+                with_perceptual=settings.perceptual,
+            )
         except TrainError as error:
             earlier = f"; {folder} holds an earlier evaluation" if (folder / "metrics.json").exists() else ""
             raise TrainError(f"{error}{earlier}") from None
@@ -67,7 +77,7 @@ def evaluate(settings: Any, engine: Engine) -> int:
             }
 
             def write() -> None:
-                summary = write_report(folder, run, model, split, about, found, settings.examples)
+                summary = write_report(folder, run, model, split, about, (found, compared), settings.examples)
                 if settings.out is None:
                     update_card(run, split, summary)
 
@@ -89,7 +99,7 @@ def check_folder(folder: Path, own: bool) -> None:
 
     With `own` the model card of the run must be writable too.
     """
-    places = [folder / name for name in ("metrics.json", "metrics.csv", "index.html")]
+    places = [folder / name for name in ("metrics.json", "metrics.csv", "passages.csv", "index.html")]
     places += [folder.parent / "model" / name for name in (CARD_FILE, FACTS_FILE)] if own else []
     try:
         check_output(places[0])
@@ -119,6 +129,8 @@ def open_run(settings: Any, engine: Engine, source: Path) -> tuple[RunDir, Autoe
     run = RunDir.open(settings.run_dir)
     if settings.speech:
         require_packages()
+    if settings.perceptual:
+        require_perceptual_packages()
     device = settings.device
     if device in ("auto", engine.device.type):  # each process has its own GPU
         device = str(engine.device) if engine.device.type == "cuda" else "cpu"
@@ -142,16 +154,29 @@ def kind_of(run: RunDir, split: Split) -> str:
 
 
 def write_report(
-    folder: Path, run: RunDir, model: Autoencoder, split: Split, about: dict[str, Any], found: Findings, count: int
+    folder: Path,
+    run: RunDir,
+    model: Autoencoder,
+    split: Split,
+    about: dict[str, Any],
+    measured: tuple[Findings, Compared | None],
+    count: int,
 ) -> dict[str, Any]:
     """Writes all files of the report atomically, metrics.json last: if it exists, the report is complete."""
+    found, compared = measured
     summary = about | build_summary(found, split, model.code_size, model.seconds)
+    if compared:
+        add_passages(summary, compared, split)
     inside = run.path if folder.parent == run.path else folder
     make_folder(folder, inside)
     remove_leftovers(folder)
     # Deleted first, so that an interrupted evaluation never looks like a complete report.
     remove_file(folder / "metrics.json", inside)
     write_atomically(folder / "metrics.csv", csv_text(found.chunks, split), inside)
+    if compared:
+        write_atomically(folder / "passages.csv", passages_csv(compared, split), inside)
+    else:
+        remove_file(folder / "passages.csv", inside)
     write_evaluated(folder, run, model, split, summary, found.chunks, count, inside)
     write_atomically(folder / "metrics.json", json.dumps(summary, indent=1, allow_nan=False) + "\n", inside)
     print_summary(summary)
@@ -159,6 +184,15 @@ def write_report(
     print(printable(f"audio:   {folder / 'audio'} (the audio of the report as WAV files)"))
     print(printable(f"run:     {run.path}"))
     return summary
+
+
+def add_passages(summary: dict[str, Any], compared: Compared, split: Split) -> None:
+    """Adds the measures of passages, and those of each recording's passages to its row."""
+    summary["passages"] = passages_summary(compared, split)
+    found = by_source(compared)
+    # Rows of recordings are in the order of the manifest.
+    for source, row in zip(np.unique(split.keys()[0]), summary["recordings"], strict=True):
+        row |= found.get(int(source), {})
 
 
 def update_card(run: RunDir, split: Split, summary: dict[str, Any]) -> None:

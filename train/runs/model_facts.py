@@ -14,6 +14,8 @@ from train.runs.run_folder import METRICS_FILE, RunDir
 from train.runs.settings_history import segments
 
 MEASURES = ("si_sdr", "stft", "mel", "mse", "cosine")
+# Measures of passages of recordings.
+HEARD = ("level_error_high", "zimtohrli", "visqol")
 # Settings on the card: those of the training, without paths.
 CARD_SETTINGS = ("optim.", "weights.", "kl_warmup.", "data.batch", "seed")
 NATS_PREFIX = "valid/kl_nats_per_second_"
@@ -69,6 +71,9 @@ def write_measures_to_card(run: RunDir, split: Split, summary: dict[str, Any]) -
     measures = {name: value for name in MEASURES if (value := summary["reconstruction"][name]) is not None}
     chunks = summary["chunks"] - summary["silent_chunks"]
     measured_on = {"split": summary["split"], "chunks": chunks, "fingerprint": split.fingerprint}
+    rows: list[dict[str, Any]] = summary.get("passages", {}).get("rows", [])
+    heard: dict[str, Any] = next((row for row in rows if row["kind"] == "model"), {})
+    measures |= {name: value for name in HEARD if (value := heard.get(name)) is not None}
     nats = [row["kl_nats_per_second"] for row in summary["latents"] if "kl_nats_per_second" in row]
     try:
         if not (folder / FACTS_FILE).exists():  # a run of a version without model cards

@@ -58,6 +58,8 @@ def test_one_table_the_curves_and_the_same_chunks(runs, tmp_path):
     assert "Limits of this comparison" not in page
     own = json.loads((runs / "vae/report/metrics.json").read_text())["reconstruction"]
     assert content["runs"]["vae"]["si_sdr"] == own["si_sdr"]
+    assert content["runs"]["vae"]["level_error_high"] > 0
+    assert "level error above 4 kHz, dB" in page
     assert page.count("★ best") > 1
     # The difference is the mean over the chunks.
     tables = [csv.DictReader((runs / name / "report/metrics.csv").open()) for name in ("vae", "vqvae")]

@@ -20,6 +20,8 @@ from shards import Split
 from shards.building.build import build
 from tests.train.conftest import RATE, ROOT, SAMPLES, start, train, tune
 from train.__main__ import run as main_run
+from train.evaluation.compare import read_report, table_row
+from train.evaluation.yardsticks import perceptual
 
 
 @pytest.mark.parametrize("family", ["vae", "hvae", "vqvae"])
@@ -49,11 +51,28 @@ def test_a_report_to_hear_and_to_read(family, straight, data_dir):
     assert ("levels 1, 2 only" in said) == (family == "hvae")
     assert summary["split_fingerprint"] == split.fingerprint
     ranked = sorted(float(row["si_sdr"]) for row in rows)
+    codes = summary["passages"]["rows"]
+    linear = [] if family == "vqvae" else ["linear"]
+    assert [row["kind"] for row in codes] == ["model", *["opus"] * (len(codes) - 1 - len(linear)), *linear]
+    assert {row.get("asked_kbit_per_second") for row in codes} >= {8.0, 12.0, 16.0, 24.0}
+    assert all(row["kbit_per_second"] > 0 for row in codes if row["kind"] != "linear")
+    assert "zimtohrli" not in codes[0]
+    with open(report / "passages.csv") as file:
+        passages = list(csv.DictReader(file))
+    assert len(passages) == summary["passages"]["count"] * len(codes) == len(codes)
+    assert [float(row["mel"]) for row in passages] == pytest.approx([row["mel"] for row in codes], rel=1e-4)
+    if linear:
+        assert summary["passages"]["linear_from"] == "train"
+        values = {"vae": 8 * 210, "hvae": 8 * 210 + 4 * 70 + 4 * 10}[family]
+        assert codes[-1]["values_per_second"] == pytest.approx(values, abs=RATE / 512)
     best, rate = soundfile.read(report / "audio" / "best-1-reference.wav")
     assert len(best) == SAMPLES
     assert rate == split.rate
     assert ("levels 1, 2 only" in (report / "index.html").read_text()) == (family == "hvae")
     page = (report / "index.html").read_text()
+    assert page.count("s alternative<") == len([row for row in codes if row["kind"] == "opus"])
+    assert "SNR by band, dB" in page
+    assert ">linear optimum<" in page or not linear
     assert f"{ranked[-1]:.3g} dB" in page
     assert f"{ranked[0]:.3g} dB" in page
     players = re.findall(r"<audio[^>]*src=\"(.{20})", page)
@@ -126,6 +145,7 @@ def test_two_processes_measure_what_one_does(straight, tmp_path):
     assert said.count("report:") == 1
     together, other_rows = stripped(run / "report")
     compare(together, alone)
+    assert alone["passages"]["count"] == len(alone["recordings"]), "one passage of each"
     assert [(row["chunk"], row["recording"], row["start_second"]) for row in rows] == [
         (row["chunk"], row["recording"], row["start_second"]) for row in other_rows
     ]
@@ -180,9 +200,13 @@ def test_another_folder_leaves_the_run_as_it_is(straight, data_dir, tmp_path):
     run, out = tmp_path / "run", tmp_path / "other"
     shutil.copytree(straight("vae"), run, ignore=shutil.ignore_patterns("report"))
     before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
-    train(["evaluate", str(run), "--out", str(out), "--examples", "1"])
+    train(["evaluate", str(run), "--out", str(out), "--examples", "1", "--no-yardsticks"])
+    assert [row["kind"] for row in json.loads((out / "metrics.json").read_text())["passages"]["rows"]] == ["model"]
+    assert "--examples 1 --no-yardsticks" in (out / "index.html").read_text()
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
-    assert {"index.html", "metrics.json", "metrics.csv", "audio"} == {file.name for file in out.iterdir()}
+    assert {"index.html", "metrics.json", "metrics.csv", "passages.csv", "audio"} == {
+        file.name for file in out.iterdir()
+    }
     said = train(["evaluate", str(run), "--out", str(out), "--split", "train", "--examples", "1"])
     assert f"{out}: replacing the report on split 'valid' of {data_dir}; to keep both, pass --out DIR" in said
     (tmp_path / "thesis").mkdir()
@@ -233,6 +257,39 @@ def test_a_report_that_cannot_be_written_is_said_before_the_work(straight, tmp_p
     said = train(["evaluate", str(run)], code=1)
     assert said.count("\n") == 1, said
     assert f"{run}/report: it is a file, not a real folder; remove it" in said
+
+
+def test_measures_that_model_hearing_are_in_all_that_is_written(straight, tmp_path, monkeypatch, capsys):
+    run, report = tmp_path / "run", tmp_path / "run/report"
+    shutil.copytree(straight("vae"), run, ignore=shutil.ignore_patterns("report"))
+    words = ["evaluate", str(run), "--examples", "1", "--no-yardsticks", "--perceptual"]
+    with monkeypatch.context() as missing:
+        missing.setattr(perceptual.importlib.util, "find_spec", lambda name: None)
+        assert main_run(words) == 1
+    said = capsys.readouterr().err
+    assert said == (
+        "error: --perceptual: zimtohrli and visqol-python not installed; run: pip install zimtohrli visqol-python\n"
+    )
+    assert not report.exists()
+    # ViSQOL has no wheel of all it needs, so it may not be installed here.
+    monkeypatch.setattr("train.evaluation.evaluate.require_perceptual_packages", lambda: None)
+    monkeypatch.setattr(perceptual, "visqol", lambda reference, output: 4.125)
+    assert main_run(words) == 0
+    said = capsys.readouterr().out
+    summary = json.loads((report / "metrics.json").read_text())
+    (row,) = summary["passages"]["rows"]
+    assert 1 <= row["zimtohrli"] <= 5
+    assert row["visqol"] == 4.125
+    assert summary["recordings"][0]["zimtohrli"] == row["zimtohrli"]
+    assert f"{row['zimtohrli']:.3g}" in said
+    assert "zimtohrli,visqol" in (report / "passages.csv").read_text()
+    page = (report / "index.html").read_text()
+    assert page.count("Zimtohrli, MOS") == 3, "a key figure, the table of codes, and that of recordings"
+    assert "--no-yardsticks" in page
+    assert "--perceptual" in page
+    card = (run / "model" / "README.md").read_text()
+    assert f"| Zimtohrli MOS, 1 to 5 (passages) | {row['zimtohrli']:.4g} |" in card
+    assert table_row(read_report(run, "run"))["visqol"] == 4.125
 
 
 def test_nothing_but_silence_is_one_line_and_names_stand_as_they_are(straight, data_dir, tmp_path):

@@ -37,11 +37,21 @@ def read_summary(path: Path) -> dict[str, Any]:
         raise ValueError("a row of a table is not an object")
     if not all(is_text(row.get("path")) for row in summary["recordings"]):
         raise ValueError("a recording has no path")
+    check_passages(summary.get("passages", {"rows": []}))
     if not is_text(summary["reconstruction"].get("interval_over", "")):
         raise ValueError("'interval_over' is not text")
     if not is_number(coverage := summary.get("interval_coverage", 0.95)) or not 0 <= coverage <= 1:
         raise ValueError("'interval_coverage' is not a share")
     return summary
+
+
+def check_passages(found: Any) -> None:
+    """Raises ValueError unless `found` holds rows of codes, each with a name and a kind."""
+    rows = found.get("rows") if isinstance(found, dict) else None
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and is_text(row.get("name")) and is_text(row.get("kind")) for row in rows
+    ):
+        raise ValueError("'passages' has a row that is not that of a code")
 
 
 def read_chunks(path: Path) -> dict[str, float]:

@@ -69,6 +69,9 @@ def facts_of(run: RunDir, summary: dict[str, Any], model: Autoencoder, examples:
     words += ["--data", str(summary["data"])] if str(summary["data"]) != run.config["data.path"] else []
     words += ["--split", summary["split"], "--examples", str(examples)]
     words += ["--speech"] if "speech" in summary else []
+    codes = summary.get("passages", {}).get("rows", [])
+    words += ["--perceptual"] if any("zimtohrli" in row for row in codes) else []
+    words += ["--no-yardsticks"] if len(codes) == 1 else []
     progress = f"step {state['step']:,} of {state['steps']:,}"
     return Facts(
         state="" if run.finished_at is not None else f"{state['state']} at {progress}",

@@ -27,7 +27,15 @@ MEASURES = (
     Measure("cosine", "cosine", True),
 )
 SPEECH = (Measure("pesq", "PESQ", True), Measure("stoi", "STOI", True))
-KNOWN = {measure.key: measure for measure in (*MEASURES, *SPEECH)}
+PERCEPTUAL = (Measure("zimtohrli", "Zimtohrli, MOS", True), Measure("visqol", "ViSQOL, MOS", True))
+LEVEL_ERROR = Measure("level_error_high", "level error above 4 kHz, dB", False)
+KNOWN = {measure.key: measure for measure in (*MEASURES, LEVEL_ERROR, *PERCEPTUAL, *SPEECH)}
+# Columns of the table of passages, after the rate.
+OF_PASSAGES = (
+    *(KNOWN[key] for key in ("si_sdr", "mel", "stft")),
+    LEVEL_ERROR,
+    *PERCEPTUAL,
+)
 # Numbers in a row that describe what was measured, not how well.
 NOT_MEASURES = ("chunks", "silent", "not_finite", "silent_chunks", "source")
 # The same value in two units: pages show the second.

@@ -17,7 +17,15 @@ from train.evaluation.report.generated import Clip, Interpolation
 from train.evaluation.report.measures import columns, interval_note
 from train.evaluation.report.rendering import figure, render
 from train.evaluation.report.sounds import FLAC, VORBIS, SoundFormat, sound_url
-from train.evaluation.report.tables import extent, intervals_of, key_figures, latent_table, recordings_table, table_rows
+from train.evaluation.report.tables import (
+    extent,
+    intervals_of,
+    key_figures,
+    latent_table,
+    passages_table,
+    recordings_table,
+    table_rows,
+)
 from train.evaluation.report.verdict import verdict
 
 # With more examples than this, audio and pictures use lossy compression.
@@ -161,6 +169,7 @@ def template_variables(page: Page) -> dict[str, Any]:
         "intervals": {name: intervals_of(summary, row) for name, row in rows},
         "over": interval_note(summary),
         "recordings": recordings_table(summary),
+        "passages": passages_table(summary),
         "latents": latent_table(summary["latents"], codebooks(page.usage)),
         "kinds": kinds,
         "sound": forms.sound,

@@ -1,12 +1,14 @@
 """The headline values and tables of a page, from the content of metrics.json."""
 
+import itertools
 import math
 from typing import Any
 
+from train.evaluation.drawing.bands import BY_BAND, band_charts
 from train.evaluation.drawing.codes import Codebook
-from train.evaluation.report.measures import SPEECH, columns, interval, is_number, mean_use
+from train.evaluation.report.measures import OF_PASSAGES, PERCEPTUAL, SPEECH, columns, interval, is_number, mean_use
 from train.evaluation.report.rendering import figure
-from train.evaluation.report.verdict import GOOD_MEL, GOOD_SI_SDR, GOOD_STFT
+from train.evaluation.report.verdict import GOOD_MEL, GOOD_SI_SDR, GOOD_STFT, listening_row, nearest_opus
 
 
 def extent(summary: dict[str, Any]) -> str:
@@ -63,6 +65,12 @@ def key_figures(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
     used = [level["codes_used"] for level in summary["latents"] if is_number(level.get("codes_used"))]
     if used:
         keys.append(("codes in use", f"{100 * sum(used) / len(used):.0f} %", f"mean of {len(used)} codebooks"))
+    heard = listening_row(summary)
+    for measure in PERCEPTUAL:
+        if is_number(heard.get(measure.key)):
+            count = summary["passages"]["visqol_passages" if measure.key == "visqol" else "count"]
+            remark = f"1 to 5, over {count} passage{'' if count == 1 else 's'}"
+            keys.append((measure.heading, figure(heard[measure.key]), remark))
     speech = summary.get("speech", {})
     for name in SPEECH:
         if is_number(speech.get(name.key)):
@@ -79,6 +87,34 @@ def recordings_table(summary: dict[str, Any]) -> dict[str, Any]:
         "rows": [(row, intervals_of(summary, row)) for row in rows],
         "silent": bool(summary["silent_chunks"]),
     }
+
+
+def passages_table(summary: dict[str, Any]) -> dict[str, Any] | None:
+    """The model beside Opus and the best linear code: rows, columns, charts by band, and facts; None without passages.
+
+    Rows are in the order of their rates; those without a rate are last.
+    """
+    found = summary.get("passages")
+    if not found:
+        return None
+    rows = sorted(found["rows"], key=lambda row: row.get("kbit_per_second", math.inf))
+    near = nearest_opus(summary)
+    drawn = [row for row in found["rows"] if row["kind"] != "opus" or row is near]
+    return found | {
+        "rows": rows,
+        "columns": [measure for measure in OF_PASSAGES if any(measure.key in row for row in rows)],
+        "charts": band_charts(found["band_edges_hz"], [(row["name"], row) for row in drawn]),
+        "drawn": drawn,
+        "of_kl": listening_row(summary).get("rate_of") == "KL",
+        "bands": band_names(found["band_edges_hz"]),
+        "by_band": {key: title for key, (title, _) in BY_BAND.items()},
+    }
+
+
+def band_names(edges: list[float]) -> list[str]:
+    """The bands between edges in Hz, in words."""
+    words = [f"{edge:g}" if edge < 1000 else f"{edge / 1000:.3g}k" for edge in edges]
+    return [f"{low} to {top}" for low, top in itertools.pairwise(words)]
 
 
 def latent_table(latents: list[dict[str, Any]], books: list[Codebook]) -> dict[str, Any]:

@@ -8,12 +8,15 @@ from rich.table import Table
 from rich.text import Text
 
 from shards.text import printable
-from train.evaluation.report.measures import MEASURES, is_number
+from train.evaluation.report.measures import MEASURES, OF_PASSAGES, is_number
 from train.evaluation.report.rendering import figure
 from train.evaluation.report.tables import table_rows
 
 # The median is only on the page.
 COLUMNS = [measure for measure in MEASURES if measure.key != "si_sdr_median"]
+
+# Headings of columns that would be too wide.
+SHORT = {"stft": "STFT", "mel": "mel", "level_error_high": "dB >4k"}
 
 
 def print_table(title: str, first: str, rows: dict[str, dict[str, Any]], rated: bool = False) -> None:
@@ -34,6 +37,25 @@ def kbit_per_second(row: dict[str, Any]) -> str:
     """The bit rate of codes or of the KL, in kbit/s; a dash without one."""
     bits = row.get("bits_per_second", row.get("kl_bits_per_second"))
     return figure(bits / 1000 if is_number(bits) else None)
+
+
+def print_passages(summary: dict[str, Any]) -> None:
+    """Prints the model beside the yardsticks, if passages were measured."""
+    found = summary.get("passages")
+    if not found:
+        print("codes:   no recording has half a second that is not silent, so there is no comparison with other codes")
+        return
+    shown = [measure for measure in OF_PASSAGES if any(measure.key in row for row in found["rows"])]
+    what = f"{found['count']} passage{'' if found['count'] == 1 else 's'}"
+    table = Table(title=Text(f"beside other codes, on {what} of {figure(found['seconds'])} s in all"))
+    for name in ("", "kbit/s", *(SHORT.get(measure.key, measure.heading.partition(",")[0]) for measure in shown)):
+        table.add_column(name, justify="right" if name else "left", no_wrap=bool(name))
+    for row in found["rows"]:
+        cells = [figure(row.get(key)) for key in ("kbit_per_second", *(measure.key for measure in shown))]
+        table.add_row(Text(printable(row["name"])), *cells)
+    Console(file=sys.stdout).print(table)
+    for note in found["notes"]:
+        print(printable(note))
 
 
 def print_summary(summary: dict[str, Any]) -> None:
@@ -58,6 +80,7 @@ def print_summary(summary: dict[str, Any]) -> None:
             f"silent:  {silent['chunks']} chunks at {silent['reference_dbfs']:.0f} dBFS, excluded from the means; "
             f"their reconstructions are at {silent['output_dbfs']:.0f} dBFS"
         )
+    print_passages(summary)
     if speech := summary.get("speech"):
         text = ", ".join(f"{name.upper()} {speech[name]:.3g}" for name in ("pesq", "stoi") if speech[name] is not None)
         print(f"speech:  {text or 'no value'} over {speech['recordings']} recordings")

@@ -3,9 +3,12 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
-from train.evaluation.report.measures import is_number
+import numpy as np
+
+from train.evaluation.report.measures import KNOWN, OF_PASSAGES, Measure, is_number
 from train.evaluation.report.rendering import figure
 
 # The same thresholds as in docs/evaluation.md.
@@ -20,6 +23,10 @@ IDLE_DB, IDLE_MEL = 0.5, 0.02
 FEW_UNITS, FEW_CODES = 0.1, 0.5
 # Silence that is reconstructed at this level or above is an audible hiss.
 HISS_DBFS = -50.0
+# The first of these that was measured says whether the model or Opus sounds better.
+JUDGES = (KNOWN["zimtohrli"], KNOWN["mel"])
+# Beyond the first and last row of Opus, rates up to this ratio count as those of the row.
+SAME_RATE = 1.15
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,101 @@ def verdict(summary: dict[str, Any]) -> list[Finding]:
     """Findings on the reconstruction, the latents, silence and the prior, from the content of metrics.json."""
     idle = [*idle_levels(summary)]
     latents = [*idle, *collapses(summary["latents"], praise=not idle)]
-    return [*closeness(summary), *latents, *hiss(summary), *prior(summary)]
+    yardsticks = [*against_opus(summary), *against_linear(summary)]
+    return [*yardsticks, *closeness(summary), *latents, *hiss(summary), *prior(summary)]
+
+
+def listening_row(summary: dict[str, Any]) -> dict[str, Any]:
+    """The model's own row of the passages; empty without passages."""
+    return next((row for row in summary.get("passages", {}).get("rows", []) if row["kind"] == "model"), {})
+
+
+def nearest_opus(summary: dict[str, Any]) -> dict[str, Any] | None:
+    """The row of Opus whose bit rate is nearest to that of the model, by their ratio; None without rates."""
+    rate = listening_row(summary).get("kbit_per_second")
+    rows = [row for row in summary.get("passages", {}).get("rows", []) if row["kind"] == "opus"]
+    if not rows or not is_number(rate):
+        return None
+    return min(rows, key=lambda row: abs(math.log(row["kbit_per_second"] / max(rate, 1e-6))))
+
+
+def opus_at(summary: dict[str, Any], rate: float, key: str) -> float | None:
+    """A measure of Opus at a bit rate in kbit/s, between its rows by the logarithm of the rate.
+
+    None without rows, and for rates that are further than SAME_RATE from all of them.
+    """
+    found = [row for row in summary.get("passages", {}).get("rows", []) if row["kind"] == "opus"]
+    points = sorted((row["kbit_per_second"], row[key]) for row in found if is_number(row.get(key)))
+    if not points or not points[0][0] / SAME_RATE <= rate <= points[-1][0] * SAME_RATE:
+        return None
+    rates, values = zip(*points, strict=True)
+    return float(np.interp(math.log(rate), np.log(rates), values))
+
+
+def opus_rate_for(summary: dict[str, Any], key: str, value: float) -> float | None:
+    """The lowest bit rate in kbit/s at which Opus has this value of a measure, between its rows; None beyond them."""
+    found = [row for row in summary.get("passages", {}).get("rows", []) if row["kind"] == "opus"]
+    points = sorted((row["kbit_per_second"], row[key]) for row in found if is_number(row.get(key)))
+    for (low, first), (high, second) in pairwise(points):
+        if first != second and (first - value) * (second - value) <= 0:
+            return float(low * (high / low) ** ((value - first) / (second - first)))
+    return None
+
+
+def in_words(measure: Measure, own: float, other: float) -> str:
+    """Two values of a measure in words, with its unit."""
+    name, _, unit = measure.heading.partition(", ")
+    name, unit = (f"{name} {unit}", "") if unit == "MOS" else (name, f" {unit}" if unit else "")
+    return f"{name} {figure(own)} against {figure(other)}{unit}"
+
+
+def against_opus(summary: dict[str, Any]) -> Iterator[Finding]:
+    """Where the model stands against Opus at its rate, by Zimtohrli if it was measured, else by mel distance."""
+    own, near = listening_row(summary), nearest_opus(summary)
+    if near is None:
+        return
+    rate = own["kbit_per_second"]
+    kbits = f"{figure(rate)} kbit/s{' of KL' if own.get('rate_of') == 'KL' else ''}"
+    pairs = {
+        measure: (own[measure.key], other)
+        for measure in (*JUDGES, *(one for one in OF_PASSAGES if one not in JUDGES))
+        if is_number(own.get(measure.key)) and (other := opus_at(summary, rate, measure.key)) is not None
+    }
+    if not pairs:
+        nearest = f"{figure(near['kbit_per_second'])} kbit/s"
+        yield Finding(
+            False, f"The model's rate of {kbits} is not compared with Opus, whose nearest row is at {nearest}."
+        )
+        return
+    judge, (mine, theirs) = next(iter(pairs.items()))
+    name = judge.heading.replace(",", "")
+    better = mine > theirs if judge.higher else mine < theirs
+    listed = "; ".join(in_words(one, a, b) for one, (a, b) in pairs.items())
+    start = f"Better than Opus at its rate by {name}" if better else f"A listener would pick Opus, by {name}"
+    text = f"{start}. At {kbits}, this model against Opus between its rows: {listed}."
+    if (same := opus_rate_for(summary, judge.key, mine)) is not None:
+        text += f" Opus has the same {name} at about {figure(same, 2)} kbit/s."
+    if own.get("rate_of") == "KL":
+        text += " Files take more than the KL, and this quality is that of the means, not of draws."
+    yield Finding(better, text)
+
+
+def against_linear(summary: dict[str, Any]) -> Iterator[Finding]:
+    """Whether training has added anything to the best linear code with as many values a second."""
+    own = listening_row(summary)
+    rows: list[dict[str, Any]] = summary.get("passages", {}).get("rows", [])
+    other: dict[str, Any] = next((row for row in rows if row["kind"] == "linear"), {})
+    mel = summary.get("representation") == "mel"
+    keys = ("mel",) if mel else ("si_sdr", "mel")
+    if not all(is_number(row.get(key)) for row in (own, other) for key in keys):
+        return
+    wins = [own["mel"] < other["mel"]] + ([] if mel else [own["si_sdr"] > other["si_sdr"]])
+    values = [f"mel distance {figure(own['mel'])} against {figure(other['mel'])}"]
+    values += [] if mel else [f"SI-SDR {figure(own['si_sdr'])} against {figure(other['si_sdr'])} dB"]
+    what = f"the best linear code with as many values a second ({figure(round(other.get('values_per_second', 0)))})"
+    start = "The model is better than" if all(wins) else "The model is behind" if not any(wins) else "Against"
+    rest = "" if all(wins) or not any(wins) else " the model is better in one measure and behind in the other"
+    yield Finding(all(wins), f"{start} {what}{rest}: {', '.join(values)}.")
 
 
 def closeness(summary: dict[str, Any]) -> Iterator[Finding]:

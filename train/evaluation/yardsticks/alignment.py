@@ -1,0 +1,52 @@
+"""The delay of a decoded signal, to a fraction of a sample, and signals without it."""
+
+import numpy as np
+
+# Delays are found on a grid of a twentieth of a sample.
+STEPS = 20
+# The largest delay that is looked for, in seconds. A wider search would find other periods of periodic sounds.
+MOST_S = 0.05
+
+
+def fast_size(length: int) -> int:
+    """The smallest power of two of at least `length`, for fast transforms."""
+    return 1 << (length - 1).bit_length()
+
+
+def delay_of(reference: np.ndarray, output: np.ndarray, most: int) -> float:
+    """The delay of `output` in samples, a multiple of 1 / STEPS: where the cross-correlation is largest.
+
+    Between samples, the cross-correlation of the band-limited signals is its exact trigonometric interpolation.
+
+    Args:
+        reference, output: [T] each.
+        most: The largest delay in samples, positive or negative.
+    """
+    size = fast_size(max(len(reference), len(output)) + most + 1)
+    cross = np.conj(np.fft.rfft(reference.astype(np.float64), size)) * np.fft.rfft(output.astype(np.float64), size)
+    correlation = np.fft.irfft(cross, size)
+    lags = np.arange(-most, most + 1)
+    whole = int(lags[np.argmax(correlation[lags])])
+    turns = 2j * np.pi * np.arange(len(cross)) / size
+    # One small rotation at a time: a table of all rotations would not fit into the cache.
+    turned, step = cross * np.exp(turns * (whole - 1)), np.exp(turns / STEPS)
+    values = []
+    for _ in range(2 * STEPS + 1):
+        values.append(turned.real.sum())
+        turned *= step
+    return whole - 1 + int(np.argmax(values)) / STEPS
+
+
+def advanced(audio: np.ndarray, delay: float) -> np.ndarray:
+    """Audio [T] earlier by `delay` samples, which may be fractional; silence follows its end: [T] float32."""
+    size = fast_size(len(audio) + 2 * int(np.ceil(abs(delay))) + 1)
+    spectrum = np.fft.rfft(audio.astype(np.float64), size)
+    turned = spectrum * np.exp(2j * np.pi * np.arange(len(spectrum)) / size * delay)
+    return np.fft.irfft(turned, size)[: len(audio)].astype(np.float32)
+
+
+def aligned(reference: np.ndarray, output: np.ndarray, rate: int) -> np.ndarray:
+    """`output` without its delay to `reference`, cut or padded to its length: [T] float32."""
+    delay = delay_of(reference, output, int(MOST_S * rate))
+    result = advanced(output, delay)[: len(reference)]
+    return np.pad(result, (0, len(reference) - len(result)))
