@@ -12,7 +12,7 @@ from torch import Tensor
 
 import audiovae
 from audiovae import Autoencoder, Noise, Output, Statistics
-from audiovae.saved.checksums import sealed
+from shards.files.sealing import sealed
 
 ROOT = Path(__file__).parents[2]
 SAMPLES, RATE = 2205, 22050
