@@ -105,7 +105,6 @@ def test_at_every_call_of_a_first_build(recordings, tmp_path):
         "pwrite",
         "fsync",
         "close",
-        "rename",
         "replace",
         "link",
         "mkdir",
