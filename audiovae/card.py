@@ -18,7 +18,18 @@ import jinja2
 from markupsafe import Markup
 
 from audiovae.errors import ModelError
-from shards.files import MIB, check_place, is_number, is_whole, read_file, read_object, write_atomically
+from shards.files import (
+    MIB,
+    check_place,
+    is_number,
+    is_sealed,
+    is_whole,
+    read_file,
+    read_object,
+    sealed,
+    write_atomically,
+)
+from shards.files.sealing import OWN
 from shards.text import for_markdown
 
 CARD_FILE = "README.md"
@@ -63,7 +74,10 @@ def read_facts(folder: Path) -> Facts | None:
     if not path.is_file():
         return None
     try:
-        facts = Facts(**read_object(path, follow_links=True))
+        content = read_object(path, follow_links=True)
+        if not is_sealed(content):
+            raise ValueError("its checksum does not match its content")
+        facts = Facts(**{key: value for key, value in content.items() if key != OWN})
         _check(facts)
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{path}: damaged ({_phrase(error)}); remove it, the model loads without it") from None
@@ -94,8 +108,8 @@ def _phrase(error: Exception) -> str:
 
 
 def write_facts(folder: Path, facts: Facts) -> None:
-    """Writes `facts.json`; raises OSError."""
-    write_atomically(folder / FACTS_FILE, json.dumps(dataclasses.asdict(facts), indent=1) + "\n")
+    """Writes `facts.json` with its checksum; raises OSError."""
+    write_atomically(folder / FACTS_FILE, json.dumps(sealed(dataclasses.asdict(facts)), indent=1) + "\n")
 
 
 def write_card(folder: Path, about: dict[str, Any], shape: dict[str, Any], facts: Facts) -> bool:

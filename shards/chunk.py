@@ -7,6 +7,9 @@ A record is the tar header (512 bytes), the WAV header (44), the samples, and be
 of 8 bytes: the hash of all that comes before it, so that every record can be checked alone. Where the tar's own
 padding (less than 512 bytes) does not reach the end of the page, a RIFF chunk ``JUNK`` does. Programs that read
 WAV files pass over both.
+
+Every record names the shard that it belongs to, as the group of its member in the tar header, which programs that
+read tars pass over. In shards of version 0.1 all records have the group ``shards``.
 """
 
 import re
@@ -26,9 +29,11 @@ CHECKSUM_BYTES = 8
 PAGE = 4096
 END_OF_TAR = bytes(2 * TAR_HEADER)
 NAME_LENGTH = 25  # "00000012_000000011025.wav"
+IDENTITY_DIGITS = 24  # of the hexadecimal identity of a shard: 96 bits
 MAX_SOURCE, MAX_START = 10**8, 10**12  # what the digits of a name can hold
 
 _NAME = re.compile(r"(\d{8})_(\d{12})\.wav")
+_GROUP = slice(297, 297 + IDENTITY_DIGITS)  # of the 32 bytes of this field
 _CHECKSUM = slice(148, 154)  # six octal digits; the NUL and the space behind them are in the template
 
 
@@ -107,9 +112,14 @@ class ChunkFormat:
         info.uname = info.gname = "shards"
         return np.frombuffer(info.tobuf(tarfile.USTAR_FORMAT) + self.wav_header, np.uint8)
 
-    def headers(self, source: np.ndarray, start: np.ndarray) -> np.ndarray:
-        """What comes before the samples of many records: source int [n], start int [n] -> uint8 [n, 556]."""
+    def headers(self, source: np.ndarray, start: np.ndarray, identity: str = "") -> np.ndarray:
+        """What comes before the samples of many records: source int [n], start int [n] -> uint8 [n, 556].
+
+        ``identity`` is that of their shard, empty for one of version 0.1.
+        """
         rows = np.tile(self._template, (len(source), 1))
+        if identity:
+            rows[:, _GROUP] = identity_bytes(identity)
         _write_digits(rows[:, 0:8], source)
         _write_digits(rows[:, 9:21], start)
         # A tar checksum is the sum of the header's bytes with blanks in the checksum field itself.
@@ -118,13 +128,13 @@ class ChunkFormat:
         _write_digits(rows[:, _CHECKSUM], total, base=8)
         return rows
 
-    def records(self, audio: np.ndarray, source: np.ndarray, start: np.ndarray) -> np.ndarray:
+    def records(self, audio: np.ndarray, source: np.ndarray, start: np.ndarray, identity: str = "") -> np.ndarray:
         """Tar records of many chunks at once.
 
-        audio int16 [n, samples], source int [n], start int [n] -> uint8 [n, stride].
+        audio int16 [n, samples], source int [n], start int [n] -> uint8 [n, stride]; ``identity`` as in ``headers``.
         """
         rows = np.empty((len(audio), self.stride), np.uint8)
-        rows[:, :HEADERS] = self.headers(source, start)
+        rows[:, :HEADERS] = self.headers(source, start, identity)
         rows[:, HEADERS : self.hashed] = np.ascontiguousarray(audio, dtype="<i2").view(np.uint8)
         rows[:, self.hashed :] = self.trailer
         self.stored_checksums(rows)[:] = self.checksums(rows)
@@ -146,6 +156,16 @@ class ChunkFormat:
         header = np.frombuffer(self.wav_header, np.uint8)
         wrong = (records[:, TAR_HEADER:HEADERS] != header).any(axis=1)
         return wrong | (self.checksums(records) != self.stored_checksums(records))
+
+
+def identity_bytes(identity: str) -> np.ndarray:
+    """The bytes by which the records of a shard name it, uint8 [IDENTITY_DIGITS]: zeros for an empty identity."""
+    return np.frombuffer(identity.encode("ascii").ljust(IDENTITY_DIGITS, b"\0"), np.uint8)
+
+
+def stored_identities(records: np.ndarray) -> np.ndarray:
+    """What records, uint8 [n, 512 or more], name as their shard: a view, uint8 [n, IDENTITY_DIGITS]."""
+    return records[:, _GROUP]
 
 
 def _write_digits(field: np.ndarray, values: np.ndarray, base: int = 10) -> None:

@@ -19,6 +19,7 @@ from shards.chunk import (
     TAR_HEADER,
     ChunkFormat,
     read_names,
+    stored_identities,
 )
 from shards.errors import DataError
 from shards.files import open_regular
@@ -151,7 +152,7 @@ def _first_damage(
         rows = memory[: min(len(memory), shard.chunks - begin)]
         read_records(begin, rows)
         checksum.update(rows.data)
-        found = _first_bad(rows, shape)
+        found = _first_bad(rows, shape, shard.identity)
         if found is not None:
             row, what = found
             where = (begin + row) * shape.stride
@@ -166,18 +167,21 @@ def _first_damage(
     return None
 
 
-def _first_bad(rows: np.ndarray, shape: ChunkFormat) -> tuple[int, str] | None:
+def _first_bad(rows: np.ndarray, shape: ChunkFormat, identity: str) -> tuple[int, str] | None:
     """Row and complaint of the first record, uint8 [n, stride], that is not as the builder writes it."""
     source, start, named = read_names(rows[:, :NAME_LENGTH])
-    right = shape.headers(np.where(named, source, 0), np.where(named, start, 0))
+    right = shape.headers(np.where(named, source, 0), np.where(named, start, 0), identity)
     stored = slice(RIFF_HEADER, RIFF_HEADER + CHECKSUM_BYTES)
     other = (rows[:, shape.hashed :] != shape.trailer) & ~np.isin(np.arange(len(shape.trailer)), np.r_[stored])
+    sound = shape.checksums(rows) == shape.stored_checksums(rows)
+    another = (stored_identities(rows) != stored_identities(right)).any(axis=1)
     complaints = {
+        "it is of another shard or of another build": sound & another,
         "its name is damaged": ~named,
         "its tar header is damaged": (rows[:, :TAR_HEADER] != right[:, :TAR_HEADER]).any(axis=1),
         "its WAV header is damaged": (rows[:, TAR_HEADER:HEADERS] != right[:, TAR_HEADER:HEADERS]).any(axis=1),
         "its padding is damaged": other.any(axis=1),
-        "its samples or their checksum have changed": shape.checksums(rows) != shape.stored_checksums(rows),
+        "its samples or their checksum have changed": ~sound,
     }
     first: tuple[int, str] | None = None
     for what, bad in complaints.items():

@@ -1,30 +1,11 @@
-"""SHA-256 checksums of a model's files: `config.json` has those of the weight files by file name, and its own."""
+"""SHA-256 checksums of a model's weight files, which `config.json` has by file name."""
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
-from shards.files import canonical_json, sha256_of
+from shards.files import sha256_of
 
 MOST_FILES = 64
-OWN = "checksum"  # key in `config.json`
-
-
-def sealed(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A JSON object with the checksum of its other entries."""
-    return {**content, OWN: own_checksum(content)}
-
-
-def is_sealed(content: Mapping[str, Any]) -> bool:
-    """Whether a JSON object is what was saved; one without a checksum, from an older version, counts as such."""
-    return OWN not in content or content[OWN] == own_checksum(content)
-
-
-def own_checksum(content: Mapping[str, Any]) -> str:
-    """SHA-256 of a JSON object without its checksum, whatever the order of its keys and its white space."""
-    rest = {key: value for key, value in content.items() if key != OWN}
-    return hashlib.sha256(canonical_json(rest)).hexdigest()
 
 
 def hashes_of(files: Iterable[Path]) -> dict[str, str]:

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-from audiovae.saved.checksums import damaged_file, is_sealed
-from shards.files import read_object
+from audiovae.saved.checksums import damaged_file
+from shards.files import is_sealed, read_object
 
 CHECKPOINTS = "checkpoints"
 _NAME = re.compile(r"step-\d{8,}")

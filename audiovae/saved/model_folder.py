@@ -27,11 +27,11 @@ from audiovae.models.autoencoder import Autoencoder
 from audiovae.models.families import FAMILIES, build
 from audiovae.models.settings import check_chunk
 from audiovae.output import model_errors, write_together, write_whole
-from audiovae.saved.checksums import damaged_file, hashes_of, is_sealed, sealed
+from audiovae.saved.checksums import damaged_file, hashes_of
 from audiovae.saved.load_hints import is_unfinished, newest_checkpoint, remedy
 from audiovae.saved.weights_file import fits, largest_file, shapes_of_file, shapes_of_model
 from shards.audio.levels import LEVELS
-from shards.files import MIB, check_place, parse_json, read_file, read_object
+from shards.files import MIB, check_place, is_sealed, parse_json, read_file, read_object, sealed
 
 FORMAT = 1
 CONFIG_FILE = "config.json"

@@ -1,6 +1,5 @@
 """Recordings -> shards: make or find the plan, run its parts in worker processes, merge when all are there."""
 
-import errno
 import os
 import time
 from collections import Counter
@@ -120,14 +119,8 @@ def build(
             report.show_plan(look.plan(pool, build_folder.out), out_dir)
         return
     try:
-        with _lease(build_folder, share), open_workers(count) as pool:
+        with build_folder.explaining(), _lease(build_folder, share), open_workers(count) as pool:
             outcome = _build(pool, look, build_folder, share)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise DataError(
-                f"{out_dir} cannot take more ({error.strerror}): make room and run the same command again to continue"
-            ) from None
-        raise
     finally:
         build_folder.leave()
     if outcome is None:

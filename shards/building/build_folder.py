@@ -1,13 +1,16 @@
 """The state of an unfinished build: the hidden folder ``.build`` in the data folder."""
 
+import errno
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from shards.building.plan import Part, Plan
 from shards.errors import DataError
-from shards.files import sync, write_atomically
+from shards.files import sync, why_unwritable, write_atomically
 from shards.files.lease import sweep
 
 NAME = ".build"
@@ -86,9 +89,24 @@ class BuildFolder:
             elif path.suffix != ".lease":
                 path.unlink(missing_ok=True)
 
+    @contextmanager
+    def explaining(self) -> Iterator[None]:
+        """Errors of the disk under the work inside become a DataError that says how to go on."""
+        try:
+            yield
+        except OSError as error:
+            why = why_unwritable(error)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                what = f"{self.out} cannot take more ({why}): make room"
+            else:
+                place = error.filename if isinstance(error.filename, str | os.PathLike) else self.out
+                what = f"{place}: {why}. Check the disk and its permissions"
+            raise DataError(f"{what} and run the same command again to continue") from None
+
     def leave(self) -> None:
-        """Remove the empty folders."""
-        sweep(self.folder)
+        """Remove the empty folders, if the disk lets it; the next command tries again."""
+        with suppress(OSError):
+            sweep(self.folder)
         for folder in (self.folder, self.out):
             try:
                 folder.rmdir()

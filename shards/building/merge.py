@@ -70,7 +70,7 @@ def merge(out_dir: Path, strict: bool = False) -> None:
         absent = missing(build_folder, plan)
         if absent:
             raise DataError(f"{describe_missing(build_folder, plan, absent)}. {_remedy(build_folder, plan, absent)}")
-        with open_workers(len(os.sched_getaffinity(0))) as pool:
+        with build_folder.explaining(), open_workers(len(os.sched_getaffinity(0))) as pool:
             outcome = merge_plan(build_folder, plan, lambda plan, parts: run_parts(pool, build_folder, plan, parts))
         if outcome == "busy":
             raise DataError(f"another process merges {out_dir} just now ({holder(build_folder.lease('merge'))})")
@@ -207,7 +207,7 @@ def _settle(
     results = {part.key: PartResult.load(build_folder.result(part)) for part in plan.parts}
     made = {row: source for result in results.values() for row, source in result.sources.items()}
     listed = [result.prints for result in results.values() if result.prints]
-    prints = load_all(build_folder.out, base.prints if base else []) + load_all(build_folder.shards, listed)
+    prints = load_all(build_folder.out, base.prints if base else []) + load_all(build_folder.shards, listed, new=True)
     amended = settled(plan, base.sources if base else [], made, prints)
     again = [part for part in amended.parts if part.key not in results]
     moved = [row for row, one in amended.sources.items() if one.split != plan.sources[row].split]

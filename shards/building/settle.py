@@ -16,13 +16,20 @@ from shards.splits.units import joined
 STRONG = 0.35  # share of common landmarks that notes or loops alone do not have
 
 
-def load_all(folder: Path, listed: Sequence[Listed]) -> list[Print]:
-    """The acoustic fingerprints in files of a folder; one that is missing or damaged is named in a remark."""
+def load_all(folder: Path, listed: Sequence[Listed], new: bool = False) -> list[Print]:
+    """The acoustic fingerprints in files of a folder.
+
+    One that is missing or damaged is named in a remark. If it is ``new``, this build has just made it: then it is
+    removed, so that it is made again, and DataError is raised. Raises OSError when the disk does not give a file.
+    """
     found = []
     for one in listed:
         try:
             found += load_prints(folder / one.file)
         except DataError as error:
+            if new:
+                (folder / one.file).unlink(missing_ok=True)
+                raise DataError(f"{error}: run the same command again to make it again") from None
             report.line(f"{error}: its recordings are not compared with others")
     return found
 

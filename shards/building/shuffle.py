@@ -8,7 +8,8 @@ import numpy as np
 import xxhash
 
 from shards.building.spool import PartShard, Piece, Spool
-from shards.chunk import END_OF_TAR, HEADERS, ChunkFormat
+from shards.chunk import END_OF_TAR, HEADERS, IDENTITY_DIGITS, ChunkFormat
+from shards.files import canonical_json
 from shards.manifest import Shard
 from shards.splitmix import keyed_order, mix
 from shards.tiling import chunk_starts
@@ -42,19 +43,27 @@ class Shuffler:
         made = []
         splits = {piece.source.split for piece in self._spool.pieces.values() if piece.source.split is not None}
         for split in sorted(splits):
-            chunks = self._chunks(split)
+            pieces = [piece for _, piece in sorted(self._spool.pieces.items()) if piece.source.split == split]
+            chunks = self._chunks(pieces)
             count = max(1, round(len(chunks.start) / self._chunks_per_shard))
             order = keyed_order(len(chunks.start), mix(self._part))
             for k, rows in enumerate(np.array_split(order, count)):
                 name = f"{split}-{self._part:05d}-{k:03d}.tar"
                 if name not in self._spool.shards:
-                    shard = self._write(target / name, chunks.take(rows))
+                    identity = self._identity(name, count, pieces)
+                    shard = self._write(target / name, chunks.take(rows), identity)
                     self._spool.commit_shard(PartShard(split, shard))
                 made.append(self._spool.shards[name])
         return made
 
-    def _chunks(self, split: str) -> _Chunks:
-        columns = [self._tile(piece) for _, piece in sorted(self._spool.pieces.items()) if piece.source.split == split]
+    def _identity(self, name: str, count: int, pieces: list[Piece]) -> str:
+        """Hash of all that decides a shard's bytes: its place, the settings, and the samples of its recordings."""
+        audio = [[one.row, one.begin, one.samples, one.hop, one.left_out, one.xxh3] for one in pieces]
+        content = [name, count, self._shape.rate, self._shape.samples, self._hop, audio]
+        return xxhash.xxh3_128_hexdigest(canonical_json(content))[:IDENTITY_DIGITS]
+
+    def _chunks(self, pieces: list[Piece]) -> _Chunks:
+        columns = [self._tile(piece) for piece in pieces]
         return _Chunks(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 
     def _tile(self, piece: Piece) -> tuple[np.ndarray, ...]:
@@ -63,7 +72,7 @@ class Shuffler:
         length = np.minimum(self._shape.samples, piece.samples - start)
         return source, piece.begin + start, piece.offset + 2 * start, length
 
-    def _write(self, path: Path, chunks: _Chunks) -> Shard:
+    def _write(self, path: Path, chunks: _Chunks, identity: str) -> Shard:
         shape, count = self._shape, len(chunks.start)
         rows = np.empty((min(BATCH, count), shape.stride), np.uint8)
         rows[:, shape.hashed :] = shape.trailer
@@ -73,7 +82,7 @@ class Shuffler:
             for begin in range(0, count, BATCH):
                 here = chunks.take(slice(begin, begin + BATCH))
                 records = rows[: len(here.start)]
-                records[:, :HEADERS] = shape.headers(here.source, here.start)
+                records[:, :HEADERS] = shape.headers(here.source, here.start, identity)
                 audio = records[:, HEADERS : shape.hashed]
                 for row, offset, length in zip(audio, here.offset.tolist(), here.length.tolist(), strict=True):
                     if os.preadv(spool.fileno(), [row[: 2 * length]], offset) != 2 * length:
@@ -85,4 +94,4 @@ class Shuffler:
             checksum.update(END_OF_TAR)
             file.write(END_OF_TAR)
         temporary.replace(path)
-        return Shard.of(path, count, shape, checksum.hexdigest())
+        return Shard.of(path, count, shape, checksum.hexdigest(), identity)

@@ -1,5 +1,6 @@
 """The acoustic fingerprints of the recordings of one part of a data set, and their file."""
 
+import errno
 import io
 import zipfile
 from collections.abc import Callable
@@ -64,7 +65,10 @@ def to_bytes(prints: list[Print]) -> bytes:
 
 
 def load_prints(path: Path) -> list[Print]:
-    """Reads a file. Raises DataError when it is missing or damaged; nothing in it is executed."""
+    """Reads a file; nothing in it is executed.
+
+    Raises DataError when it is missing or damaged, OSError when the disk does not give it.
+    """
     try:
         content = io.BytesIO(read_file(path, follow_links=True, limit=LIMIT))
         with zipfile.ZipFile(content) as packed:  # a compressed one could be far larger than it looks
@@ -73,7 +77,11 @@ def load_prints(path: Path) -> list[Print]:
         with np.load(content, allow_pickle=False) as file:
             arrays = {name: file[name] for name in _TYPES}
         return _parsed(arrays)
-    except (OSError, ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, NotImplementedError):
+    except OSError as error:
+        if error.errno == errno.EIO:
+            raise
+        raise DataError(f"{path} is missing or damaged") from None
+    except (ValueError, KeyError, EOFError, MemoryError, zipfile.BadZipFile, NotImplementedError):
         raise DataError(f"{path} is missing or damaged") from None
 
 

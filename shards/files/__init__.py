@@ -37,6 +37,7 @@ from shards.files.paths import (
     sha256_of,
 )
 from shards.files.reasons import nothing_to_read, why_unreadable, why_unwritable
+from shards.files.sealing import is_sealed, own_checksum, sealed
 from shards.files.writing import (
     create_file,
     is_leftover,
@@ -62,6 +63,7 @@ __all__ = [
     "is_leftover",
     "is_moment",
     "is_number",
+    "is_sealed",
     "is_text",
     "is_whole",
     "made_folder",
@@ -69,6 +71,7 @@ __all__ = [
     "nothing_to_read",
     "open_folder",
     "open_regular",
+    "own_checksum",
     "parse_json",
     "parse_lines",
     "read_file",
@@ -78,6 +81,7 @@ __all__ = [
     "read_start",
     "remove_file",
     "remove_leftovers",
+    "sealed",
     "sha256_of",
     "sync",
     "why_unreadable",

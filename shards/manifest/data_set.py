@@ -119,7 +119,8 @@ def _check_shard(path: Path, shard: Shard, shape: ChunkFormat) -> None:
         if about.st_size != shard.bytes:
             raise DataError(f"shard {path} has {about.st_size} bytes, the manifest says {shard.bytes}: {remedy}")
         if shard.ends and shard.chunks:
-            wrong = complaint(read_ends(path, shard.chunks, shape), shard.ends, shard.chunks, shape)
+            ends = read_ends(path, shard.chunks, shape)
+            wrong = complaint(ends, shard.ends, shard.identity, shard.chunks, shape)
             if wrong:
                 raise DataError(f"shard {path} {wrong}. {remedy.capitalize()}")
     except OSError as error:

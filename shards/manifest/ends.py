@@ -1,4 +1,8 @@
-"""The first and the last record of a shard. They tell it from a shard of another build that has the same size."""
+"""What tells a shard from another one of the same size: its first and its last record.
+
+They hold the shard's identity: a hash of everything that decides the shard's bytes. So they differ also where two
+builds differ in a recording that is neither in the first nor in the last record.
+"""
 
 import os
 from pathlib import Path
@@ -6,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from shards.chunk import ChunkFormat
+from shards.chunk import ChunkFormat, identity_bytes, stored_identities
 from shards.files import open_regular
 
 
@@ -30,7 +34,7 @@ def hash_of(ends: np.ndarray) -> str:
     return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(ends).data)
 
 
-def complaint(ends: np.ndarray, expected: str, chunks: int, shape: ChunkFormat) -> str:
+def complaint(ends: np.ndarray, expected: str, identity: str, chunks: int, shape: ChunkFormat) -> str:
     """What is wrong with a shard as a whole, by its first and last record; empty when nothing is.
 
     A single record with a wrong checksum says nothing about the shard: readers find it and replace it.
@@ -38,14 +42,19 @@ def complaint(ends: np.ndarray, expected: str, chunks: int, shape: ChunkFormat) 
     Args:
         ends: The records as they were read, uint8 [2, stride].
         expected: Their hash in the manifest; empty in data sets of versions before, where nothing is compared.
+        identity: Of the shard, in the manifest; empty in data sets of versions before.
         chunks: Of the shard. With one chunk, both records are the same.
         shape: Sizes of chunks and records.
     """
-    if not expected or hash_of(ends) == expected:
+    if not expected:
+        return ""
+    sound = shape.checksums(ends) == shape.stored_checksums(ends)
+    if identity and (sound & (stored_identities(ends) != identity_bytes(identity)).any(axis=1)).any():
+        return "belongs to another build: its records name another shard than the manifest does"
+    if hash_of(ends) == expected:
         return ""
     if not ends.any(axis=1).all():
         return "begins or ends with zeros, so only a part of it was copied"
-    sound = shape.checksums(ends) == shape.stored_checksums(ends)
     if sound.all():
         return "belongs to another build: its first or last record differs from the manifest"
     if chunks > 1 and not sound.any():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shards.chunk import ChunkFormat
+from shards.chunk import IDENTITY_DIGITS, ChunkFormat
 from shards.manifest.ends import hash_of, read_ends
 from shards.manifest.fields import Fields, InvalidError, as_list, short
 
@@ -59,12 +59,13 @@ class Shard:
     bytes: int
     xxh3: str  # xxh3-128 of the whole file, hexadecimal
     ends: str = ""  # xxh3-128 of the first record and the last, hexadecimal; empty in data of versions before
+    identity: str = ""  # in each record: a hash of what decides the shard's bytes; empty in data of versions before
 
     @classmethod
-    def of(cls, path: Path, chunks: int, shape: ChunkFormat, xxh3: str) -> "Shard":
+    def of(cls, path: Path, chunks: int, shape: ChunkFormat, xxh3: str, identity: str) -> "Shard":
         """The row of a shard that was written to ``path``. Raises OSError when it cannot be read."""
         ends = hash_of(read_ends(path, chunks, shape)) if chunks else ""
-        return cls(path.name, chunks, shape.shard_bytes(chunks), xxh3, ends)
+        return cls(path.name, chunks, shape.shard_bytes(chunks), xxh3, ends, identity)
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,11 @@ def parse_shard(row: Any, where: str) -> Shard:
     ends = fields.text("ends") if "ends" in fields.content else ""
     if not re.fullmatch("([0-9a-f]{32})?", ends):
         raise InvalidError(f"ends of {where} must be 32 hexadecimal digits, not {short(ends)}")
-    return Shard(_file_name(fields), fields.integer("chunks"), fields.integer("bytes"), fields.text("xxh3"), ends)
+    identity = fields.text("identity") if "identity" in fields.content else ""
+    if not re.fullmatch(f"([0-9a-f]{{{IDENTITY_DIGITS}}})?", identity):
+        raise InvalidError(f"identity of {where} must be {IDENTITY_DIGITS} hexadecimal digits, not {short(identity)}")
+    size = fields.integer("bytes")
+    return Shard(_file_name(fields), fields.integer("chunks"), size, fields.text("xxh3"), ends, identity)
 
 
 def parse_level(row: Any, where: str) -> Level:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shards.chunk import ChunkFormat
 from shards.errors import DataError
 from shards.splitmix import mix
 
@@ -31,7 +30,7 @@ class DamageReplacer:
     same one. Any number of threads may use it.
 
     Args:
-        shape: Sizes of the records.
+        damaged: Which records, uint8 [n, stride], of chunks, int64 [n], are not as they were written: bool [n].
         count: Chunks of the split.
         place: Shard and row of a chunk.
         read: Reads one record: chunk -> uint8 [stride].
@@ -41,14 +40,14 @@ class DamageReplacer:
 
     def __init__(
         self,
-        shape: ChunkFormat,
+        damaged: Callable[[np.ndarray, np.ndarray], np.ndarray],
         count: int,
         place: Callable[[int], tuple[str, int]],
         read: Callable[[int], np.ndarray],
         limit: float,
         once: bool,
     ):
-        self._shape, self._count, self._place, self._read, self._limit = shape, count, place, read, limit
+        self._damaged, self._count, self._place, self._read, self._limit = damaged, count, place, read, limit
         self._seen = np.zeros(count, bool) if once else None
         self._found: dict[int, Damage] = {}
         self._lock = threading.Lock()
@@ -61,10 +60,10 @@ class DamageReplacer:
         """
         if self._seen is None:
             suspects = np.arange(len(chunks))
-            bad = self._shape.damaged(records)
+            bad = self._damaged(chunks, records)
         else:
             suspects = np.flatnonzero(~self._seen[chunks])
-            bad = self._shape.damaged(records[suspects]) if len(suspects) else np.zeros(0, bool)
+            bad = self._damaged(chunks[suspects], records[suspects]) if len(suspects) else np.zeros(0, bool)
             self._seen[chunks[suspects[~bad]]] = True  # damaged ones stay suspects
         if not bad.any():
             return chunks
@@ -84,7 +83,7 @@ class DamageReplacer:
         for attempt in range(TRIES):
             other = mix(chunk, attempt) % self._count
             record = self._read(other)
-            if not self._shape.damaged(record[None])[0]:
+            if not self._damaged(np.array([other]), record[None])[0]:
                 self._note(chunk, other)
                 return other, record
         raise self._too_many(chunk)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shards.chunk import HEADERS, NAME_LENGTH, read_names
+from shards.chunk import HEADERS, NAME_LENGTH, identity_bytes, read_names, stored_identities
 from shards.errors import DataError
 from shards.manifest import Manifest
 from shards.reading.manifests import is_url, load_manifest
@@ -41,6 +41,7 @@ class Split:
         self._rows = manifest.splits[name]
         self._ends = np.cumsum([row.chunks for row in self._rows], dtype=np.int64)
         self._keys: tuple[np.ndarray, np.ndarray] | None = None
+        self._identities = np.stack([identity_bytes(row.identity) for row in self._rows])
 
     @classmethod
     def open(
@@ -127,7 +128,7 @@ class Split:
         for begin in range(0, len(chunks), AT_ONCE):
             here = chunks[begin : begin + AT_ONCE]
             records = self.raw(here)
-            bad = shape.damaged(records)
+            bad = self.damaged(here, records)
             if bad.any():
                 shard, member = self.place(int(here[bad.argmax()]))
                 raise DataError(
@@ -175,6 +176,15 @@ class Split:
         for begin, end in pairwise(runs):
             self.records.read(int(chunks[begin]), out[begin:end])
         return out
+
+    def damaged(self, chunks: np.ndarray, records: np.ndarray) -> np.ndarray:
+        """Which records, uint8 [n, stride], are not as the build of this data wrote the given chunks: bool [n].
+
+        They have changed, or they are of another shard or build, such as in a shard that was overwritten in part.
+        """
+        expected = self._identities[np.searchsorted(self._ends, chunks, side="right")]
+        other = (stored_identities(records) != expected).any(axis=1)
+        return self.manifest.chunk_format.damaged(records) | (other & expected[:, 0].astype(bool))
 
     def close(self) -> None:
         """Let go of files and connections, and end the copying."""

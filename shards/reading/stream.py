@@ -114,7 +114,7 @@ class BatchStream:
         memory = available_memory() // 2 if memory is None else memory
         self.reader, fillers = self._make_reader(schedule, cursor, memory, share)
         once = self.reader is None  # mapped memory stays as it was read
-        self._replacer = DamageReplacer(shape, len(split), split.place, self._read_one, damage_limit, once)
+        self._replacer = DamageReplacer(split.damaged, len(split), split.place, self._read_one, damage_limit, once)
         self._steps = schedule.steps(cursor)
         self._claiming = threading.Lock()
         self._threads = [threading.Thread(target=self._fill, name=f"batches-{k}", daemon=True) for k in range(fillers)]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 import audiovae
 from audiovae import Autoencoder, Noise, Output, Statistics
-from audiovae.saved.checksums import sealed
+from shards.files.sealing import sealed
 from tests import preloaded
 
 ROOT = Path(__file__).parents[2]

@@ -39,18 +39,19 @@ def test_a_damaged_record_is_seen_wherever_the_damage_is():
 @pytest.mark.parametrize(
     "shape", [ChunkFormat(), ChunkFormat(16000, 16000), ChunkFormat(8000, 1), ChunkFormat(48000, 777)]
 )
-def test_records_are_sound_members_of_a_tar(shape):
+@pytest.mark.parametrize("identity", ["", "0123456789abcdef01234567"])
+def test_records_are_sound_members_of_a_tar(shape, identity):
     rng = np.random.default_rng(0)
     audio = rng.integers(-32768, 32768, (5, shape.samples)).astype(np.int16)
     source = np.array([0, 1, 7, 12345678, 99999999])
     start = np.array([0, 11025, 10**9, 123456789012, 10**12 - 1])
-    ours = shape.records(audio, source, start).tobytes() + END_OF_TAR
+    ours = shape.records(audio, source, start, identity).tobytes() + END_OF_TAR
     assert len(ours) == shape.shard_bytes(5)
     expected = io.BytesIO()
     with tarfile.open(fileobj=expected, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for row in range(5):
             info = tarfile.TarInfo(member_name(source[row], start[row]))
-            info.size, info.mode, info.uname, info.gname = shape.wav_bytes, 0o644, "shards", "shards"
+            info.size, info.mode, info.uname, info.gname = shape.wav_bytes, 0o644, "shards", identity or "shards"
             tar.addfile(info, io.BytesIO(ours[row * shape.stride + 512 :]))
     assert expected.getvalue()[: len(ours)] == ours
 

@@ -167,8 +167,9 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(audio_dir, tmp_
 
     full = subprocess.run(command(*words), cwd=ROOT, capture_output=True, text=True, timeout=120, preexec_fn=limit)
     assert full.returncode == 1
-    assert full.stderr.startswith(f"error: {out} cannot take more (File too large): make room")
-    assert full.stderr.count("\n") == 1
+    *progress, told = full.stderr.splitlines()
+    assert told.startswith(f"error: {out} cannot take more (File too large): make room")
+    assert all(line.startswith(("looking at files: ", "building: ")) for line in progress)  # on a busy machine
     assert not out.exists() or [path.name for path in out.iterdir()] == [".build"]
     again = run(*words)
     assert again.returncode == 0, again.stderr

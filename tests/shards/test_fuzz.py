@@ -39,8 +39,8 @@ def is_for_people(error, file):
 
 
 def without_ends(splits):
-    """The shards without the hashes of their ends: another hash there can only refuse a shard."""
-    return {name: [replace(shard, ends="") for shard in shards] for name, shards in splits.items()}
+    """The shards without the hashes of their ends and their identities: others can only refuse a shard."""
+    return {name: [replace(shard, ends="", identity="") for shard in shards] for name, shards in splits.items()}
 
 
 def reads_as(content, original):

@@ -24,9 +24,9 @@ import yaml
 
 import audiovae
 from audiovae import ModelError
-from audiovae.saved.checksums import OWN, own_checksum
 from audiovae.saved.model_folder import describe
 from shards import DataError
+from shards.files.sealing import OWN, own_checksum, sealed
 from shards.inspect import inspect, summary
 from shards.manifest import Manifest
 from tests.train.conftest import copy_evaluated
@@ -37,6 +37,7 @@ from train.cli.which_samples import which_samples
 from train.config import RUNS
 from train.errors import TrainError
 from train.evaluation.compare import differences_of_data, read_report, table_row
+from train.evaluation.measuring.summary_file import CHUNKS
 from train.evaluation.report.comparison import ComparedRun, Comparison, template_variables
 from train.evaluation.report.rendering import render
 from train.runs import checkpoint
@@ -60,7 +61,7 @@ Seal = tuple[str, Callable[[dict[str, Any]], str]]
 SEALS: dict[str, Seal] = {
     "run.json": ("sha256", checksum),
     "manifest.json": ("sha256", checksum),
-    "config.json": (OWN, own_checksum),
+    **dict.fromkeys(("config.json", "facts.json", "metrics.json"), (OWN, own_checksum)),
 }
 
 
@@ -229,6 +230,10 @@ def whole(tmp_path_factory, straight, data_dir):
     (folder / "run" / "jobs.jsonl").write_text(json.dumps(decision) + "\n")
     (folder / "run" / "preflight.json").write_text('{"time": 1.0, "bytes": 9, "save_s": 0.1, "job_s": null}\n')
     (folder / "run" / "wandb" / "offline-run-1").mkdir(parents=True)
+    file = folder / "run" / "report" / "metrics.json"
+    summary = json.loads(file.read_text())
+    del summary[CHUNKS]  # otherwise no changed metrics.csv would be looked at
+    file.write_text(json.dumps(sealed(summary)))
     return folder
 
 

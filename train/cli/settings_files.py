@@ -5,6 +5,7 @@ follows an alias that contains itself for ever. A settings file may come from a 
 """
 
 import dataclasses
+import re
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from train.errors import TrainError
 
 MAX_BYTES = 1 << 20
 WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")  # a user who gives one wants to start from it
+NAME = re.compile(r"[\w. -]{1,200}")  # what may be the name of a setting, also a mistyped one
 MAX_DEPTH = 20
 MAX_VALUES = 10_000  # with aliases counted as often as they stand for something
 
@@ -110,6 +112,8 @@ def check(settings: dict[Any, Any], name: str, kind: type, group: str = "") -> N
     for key, value in walk(settings, group, {key for key, is_group in known.items() if is_group}):
         if not isinstance(key, str):
             raise TrainError(f"{name}: the key {key!r} is not the name of a setting")
+        if not NAME.fullmatch(key):  # another kind of file, whose lines are nobody's business
+            raise TrainError(f"{name}: a key in it cannot be the name of a setting; is this a file of settings?")
         if key not in known:
             hint = suggestion(key, [*known]) or "docs/configuration.md lists all"
             raise TrainError(f"{name}: there is no setting '{key}'; {hint}")

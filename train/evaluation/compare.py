@@ -16,7 +16,7 @@ from shards.text import printable
 from train.errors import TrainError
 from train.evaluation.measuring.heldout import to_audio
 from train.evaluation.measuring.picking import Picker, extremes
-from train.evaluation.measuring.summary_file import read_chunks, read_summary
+from train.evaluation.measuring.summary_file import CHUNKS, read_chunks, read_summary
 from train.evaluation.report.comparison import (
     KINDS,
     ComparedRun,
@@ -148,7 +148,8 @@ def read_report(path: Path, name: str) -> EvaluatedRun:
     report = run.path / "report"
     again = f"run: python -m train evaluate {run.path}"
     try:
-        summary, chunks = read_summary(report / "metrics.json"), read_chunks(report / "metrics.csv")
+        summary = read_summary(report / "metrics.json")
+        chunks = read_chunks(report / "metrics.csv", summary.get(CHUNKS))
     except FileNotFoundError:
         raise TrainError(f"{run.path}: not evaluated yet; {again}") from None
     except ValueError as error:

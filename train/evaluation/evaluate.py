@@ -3,7 +3,6 @@
 Under a launcher, all processes share the chunks, and the main process writes the report.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from train.errors import TrainError
 from train.evaluation.measuring.findings import Findings, measure_all
 from train.evaluation.measuring.speech import require_packages
 from train.evaluation.measuring.summary import build_summary
-from train.evaluation.measuring.summary_file import LIMIT
+from train.evaluation.measuring.summary_file import LIMIT, summary_text
 from train.evaluation.measuring.tables import csv_text
 from train.evaluation.report.evaluated import write_evaluated
 from train.evaluation.report.terminal import print_summary
@@ -172,13 +171,14 @@ def write_report(
     remove_leftovers(folder)
     # Deleted first, so that an interrupted evaluation never looks like a complete report.
     remove_file(folder / "metrics.json", inside)
-    write_atomically(folder / "metrics.csv", csv_text(found.chunks, split), inside)
+    chunks = csv_text(found.chunks, split)
+    write_atomically(folder / "metrics.csv", chunks, inside)
     if compared:
         write_atomically(folder / "passages.csv", passages_csv(compared, split), inside)
     else:
         remove_file(folder / "passages.csv", inside)
     write_evaluated(folder, run, model, split, summary, found.chunks, count, inside)
-    write_atomically(folder / "metrics.json", json.dumps(summary, indent=1, allow_nan=False) + "\n", inside)
+    write_atomically(folder / "metrics.json", summary_text(summary, chunks), inside)
     print_summary(summary)
     print(printable(f"report:  {folder / 'index.html'}"))
     print(printable(f"audio:   {folder / 'audio'} (the audio of the report as WAV files)"))

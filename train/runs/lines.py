@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from shards.files import cleaned, is_flag, is_moment, is_number, is_text, is_whole, read_lines
+from shards.files import cleaned, is_flag, is_moment, is_number, is_text, is_whole
 from train.runs.sealed_lines import read_sealed
 
 MOST_NAMES = 1000  # of metrics in a run
@@ -62,7 +62,7 @@ def seconds_of_a_save(path: Path) -> float:
     Raises:
         UnsafePathError, OSError: as `shards.files.read_lines`.
     """
-    lines = read_lines(path)
+    lines = read_sealed(path)
     seconds = lines[-1].get("save_s") if lines else 0.0
     return seconds if is_number(seconds) and math.isfinite(seconds) and 0 <= seconds < 1e9 else 0.0
 

@@ -50,6 +50,7 @@ from train.runs.settings_history import Change, changed, extended, shown
 METRICS_FILE = "metrics.jsonl"
 DAMAGE_FILE = "damage.jsonl"
 PREFLIGHT_FILE = "preflight.json"  # bytes and seconds of a save, the length of a job
+SEALED_FILES = (ATTEMPTS_FILE, METRICS_FILE, JOBS_FILE, PREFLIGHT_FILE)  # their lines have checksums
 FILES = (RECORD_FILE, ATTEMPTS_FILE, METRICS_FILE, DAMAGE_FILE, PREFLIGHT_FILE, JOBS_FILE, "STOP", "STOPPED", "DONE")
 FOLDERS = ("checkpoints", "model", "preflight", "report", "samples", "wandb")
 # What an attempt leaves that did not get as far as run.json.
@@ -185,7 +186,7 @@ class RunDir:
 
     def damaged_lines(self) -> dict[str, int]:
         """How many lines of the run's files are damaged, by file; files without damage are left out."""
-        counts = {name: damaged_lines(self.path / name) for name in (ATTEMPTS_FILE, METRICS_FILE, JOBS_FILE)}
+        counts = {name: damaged_lines(self.path / name) for name in SEALED_FILES}
         return {name: count for name, count in counts.items() if count}
 
     def begin(self, world: int, place: dict[str, int]) -> list[Change]:

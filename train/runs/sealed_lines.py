@@ -23,9 +23,14 @@ def append_sealed(path: Path, content: dict[str, Any]) -> None:
     Raises:
         UnsafePathError, OSError: as `shards.files.append_line`.
     """
-    sealed = {**content, CHECKSUM: checksum_of(content)}
+    sealed = with_checksum(content)
     _remove_from_end(path, json.dumps(sealed).encode() + b"\n")
     append_line(path, sealed)
+
+
+def with_checksum(content: dict[str, Any]) -> dict[str, Any]:
+    """A JSON object with its checksum, as a line holds it."""
+    return {**content, CHECKSUM: checksum_of(content)}
 
 
 def read_sealed(path: Path) -> list[dict[str, Any]]:

@@ -142,7 +142,7 @@ class RemoteRecords:
         for _ in range(2):  # they may have been damaged on the way
             for record, out in zip((0, row.chunks - 1), ends, strict=True):
                 self.read_piece(row.file, record * self._shape.stride, out.data.cast("B"))
-            wrong = complaint(ends, row.ends, row.chunks, self._shape)
+            wrong = complaint(ends, row.ends, row.identity, row.chunks, self._shape)
             if not wrong:
                 return
         raise DataError(f"shard {_below(self._place, row.file)} {wrong}. Copy it there again, with its {FILE_NAME}")

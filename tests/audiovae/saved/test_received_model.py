@@ -17,7 +17,7 @@ from tiny_models import change_config, make, plucked
 import audiovae
 from audiovae import ModelError, ModelWarning
 from audiovae.__main__ import main
-from audiovae.card import BEGIN, END
+from audiovae.card import BEGIN, END, read_facts, write_facts
 from audiovae.saved.model_folder import seal
 
 
@@ -175,6 +175,33 @@ def test_facts_whose_measures_are_no_numbers_are_damaged(saved, tmp_path):
         (folder / "facts.json").write_text(json.dumps({name: value}))
         with pytest.raises(ModelError, match=r"facts.json: damaged \(a measure is not a number\); remove it"):
             audiovae.load(folder)
+
+
+def test_every_flipped_bit_of_the_facts_is_told_or_harmless(tmp_path):
+    facts = audiovae.Facts(name="theirs", steps=7, data={"hours": 0.5}, measures={"mse": 0.25})
+    write_facts(tmp_path, facts)
+    file = tmp_path / "facts.json"
+    whole = file.read_bytes()
+    told = []
+    for place in range(len(whole)):
+        for bit in range(8):
+            spoiled = bytearray(whole)
+            spoiled[place] ^= 1 << bit
+            file.write_bytes(spoiled)
+            try:
+                assert read_facts(tmp_path) == facts  # white space
+            except ModelError as error:
+                told.append(str(error))
+    assert len(told) > 6 * len(whole)
+    assert all(one.startswith(f"{file}: damaged (") for one in told)
+    assert all(one.endswith("; remove it, the model loads without it") for one in told)
+    content = json.loads(whole)
+    del content["checksum"]  # as in a file of an older version
+    file.write_text(json.dumps(content | {"steps": 8}))
+    assert read_facts(tmp_path).steps == 8
+    file.write_text(json.dumps(json.loads(whole) | {"steps": 8}))
+    with pytest.raises(ModelError, match=r"facts.json: damaged \(its checksum does not match its content\); remove it"):
+        read_facts(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["family", "level", "config"])

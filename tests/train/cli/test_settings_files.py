@@ -1,6 +1,7 @@
 """Settings files of strangers: nothing is imported, read or followed for ever, and every refusal is one line."""
 
 import os
+import re
 import sys
 import time
 from contextlib import suppress
@@ -123,6 +124,12 @@ def bomb(levels: int) -> str:
 )
 def test_what_is_no_file_of_settings_is_one_line(tmp_path, content, expected):
     assert expected in refusal(tmp_path / "mine.yaml", content)
+
+
+def test_a_line_of_another_file_is_not_repeated(tmp_path):
+    for content in ("root:*:20228:0:99999:7:::\n", "root:$6$secret:1: 2\n", "secret/key: 1\n"):
+        told = refusal(tmp_path / "mine.yaml", content)
+        assert not re.search("20228|secret", told), told
 
 
 def test_no_file_but_a_regular_one_is_read(tmp_path):

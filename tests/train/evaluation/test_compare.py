@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shards.building.build import build
+from shards.files import sealed
 from tests.train.conftest import RATE, SAMPLES, train, tune
 from train.__main__ import run
 from train.errors import TrainError
-from train.evaluation.compare import names_of
+from train.evaluation.compare import names_of, read_report
 from train.evaluation.measuring.metrics import measure
 from train.evaluation.report.comparison import best
 from train.evaluation.report.measures import KNOWN
@@ -93,6 +94,10 @@ def test_one_table_the_curves_and_the_same_chunks(runs, tmp_path):
     first = lines[1].split(",")
     lines[1] = ",".join([*first[:place], "", *first[place + 1 :]])
     table.write_text("\n".join(lines) + "\n")
+    summary = tmp_path / "vqvae/report/metrics.json"
+    content = json.loads(summary.read_text())
+    del content["chunks_sha256"]
+    summary.write_text(json.dumps(sealed(content)))
     again = ["compare", str(runs / "vae"), str(tmp_path / "vqvae"), "--out", str(out), "--examples", "99"]
     assert run(again) == 0
     start = int(first[0].removesuffix(".wav").split("_")[1]) / RATE
@@ -133,7 +138,7 @@ def test_other_data_is_a_warning_on_the_page(runs, tmp_path):
 def test_weights_that_are_newer_than_their_measures_are_told(runs, tmp_path):
     shutil.copytree(runs / "vqvae", tmp_path / "trained-on")
     file = tmp_path / "trained-on/report/metrics.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "model": "step-00000006"}))
+    file.write_text(json.dumps(sealed({**json.loads(file.read_text()), "model": "step-00000006"})))
     out = tmp_path / "out"
     assert run(["compare", str(runs / "vae"), str(tmp_path / "trained-on"), "--out", str(out)]) == 0
     line = (
@@ -158,8 +163,21 @@ def test_what_cannot_be_compared_is_one_line(runs, straight, tmp_path, capsys):
     assert "damaged" in error_of(["compare", vae, str(tmp_path / "new")], capsys)
     whole = json.loads((runs / "vqvae/report/metrics.json").read_text())
     for key, wrong in (("reconstruction", None), ("latents", {}), ("chunks", "many")):
-        (tmp_path / "new/report/metrics.json").write_text(json.dumps({**whole, key: wrong}))
+        (tmp_path / "new/report/metrics.json").write_text(json.dumps(sealed({**whole, key: wrong})))
         assert f"no '{key}'" in error_of(["compare", vae, str(tmp_path / "new")], capsys)
+    shutil.rmtree(tmp_path / "new/report")
+    shutil.copytree(runs / "vqvae/report", tmp_path / "new/report")
+    for file, old, new in (("metrics.json", '"chunks": ', '"chunks": 1'), ("metrics.csv", "\n00", "\n10")):
+        content = (tmp_path / "new/report" / file).read_text()
+        assert old in content
+        (tmp_path / "new/report" / file).write_text(content.replace(old, new, 1))
+        told = error_of(["compare", vae, str(tmp_path / "new")], capsys)
+        assert f"damaged, or from another version (the checksum of {file} does not match its content); run: " in told
+        (tmp_path / "new/report" / file).write_text(content)
+    for key in ("checksum", "chunks_sha256"):  # as in a report of an older version
+        whole.pop(key)
+    (tmp_path / "new/report/metrics.json").write_text(json.dumps(whole))
+    assert len(read_report(tmp_path / "new", "new").chunks) == whole["chunks"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").touch()
     assert "not a comparison" in error_of(["compare", vae, vqvae, "--out", str(tmp_path / "mine")], capsys)

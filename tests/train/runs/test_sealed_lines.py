@@ -11,9 +11,9 @@ from tests.train.conftest import points
 from train.cli.which_samples import batch_of_step
 from train.config import DataConfig, TrackingConfig, VAERun
 from train.runs import requeue
-from train.runs.lines import read_events, read_points
+from train.runs.lines import read_events, read_points, seconds_of_a_save
 from train.runs.run_folder import RunDir
-from train.runs.sealed_lines import append_sealed, damaged_lines, read_sealed
+from train.runs.sealed_lines import append_sealed, damaged_lines, read_sealed, with_checksum
 from train.runs.status import status
 from train.tracking.tracker import Tracker, forget_after
 
@@ -68,8 +68,14 @@ def test_status_tells_of_damage_once_and_uses_none_of_it(run, capsys):
     replace(run / "metrics.jsonl", f'"loss/total": {last}', '"loss/total": 9.0')
     replace(run / "metrics.jsonl", '{"step": 2,', '{"step: 2,')
     replace(run / "attempts.jsonl", '"step": 8', '"step": 7')
+    looked = run / "preflight.json"
+    looked.write_text(json.dumps(with_checksum({"time": 1.0, "bytes": 9, "save_s": 0.25, "job_s": None})) + "\n")
+    assert seconds_of_a_save(looked) == 0.25
+    replace(looked, "0.25", "0.75")
+    assert seconds_of_a_save(looked) == 0.0
     assert status(told) == 0
     out = capsys.readouterr().out
+    assert "warning: preflight.json: 1 line is damaged and left out" in out
     assert "warning: attempts.jsonl: 1 line is damaged and left out" in out
     assert "warning: metrics.jsonl: 2 lines are damaged and left out" in out
     assert [row["step"] for row in read_points(run / "metrics.jsonl")] == [0, 1, *range(3, 8)]

@@ -1,7 +1,6 @@
 """The preflight check, and the forecast of what remains of a run."""
 
 import dataclasses
-import json
 import shutil
 import socket
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ from train.errors import TrainError
 from train.optim.snapshot import Snapshot
 from train.runs import checkpoint
 from train.runs.forecast import forecast, lead_s, room_needed
+from train.runs.sealed_lines import read_sealed
 from train.tracking.wandb_settings import answers
 from train.training.preflight import disk, processes
 from train.training.preflight.disk import bytes_of, check_room, equal
@@ -177,7 +177,8 @@ def test_bad_shards_end_a_run_before_it_begins(data_dir, tmp_path):
 def test_two_processes_meet(data_dir, tmp_path):
     said = train(flags("vae", data_dir, tmp_path / "run", "--stop_at", "1"), processes=2, fresh=True)
     assert f"preflight: 2 processes on cpu: {socket.gethostname()} (0, 1)" in said
-    looked = json.loads((tmp_path / "run" / "preflight.json").read_text())
+    (looked,) = read_sealed(tmp_path / "run" / "preflight.json")
+    assert "crc32" in (tmp_path / "run" / "preflight.json").read_text()
     saved = sum(file.stat().st_size for file in (tmp_path / "run" / "checkpoints" / "step-00000001").iterdir())
     assert looked["bytes"] == pytest.approx(saved, rel=0.15)
     assert not (tmp_path / "run" / "preflight").exists()

@@ -1,14 +1,17 @@
-"""Reads what an evaluation wrote, metrics.json and metrics.csv; both may come with a run of somebody else."""
+"""The data of a report, metrics.json and metrics.csv. They may come with a run of somebody else."""
 
 import csv
+import hashlib
 import io
+import json
 import math
 from pathlib import Path
 from typing import Any
 
-from shards.files import MIB, is_number, is_text, is_whole, read_file, read_object
+from shards.files import MIB, is_number, is_sealed, is_text, is_whole, read_file, read_object, sealed
 
 LIMIT = 256 * MIB  # bytes of each file
+CHUNKS = "chunks_sha256"  # key of the checksum of metrics.csv
 # Fields that a summary must have, with their types.
 NEEDED: dict[str, type] = {
     **dict.fromkeys(("family", "split", "data", "model"), str),
@@ -19,6 +22,12 @@ NEEDED: dict[str, type] = {
 OPTIONAL_TEXTS = ("kind", "run", "representation", "split_fingerprint")
 
 
+def summary_text(summary: dict[str, Any], chunks: str) -> str:
+    """The content of metrics.json, with its checksum and that of metrics.csv, whose content is `chunks`."""
+    content = sealed({**summary, CHUNKS: _checksum(chunks.encode(errors="backslashreplace"))})
+    return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
 def read_summary(path: Path) -> dict[str, Any]:
     """The content of metrics.json.
 
@@ -27,6 +36,8 @@ def read_summary(path: Path) -> dict[str, Any]:
         OSError: when it cannot be read.
     """
     summary = read_object(path, LIMIT)
+    if not is_sealed(summary):
+        raise ValueError(f"the checksum of {path.name} does not match its content")
     for key, kind in NEEDED.items():
         if not isinstance(summary.get(key), kind):
             raise ValueError(f"no {key!r}")
@@ -54,14 +65,19 @@ def check_passages(found: Any) -> None:
         raise ValueError("'passages' has a row that is not that of a code")
 
 
-def read_chunks(path: Path) -> dict[str, float]:
+def read_chunks(path: Path, checksum: Any = None) -> dict[str, float]:
     """The SI-SDR in dB of each chunk by metrics.csv, by the chunk's name; NaN for silent chunks.
+
+    `checksum` is that in metrics.json, which reports of older versions lack.
 
     Raises:
         ValueError: when it is damaged, or from another version.
         OSError: when it cannot be read.
     """
-    table = csv.DictReader(io.StringIO(read_file(path, limit=LIMIT).decode(), newline=""))
+    content = read_file(path, limit=LIMIT)
+    if checksum is not None and checksum != _checksum(content):
+        raise ValueError(f"the checksum of {path.name} does not match its content")
+    table = csv.DictReader(io.StringIO(content.decode(), newline=""))
     try:
         rows = [(row["chunk"], row["si_sdr"]) for row in table]
     except (csv.Error, KeyError) as error:
@@ -69,3 +85,7 @@ def read_chunks(path: Path) -> dict[str, float]:
     if not all(isinstance(name, str) and isinstance(value, str | None) for name, value in rows):
         raise ValueError(f"{path.name}: a row is too short")
     return {name: float(value) if value else math.nan for name, value in rows}
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
