@@ -1,8 +1,8 @@
 """Codes quantised latents: whole numbers [channels, frames], most of them small, louder in some channels and moments.
 
 Each number has a table of probabilities, chosen by its expected magnitude: a blend of the magnitudes of the same and
-the neighbouring channels shortly before, and of the channel's average. The tables adapt to what was coded. All is integer
-arithmetic, so encoder and decoder have equal tables on every machine.
+the neighbouring channels shortly before, and of the channel's average. The tables adapt to what was coded. All is
+integer arithmetic, so encoder and decoder have equal tables on every machine.
 """
 
 from math import isqrt

@@ -1,6 +1,6 @@
 """Files of compressed recordings, NAME.coded.
 
-A file is the line `audiovae coded 1`, the header's length (4 bytes), the header, its CRC-32, the payload and its CRC-32.
+A file is the line `audiovae coded 1`, the header's length (4 bytes), the header, its CRC-32, the payload, its CRC-32.
 All numbers are little-endian. The header holds, without gaps: fingerprint of the model (16 bytes), family (8, ASCII,
 filled with zeros), rate in Hz (4), length of the recording in samples (8), overlap of chunks in samples or -1 (4,
 signed), gain (8, IEEE double), bytes of payload (8), levels (1), and for each level its channels (4) and the step index

@@ -31,6 +31,7 @@ from train.evaluation.measuring.summary_file import LIMIT
 from train.evaluation.measuring.tables import csv_text
 from train.evaluation.report.evaluated import write_evaluated
 from train.evaluation.report.terminal import print_summary
+from train.evaluation.sending.sent import measure_sent
 from train.parallel.engine import Engine, is_lost_peer
 from train.runs.latest_model import is_training_data, load_weights, weights_of
 from train.runs.model_facts import write_measures_to_card
@@ -55,6 +56,7 @@ def evaluate(settings: Any, engine: Engine) -> int:
         except TrainError as error:
             earlier = f"; {folder} holds an earlier evaluation" if (folder / "metrics.json").exists() else ""
             raise TrainError(f"{error}{earlier}") from None
+        sent = measure_sent(engine, split, model)
         if engine.is_main:
             about = {
                 "format": FORMAT,
@@ -64,6 +66,7 @@ def evaluate(settings: Any, engine: Engine) -> int:
                 "model": source.name,
                 "data": data,
                 "kind": kind_of(run, split),
+                "sent": sent,
             }
 
             def write() -> None:
