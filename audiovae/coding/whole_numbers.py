@@ -1,8 +1,9 @@
 """Codes quantised latents: whole numbers [channels, frames], most of them small, louder in some channels and moments.
 
 Each number has a table of probabilities, chosen by its expected magnitude: a blend of the magnitudes of the same and
-the neighbouring channels shortly before, and of the channel's average. The tables adapt to what was coded. All is
-integer arithmetic, so encoder and decoder have equal tables on every machine.
+the neighbouring channels shortly before, and of the channel's average. The tables adapt to what was coded. Channels
+that change slowly are coded as differences from the frame before. All is integer arithmetic: encoder and decoder have
+equal tables on every machine.
 """
 
 from math import isqrt
@@ -26,6 +27,9 @@ LENGTH_BITS = 5  # of the number of binary digits of a number outside the table
 # Counts: weight of a table's start, of a coded symbol, and the sum at which a table's counts are halved.
 START, STEP, FULL = 384, 10, 1 << 14
 SLOWEST = 32  # frames of the channel's average
+MEMORY = 4  # binary logarithm of the frames after which it is forgotten which prediction was better
+# Differences of two numbers are larger than each.
+LARGEST_REST = 2 * LARGEST
 
 
 def _half_octaves() -> np.ndarray:
@@ -69,6 +73,12 @@ class Tables:
         self.fast = np.zeros(channels, np.int64)
         self.slow = np.full(channels, 8 * UNIT, np.int64)
         self.frames = 0
+        self.last = np.zeros(channels, np.int64)
+        self.cost = np.zeros((2, channels), np.int64)  # recent magnitudes of numbers and of differences
+
+    def predict(self) -> np.ndarray:
+        """What is subtracted from the next frame, [channels]: the frame before where that was better lately, or 0."""
+        return np.where(self.cost[1] < self.cost[0], self.last, 0)
 
     def choose(self) -> np.ndarray:
         """The table of each channel of the next frame, [channels]."""
@@ -85,13 +95,15 @@ class Tables:
         edges[:, -1] = 1 << PRECISION
         return edges
 
-    def learn(self, chosen: np.ndarray, symbols: np.ndarray, numbers: np.ndarray) -> None:
-        """Updates all with a coded frame, [channels] each."""
+    def learn(self, chosen: np.ndarray, symbols: np.ndarray, rest: np.ndarray, numbers: np.ndarray) -> None:
+        """Updates all with a coded frame: tables, symbols, numbers less their prediction, numbers; [channels] each."""
         np.add.at(self.counts, (chosen, symbols), STEP)
         full = self.counts.sum(1) > FULL
         if full.any():
             self.counts[full] >>= 1
-        magnitude = np.abs(numbers) * UNIT
+        magnitude = np.abs(rest) * UNIT
+        self.cost += (np.abs(np.stack([numbers, numbers - self.last])) * UNIT - self.cost) >> MEMORY
+        self.last = numbers.copy()
         self.frames += 1
         self.fast += (magnitude - self.fast) >> 1
         self.slow += (magnitude - self.slow) // min(self.frames + 1, SLOWEST)
@@ -101,8 +113,9 @@ def intervals_of(numbers: np.ndarray) -> list[tuple[int, int, int]]:
     """The intervals for `range_coder.encode`: numbers [channels, frames] int64, at most LARGEST in magnitude."""
     tables = Tables(len(numbers))
     found: list[tuple[int, int, int]] = []
-    for frame in numbers.T:
+    for whole in numbers.T:
         chosen = tables.choose()
+        frame = whole - tables.predict()
         edges, shifts = tables.edges(chosen), SHIFTS[chosen]
         high = frame >> shifts
         symbols = np.where(np.abs(high) <= MOST, high + MOST, OTHER)
@@ -118,7 +131,7 @@ def intervals_of(numbers: np.ndarray) -> list[tuple[int, int, int]]:
                 found += [(digits, 1, LENGTH_BITS), (abs(number), 1, digits), (int(number < 0), 1, 1)]
             elif shift:
                 found.append((rest, 1, shift))
-        tables.learn(chosen, symbols, frame)
+        tables.learn(chosen, symbols, frame, whole)
     return found
 
 
@@ -126,13 +139,13 @@ def read(decoder: Decoder, channels: int, frames: int) -> np.ndarray:
     """The numbers [channels, frames] int64 whose intervals are next in a decoder.
 
     Raises:
-        DamagedError: if a number is beyond LARGEST.
+        DamagedError: if a number is out of range.
     """
     tables = Tables(channels)
     numbers = np.zeros((frames, channels), np.int64)
-    for frame in numbers:
+    for whole in numbers:
         chosen = tables.choose()
-        symbols = []
+        frame, symbols = np.zeros(channels, np.int64), []
         for place, (row, shift) in enumerate(zip(tables.edges(chosen).tolist(), SHIFTS[chosen].tolist(), strict=True)):
             symbol = decoder.symbol(row, PRECISION)
             symbols.append(symbol)
@@ -140,13 +153,14 @@ def read(decoder: Decoder, channels: int, frames: int) -> np.ndarray:
                 frame[place] = _other(decoder)
             else:
                 frame[place] = (symbol - MOST << shift) + (decoder.bits(shift) if shift else 0)
-        tables.learn(chosen, np.array(symbols, np.int64), frame)
+        whole[:] = frame + tables.predict()
+        tables.learn(chosen, np.array(symbols, np.int64), frame, whole)
     return numbers.T.copy()
 
 
 def _other(decoder: Decoder) -> int:
     digits = decoder.bits(LENGTH_BITS)
     number = decoder.bits(digits)
-    if number > LARGEST:
+    if number > LARGEST_REST:
         raise DamagedError("a number is out of range")
     return -number if decoder.bits(1) else number

@@ -77,7 +77,7 @@ class OnePass:
         self.fade = int(FADE_S * model.rate / 2)
         self.padded = _up(max(length, model.samples), self.step)
         self.context = _up(reach(model) + self.fade, self.step)
-        self.block = _up(BLOCK_S * model.rate, self.step)
+        self.block = _up(int(BLOCK_S * model.rate), self.step)
         self._models: dict[int, Autoencoder] = {}
         ((_, frames),) = self._model(self.padded).latent_shapes
         self.frames = [frames]

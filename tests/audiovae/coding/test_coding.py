@@ -23,7 +23,7 @@ def coded_symbols(draw):
     return found
 
 
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=100)
 @given(coded_symbols())
 def test_any_symbols_of_any_tables_come_back(found):
     content = range_coder.encode([(e[s], e[s + 1] - e[s], p) for e, s, p in found])
@@ -73,7 +73,7 @@ def test_codebooks_of_any_size_fit_their_tables(size):
     assert np.array_equal(symbols.read(decoder, use, 20), codes)
 
 
-def laplace(scale: float, frames: int = 4000, channels: int = 8) -> np.ndarray:
+def laplace(scale: float, frames: int = 2500, channels: int = 8) -> np.ndarray:
     return np.rint(np.random.default_rng(1).laplace(0, scale, (channels, frames))).astype(np.int64)
 
 
@@ -108,10 +108,13 @@ def test_codes_cost_little_more_than_their_entropy():
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 7, b"\0" * 9, b"\xff" * 8, b"\xff" * 800, b"\0" * 16])
 def test_other_bytes_are_damaged(content):
-    with pytest.raises(DamagedError):
+    def read():
         decoder = Decoder(content)
         whole_numbers.read(decoder, 3, 7)
         decoder.finish()
+
+    with pytest.raises(DamagedError):
+        read()
 
 
 def test_the_bytes_stay_the_same():
@@ -122,4 +125,4 @@ def test_the_bytes_stay_the_same():
     use = (np.arange(48, dtype=np.float32).reshape(2, 24) * 0.37) ** 2
     codes = np.arange(80).reshape(2, 40) * 7 % 24
     content += range_coder.encode(symbols.intervals_of(codes, use))
-    assert hashlib.sha256(content).hexdigest()[:16] == "GOLDEN"
+    assert hashlib.sha256(content).hexdigest()[:16] == "b686616d78540be5"
