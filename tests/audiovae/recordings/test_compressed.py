@@ -226,7 +226,7 @@ def test_the_name_chooses_the_format(models, tmp_path):
         audiovae.decode_file(model, tmp_path / f"it.{ending}", tmp_path / f"{ending}.wav")
         assert len(soundfile.read(tmp_path / f"{ending}.wav")[0]) == 8 * SAMPLES
     assert 3 * sizes["coded"] < sizes["safetensors"]
-    with pytest.raises(ModelError, match=r"name must end in \.coded \(few bits\) or \.safetensors"):
+    with pytest.raises(ModelError, match=r"name must end in \.safetensors \(exact latents\) or \.coded"):
         audiovae.encode_file(model, tmp_path / "it.wav", tmp_path / "it.npz")
     (tmp_path / "it.coded").write_bytes((tmp_path / "it.safetensors").read_bytes())
     with pytest.raises(ModelError, match=r"it\.coded: cannot be read as latents \(it is not a compressed recording"):
