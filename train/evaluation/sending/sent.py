@@ -14,7 +14,7 @@ from audiovae import Autoencoder, compress_recording, decompress_recording
 from audiovae.layers import gaussian
 from shards import Split
 from train.evaluation.measuring.chunks import MEASURES, Measured
-from train.evaluation.measuring.heldout import noise_at, spread, to_audio
+from train.evaluation.measuring.heldout import AT_A_TIME, noise_at, spread, to_audio
 from train.evaluation.measuring.metrics import measure
 from train.evaluation.measuring.recordings import join_chunks
 from train.evaluation.measuring.sharing import whole_table
@@ -91,16 +91,10 @@ def measure_files(engine: Engine, split: Split, model: Autoencoder) -> dict[str,
 
 def chunk_sums(output: Tensor, audio: Tensor, starts: np.ndarray, split: Split) -> dict[str, Tensor]:
     """Sum and count of each measure over the chunks of a recording [T] that are not silent, [1, 2] each."""
-    parts = [
-        measure(
-            *(
-                torch.stack([whole[start : start + split.samples] for start in some]).unsqueeze(1)
-                for whole in (output, audio)
-            ),
-            split.rate,
-        )
-        for some in np.array_split(starts, -(-len(starts) // 32))
-    ]
+    parts = []
+    for some in np.array_split(starts, -(-len(starts) // AT_A_TIME)):
+        pairs = [torch.stack([whole[i : i + split.samples] for i in some]).unsqueeze(1) for whole in (output, audio)]
+        parts.append(measure(pairs[0], pairs[1], split.rate))
     found = {name: torch.cat([part[name] for part in parts]) for name in (*MEASURES, "silent")}
     loud = found.pop("silent") == 0
     return {
