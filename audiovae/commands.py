@@ -81,7 +81,7 @@ def encode(
         model: A run folder, or a folder with config.json and model.safetensors.
         input: A recording in any format that libsndfile or FFmpeg read, at any sample rate and of any length.
         output: The file to write. NAME.coded has quantised latents or codes behind an entropy coder. NAME.safetensors
-            has exact latents, which decode to what `reconstruct` writes, 6 to 8 times larger.
+            has exact latents, which decode to what `reconstruct` writes, many times larger.
         device: cpu or cuda.
         step: For .coded: steps of real latents in posterior deviations, 0.125 to 32. More is smaller and noisier; 3.46
             has the noise of a draw from the posterior.
