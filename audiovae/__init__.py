@@ -16,6 +16,8 @@ from audiovae.layers.noise import Noise
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.models.families import FAMILIES, build
 from audiovae.recordings.audio_file import as_recording, read_recording, write_recording
+from audiovae.recordings.compressed import compress_recording, decompress_recording, stored_numbers
+from audiovae.recordings.compressed_file import CompressedRecording, read_compressed, write_compressed
 from audiovae.recordings.files import decode_file, encode_file, reconstruct_file
 from audiovae.recordings.latents import CodedRecording, decode_recording, encode_recording
 from audiovae.recordings.latents_file import read_latents, write_latents
@@ -33,6 +35,7 @@ __all__ = [
     "FAMILIES",
     "Autoencoder",
     "CodedRecording",
+    "CompressedRecording",
     "Facts",
     "Latents",
     "ModelError",
@@ -44,20 +47,25 @@ __all__ = [
     "add_measures",
     "as_recording",
     "build",
+    "compress_recording",
     "decode_file",
     "decode_recording",
+    "decompress_recording",
     "encode_file",
     "encode_recording",
     "fingerprint",
     "from_pretrained",
     "interpolate_recordings",
     "load",
+    "read_compressed",
     "read_latents",
     "read_recording",
     "reconstruct_file",
     "reconstruct_recording",
     "sample_chunks",
     "save",
+    "stored_numbers",
+    "write_compressed",
     "write_latents",
     "write_recording",
 ]

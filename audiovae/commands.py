@@ -15,8 +15,10 @@ from audiovae.inputs import check_input, check_temperature
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.output import check_apart
 from audiovae.recordings.audio_file import check_wav, read_recording, write_recording
-from audiovae.recordings.files import decode_file, encode_file, reconstruct_file
-from audiovae.recordings.latents_file import check_latents_file
+from audiovae.recordings.compressed import LARGEST_STEP, SMALLEST_STEP, STEP
+from audiovae.recordings.compressed_file import CompressedRecording
+from audiovae.recordings.files import check_encoded_file, decode_file, encode_file, reconstruct_file
+from audiovae.recordings.latents import CodedRecording
 from audiovae.recordings.overlap_add import interpolate_recordings, sample_chunks
 from audiovae.saved.export import export_model
 from audiovae.saved.model_folder import check_device, load
@@ -67,45 +69,60 @@ def encode(
     input: Path,
     output: Path,
     device: str = "cpu",
-    overlap: float = 0.25,
+    step: float = STEP,
+    overlap: float | None = None,
     precision: Literal["float32", "float16"] = "float32",
 ) -> None:
-    """Write a recording as latents. `decode` turns them into the same audio that `reconstruct` writes.
+    """Write a recording in few bits, or its exact latents. `decode` makes audio of either.
 
-    Example: python -m audiovae encode runs/vqvae song.flac song.safetensors
+    Example: python -m audiovae encode runs/vqvae song.flac song.coded
 
     Args:
         model: A run folder, or a folder with config.json and model.safetensors.
         input: A recording in any format that libsndfile or FFmpeg read, at any sample rate and of any length.
-        output: The .safetensors file to write.
+        output: The file to write. NAME.coded has quantised latents or codes behind an entropy coder. NAME.safetensors
+            has exact latents, which decode to what `reconstruct` writes, many times larger.
         device: cpu or cuda.
-        overlap: Share of each chunk that is stored twice for the cross-fade, 0 to 0.5. 0 takes the fewest bits.
-        precision: Number format of continuous latents; float16 halves the file. Codes are stored losslessly.
+        step: For .coded: steps of real latents in posterior deviations, 0.125 to 32. More is smaller and noisier; 3.46
+            has the noise of a draw from the posterior.
+        overlap: Share of each chunk that is stored twice for the cross-fade, 0 to 0.5. By default a .coded file takes
+            the recording in one pass where the model allows it and 0.02 elsewhere, a .safetensors file 0.25.
+        precision: For .safetensors: number format of continuous latents; float16 halves the file.
     """
     check_apart(output, input)
-    check_latents_file(output)
+    check_encoded_file(output)
     check_input(input, "audio")
-    check(device, overlap)
+    check(device, overlap or 0.0)
+    if not SMALLEST_STEP <= step <= LARGEST_STEP:
+        raise ModelError(f"--step {step}: choose {SMALLEST_STEP:g} to {LARGEST_STEP:g}")
     loaded = load(model, device)
-    coded = encode_file(loaded, input, output, overlap, precision)
-    kind = f"codes of {coded.bits_each} bits" if coded.code_size else f"{coded.latents[0].dtype} values".split(".")[1]
-    shapes = " + ".join(f"{channels} x {frames}" for channels, frames in loaded.latent_shapes)
+    coded = encode_file(loaded, input, output, overlap, precision, step)
     size = output.stat().st_size
     say(
-        f"{output}: {coded.seconds:.1f} s as {len(coded.latents[0])} chunks of {shapes} {kind}, {size:,} bytes, "
+        f"{output}: {coded.seconds:.1f} s as {what_is_stored(loaded, coded)}, {size:,} bytes, "
         f"{coded.bits_per_second / 1000:.4g} kbit/s (16-bit samples: {16 * coded.rate / 1000:.4g}), "
         f"{loaded.family} of {model}"
     )
 
 
+def what_is_stored(model: Autoencoder, coded: CodedRecording | CompressedRecording) -> str:
+    """The latents of a file in words, for the line of `encode`."""
+    shapes = " + ".join(f"{channels} x {frames}" for channels, frames in model.latent_shapes)
+    if isinstance(coded, CompressedRecording):
+        how = "in one pass" if coded.fade < 0 else f"in chunks of {shapes} that share {coded.fade} samples"
+        return f"entropy-coded {'codes' if model.code_size else 'latents'} {how}"
+    kind = f"codes of {coded.bits_each} bits" if coded.code_size else f"{coded.latents[0].dtype} values".split(".")[1]
+    return f"{len(coded.latents[0])} chunks of {shapes} {kind}"
+
+
 def decode(model: Path, input: Path, output: Path, device: str = "cpu") -> None:
     """Make a WAV file from the latents that `encode` wrote.
 
-    Example: python -m audiovae decode runs/vqvae song.safetensors song-vqvae.wav
+    Example: python -m audiovae decode runs/vqvae song.coded song-vqvae.wav
 
     Args:
         model: The model that encoded the file: a run folder, or a folder with config.json and model.safetensors.
-        input: The .safetensors file that `encode` wrote.
+        input: The .coded or .safetensors file that `encode` wrote.
         output: The WAV file to write, mono at the model's rate.
         device: cpu or cuda.
     """

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +15,10 @@ from audiovae.inputs import check_temperature
 from audiovae.layers.noise import Noise
 from audiovae.layers.representation import make_representation
 from audiovae.results import Latents, Output, Partial, Statistics
+
+# Chooses the latents of a level relative to their prior: from the level (0 is the finest), and mean and log variance of
+# the posterior relative to the prior, [B, C, T] each, to values [B, C, T].
+Choice = Callable[[int, Tensor, Tensor], Tensor]
 
 
 class Autoencoder(nn.Module, Shareable):
@@ -128,6 +132,26 @@ class Autoencoder(nn.Module, Shareable):
         """[B, 1, samples] audio -> the family's latents, without noise; of an HVAE a list, finest level first."""
 
     # A family takes only its own latents, so the base class can name no narrower type for them than Any.
+
+    def encode_relative(self, audio: Tensor, choose: Choice) -> list[Tensor]:
+        """Chosen latents relative to their prior, in units of its deviation: finest level first, [B, C, T] each.
+
+        The divergence of the posterior from the prior is the ideal cost of such values. Coarser levels are chosen first
+        and finer ones know what was chosen. For families with real latents only.
+
+        Args:
+            audio: [B, 1, samples].
+            choose: Gets mean and log variance of each level's posterior, and returns the values to go on with.
+        """
+        raise NotImplementedError(f"the latents of a {self.family} are codes")
+
+    def decode_relative(self, values: Sequence[Tensor]) -> Tensor:
+        """The result of `encode_relative`, finest level first -> [B, 1, samples] audio."""
+        raise NotImplementedError(f"the latents of a {self.family} are codes")
+
+    def code_use(self) -> Tensor:
+        """How often training used each code, [codebooks, size] of any scale; [0, 0] for real latents."""
+        return torch.zeros(0, 0)
 
     @abstractmethod
     def decode(self, latents: Any) -> Tensor:

@@ -5,7 +5,7 @@ VAE"; Child 2021, "Very Deep VAEs"). The posterior is parameterized relative to 
 "NVAE").
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -26,7 +26,7 @@ from audiovae.layers.trunk import (
     silent_head,
     upsample,
 )
-from audiovae.models.autoencoder import Autoencoder
+from audiovae.models.autoencoder import Autoencoder, Choice
 from audiovae.results import Output, Partial, Statistics
 
 # Initial log scale of the finest level's posterior, as in the VAE. The posteriors of the other levels start as wide as
@@ -323,6 +323,34 @@ class HVAE(Autoencoder):
         _, levels = self.descend(len(audio), noise, self.features(self.represent(audio)))
         spent = [level.divergence().flatten(1).sum(1) for level in levels]
         return torch.stack(spent, dim=1)
+
+    def encode_relative(self, audio: Tensor, choose: Choice) -> list[Tensor]:
+        """See `Autoencoder`. Each level's posterior knows the values that were chosen for the coarser levels."""
+        features = self.features(self.represent(audio))
+
+        def chosen(index: int, step: TopDownLevel, state: Tensor) -> Tensor:
+            return choose(index, *step.posterior_of(state, features[index]))
+
+        return self._walk(len(audio), chosen)[1]
+
+    def decode_relative(self, values: Sequence[Tensor]) -> Tensor:
+        """Values of every level relative to its prior, finest first -> [B, 1, samples]."""
+        return self.render(self._walk(len(values[0]), lambda index, *_: values[index])[0])
+
+    def _walk(self, items: int, value_of: Callable[[int, TopDownLevel, Tensor], Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """The top-down network on values relative to each level's prior, from level, its module and the state above.
+
+        Returns the representation [B, C, T] and the values, finest first.
+        """
+        state = self.decoder.first_state(items)
+        values: list[Tensor] = []
+        for index in reversed(range(len(self.frames))):
+            step = cast(TopDownLevel, self.decoder.levels[index])
+            mean, log_variance = step.prior_of(state)
+            values.insert(0, value_of(index, step, state))
+            latents = mean + (0.5 * log_variance).exp() * values[0]
+            state = self.decoder.below(index, step.absorb(state, latents))
+        return state, values
 
     def decode(self, latents: Sequence[Tensor]) -> Tensor:
         """Latents of every level, finest first -> [B, 1, samples]."""

@@ -6,6 +6,17 @@ from typing import Any
 from audiovae.models.settings import LONGEST_CHUNK
 
 
+def length_step(config: Any) -> int:
+    """Samples of which a chunk is a whole multiple, so that the strides divide it and a mel needs no padding.
+
+    Args:
+        config: The config of a family.
+    """
+    tower, mel = getattr(config, "tower", config.trunk), config.representation.kind == "mel"
+    step = math.prod(tower.strides)
+    return math.lcm(step, config.representation.multiple) * config.representation.hop if mel else step
+
+
 def nearest_lengths(config: Any, samples: int) -> list[int]:
     """The chunk lengths next to `samples` that a model can take: a shorter and a longer one, if they exist.
 
@@ -15,10 +26,7 @@ def nearest_lengths(config: Any, samples: int) -> list[int]:
         config: The config of a family.
         samples: Chunk length in samples.
     """
-    tower, mel = getattr(config, "tower", config.trunk), config.representation.kind == "mel"
-    step = math.prod(tower.strides)
-    if mel:
-        step = math.lcm(step, config.representation.multiple) * config.representation.hop
-    least = config.representation.n_fft // 2 + 1 if mel else 1
+    step = length_step(config)
+    least = config.representation.n_fft // 2 + 1 if config.representation.kind == "mel" else 1
     shorter = (samples - 1) // step * step
     return [length for length in (shorter, samples // step * step + step) if least <= length <= LONGEST_CHUNK]

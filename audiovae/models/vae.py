@@ -1,5 +1,6 @@
 """A variational autoencoder with Gaussian latents per frame or per chunk (Kingma and Welling 2014)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -10,7 +11,7 @@ from audiovae.layers.losses import squared_error
 from audiovae.layers.noise import Noise, fresh_noise
 from audiovae.layers.representation import RepresentationConfig
 from audiovae.layers.trunk import Decoder, Encoder, Signal, TrunkConfig, frames_after, project, silent_head
-from audiovae.models.autoencoder import Autoencoder
+from audiovae.models.autoencoder import Autoencoder, Choice
 from audiovae.results import Output, Statistics
 
 # Initial log variance of the posterior: low enough for the decoder to use the latents from the first step.
@@ -198,6 +199,15 @@ class VAE(Autoencoder):
         mean, log_variance = self.encoder(self.represent(audio))
         mean = mean if self.norm is None else self.norm(mean)
         return gaussian.kl_to_standard(mean, log_variance).flatten(1).sum(1, keepdim=True)
+
+    def encode_relative(self, audio: Tensor, choose: Choice) -> list[Tensor]:
+        """See `Autoencoder`. The prior is the standard normal, so these values are the latents themselves."""
+        mean, log_variance = self.encoder(self.represent(audio))
+        return [choose(0, mean if self.norm is None else self.norm(mean), log_variance)]
+
+    def decode_relative(self, values: Sequence[Tensor]) -> Tensor:
+        """[B, latent, frames] of the single level -> [B, 1, samples]."""
+        return self.decode(values[0])
 
     def decode(self, latents: Tensor) -> Tensor:
         """[B, latent, frames] -> [B, 1, samples]."""

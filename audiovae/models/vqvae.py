@@ -109,6 +109,10 @@ class VQVAE(Autoencoder):
         counts = self.quantizer.counts
         return {str(q): share for q, share in enumerate(counts / counts.sum(1, keepdim=True))}
 
+    def code_use(self) -> Tensor:
+        """The running counts of the codes in training, [codebooks, size]."""
+        return self.quantizer.counts
+
     def encode(self, audio: Tensor) -> Tensor:
         """[B, 1, samples] -> codes [B, codebooks, frames] int64."""
         return self.quantizer.encode(self.encoder(self.represent(audio)))

@@ -76,7 +76,7 @@ def read_latents(path: str | Path) -> CodedRecording:
 def check_latents_file(path: str | Path) -> None:
     """Raises ModelError if the name of an output file does not end in .safetensors, or it cannot be written there."""
     if Path(path).suffix != ".safetensors":
-        raise ModelError(f"{path}: latents are written as safetensors; the name must end in .safetensors")
+        raise ModelError(f"{path}: the name must end in .safetensors (exact latents) or .coded (few bits)")
     check_output(path)
 
 

@@ -32,6 +32,7 @@ from train.evaluation.measuring.summary_file import LIMIT, summary_text
 from train.evaluation.measuring.tables import csv_text
 from train.evaluation.report.evaluated import write_evaluated
 from train.evaluation.report.terminal import print_summary
+from train.evaluation.sending.sent import measure_sent
 from train.evaluation.yardsticks.comparing import Compared, compare_codes
 from train.evaluation.yardsticks.perceptual import require_packages as require_perceptual_packages
 from train.evaluation.yardsticks.rows import by_source, passages_csv, passages_summary
@@ -64,6 +65,7 @@ def evaluate(settings: Any, engine: Engine) -> int:
         except TrainError as error:
             earlier = f"; {folder} holds an earlier evaluation" if (folder / "metrics.json").exists() else ""
             raise TrainError(f"{error}{earlier}") from None
+        sent = measure_sent(engine, split, model)
         if engine.is_main:
             about = {
                 "format": FORMAT,
@@ -73,6 +75,7 @@ def evaluate(settings: Any, engine: Engine) -> int:
                 "model": source.name,
                 "data": data,
                 "kind": kind_of(run, split),
+                "sent": sent,
             }
 
             def write() -> None:

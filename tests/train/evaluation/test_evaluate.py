@@ -39,6 +39,15 @@ def test_a_report_to_hear_and_to_read(family, straight, data_dir):
     assert summary["reconstruction"]["mse"] == pytest.approx(mean, rel=1e-4)
     assert summary["floors"]["silence"]["mse"] > 0
     assert summary["recordings"][0]["path"].startswith("tune-")
+    assert list(summary["sent"]) == (["file"] if family == "vqvae" else ["draws", "file"])
+    assert all(row["stft"] > 0 for row in summary["sent"].values())
+    assert summary["sent"]["file"]["recordings"] == len(summary["recordings"])
+    assert summary["sent"]["file"]["file_bits_per_second"] > 0
+    if family != "vqvae":
+        drawn = summary["sent"]["draws"]
+        assert drawn["kl_bits_per_second"] == pytest.approx(summary["reconstruction"]["kl_bits_per_second"])
+        assert drawn["mse"] > summary["reconstruction"]["mse"]
+    assert "sent as a file" in said
     wanted = "codes_used" if family == "vqvae" else "active_units"
     assert all(wanted in level for level in summary["latents"])
     levels = 3 if family == "hvae" else 1

@@ -43,7 +43,15 @@ def read_summary(path: Path) -> dict[str, Any]:
             raise ValueError(f"no {key!r}")
     if not is_whole(summary["chunks"]) or not all(is_text(summary.get(key, "")) for key in OPTIONAL_TEXTS):
         raise ValueError("a value has the wrong type")
-    rows = [*summary["latents"], *summary["levels"], *summary["recordings"], *summary["floors"].values()]
+    if not isinstance(sent := summary.get("sent", {}), dict):  # earlier evaluations have none
+        raise ValueError("'sent' is not an object")
+    rows = [
+        *sent.values(),
+        *summary["latents"],
+        *summary["levels"],
+        *summary["recordings"],
+        *summary["floors"].values(),
+    ]
     if not all(isinstance(row, dict) for row in rows):
         raise ValueError("a row of a table is not an object")
     if not all(is_text(row.get("path")) for row in summary["recordings"]):

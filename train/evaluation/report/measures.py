@@ -37,7 +37,7 @@ OF_PASSAGES = (
     *PERCEPTUAL,
 )
 # Numbers in a row that describe what was measured, not how well.
-NOT_MEASURES = ("chunks", "silent", "not_finite", "silent_chunks", "source")
+NOT_MEASURES = ("chunks", "silent", "not_finite", "silent_chunks", "source", "recordings")
 # The same value in two units: pages show the second.
 IN_BITS = {"kl_nats_per_second": "kl_bits_per_second"}
 HEADINGS = {
@@ -49,6 +49,7 @@ HEADINGS = {
     "kl_bits_per_second": "KL, bit/s",
     "bits_per_second": "rate, bit/s",
     "entropy_bits_per_second": "rate by entropy, bit/s",
+    "file_bits_per_second": "file, bit/s",
     "mean_active_units": "active units, mean share",
     "mean_codes_used": "codes used, mean share",
     "mean_perplexity": "perplexity, mean",

@@ -10,6 +10,9 @@ from train.evaluation.report.measures import OF_PASSAGES, PERCEPTUAL, SPEECH, co
 from train.evaluation.report.rendering import figure
 from train.evaluation.report.verdict import GOOD_MEL, GOOD_SI_SDR, GOOD_STFT, listening_row, nearest_opus
 
+# Rows of what is sent, by their names in metrics.json; the reconstruction is of posterior means.
+SENT = {"draws": "sent as draws", "file": "sent as a file"}
+
 
 def extent(summary: dict[str, Any]) -> str:
     """The number of chunks and recordings in words."""
@@ -21,6 +24,7 @@ def table_rows(summary: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """The rows of the first table: the reconstruction, reconstructions from some levels only, and the floors."""
     own, levels = summary["reconstruction"], len(summary["latents"])
     rows = [("reconstruction", own)]
+    rows += [(SENT[name], row) for name, row in summary.get("sent", {}).items() if name in SENT]
     for level in summary["levels"]:
         # Large splits measure levels on a part of the chunks, so there all levels together get a row too.
         if len(level["known"]) < levels or level["si_sdr"] != own["si_sdr"]:
@@ -62,6 +66,9 @@ def key_figures(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
         entropy = own.get("entropy_bits_per_second")
         remark = f"{figure(entropy / 1000)} with entropy coding" if is_number(entropy) else "fixed-length codes"
         keys.append(("rate", f"{figure(own['bits_per_second'] / 1000)} kbit/s", remark))
+    written = summary.get("sent", {}).get("file", {}).get("file_bits_per_second")
+    if is_number(written):
+        keys.append(("file", f"{figure(written / 1000)} kbit/s", "encode, all bytes of the recordings' files"))
     used = [level["codes_used"] for level in summary["latents"] if is_number(level.get("codes_used"))]
     if used:
         keys.append(("codes in use", f"{100 * sum(used) / len(used):.0f} %", f"mean of {len(used)} codebooks"))

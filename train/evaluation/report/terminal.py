@@ -63,6 +63,9 @@ def print_summary(summary: dict[str, Any]) -> None:
     row = summary["reconstruction"]
     title = f"{summary['run']} ({summary['family']}) on {summary['chunks']} {summary['kind']} chunks"
     print_table(title, "", {name.removeprefix("floor: "): row for name, row in table_rows(summary)})
+    if written := summary.get("sent", {}).get("file"):
+        rate = figure(written["file_bits_per_second"] / 1000)
+        print(f"file:    {rate} kbit/s, all bytes of {written['recordings']} encoded recordings")
     if interval := row["intervals"]["si_sdr"]:
         low, high = interval
         print(f"SI-SDR:  {row['si_sdr']:.2f} dB, 95 % interval {low:.2f} to {high:.2f} over {row['interval_over']}")

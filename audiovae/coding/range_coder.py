@@ -1,0 +1,85 @@
+"""A range coder with an integer state (asymmetric numeral systems, Duda 2013, "rANS").
+
+A symbol takes an interval [start, start + width) of 2^precision, which costs precision - log2(width) bits. Encoder and
+decoder use whole numbers only, so the same bytes come back as the same symbols on every machine.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+WORD = 32
+LOW = 1 << WORD  # the state stays in [LOW, LOW << WORD) between symbols
+MASK = LOW - 1
+MOST_BITS = 32  # highest precision
+BYTES = WORD // 8
+
+
+class DamagedError(ValueError):
+    """Bytes that no encoder wrote."""
+
+
+def encode(intervals: Sequence[tuple[int, int, int]]) -> bytes:
+    """The bytes of symbols, each (start, width, precision) with 0 <= start, 1 <= width, start + width <= 2^precision.
+
+    The coder is a stack, so it takes the last symbol first; `Decoder` returns them in the given order.
+    """
+    state = LOW
+    words: list[int] = []
+    for start, width, precision in reversed(intervals):
+        if state >= width << (2 * WORD - precision):
+            words.append(state & MASK)
+            state >>= WORD
+        whole, rest = divmod(state, width)
+        state = (whole << precision) + start + rest
+    words += [state & MASK, state >> WORD]
+    return b"".join(word.to_bytes(BYTES, "little") for word in reversed(words))
+
+
+class Decoder:
+    """Reads the symbols of `encode` in their order. Bytes beyond the end read as zeros; `finish` tells."""
+
+    def __init__(self, content: bytes) -> None:
+        """`content`: from `encode`; at least two words.
+
+        Raises:
+            DamagedError: if the length is impossible.
+        """
+        if len(content) < 2 * BYTES or len(content) % BYTES:
+            raise DamagedError(f"{len(content)} bytes are no coded symbols")
+        self._words = [int.from_bytes(content[i : i + BYTES], "little") for i in range(0, len(content), BYTES)]
+        self._next = 2
+        self._state = self._words[0] << WORD | self._words[1]
+
+    def symbol(self, edges: Sequence[int], precision: int) -> int:
+        """The next symbol: the i of [edges[i], edges[i + 1]); edges rise from 0 to 2^precision."""
+        slot = self._state & ((1 << precision) - 1)
+        found = bisect_right(edges, slot) - 1
+        start = edges[found]
+        self.drop(start, edges[found + 1] - start, slot, precision)
+        return found
+
+    def peek(self, precision: int) -> int:
+        """The place in 2^precision whose interval is the next symbol's; `drop` then goes on."""
+        return self._state & ((1 << precision) - 1)
+
+    def bits(self, count: int) -> int:
+        """The next `count` bits, 0 to MOST_BITS of them, all values being equally likely."""
+        slot = self._state & ((1 << count) - 1)
+        self.drop(slot, 1, slot, count)
+        return slot
+
+    def drop(self, start: int, width: int, slot: int, precision: int) -> None:
+        """Takes a symbol off: its interval, and the place that `peek` found."""
+        state = width * (self._state >> precision) + slot - start
+        if state < LOW:
+            if self._next < len(self._words):
+                state = state << WORD | self._words[self._next]
+            else:
+                state <<= WORD
+            self._next += 1
+        self._state = state
+
+    def finish(self) -> None:
+        """Raises DamagedError unless exactly all bytes were read and the state is back at its start."""
+        if self._next != len(self._words) or self._state != LOW:
+            raise DamagedError("the coded symbols do not end where they should")

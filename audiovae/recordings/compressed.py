@@ -1,0 +1,185 @@
+"""Recordings as few bits: latents quantised to the posterior's deviation, or codes, behind an entropy coder.
+
+A real latent is stored relative to its prior, as a whole number of steps. The step of a channel is a multiple of the
+posterior's typical deviation in this recording, rounded to an eighth of an octave. At a multiple of sqrt(12) = 3.46 the
+error has the variance of a draw from the posterior, so the rate compares with the KL divergence. The whole numbers come
+back exactly on every machine; the audio is what the network's floats make of them.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiovae.coding import range_coder, symbols, whole_numbers
+from audiovae.errors import ModelError
+from audiovae.models.autoencoder import Autoencoder, Choice
+from audiovae.recordings.compressed_file import CompressedRecording
+from audiovae.recordings.overlap_add import check_audio, fade_of, gain_of
+from audiovae.recordings.pieces import Chunked, OnePass, takes_one_pass
+from audiovae.saved.model_folder import fingerprint
+
+# Step in posterior deviations, and its range.
+STEP = 3.0
+SMALLEST_STEP, LARGEST_STEP = 0.125, 32.0
+# Overlap of chunks where a model does not take one pass: enough to hide the joint.
+OVERLAP = 0.02
+# A channel's step is 2^((index - MIDDLE) / PER_OCTAVE).
+PER_OCTAVE, MIDDLE = 8, 128
+
+
+@torch.no_grad()
+def compress_recording(
+    model: Autoencoder, audio: Tensor | np.ndarray, step: float = STEP, overlap: float | None = None
+) -> CompressedRecording:
+    """Encodes a recording in few bits.
+
+    Args:
+        model: A model in evaluation mode.
+        audio: [T] floats in [-1, 1] at the model's rate, T at least 1; a tensor or an array.
+        step: Width of the quantiser's steps in posterior deviations, 0.125 to 32; more takes fewer bits. Codes have no
+            steps.
+        overlap: Share of a chunk, in [0, 0.5], that neighbouring chunks have in common. None takes the recording in one
+            pass where the model allows it, see `audiovae.recordings.pieces`, and an overlap of 0.02 elsewhere.
+
+    Raises:
+        ModelError: if an argument is invalid, or the codebooks of the model have not started.
+    """
+    audio = check_audio(audio, overlap or 0.0)
+    if not SMALLEST_STEP <= step <= LARGEST_STEP:
+        raise ModelError(f"step is {step}: choose {SMALLEST_STEP:g} to {LARGEST_STEP:g}")
+    if not model.ready:
+        raise ModelError("the model was saved before its codebooks started and has no codes yet; train it further")
+    if overlap is None and takes_one_pass(model):
+        fade = -1
+    else:
+        fade = fade_of(model.samples, OVERLAP if overlap is None else overlap)
+    layout, gain = _layout(model, len(audio), fade), gain_of(audio, model.level)
+    scaled = audio.detach().cpu().float() * gain
+    indices: list[np.ndarray] = []
+    if model.code_size:
+        (codes,) = layout.encode(scaled, lambda piece, part: [piece.encode(part)])  # type: ignore[list-item]
+        intervals = symbols.intervals_of(codes.numpy(), _use(model))
+    else:
+        indices = _step_indices(layout, scaled, step)
+        steps = [_steps(index) for index in indices]
+        levels = layout.encode(scaled, lambda piece, part: piece.encode_relative(part, _quantiser(steps)))
+        numbers = [_whole(level, own) for level, own in zip(levels, steps, strict=True)]
+        intervals = [interval for level in reversed(numbers) for interval in whole_numbers.intervals_of(level)]
+    return CompressedRecording(
+        payload=range_coder.encode(intervals),
+        steps=indices,
+        length=len(audio),
+        rate=model.rate,
+        fade=fade,
+        gain=gain,
+        family=model.family,
+        model=fingerprint(model),
+    )
+
+
+@torch.no_grad()
+def decompress_recording(model: Autoencoder, coded: CompressedRecording) -> Tensor:
+    """Decodes a compressed recording: [T] float32 at the level of the input.
+
+    Args:
+        model: The model that encoded the recording, in evaluation mode.
+        coded: From `compress_recording` or `read_compressed`.
+
+    Raises:
+        ModelError: if another model encoded the recording, or the latents are damaged.
+    """
+    layout, numbers = _numbers(model, coded)
+    if model.code_size:
+        audio = layout.decode([torch.from_numpy(numbers[0])], lambda piece, levels: piece.decode(levels[0]))
+    else:
+        steps = [_steps(index) for index in coded.steps]
+        levels = [torch.from_numpy(level).float() * own for level, own in zip(numbers, steps, strict=True)]
+        audio = layout.decode(levels, lambda piece, own: piece.decode_relative(own))
+    return audio / coded.gain
+
+
+def stored_numbers(model: Autoencoder, coded: CompressedRecording) -> list[np.ndarray]:
+    """The whole numbers of a compressed recording, the same on every machine, without decoding audio.
+
+    Returns:
+        int64 [channels, frames] for each level, finest first, in steps; or the codes, [codebooks, frames].
+
+    Raises:
+        ModelError: as `decompress_recording`.
+    """
+    return _numbers(model, coded)[1]
+
+
+def _numbers(model: Autoencoder, coded: CompressedRecording) -> tuple[OnePass | Chunked, list[np.ndarray]]:
+    """The layout and the whole numbers of each level."""
+    if coded.model != fingerprint(model):
+        raise ModelError(
+            f"encoded by another model, a {coded.family} of fingerprint {coded.model} (this is a {model.family} of "
+            f"{fingerprint(model)}); decode with the model that encoded"
+        )
+    wanted = [] if model.code_size else [channels for channels, _ in model.latent_shapes]
+    possible = coded.fade <= model.samples // 2 and (coded.fade >= 0 or takes_one_pass(model))
+    if [len(index) for index in coded.steps] != wanted or coded.rate != model.rate or not possible:
+        raise ModelError("the header does not fit the model; encode the recording again")
+    layout = _layout(model, coded.length, coded.fade)
+    try:
+        decoder = range_coder.Decoder(coded.payload)
+        if model.code_size:
+            found = [symbols.read(decoder, _use(model), layout.frames[0])]
+        else:
+            pairs = list(zip(wanted, layout.frames, strict=True))
+            found = [whole_numbers.read(decoder, *pair) for pair in reversed(pairs)][::-1]
+        decoder.finish()
+    except range_coder.DamagedError as error:
+        raise ModelError(f"the coded latents are damaged ({error}); encode the recording again") from None
+    return layout, found
+
+
+def _layout(model: Autoencoder, length: int, fade: int) -> OnePass | Chunked:
+    return OnePass(model, length) if fade < 0 else Chunked(model, length, fade)
+
+
+def _use(model: Autoencoder) -> np.ndarray:
+    return model.code_use().detach().cpu().numpy()
+
+
+def _steps(index: np.ndarray) -> Tensor:
+    """Steps from their indices: uint8 [channels] -> [channels, 1]."""
+    return torch.tensor([[2.0 ** ((int(i) - MIDDLE) / PER_OCTAVE)] for i in index])
+
+
+def _step_indices(layout: OnePass | Chunked, audio: Tensor, step: float) -> list[np.ndarray]:
+    """The index of each channel's step from the geometric mean of the posterior's deviation, finest level first."""
+    totals: dict[int, Tensor] = {}
+    counts: dict[int, int] = {}
+
+    def look(level: int, mean: Tensor, log_variance: Tensor) -> Tensor:
+        totals[level] = totals.get(level, 0) + log_variance.double().sum((0, 2)).cpu()
+        counts[level] = counts.get(level, 0) + log_variance.shape[0] * log_variance.shape[2]
+        return mean
+
+    layout.encode(audio, lambda piece, part: piece.encode_relative(part, look))
+    found = []
+    for level in sorted(totals):
+        octaves = totals[level] / (2 * math.log(2) * counts[level]) + math.log2(step)
+        index = (PER_OCTAVE * octaves).round() + MIDDLE
+        found.append(index.clamp(0, 255).to(torch.uint8).numpy())
+    return found
+
+
+def _quantiser(steps: Sequence[Tensor]) -> Choice:
+    """Rounds the posterior's mean to whole steps."""
+
+    def choose(level: int, mean: Tensor, log_variance: Tensor) -> Tensor:
+        own = steps[level].to(mean.device)
+        return (mean / own).round().clamp(-whole_numbers.LARGEST, whole_numbers.LARGEST) * own
+
+    return choose
+
+
+def _whole(values: Tensor, steps: Tensor) -> np.ndarray:
+    """Quantised values as whole numbers of steps: int64 [channels, frames]."""
+    return (values / steps).round().long().numpy()

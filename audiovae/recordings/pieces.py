@@ -1,0 +1,162 @@
+"""Passes recordings of any length through a model: in one pass where the model allows it, in chunks where not.
+
+One pass means that the convolutions see the recording as a whole. It is computed in blocks that overlap by what the
+convolutions reach, so the memory is bounded and no latents are stored twice. It needs a model whose layers all have
+more frames in a chunk than their kernels reach. Otherwise some weights met only padding in training and hold no
+knowledge: in an HVAE the coarse levels, with one to seven frames a chunk. Such models take chunks, which overlap a
+little.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from audiovae.layers.trunk import TrunkConfig
+from audiovae.models.autoencoder import Autoencoder
+from audiovae.models.families import build
+from audiovae.models.lengths import length_step
+from audiovae.recordings.overlap_add import BATCH, count_chunks, join_chunks, split_chunks
+
+BLOCK_S = 60
+# Seconds over which blocks cross-fade. Models of waveforms have equal samples there; Griffin-Lim has not.
+FADE_S = 0.02
+
+# From a model and audio [B, 1, samples] to tensors [B, rows, frames], one for each level; and back.
+Encode = Callable[[Autoencoder, Tensor], list[Tensor]]
+Decode = Callable[[Autoencoder, list[Tensor]], Tensor]
+
+
+def stretched(model: Autoencoder, samples: int) -> Autoencoder | None:
+    """The model for chunks of another length, with the same weights in memory; None if its weights fit one length only.
+
+    Raises:
+        ValueError: if the strides do not divide the length.
+    """
+    with torch.device("meta"):
+        other = build(model.family, model.config, samples, model.rate)
+    own = model.state_dict(keep_vars=True)
+    shapes = {name: value.shape for name, value in other.state_dict().items()}
+    if shapes != {name: value.shape for name, value in own.items()}:
+        return None
+    other.load_state_dict(own, assign=True)
+    other.level = model.level
+    return other.train(model.training)
+
+
+def reach(model: Autoencoder) -> int:
+    """Samples on each side beyond which neither encoding nor decoding looks, an upper bound for each of the two."""
+    trunk, mel = model.config.trunk, model.config.representation
+    jumps = [math.prod(trunk.strides[: i + 1]) for i in range(len(trunk.strides))]
+    widest = sum(_offsets(trunk))
+    # A strided layer reaches at most two of its frames, each of two heads one.
+    frames = sum(jump * (2 + widest) for jump in jumps) + 2 * jumps[-1]
+    return frames * mel.hop + mel.n_fft if mel.kind == "mel" else frames
+
+
+def _offsets(trunk: TrunkConfig) -> list[int]:
+    """How far the residual blocks of a stage reach, in frames to each side."""
+    return [3 ** (i % 3) * (trunk.kernel - 1) // 2 for i in range(trunk.blocks)]
+
+
+def takes_one_pass(model: Autoencoder) -> bool:
+    """Whether the model can take recordings as a whole, see above."""
+    if len(model.latent_shapes) > 1 or model.latent_shapes[0][1] <= max(1, *_offsets(model.config.trunk)):
+        return False
+    return stretched(model, _up(2 * model.samples, length_step(model.config))) is not None
+
+
+class OnePass:
+    """A recording in one pass: its latents are a single piece, [rows, frames]."""
+
+    def __init__(self, model: Autoencoder, length: int) -> None:
+        """`length`: of the recording, in samples."""
+        self.model, self.length = model, length
+        self.step = length_step(model.config)
+        self.fade = int(FADE_S * model.rate / 2)
+        self.padded = _up(max(length, model.samples), self.step)
+        self.context = _up(reach(model) + self.fade, self.step)
+        self.block = _up(int(BLOCK_S * model.rate), self.step)
+        self._models: dict[int, Autoencoder] = {}
+        ((_, frames),) = self._model(self.padded).latent_shapes
+        self.frames = [frames]
+        self.stride = self.padded // frames
+
+    def encode(self, audio: Tensor, run: Encode) -> list[Tensor]:
+        """Audio [length] -> the tensor [rows, frames] of the single level, on the CPU."""
+        device = next(self.model.parameters()).device
+        audio = torch.nn.functional.pad(audio, (0, self.padded - len(audio)))
+        parts = []
+        for start, end in self._blocks():
+            first, last = self._around(start, end)
+            (found,) = run(self._model(last - first), audio[first:last].view(1, 1, -1).to(device))
+            parts.append(found[0, :, (start - first) // self.stride : (end - first) // self.stride].cpu())
+        return [torch.cat(parts, dim=1)]
+
+    def decode(self, levels: Sequence[Tensor], run: Decode) -> Tensor:
+        """The inverse of `encode`: audio [length] on the CPU. Blocks cross-fade with raised cosines."""
+        device = next(self.model.parameters()).device
+        ramp = torch.sin(torch.linspace(0, math.pi / 2, 2 * self.fade + 2)[1:-1]).square()
+        whole = torch.zeros(self.padded)
+        for start, end in self._blocks():
+            first, last = self._around(start, end)
+            own = levels[0][None, :, first // self.stride : last // self.stride].to(device)
+            left, right = max(start - self.fade, 0), min(end + self.fade, self.padded)
+            piece = run(self._model(last - first), [own]).float().cpu().flatten()[left - first : right - first]
+            if start:
+                piece[: len(ramp)] *= ramp
+            if end < self.padded:
+                piece[len(piece) - len(ramp) :] *= ramp.flip(0)
+            whole[left:right] += piece
+        return whole[: self.length]
+
+    def _blocks(self) -> list[tuple[int, int]]:
+        """Start and end of the blocks, in samples."""
+        starts = list(range(0, self.padded, self.block))
+        if len(starts) > 1 and self.padded - starts[-1] < self.context:
+            starts.pop()  # too short to cross-fade at both ends
+        return list(zip(starts, [*starts[1:], self.padded], strict=True))
+
+    def _around(self, start: int, end: int) -> tuple[int, int]:
+        """A block with its surroundings."""
+        return max(0, start - self.context), min(self.padded, end + self.context)
+
+    def _model(self, samples: int) -> Autoencoder:
+        if samples not in self._models:
+            model = stretched(self.model, samples)
+            assert model is not None, "the caller asked takes_one_pass"
+            self._models[samples] = model
+        return self._models[samples]
+
+
+class Chunked:
+    """A recording in chunks that overlap: the latents of all chunks follow one another, [rows, chunks * frames]."""
+
+    def __init__(self, model: Autoencoder, length: int, fade: int) -> None:
+        """`fade`: samples that neighbouring chunks share and cross-fade over."""
+        self.model, self.length, self.fade = model, length, fade
+        self.chunks = count_chunks(length, model.samples, fade)
+        self.frames = [self.chunks * frames for _, frames in model.latent_shapes]
+
+    def encode(self, audio: Tensor, run: Encode) -> list[Tensor]:
+        """Audio [length] -> tensors [rows, frames] of each level on the CPU."""
+        device = next(self.model.parameters()).device
+        parts = []
+        for part in split_chunks(audio, self.model.samples, self.fade).split(BATCH):
+            parts.append([level.cpu().transpose(0, 1).flatten(1) for level in run(self.model, part.to(device))])
+        return [torch.cat(level, dim=1) for level in zip(*parts, strict=True)]
+
+    def decode(self, levels: Sequence[Tensor], run: Decode) -> Tensor:
+        """The inverse of `encode`: audio [length] on the CPU."""
+        device = next(self.model.parameters()).device
+        apart = [level.unflatten(1, (self.chunks, -1)).transpose(0, 1) for level in levels]
+        outputs = []
+        for first in range(0, self.chunks, BATCH):
+            own = [level[first : first + BATCH].contiguous().to(device) for level in apart]
+            outputs.append(run(self.model, own).float().cpu())
+        return join_chunks(torch.cat(outputs), self.fade)[: self.length]
+
+
+def _up(count: int, step: int) -> int:
+    return -(-count // step) * step
