@@ -6,6 +6,7 @@ with noise up to its level. Both work in a lapped cosine transform, whose rows a
 there has exactly the wanted power in the output.
 """
 
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ def band_edges(bands: int, lowest: float, hop: int, rate: int) -> list[int]:
     low, high = math.log1p(lowest / 700), math.log1p(rate / 2 / 700)
     mels = [low + (high - low) * i / bands for i in range(bands + 1)]
     edges = [round(700 * math.expm1(mel) / (rate / 2) * hop) for mel in mels]
-    if any(after <= before for before, after in zip(edges, edges[1:], strict=False)):
+    if any(after <= before for before, after in itertools.pairwise(edges)):
         raise ValueError(f"levels: {bands} bands from {lowest:g} Hz leave some empty; use fewer bands")
     return edges
 
@@ -147,7 +148,7 @@ class BandLevels(nn.Module):
         edges = band_edges(config.bands, config.lowest, self.hop, rate)
         self.first = edges[0]
         member = torch.zeros(config.bands, self.hop - self.first)
-        for band, (low, high) in enumerate(zip(edges, edges[1:], strict=False)):
+        for band, (low, high) in enumerate(itertools.pairwise(edges)):
             member[band, low - self.first : high - self.first] = 1
         self.member = nn.Buffer(member, persistent=False)
         self.kernel = nn.Buffer(lapped_cosines(self.hop)[self.first :].unsqueeze(1), persistent=False)

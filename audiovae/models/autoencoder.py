@@ -119,7 +119,10 @@ class Autoencoder(nn.Module, Shareable):
         return self.representation.distances(recon, target)
 
     def calibrate(self, audio_batches: Iterable[Tensor]) -> None:
-        """Fits the representation and the scale of levels to batches [B, 1, samples] of training audio, before the first step of a new run."""
+        """Fits the representation and the scale of levels to batches [B, 1, samples] of training audio.
+
+        Call it before the first step of a new run.
+        """
         chunks = list(audio_batches)
         self.representation.calibrate(chunks)
         if self.levels is not None:

@@ -311,8 +311,8 @@ class HVAE(Autoencoder):
     def forward(self, target: Tensor, noise: Noise | None = None) -> Output:
         """Losses are `kl_0` (finest level), `kl_1`, ... in nats per input value, after free nats and balancing.
 
-        If the coarse levels carry levels of the upper bands, `levels` is the mean squared error of the normalised levels,
-        a mean over the latents' levels above the finest: the coarsest one alone, the coarsest two, and so on.
+        If the coarse latents carry levels of the upper bands, `levels` is the mean squared error of those levels,
+        normalised: a mean over what the coarsest latents alone give, the coarsest two levels of latents, and so on.
         """
         self.check_target(target)
         noise = noise or fresh_noise(len(target), target.device)
