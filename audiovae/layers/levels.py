@@ -26,9 +26,6 @@ MIN_DEVIATION = 0.5
 START = (-12.0, 3.0)
 # Levels are bounded, so that latents that no encoder made cannot overflow: e^4 is far above full scale.
 LOUDEST = 4.0
-# A band of the trunk may exceed its level by this factor of power (3 dB) before it is turned down: levels are
-# approximate, and a band that the trunk carries exactly must not follow their errors.
-TOLERANCE = 2.0
 # Training draws positions in the noise below this.
 POSITIONS = 1 << 19
 # Multipliers of the hash that makes noise, odd and below 2^31, so that products stay below 2^63.
@@ -130,6 +127,14 @@ def noise_at(positions: Tensor, count: int) -> Tensor:
     return (word.float() / (WORD + 1) - 0.5) * math.sqrt(12)
 
 
+def members(edges: list[int]) -> Tensor:
+    """Which coefficients from the lowest edge on are in a band, 1 or 0: [bands, coefficients]."""
+    member = torch.zeros(len(edges) - 1, edges[-1] - edges[0])
+    for band, (low, high) in enumerate(itertools.pairwise(edges)):
+        member[band, low - edges[0] : high - edges[0]] = 1
+    return member
+
+
 class BandLevels(nn.Module):
     """Measures levels of the upper bands, and fills a waveform up to given levels.
 
@@ -137,34 +142,35 @@ class BandLevels(nn.Module):
     have mean 0 and standard deviation 1 over the training recordings.
 
     Attributes:
-        bands, frames: Shape of a chunk's levels.
+        hop: Samples between frames of the transform.
+        times: Frames of the transform in a frame of levels.
+        mean, std: [bands, 1] each, of the levels; rough guesses until `calibrate`.
     """
 
     def __init__(self, config: LevelsConfig, samples: int, frames: int, rate: int) -> None:
+        """`frames`: frames of levels in a chunk of `samples` samples."""
         super().__init__()
-        self.bands, self.frames = config.bands, frames
         self.hop = hop_for(samples, frames, rate)
         self.times = samples // frames // self.hop
         edges = band_edges(config.bands, config.lowest, self.hop, rate)
-        self.first = edges[0]
-        member = torch.zeros(config.bands, self.hop - self.first)
-        for band, (low, high) in enumerate(itertools.pairwise(edges)):
-            member[band, low - self.first : high - self.first] = 1
-        self.member = nn.Buffer(member, persistent=False)
-        self.kernel = nn.Buffer(lapped_cosines(self.hop)[self.first :].unsqueeze(1), persistent=False)
+        # What follows from the settings is in no file.
+        self.member = nn.Buffer(members(edges), persistent=False)
+        self.kernel = nn.Buffer(lapped_cosines(self.hop)[edges[0] : edges[-1]].unsqueeze(1), persistent=False)
+        noise = noise_at(torch.arange(samples // self.hop), edges[-1] - edges[0]).T
+        self.still = nn.Buffer(noise, persistent=False)
         self.mean = nn.Buffer(torch.full((config.bands, 1), START[0]))
         self.std = nn.Buffer(torch.full((config.bands, 1), START[1]))
 
     def coefficients(self, audio: Tensor) -> Tensor:
         """[B, 1, T] -> [B, coefficients, T / hop] of the upper bands."""
-        pad = self.hop // 2
-        padded = nn.functional.pad(audio, (pad, self.hop - pad))
+        start = self.hop // 2
+        padded = nn.functional.pad(audio, (start, self.hop - start))
         return nn.functional.conv1d(padded, self.kernel, stride=self.hop)
 
     def power(self, coefficients: Tensor) -> Tensor:
         """Mean power of a coefficient in each band and frame: [B, coefficients, t] -> [B, bands, frames]."""
         power = (self.member / self.member.sum(1, keepdim=True)) @ coefficients.square()
-        return power.unflatten(2, (self.frames, -1)).mean(3)
+        return power.unflatten(2, (-1, self.times)).mean(3)
 
     def measure(self, audio: Tensor) -> Tensor:
         """Normalised levels: [B, 1, samples] -> [B, bands, frames] float32."""
@@ -172,7 +178,7 @@ class BandLevels(nn.Module):
             return ((self.power(self.coefficients(audio.float())) + FLOOR).log() - self.mean) / self.std
 
     def fill(self, audio: Tensor, levels: Tensor, noise: Noise | None = None) -> Tensor:
-        """Adds noise to each band up to its level, and turns down bands that are much too loud.
+        """Adds noise to each band up to its level, and turns down bands that are too loud.
 
         The levels and the amount of noise get no gradient: the waveform's losses would silence all noise, which only
         adds to their errors.
@@ -192,9 +198,9 @@ class BandLevels(nn.Module):
                 wanted = (levels.float() * self.std + self.mean).clamp_max(LOUDEST).exp()
                 there = self.power(own)
                 added = (wanted - there).clamp_min(0.0).sqrt()
-                kept = (TOLERANCE * wanted / (there + FLOOR)).clamp_max(1.0).sqrt()
+                kept = (wanted / (there + FLOOR)).clamp_max(1.0).sqrt()
                 added, kept = (self.spread(gain, own.shape[2]) for gain in (added, kept))
-            change = added * self.noise_for(len(audio), noise) + (kept - 1) * own
+            change = added * self.noise_for(own, noise) + (kept - 1) * own
             difference = nn.functional.conv_transpose1d(change, self.kernel, stride=self.hop)
             start = self.hop // 2
             return audio + difference[..., start : start + audio.shape[2]]
@@ -204,16 +210,18 @@ class BandLevels(nn.Module):
         smooth = nn.functional.interpolate(gains, frames, mode="linear", align_corners=False)
         return self.member.T @ smooth
 
-    def noise_for(self, items: int, noise: Noise | None) -> Tensor:
-        """White noise for `fill`: [items, coefficients, samples / hop].
+    def noise_for(self, coefficients: Tensor, noise: Noise | None) -> Tensor:
+        """White noise for `fill`, of the shape of the coefficients [B, coefficients, frames of the transform].
 
-        It is a pure function of the position in the recording. Each chunk begins at position 0; in training, at one
-        that `noise` draws for each item, so that the model cannot learn the noise itself.
+        It is a pure function of the position. Each item begins at position 0; in training, at one that `noise` draws
+        for it, so that the model cannot learn the noise itself.
         """
-        positions = torch.arange(self.frames * self.times, device=self.member.device)
-        if noise is None:
-            return noise_at(positions, self.member.shape[1]).T.expand(items, -1, -1)
-        return noise_at(noise.integers(POSITIONS, 1) + positions, self.member.shape[1]).transpose(1, 2)
+        items, count, frames = coefficients.shape
+        if noise is None and frames == self.still.shape[1]:
+            return self.still.expand(items, -1, -1)
+        positions = torch.arange(frames, device=self.still.device).expand(items, -1)
+        first = 0 if noise is None else noise.integers(POSITIONS, 1)
+        return noise_at(first + positions, count).transpose(1, 2)
 
     @torch.no_grad()
     def calibrate(self, chunks: Iterable[Tensor]) -> None:

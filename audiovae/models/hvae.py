@@ -304,9 +304,11 @@ class HVAE(Autoencoder):
                 level.bands = self.pyramid.read(index - 1, state, levels[0].bands if levels else None)
             levels.insert(0, level)
             state = self.decoder.below(index, state)
-        if self.levels is not None:
-            state = self.levels.fill(state, cast(Tensor, levels[1].bands), noise)
         return state, levels
+
+    def filled(self, state: Tensor, levels: Sequence[Level], noise: Noise | None = None) -> Tensor:
+        """The representation [B, C, T] of `descend`, its upper bands filled up to their levels, if there are any."""
+        return state if self.levels is None else self.levels.fill(state, cast(Tensor, levels[1].bands), noise)
 
     def forward(self, target: Tensor, noise: Noise | None = None) -> Output:
         """Losses are `kl_0` (finest level), `kl_1`, ... in nats per input value, after free nats and balancing.
@@ -316,7 +318,8 @@ class HVAE(Autoencoder):
         """
         self.check_target(target)
         noise = noise or fresh_noise(len(target), target.device)
-        recon, levels = self.descend(len(target), noise, self.features(target))
+        state, levels = self.descend(len(target), noise, self.features(target))
+        recon = self.filled(state, levels, noise)
         losses, metrics, spent = {}, {}, []
         for i, level in enumerate(levels):
             kl = level.divergence()
@@ -358,7 +361,7 @@ class HVAE(Autoencoder):
     def decode(self, latents: Sequence[Tensor]) -> Tensor:
         """Latents of every level, finest first -> [B, 1, samples]."""
         self.check_latents(latents)
-        return self.render(self.descend(latents[0].shape[0], None, latents=latents)[0])
+        return self.render(self.filled(*self.descend(latents[0].shape[0], None, latents=latents)))
 
     def blend(self, first: Sequence[Tensor], second: Sequence[Tensor], weight: float) -> list[Tensor]:
         """Linear interpolation on every level."""
@@ -376,10 +379,11 @@ class HVAE(Autoencoder):
         found = []
         for known in [levels, *(levels[i:] for i in levels[1:]), *(levels[:-i] for i in levels[1:])]:
             given = [feature if i in known else None for i, feature in enumerate(features)]
-            found.append(Partial(known, self.render(self.descend(len(audio), noise, given, still=True)[0])))
+            result = self.filled(*self.descend(len(audio), noise, given, still=True))
+            found.append(Partial(known, self.render(result)))
         return found
 
     def _sample(self, items: int, temperature: float, noise: Noise | None) -> Tensor:
         """Samples every level from its conditional prior: [items, 1, samples]."""
         noise = noise or fresh_noise(items, self.decoder.start.state.device)
-        return self.render(self.descend(items, noise, temperature=temperature)[0])
+        return self.render(self.filled(*self.descend(items, noise, temperature=temperature)))
