@@ -19,8 +19,9 @@ from audiovae.layers.trunk import lapped_cosines
 
 # The hop of the transform is at most this long: attacks in noise are not smeared audibly.
 LONGEST_HOP_S = 0.0065
-# Mean power of a coefficient that counts as silence: a level of -100 dB relative to white noise at full scale.
-FLOOR = 1e-10
+# Mean power of a coefficient that counts as silence: -80 dB relative to white noise at full scale. Rounding in float32
+# makes levels far below it differ between programs.
+FLOOR = 1e-8
 # Lower bound of a level's standard deviation, in natural-log units of power, and the values before `calibrate`.
 MIN_DEVIATION = 0.5
 START = (-12.0, 3.0)
@@ -31,6 +32,8 @@ POSITIONS = 1 << 19
 # Multipliers of the hash that makes noise, odd and below 2^31, so that products stay below 2^63.
 MIX = (0x45D9F3B, 0x119DE1F3, 0x27D4EB2F)
 WORD = 0xFFFFFFFF
+# Zero would stay zero.
+OFFSET = 0x9E3779B9
 
 
 @dataclass
@@ -117,10 +120,10 @@ def noise_at(positions: Tensor, count: int) -> Tensor:
     """White noise as a pure function of position, of mean 0 and variance 1, uniform: [...] int64 -> [..., count].
 
     Integer arithmetic alone decides, so every machine and every export gives the same noise. Each value hashes
-    position * 4096 + index in two rounds of multiply and shift on 32 bits.
+    position * 4096 + index in rounds of multiply and shift on 32 bits.
     """
     index = torch.arange(count, device=positions.device)
-    word = (positions.unsqueeze(-1) * 4096 + index) % (WORD + 1)
+    word = (positions.unsqueeze(-1) * 4096 + index + OFFSET) % (WORD + 1)
     for factor in MIX:
         word = ((word ^ (word // 65536)) * factor) % (WORD + 1)
     word = word ^ (word // 65536)
@@ -145,7 +148,11 @@ class BandLevels(nn.Module):
         hop: Samples between frames of the transform.
         times: Frames of the transform in a frame of levels.
         mean, std: [bands, 1] each, of the levels; rough guesses until `calibrate`.
+        start: Sample of the recording at which the audio to fill begins, a multiple of `hop`: parts of a recording that
+            are decoded apart then have the same noise where they overlap.
     """
+
+    start = 0
 
     def __init__(self, config: LevelsConfig, samples: int, frames: int, rate: int) -> None:
         """`frames`: frames of levels in a chunk of `samples` samples."""
@@ -153,11 +160,10 @@ class BandLevels(nn.Module):
         self.hop = hop_for(samples, frames, rate)
         self.times = samples // frames // self.hop
         edges = band_edges(config.bands, config.lowest, self.hop, rate)
-        # What follows from the settings is in no file.
-        self.member = nn.Buffer(members(edges), persistent=False)
-        self.kernel = nn.Buffer(lapped_cosines(self.hop)[edges[0] : edges[-1]].unsqueeze(1), persistent=False)
-        noise = noise_at(torch.arange(samples // self.hop), edges[-1] - edges[0]).T
-        self.still = nn.Buffer(noise, persistent=False)
+        # What follows from the settings is in no file, and has values even in a model on the device "meta".
+        with torch.device("cpu"):
+            self.member = nn.Buffer(members(edges), persistent=False)
+            self.kernel = nn.Buffer(lapped_cosines(self.hop)[edges[0] : edges[-1]].unsqueeze(1), persistent=False)
         self.mean = nn.Buffer(torch.full((config.bands, 1), START[0]))
         self.std = nn.Buffer(torch.full((config.bands, 1), START[1]))
 
@@ -165,17 +171,20 @@ class BandLevels(nn.Module):
         """[B, 1, T] -> [B, coefficients, T / hop] of the upper bands."""
         start = self.hop // 2
         padded = nn.functional.pad(audio, (start, self.hop - start))
-        return nn.functional.conv1d(padded, self.kernel, stride=self.hop)
+        return nn.functional.conv1d(padded, self.kernel.to(audio.device), stride=self.hop)
 
     def power(self, coefficients: Tensor) -> Tensor:
         """Mean power of a coefficient in each band and frame: [B, coefficients, t] -> [B, bands, frames]."""
-        power = (self.member / self.member.sum(1, keepdim=True)) @ coefficients.square()
+        member = self.member.to(coefficients.device)
+        power = (member / member.sum(1, keepdim=True)) @ coefficients.square()
         return power.unflatten(2, (-1, self.times)).mean(3)
 
     def measure(self, audio: Tensor) -> Tensor:
         """Normalised levels: [B, 1, samples] -> [B, bands, frames] float32."""
         with torch.autocast(audio.device.type, enabled=False):
-            return ((self.power(self.coefficients(audio.float())) + FLOOR).log() - self.mean) / self.std
+            power = self.power(self.coefficients(audio.float()))
+            # Not `power + FLOOR`: optimizers of ONNX programs take so small a summand for zero.
+            return (power.clamp_min(FLOOR).log() - self.mean) / self.std
 
     def fill(self, audio: Tensor, levels: Tensor, noise: Noise | None = None) -> Tensor:
         """Adds noise to each band up to its level, and turns down bands that are too loud.
@@ -198,30 +207,29 @@ class BandLevels(nn.Module):
                 wanted = (levels.float() * self.std + self.mean).clamp_max(LOUDEST).exp()
                 there = self.power(own)
                 added = (wanted - there).clamp_min(0.0).sqrt()
-                kept = (wanted / (there + FLOOR)).clamp_max(1.0).sqrt()
+                kept = (wanted / there.clamp_min(FLOOR)).clamp_max(1.0).sqrt()
                 added, kept = (self.spread(gain, own.shape[2]) for gain in (added, kept))
             change = added * self.noise_for(own, noise) + (kept - 1) * own
-            difference = nn.functional.conv_transpose1d(change, self.kernel, stride=self.hop)
+            difference = nn.functional.conv_transpose1d(change, self.kernel.to(audio.device), stride=self.hop)
             start = self.hop // 2
             return audio + difference[..., start : start + audio.shape[2]]
 
     def spread(self, gains: Tensor, frames: int) -> Tensor:
         """Gains of bands [B, bands, frames of levels] -> of coefficients [B, coefficients, frames of the transform]."""
         smooth = nn.functional.interpolate(gains, frames, mode="linear", align_corners=False)
-        return self.member.T @ smooth
+        return self.member.to(gains.device).T @ smooth
 
     def noise_for(self, coefficients: Tensor, noise: Noise | None) -> Tensor:
         """White noise for `fill`, of the shape of the coefficients [B, coefficients, frames of the transform].
 
-        It is a pure function of the position. Each item begins at position 0; in training, at one that `noise` draws
-        for it, so that the model cannot learn the noise itself.
+        It is a pure function of the position in the recording: `start`; in training, a position that `noise` draws for
+        each item, so that the model cannot learn the noise itself.
         """
         items, count, frames = coefficients.shape
-        if noise is None and frames == self.still.shape[1]:
-            return self.still.expand(items, -1, -1)
-        positions = torch.arange(frames, device=self.still.device).expand(items, -1)
-        first = 0 if noise is None else noise.integers(POSITIONS, 1)
-        return noise_at(first + positions, count).transpose(1, 2)
+        positions = torch.arange(frames, device=coefficients.device) + self.start // self.hop
+        if noise is None:
+            return noise_at(positions, count).T.expand(items, -1, -1)
+        return noise_at(noise.integers(POSITIONS, 1) + positions, count).transpose(1, 2)
 
     @torch.no_grad()
     def calibrate(self, chunks: Iterable[Tensor]) -> None:
