@@ -155,18 +155,20 @@ class VQVAE(Autoencoder):
             self.level_codes.update(of_levels, step)
 
     def usage(self) -> dict[str, Tensor]:
-        """The share of each code, [size] by codebook name, "0" being the coarsest; empty before the codebooks start.
+        """The share of each code, [size] by codebook name, in the order of `encode`; empty before the codebooks start.
 
-        Codebooks of levels are "levels 0" and so on.
+        Those of the trunk are "0", the coarsest, and so on. Those of the levels are "levels_0" and so on: means over
+        the residual stages that take turns in one row of codes.
         """
-        stacks = {"": self.quantizer} | ({"levels ": self.level_codes} if self.level_codes is not None else {})
-        if not all(stack.quantizing for stack in stacks.values()):
+        if not self.quantizer.quantizing:
             return {}
-        return {
-            f"{prefix}{q}": share
-            for prefix, stack in stacks.items()
-            for q, share in enumerate(stack.counts / stack.counts.sum(1, keepdim=True))
-        }
+        found = {}
+        if self.level_codes is not None:
+            share = self.level_codes.counts / self.level_codes.counts.sum(1, keepdim=True)
+            rows = share.unflatten(0, (-1, self.config.levels.hold)).mean(1)
+            found = {f"levels_{row}": share for row, share in enumerate(rows)}
+        counts = self.quantizer.counts
+        return found | {str(q): share for q, share in enumerate(counts / counts.sum(1, keepdim=True))}
 
     def encode(self, audio: Tensor) -> Tensor:
         """[B, 1, samples] -> codes [B, codebooks, frames] int64."""

@@ -172,3 +172,19 @@ def test_codes_of_levels_alone_are_noise_at_these_levels():
     whole, levels = model.decode(codes), model.decode(codes[:, :1])
     assert levels.isfinite().all()
     assert not torch.equal(whole, levels)
+
+
+def test_use_of_codes_names_the_rows_in_their_order():
+    model = awake("vqvae with levels")
+    usage = model.usage()
+    assert list(usage) == ["levels_0", "0", "1", "2", "3"]
+    assert len(usage) == model.latent_shapes[0][0]
+    assert all(share.sum().item() == pytest.approx(1, abs=1e-4) for share in usage.values())
+
+
+def test_the_level_codebooks_follow_the_data():
+    model = awake("vqvae with levels", size=6)
+    for step in range(21, 31):
+        model.update(model(tones(8), noise(8)).statistics, step)
+    spread = model.levels.measure(tones(8)).var((0, 2)).mean()
+    assert model(tones(8), noise(8)).metrics["levels_error"] < 0.2 * spread
