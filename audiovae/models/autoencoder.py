@@ -123,10 +123,12 @@ class Autoencoder(nn.Module, Shareable):
 
         Call it before the first step of a new run.
         """
-        chunks = list(audio_batches)
+        if self.levels is None:
+            self.representation.calibrate(audio_batches)
+            return
+        chunks = list(audio_batches)  # levels are those of represented audio, so the representation comes first
         self.representation.calibrate(chunks)
-        if self.levels is not None:
-            self.levels.calibrate(self.represent(audio) for audio in chunks)
+        self.levels.calibrate(self.represent(audio) for audio in chunks)
 
     @abstractmethod
     def forward(self, target: Tensor, noise: Noise | None = None) -> Output:
