@@ -27,6 +27,9 @@ MIN_DEVIATION = 0.5
 START = (-12.0, 3.0)
 # Levels are bounded, so that latents that no encoder made cannot overflow: e^4 is far above full scale.
 LOUDEST = 4.0
+# The square root of the share of power that is missing has an infinite slope at zero, where rounding would decide. This
+# bounds the slope; a band that is missing altogether gets 0.2 dB less.
+SOFT = 0.05
 # Training draws positions in the noise below this.
 POSITIONS = 1 << 19
 # Multipliers of the hash that makes noise, odd and below 2^31, so that products stay below 2^63.
@@ -206,7 +209,8 @@ class BandLevels(nn.Module):
             with torch.no_grad():
                 wanted = (levels.float() * self.std + self.mean).clamp_max(LOUDEST).exp()
                 there = self.power(own)
-                added = (wanted - there).clamp_min(0.0).sqrt()
+                missing = (1 - there / wanted.clamp_min(FLOOR)).clamp_min(0.0)
+                added = wanted.sqrt() * missing / (missing + SOFT).sqrt()
                 kept = (wanted / there.clamp_min(FLOOR)).clamp_max(1.0).sqrt()
                 added, kept = (self.spread(gain, own.shape[2]) for gain in (added, kept))
             change = added * self.noise_for(own, noise) + (kept - 1) * own

@@ -86,7 +86,7 @@ def share_of(batch: Tensor, step: int, engine: Engine) -> Share:
 
 
 def config_of(family: str, *more: str) -> RunConfig:
-    # Filled bands of the VQ-VAE bring a few gradients of the trunk near zero, where Adam's first step multiplies rounding.
+    # Filled bands bring a few gradients of the VQ-VAE near zero, where Adam's first step multiplies rounding.
     plain = NO_LEVELS[:2] if family == "vqvae" else []
     words = [*("--data.batch", str(BATCH)), *("--data.microbatch", str(MICRO)), *("--optim.clip", str(NO_CLIP))]
     words += [*plain, *more]
