@@ -13,6 +13,7 @@ from jsonargparse.typing import (
     PositiveInt,
 )
 
+from audiovae.layers.levels import LevelsConfig
 from audiovae.models.hvae import HVAEConfig
 from audiovae.models.vae import VAEConfig
 from audiovae.models.vqvae import VQVAEConfig
@@ -177,6 +178,12 @@ class RunConfig:
             raise ValueError(f"seed is {self.seed}: it must be below 2^63")
 
 
+def _check_levels(levels: LevelsConfig, weight: float) -> None:
+    """Raises ValueError if levels are on and their loss has no weight."""
+    if levels.bands and not weight:
+        raise ValueError("model.levels.bands has no effect without weights.levels: set it, usually to 0.01")
+
+
 @dataclass
 class VAERun(RunConfig):
     """Train a VAE: Gaussian latents along time.
@@ -193,6 +200,7 @@ class VAERun(RunConfig):
         super().__post_init__()
         if self.model.learned_variance and not self.weights.likelihood:
             raise ValueError("model.learned_variance has no effect without weights.likelihood: set it, usually to 1")
+        _check_levels(self.model.levels, self.weights.levels)
 
 
 @dataclass
@@ -206,6 +214,10 @@ class HVAERun(RunConfig):
 
     model: HVAEConfig = field(default_factory=HVAEConfig)
     weights: HVAEWeights = field(default_factory=HVAEWeights)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_levels(self.model.levels, self.weights.levels)
 
 
 @dataclass

@@ -12,6 +12,7 @@ from audiovae.card import Facts
 from audiovae.errors import ModelError
 from audiovae.hub import Shareable
 from audiovae.inputs import check_temperature
+from audiovae.layers.levels import BandLevels
 from audiovae.layers.noise import Noise
 from audiovae.layers.representation import make_representation
 from audiovae.results import Latents, Output, Partial, Statistics
@@ -32,6 +33,7 @@ class Autoencoder(nn.Module, Shareable):
         rate: Sample rate in Hz.
         loss_names: Loss terms that `forward` returns in addition to the reconstruction terms.
         level: How the levels of its training recordings were normalised, one of `shards.audio.levels.LEVELS`.
+        levels: Measures and fills the levels of the upper bands; None for models without them.
         facts: Facts about its training for the model card, if it was loaded from a folder with `facts.json`.
     """
 
@@ -47,6 +49,7 @@ class Autoencoder(nn.Module, Shareable):
         self.config = config
         self.samples = samples
         self.rate = rate
+        self.levels: BandLevels | None = None
         self.representation = make_representation(config.representation, samples, rate)
 
     @property
@@ -120,8 +123,16 @@ class Autoencoder(nn.Module, Shareable):
         return self.representation.distances(recon, target)
 
     def calibrate(self, audio_batches: Iterable[Tensor]) -> None:
-        """Fits the representation to batches [B, 1, samples] of training audio, before the first step of a new run."""
-        self.representation.calibrate(audio_batches)
+        """Fits the representation and the scale of levels to batches [B, 1, samples] of training audio.
+
+        Call it before the first step of a new run.
+        """
+        if self.levels is None:
+            self.representation.calibrate(audio_batches)
+            return
+        chunks = list(audio_batches)  # levels are those of represented audio, so the representation comes first
+        self.representation.calibrate(chunks)
+        self.levels.calibrate(self.represent(audio) for audio in chunks)
 
     @abstractmethod
     def forward(self, target: Tensor, noise: Noise | None = None) -> Output:

@@ -13,6 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from audiovae.layers import gaussian
+from audiovae.layers.level_latents import LevelPyramid
+from audiovae.layers.levels import BandLevels, LevelsConfig
+from audiovae.layers.losses import squared_error
 from audiovae.layers.noise import Noise, fresh_noise
 from audiovae.layers.representation import RepresentationConfig
 from audiovae.layers.trunk import (
@@ -51,6 +54,8 @@ class HVAEConfig:
         balance_steps: Optimizer steps during which levels with a small KL divergence get a small KL weight (see
             `Balance`); 0 means none.
         representation: Input of the trunk: the waveform, or its mel spectrogram.
+        levels: Levels of the upper bands in the latents above the finest level, for models of waveforms. The settings
+            `latents` and `hold` have no effect here.
     """
 
     trunk: TrunkConfig = field(default_factory=lambda: TrunkConfig([42, 5], [256, 512], 3, 5))
@@ -60,8 +65,10 @@ class HVAEConfig:
     free_nats: list[float] = field(default_factory=lambda: [0.0, 20.0, 10.0, 2.0])
     balance_steps: int = 0
     representation: RepresentationConfig = field(default_factory=RepresentationConfig)
+    levels: LevelsConfig = field(default_factory=LevelsConfig)
 
     def __post_init__(self) -> None:
+        self.levels.check(self.representation.kind)
         levels = len(self.latents)
         if not 2 <= levels <= 4:
             raise ValueError(f"latents has {levels} levels: an HVAE has 2 to 4")
@@ -96,11 +103,13 @@ class Level:
     Attributes:
         latents: The latents passed to the next level.
         shift, log_scale: The posterior relative to the prior; None if no posterior was used.
+        bands: Levels of the upper bands [B, bands, frames] that this level and the coarser ones give, if they do.
     """
 
     latents: Tensor
     shift: Tensor | None = None
     log_scale: Tensor | None = None
+    bands: Tensor | None = None
 
     def divergence(self) -> Tensor:
         """The KL divergence of the posterior from the prior, [B, latent, frames] nats; there must be a posterior."""
@@ -223,6 +232,11 @@ class HVAE(Autoencoder):
         self.decoder = TopDown(channels, config, self.frames, signal)
         sizes = [latent * frames for latent, frames in zip(config.latents, self.frames, strict=True)]
         self.balance = Balance(sizes, config.balance_steps) if config.balance_steps else None
+        self.pyramid: LevelPyramid | None = None
+        if config.levels.bands:
+            self.loss_names = (*self.loss_names, "levels")
+            self.levels = BandLevels(config.levels, samples, self.frames[1], rate)
+            self.pyramid = LevelPyramid(config.levels.bands, config.level_channels, self.frames[1:])
 
     @property
     def latent_shapes(self) -> list[tuple[int, int]]:
@@ -239,7 +253,10 @@ class HVAE(Autoencoder):
 
     def features(self, target: Tensor) -> list[Tensor]:
         """Encoder features of each level from a representation [B, C, T], finest first."""
-        return self.encoder(target)[-len(self.frames) :]
+        features = self.encoder(target)[-len(self.frames) :]
+        if self.pyramid is None or self.levels is None:
+            return features
+        return [features[0], *self.pyramid.enrich(features[1:], self.levels.measure(target))]
 
     def descend(
         self,
@@ -282,15 +299,27 @@ class HVAE(Autoencoder):
             else:
                 assert noise is not None, "drawing from the prior needs noise"
                 level = Level(mean + temperature * deviation * noise.normal(*mean.shape[1:]))
+            state = step.absorb(state, level.latents)
+            if self.pyramid is not None and index:
+                level.bands = self.pyramid.read(index - 1, state, levels[0].bands if levels else None)
             levels.insert(0, level)
-            state = self.decoder.below(index, step.absorb(state, level.latents))
+            state = self.decoder.below(index, state)
         return state, levels
 
+    def filled(self, state: Tensor, levels: Sequence[Level], noise: Noise | None = None) -> Tensor:
+        """The representation [B, C, T] of `descend`, its upper bands filled up to their levels, if there are any."""
+        return state if self.levels is None else self.levels.fill(state, cast(Tensor, levels[1].bands), noise)
+
     def forward(self, target: Tensor, noise: Noise | None = None) -> Output:
-        """Losses are `kl_0` (finest level), `kl_1`, ... in nats per input value, after free nats and balancing."""
+        """Losses are `kl_0` (finest level), `kl_1`, ... in nats per input value, after free nats and balancing.
+
+        If the coarse latents carry levels of the upper bands, `levels` is the mean squared error of those levels,
+        normalised: a mean over what the coarsest latents alone give, the coarsest two levels of latents, and so on.
+        """
         self.check_target(target)
         noise = noise or fresh_noise(len(target), target.device)
-        recon, levels = self.descend(len(target), noise, self.features(target))
+        state, levels = self.descend(len(target), noise, self.features(target))
+        recon = self.filled(state, levels, noise)
         losses, metrics, spent = {}, {}, []
         for i, level in enumerate(levels):
             kl = level.divergence()
@@ -301,6 +330,11 @@ class HVAE(Autoencoder):
             if self.balance:
                 metrics[f"kl_{i}_balance"] = self.balance.factors[i].clone()
                 losses[f"kl_{i}"] = losses[f"kl_{i}"] * metrics[f"kl_{i}_balance"]
+        if self.pyramid is not None and self.levels is not None:
+            wanted = self.pyramid.at_each(self.levels.measure(target))
+            pairs = [(cast(Tensor, level.bands), own) for level, own in zip(levels[1:], wanted, strict=True)]
+            losses["levels"] = torch.stack([squared_error(found, own) for found, own in pairs]).mean(0)
+            metrics["levels_error"] = squared_error(*pairs[0]).detach().mean()
         if not (self.balance and self.training):
             return Output(recon, losses, metrics)
         sums = {"kl": torch.stack([level.sum() for level in spent]), "items": recon.new_tensor(float(len(recon)))}
@@ -355,7 +389,7 @@ class HVAE(Autoencoder):
     def decode(self, latents: Sequence[Tensor]) -> Tensor:
         """Latents of every level, finest first -> [B, 1, samples]."""
         self.check_latents(latents)
-        return self.render(self.descend(latents[0].shape[0], None, latents=latents)[0])
+        return self.render(self.filled(*self.descend(latents[0].shape[0], None, latents=latents)))
 
     def blend(self, first: Sequence[Tensor], second: Sequence[Tensor], weight: float) -> list[Tensor]:
         """Linear interpolation on every level."""
@@ -373,10 +407,11 @@ class HVAE(Autoencoder):
         found = []
         for known in [levels, *(levels[i:] for i in levels[1:]), *(levels[:-i] for i in levels[1:])]:
             given = [feature if i in known else None for i, feature in enumerate(features)]
-            found.append(Partial(known, self.render(self.descend(len(audio), noise, given, still=True)[0])))
+            result = self.filled(*self.descend(len(audio), noise, given, still=True))
+            found.append(Partial(known, self.render(result)))
         return found
 
     def _sample(self, items: int, temperature: float, noise: Noise | None) -> Tensor:
         """Samples every level from its conditional prior: [items, 1, samples]."""
         noise = noise or fresh_noise(items, self.decoder.start.state.device)
-        return self.render(self.descend(items, noise, temperature=temperature)[0])
+        return self.render(self.filled(*self.descend(items, noise, temperature=temperature)))

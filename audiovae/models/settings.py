@@ -19,6 +19,7 @@ LARGEST = {
     "level_channels": 1 << 16,
     "latent": 1 << 16,
     "latents": 1 << 16,
+    "hold": 1 << 10,
     "dimension": 1 << 16,
     "size": 1 << 20,
     "bands": 1 << 12,

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from audiovae.layers import gaussian
+from audiovae.layers.level_latents import GaussianLevels
+from audiovae.layers.levels import BandLevels, LevelsConfig
 from audiovae.layers.losses import squared_error
 from audiovae.layers.noise import Noise, fresh_noise
 from audiovae.layers.representation import RepresentationConfig
@@ -39,6 +41,7 @@ class VAEConfig:
         learned_variance: Add the loss term `likelihood`, with a learned standard deviation of the output (Rybkin,
             Daniilidis and Levine 2021, "sigma-VAE"). If weights.likelihood and weights.kl are 1, and the other
             weights and free_nats 0, the loss is the negative ELBO up to a constant.
+        levels: Levels of the upper bands as further latent channels, for models of waveforms with latents along time.
     """
 
     trunk: TrunkConfig = field(default_factory=lambda: TrunkConfig([49, 5, 2], [256, 512, 768], 3, 5))
@@ -49,8 +52,10 @@ class VAEConfig:
     batch_norm: bool = False
     batch_norm_scale: float = 0.5
     learned_variance: bool = False
+    levels: LevelsConfig = field(default_factory=LevelsConfig)
 
     def __post_init__(self) -> None:
+        self.levels.check(self.representation.kind, self.pooled)
         if self.latent < 1 or self.free_nats < 0:
             raise ValueError(f"latent is {self.latent} and free_nats {self.free_nats}: at least 1 and 0")
         if self.batch_norm_scale <= 0:
@@ -147,40 +152,51 @@ class VAE(Autoencoder):
         signal = self.representation.signal
         frames = frames_after(self.representation.frames, config.trunk.strides)[-1]
         self.frames = 1 if config.pooled else frames
-        self.loss_names = ("kl", "likelihood") if config.learned_variance else ("kl",)
+        self.loss_names = ("kl", *["likelihood"] * config.learned_variance, *["levels"] * bool(config.levels.bands))
         self.encoder = GaussianEncoder(channels, config, signal)
         # A pooled latent becomes all frames, each with its own weights.
         enter = nn.ConvTranspose1d(config.latent, width, frames) if config.pooled else project(config.latent, width)
         self.decoder = nn.Sequential(enter, Decoder(channels, config.trunk, signal))
         self.norm = RunningNorm(config.latent, config.batch_norm_scale) if config.batch_norm else None
         self.likelihood = Likelihood() if config.learned_variance else None
+        self.level_latents: GaussianLevels | None = None
+        if config.levels.bands:
+            self.levels = BandLevels(config.levels, samples, config.levels.frames(self.frames), rate)
+            self.level_latents = GaussianLevels(config.levels)
+
+    @property
+    def channels(self) -> int:
+        """Latent channels of a frame: those of the trunk, then those of the levels."""
+        return self.config.latent + self.config.levels.channels
 
     @property
     def latent_shapes(self) -> list[tuple[int, int]]:
-        """A single entry (latent, frames)."""
-        return [(self.config.latent, self.frames)]
+        """A single entry (latent and those of the levels, frames)."""
+        return [(self.channels, self.frames)]
 
     def forward(self, target: Tensor, noise: Noise | None = None) -> Output:
         """Losses are in nats per input value, so their weights do not depend on the chunk length.
 
-        The losses are `kl`, at least the free nats, and `likelihood` under learned_variance.
+        The losses are `kl`, at least the free nats, `likelihood` under learned_variance, and `levels`, the mean
+        squared error of the normalised levels, if latents carry levels.
         """
         self.check_target(target)
         noise = noise or fresh_noise(len(target), target.device)
         mean, log_variance = self.encoder(target)
         statistics = Statistics()
-        if self.norm is not None:
-            if self.training:
-                statistics = Statistics(sums=self.norm.sums(mean))
-            mean = self.norm(mean)
+        if self.norm is not None and self.training:
+            statistics = Statistics(sums=self.norm.sums(mean))
+        mean, log_variance, levels = self._whole_posterior(target, mean, log_variance)
         latents = gaussian.draw(mean, log_variance, noise.normal(*mean.shape[1:]))
-        recon = self.decoder(latents)
+        recon, found = self._synthesize(latents, noise)
         kl = gaussian.kl_to_standard(mean, log_variance)
         free = gaussian.with_free_nats(kl, self.config.free_nats * self.seconds)
         losses = {"kl": free / target[0].numel()}
         metrics = {"kl_nats_per_second": kl.detach().flatten(1).sum(1).mean() / self.seconds}
         if self.likelihood is not None:
             losses["likelihood"], metrics["sigma"] = self.likelihood(recon, target)
+        if levels is not None and found is not None:
+            losses["levels"] = squared_error(found, levels)
         return Output(recon, losses, metrics, statistics)
 
     def update(self, statistics: Statistics, step: int) -> None:
@@ -188,16 +204,41 @@ class VAE(Autoencoder):
         if self.norm is not None:
             self.norm.update(statistics.sums)
 
+    def _whole_posterior(
+        self, target: Tensor, mean: Tensor, log_variance: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Mean and log variance of all latents, [B, channels, frames], and the measured levels, if there are any.
+
+        Args:
+            target: The representation [B, C, T].
+            mean, log_variance: From the trunk, [B, latent, frames].
+        """
+        if self.norm is not None:
+            mean = self.norm(mean)
+        if self.levels is None or self.level_latents is None:
+            return mean, log_variance, None
+        levels = self.levels.measure(target)
+        own = self.level_latents.encode(levels)
+        return torch.cat([mean, own[0]], 1), torch.cat([log_variance, own[1]], 1), levels
+
+    def _synthesize(self, latents: Tensor, noise: Noise | None = None) -> tuple[Tensor, Tensor | None]:
+        """[B, channels, frames] -> the representation [B, C, T], and the levels of these latents, if there are any."""
+        recon = self.decoder(latents[:, : self.config.latent])
+        if self.levels is None or self.level_latents is None:
+            return recon, None
+        levels = self.level_latents.decode(latents[:, self.config.latent :])
+        return self.levels.fill(recon, levels, noise), levels
+
     def encode(self, audio: Tensor) -> Tensor:
-        """[B, 1, samples] -> posterior means [B, latent, frames]."""
-        mean = self.encoder(self.represent(audio))[0]
-        return mean if self.norm is None else self.norm(mean)
+        """[B, 1, samples] -> posterior means [B, channels, frames]."""
+        target = self.represent(audio)
+        return self._whole_posterior(target, *self.encoder(target))[0]
 
     @torch.no_grad()
     def divergences(self, audio: Tensor, noise: Noise) -> Tensor:
         """[B, 1, samples] -> [B, 1] nats."""
-        mean, log_variance = self.encoder(self.represent(audio))
-        mean = mean if self.norm is None else self.norm(mean)
+        target = self.represent(audio)
+        mean, log_variance, _ = self._whole_posterior(target, *self.encoder(target))
         return gaussian.kl_to_standard(mean, log_variance).flatten(1).sum(1, keepdim=True)
 
     def encode_relative(self, audio: Tensor, choose: Choice) -> list[Tensor]:
@@ -210,15 +251,15 @@ class VAE(Autoencoder):
         return self.decode(values[0])
 
     def decode(self, latents: Tensor) -> Tensor:
-        """[B, latent, frames] -> [B, 1, samples]."""
+        """[B, channels, frames] -> [B, 1, samples]."""
         self.check_latents(latents)
-        return self.render(self.decoder(latents))
+        return self.render(self._synthesize(latents)[0])
 
     def blend(self, first: Tensor, second: Tensor, weight: float) -> Tensor:
-        """Linear interpolation between latents [B, latent, frames]."""
+        """Linear interpolation between latents [B, channels, frames]."""
         return torch.lerp(first, second, weight)
 
     def _sample(self, items: int, temperature: float, noise: Noise | None) -> Tensor:
         """Decodes latents sampled from N(0, temperature^2): [items, 1, samples]."""
         noise = noise or fresh_noise(items, next(self.parameters()).device)
-        return self.decode(temperature * noise.normal(self.config.latent, self.frames))
+        return self.decode(temperature * noise.normal(self.channels, self.frames))

@@ -1,10 +1,12 @@
 """A vector-quantised autoencoder with residual codebooks (van den Oord et al. 2017)."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
 
+from audiovae.layers.levels import BandLevels, LevelsConfig, fold, unfold
+from audiovae.layers.losses import squared_error
 from audiovae.layers.noise import Noise, fresh_noise
 from audiovae.layers.representation import RepresentationConfig
 from audiovae.layers.trunk import Decoder, Encoder, Signal, TrunkConfig, frames_after, project
@@ -12,6 +14,11 @@ from audiovae.models.autoencoder import Autoencoder
 from audiovae.quantizing.quantizer import QuantizerConfig
 from audiovae.quantizing.residual_quantizer import ResidualQuantizer
 from audiovae.results import Output, Statistics
+
+# The most residual codebooks of a stack.
+LARGEST_STACK = 8
+# Marks the statistics of the levels' codebooks.
+PREFIX = "levels/"
 
 
 @dataclass
@@ -23,14 +30,23 @@ class VQVAEConfig:
         latent: Dimension of the vectors that are quantised.
         quantizer: Codebooks and commitment loss.
         representation: Input of the trunk: the waveform, or its mel spectrogram.
+        levels: Levels of the upper bands in codebooks of their own, for models of waveforms; levels.latents codebooks
+            of the quantizer's size. Each of levels.hold latent frames carries one residual stage of a frame of levels.
     """
 
     trunk: TrunkConfig = field(default_factory=lambda: TrunkConfig([42, 5], [256, 512], 3, 5))
     latent: int = 64
     quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
     representation: RepresentationConfig = field(default_factory=RepresentationConfig)
+    levels: LevelsConfig = field(default_factory=LevelsConfig)
 
     def __post_init__(self) -> None:
+        self.levels.check(self.representation.kind)
+        if self.levels.channels * self.levels.hold > LARGEST_STACK:
+            raise ValueError(
+                f"levels.latents is {self.levels.latents} and levels.hold {self.levels.hold}: their product is the "
+                f"number of residual codebooks, at most {LARGEST_STACK}"
+            )
         if self.latent < 1:
             raise ValueError(f"latent is {self.latent}: at least 1")
 
@@ -53,7 +69,9 @@ class VQVAE(Autoencoder):
 
     family = "vqvae"
     full_name = "vector-quantised autoencoder"
-    training_only = tuple(f"quantizer.{name}" for name in ResidualQuantizer.TRAINING_ONLY)
+    training_only = tuple(
+        f"{stack}.{name}" for stack in ("quantizer", "level_codes") for name in ResidualQuantizer.TRAINING_ONLY
+    )
     loss_names = ("commitment", "anchor", "diversity")
 
     def __init__(self, config: VQVAEConfig, samples: int, rate: int) -> None:
@@ -66,11 +84,16 @@ class VQVAE(Autoencoder):
             project(config.latent, config.trunk.channels[-1]),
             Decoder(channels, config.trunk, signal),
         )
+        self.level_codes: ResidualQuantizer | None = None
+        if config.levels.bands:
+            self.levels = BandLevels(config.levels, samples, config.levels.frames(self.frames), rate)
+            stages = config.levels.latents * config.levels.hold
+            self.level_codes = ResidualQuantizer(level_quantizer(config.quantizer, stages), config.levels.bands)
 
     @property
     def latent_shapes(self) -> list[tuple[int, int]]:
-        """A single entry (codebooks, frames)."""
-        return [(self.config.quantizer.codebooks, self.frames)]
+        """A single entry (codebooks, frames): codebooks of the levels, then those of the trunk."""
+        return [(self.config.levels.channels + self.config.quantizer.codebooks, self.frames)]
 
     @property
     def code_size(self) -> int:
@@ -88,26 +111,64 @@ class VQVAE(Autoencoder):
         Rounding decides between two codes that are equally near, and the next codebooks depend on that choice. So codes
         that differ may be equally good.
         """
-        return self.quantizer.quantization_regret(self.encoder(self.represent(audio)), latents).max()
+        target = self.represent(audio)
+        of_levels, of_trunk = self._apart(latents)
+        regret = self.quantizer.quantization_regret(self.encoder(target), of_trunk).max()
+        if self.level_codes is None or self.levels is None:
+            return regret
+        own = self.level_codes.quantization_regret(self.levels.measure(target), of_levels)
+        return torch.maximum(regret, own.max())
+
+    def _apart(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes [B, codebooks, frames] -> those of the levels, one row for each residual stage, and of the trunk."""
+        levels = self.config.levels
+        return unfold(codes[:, : levels.channels], levels.hold), codes[:, levels.channels :]
+
+    def _together(self, of_levels: Tensor, of_trunk: Tensor) -> Tensor:
+        """The inverse of `_apart`."""
+        return torch.cat([fold(of_levels, self.config.levels.hold), of_trunk], 1)
 
     def forward(self, target: Tensor, noise: Noise | None = None) -> Output:
-        """Losses are those of `Quantized`. The noise draws codebook dropout and candidates for dead codes."""
+        """Losses are those of `Quantized`. The noise draws codebook dropout and candidates for dead codes.
+
+        The metric `levels_error` is the mean squared error of the normalised levels, if there are any. They need no
+        loss: their codebooks follow the data.
+        """
         self.check_target(target)
         noise = noise or fresh_noise(len(target), target.device)
         quantized = self.quantizer(self.encoder(target), noise)
         recon = self.decoder(quantized.values)
-        return Output(recon, quantized.losses, quantized.metrics, quantized.statistics)
+        if self.levels is None or self.level_codes is None:
+            return Output(recon, quantized.losses, quantized.metrics, quantized.statistics)
+        levels = self.levels.measure(target)
+        coded = self.level_codes(levels, noise)
+        metrics = quantized.metrics | {f"levels_{name}": coded.metrics[name] for name in ("perplexity", "dead_codes")}
+        metrics["levels_error"] = squared_error(coded.values, levels).mean()
+        statistics = joined(quantized.statistics, coded.statistics)
+        return Output(self.levels.fill(recon, coded.values, noise), quantized.losses, metrics, statistics)
 
     def update(self, statistics: Statistics, step: int) -> None:
         """Updates the codebooks, see `ResidualQuantizer.update`."""
-        self.quantizer.update(statistics, step)
+        of_trunk, of_levels = parted(statistics)
+        self.quantizer.update(of_trunk, step)
+        if self.level_codes is not None:
+            self.level_codes.update(of_levels, step)
 
     def usage(self) -> dict[str, Tensor]:
-        """The share of each code, [size] by codebook name, "0" being the coarsest; empty before the codebooks start."""
+        """The share of each code, [size] by codebook name, in the order of `encode`; empty before the codebooks start.
+
+        Those of the trunk are "0", the coarsest, and so on. Those of the levels are "levels_0" and so on: means over
+        the residual stages that take turns in one row of codes.
+        """
         if not self.quantizer.quantizing:
             return {}
+        found = {}
+        if self.level_codes is not None:
+            share = self.level_codes.counts / self.level_codes.counts.sum(1, keepdim=True)
+            rows = share.unflatten(0, (-1, self.config.levels.hold)).mean(1)
+            found = {f"levels_{row}": share for row, share in enumerate(rows)}
         counts = self.quantizer.counts
-        return {str(q): share for q, share in enumerate(counts / counts.sum(1, keepdim=True))}
+        return found | {str(q): share for q, share in enumerate(counts / counts.sum(1, keepdim=True))}
 
     def code_use(self) -> Tensor:
         """The running counts of the codes in training, [codebooks, size]."""
@@ -115,18 +176,35 @@ class VQVAE(Autoencoder):
 
     def encode(self, audio: Tensor) -> Tensor:
         """[B, 1, samples] -> codes [B, codebooks, frames] int64."""
-        return self.quantizer.encode(self.encoder(self.represent(audio)))
+        target = self.represent(audio)
+        codes = self.quantizer.encode(self.encoder(target))
+        if self.levels is None or self.level_codes is None:
+            return codes
+        return self._together(self.level_codes.encode(self.levels.measure(target)), codes)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Codes [B, codebooks, frames] -> [B, 1, samples]."""
+        """Codes [B, codebooks, frames] -> [B, 1, samples]; the last codebooks may be missing."""
         self.check_latents(latents)
-        return self.render(self.decoder(self.quantizer.decode(latents)))
+        if self.levels is None or self.level_codes is None:
+            return self.render(self.decoder(self.quantizer.decode(latents)))
+        of_levels, of_trunk = self._apart(latents)
+        values = self.quantizer.decode(of_trunk) if of_trunk.shape[1] else self._silence(latents)
+        return self.render(self.levels.fill(self.decoder(values), self.level_codes.decode(of_levels)))
+
+    def _silence(self, latents: Tensor) -> Tensor:
+        """Zeros [B, latent, frames] for codes of levels alone."""
+        return self.quantizer.codes.new_zeros(len(latents), self.config.latent, self.frames)
 
     def blend(self, first: Tensor, second: Tensor, weight: float) -> Tensor:
         """Codes [B, codebooks, frames] of the interpolated quantized values; at the ends, the given codes."""
         if weight in (0, 1):
             return second if weight else first
-        return self.quantizer.blend(first, second, weight)
+        if self.level_codes is None:
+            return self.quantizer.blend(first, second, weight)
+        (first_levels, first), (second_levels, second) = self._apart(first), self._apart(second)
+        return self._together(
+            self.level_codes.blend(first_levels, second_levels, weight), self.quantizer.blend(first, second, weight)
+        )
 
     def _sample(self, items: int, temperature: float, noise: Noise | None) -> Tensor:
         """Decodes codes sampled independently with their frequencies of use: [items, 1, samples].
@@ -135,9 +213,40 @@ class VQVAE(Autoencoder):
         frequencies, one below 1 sharpens them.
         """
         noise = noise or fresh_noise(items, self.quantizer.codes.device)
-        share = torch.softmax((self.quantizer.counts + 1e-6).log() / max(temperature, 1e-3), dim=1)
-        edges = share.cumsum(1)  # [Q, K]
-        uniform = 0.5 * (1 + torch.erf(noise.normal(len(edges), self.frames) / 2**0.5))  # [n, Q, T]
-        codes = torch.searchsorted(edges, uniform.transpose(0, 1).flatten(1).contiguous())
-        codes = codes.clamp_max(share.shape[1] - 1).view(len(edges), items, self.frames).transpose(0, 1)
-        return self.decode(codes)
+        codes = draw_codes(self.quantizer.counts, self.frames, temperature, noise)
+        if self.level_codes is None:
+            return self.decode(codes)
+        of_levels = draw_codes(self.level_codes.counts, self.config.levels.frames(self.frames), temperature, noise)
+        return self.decode(self._together(of_levels, codes))
+
+
+def draw_codes(counts: Tensor, frames: int, temperature: float, noise: Noise) -> Tensor:
+    """Codes drawn independently with their frequencies [Q, K]: [n, Q, frames] int64."""
+    share = torch.softmax((counts + 1e-6).log() / max(temperature, 1e-3), dim=1)
+    edges = share.cumsum(1)  # [Q, K]
+    uniform = 0.5 * (1 + torch.erf(noise.normal(len(edges), frames) / 2**0.5))  # [n, Q, T]
+    codes = torch.searchsorted(edges, uniform.transpose(0, 1).flatten(1).contiguous())
+    return codes.clamp_max(share.shape[1] - 1).view(len(edges), -1, frames).transpose(0, 1)
+
+
+def level_quantizer(config: QuantizerConfig, stages: int) -> QuantizerConfig:
+    """The settings of the levels' codebooks: those of the trunk, without what concerns the gradient or the trunk."""
+    return replace(config, codebooks=stages, commitment="none", dimension=0, l2=False, dropout=0.0, balance=0.0)
+
+
+def joined(trunk: Statistics, levels: Statistics) -> Statistics:
+    """Statistics of both stacks of codebooks under different names."""
+    return Statistics(
+        trunk.sums | {f"{PREFIX}{name}": value for name, value in levels.sums.items()},
+        trunk.items | {f"{PREFIX}{name}": value for name, value in levels.items.items()},
+    )
+
+
+def parted(statistics: Statistics) -> tuple[Statistics, Statistics]:
+    """The inverse of `joined`: statistics of the trunk's codebooks and of the levels'."""
+    of_trunk, of_levels = Statistics(), Statistics()
+    for kind in ("sums", "items"):
+        for name, value in getattr(statistics, kind).items():
+            part, own = (of_levels, name.removeprefix(PREFIX)) if name.startswith(PREFIX) else (of_trunk, name)
+            getattr(part, kind)[own] = value
+    return of_trunk, of_levels

@@ -33,11 +33,15 @@ CONFIGS = {
     },
 }
 FAMILIES = sorted(CONFIGS)
+# Each family with levels of the upper bands; `make` and `awake` take these names too.
+LEVELS = {"vae": {"bands": 8, "latents": 5}, "hvae": {"bands": 8}, "vqvae": {"bands": 8, "latents": 1, "hold": 3}}
+LEVELED = [f"{family} with levels" for family in FAMILIES]
 
 
 def make(family: str, seed: int = 0, **changes: object) -> Autoencoder:
     """A tiny model in training mode; a VQ-VAE's quantizer settings may be changed by name."""
-    config = dict(CONFIGS[family])
+    family, _, leveled = family.partition(" ")
+    config = dict(CONFIGS[family]) | ({"levels": LEVELS[family]} if leveled else {})
     if family == "vqvae":
         config["quantizer"] = {**config["quantizer"], **changes}
     else:
@@ -58,7 +62,7 @@ def awake(family: str, seed: int = 0, **changes: object) -> Autoencoder:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
-    if family == "vqvae":
+    if family.startswith("vqvae"):
         start_codebooks(model, tones(8))
     return model
 

@@ -27,12 +27,15 @@ class VAEWeights:
         kl: Weight of the KL divergence in nats per input value, reached after the warm-up.
         likelihood: Weight of the negative log-likelihood in nats per input value. Set it with
             model.learned_variance, and leave it at 0 without.
+        levels: Weight of the mean squared error of the normalised levels. Set it with model.levels.bands, and leave
+            it at 0 without.
     """
 
     mse: float = 100.0
     stft: float = 0.1
     kl: float = 0.02
     likelihood: float = 0.0
+    levels: float = 0.0
 
 
 @dataclass
@@ -44,11 +47,14 @@ class HVAEWeights:
         stft: Weight of the STFT distance; for mel models, of the mean absolute difference of log-mel.
         kl: Weights of the levels' KL divergences in nats per input value, reached after the warm-up; from the finest
             level to the coarsest.
+        levels: Weight of the mean squared error of the normalised levels of the upper bands. Set it with
+            model.levels.bands, and leave it at 0 without.
     """
 
     mse: float = 100.0
     stft: float = 0.1
     kl: list[float] = field(default_factory=lambda: [0.02, 0.02, 0.02, 0.02])
+    levels: float = 0.0
 
 
 @dataclass

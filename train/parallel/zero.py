@@ -128,7 +128,7 @@ class ZeRO(Strategy):
     def averaged(self) -> Iterator[Autoencoder]:
         """A separate model, which exists as long as the block: it is whole, so its passes need no other process."""
         whole = type(self.model)(self.model.config, self.model.samples, self.model.rate).to(self._engine.device)
-        buffers = dict(self.model.named_buffers())
+        buffers = self._buffers()
         whole.load_state_dict({**buffers, **dict(zip(self._names, self._whole_averages(), strict=True))})
         yield whole.eval()
 
@@ -139,7 +139,7 @@ class ZeRO(Strategy):
     @torch.no_grad()
     def gather(self, keep: Keep) -> Snapshot:
         """Gathers one parameter at a time: only that one is whole on every process."""
-        weights = {name: keep(name, value) for name, value in self.model.named_buffers()}
+        weights = {name: keep(name, value) for name, value in self._buffers().items()}
         moments = {}
         for name, parameter in self._parameters.items():
             weights[name] = keep(name, self._read(parameter))
@@ -155,7 +155,7 @@ class ZeRO(Strategy):
     def restore(self, snapshot: Snapshot) -> None:
         """Restores the state; every process takes its shards."""
         # Models fill in buffers that older checkpoints do not have.
-        buffers = {name: snapshot.weights[name] for name, _ in self.model.named_buffers() if name in snapshot.weights}
+        buffers = {name: snapshot.weights[name] for name in self._buffers() if name in snapshot.weights}
         self.model.load_state_dict(buffers, strict=False)
         for (name, parameter), average in zip(self._parameters.items(), self._averages, strict=True):
             value = snapshot.weights[name].to(self._engine.device)
@@ -170,6 +170,11 @@ class ZeRO(Strategy):
             )
         for state in self._zero.optimizer.state.values():
             state["step"].fill_(snapshot.updates)
+
+    def _buffers(self) -> dict[str, Tensor]:
+        """The buffers of the model's state dict: without those that follow from its settings."""
+        kept = self.model.state_dict().keys()
+        return {name: value for name, value in self.model.named_buffers() if name in kept}
 
     def _read(self, parameter: Any, moment: str | None = None) -> Tensor:
         """A parameter's weights, or one of its moments, whole."""

@@ -2,7 +2,7 @@ import contextlib
 
 import pytest
 import torch
-from tiny_models import FAMILIES, all_terms, awake, gradients, hard_signals, make, noise, tones
+from tiny_models import FAMILIES, LEVELED, all_terms, awake, gradients, hard_signals, make, noise, tones
 
 PRECISIONS = {
     "float32": contextlib.nullcontext,
@@ -35,14 +35,14 @@ def check(model, audio: torch.Tensor, precision: str = "float32") -> None:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("signal", hard_signals())
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *LEVELED])
 def test_hard_signals_give_finite_losses_and_gradients(family, signal, precision):
     model, audio = awake(family), hard_signals()[signal]
     check(model, audio, precision)
     check(model.eval(), audio, precision)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *LEVELED])
 def test_a_fresh_model_on_a_whole_batch(family):
     audio = torch.cat([tones(1), *hard_signals().values()])
     check(make(family), audio)

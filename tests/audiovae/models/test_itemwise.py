@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from tiny_models import FAMILIES, all_terms, awake, buffers, gradients, joined, make, noise, tones
+from tiny_models import FAMILIES, LEVELED, all_terms, awake, buffers, gradients, joined, make, noise, tones
 
 ITEMS = 6
 # As one process may get them, as ranks stride them, in micro-batches of one, and in no order at all.
@@ -31,10 +31,10 @@ def train_pass(model, audio, parts, step=3):
 
 
 @pytest.mark.parametrize("split", SPLITS, ids=str)
-@pytest.mark.parametrize("family", [*FAMILIES, "vqvae before its codebooks"])
+@pytest.mark.parametrize("family", [*FAMILIES, *LEVELED, "vqvae before its codebooks"])
 def test_a_split_batch_gives_the_same_losses_gradients_and_statistics(family, split):
-    small = {"size": FEW_CODES} if family == "vqvae" else {}
-    model = awake(family, **small) if family in FAMILIES else make("vqvae")
+    small = {"size": FEW_CODES} if family.startswith("vqvae") else {}
+    model = awake(family, **small) if "before" not in family else make("vqvae")
     audio = tones(ITEMS)
     terms, grads, statistics = train_pass(model, audio, [list(range(ITEMS))])
     split_terms, split_grads, split_statistics = train_pass(model, audio, split)
@@ -70,11 +70,11 @@ def test_codebooks_move_the_same_however_the_batch_was_split(split, started):
         torch.testing.assert_close(after[1][name], value, rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *LEVELED])
 def test_losses_of_the_model_are_those_it_names(family):
     model = awake(family)
     for mode in (True, False):
         output = model.train(mode)(tones(2), noise(2))
         assert set(output.losses) == set(model.loss_names)
         assert set(model.distances(output.recon, tones(2))) == {"mse", "stft"}
-        assert bool(output.statistics.sums) == (family == "vqvae" and mode)
+        assert bool(output.statistics.sums) == (family.startswith("vqvae") and mode)

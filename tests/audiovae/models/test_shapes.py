@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tiny_models import FAMILIES, SAMPLES, awake, plucked, tones
+from tiny_models import FAMILIES, LEVELED, SAMPLES, awake, plucked, tones
 
 import audiovae
 from audiovae import ModelError
@@ -31,7 +31,7 @@ def test_audio(family, audio):
         model(audio)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *LEVELED])
 def test_latents(family):
     model = awake(family).eval()
     tensors = model.to_tensors(model.encode(tones(2)))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
-from tiny_models import FAMILIES, RATE, SAMPLES, awake, command, make, plucked
+from tiny_models import FAMILIES, LEVELED, RATE, SAMPLES, awake, command, make, plucked
 
 import audiovae
 from audiovae import ModelError
@@ -22,7 +22,7 @@ LENGTHS = [1, SAMPLES, SAMPLES + 1, int(40.3 * SAMPLES)]  # the last are more th
 
 @pytest.fixture(scope="module")
 def models():
-    return {family: awake(family).eval() for family in FAMILIES}
+    return {family: awake(family).eval() for family in [*FAMILIES, *LEVELED]}
 
 
 def recording(length: int) -> torch.Tensor:
@@ -31,7 +31,7 @@ def recording(length: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("overlap", [0.0, 0.25])
 @pytest.mark.parametrize("length", LENGTHS)
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *LEVELED])
 def test_what_comes_back_from_a_file_is_the_reconstruction(family, length, overlap, models, tmp_path):
     model, audio = models[family], recording(length)
     audiovae.write_latents(tmp_path / "it.safetensors", audiovae.encode_recording(model, audio, overlap))

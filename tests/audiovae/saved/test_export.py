@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from tiny_models import FAMILIES, SAMPLES, awake, make, tones
+from tiny_models import FAMILIES, LEVELED, SAMPLES, awake, make, tones
 
 import audiovae
 from audiovae import ModelError
@@ -43,7 +43,7 @@ def run(folder, half: str, *tensors: torch.Tensor) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("kind", ["torch", "onnx"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *LEVELED])
 def test_programs_do_what_the_model_does(family, kind, tmp_path, capsys, monkeypatch):
     model, audio = awake(family).eval(), tones(4)
     audiovae.save(model, tmp_path / "model")
