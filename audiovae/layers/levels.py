@@ -151,11 +151,11 @@ class BandLevels(nn.Module):
         hop: Samples between frames of the transform.
         times: Frames of the transform in a frame of levels.
         mean, std: [bands, 1] each, of the levels; rough guesses until `calibrate`.
-        start: Sample of the recording at which the audio to fill begins, a multiple of `hop`: parts of a recording that
-            are decoded apart then have the same noise where they overlap.
+        start: Samples of the recording at which the items to fill begin, int64 [B], or 0 for all. If these are
+            multiples of `hop`, parts that are decoded apart have the same noise where they overlap.
     """
 
-    start = 0
+    start: Tensor | int = 0
 
     def __init__(self, config: LevelsConfig, samples: int, frames: int, rate: int) -> None:
         """`frames`: frames of levels in a chunk of `samples` samples."""
@@ -230,9 +230,12 @@ class BandLevels(nn.Module):
         each item, so that the model cannot learn the noise itself.
         """
         items, count, frames = coefficients.shape
-        positions = torch.arange(frames, device=coefficients.device) + self.start // self.hop
+        positions = torch.arange(frames, device=coefficients.device)
         if noise is None:
-            return noise_at(positions, count).T.expand(items, -1, -1)
+            if isinstance(self.start, int):
+                return noise_at(positions + self.start // self.hop, count).T.expand(items, -1, -1)
+            begins = (self.start // self.hop).to(positions.device).unsqueeze(1)
+            return noise_at(begins + positions, count).transpose(1, 2)
         return noise_at(noise.integers(POSITIONS, 1) + positions, count).transpose(1, 2)
 
     @torch.no_grad()

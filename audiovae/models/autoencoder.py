@@ -2,7 +2,8 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -159,6 +160,22 @@ class Autoencoder(nn.Module, Shareable):
     def decode_relative(self, values: Sequence[Tensor]) -> Tensor:
         """The result of `encode_relative`, finest level first -> [B, 1, samples] audio."""
         raise NotImplementedError(f"the latents of a {self.family} are codes")
+
+    @contextmanager
+    def decoding_at(self, starts: Sequence[int]) -> Iterator[None]:
+        """Says at which sample of a recording each item begins that is decoded meanwhile.
+
+        The noise in the upper bands is a function of the position, so it repeats where positions do: without this, each
+        chunk has the same.
+        """
+        if self.levels is None:
+            yield
+            return
+        self.levels.start = torch.tensor(list(starts))
+        try:
+            yield
+        finally:
+            self.levels.start = 0
 
     def code_use(self) -> Tensor:
         """How often training used each code, [codebooks, size] of any scale; [0, 0] for real latents."""

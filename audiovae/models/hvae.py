@@ -299,11 +299,7 @@ class HVAE(Autoencoder):
             else:
                 assert noise is not None, "drawing from the prior needs noise"
                 level = Level(mean + temperature * deviation * noise.normal(*mean.shape[1:]))
-            state = step.absorb(state, level.latents)
-            if self.pyramid is not None and index:
-                level.bands = self.pyramid.read(index - 1, state, levels[0].bands if levels else None)
-            levels.insert(0, level)
-            state = self.decoder.below(index, state)
+            state = self._enter(index, step.absorb(state, level.latents), level, levels)
         return state, levels
 
     def filled(self, state: Tensor, levels: Sequence[Level], noise: Noise | None = None) -> Tensor:
@@ -369,22 +365,32 @@ class HVAE(Autoencoder):
 
     def decode_relative(self, values: Sequence[Tensor]) -> Tensor:
         """Values of every level relative to its prior, finest first -> [B, 1, samples]."""
-        return self.render(self._walk(len(values[0]), lambda index, *_: values[index])[0])
+        return self.render(self.filled(*self._walk(len(values[0]), lambda index, *_: values[index])[::2]))
 
-    def _walk(self, items: int, value_of: Callable[[int, TopDownLevel, Tensor], Tensor]) -> tuple[Tensor, list[Tensor]]:
+    def _walk(
+        self, items: int, value_of: Callable[[int, TopDownLevel, Tensor], Tensor]
+    ) -> tuple[Tensor, list[Tensor], list[Level]]:
         """The top-down network on values relative to each level's prior, from level, its module and the state above.
 
-        Returns the representation [B, C, T] and the values, finest first.
+        Returns the representation [B, C, T], the values and the result of each level, finest first.
         """
         state = self.decoder.first_state(items)
         values: list[Tensor] = []
+        levels: list[Level] = []
         for index in reversed(range(len(self.frames))):
             step = cast(TopDownLevel, self.decoder.levels[index])
             mean, log_variance = step.prior_of(state)
             values.insert(0, value_of(index, step, state))
-            latents = mean + (0.5 * log_variance).exp() * values[0]
-            state = self.decoder.below(index, step.absorb(state, latents))
-        return state, values
+            level = Level(mean + (0.5 * log_variance).exp() * values[0])
+            state = self._enter(index, step.absorb(state, level.latents), level, levels)
+        return state, values, levels
+
+    def _enter(self, index: int, state: Tensor, level: Level, levels: list[Level]) -> Tensor:
+        """Adds the result of a level to `levels`, with the bands that its state gives, and returns the state below."""
+        if self.pyramid is not None and index:
+            level.bands = self.pyramid.read(index - 1, state, levels[0].bands if levels else None)
+        levels.insert(0, level)
+        return self.decoder.below(index, state)
 
     def decode(self, latents: Sequence[Tensor]) -> Tensor:
         """Latents of every level, finest first -> [B, 1, samples]."""

@@ -7,13 +7,15 @@ from audiovae.models.settings import LONGEST_CHUNK
 
 
 def length_step(config: Any) -> int:
-    """Samples of which a chunk is a whole multiple, so that the strides divide it and a mel needs no padding.
+    """Samples of which a chunk is a whole multiple, which strides and levels.hold divide and a mel does not pad.
 
     Args:
         config: The config of a family.
     """
     tower, mel = getattr(config, "tower", config.trunk), config.representation.kind == "mel"
     step = math.prod(tower.strides)
+    if config.levels.bands:
+        step *= config.levels.hold
     return math.lcm(step, config.representation.multiple) * config.representation.hop if mel else step
 
 

@@ -243,11 +243,12 @@ class VAE(Autoencoder):
 
     def encode_relative(self, audio: Tensor, choose: Choice) -> list[Tensor]:
         """See `Autoencoder`. The prior is the standard normal, so these values are the latents themselves."""
-        mean, log_variance = self.encoder(self.represent(audio))
-        return [choose(0, mean if self.norm is None else self.norm(mean), log_variance)]
+        target = self.represent(audio)
+        mean, log_variance, _ = self._whole_posterior(target, *self.encoder(target))
+        return [choose(0, mean, log_variance)]
 
     def decode_relative(self, values: Sequence[Tensor]) -> Tensor:
-        """[B, latent, frames] of the single level -> [B, 1, samples]."""
+        """[B, channels, frames] of the single level -> [B, 1, samples]."""
         return self.decode(values[0])
 
     def decode(self, latents: Tensor) -> Tensor:

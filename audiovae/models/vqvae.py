@@ -171,8 +171,11 @@ class VQVAE(Autoencoder):
         return found | {str(q): share for q, share in enumerate(counts / counts.sum(1, keepdim=True))}
 
     def code_use(self) -> Tensor:
-        """The running counts of the codes in training, [codebooks, size]."""
-        return self.quantizer.counts
+        """The running counts of the codes in training, [codebooks, size], those of the levels first."""
+        if self.level_codes is None:
+            return self.quantizer.counts
+        turns = self.level_codes.counts.unflatten(0, (-1, self.config.levels.hold))
+        return torch.cat([turns.sum(1), self.quantizer.counts])
 
     def encode(self, audio: Tensor) -> Tensor:
         """[B, 1, samples] -> codes [B, codebooks, frames] int64."""

@@ -12,6 +12,7 @@ from audiovae.models.autoencoder import Autoencoder
 from audiovae.recordings.overlap_add import (
     BATCH,
     check_audio,
+    chunk_starts,
     count_chunks,
     fade_of,
     gain_of,
@@ -154,5 +155,6 @@ def decode_recording(model: Autoencoder, coded: CodedRecording, batch: int = BAT
     for first in range(0, chunks, batch):
         levels = [level[first : first + batch].to(device) for level in coded.latents]
         levels = [level.float() if level.is_floating_point() else level for level in levels]
-        outputs.append(model.decode(model.from_tensors(levels)).float().cpu())
+        with model.decoding_at(chunk_starts(first, len(levels[0]), model.samples, coded.fade)):
+            outputs.append(model.decode(model.from_tensors(levels)).float().cpu())
     return join_chunks(torch.cat(outputs), coded.fade)[: coded.length] / coded.gain

@@ -48,6 +48,12 @@ def join_chunks(chunks: Tensor, fade: int) -> Tensor:
     return total / weight
 
 
+def chunk_starts(first: int, count: int, size: int, fade: int) -> range:
+    """First samples of `count` chunks of a recording from number `first` on."""
+    hop = size - fade
+    return range(first * hop, (first + count) * hop, hop)
+
+
 def gain_of(audio: Tensor, level: str) -> float:
     """The factor that brings a recording [T] to the level of training, one of `shards.audio.levels.LEVELS`."""
     peaks = block_peaks(audio.detach().cpu().float().numpy())
@@ -91,7 +97,11 @@ def reconstruct_recording(
     device = next(model.parameters()).device
     fade, gain = fade_of(model.samples, overlap), gain_of(audio, model.level)
     chunks = split_chunks(audio.float() * gain, model.samples, fade)
-    outputs = [model.reconstruct(part.to(device)).float().cpu() for part in chunks.split(batch)]
+    outputs: list[Tensor] = []
+    for first in range(0, len(chunks), batch):
+        part = chunks[first : first + batch]
+        with model.decoding_at(chunk_starts(first, len(part), model.samples, fade)):
+            outputs.append(model.reconstruct(part.to(device)).float().cpu())
     return join_chunks(torch.cat(outputs), fade)[: len(audio)] / gain
 
 
@@ -127,10 +137,11 @@ def interpolate_recordings(
         for audio, gain in zip((first, second), gains, strict=True)
     ]
     versions: list[list[Tensor]] = [[] for _ in weights]
-    for parts in zip(*(each.split(BATCH) for each in chunks), strict=True):
+    for number, parts in enumerate(zip(*(each.split(BATCH) for each in chunks), strict=True)):
         ends = [model.encode(part.to(device)) for part in parts]
-        for weight, version in zip(weights, versions, strict=True):
-            version.append(model.decode(model.blend(ends[0], ends[1], weight)).float().cpu())
+        with model.decoding_at(chunk_starts(number * BATCH, len(parts[0]), model.samples, fade)):
+            for weight, version in zip(weights, versions, strict=True):
+                version.append(model.decode(model.blend(ends[0], ends[1], weight)).float().cpu())
     return [
         join_chunks(torch.cat(version), fade)[:length] / (gains[0] ** (1 - weight) * gains[1] ** weight)
         for weight, version in zip(weights, versions, strict=True)
@@ -154,5 +165,6 @@ def sample_chunks(model: Autoencoder, count: int, temperature: float = 1.0, seed
         raise ModelError(f"count is {count}: choose 1 or more")
     chunks: list[Tensor] = []
     for rows in torch.arange(count, device=next(model.parameters()).device).split(BATCH):
-        chunks += model.sample(len(rows), temperature, Noise(seed, 0, rows, count)).squeeze(1).float().cpu()
+        with model.decoding_at([int(row) * model.samples for row in rows]):
+            chunks += model.sample(len(rows), temperature, Noise(seed, 0, rows, count)).squeeze(1).float().cpu()
     return chunks

@@ -17,7 +17,7 @@ from audiovae.layers.trunk import TrunkConfig
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.models.families import build
 from audiovae.models.lengths import length_step
-from audiovae.recordings.overlap_add import BATCH, count_chunks, join_chunks, split_chunks
+from audiovae.recordings.overlap_add import BATCH, chunk_starts, count_chunks, join_chunks, split_chunks
 
 BLOCK_S = 60
 # Seconds over which blocks cross-fade. Models of waveforms have equal samples there; Griffin-Lim has not.
@@ -52,6 +52,9 @@ def reach(model: Autoencoder) -> int:
     widest = sum(_offsets(trunk))
     # A strided layer reaches at most two of its frames, each of two heads one.
     frames = sum(jump * (2 + widest) for jump in jumps) + 2 * jumps[-1]
+    if model.levels is not None:
+        # The trunk decides the gain of a whole frame of levels, and interpolation carries it into the next one.
+        frames += 3 * jumps[-1] * model.config.levels.hold
     return frames * mel.hop + mel.n_fft if mel.kind == "mel" else frames
 
 
@@ -102,8 +105,10 @@ class OnePass:
         for start, end in self._blocks():
             first, last = self._around(start, end)
             own = levels[0][None, :, first // self.stride : last // self.stride].to(device)
+            model = self._model(last - first)
             left, right = max(start - self.fade, 0), min(end + self.fade, self.padded)
-            piece = run(self._model(last - first), [own]).float().cpu().flatten()[left - first : right - first]
+            with model.decoding_at([first]):
+                piece = run(model, [own]).float().cpu().flatten()[left - first : right - first]
             if start:
                 piece[: len(ramp)] *= ramp
             if end < self.padded:
@@ -154,7 +159,8 @@ class Chunked:
         outputs = []
         for first in range(0, self.chunks, BATCH):
             own = [level[first : first + BATCH].contiguous().to(device) for level in apart]
-            outputs.append(run(self.model, own).float().cpu())
+            with self.model.decoding_at(chunk_starts(first, len(own[0]), self.model.samples, self.fade)):
+                outputs.append(run(self.model, own).float().cpu())
         return join_chunks(torch.cat(outputs), self.fade)[: self.length]
 
 

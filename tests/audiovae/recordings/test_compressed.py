@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from tiny_models import FAMILIES, RATE, SAMPLES, awake, make, plucked
+from tiny_models import FAMILIES, LEVELED, RATE, SAMPLES, awake, make, plucked
 
 import audiovae
 from audiovae import ModelError, commands
@@ -14,12 +14,12 @@ from audiovae.recordings import pieces
 from audiovae.recordings.compressed_file import from_bytes, to_bytes
 from audiovae.recordings.pieces import OnePass, reach, stretched, takes_one_pass
 
-REAL = ["hvae", "vae"]
+REAL = ["hvae", "vae", "hvae with levels", "vae with levels"]
 
 
 @pytest.fixture(scope="module")
 def models():
-    return {family: awake(family).eval() for family in FAMILIES}
+    return {family: awake(family).eval() for family in [*FAMILIES, *LEVELED]}
 
 
 def recording(length: int) -> torch.Tensor:
@@ -27,16 +27,12 @@ def recording(length: int) -> torch.Tensor:
 
 
 def test_the_families_in_one_pass_are_those_whose_layers_fit_into_a_chunk(models):
-    assert {family: takes_one_pass(model) for family, model in models.items()} == {
-        "vae": True,
-        "vqvae": True,
-        "hvae": False,
-    }
+    assert all(takes_one_pass(model) == (model.family != "hvae") for model in models.values())
     assert not takes_one_pass(make("vae", pooled=True))
 
 
 @pytest.mark.parametrize("length", [1, SAMPLES, SAMPLES + 1, 7 * SAMPLES + 11])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [*FAMILIES, *LEVELED])
 def test_a_file_holds_what_was_encoded(family, length, models, tmp_path):
     model, audio = models[family], recording(length)
     coded = audiovae.compress_recording(model, audio)
@@ -50,8 +46,9 @@ def test_a_file_holds_what_was_encoded(family, length, models, tmp_path):
     assert coded.bits_per_second == 8 * (tmp_path / "it.coded").stat().st_size / (length / RATE)
 
 
-def test_codes_in_one_pass_are_those_of_the_model(models):
-    model, audio = models["vqvae"], recording(3 * SAMPLES)
+@pytest.mark.parametrize("family", ["vqvae", "vqvae with levels"])
+def test_codes_in_one_pass_are_those_of_the_model(family, models):
+    model, audio = models[family], recording(3 * SAMPLES)
     whole = stretched(model, 3 * SAMPLES)
     gain = audiovae.recordings.overlap_add.gain_of(audio, model.level)
     codes = whole.encode(audio.view(1, 1, -1) * gain)[0].numpy()
@@ -82,7 +79,7 @@ def test_a_coarser_step_takes_fewer_bits(family, models):
     assert rates[0] < 0.3 * audiovae.encode_recording(models[family], audio).bits_per_second
 
 
-@pytest.mark.parametrize("family", ["vae", "vqvae"])
+@pytest.mark.parametrize("family", ["vae", "vqvae", "vae with levels", "vqvae with levels"])
 def test_blocks_are_one_pass(family, models, monkeypatch):
     """In one block and in many the recording is the same, but for rounding."""
     model, audio = models[family], recording(12 * SAMPLES + 5)
@@ -95,15 +92,16 @@ def test_blocks_are_one_pass(family, models, monkeypatch):
             latents = layout.encode(audio, lambda piece, part: [piece.encode(part)])
             values[seconds] = latents[0], layout.decode(latents, lambda piece, own: piece.decode(own[0]))
     (one, whole), (other, joined) = values[60], values[0.15]
-    if family == "vae":
+    if model.family == "vae":
         assert (one - other).abs().max() < 1e-4
     else:
         assert (one != other).float().mean() < 0.01, "only ties may differ"
-    assert (whole - joined).abs().max() < 1e-4 or family == "vqvae"
+    assert (whole - joined).abs().max() < 1e-4 or model.family == "vqvae"
 
 
-def test_nothing_looks_beyond_the_reach(models):
-    model = models["vae"]
+@pytest.mark.parametrize("family", ["vae", "vae with levels"])
+def test_nothing_looks_beyond_the_reach(family, models):
+    model = models[family]
     samples = 12 * SAMPLES
     whole, audio = stretched(model, samples), recording(samples).view(1, 1, -1)
     other = audio.clone()
