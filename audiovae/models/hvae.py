@@ -24,20 +24,11 @@ from audiovae.layers.trunk import (
     Signal,
     TrunkConfig,
     frames_after,
-    project,
-    residual_stack,
-    silent_head,
     upsample,
 )
 from audiovae.models.autoencoder import Autoencoder, Choice
+from audiovae.models.top_down import Balance, LearnedStart, Level, TopDownLevel
 from audiovae.results import Output, Partial, Statistics
-
-# Initial log scale of the finest level's posterior, as in the VAE. The posteriors of the other levels start as wide as
-# their priors.
-FINEST_START = -5.0
-# Decay of the running divergences that balance the levels, and a floor so that an unused level keeps a weight (NVAE).
-BALANCE_DECAY = 0.95
-BALANCE_FLOOR = 0.01
 
 
 @dataclass
@@ -94,99 +85,6 @@ class HVAEConfig:
             self.trunk.blocks,
             self.trunk.kernel,
         )
-
-
-@dataclass
-class Level:
-    """The result of one level in a pass; all [B, latent, frames] float32.
-
-    Attributes:
-        latents: The latents passed to the next level.
-        shift, log_scale: The posterior relative to the prior; None if no posterior was used.
-        bands: Levels of the upper bands [B, bands, frames] that this level and the coarser ones give, if they do.
-    """
-
-    latents: Tensor
-    shift: Tensor | None = None
-    log_scale: Tensor | None = None
-    bands: Tensor | None = None
-
-    def divergence(self) -> Tensor:
-        """The KL divergence of the posterior from the prior, [B, latent, frames] nats; there must be a posterior."""
-        assert self.shift is not None, "drawn from the prior"
-        assert self.log_scale is not None, "drawn from the prior"
-        return gaussian.kl_of_residual(self.shift, self.log_scale)
-
-
-class TopDownLevel(nn.Module):
-    """One level of the top-down network: prior, posterior, and the effect of its latents on the state [B, C, T]."""
-
-    def __init__(self, width: int, latent: int, trunk: TrunkConfig, finest: bool) -> None:
-        super().__init__()
-        self.prior = silent_head(width, 2 * latent)
-        self.mix = nn.Sequential(project(2 * width, width), residual_stack(width, 1, trunk.kernel))
-        self.shift = project(width, latent)
-        self.log_scale = silent_head(width, latent, FINEST_START if finest else 0.0)
-        self.enter = project(latent, width)
-        self.after = residual_stack(width, trunk.blocks, trunk.kernel)
-        if not finest:
-            # The posterior starts as wide as the prior, so noise enters only as far as training finds it useful. The
-            # mean starts at full scale: at a tenth of it, the noise dominated and the level was never used.
-            nn.init.zeros_(self.enter.weight)
-
-    def prior_of(self, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log variance of p(z_l | z_>l), each [B, latent, T]."""
-        mean, log_variance = self.prior(state).float().chunk(2, dim=1)
-        return mean, gaussian.bounded_log_variance(log_variance)
-
-    def posterior_of(self, state: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Shift and log scale of q(z_l | x, z_>l) relative to the prior, each [B, latent, T]."""
-        mixed = self.mix(torch.cat([features, state], dim=1))
-        return self.shift(mixed).float(), gaussian.bounded_log_variance(self.log_scale(mixed))
-
-    def absorb(self, state: Tensor, latents: Tensor) -> Tensor:
-        """The state [B, C, T] after adding the level's latents [B, latent, T]."""
-        return self.after(state + self.enter(latents.to(state.dtype)))
-
-
-class Balance(nn.Module):
-    """Factors [L] on the levels' divergences, with a mean of 1, that let weak levels grow during the warm-up.
-
-    The factor of a level is proportional to its running divergence per latent value (Vahdat and Kautz 2020, "NVAE",
-    appendix A, in the form of their published code). So the KL weight of a level with a low divergence is low. After
-    `steps` optimizer steps all factors are 1.
-    """
-
-    def __init__(self, sizes: Sequence[int], steps: int) -> None:
-        """`sizes`: latent values per item on each level; `steps`: length of the warm-up."""
-        super().__init__()
-        self.sizes, self.steps = list(sizes), steps
-        self.running = nn.Buffer(torch.zeros(len(self.sizes)))  # nats per value
-        self.factors = nn.Buffer(torch.ones(len(self.sizes)))
-
-    @torch.no_grad()
-    def update(self, statistics: Statistics, step: int) -> None:
-        """Updates the factors for the next step with the divergences of a whole global batch."""
-        spent, items = statistics.sums["kl"], statistics.sums["items"]
-        now = spent / items.clamp_min(1) / torch.tensor(self.sizes, device=spent.device)
-        running = now if step <= 1 else self.running.lerp(now, 1 - BALANCE_DECAY)
-        wanted = running + BALANCE_FLOOR
-        factors = wanted / wanted.mean() if step < self.steps else torch.ones_like(wanted)
-        finite = now.isfinite().all()
-        self.running.copy_(torch.where(finite, running, self.running))
-        self.factors.copy_(torch.where(finite, factors, self.factors))
-
-
-class LearnedStart(nn.Module):
-    """The learned state above the coarsest level. It is a module, because ZeRO gathers parameters by module."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.state = nn.Parameter(torch.zeros(1, width, 1))
-
-    def forward(self, items: int, frames: int) -> Tensor:
-        """[items, C, frames]."""
-        return self.state.expand(items, -1, frames)
 
 
 class TopDown(nn.Module):

@@ -11,7 +11,8 @@ from tiny_models import FAMILIES, awake, buffers, make, noise, tones
 
 from audiovae import Statistics
 from audiovae.layers import gaussian
-from audiovae.models.hvae import Balance, HVAEConfig
+from audiovae.models.hvae import HVAEConfig
+from audiovae.models.top_down import Balance
 
 values = st.lists(st.lists(st.floats(0, 100, width=32), min_size=3, max_size=3), min_size=1, max_size=5)
 
