@@ -1,8 +1,8 @@
 """Runs `python -m MODULE` in a fork of one process that has already imported torch: most of a tiny run is imports.
 
 The module is executed from its file, with the arguments, environment, folder, streams and exit of a process of its
-own. What depends on the start of the interpreter (its options, `LD_PRELOAD`, threads of OpenMP, how long imports take)
-needs a real start; so do tests of launchers.
+own. What depends on the start of the interpreter (its options, `LD_PRELOAD`, the seed of hashes, threads of OpenMP, how
+long imports take) needs a real start; so do tests of launchers.
 """
 
 import atexit
@@ -100,6 +100,7 @@ class Server:
         self._ended: dict[int, int] = {}
         self._news = threading.Condition()
         self._started: list[int] = []
+        self._gone = False
         threading.Thread(target=self._listen, daemon=True).start()
         atexit.register(self.close)
 
@@ -113,13 +114,15 @@ class Server:
             self._socket.sendall(content)
             os.close(out_end)
             os.close(err_end)
-            self._news.wait_for(lambda: self._started or self._process.poll() is not None)
+            self._news.wait_for(lambda: self._started or self._gone)
+            assert self._started, "the process with the imports has ended"
             return Process(self, self._started.pop(), (out, err))
 
     def status_of(self, pid: int, timeout: float | None) -> int | None:
         """Exit status of a process when it has ended, waiting up to `timeout` seconds (None: for ever)."""
         with self._news:
-            self._news.wait_for(lambda: pid in self._ended, timeout)
+            self._news.wait_for(lambda: pid in self._ended or self._gone, timeout)
+            assert pid in self._ended or not self._gone, "the process with the imports has ended"
             return self._ended.get(pid)
 
     def close(self) -> None:
@@ -136,6 +139,9 @@ class Server:
                 else:
                     self._ended[news["ended"]] = news["status"]
                 self._news.notify_all()
+        with self._news:
+            self._gone = True
+            self._news.notify_all()
 
 
 @cache

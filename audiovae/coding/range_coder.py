@@ -4,13 +4,15 @@ A symbol takes an interval [start, start + width) of 2^precision, which costs pr
 decoder use whole numbers only, so the same bytes come back as the same symbols on every machine.
 """
 
+from array import array
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Reversible, Sequence
+
+import numpy as np
 
 WORD = 32
 LOW = 1 << WORD  # the state stays in [LOW, LOW << WORD) between symbols
 MASK = LOW - 1
-MOST_BITS = 32  # highest precision
 BYTES = WORD // 8
 
 
@@ -18,7 +20,39 @@ class DamagedError(ValueError):
     """Bytes that no encoder wrote."""
 
 
-def encode(intervals: Sequence[tuple[int, int, int]]) -> bytes:
+class Intervals:
+    """Intervals of symbols, (start, width, precision) each, in nine bytes: precision is at most 32."""
+
+    def __init__(self) -> None:
+        self._starts, self._rests, self._precisions = array("I"), array("I"), array("B")
+
+    def append(self, start: int, width: int, precision: int) -> None:
+        """Adds one."""
+        self._starts.append(start)
+        self._rests.append(width - 1)
+        self._precisions.append(precision)
+
+    def extend(self, others: "Intervals") -> None:
+        """Adds all of another sequence."""
+        self._starts.extend(others._starts)
+        self._rests.extend(others._rests)
+        self._precisions.extend(others._precisions)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        return self._each(self._starts, self._rests, self._precisions)
+
+    def __reversed__(self) -> Iterator[tuple[int, int, int]]:
+        return self._each(reversed(self._starts), reversed(self._rests), reversed(self._precisions))
+
+    def _each(self, *columns: Iterable[int]) -> Iterator[tuple[int, int, int]]:
+        for start, rest, precision in zip(*columns, strict=True):
+            yield start, rest + 1, precision
+
+
+def encode(intervals: Reversible[tuple[int, int, int]]) -> bytes:
     """The bytes of symbols, each (start, width, precision) with 0 <= start, 1 <= width, start + width <= 2^precision.
 
     The coder is a stack, so it takes the last symbol first; `Decoder` returns them in the given order.
@@ -36,7 +70,7 @@ def encode(intervals: Sequence[tuple[int, int, int]]) -> bytes:
 
 
 class Decoder:
-    """Reads the symbols of `encode` in their order. Bytes beyond the end read as zeros; `finish` tells."""
+    """Reads the symbols of `encode` in their order. All methods that take a symbol raise DamagedError at the end."""
 
     def __init__(self, content: bytes) -> None:
         """`content`: from `encode`; at least two words.
@@ -46,9 +80,9 @@ class Decoder:
         """
         if len(content) < 2 * BYTES or len(content) % BYTES:
             raise DamagedError(f"{len(content)} bytes are no coded symbols")
-        self._words = [int.from_bytes(content[i : i + BYTES], "little") for i in range(0, len(content), BYTES)]
+        self._words = np.frombuffer(content, "<u4")
         self._next = 2
-        self._state = self._words[0] << WORD | self._words[1]
+        self._state = int(self._words[0]) << WORD | int(self._words[1])
 
     def symbol(self, edges: Sequence[int], precision: int) -> int:
         """The next symbol: the i of [edges[i], edges[i + 1]); edges rise from 0 to 2^precision."""
@@ -63,7 +97,7 @@ class Decoder:
         return self._state & ((1 << precision) - 1)
 
     def bits(self, count: int) -> int:
-        """The next `count` bits, 0 to MOST_BITS of them, all values being equally likely."""
+        """The next `count` bits, 0 to 32 of them, all values being equally likely."""
         slot = self._state & ((1 << count) - 1)
         self.drop(slot, 1, slot, count)
         return slot
@@ -72,10 +106,9 @@ class Decoder:
         """Takes a symbol off: its interval, and the place that `peek` found."""
         state = width * (self._state >> precision) + slot - start
         if state < LOW:
-            if self._next < len(self._words):
-                state = state << WORD | self._words[self._next]
-            else:
-                state <<= WORD
+            if self._next == len(self._words):
+                raise DamagedError("the coded symbols end too early")
+            state = state << WORD | int(self._words[self._next])
             self._next += 1
         self._state = state
 

@@ -6,10 +6,9 @@ and becomes whole numbers by operations that IEEE 754 rounds in one way only.
 
 import numpy as np
 
-from audiovae.coding.range_coder import Decoder
+from audiovae.coding.range_coder import Decoder, Intervals
 
 PRECISION = 24
-MOST_CODES = 1 << 20
 # Counts: the sum of a table at its start, for each of its codes, and the weight of a coded code.
 START, STEP = 64, 16
 # Values that are summed up anew at once; larger tables are renewed less often.
@@ -17,12 +16,16 @@ AT_ONCE = 1 << 14
 
 
 def first_counts(use: np.ndarray) -> np.ndarray:
-    """Counts before anything was coded: [books, size] int64, from the use of the codes in training, floats >= 0."""
-    size = use.shape[1]
+    """Counts before anything was coded: [books, size] int64, from the use of the codes in training.
+
+    Args:
+        use: Floats >= 0 of any scale, [books, turns, size]: counts of several tables that take turns in one book.
+    """
+    size = use.shape[2]
     use = np.where(np.isfinite(use) & (use > 0), use, 0.0).astype(np.float64)
     # Rounded to whole numbers before they are added up, so that the order of the sum does not matter.
-    most = use.max(1, keepdims=True)
-    whole = np.floor(use / np.where(most > 0, most, 1.0) * (1 << 32)).astype(np.int64)
+    most = use.max((1, 2), keepdims=True)
+    whole = np.floor(use / np.where(most > 0, most, 1.0) * (1 << 32)).astype(np.int64).sum(1)
     total = np.maximum(whole.sum(1, keepdims=True) >> 20, 1)
     return 1 + START * size * (whole >> 10) // np.maximum(total << 10, 1)
 
@@ -52,15 +55,16 @@ class Tables:
             self._renew()
 
 
-def intervals_of(codes: np.ndarray, use: np.ndarray) -> list[tuple[int, int, int]]:
-    """The intervals for `range_coder.encode`: codes [books, frames] int64 and their use in training [books, size]."""
+def intervals_of(codes: np.ndarray, use: np.ndarray) -> Intervals:
+    """The intervals for `range_coder.encode`: codes [books, frames] int64 and their use in training, see above."""
     tables = Tables(use)
     rows = np.arange(tables.books)
-    found: list[tuple[int, int, int]] = []
+    found = Intervals()
     for frame in codes.T:
         starts = tables.edges[rows, frame]
         widths = tables.edges[rows, frame + 1] - starts
-        found += [(start, width, PRECISION) for start, width in zip(starts.tolist(), widths.tolist(), strict=True)]
+        for start, width in zip(starts.tolist(), widths.tolist(), strict=True):
+            found.append(start, width, PRECISION)
         tables.learn(frame)
     return found
 
@@ -68,12 +72,14 @@ def intervals_of(codes: np.ndarray, use: np.ndarray) -> list[tuple[int, int, int
 def read(decoder: Decoder, use: np.ndarray, frames: int) -> np.ndarray:
     """The codes [books, frames] int64 whose intervals are next in a decoder."""
     tables = Tables(use)
-    codes = np.zeros((frames, tables.books), np.int64)
-    for frame in codes:
+    codes: list[np.ndarray] = []  # grows with what is there: `frames` may be wrong
+    for _ in range(frames):
+        frame = np.zeros(tables.books, np.int64)
         for book, edges in enumerate(tables.edges):
             slot = decoder.peek(PRECISION)
             found = int(np.searchsorted(edges, slot, side="right")) - 1
             decoder.drop(int(edges[found]), int(edges[found + 1] - edges[found]), slot, PRECISION)
             frame[book] = found
         tables.learn(frame)
-    return codes.T.copy()
+        codes.append(frame.astype(np.int32))
+    return np.array(codes, np.int64).reshape(frames, tables.books).T.copy()

@@ -10,7 +10,7 @@ from math import isqrt
 
 import numpy as np
 
-from audiovae.coding.range_coder import DamagedError, Decoder
+from audiovae.coding.range_coder import DamagedError, Decoder, Intervals
 
 # Numbers beyond are clipped by the quantiser.
 LARGEST = (1 << 24) - 1
@@ -109,10 +109,10 @@ class Tables:
         self.slow += (magnitude - self.slow) // min(self.frames + 1, SLOWEST)
 
 
-def intervals_of(numbers: np.ndarray) -> list[tuple[int, int, int]]:
+def intervals_of(numbers: np.ndarray) -> Intervals:
     """The intervals for `range_coder.encode`: numbers [channels, frames] int64, at most LARGEST in magnitude."""
     tables = Tables(len(numbers))
-    found: list[tuple[int, int, int]] = []
+    found = Intervals()
     for whole in numbers.T:
         chosen = tables.choose()
         frame = whole - tables.predict()
@@ -125,12 +125,14 @@ def intervals_of(numbers: np.ndarray) -> list[tuple[int, int, int]]:
         for start, end, shift, rest, symbol, number in zip(
             starts.tolist(), ends.tolist(), shifts.tolist(), low.tolist(), symbols.tolist(), frame.tolist(), strict=True
         ):
-            found.append((start, end - start, PRECISION))
+            found.append(start, end - start, PRECISION)
             if symbol == OTHER:
                 digits = abs(number).bit_length()
-                found += [(digits, 1, LENGTH_BITS), (abs(number), 1, digits), (int(number < 0), 1, 1)]
+                found.append(digits, 1, LENGTH_BITS)
+                found.append(abs(number), 1, digits)
+                found.append(int(number < 0), 1, 1)
             elif shift:
-                found.append((rest, 1, shift))
+                found.append(rest, 1, shift)
         tables.learn(chosen, symbols, frame, whole)
     return found
 
@@ -142,8 +144,8 @@ def read(decoder: Decoder, channels: int, frames: int) -> np.ndarray:
         DamagedError: if a number is out of range.
     """
     tables = Tables(channels)
-    numbers = np.zeros((frames, channels), np.int64)
-    for whole in numbers:
+    numbers: list[np.ndarray] = []  # grows with what is there: `frames` may be wrong
+    for _ in range(frames):
         chosen = tables.choose()
         frame, symbols = np.zeros(channels, np.int64), []
         for place, (row, shift) in enumerate(zip(tables.edges(chosen).tolist(), SHIFTS[chosen].tolist(), strict=True)):
@@ -153,9 +155,12 @@ def read(decoder: Decoder, channels: int, frames: int) -> np.ndarray:
                 frame[place] = _other(decoder)
             else:
                 frame[place] = (symbol - MOST << shift) + (decoder.bits(shift) if shift else 0)
-        whole[:] = frame + tables.predict()
+        whole = frame + tables.predict()
+        if np.abs(whole).max() > LARGEST:
+            raise DamagedError("a number is out of range")
         tables.learn(chosen, np.array(symbols, np.int64), frame, whole)
-    return numbers.T.copy()
+        numbers.append(whole.astype(np.int32))
+    return np.array(numbers, np.int64).reshape(frames, channels).T.copy()
 
 
 def _other(decoder: Decoder) -> int:

@@ -109,13 +109,15 @@ def band_edges(bands: int, lowest: float, hop: int, rate: int) -> list[int]:
     The scale is m = log(1 + f / 700 Hz) up to a factor (O'Shaughnessy 1987).
 
     Raises:
-        ValueError: if a band would be empty.
+        ValueError: if a band would be empty, or none fits.
     """
+    if lowest >= rate / 2:
+        raise ValueError(f"levels.lowest is {lowest:g}: choose less than half the sample rate, {rate / 2:g} Hz")
     low, high = math.log1p(lowest / 700), math.log1p(rate / 2 / 700)
     mels = [low + (high - low) * i / bands for i in range(bands + 1)]
     edges = [round(700 * math.expm1(mel) / (rate / 2) * hop) for mel in mels]
     if any(after <= before for before, after in itertools.pairwise(edges)):
-        raise ValueError(f"levels: {bands} bands from {lowest:g} Hz leave some empty; use fewer bands")
+        raise ValueError(f"levels.bands is {bands}: from {lowest:g} Hz up some would be empty; choose fewer")
     return edges
 
 

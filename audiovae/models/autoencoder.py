@@ -166,20 +166,20 @@ class Autoencoder(nn.Module, Shareable):
         """Says at which sample of a recording each item begins that is decoded meanwhile.
 
         The noise in the upper bands is a function of the position, so it repeats where positions do: without this, each
-        chunk has the same.
+        chunk has the same. The places belong to the model, so one thread at a time may decode with it.
         """
         if self.levels is None:
             yield
             return
-        self.levels.start = torch.tensor(list(starts))
+        before, self.levels.start = self.levels.start, torch.tensor(list(starts))
         try:
             yield
         finally:
-            self.levels.start = 0
+            self.levels.start = before
 
     def code_use(self) -> Tensor:
-        """How often training used each code, [codebooks, size] of any scale; [0, 0] for real latents."""
-        return torch.zeros(0, 0)
+        """How often training used each code, [codebooks, turns, size] of any scale; [0, 0, 0] for real latents."""
+        return torch.zeros(0, 0, 0)
 
     @abstractmethod
     def decode(self, latents: Any) -> Tensor:

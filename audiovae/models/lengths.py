@@ -14,7 +14,7 @@ def length_step(config: Any) -> int:
     """
     tower, mel = getattr(config, "tower", config.trunk), config.representation.kind == "mel"
     step = math.prod(tower.strides)
-    if config.levels.bands:
+    if config.levels.bands and not hasattr(config, "tower"):  # the levels of an HVAE do not hold
         step *= config.levels.hold
     return math.lcm(step, config.representation.multiple) * config.representation.hop if mel else step
 

@@ -171,11 +171,17 @@ class VQVAE(Autoencoder):
         return found | {str(q): share for q, share in enumerate(counts / counts.sum(1, keepdim=True))}
 
     def code_use(self) -> Tensor:
-        """The running counts of the codes in training, [codebooks, size], those of the levels first."""
+        """The running counts of the codes in training, [codebooks, turns, size], those of the levels first.
+
+        Several residual stages of the levels take turns in one row of codes. Their counts are not added here: a sum
+        of floats depends on its order, and so on the device.
+        """
+        own = self.quantizer.counts.unsqueeze(1)
         if self.level_codes is None:
-            return self.quantizer.counts
-        turns = self.level_codes.counts.unflatten(0, (-1, self.config.levels.hold))
-        return torch.cat([turns.sum(1), self.quantizer.counts])
+            return own
+        hold = self.config.levels.hold
+        turns = self.level_codes.counts.unflatten(0, (-1, hold))
+        return torch.cat([turns, nn.functional.pad(own, (0, 0, 0, hold - 1))])
 
     def encode(self, audio: Tensor) -> Tensor:
         """[B, 1, samples] -> codes [B, codebooks, frames] int64."""

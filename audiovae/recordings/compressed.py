@@ -16,7 +16,7 @@ from torch import Tensor
 from audiovae.coding import range_coder, symbols, whole_numbers
 from audiovae.errors import ModelError
 from audiovae.models.autoencoder import Autoencoder, Choice
-from audiovae.recordings.compressed_file import CompressedRecording
+from audiovae.recordings.compressed_file import LONGEST, CompressedRecording
 from audiovae.recordings.overlap_add import check_audio, fade_of, gain_of
 from audiovae.recordings.pieces import Chunked, OnePass, takes_one_pass
 from audiovae.saved.model_folder import fingerprint
@@ -48,6 +48,8 @@ def compress_recording(
         ModelError: if an argument is invalid, or the codebooks of the model have not started.
     """
     audio = check_audio(audio, overlap or 0.0)
+    if len(audio) > LONGEST:
+        raise ModelError(f"the recording has {len(audio):,} samples, and a file holds {LONGEST:,}: cut it in parts")
     if not SMALLEST_STEP <= step <= LARGEST_STEP:
         raise ModelError(f"step is {step}: choose {SMALLEST_STEP:g} to {LARGEST_STEP:g}")
     if not model.ready:
@@ -67,7 +69,9 @@ def compress_recording(
         steps = [_steps(index) for index in indices]
         levels = layout.encode(scaled, lambda piece, part: piece.encode_relative(part, _quantiser(steps)))
         numbers = [_whole(level, own) for level, own in zip(levels, steps, strict=True)]
-        intervals = [interval for level in reversed(numbers) for interval in whole_numbers.intervals_of(level)]
+        intervals = range_coder.Intervals()
+        for level in reversed(numbers):
+            intervals.extend(whole_numbers.intervals_of(level))
     return CompressedRecording(
         payload=range_coder.encode(intervals),
         steps=indices,
@@ -157,6 +161,7 @@ def _step_indices(layout: OnePass | Chunked, audio: Tensor, step: float) -> list
     counts: dict[int, int] = {}
 
     def look(level: int, mean: Tensor, log_variance: Tensor) -> Tensor:
+        _check_finite(mean, log_variance)
         totals[level] = totals.get(level, 0) + log_variance.double().sum((0, 2)).cpu()
         counts[level] = counts.get(level, 0) + log_variance.shape[0] * log_variance.shape[2]
         return mean
@@ -170,10 +175,16 @@ def _step_indices(layout: OnePass | Chunked, audio: Tensor, step: float) -> list
     return found
 
 
+def _check_finite(*values: Tensor) -> None:
+    if not all(bool(value.isfinite().all()) for value in values):
+        raise ModelError("the latents are not finite: the model has diverged; take an earlier checkpoint")
+
+
 def _quantiser(steps: Sequence[Tensor]) -> Choice:
     """Rounds the posterior's mean to whole steps."""
 
     def choose(level: int, mean: Tensor, log_variance: Tensor) -> Tensor:
+        _check_finite(mean)
         own = steps[level].to(mean.device)
         return (mean / own).round().clamp(-whole_numbers.LARGEST, whole_numbers.LARGEST) * own
 

@@ -67,6 +67,9 @@ def takes_one_pass(model: Autoencoder) -> bool:
     """Whether the model can take recordings as a whole, see above."""
     if len(model.latent_shapes) > 1 or model.latent_shapes[0][1] <= max(1, *_offsets(model.config.trunk)):
         return False
+    levels = model.config.levels
+    if levels.bands and levels.frames(model.latent_shapes[0][1]) == 1:
+        return False
     return stretched(model, _up(2 * model.samples, length_step(model.config))) is not None
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from shards.building.plan import Part, Plan
 from shards.errors import DataError
-from shards.files import sync, why_unwritable, write_atomically
+from shards.files import UnsafePathError, sync, why_unwritable, write_atomically
 from shards.files.lease import sweep
 
 NAME = ".build"
@@ -94,6 +94,8 @@ class BuildFolder:
         """Errors of the disk under the work inside become a DataError that says how to go on."""
         try:
             yield
+        except (UnsafePathError, BrokenPipeError):
+            raise  # the one says all, and the other is not about the disk
         except OSError as error:
             why = why_unwritable(error)
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):

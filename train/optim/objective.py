@@ -107,7 +107,8 @@ class Objective:
             raise ValueError(f"no weight for the loss term '{min(missing)}': set weights.{min(missing)}")
         if unknown := self.weights.keys() - terms:
             raise ValueError(
-                f"weights.{min(unknown)} belongs to no loss term of this model; it has: {', '.join(sorted(terms))}"
+                f"weights.{min(unknown)} belongs to no loss term of this model, which has {', '.join(sorted(terms))}: "
+                f"set weights.{min(unknown)} to 0"
             )
 
     def weights_at(self, step: int) -> dict[str, float]:

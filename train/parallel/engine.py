@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 from torch import Tensor
 
-from audiovae import Statistics
+from audiovae import ModelError, Statistics
 from shards import DataError
 from train.errors import LaunchError, LostPeerError, TrainError, TransientError
 from train.parallel.launch_environment import launch_problem, nobody_came, rank_in, told_when_waiting
@@ -252,7 +252,7 @@ class Engine:
         result, problem = None, None
         try:
             result = action()
-        except (TrainError, DataError, OSError) as error:
+        except (TrainError, DataError, ModelError, OSError) as error:
             problem = str(error)
         problems = [problem]
         if self._disk_group is not None:

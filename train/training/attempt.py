@@ -11,6 +11,7 @@ import audiovae
 from audiovae import Autoencoder
 from audiovae.layers.trunk import LengthError
 from audiovae.models.lengths import nearest_lengths
+from audiovae.models.settings import from_dict
 from shards import Split
 from shards.files import remove_file
 from shards.presets import fitting_presets
@@ -97,9 +98,18 @@ def _run(
     if learner.step == 0:  # a checkpoint brings the calibration with it
         with phase("calibrating the representation on training chunks", engine.is_main):
             model.calibrate(spread_audio(train_split, CALIBRATION_CHUNKS, engine.device))
+            _share_calibration(model, engine)
     with phase("preflight: checking processes, data and disk", engine.is_main):
         wandb_mode = preflight(context)
     return _train(context, wandb_mode)
+
+
+def _share_calibration(model: Autoencoder, engine: Engine) -> None:
+    """Gives all processes the calibration of rank 0, which checkpoints hold: others may differ by rounding."""
+    parts = [part for part in (model.representation, model.levels) if part is not None]
+    buffers = [buffer for part in parts for buffer in part.buffers()]
+    for buffer, value in zip(buffers, engine.share([buffer.cpu().numpy() for buffer in buffers]), strict=True):
+        buffer.copy_(torch.from_numpy(value))
 
 
 def _end_before_training(context: Context, reason: str) -> None:
@@ -124,8 +134,10 @@ def build_model(config: RunConfig, family: str, split: Split) -> Autoencoder:
         TrainError: when the model's settings do not fit together or do not fit the chunks.
     """
     torch.manual_seed(config.seed)
+    settings = config.model  # type: ignore[attr-defined]
     try:
-        model = audiovae.build(family, config.model, split.samples, split.rate)  # type: ignore[attr-defined]
+        from_dict(type(settings), asdict(settings))  # bounds that a saved model has to keep
+        model = audiovae.build(family, settings, split.samples, split.rate)
     except LengthError as error:
         raise TrainError(f"model: {error}. {_lengths_that_fit(config, split)}") from None
     except ValueError as error:

@@ -112,8 +112,8 @@ def test_the_pyramid_means_what_each_stage_can_say():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"levels": {"bands": 60}}, "60 bands from 1500 Hz leave some empty; use fewer bands"),
-        ({"levels": {"bands": 4, "lowest": 12000.0}}, "leave some empty"),
+        ({"levels": {"bands": 60}}, "levels.bands is 60: from 1500 Hz up some would be empty; choose fewer"),
+        ({"levels": {"bands": 4, "lowest": 12000.0}}, "levels.lowest is 12000: choose less than half the sample rate"),
         ({"levels": {"bands": 4, "hold": 2}}, "levels.hold is 2: it does not divide 21 latent frames"),
         ({"levels": {"bands": -1}}, "levels.bands is -1"),
         ({"levels": {"bands": 4}, "pooled": True}, "levels need representation.kind waveform and latents along time"),

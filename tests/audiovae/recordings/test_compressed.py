@@ -59,6 +59,22 @@ def test_codes_in_one_pass_are_those_of_the_model(family, models):
     )
 
 
+def test_a_long_recording_may_have_a_small_file(models):
+    """Silence takes nearly no bytes, which must not look like damage."""
+    coded = audiovae.compress_recording(models["vae"], recording(SAMPLES))
+    long = dataclasses.replace(coded, length=10 * 3600 * 48000, payload=bytes(32))
+    assert from_bytes(to_bytes(long)).length == long.length
+
+
+@pytest.mark.parametrize("family", REAL)
+def test_a_model_that_diverged_is_named(family):
+    model = awake(family).eval()
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+    with pytest.raises(ModelError, match="not finite"):
+        audiovae.compress_recording(model, recording(SAMPLES))
+
+
 @pytest.mark.parametrize("family", REAL)
 def test_small_steps_give_the_reconstruction(family, models):
     model, audio = models[family], recording(4 * SAMPLES)

@@ -74,14 +74,13 @@ class Walk:
         return ended
 
 
+KINDS = ((errno.EIO, False), (errno.ENOSPC, True), (errno.ENOSPC, False), (errno.EIO, True))
+
+
 def every_fault(walk: Walk) -> Iterator[Fault]:
-    """A call that fails once, and a disk that is full from a call on, at each; and the other two at some."""
+    """Each call fails: by turns with an error or for lack of room, once or for good."""
     for at in range(1, walk.calls + 1):
-        yield Fault(at, errno.EIO)
-        yield Fault(at, errno.ENOSPC, for_good=True)
-        if at % 5 == 0:
-            yield Fault(at, errno.ENOSPC)
-            yield Fault(at, errno.EIO, for_good=True)
+        yield Fault(at, *KINDS[at % len(KINDS)])
 
 
 def test_at_some_calls(recordings, tmp_path):

@@ -19,7 +19,14 @@ from train.evaluation.yardsticks.alignment import STEPS, advanced, aligned, dela
 from train.evaluation.yardsticks.bands import BEST_DB, band_errors, octave_edges
 from train.evaluation.yardsticks.linear import principal, projected, second_moments
 from train.evaluation.yardsticks.opus import OPUS_RATE, decode, encode, opus
-from train.evaluation.yardsticks.passages import MOST_PASSAGES, SHORTEST_S, all_passages, choose_passages, for_visqol
+from train.evaluation.yardsticks.passages import (
+    MOST_PASSAGES,
+    SHORTEST_S,
+    Passage,
+    all_passages,
+    choose_passages,
+    for_visqol,
+)
 
 RATE = 22050
 SEEDS = st.integers(0, 2**32 - 1)
@@ -156,6 +163,12 @@ def test_passages_are_few_and_begin_where_something_is_heard(lengths, hop, seed)
         assert one.source < other.source or one.first + one.length <= other.first
 
 
+def test_a_passage_is_cut_from_longer_chunks(monkeypatch):
+    """Opus is measured on the seconds that its rate is divided by."""
+    monkeypatch.setattr(comparing, "join_chunks", lambda *_: np.ones(1000, np.float32))
+    assert comparing.passage_audio(SimpleNamespace(rate=100), Passage(0, 0, 600)).shape == (600,)
+
+
 def test_zimtohrli_falls_with_noise():
     audio = music(1.0)
     noise = np.random.default_rng(0).normal(size=len(audio)).astype(np.float32)
@@ -191,7 +204,8 @@ def test_without_its_packages_a_measure_says_how(monkeypatch):
 def test_an_ffmpeg_without_opus_is_told(monkeypatch):
     monkeypatch.setattr(comparing, "has_opus", lambda: False)
     model = SimpleNamespace(code_size=16)
-    codes, fitted, notes = comparing.yardstick_codes(None, SimpleNamespace(rate=RATE), model, "", 5.0)
+    engine = SimpleNamespace(share=lambda value: value)
+    codes, fitted, notes = comparing.yardstick_codes(engine, SimpleNamespace(rate=RATE), model, "", 5.0)
     assert (codes, fitted) == ([], "")
     assert "has no libopus" in notes[0]
     assert "the latents of this model are codes" in notes[1]

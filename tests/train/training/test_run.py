@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 import audiovae
 from tests.train.conftest import (
     BETWEEN_EVALUATIONS,
+    LEVELS,
     ROOT,
     STEPS,
     environment,
@@ -86,13 +87,21 @@ def test_stop_and_resume_equal_no_interruption(family, data_dir, straight, tmp_p
     assert process.returncode == 85, err
     assert (run / "STOPPED").exists()
     assert not (run / "DONE").exists()
-    said = train(flags(family, data_dir, run))
+    said = train(flags(family, data_dir, run), fresh=True)
     assert "from step 0" not in said
     assert not (run / "STOP").exists()
     assert_same_state(run, straight(family))
     assert [row["step"] for row in points(run)] == list(range(STEPS + 1))
     events = [json.loads(line)["event"] for line in (run / "attempts.jsonl").read_text().splitlines()]
     assert events == ["started", "ended", "started", "ended"]
+
+
+def test_an_hvae_with_levels_of_the_upper_bands_resumes_bit_for_bit(data_dir, tmp_path):
+    more = [*LEVELS, "--weights.levels", "0.01"]
+    train(flags("hvae", data_dir, tmp_path / "straight", *more))
+    train(flags("hvae", data_dir, tmp_path / "run", *more, "--stop_at", "3"), code=85)
+    train(flags("hvae", data_dir, tmp_path / "run", *more))
+    assert_same_state(tmp_path / "run", tmp_path / "straight")
 
 
 def test_a_killed_run_resumes_from_its_newest_intact_checkpoint(data_dir, tmp_path):

@@ -71,7 +71,8 @@ def facts_of(run: RunDir, summary: dict[str, Any], model: Autoencoder, examples:
     words += ["--speech"] if "speech" in summary else []
     codes = summary.get("passages", {}).get("rows", [])
     words += ["--perceptual"] if any("zimtohrli" in row for row in codes) else []
-    words += ["--no-yardsticks"] if len(codes) == 1 else []
+    # Yardsticks that were asked for and are missing have a note.
+    words += ["--no-yardsticks"] if len(codes) == 1 and not summary["passages"].get("notes") else []
     progress = f"step {state['step']:,} of {state['steps']:,}"
     return Facts(
         state="" if run.finished_at is not None else f"{state['state']} at {progress}",

@@ -116,7 +116,7 @@ def against_opus(summary: dict[str, Any]) -> Iterator[Finding]:
     if (same := opus_rate_for(summary, judge.key, mine)) is not None:
         text += f" Opus has the same {name} at about {figure(same, 2)} kbit/s."
     if own.get("rate_of") == "KL":
-        text += " Files take more than the KL, and this quality is that of the means, not of draws."
+        text += " The KL is the rate of draws, and this quality is that of the means."
     yield Finding(better, text)
 
 

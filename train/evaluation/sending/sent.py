@@ -23,15 +23,16 @@ from train.parallel.engine import Engine
 
 # Recordings that are written as files, spread evenly over the split.
 FILES = 64
+LONGEST_S = 60  # of each recording, from its beginning
 
 
 def measure_sent(engine: Engine, split: Split, model: Autoencoder) -> dict[str, Any]:
     """Rows for `metrics.json`, the same on every process, with the names `draws` and `file`.
 
     `draws`, for real latents: as `reconstruction`, from one draw of the posterior, with the KL divergence. `file`: mean
-    measures over the chunks of up to FILES recordings, each decoded from the bytes of its whole file, with the number
-    of `recordings` and `file_bits_per_second` over all of them. Empty for a model that cannot encode yet, and without
-    chunks that are not silent.
+    measures over the chunks of up to FILES recordings, each decoded from the bytes of a file of its first LONGEST_S
+    seconds, with the number of `recordings` and `file_bits_per_second` over all of them. Empty for a model that cannot
+    encode yet, and without chunks that are not silent.
     """
     if not model.ready:
         return {}
@@ -74,7 +75,9 @@ def measure_files(engine: Engine, split: Split, model: Autoencoder) -> dict[str,
         (source,) = recordings[rows]
         own = starts[sources == source]
         first = int(own.min())
-        audio = torch.from_numpy(join_chunks(split, int(source), first))
+        longest = max(split.samples, LONGEST_S * split.rate)
+        own = own[own - first + split.samples <= longest]
+        audio = torch.from_numpy(join_chunks(split, int(source), first)[:longest])
         coded = compress_recording(model, audio)
         output = decompress_recording(model, coded)
         sums = chunk_sums(output, audio, own - first, split)

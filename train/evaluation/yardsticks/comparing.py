@@ -69,7 +69,7 @@ def yardstick_codes(
     """The codes that a model is compared with; with the split of the linear code, and sentences on what is missing."""
     codes: list[Code] = []
     notes: list[str] = []
-    if has_opus():
+    if engine.share(has_opus()):
         rates = sorted({*OPUS_KBITS, *own_opus_rate(kbits)})
         codes += [
             Code(
@@ -139,7 +139,7 @@ def compare_codes(
     def columns(rows: np.ndarray) -> dict[str, Tensor]:
         (place,) = rows.tolist()
         passage = passages[place]
-        reference = join_chunks(split, passage.source, passage.first, passage.length / split.rate)
+        reference = passage_audio(split, passage)
         found: dict[str, Tensor] = {}
         for number, code in enumerate(codes):
             coded = code.run(reference)
@@ -155,6 +155,11 @@ def compare_codes(
         number, _, name = key.partition("|")
         by_code[int(number)][name] = values
     return Compared(passages, codes, by_code, octave_edges(split.rate), linear_from, notes)
+
+
+def passage_audio(split: Split, passage: Passage) -> np.ndarray:
+    """The samples of a passage, [length] float32; a chunk may be longer."""
+    return join_chunks(split, passage.source, passage.first, passage.length / split.rate)[: passage.length]
 
 
 def through(model: Autoencoder, audio: np.ndarray) -> np.ndarray:
