@@ -7,6 +7,7 @@ branches at zero.
 """
 
 import math
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -54,7 +55,7 @@ class TrunkConfig:
         if self.kernel % 2 == 0:
             raise ValueError(f"trunk.kernel is {self.kernel}: it must be odd")
         if self.start not in ("transform", "random"):
-            raise ValueError(f"trunk.start is {self.start}: choose transform or random")
+            raise ValueError(f"trunk.start is {reprlib.repr(self.start)}: choose transform or random")
 
 
 class LengthError(ValueError):

@@ -1,5 +1,6 @@
 """The claims about quality: their arithmetic, the trials behind them, and one trial for real."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
@@ -168,6 +169,9 @@ class Echo(torch.nn.Module):
         super().__init__()
         self.parameter = torch.nn.Parameter(torch.zeros(1))
         self.where = where
+
+    def decoding_at(self, starts) -> contextlib.AbstractContextManager:
+        return contextlib.nullcontext()
 
     def reconstruct(self, chunks: torch.Tensor) -> torch.Tensor:
         harmed = chunks + 0.01

@@ -72,7 +72,7 @@ def test_a_report_to_hear_and_to_read(family, straight, data_dir):
     assert [float(row["mel"]) for row in passages] == pytest.approx([row["mel"] for row in codes], rel=1e-4)
     if linear:
         assert summary["passages"]["linear_from"] == "train"
-        values = {"vae": 8 * 210, "hvae": 8 * 210 + 4 * 70 + 4 * 10}[family]
+        values = {"vae": 10 * 210, "hvae": 8 * 210 + 4 * 70 + 4 * 10}[family]
         assert codes[-1]["values_per_second"] == pytest.approx(values, abs=RATE / 512)
     best, rate = soundfile.read(report / "audio" / "best-1-reference.wav")
     assert len(best) == SAMPLES
@@ -252,7 +252,8 @@ def test_a_full_disk_is_one_line_and_leaves_no_part_of_a_file(straight, tmp_path
 
     monkeypatch.setattr(os, "fsync", fsync)
     assert main_run(["evaluate", str(run), "--examples", "1"]) == 1
-    said = capsys.readouterr().err.strip().splitlines()
+    # On a busy machine there is progress to tell of.
+    said = [line for line in capsys.readouterr().err.splitlines() if line and not line.endswith(" left")]
     assert len(said) == 1
     assert "No space left on device" in said[0]
     assert str(run / "report") in said[0]

@@ -72,7 +72,7 @@ def test_a_live_view_on_a_terminal(data_dir, tmp_path):
     text = terminal.text()
     assert re.search(r"vae run .*step 8/8  100\.0 %  epoch \d\.\d\d", text)
     assert re.search(r"[\d.]+ steps/s, [\d.e+]+ h of audio per hour, [\d.]+ % of the time waiting for data", text)
-    assert re.search(r"loss total [\d.e-]+  kl [\d.e-]+  mse [\d.e-]+  stft [\d.e-]+", text)
+    assert re.search(r"loss total [\d.e-]+  kl [\d.e-]+  levels [\d.e-]+  mse [\d.e-]+  stft [\d.e-]+", text)
     assert re.search(r"saved at step 8, 0:0\d ago", text)
     whole_lines = text.split("\n")
     assert any(line.startswith("step 4: held-out SI-SDR") for line in whole_lines)

@@ -71,6 +71,7 @@ READING = {
         "Near 0. Growing: the latents' variance drifts; raise weights.anchor.",
     ),
     "loss/diversity": Reading("diversity of codes", "Near 0. High: a few codes are used for most frames."),
+    "loss/levels": Reading("levels of the upper bands", "Falls, then levels out. At 1: the latents do not carry them."),
     "weight/kl": Reading("weight of the KL", "The warm-up of the KL weight (beta)."),
     "weight/kl_N": Reading("weight of the KL by level", "The warm-up of each level's KL weight (beta)."),
     "optim/learning_rate": Reading("learning rate", "Warm-up, then the chosen schedule."),
@@ -96,6 +97,11 @@ READING = {
         "restarted codes",
         "Many at the start, then 0 or a few. Never 0: the codebooks have more codes than the data needs.",
     ),
+    "model/levels_error": Reading(
+        "error of the levels", "Falls, then levels out. At 1: the latents do not carry them."
+    ),
+    "model/levels_perplexity": Reading("perplexity of the levels' codes", "As that of the other codes."),
+    "model/levels_dead_codes": Reading("dead codes of the levels", "Falls to a few."),
     "model/latent_variance": Reading(
         "variance S of the latents",
         "Steady once the codebooks have started. Falling towards 0: collapse. Growing without bound: divergence.",
