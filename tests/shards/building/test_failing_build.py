@@ -10,6 +10,7 @@ import pytest
 from failing_build import Fault, Outcome, fresh, run_build
 from small_builds import add_recordings, build_here, contents
 
+from shards.__main__ import main
 from shards.building.build import build
 
 FLAGS = {"samples": 2205, "hop": 1000, "valid": 0.2, "chunks_per_shard": 10, "workers": 1}
@@ -42,6 +43,7 @@ class Walk:
         self.out, self._origin, self._log = folder / "out", origin, folder / "log"
         self._log.mkdir()
         self._words = ["build", str(recordings), str(self.out), *WORDS]
+        main(["build", str(recordings), str(folder / "first"), *WORDS])  # imports here what each fork would import
         whole = self.run(Fault())
         assert whole.code == 0, whole.told
         self.calls, self.expected = whole.calls, contents(self.out)
