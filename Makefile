@@ -16,10 +16,14 @@ STEPS ?= 600
 # Attacks of make chaos, and the seed of their plan.
 KILLS ?= 100
 SEED ?= 0
-# Tests that run at once. One worker has the Slurm scenarios, which run beside each other themselves.
-WORKERS ?= $(shell $(BIN)/python -c 'import os; print(max(2, min(8, os.cpu_count())))')
+# Tests that run at once, one more than cores as tests wait too. One worker has the Slurm scenarios, which run beside
+# each other themselves.
+WORKERS ?= $(shell $(BIN)/python -c 'import os; print(max(2, min(8, os.cpu_count() + 1)))')
 # One process a GPU, two where there is none.
 PROCESSES ?= $(shell $(BIN)/python -c 'import torch; print(torch.cuda.device_count() or 2)')
+
+# Images of containers often set it. Without bytecode each process compiles all that it imports: seconds a start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-all slurm-test bench chaos quality lint clean-demo
 .DELETE_ON_ERROR:
