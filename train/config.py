@@ -55,6 +55,24 @@ class DataConfig:
 
 
 @dataclass
+class StartConfig:
+    """Weights of another model for a new run to start from. Without them weights are random.
+
+    Attributes:
+        path: A model folder, a checkpoint or a run, whose newest model is taken; short form: `--start_from PATH`.
+            Settings of the model and weights of the losses come from there too, unless others are given.
+        only: Parts of the model to take, such as [encoder]; the others start at random. Empty means all.
+    """
+
+    path: str = ""
+    only: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if self.only and not self.path:
+            raise ValueError("start_from.only has no effect without start_from.path: set it")
+
+
+@dataclass
 class OptimConfig:
     """AdamW with warm-up and decay.
 
@@ -73,6 +91,8 @@ class OptimConfig:
         ema: Decay of the averaged weights (EMA), reached after the first steps. Evaluation and export use them.
         skip_limit: The run ends after this many skipped steps in a row. Steps are skipped when values are not
             finite or the gradient explodes.
+        freeze: Parts of the model that stay as they are, such as [encoder]; codebooks are a part too.
+        part_lr: Parts with a learning rate of their own, as PART:FACTOR, such as [encoder:0.1].
     """
 
     steps: PositiveInt = 100_000
@@ -87,12 +107,29 @@ class OptimConfig:
     explode: NonNegativeFloat = 0.0
     ema: ClosedUnitInterval = 0.999
     skip_limit: PositiveInt = 50
+    freeze: list[str] = field(default_factory=list)
+    part_lr: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        factors_of(self.part_lr)
         if not math.isfinite(self.lr) or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"optim.lr is {self.lr} and optim.betas {self.betas}: lr must be finite, betas in [0, 1)")
         if 0 < self.explode <= 1 or not math.isfinite(self.explode):
             raise ValueError(f"optim.explode is {self.explode}: it must be above 1, or 0 for never")
+
+
+def factors_of(part_lr: list[str]) -> dict[str, float]:
+    """The factors on the learning rate by part of the model; raises ValueError for what is not PART:FACTOR."""
+    factors = {}
+    for text in part_lr:
+        part, _, factor = text.partition(":")
+        try:
+            factors[part] = float(factor)
+        except ValueError:
+            factors[part] = math.nan
+        if not part or not 0 < factors[part] < math.inf:
+            raise ValueError(f"optim.part_lr: {text!r} is not PART:FACTOR with a factor above 0, such as encoder:0.1")
+    return factors
 
 
 @dataclass
@@ -146,6 +183,7 @@ class RunConfig:
         data: Shards and batches.
         run_dir: Folder of the run: new, or that of a run to resume.
         seed: Seed of initial weights, data order and noise.
+        start_from: Weights to start from.
         kl_warmup: Rise of the KL weights (beta warm-up).
         optim: Optimisation.
         checkpoint: Saving.
@@ -163,6 +201,7 @@ class RunConfig:
     data: DataConfig
     run_dir: Path
     seed: NonNegativeInt = 0
+    start_from: StartConfig = field(default_factory=StartConfig)
     kl_warmup: Ramp = field(default_factory=Ramp)
     optim: OptimConfig = field(default_factory=OptimConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

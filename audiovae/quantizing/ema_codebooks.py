@@ -33,7 +33,10 @@ class EMACodebooks(nn.Module):
         restarts: [] codes replaced by the last update, a mean over codebooks.
         updates: [] updates since the start.
         quantizing: `started` as a Python flag.
+        frozen: Whether `update` leaves everything as it is.
     """
+
+    frozen = False
 
     # Buffers that neither encoding nor decoding reads. (`counts` matters to an assignment with a balance.)
     TRAINING_ONLY = ("totals", "usage", "mean", "variance", "reference", "restarts", "updates")
@@ -77,6 +80,8 @@ class EMACodebooks(nn.Module):
             statistics: From `Quantized`, added up and gathered over all processes and micro-batches.
             step: The optimizer step, from 1. It seeds the random choices.
         """
+        if self.frozen:
+            return
         sums, decay = statistics.sums, settling_decay(self.updates, self.config.decay)
         finite = torch.stack([value.isfinite().all() for value in sums.values()]).all()
         before = {name: buffer.clone() for name, buffer in self.named_buffers()}

@@ -23,6 +23,7 @@ TYPES = {
     "Path": "a path",
     "list": "a list such as [1,2]",
     "list[int]": "a list of whole numbers such as [1,2]",
+    "list[str]": "a list of names such as [encoder]",
     "list[float]": "a list of numbers such as [0.5,1]",
     "tuple[float, float]": "two numbers such as [0.5,1]",
 }

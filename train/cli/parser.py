@@ -10,6 +10,7 @@ from shards.text import with_bytes, without_bytes
 from train.cli.help_text import HelpFormatter, Overview
 from train.cli.presets import presets, settings_file
 from train.cli.settings_files import check_file, check_group, check_values, names_of
+from train.cli.start_settings import start_settings
 from train.cli.tools import TOOLS
 from train.cli.usage_errors import ADVICE, explain, shortened
 from train.config import RUNS, RunConfig
@@ -30,6 +31,12 @@ FLAGS_OF = {
     "vqvae": "--model.quantizer.size 512",
 }
 FLAGS = "--optim.steps 20000 --seed 1"
+# Flags that stand for one setting of their group.
+SHORT = {"data": "data.path", "start_from": "start_from.path"}
+SHORT_HELP = {
+    "data": ("The folder of shards; short for --data.path.", "DIR"),
+    "start_from": ("A model, checkpoint or run to start from; short for --start_from.path.", "PATH"),
+}
 TRAINING_EPILOG = """
 Run the same command again to resume a run. To save and stop: touch RUN_DIR/STOP, or press Ctrl-C.
 --print_config prints all settings as YAML for --config. docs/configuration.md explains each setting.
@@ -80,8 +87,9 @@ def examples_of(command: str) -> str:
 def normalised(words: list[str]) -> list[str]:
     """The words of a command line with flags as the parser names them.
 
-    Dashes in flag names become underscores. For trainings `--data DIR` becomes `--data.path DIR`, names of presets
-    become paths, and `--config` moves to the front, so that flags override settings files wherever they stand.
+    Dashes in flag names become underscores. For trainings `--data DIR` becomes `--data.path DIR`, `--start_from PATH`
+    brings settings of its model, names of presets become paths, and `--config` moves to the front, so that flags
+    override settings files wherever they stand.
 
     Raises:
         TrainError: when a file of settings, or a value for a group of settings, is not fit for the parser; or a folder
@@ -111,13 +119,26 @@ def normalised(words: list[str]) -> list[str]:
             path = settings_file(file)
             check_file(path, f"--config {file}", RUNS[words[0]])
             files += ["--config", str(path)]
-        elif training and groups.get(name) and name != "data":
+        elif training and groups.get(name) and name not in SHORT:
             value = value if equals else next(rest, "")
             check_group(name, value, RUNS[words[0]])
             result.append(f"--{name}={value}")
         else:
-            result.append(f"--{'data.path' if name == 'data' and training else name}{equals}{value}")
-    return [*result[:1], *files, *result[1:]]
+            result.append(f"--{SHORT.get(name, name) if training else name}{equals}{value}")
+    source = last_value(result, "--start_from.path")
+    first_file = ["--config", start_settings(source, words[0], last_value(result, "--run_dir"))] if source else []
+    return [*result[:1], *first_file, *files, *result[1:]]
+
+
+def last_value(words: list[str], flag: str) -> str:
+    """The value of the last flag of that name; empty when there is none."""
+    value = ""
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        if word == flag:
+            value = after
+        elif word.startswith(f"{flag}="):
+            value = word.partition("=")[2]
+    return value
 
 
 def make_parser() -> Overview:
@@ -163,8 +184,8 @@ def training_parser(family: str, run: type[RunConfig]) -> ArgumentParser:
         if group.title == about.removesuffix("."):
             group.title = "The run"
     for action in parser._actions:
-        if action.dest == "data":  # jsonargparse would take it for a file of settings
-            action.help, action.metavar = "The folder of shards; short for --data.path.", "DIR"
+        if action.dest in SHORT:  # jsonargparse would take them for files of settings
+            action.help, action.metavar = SHORT_HELP[action.dest]
     return parser
 
 

@@ -26,7 +26,7 @@ PHRASES = {
     "type": re.compile(r"Expected a (.*?)\. Got value: (.*)"),
 }
 RESUME = "Run the same command with the same --run-dir to resume a run"
-FRESH = f"Training starts with fresh weights; starting from other weights is not possible yet. {RESUME}."
+FRESH = f"To start a new run from other weights, use --start_from PATH. {RESUME}."
 # Flags of other programs, with a sentence on what this program offers instead.
 ADVICE = {
     **dict.fromkeys(("resume", "resume_from", "resume_from_checkpoint"), f"{RESUME}."),

@@ -11,7 +11,7 @@ from train.config import OptimConfig
 from train.optim.gradient_guard import GradientGuard
 from train.optim.snapshot import Snapshot
 from train.parallel.engine import Engine
-from train.parallel.strategy import MOMENTS, Keep, Strategy, adamw
+from train.parallel.strategy import MOMENTS, Keep, Strategy, adamw, set_rate
 
 
 class DDP(Strategy):
@@ -40,8 +40,7 @@ class DDP(Strategy):
         The optimizer reads `found_inf` on the device, so the host does not wait for the norm.
         """
         self.rate = rate
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self._optimizer.param_groups, rate)
         norm = nn.utils.clip_grad_norm_(self._parameters.values(), self._clip)
         self._optimizer.found_inf = self.gradient_guard.rejects(norm).float()  # type: ignore[attr-defined]
         self._optimizer.step()
@@ -91,6 +90,8 @@ class DDP(Strategy):
         self.model.load_state_dict(snapshot.weights)
         for (name, parameter), average in zip(self._parameters.items(), self._averages, strict=True):
             average.copy_(snapshot.averages[name])
+            if not parameter.requires_grad:
+                continue
             state = {moment: snapshot.moments[f"{moment}.{name}"].to(parameter, copy=True) for moment in MOMENTS}
             state["step"] = torch.tensor(float(snapshot.updates), device=parameter.device)
             self._optimizer.state[parameter] = state

@@ -3,18 +3,22 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from audiovae import Autoencoder
-from train.config import OptimConfig
+from audiovae.models.parts import is_within
+from train.config import OptimConfig, factors_of
 from train.optim.gradient_guard import GradientGuard
 from train.optim.schedules import ema_decay
 from train.optim.snapshot import Snapshot
 
 # Keys of the moments in torch's AdamW state.
 MOMENTS = ("exp_avg", "exp_avg_sq")
+# Key of an optimizer's group for its factor on the learning rate.
+FACTOR = "factor"
 
 # Stores a tensor under a name. Every process calls it for every tensor; only one of them keeps the values.
 Keep = Callable[[str, Tensor], Tensor]
@@ -89,7 +93,23 @@ class Strategy(ABC):
 
 
 def adamw(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
-    """The optimizer of every strategy: torch's fused AdamW."""
+    """The optimizer of every strategy: torch's fused AdamW, one group for each factor on the learning rate."""
+    factors = factors_of(config.part_lr)
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            own = [factor for part, factor in factors.items() if is_within(name, part)]
+            groups.setdefault(own[0] if own else 1.0, []).append(parameter)
     return torch.optim.AdamW(
-        model.parameters(), lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, fused=True
+        [{"params": parameters, FACTOR: factor} for factor, parameters in groups.items()],
+        lr=config.lr,
+        betas=config.betas,
+        weight_decay=config.weight_decay,
+        fused=True,
     )
+
+
+def set_rate(groups: list[dict[str, Any]], rate: float) -> None:
+    """Sets the learning rate of an optimizer's groups, times the factor of each."""
+    for group in groups:
+        group["lr"] = rate * group[FACTOR]

@@ -17,7 +17,7 @@ from train.optim.gradient_guard import GradientGuard
 from train.optim.snapshot import Snapshot
 from train.parallel.engine import Engine
 from train.parallel.launch_settings import ZeROSettings
-from train.parallel.strategy import MOMENTS, Keep, Strategy, adamw
+from train.parallel.strategy import MOMENTS, Keep, Strategy, adamw, set_rate
 
 
 def import_deepspeed() -> ModuleType:
@@ -110,8 +110,7 @@ class ZeRO(Strategy):
     def step(self, rate: float) -> Tensor:
         """Clips and updates; see `Strategy.step`. If the norm is not finite, DeepSpeed skips and returns infinity."""
         self.rate = rate
-        for group in self._zero.param_groups:
-            group["lr"] = rate
+        set_rate(self._zero.param_groups, rate)
         self._judged = False
         self.wrapped.step()
         norm = torch.as_tensor(self.wrapped.get_global_grad_norm(), dtype=torch.float32, device=self._engine.device)
@@ -179,6 +178,9 @@ class ZeRO(Strategy):
     def _read(self, parameter: Any, moment: str | None = None) -> Tensor:
         """A parameter's weights, or one of its moments, whole."""
         utils = self._deepspeed.utils
+        if not parameter.requires_grad:  # unknown to the optimizer
+            weights = parameter if self._stage < 3 else self._whole(parameter.ds_tensor, parameter)
+            return torch.zeros_like(weights) if moment else weights
         if self._stage < 3:
             if moment:
                 return utils.safe_get_full_optimizer_state(parameter, moment)
@@ -191,6 +193,8 @@ class ZeRO(Strategy):
     def _write(self, parameter: Any, value: Tensor, moment: str | None = None) -> None:
         """Writes this process's shard of a parameter's weights, or of one of its moments."""
         utils = self._deepspeed.utils
+        if not parameter.requires_grad:
+            return
         if self._stage < 3:
             if moment:
                 utils.safe_set_full_optimizer_state(parameter, value, moment)

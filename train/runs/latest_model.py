@@ -9,6 +9,7 @@ from audiovae import Autoencoder, ModelError
 from shards.manifest import Manifest
 from train.errors import TrainError
 from train.runs import checkpoint
+from train.runs.record import RECORD_FILE
 from train.runs.run_folder import RunDir
 
 
@@ -28,6 +29,21 @@ def weights_of(run: RunDir) -> Path:
     if source is None:
         raise TrainError(f"{run.path}: no checkpoint yet; train until the first one is saved")
     return source
+
+
+def folder_of_weights(path: Path) -> Path:
+    """The model folder or checkpoint that a path names; of a run its newest, as in `weights_of`.
+
+    Raises:
+        TrainError: when there is none.
+    """
+    if (path / RECORD_FILE).is_file() and not (path / "config.json").is_file():
+        return weights_of(RunDir.open(path))
+    if (path / checkpoint.MANIFEST).is_file() and (problem := checkpoint.damage(path)):
+        raise TrainError(f"{path}: {problem}; choose another checkpoint")
+    if not (path / "config.json").is_file():
+        raise TrainError(f"{path}: holds no model; pass a model folder, a checkpoint or a run")
+    return path
 
 
 def load_weights(source: Path, device: str) -> Autoencoder:

@@ -35,6 +35,8 @@ def facts_of(run: RunDir, step: int, manifest: Manifest, valid: Split | None) ->
         data=data,
         settings={name: value for name, value in run.config.items() if name.startswith(CARD_SETTINGS)},
     )
+    if run.record.started_from:
+        facts.settings["started from the model"] = run.record.started_from.get("fingerprint", "")
     if run.changes:
         facts.settings["changes"] = [str(change) for change in run.changes]
     point = next((row for row in reversed(read_points(run.path / METRICS_FILE)) if "valid/mse" in row), None)

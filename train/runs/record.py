@@ -35,6 +35,7 @@ class Record:
         config: Settings of the newest attempt, as dotted keys.
         data_fingerprint: Fingerprint of the training split of the newest attempt.
         changes: The changes of settings between attempts, oldest first; they led to `config`.
+        started_from: What weights the run started from: `path`, and `fingerprint` of the model; empty without.
     """
 
     run_id: str
@@ -42,6 +43,7 @@ class Record:
     config: dict[str, Any]
     data_fingerprint: str
     changes: list[Change] = field(default_factory=list)
+    started_from: dict[str, str] = field(default_factory=dict)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -58,6 +60,8 @@ class Record:
             "data_fingerprint": self.data_fingerprint,
             "changes": [change.to_json() for change in self.changes],
         }
+        if self.started_from:
+            content["started_from"] = self.started_from
         return (json.dumps(content | {"sha256": checksum(content)}, indent=1) + "\n").encode()
 
     @classmethod
@@ -79,9 +83,12 @@ class Record:
             if not all(isinstance(text, str) for text in texts) or not isinstance(values["config"], dict):
                 raise ValueError("it does not describe a run")
             changes = [Change.from_json(change) for change in values.get("changes", [])]
+            started_from = {str(key): value for key, value in values.get("started_from", {}).items()}
+            if not all(map(is_text, started_from.values())) or len(started_from) > 9:
+                raise ValueError("started_from is not what a run starts from")
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"it does not describe a run: {error}") from None
-        return cls(texts[0], texts[1], values["config"], texts[2], changes)
+        return cls(texts[0], texts[1], values["config"], texts[2], changes, started_from)
 
 
 def checksum(content: dict[str, Any]) -> str:

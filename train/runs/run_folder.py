@@ -113,7 +113,8 @@ class RunDir:
         if any((path / "checkpoints").iterdir()):
             run = cls.open(path)
             run._check_same(config, record)
-            run._next = replace(record, run_id=run.run_id, changes=run.changes)
+            kept = run.record
+            run._next = replace(record, run_id=run.run_id, changes=run.changes, started_from=kept.started_from)
         else:
             # Without a checkpoint there is nothing to resume or to lose, so the settings may change.
             write_atomically(path / RECORD_FILE, _with_earlier_id(path, record).to_bytes())
@@ -139,6 +140,16 @@ class RunDir:
                 f"{self.path}: this run has other settings; use the same, choose another --run-dir, "
                 f"or pass --allow_changes true:\n  {_listed(differences)}{last}"
             )
+
+    @property
+    def has_checkpoints(self) -> bool:
+        """Whether there are checkpoints to resume from, damaged ones included."""
+        return any((self.path / "checkpoints").iterdir())
+
+    def note_start(self, started_from: dict[str, str]) -> None:
+        """Records what weights a new run starts from."""
+        self.record = replace(self.record, started_from=started_from)
+        write_atomically(self.path / RECORD_FILE, self.record.to_bytes())
 
     @property
     def run_id(self) -> str:
@@ -312,7 +323,7 @@ def _with_earlier_id(path: Path, record: Record) -> Record:
         check_usable(earlier)
     except (OSError, ValueError):  # none, or one that is replaced now
         return record
-    same = replace(record, run_id=earlier.run_id)
+    same = replace(record, run_id=earlier.run_id, started_from=earlier.started_from)
     return same if same.to_bytes() == earlier.to_bytes() else record
 
 

@@ -33,6 +33,7 @@ from train.training.context import Context
 from train.training.learner import Learner, make_learner, make_objective
 from train.training.loop import training_loop
 from train.training.preflight.check import preflight
+from train.training.start_weights import check_codebooks, freeze_parts, start_from
 
 # Training chunks from which a representation computes its statistics.
 CALIBRATION_CHUNKS = 512
@@ -85,6 +86,8 @@ def _run(
         if engine.is_main:
             print(printable(f"{run.path}: finished already; see it with: python -m train evaluate {run.path}"))
         return FINISHED
+    calibrated = start_from(config.start_from, model, run, engine)
+    freeze_parts(config.optim, model)
     learner = make_learner(config, model.to(engine.device), engine)
     with phase("verifying and reading the newest checkpoint", engine.is_main):
         resume(learner, run, engine)
@@ -93,9 +96,10 @@ def _run(
             f"{run.path}: the run is at step {learner.step:,}, and optim.steps is {config.optim.steps:,}; "
             f"set it to {learner.step:,} or more, or choose another --run-dir"
         )
+    check_codebooks(config.optim, model)
     context = Context(config, engine, run, train_split, valid_split, learner, stop)
     stop.nothing_unsaved(lambda reason: _end_before_training(context, reason))
-    if learner.step == 0:  # a checkpoint brings the calibration with it
+    if learner.step == 0 and not calibrated:  # a checkpoint brings the calibration with it
         with phase("calibrating the representation on training chunks", engine.is_main):
             model.calibrate(spread_audio(train_split, CALIBRATION_CHUNKS, engine.device))
             _share_calibration(model, engine)

@@ -51,7 +51,7 @@ def test_flags_of_other_programs_get_a_sentence_on_what_is_possible(flag, joined
     message = str(caught.value)
     assert message.startswith("--checkpoint: runs/a is not a YAML file" if flag == "--checkpoint" else "no flag --")
     assert "Run the same command with the same --run-dir to resume a run." in message
-    assert ("starting from other weights is not possible yet" in message) == (flag != "--resume")
+    assert ("To start a new run from other weights" in message) == (flag != "--resume")
 
 
 def test_weights_and_a_missing_family_get_that_sentence_too(tmp_path):

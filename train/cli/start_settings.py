@@ -1,0 +1,79 @@
+"""Settings of a model that a new run starts from. They come before settings files and flags, which override them."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from audiovae.card import read_facts
+from audiovae.errors import ModelError
+from shards.files import MIB, is_sealed, read_file, read_object
+from train.cli.settings_files import check
+from train.config import RUNS
+from train.errors import TrainError
+from train.runs.latest_model import folder_of_weights
+from train.runs.record import LIMIT, RECORD_FILE, Record
+from train.runs.run_folder import RunDir
+
+GROUPS = ("model", "weights")
+
+
+def start_settings(source: str, family: str, run_dir: str) -> str:
+    """Settings of the model in a folder, and the weights of its losses, as YAML.
+
+    Args:
+        source: A model folder, a checkpoint or a run.
+        family: The family to train.
+        run_dir: Folder of the run. If it can be resumed, the settings are its own, so the source may be gone.
+
+    Raises:
+        TrainError: when there is no model, or it is of another family.
+    """
+    name = f"--start_from {source}"
+    settings = _of_run(Path(run_dir)) if run_dir else None
+    if settings is None:
+        try:
+            folder = folder_of_weights(Path(source))
+        except TrainError as error:
+            raise TrainError(f"--start_from {error}") from None
+        settings = _of_model(folder, name, family)
+    check(settings, name, RUNS[family])
+    return yaml.safe_dump(settings, default_flow_style=True, width=10**6)
+
+
+def _of_run(path: Path) -> dict[str, Any] | None:
+    """Those of a run that can be resumed; None when there is none."""
+    try:
+        run = RunDir.open(path)
+        return nested(run.config) if run.has_checkpoints else None
+    except (TrainError, OSError):
+        return None  # the training itself says what is wrong
+
+
+def _of_model(folder: Path, name: str, family: str) -> dict[str, Any]:
+    try:
+        about = read_object(folder / "config.json", follow_links=True, limit=MIB)
+        facts = read_facts(folder)
+        known = facts.settings if facts else {}
+        if (folder / RECORD_FILE).is_file():  # a checkpoint
+            known = Record.from_bytes(read_file(folder / RECORD_FILE, limit=LIMIT)).config
+        if not is_sealed(about) or not isinstance(about["config"], dict):
+            raise ValueError("damaged")
+        if about["family"] != family:
+            raise TrainError(f"{name}: holds a model of another family, {about['family']!s:.40}; train that one")
+        return {"model": about["config"]} | nested(known, ("weights",))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ModelError) as error:
+        raise TrainError(f"{name}: no intact model ({str(error) or type(error).__name__}); choose another") from None
+
+
+def nested(settings: dict[str, Any], groups: tuple[str, ...] = GROUPS) -> dict[str, Any]:
+    """Settings of some groups by dotted names as nested mappings."""
+    result: dict[str, Any] = {}
+    for key, value in settings.items():
+        *path, last = key.split(".")
+        if path and path[0] in groups:
+            place = result
+            for part in path:
+                place = place.setdefault(part, {})
+            place[last] = value
+    return result
