@@ -274,7 +274,8 @@ class VQVAERun(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         start = self.model.quantizer.start_step
-        if self.optim.steps <= start:
+        has_codebooks = self.start_from.path and not self.start_from.only
+        if self.optim.steps <= start and not has_codebooks:
             raise ValueError(
                 f"optim.steps is {self.optim.steps}, but the codebooks start after "
                 f"model.quantizer.start_step = {start}: raise the first or lower the second"
