@@ -1,0 +1,95 @@
+"""Measure everything that only a GPU can answer, in minutes; the same command goes on where it was cut."""
+
+import argparse
+import os
+import platform
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.plan import PARTS
+from benchmarks.gpu.results import TABLE, OtherResultsError, Results
+from benchmarks.gpu.supervisor import Supervisor
+
+FOLDER = Path("build/gpu")
+
+
+def machine_facts(cpu: bool, quick: bool) -> dict[str, Any]:
+    """Versions and the device. Results of equal `setting` may be put together."""
+    import torch
+
+    gpu = torch.cuda.is_available() and not cpu
+    facts = {
+        "setting": {
+            "device": torch.cuda.get_device_name(0) if gpu else platform.machine(),
+            "gpu": gpu,
+            "quick": quick,
+            "torch": torch.__version__,
+        },
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "cores": len(os.sched_getaffinity(0)),
+    }
+    if gpu:
+        properties = torch.cuda.get_device_properties(0)
+        facts |= {
+            "CUDA": torch.version.cuda,
+            "cuDNN": torch.backends.cudnn.version(),
+            "GPU memory in GB": round(properties.total_memory / 1e9, 1),
+            "multiprocessors": properties.multi_processor_count,
+        }
+    return facts
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the parts that are not finished; returns 0 if all are finished then."""
+    names = [part.name for part in PARTS]
+    parser = argparse.ArgumentParser(prog="python -m benchmarks gpu", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"default: all, which are {', '.join(names)}")
+    parser.add_argument("--out", type=Path, default=FOLDER, help=f"folder for gpu.json and gpu.md (default: {FOLDER})")
+    parser.add_argument("--folder", type=Path, default=FOLDER / "work", help="folder for data and runs, 2 GB")
+    parser.add_argument("--data", default="", help="shards to train on too, beside generated music")
+    parser.add_argument("--minutes", type=float, default=8.5, help="time of the whole command (default: 8.5)")
+    parser.add_argument("--cpu", action="store_true", help="run on the CPU")
+    parser.add_argument("--quick", action="store_true", help="tiny models: a test that everything runs")
+    parser.add_argument("--fresh", action="store_true", help="forget earlier results")
+    args = parser.parse_args(arguments)
+    if unknown := [name for name in args.parts if name not in names]:
+        parser.error(f"no part {unknown[0]!r}: choose from {', '.join(names)}")
+    if not args.minutes > 0:
+        parser.error(f"--minutes is {args.minutes:g}: it must be above 0")
+    if args.cpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    facts = machine_facts(args.cpu, args.quick)
+    if not facts["setting"]["gpu"] and not args.cpu:
+        print("error: torch sees no GPU; pass --cpu to run on the CPU", file=sys.stderr)
+        return 1
+    try:
+        results = Results.open(args.out, facts, args.fresh)
+        args.folder.mkdir(parents=True, exist_ok=True)
+    except (OtherResultsError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    data = args.data if "://" in args.data or not args.data else str(Path(args.data).resolve())
+    supervisor = Supervisor(
+        results,
+        args.folder.resolve(),
+        args.minutes,
+        not facts["setting"]["gpu"],
+        args.quick,
+        data,
+        lambda line: print(line, flush=True),
+    )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        unfinished = supervisor.run([part for part in PARTS if part.name in (args.parts or names)])
+    except KeyboardInterrupt:
+        print("interrupted; run the same command to go on", file=sys.stderr)
+        return 130
+    finally:
+        supervisor.stop()
+    print(f"\n{(args.out / TABLE).read_text() if (args.out / TABLE).exists() else ''}")
+    if unfinished:
+        print(f"not finished: {', '.join(unfinished)}; run the same command to go on", file=sys.stderr)
+    return 1 if unfinished else 0
