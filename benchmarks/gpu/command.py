@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.plan import PARTS
+from benchmarks.gpu.plan import PARTS, parts_of
 from benchmarks.gpu.results import TABLE, OtherResultsError, Results
 from benchmarks.gpu.supervisor import Supervisor
 
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=8.5, help="time of the whole command (default: 8.5)")
     parser.add_argument("--cpu", action="store_true", help="run on the CPU")
     parser.add_argument("--quick", action="store_true", help="tiny models: a test that everything runs")
-    parser.add_argument("--fresh", action="store_true", help="forget earlier results")
+    parser.add_argument("--fresh", action="store_true", help="run finished parts again: those that are named, or all")
     args = parser.parse_args(arguments)
     if unknown := [name for name in args.parts if name not in names]:
         parser.error(f"no part {unknown[0]!r}: choose from {', '.join(names)}")
@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> int:
         print("error: torch sees no GPU; pass --cpu to run on the CPU", file=sys.stderr)
         return 1
     try:
-        results = Results.open(args.out, facts, args.fresh)
+        results = Results.open(args.out, facts, args.fresh, args.parts)
         args.folder.mkdir(parents=True, exist_ok=True)
     except (OtherResultsError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -83,7 +83,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
-        unfinished = supervisor.run([part for part in PARTS if part.name in (args.parts or names)])
+        wanted = [part for part in PARTS if part.name in args.parts] or parts_of(args.quick)
+        unfinished = supervisor.run(wanted)
     except KeyboardInterrupt:
         print("interrupted; run the same command to go on", file=sys.stderr)
         return 130

@@ -35,9 +35,19 @@ PARTS = (
     Part("resume", "resume", "save and resume", 60),
     Part("processes", "processes", "several processes", 75),
     Part("profile", "profile", "one step in detail", 60),
-    *(Part(f"compile-{name}", "compiled", f"`{name}` compiled", 60, name) for name in FAMILIES),
+    *(Part(f"compile-{name}", "compiled", f"`{name}` compiled", 75, name) for name in FAMILIES),
     *(Part(f"train-{name}", "training", f"a short training of `{name}`", 0, name) for name in FAMILIES),
 )
+
+# For these one family shows that the code runs.
+ONE_FAMILY_IF_QUICK = ("compiled", "training")
+
+
+def parts_of(quick: bool) -> list[Part]:
+    """The parts that run when none is named."""
+    return [
+        part for part in PARTS if not (quick and part.module in ONE_FAMILY_IF_QUICK and part.argument != FAMILIES[0])
+    ]
 
 
 def seconds_for(part: Part, later: list[Part], left: float) -> float:

@@ -31,15 +31,21 @@ class Results:
     parts: dict[str, dict[str, Any]]
 
     @classmethod
-    def open(cls, folder: Path, machine: dict[str, Any], fresh: bool) -> "Results":
-        """The results in a folder, to go on with; none if it has none, or if `fresh`.
+    def open(cls, folder: Path, machine: dict[str, Any], fresh: bool, named: list[str]) -> "Results":
+        """The results in a folder, to go on with.
+
+        Args:
+            folder: The folder; it is made if it is not there.
+            machine: Facts about this machine.
+            fresh: Whether to forget the results of the parts in `named`, or of all if that is empty.
+            named: See `fresh`.
 
         Raises:
             OtherResultsError: when the results there cannot be put together with those of this machine.
         """
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / FILE
-        if fresh or not path.exists():
+        if (fresh and not named) or not path.exists():
             return cls(folder, machine, {})
         try:
             content = json.loads(path.read_text())
@@ -51,7 +57,7 @@ class Results:
             raise OtherResultsError(
                 f"{path}: results of another {' and '.join(differing)}; pass another --out, or --fresh to replace them"
             )
-        return cls(folder, machine, parts)
+        return cls(folder, machine, {name: part for name, part in parts.items() if not (fresh and name in named)})
 
     def is_finished(self, name: str) -> bool:
         """Whether a part came to its end, in this call or an earlier one."""
@@ -103,9 +109,8 @@ def table(content: dict[str, Any]) -> str:
 
 
 def _line(row: dict[str, Any]) -> str:
-    value = (
-        "" if row["value"] is None else f"{row['value']:,.4g}" if abs(row["value"]) < 1000 else f"{row['value']:,.0f}"
-    )
+    value = row["value"]
+    shown = "" if value is None else f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
     goal = row["goal"] + {True: ": reached", False: ": **missed**", None: ""}[row["ok"]]
-    cells = (row["name"], value, row["unit"], goal, row["note"])
+    cells = (row["name"], shown, row["unit"], goal, row["note"])
     return "| " + " | ".join(str(cell).replace("|", "/").replace("\n", " ") for cell in cells) + " |"

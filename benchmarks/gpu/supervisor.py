@@ -113,7 +113,8 @@ class Supervisor:
         more = {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "WANDB_MODE": "disabled"}
         if self._told["cpu"]:
             more["CUDA_VISIBLE_DEVICES"] = ""
-        return {**os.environ, **more}
+        # Threads of OpenMP that wait for others would keep cores busy that other processes need.
+        return {"OMP_WAIT_POLICY": "passive", **os.environ, **more}
 
 
 def _why(code: int) -> str:

@@ -90,12 +90,23 @@ class Trainer:
         family: The family.
         split: The training chunks, for their length and rate.
         compiled: Whether to compile the model's pass.
+        backend: What compiles it; empty for that of the training.
     """
 
-    def __init__(self, engine: Engine, config: RunConfig, family: str, split: Split, compiled: bool = False) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        config: RunConfig,
+        family: str,
+        split: Split,
+        compiled: bool = False,
+        backend: str = "",
+    ) -> None:
         self.engine, self.config = engine, config
         self.model = build_model(config, family, split).to(engine.device)
-        if compiled:
+        if compiled and backend:
+            self.model.compile(backend=backend)
+        elif compiled:
             compile_passes(self.model, engine)
         self.learner = make_learner(config, self.model, engine)
         self.objective = make_objective(config, self.model)
