@@ -30,6 +30,8 @@ FLAGS_OF = {
     "vqvae": "--model.quantizer.size 512",
 }
 FLAGS = "--optim.steps 20000 --seed 1"
+# Short forms of a training's flags.
+SHORT = {"data": "data.path", "profile": "tracking.profile"}
 TRAINING_EPILOG = """
 Run the same command again to resume a run. To save and stop: touch RUN_DIR/STOP, or press Ctrl-C.
 --print_config prints all settings as YAML for --config. docs/configuration.md explains each setting.
@@ -80,8 +82,9 @@ def examples_of(command: str) -> str:
 def normalised(words: list[str]) -> list[str]:
     """The words of a command line with flags as the parser names them.
 
-    Dashes in flag names become underscores. For trainings `--data DIR` becomes `--data.path DIR`, names of presets
-    become paths, and `--config` moves to the front, so that flags override settings files wherever they stand.
+    Dashes in flag names become underscores. For trainings `--data DIR` becomes `--data.path DIR`, and `--profile STEP`
+    becomes `--tracking.profile STEP`; names of presets become paths, and `--config` moves to the front, so that flags
+    override settings files wherever they stand.
 
     Raises:
         TrainError: when a file of settings, or a value for a group of settings, is not fit for the parser; or a folder
@@ -116,7 +119,7 @@ def normalised(words: list[str]) -> list[str]:
             check_group(name, value, RUNS[words[0]])
             result.append(f"--{name}={value}")
         else:
-            result.append(f"--{'data.path' if name == 'data' and training else name}{equals}{value}")
+            result.append(f"--{SHORT.get(name, name) if training else name}{equals}{value}")
     return [*result[:1], *files, *result[1:]]
 
 

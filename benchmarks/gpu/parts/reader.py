@@ -45,9 +45,9 @@ def measure(job: Job, notes: Notes) -> None:
     with notes.trying("fences"):
         wrong = wrong_batches(_stream(split, size, device), split, device, count)
         notes.add("batches that arrive changed", wrong, f"of {count}", at_most=0, note="by hashes on the device")
+    if device.type != "cuda":
+        return  # copies to a CPU are done at once, so there is nothing to guard
     with notes.trying("without fences"):
-        if device.type != "cuda":
-            raise RuntimeError("copies to a CPU are done at once, so there is nothing to guard")
         wrong = wrong_batches(Unfenced(split, size, 0, pin_memory=True), split, device, count)
         notes.add("the same without fences", wrong, f"of {count}", note="above 0: the comparison can fail")
 
