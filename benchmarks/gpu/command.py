@@ -2,44 +2,17 @@
 
 import argparse
 import os
-import platform
 import signal
+import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
+from benchmarks.gpu import machine
 from benchmarks.gpu.plan import PARTS, parts_of
 from benchmarks.gpu.results import TABLE, OtherResultsError, Results
 from benchmarks.gpu.supervisor import Supervisor
 
 FOLDER = Path("build/gpu")
-
-
-def machine_facts(cpu: bool, quick: bool) -> dict[str, Any]:
-    """Versions and the device. Results of equal `setting` may be put together."""
-    import torch
-
-    gpu = torch.cuda.is_available() and not cpu
-    facts = {
-        "setting": {
-            "device": torch.cuda.get_device_name(0) if gpu else platform.machine(),
-            "gpu": gpu,
-            "quick": quick,
-            "torch": torch.__version__,
-        },
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "cores": len(os.sched_getaffinity(0)),
-    }
-    if gpu:
-        properties = torch.cuda.get_device_properties(0)
-        facts |= {
-            "CUDA": torch.version.cuda,
-            "cuDNN": torch.backends.cudnn.version(),
-            "GPU memory in GB": round(properties.total_memory / 1e9, 1),
-            "multiprocessors": properties.multi_processor_count,
-        }
-    return facts
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -61,7 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--minutes is {args.minutes:g}: it must be above 0")
     if args.cpu:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    facts = machine_facts(args.cpu, args.quick)
+    try:
+        facts = machine.facts(args.quick)
+    except subprocess.CalledProcessError:
+        print("error: torch does not start here; its own message is above", file=sys.stderr)
+        return 1
     if not facts["setting"]["gpu"] and not args.cpu:
         print("error: torch sees no GPU; pass --cpu to run on the CPU", file=sys.stderr)
         return 1

@@ -64,6 +64,10 @@ class Supervisor:
             self._run_part(part, seconds)
         return [part.name for part in parts if not self._results.is_finished(part.name)]
 
+    def words(self, part: str, task: Path) -> list[str]:
+        """The command of a part's process."""
+        return [sys.executable, "-m", "benchmarks.gpu.process", part, str(task)]
+
     def stop(self) -> None:
         """Ends the part that runs, with all its processes."""
         if self._process is not None and self._process.poll() is None:
@@ -77,11 +81,10 @@ class Supervisor:
         rows.unlink(missing_ok=True)
         Job(part.argument, self._folder, rows, seconds, found=self._results.values(), **self._told).save(task)
         began, log = time.monotonic(), self._folder / f"{part.name}.log"
-        words = [sys.executable, "-m", "benchmarks.gpu.process", part.name, str(task)]
         self._tell(f"{part.name}: {part.title}; at most {seconds:.0f} s")
         with open(log, "w") as output:
             self._process = subprocess.Popen(
-                words,
+                self.words(part.name, task),
                 cwd=ROOT,
                 env=self._environment(),
                 stdout=output,

@@ -75,6 +75,8 @@ def _compare(job: Job, notes: Notes, shards: Path, split: Split) -> None:
     turns = ", ".join(f"{1e3 * ours:.2f} and {1e3 * theirs:.2f} ms" for ours, theirs in zip(loop, bare, strict=True))
     note = f"{FAMILY}, bf16; loop and bare: {turns}"
     ratio = median(ours / theirs for ours, theirs in zip(loop, bare, strict=True))
+    if mfu := [row["perf/mfu"] for row in rows if "perf/mfu" in row]:
+        notes.add("perf/mfu in the log of the loop", median(mfu), "of the published peak", note=f"{FAMILY}, bf16")
     notes.add("loop against bare steps", ratio, "of its time", at_most=1.02, note=note)
 
 
@@ -148,7 +150,7 @@ def waits_noted(found: list[str]) -> Iterator[None]:
         finally:
             torch.cuda.set_sync_debug_mode(before)
     for warning in caught:
-        if "synchroniz" in str(warning.message):
+        if "called a synchronizing" in str(warning.message):
             found.append(f"{Path(warning.filename).name}:{warning.lineno}")
 
 

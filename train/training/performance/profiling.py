@@ -13,7 +13,7 @@ from train.parallel.engine import Engine
 FOLDER = "profile"
 TRACE, MEMORY = "trace.json.gz", "memory.pickle"
 STEPS = 3
-MEMORY_EVENTS = 200_000  # allocations that the snapshot of a GPU's memory keeps
+MEMORY_EVENTS = 50_000  # allocations that the snapshot of a GPU's memory keeps, some kilobytes each
 
 
 class StepProfile:
