@@ -4,6 +4,7 @@
 # make bench [QUICK=1]    speed and shuffling beside other libraries -> a table and bench.json
 # make chaos [KILLS=100]  a tiny run killed that often: was anything lost? (SEED=0, JSON=file)
 # make quality [QUICK=1]  the claims about quality: models, baselines and seeds trained side by side (FOLDER=, JSON=)
+# make gpu                what only a GPU can answer, in minutes; goes on where it was cut (CPU=1, QUICK=1, PARTS=, DATA=)
 # make slurm-test         the batch scripts on a private Slurm; needs: apt-get install slurmctld slurmd slurm-client
 # make lint               style and types
 # The first use of any of them makes .venv.
@@ -21,7 +22,7 @@ WORKERS ?= $(shell $(BIN)/python -c 'import os; print(max(2, min(8, os.cpu_count
 # One process a GPU, two where there is none.
 PROCESSES ?= $(shell $(BIN)/python -c 'import torch; print(torch.cuda.device_count() or 2)')
 
-.PHONY: demo test test-all slurm-test bench chaos quality lint clean-demo
+.PHONY: demo test test-all slurm-test bench chaos quality gpu lint clean-demo
 .DELETE_ON_ERROR:
 
 # With uv, else with pip; either gives the versions of constraints.txt.
@@ -75,6 +76,10 @@ chaos: .venv/installed
 
 quality: .venv/installed
 	$(BIN)/python -m benchmarks quality $(if $(QUICK),--quick) $(if $(FOLDER),--folder $(FOLDER)) $(if $(JSON),--json $(JSON))
+
+gpu: .venv/installed
+	$(BIN)/python -m benchmarks gpu $(PARTS) $(if $(CPU),--cpu) $(if $(QUICK),--quick) $(if $(FRESH),--fresh) \
+	  $(if $(DATA),--data '$(DATA)') $(if $(MINUTES),--minutes $(MINUTES))
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -27,6 +27,8 @@ def main(task: Path, backend: str) -> None:
         PartialState(cpu=not torch.cuda.is_available(), backend=backend)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # losses are compared
     engine = Engine()
+    if engine.device.type == "cpu":
+        torch.set_num_threads(1)
     split = Split.open(content["shards"], "train")
     config = settings(job, FAMILY, content["shards"], job.folder / "none")
     trainer = Trainer(engine, config, FAMILY, split)

@@ -90,7 +90,6 @@ class Supervisor:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                preexec_fn=self._limit_cores,
             )
         seen = 0.0
         status = "running"
@@ -116,11 +115,6 @@ class Supervisor:
         if self._process is not None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-
-    def _limit_cores(self) -> None:
-        """Tiny models on a CPU are slower on several cores than on one, above all beside other programs."""
-        if self._told["cpu"] and self._told["quick"]:
-            os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
     def _environment(self) -> dict[str, str]:
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))

@@ -36,7 +36,10 @@ def make_engine(mode: str) -> Engine:
     GradientState._reset_state()
     torch.backends.cuda.matmul.allow_tf32 = tf32
     torch.backends.cudnn.allow_tf32 = tf32
-    return Engine()
+    engine = Engine()
+    if engine.device.type == "cpu":
+        torch.set_num_threads(1)  # tiny models are slower on several, above all beside other programs
+    return engine
 
 
 def settings(job: Job, family: str, data: Path | str, run: Path, *words: str, tiny_preset: bool = False) -> RunConfig:

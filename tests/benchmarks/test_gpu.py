@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from benchmarks.gpu.supervisor import Supervisor
 ROOT = Path(__file__).parents[2]
 # Imports modules as on a machine where the hidden ones are not installed.
 BARE = """
-import importlib, json, sys
+import importlib.metadata, json, sys
 hidden, modules = {*json.loads(sys.argv[1])}, sys.argv[2:]
 class Bare:
     def __init__(self, finders):
@@ -34,6 +35,8 @@ class Bare:
     def find_spec(self, name, path=None, target=None):
         found = (finder.find_spec(name, path, target) for finder in self.finders)
         return None if name.partition(".")[0] in hidden else next(filter(None, found), None)
+    def find_distributions(self, *words, **named):
+        return importlib.metadata.MetadataPathFinder.find_distributions(*words, **named)
 sys.meta_path = [Bare([finder for finder in sys.meta_path if hasattr(finder, "find_spec")])]
 for module in modules:
     importlib.import_module(module)
@@ -70,9 +73,7 @@ def stand_ins(tmp_path, monkeypatch):
 
     def supervise(names, fresh=False, minutes=1.0, loop_s=1.0):
         results = Results.open(tmp_path / "out", MACHINE, fresh, [])
-        parts = [
-            p if p.name != "loop" else type(p)(p.name, p.module, p.title, loop_s) for p in PARTS if p.name in names
-        ]
+        parts = [replace(part, seconds=loop_s) if part.name == "loop" else part for part in PARTS if part.name in names]
         unfinished = Supervisor(results, tmp_path, minutes, True, True, "", lambda line: None).run(parts)
         return unfinished, json.loads((tmp_path / "out" / "gpu.json").read_text())["parts"]
 

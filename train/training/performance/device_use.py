@@ -21,7 +21,8 @@ def flops_for_mfu(model: Autoencoder, objective: Objective, engine: Engine) -> f
     try:
         return flops_of_chunk(model, objective)
     except Exception as error:  # counting runs the model in a way that a new part of it may not support
-        write_stderr(f"warning: perf/mfu is not logged: FLOPs could not be counted ({str(error).splitlines()[0]})")
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        write_stderr(f"warning: perf/mfu is not logged: FLOPs could not be counted ({why})")
         return None
 
 

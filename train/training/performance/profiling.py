@@ -1,5 +1,6 @@
 """A profile of three steps in the run folder, by torch's own profiler."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -70,10 +71,13 @@ class StepProfile:
             self._tell(f"warning: no profile of steps from {self._first} on: {why}")
 
     def _begin(self) -> None:
+        if not self._on_gpu:  # the profiler's library prints an error about a missing GPU
+            os.environ.setdefault("KINETO_LOG_LEVEL", "99")
         profiler = profile(
             activities=[ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * self._on_gpu],
             record_shapes=True,
             profile_memory=True,
+            acc_events=True,  # without it, torch warns about cycles, which there are not
         )
         if self._on_gpu:
             torch.cuda.memory._record_memory_history(max_entries=MEMORY_EVENTS, stacks="python")
