@@ -39,6 +39,8 @@ def make_engine(mode: str) -> Engine:
     engine = Engine()
     if engine.device.type == "cpu":
         torch.set_num_threads(1)  # tiny models are slower on several, above all beside other programs
+    if engine.precision != precision:
+        raise RuntimeError(f"the engine computes in {engine.precision}, not {precision}")
     return engine
 
 

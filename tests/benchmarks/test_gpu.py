@@ -71,7 +71,7 @@ def stand_ins(tmp_path, monkeypatch):
     script.write_text(STAND_IN)
     monkeypatch.setattr(Supervisor, "words", lambda self, part, task: [sys.executable, str(script), part, str(task)])
 
-    def supervise(names, fresh=False, minutes=1.0, loop_s=1.0):
+    def supervise(names, fresh=False, minutes=1.0, loop_s=0.2):
         results = Results.open(tmp_path / "out", MACHINE, fresh, [])
         parts = [replace(part, seconds=loop_s) if part.name == "loop" else part for part in PARTS if part.name in names]
         unfinished = Supervisor(results, tmp_path, minutes, True, True, "", lambda line: None).run(parts)

@@ -4,6 +4,7 @@ import time
 
 import torch
 
+from benchmarks.gpu.data import music, noise
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.rows import Notes
 
@@ -24,6 +25,11 @@ def measure(job: Job, notes: Notes) -> None:
     with notes.trying("host to device"):
         host = torch.device("cpu")
         notes.add("host to device", _copy(job, host, device) / 2e9, "GB/s", note="from pinned memory")
+    with notes.trying("data for the other parts"):
+        began = time.perf_counter()
+        music(job)
+        noise(job)
+        notes.add("data for the other parts", time.perf_counter() - began, "s", note="generated music, and noise")
 
 
 def seconds_of(job: Job, device: torch.device, action) -> float:
