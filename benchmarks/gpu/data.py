@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import soundfile
+
 from benchmarks.gpu.job import Job
 from benchmarks.speed.support.data import make_shards
 from shards.building.build import build
@@ -19,8 +21,17 @@ def music(job: Job) -> Path:
         for folder in (shards, audio):
             shutil.rmtree(folder, ignore_errors=True)
         practice(audio, QUICK_MINUTES if job.quick else MINUTES, seed=1)
+        _make_wav(audio)
         build(audio, shards, valid=0.2)
     return shards
+
+
+def _make_wav(folder: Path) -> None:
+    """Writes all recordings as WAV: FFmpeg reads other formats, and its 40 MB need not travel."""
+    for path in sorted(folder.iterdir()):
+        samples, rate = soundfile.read(path, dtype="int16")
+        path.unlink()
+        soundfile.write(path.with_suffix(".wav"), samples, rate)
 
 
 def noise(job: Job) -> Path:

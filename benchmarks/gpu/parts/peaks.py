@@ -1,6 +1,7 @@
 """What the machine can do at most: matrix products, memory, and copies from pinned memory."""
 
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -32,13 +33,13 @@ def measure(job: Job, notes: Notes) -> None:
         notes.add("data for the other parts", time.perf_counter() - began, "s", note="generated music, and noise")
 
 
-def seconds_of(job: Job, device: torch.device, action) -> float:
-    """Seconds that one call of `action` takes on the device: a mean of many after a few others."""
+def seconds_of(seconds: float, device: torch.device, action: Callable[[], object]) -> float:
+    """Seconds that one call of `action` takes on the device: a mean over `seconds` after a few other calls."""
     for _ in range(3):
         action()
     _wait(device)
     count, began = 0, time.perf_counter()
-    while count < 3 or time.perf_counter() - began < job.time_each / 3:
+    while count < 3 or time.perf_counter() - began < seconds:
         for _ in range(4):
             action()
         _wait(device)
@@ -52,7 +53,7 @@ def _product(job: Job, device: torch.device, kind: torch.dtype, tf32: bool) -> f
     torch.backends.cuda.matmul.allow_tf32 = tf32
     left, right = (torch.randn(size, size, device=device).to(kind) for _ in range(2))
     out = torch.empty_like(left)
-    return 2 * size**3 / seconds_of(job, device, lambda: torch.mm(left, right, out=out))
+    return 2 * size**3 / seconds_of(job.time_each / 3, device, lambda: torch.mm(left, right, out=out))
 
 
 def _copy(job: Job, source: torch.device, target: torch.device) -> float:
@@ -62,7 +63,7 @@ def _copy(job: Job, source: torch.device, target: torch.device) -> float:
     pinned = source.type == "cpu" and target.type == "cuda"
     here = torch.ones(count, dtype=torch.uint8, device=source, pin_memory=pinned)
     there = torch.empty(count, dtype=torch.uint8, device=target)
-    return 2 * count / seconds_of(job, target, lambda: there.copy_(here, non_blocking=True))
+    return 2 * count / seconds_of(job.time_each / 3, target, lambda: there.copy_(here, non_blocking=True))
 
 
 def _wait(device: torch.device) -> None:
