@@ -4,6 +4,7 @@
 # make bench [QUICK=1]    speed and shuffling beside other libraries -> a table and bench.json
 # make chaos [KILLS=100]  a tiny run killed that often: was anything lost? (SEED=0, JSON=file)
 # make quality [QUICK=1]  the claims about quality: models, baselines and seeds trained side by side (FOLDER=, JSON=)
+# make gpu                what only a GPU can answer, in minutes; goes on where it was cut (CPU=1, QUICK=1, PARTS=, DATA=)
 # make slurm-test         the batch scripts on a private Slurm; needs: apt-get install slurmctld slurmd slurm-client
 # make lint               style and types
 # The first use of any of them makes .venv.
@@ -25,7 +26,7 @@ PROCESSES ?= $(shell $(BIN)/python -c 'import torch; print(torch.cuda.device_cou
 # Images of containers often set it. Without bytecode each process compiles all that it imports: seconds a start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all slurm-test bench chaos quality lint clean-demo
+.PHONY: demo test test-all slurm-test bench chaos quality gpu lint clean-demo
 .DELETE_ON_ERROR:
 
 # With uv, else with pip; either gives the versions of constraints.txt.
@@ -79,6 +80,10 @@ chaos: .venv/installed
 
 quality: .venv/installed
 	$(BIN)/python -m benchmarks quality $(if $(QUICK),--quick) $(if $(FOLDER),--folder $(FOLDER)) $(if $(JSON),--json $(JSON))
+
+gpu: .venv/installed
+	$(BIN)/python -m benchmarks gpu $(PARTS) $(if $(CPU),--cpu) $(if $(QUICK),--quick) $(if $(FRESH),--fresh) \
+	  $(if $(DATA),--data '$(DATA)') $(if $(MINUTES),--minutes $(MINUTES))
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@ KINDS = {
     "speed": "measure data loading and checkpoints and compare them with other libraries",
     "quality": "train models, baselines and seeds, and check the claims about quality",
     "copies": "make copies of recordings, and count those that `shards build` would find",
+    "gpu": "measure in minutes what only a GPU can answer; resumes where it was cut",
     "faults": "inject faults into a small training and check that nothing is lost",
 }
 

@@ -163,6 +163,8 @@ class TrackingConfig:
         project: W&B project.
         name: W&B run name; if empty, the name of the run folder.
         samples: Write the chunks of every step to `samples/` in the run folder, one file for each process.
+        profile: Profile this step and the two after it, in the folder `profile/` of the run: a trace that
+            ui.perfetto.dev opens, and on a GPU a snapshot of its memory. 0 means never; short form: `--profile STEP`.
     """
 
     every: PositiveInt = 20
@@ -173,6 +175,7 @@ class TrackingConfig:
     project: str = "audio-autoencoders"
     name: str = ""
     samples: bool = False
+    profile: NonNegativeInt = 0
 
 
 @dataclass

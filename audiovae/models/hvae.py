@@ -231,7 +231,8 @@ class HVAE(Autoencoder):
             metrics["levels_error"] = squared_error(*pairs[0]).detach().mean()
         if not (self.balance and self.training):
             return Output(recon, losses, metrics)
-        sums = {"kl": torch.stack([level.sum() for level in spent]), "items": recon.new_tensor(float(len(recon)))}
+        items = recon.new_full((), float(len(recon)))  # `new_tensor` would wait for a GPU
+        sums = {"kl": torch.stack([level.sum() for level in spent]), "items": items}
         return Output(recon, losses, metrics, Statistics({name: value.float() for name, value in sums.items()}))
 
     def update(self, statistics: Statistics, step: int) -> None:

@@ -82,15 +82,17 @@ class Balance(nn.Module):
     def __init__(self, sizes: Sequence[int], steps: int) -> None:
         """`sizes`: latent values per item on each level; `steps`: length of the warm-up."""
         super().__init__()
-        self.sizes, self.steps = list(sizes), steps
-        self.running = nn.Buffer(torch.zeros(len(self.sizes)))  # nats per value
-        self.factors = nn.Buffer(torch.ones(len(self.sizes)))
+        self.steps = steps
+        with torch.device("cpu"):  # values also in a model on the device "meta"; from the settings, so in no file
+            self.sizes = nn.Buffer(torch.tensor(list(sizes)), persistent=False)
+        self.running = nn.Buffer(torch.zeros(len(sizes)))  # nats per value
+        self.factors = nn.Buffer(torch.ones(len(sizes)))
 
     @torch.no_grad()
     def update(self, statistics: Statistics, step: int) -> None:
         """Updates the factors for the next step with the divergences of a whole global batch."""
         spent, items = statistics.sums["kl"], statistics.sums["items"]
-        now = spent / items.clamp_min(1) / torch.tensor(self.sizes, device=spent.device)
+        now = spent / items.clamp_min(1) / self.sizes.to(spent.device)
         running = now if step <= 1 else self.running.lerp(now, 1 - BALANCE_DECAY)
         wanted = running + BALANCE_FLOOR
         factors = wanted / wanted.mean() if step < self.steps else torch.ones_like(wanted)

@@ -85,7 +85,7 @@ class RunningNorm(nn.Module):
     def sums(self, raw: Tensor) -> dict[str, Tensor]:
         """Sums over [B, D, T] for the estimates, relative to the current mean to keep float32 accurate."""
         raw = raw.detach() - self.mean.unsqueeze(1)
-        count = raw.new_tensor(raw.shape[0] * raw.shape[2])
+        count = raw.new_full((), raw.shape[0] * raw.shape[2])  # `new_tensor` would wait for a GPU
         return {"count": count, "total": raw.sum((0, 2)), "squares": raw.square().sum((0, 2))}
 
     @torch.no_grad()

@@ -151,7 +151,10 @@ class EMACodebooks(nn.Module):
         """
         in_use = in_use.unsqueeze(1).expand(offers.shape[:2]).flatten()
         offers = offers.flatten(0, 1)
-        order = torch.randperm(len(offers), generator=generator).to(offers.device)
+        order = torch.randperm(len(offers), generator=generator)
+        if offers.is_cuda:  # a copy from other memory would wait for the GPU
+            order = order.pin_memory()
+        order = order.to(offers.device, non_blocking=True)
         offers, in_use = offers[order], in_use[order]
         self.restarts.zero_()
         for q in range(self.config.codebooks):

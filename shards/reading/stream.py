@@ -129,6 +129,7 @@ class BatchStream:
             # Copies to the GPU may still be waiting behind its work when the memory goes back to the ring.
             self._fences[self._taken] = torch.cuda.Event()
             self._fences[self._taken].record()
+            self._fences.pop(self._taken - self._ring.slots, None)  # what filled the slot since then has waited for it
         try:
             item = self._ring.take(self._timeout)
             self._taken += 1
@@ -143,6 +144,16 @@ class BatchStream:
             self.close()
             raise item
         return item
+
+    def keep_pace(self) -> None:
+        """Waits for a GPU that is far behind, so that the wait for the next batch is a wait for data alone.
+
+        Without it the host runs ahead until no buffer is free, and would wait for one in the place where it waits for
+        data. The buffers of the next two batches are free afterwards, and the GPU still has work, with four buffers
+        that of two batches.
+        """
+        if fence := self._fences.get(self._taken + 2 - self._ring.slots):
+            fence.synchronize()
 
     def damage(self) -> list[Damage]:
         """Damaged chunks found since the last call."""
@@ -197,7 +208,7 @@ class BatchStream:
 
     def _read(self, number: int, step: Step) -> Batch:
         out = self._buffers[number % self._ring.slots, : len(step.chunks)]
-        if fence := self._fences.pop(number - self._ring.slots, None):
+        if fence := self._fences.get(number - self._ring.slots):
             fence.synchronize()
         if self.reader:
             self.reader.gather(step, out)

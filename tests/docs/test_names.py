@@ -10,7 +10,7 @@ from documents import DOCUMENTS, ROOT, blocks, prose, quoted
 
 from audiovae import Autoencoder
 from shards.__main__ import _functions, _make_parser
-from train.cli.parser import make_parser
+from train.cli.parser import SHORT, make_parser
 from train.cli.settings_files import names_of
 from train.config import RUNS
 
@@ -23,8 +23,9 @@ FOREIGN = {
     *("nv", "bind", "container-image", "container-mounts", "ntasks", "no-requeue", "export", "gpus"),
     *("kill-on-bad-exit", "kill-on-invalid-dep", "chdir", "open-mode", "parsable", "wait", "hint", "job-name"),
     *("kills", "seed", "json", "kinds", "quick", "folder"),  # chaos, bench, quality
+    *("out", "minutes", "fresh"),  # gpu
     *("dry-run", "chain"),  # slurm/*.sh
-    *("no-deps", "extra-index-url"),  # pip
+    *("no-deps", "extra-index-url", "no-index", "target"),  # pip
     "version",  # of each command, before its subcommands
 }
 GROUPS = {name for run in RUNS.values() for name, is_group in names_of(run).items() if is_group}
@@ -45,7 +46,7 @@ def settings() -> set[str]:
 @cache
 def flags() -> set[str]:
     """All flags of the project's commands, with underscores."""
-    known = settings() | {"data", "help", "config", "print_config"}
+    known = settings() | {*SHORT, "help", "config", "print_config"}
     # The library's commands are functions; which of them has which flag is asked in test_doc_commands.
     for function in vars(importlib.import_module("audiovae.commands")).values():
         if inspect.isfunction(function):

@@ -31,8 +31,8 @@ FLAGS_OF = {
     "vqvae": "--model.quantizer.size 512",
 }
 FLAGS = "--optim.steps 20000 --seed 1"
-# Flags that stand for one setting of their group.
-SHORT = {"data": "data.path", "start_from": "start_from.path"}
+# Short forms of a training's flags, and the help of those whose long form is in a group of that name.
+SHORT = {"data": "data.path", "start_from": "start_from.path", "profile": "tracking.profile"}
 SHORT_HELP = {
     "data": ("The folder of shards; short for --data.path.", "DIR"),
     "start_from": ("A model, checkpoint or run to start from; short for --start_from.path.", "PATH"),
@@ -87,8 +87,9 @@ def examples_of(command: str) -> str:
 def normalised(words: list[str]) -> list[str]:
     """The words of a command line with flags as the parser names them.
 
-    Dashes in flag names become underscores. For trainings `--data DIR` becomes `--data.path DIR`, `--start_from PATH`
-    brings settings of its model, names of presets become paths, and `--config` moves to the front, so that flags
+    Dashes in flag names become underscores. For trainings `--data DIR` becomes `--data.path DIR`, and so do the other
+    flags of SHORT; `--start_from PATH` brings settings of its model; names of presets become paths, and `--config`
+    moves to the front, so that flags
     override settings files wherever they stand.
 
     Raises:

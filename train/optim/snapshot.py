@@ -17,7 +17,7 @@ class Snapshot:
         moments: AdamW's moments of each parameter, as `exp_avg.NAME` and `exp_avg_sq.NAME`.
         updates: Number of updates in the moments; skipped steps do not count.
         state: Plain values: step and cursor; valid_si_sdr if held-out chunks were measured; gradient_norms if the
-            gradient guard is on; skipped_in_a_row if the last step was skipped.
+            gradient guard is on; skipped_in_a_row if the last step was skipped; gpu_seconds of all attempts on GPUs.
     """
 
     weights: dict[str, Tensor]

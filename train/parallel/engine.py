@@ -210,6 +210,14 @@ class Engine:
         dist.all_reduce(ballot, dist.ReduceOp.MAX, self._control_group)
         return bool(ballot.item())
 
+    def largest(self, here: float) -> float:
+        """The largest of all processes' values: the same on all, which wait for each other."""
+        if self._control_group is None:
+            return here
+        value = torch.tensor([here], dtype=torch.float64)
+        dist.all_reduce(value, dist.ReduceOp.MAX, self._control_group)
+        return float(value.item())
+
     def share(self, value: Any) -> Any:
         """Sends rank 0's value to every process: plain data only. The other processes wait up to DISK_TIMEOUT."""
         if self._disk_group is None:

@@ -42,6 +42,8 @@ FORMAT = 2
 UNSEALED_FORMATS = (None, 1, FORMAT)
 TENSORS = ("training", "model", "optimizer")
 NAME = re.compile(r"step-(\d{8,})")
+# The entry of a state that depends on the clock alone.
+TIMED = "gpu_seconds"
 
 
 @dataclass(frozen=True)
@@ -100,11 +102,15 @@ def save(
 
 
 def _holds(path: Path, state: dict[str, Any]) -> bool:
-    """Whether a checkpoint has this state; one saved during an evaluation lacks what that measured."""
+    """Whether a checkpoint has this state, at whatever time it was reached.
+
+    One saved during an evaluation lacks what that measured.
+    """
     try:
-        return read_object(path / "state.json", follow_links=True) == state
+        found = read_object(path / "state.json", follow_links=True)
     except (OSError, ValueError):
         return False
+    return found | {TIMED: None} == state | {TIMED: None}
 
 
 def deletable(folder: Path, retention: Retention) -> list[Path]:
@@ -262,6 +268,8 @@ def load(path: Path) -> Snapshot:
         unlogged = state.get("unlogged", {})
         if not (isinstance(unlogged, dict) and all(map(is_number, unlogged.values()))):
             raise ValueError("state.json has values of a point that are no numbers")
+        if not (is_number(seconds := state.get(TIMED, 0.0)) and 0 <= seconds < math.inf):
+            raise ValueError(f"state.json has {TIMED} that are no number")
         weights, averaged, moments = (_read(path / f"{name}.safetensors") for name in TENSORS)
     except (ValueError, SafetensorError) as error:
         raise TrainError(f"{path}: damaged ({str(error).splitlines()[0]}); remove it to use an older one") from None

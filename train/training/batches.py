@@ -46,6 +46,7 @@ class BatchFeed:
         self._stream.close()
 
     def __next__(self) -> Batch:
+        self._stream.keep_pace()
         with self._meter.waiting():
             self._last = next(self._stream)
         return self._last

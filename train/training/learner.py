@@ -15,6 +15,7 @@ from train.optim.snapshot import HostCopies, Snapshot, discard
 from train.parallel.engine import Engine
 from train.parallel.factory import make_strategy
 from train.parallel.strategy import Strategy
+from train.training.performance.device_use import DeviceUse, flops_for_mfu
 
 
 class Learner:
@@ -28,15 +29,17 @@ class Learner:
         unlogged: Values of this step by their names in the log, if its held-out evaluation is still to do, as at the
             start of a run or after a stop during the evaluation; else None.
         skipped_in_a_row: Number of skipped steps since the last one that was not, over all attempts: int64 scalar.
+        device_use: What the run makes of its GPUs.
     """
 
-    def __init__(self, strategy: Strategy, engine: Engine) -> None:
+    def __init__(self, strategy: Strategy, engine: Engine, flops: float | None = None) -> None:
         self.strategy = strategy
         self.step = 0
         self.cursor = Cursor()
         self.valid_si_sdr: float | None = None
         self.unlogged: dict[str, float] | None = {}
         self.skipped_in_a_row = torch.zeros((), dtype=torch.int64, device=engine.device)
+        self.device_use = DeviceUse(engine, flops)
         self._main = engine.is_main
         self._copies = HostCopies()
 
@@ -59,6 +62,8 @@ class Learner:
             snapshot.state["unlogged"] = self.unlogged
         if skipped := int(self.skipped_in_a_row.item()):
             snapshot.state["skipped_in_a_row"] = skipped
+        if (seconds := self.device_use.seconds) is not None:
+            snapshot.state["gpu_seconds"] = round(seconds, 3)
         if self.strategy.gradient_guard.factor:
             # JSON keeps every bit of a float32.
             snapshot.state["gradient_norms"] = self.strategy.gradient_guard.state.tolist()
@@ -72,6 +77,7 @@ class Learner:
         self.valid_si_sdr = snapshot.state.get("valid_si_sdr")
         self.unlogged = snapshot.state.get("unlogged")
         self.skipped_in_a_row.fill_(snapshot.state.get("skipped_in_a_row", 0))
+        self.device_use.earlier_s = snapshot.state.get("gpu_seconds", 0.0)
         guard = self.strategy.gradient_guard
         guard.state = torch.tensor(snapshot.state.get("gradient_norms", [0.0, 0.0]), device=guard.state.device)
 
@@ -89,9 +95,10 @@ def make_learner(config: RunConfig, model: Autoencoder, engine: Engine) -> Learn
             f"{config.data.microbatch}: the processes would run different numbers of passes, which DeepSpeed cannot "
             f"do; choose a data.batch that is a multiple of {engine.world}"
         )
+    flops = flops_for_mfu(model, make_objective(config, model), engine)
     if config.compile:
         compile_passes(model, engine)
-    return Learner(make_strategy(model, engine, config.optim), engine)
+    return Learner(make_strategy(model, engine, config.optim), engine, flops)
 
 
 def make_objective(config: RunConfig, model: Autoencoder) -> Objective:

@@ -14,6 +14,7 @@ from train.training.checkpointing import Checkpointer
 from train.training.context import Context
 from train.training.ending import end_before_a_step, end_finished, end_stopped
 from train.training.meter import Meter
+from train.training.performance.profiling import StepProfile
 from train.training.step import train_step
 from train.training.step_log import StepLog
 from train.training.validation import Validation
@@ -39,8 +40,9 @@ def training_loop(context: Context, objective: Objective, tracker: Tracker | Non
     step_log = StepLog(context, objective, meter, batches)
     validation = Validation(context, tracker, meter, watchdog, display)
     checkpoints = Checkpointer(context, saver, meter, watchdog, display)
+    profile = StepProfile(context.run.path, config.tracking.profile, engine, display.say, meter.paused)
     learner.strategy.wrapped.train()
-    with batches, display, watchdog:
+    with batches, display, watchdog, profile:
         stop_request.tell = display.call
         stop_request.nothing_unsaved(lambda reason: end_before_a_step(context, tracker, display, reason))
         announce(context, display)
@@ -50,7 +52,7 @@ def training_loop(context: Context, objective: Objective, tracker: Tracker | Non
             if learner.step:
                 checkpoints.begin()  # replaces the one without the measures
         while learner.step < config.optim.steps:
-            with first_step(context, display) if learner.step == first else nullcontext():
+            with first_step(context, display) if learner.step == first else nullcontext(), profile.around(learner.step):
                 norm = train_step(config, engine, learner, objective, next(batches), meter)
             if learner.step == first + 1:
                 stop_request.unsaved_work()

@@ -34,6 +34,7 @@ class StepLog:
         """Means over the steps since the last call, by their names in the log. Every process must call it."""
         config, engine, learner = self._context.config, self._context.engine, self._context.learner
         values = self._meter.read(engine, config.data.batch)
+        values |= learner.device_use.read(values["perf/chunks_per_second"])
         values["optim/learning_rate"] = learner.strategy.rate
         values["data/damaged_chunks"] = engine.sum({"damaged": self._batches.damaged})["damaged"].item()
         values["samples_seen"] = learner.step * config.data.batch

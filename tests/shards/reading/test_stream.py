@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from shards import BatchStream, Cursor, DataError, Split
+from shards.reading import stream as stream_module
 from shards.reading.arena import ALONE, Arena, RowReader
 from shards.reading.order import EpochOrder
 
@@ -230,3 +231,70 @@ def test_memory_stays_within_its_bound(data_dir):
         for _ in range(5 * len(split) // 16):
             next(stream)
         assert process.memory_info().rss - before < READERS["arena"] + 30e6
+
+
+class Event:
+    """Takes the place of a CUDA event: the device gets there when the test says so, or when somebody has waited."""
+
+    made: list["Event"]
+
+    def __init__(self):
+        self.waited = []
+        self.reached = threading.Event()
+        self.made.append(self)
+
+    def record(self):
+        pass
+
+    def synchronize(self):
+        self.waited.append(threading.current_thread())
+        assert self.reached.wait(30)
+
+
+@pytest.fixture
+def on_a_gpu(split, monkeypatch):
+    """A stream with four buffers whose copies go to a device that is as slow as the test."""
+    monkeypatch.setattr(Event, "made", [], raising=False)
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    monkeypatch.setattr(stream_module, "allocate", lambda size, pinned: np.zeros(size, np.uint8))
+    with BatchStream(split, 6, 0, prefetch=3, pin_memory=True, memory=READERS["map"], order=SMALL) as stream:
+        yield stream
+        for event in Event.made:
+            event.reached.set()
+
+
+def test_no_buffer_is_filled_before_the_device_has_copied_it(on_a_gpu):
+    batches = [next(on_a_gpu) for _ in range(4)]
+    contents = [batch.records.clone() for batch in batches]
+    time.sleep(0.2)  # the reader could fill the buffers of the first three
+    assert all(map(torch.equal, contents, [batch.records for batch in batches]))
+    Event.made[0].reached.set()
+    fifth = next(on_a_gpu)
+    assert fifth.records.data_ptr() == batches[0].records.data_ptr()
+    assert not torch.equal(batches[0].records, contents[0])
+    assert all(map(torch.equal, contents[1:], [batch.records for batch in batches[1:]]))
+
+
+def test_the_host_waits_for_the_device_apart_from_the_data(on_a_gpu):
+    """With batch 5 in use, `keep_pace` waits until the device is done with batch 3: its buffer is that of batch 7."""
+    for number in range(6):
+        next(on_a_gpu)
+        for event in Event.made[: max(0, number - 2)]:
+            event.reached.set()
+    assert not Event.made[3].reached.is_set()
+    Event.made[3].reached.set()
+    on_a_gpu.keep_pace()
+    assert threading.current_thread() in Event.made[3].waited
+    assert threading.current_thread() not in [thread for event in Event.made[4:] for thread in event.waited]
+    for event in Event.made:
+        event.reached.set()
+    next(on_a_gpu)
+    on_a_gpu.keep_pace()
+
+
+def test_on_a_cpu_there_is_nothing_to_keep_pace_with(split):
+    with open_stream(split, "map", 6, 0) as stream:
+        stream.keep_pace()
+        next(stream)
+        stream.keep_pace()

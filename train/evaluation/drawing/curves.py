@@ -149,6 +149,12 @@ READING = {
     "perf/data_wait_share": Reading(
         "waiting for data, share", "Below 0.05. Higher: reading the data limits the speed."
     ),
+    "perf/mfu": Reading(
+        "model FLOPs utilisation",
+        "Share of the GPUs' peak. Flat. Low: batches too small, float32 instead of bf16, or waiting for data.",
+    ),
+    "perf/gpu_memory_gb": Reading("GPU memory, GB", "Flat after the first steps."),
+    "perf/gpu_hours": Reading("GPU hours", "A straight line, over all attempts."),
     "data/damaged_chunks": Reading("damaged chunks", "Should be 0. damage.jsonl lists them."),
 }
 
