@@ -158,6 +158,8 @@ class RunConfig:
         preflight: Check devices, shards, disk and W&B before the first step of each attempt; this takes seconds.
         allow_changes: Resume even if settings differ from those of the run; the new ones become its settings, and
             `status`, the report and W&B show the change.
+        relocated: For a run folder that is not where it was, if the program cannot tell: `moved` goes on as the same
+            W&B run, `copied` as a run of its own that names its parent. Without effect on other folders.
     """
 
     data: DataConfig
@@ -172,6 +174,7 @@ class RunConfig:
     compile: bool = False
     preflight: bool = True
     allow_changes: bool = False
+    relocated: Literal["ask", "moved", "copied"] = "ask"
 
     def __post_init__(self) -> None:
         if self.seed >= 2**63:
@@ -248,6 +251,7 @@ RUNS: dict[str, type[RunConfig]] = {"vae": VAERun, "hvae": HVAERun, "vqvae": VQV
 FREE = (
     *("data.path", "data.microbatch", "data.memory_gb", "data.scratch", "data.scratch_gb", "data.damage_limit"),
     *("run_dir", "checkpoint", "tracking", "stop_at", "watchdog_s", "compile", "preflight", "allow_changes"),
+    *("relocated",),
 )
 
 

@@ -19,6 +19,7 @@ LIMIT = 16 * MIB  # bytes of the file
 NUMBERS = {"data.batch": 1, "checkpoint.every": 1, "optim.steps": 1}
 TEXTS = ("data.path",)
 OPTIONAL_TEXTS = ("tracking.name", "tracking.project")
+OPTIONAL = ("place", "parent")  # entries that older versions do not have
 
 
 class OtherVersionError(ValueError):
@@ -35,6 +36,8 @@ class Record:
         config: Settings of the newest attempt, as dotted keys.
         data_fingerprint: Fingerprint of the training split of the newest attempt.
         changes: The changes of settings between attempts, oldest first; they led to `config`.
+        place: Where the folder was at the newest attempt, see `location.Place`; empty where it is not known.
+        parent: `run_id`, `path` and `step` of the run that this one is a copy of; empty where it is none.
     """
 
     run_id: str
@@ -42,6 +45,8 @@ class Record:
     config: dict[str, Any]
     data_fingerprint: str
     changes: list[Change] = field(default_factory=list)
+    place: dict[str, Any] = field(default_factory=dict)
+    parent: dict[str, Any] = field(default_factory=dict)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -58,6 +63,7 @@ class Record:
             "data_fingerprint": self.data_fingerprint,
             "changes": [change.to_json() for change in self.changes],
         }
+        content |= {name: value for name in OPTIONAL if (value := getattr(self, name))}
         return (json.dumps(content | {"sha256": checksum(content)}, indent=1) + "\n").encode()
 
     @classmethod
@@ -79,9 +85,17 @@ class Record:
             if not all(isinstance(text, str) for text in texts) or not isinstance(values["config"], dict):
                 raise ValueError("it does not describe a run")
             changes = [Change.from_json(change) for change in values.get("changes", [])]
+            optional = {name: values.get(name, {}) for name in OPTIONAL}
+            if not all(isinstance(value, dict) and are_plain(value) for value in optional.values()):
+                raise ValueError("place or parent is no object of texts and numbers")
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"it does not describe a run: {error}") from None
-        return cls(texts[0], texts[1], values["config"], texts[2], changes)
+        return cls(texts[0], texts[1], values["config"], texts[2], changes, **optional)
+
+
+def are_plain(content: dict[str, Any]) -> bool:
+    """Whether all values are short texts or whole numbers."""
+    return all(is_text(value) or is_whole(value) for value in content.values())
 
 
 def checksum(content: dict[str, Any]) -> str:

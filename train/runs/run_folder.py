@@ -42,6 +42,7 @@ from shards.text import printable
 from train.config import RunConfig, is_free, settings_of, with_defaults
 from train.errors import TrainError, TransientError
 from train.runs.lines import read_events, read_points
+from train.runs.location import Place, is_moved
 from train.runs.record import LIMIT, RECORD_FILE, OtherVersionError, Record, check_usable, copy_in_checkpoints
 from train.runs.requeue import ATTEMPTS_FILE, JOBS_FILE, LONGEST_NOTE
 from train.runs.sealed_lines import append_sealed, damaged_lines
@@ -57,7 +58,7 @@ FOLDERS = ("checkpoints", "model", "preflight", "report", "samples", "wandb")
 BEGINNINGS = {"lock", "checkpoints"}
 NOT_YOURS = "choose another --run-dir, or ask the owner of this one for access"
 # Settings of a single attempt.
-ATTEMPT_ONLY = ("stop_at", "allow_changes")
+ATTEMPT_ONLY = ("stop_at", "allow_changes", "relocated")
 # Open files of this process's locks, which the kernel releases when the process ends.
 _locks: list[int] = []
 
@@ -110,10 +111,12 @@ class RunDir:
         _lock(path)
         remove_leftovers(path)
         record = Record(secrets.token_hex(8), family, settings_of(config), data_fingerprint)
+        record.place = Place.of(path).to_json()
         if any((path / "checkpoints").iterdir()):
             run = cls.open(path)
             run._check_same(config, record)
-            run._next = replace(record, run_id=run.run_id, changes=run.changes)
+            if (run.finished_at or 0) < config.optim.steps:
+                run._next = run._continued(record, config)
         else:
             # Without a checkpoint there is nothing to resume or to lose, so the settings may change.
             write_atomically(path / RECORD_FILE, _with_earlier_id(path, record).to_bytes())
@@ -139,6 +142,18 @@ class RunDir:
                 f"{self.path}: this run has other settings; use the same, choose another --run-dir, "
                 f"or pass --allow_changes true:\n  {_listed(differences)}{last}"
             )
+
+    def _continued(self, record: Record, config: RunConfig) -> Record:
+        """The record for an attempt that resumes; of a run of its own where this folder is a copy."""
+        moved = is_moved(self.record, self.path, config.relocated)
+        before = self.record.place.get("path", self.config.get("run_dir"))
+        if moved is not False:
+            if moved:
+                print(printable(f"{self.path}: moved here from {before}; the same run goes on"), flush=True)
+            return replace(record, run_id=self.run_id, changes=self.changes, parent=self.record.parent)
+        told = f"a copy of run {self.run_id} in {before}; it goes on as run {record.run_id}"
+        print(printable(f"{self.path}: {told}"), flush=True)
+        return replace(record, changes=self.changes, parent={"run_id": self.run_id, "path": str(before)})
 
     @property
     def run_id(self) -> str:
@@ -217,7 +232,8 @@ class RunDir:
         before = with_defaults(self.record.settings, self.family, self._next.config)
         after = self._next.settings
         changes = extended(before, self.changes, after, self.attempt, step)
-        self.record, self._next = replace(self._next, changes=changes), None
+        parent = self._next.parent and {"step": step, **self._next.parent}
+        self.record, self._next = replace(self._next, changes=changes, parent=parent), None
         write_atomically(self.path / RECORD_FILE, self.record.to_bytes())
         return {key: values for key, values in changed(before, after).items() if key not in ATTEMPT_ONLY}
 

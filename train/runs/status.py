@@ -118,6 +118,7 @@ def summary_of(run: RunDir, now: float) -> dict[str, Any]:
         "state": state_of(run, attempts, running),
         "step": step,
         "steps": run.config["optim.steps"],
+        "parent": run.record.parent,
         "changes": [change.to_json() for change in run.changes],
         "damaged_lines": run.damaged_lines(),
         "goodput": goodput(attempts, rows, batch),
@@ -206,6 +207,8 @@ def show(summary: dict[str, Any]) -> None:
             Text(printable(attempt["why"] or summary["state"])),
         )
     console.print(table)
+    if parent := summary["parent"]:
+        say(f"a copy of run {parent.get('run_id')} in {parent.get('path')}, from step {parent.get('step')} on")
     for change in summary["changes"]:
         say(f"settings changed {Change.from_json(change)}")
     for name, count in summary["damaged_lines"].items():

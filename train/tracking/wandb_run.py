@@ -27,7 +27,8 @@ DELETED = "previously created and deleted"
 def start_part(run: RunDir, project: str, name: str, mode: Mode) -> Any:
     """Starts a new part of this folder's W&B run, with `global_step` as its axis; all attempts share the run.
 
-    Its config are the run's settings, and under `changes` what changed between attempts.
+    Its config are the run's settings, under `changes` what changed between attempts, and under `parent` the run that
+    this one is a copy of.
     """
     check_folder(run.path / "wandb")  # W&B would follow a link
     os.environ.setdefault("WANDB_SILENT", "true")  # W&B prints before it reads its settings
@@ -45,7 +46,8 @@ def start_part(run: RunDir, project: str, name: str, mode: Mode) -> Any:
         settings=wandb.Settings(silent=True, console="off", init_timeout=wait, x_disable_stats=True),
     )
     # Not as an argument of init: there, the settings of a resumed run that the server has would win.
-    part.config.update({**run.config, "changes": [str(change) for change in run.changes]}, allow_val_change=True)
+    about = {"changes": [str(change) for change in run.changes], "parent": run.record.parent}
+    part.config.update({**run.config, **about}, allow_val_change=True)
     part.define_metric("global_step")
     part.define_metric("*", step_metric="global_step")
     return part
