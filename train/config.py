@@ -123,8 +123,8 @@ class TrackingConfig:
         audio_every: Steps between held-out examples as audio and pictures; only steps with an evaluation have them.
         wandb: Mode of W&B. `auto` is the value of WANDB_MODE if that is set, else online with an API key, else
             offline.
-        project: W&B project.
-        name: W&B run name; if empty, the name of the run folder.
+        project: W&B project; if empty, WANDB_PROJECT of the first attempt, else audio-autoencoders.
+        name: W&B run name; if empty, WANDB_NAME of the first attempt, else the name of the run folder.
         samples: Write the chunks of every step to `samples/` in the run folder, one file for each process.
     """
 
@@ -133,7 +133,7 @@ class TrackingConfig:
     evaluate_chunks: NonNegativeInt = 512
     audio_every: PositiveInt = 5000
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
-    project: str = "audio-autoencoders"
+    project: str = ""
     name: str = ""
     samples: bool = False
 

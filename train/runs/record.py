@@ -19,7 +19,7 @@ LIMIT = 16 * MIB  # bytes of the file
 NUMBERS = {"data.batch": 1, "checkpoint.every": 1, "optim.steps": 1}
 TEXTS = ("data.path",)
 OPTIONAL_TEXTS = ("tracking.name", "tracking.project")
-OPTIONAL = ("place", "parent")  # entries that older versions do not have
+OPTIONAL = ("place", "parent", "wandb")  # entries that older versions do not have
 
 
 class OtherVersionError(ValueError):
@@ -31,13 +31,14 @@ class Record:
     """What a run was made of.
 
     Attributes:
-        run_id: Random id, the same for all attempts; the id of the W&B run.
+        run_id: Random id, or that of WANDB_RUN_ID, the same for all attempts; the id of the W&B run.
         family: vae, hvae or vqvae.
         config: Settings of the newest attempt, as dotted keys.
         data_fingerprint: Fingerprint of the training split of the newest attempt.
         changes: The changes of settings between attempts, oldest first; they led to `config`.
         place: Where the folder was at the newest attempt, see `location.Place`; empty where it is not known.
         parent: `run_id`, `path` and `step` of the run that this one is a copy of; empty where it is none.
+        wandb: What W&B's environment variables said in the first attempt: sweep_id, entity, project, name.
     """
 
     run_id: str
@@ -47,6 +48,7 @@ class Record:
     changes: list[Change] = field(default_factory=list)
     place: dict[str, Any] = field(default_factory=dict)
     parent: dict[str, Any] = field(default_factory=dict)
+    wandb: dict[str, Any] = field(default_factory=dict)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -87,7 +89,7 @@ class Record:
             changes = [Change.from_json(change) for change in values.get("changes", [])]
             optional = {name: values.get(name, {}) for name in OPTIONAL}
             if not all(isinstance(value, dict) and are_plain(value) for value in optional.values()):
-                raise ValueError("place or parent is no object of texts and numbers")
+                raise ValueError("place, parent or wandb is no object of texts and numbers")
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"it does not describe a run: {error}") from None
         return cls(texts[0], texts[1], values["config"], texts[2], changes, **optional)

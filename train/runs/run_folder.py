@@ -90,10 +90,24 @@ class RunDir:
         return cls(path, _read(path), max(sum(map(_starts, events)), *numbers, 0))
 
     @classmethod
-    def create_or_resume(cls, config: RunConfig, family: str, data_fingerprint: str) -> "RunDir":
+    def create_or_resume(
+        cls,
+        config: RunConfig,
+        family: str,
+        data_fingerprint: str,
+        run_id: str = "",
+        wandb: dict[str, str] | None = None,
+    ) -> "RunDir":
         """Creates the folder of a new run, or opens that of a run to resume.
 
         Settings that may differ from those of the attempt before become the run's settings when the attempt begins.
+
+        Args:
+            config: The settings.
+            family: vae, hvae or vqvae.
+            data_fingerprint: Fingerprint of the training split.
+            run_id: The id that the environment names for W&B, or "".
+            wandb: What else W&B's variables say, for the record; those of the first attempt hold.
 
         Raises:
             TransientError: when another process is training in the folder.
@@ -110,16 +124,16 @@ class RunDir:
             raise TrainError(f"{path}: cannot be created ({error.strerror}); choose another --run-dir") from None
         _lock(path)
         remove_leftovers(path)
-        record = Record(secrets.token_hex(8), family, settings_of(config), data_fingerprint)
-        record.place = Place.of(path).to_json()
+        record = Record(run_id or secrets.token_hex(8), family, settings_of(config), data_fingerprint)
+        record.place, record.wandb = Place.of(path).to_json(), wandb or {}
         if any((path / "checkpoints").iterdir()):
             run = cls.open(path)
             run._check_same(config, record)
             if (run.finished_at or 0) < config.optim.steps:
-                run._next = run._continued(record, config)
+                run._next = run._continued(record, config, run_id)
         else:
             # Without a checkpoint there is nothing to resume or to lose, so the settings may change.
-            write_atomically(path / RECORD_FILE, _with_earlier_id(path, record).to_bytes())
+            write_atomically(path / RECORD_FILE, _with_earlier_id(path, record, run_id).to_bytes())
             run = cls.open(path)
         return run
 
@@ -143,14 +157,23 @@ class RunDir:
                 f"or pass --allow_changes true:\n  {_listed(differences)}{last}"
             )
 
-    def _continued(self, record: Record, config: RunConfig) -> Record:
+    def _continued(self, record: Record, config: RunConfig, given: str) -> Record:
         """The record for an attempt that resumes; of a run of its own where this folder is a copy."""
         moved = is_moved(self.record, self.path, config.relocated)
         before = self.record.place.get("path", self.config.get("run_dir"))
+        if given and (given == self.run_id) == (moved is False):
+            whose = "the original's" if moved is False else f"not this run's ({self.run_id})"
+            raise TrainError(
+                f"{self.path}: WANDB_RUN_ID={given} is {whose}: unset WANDB_RUN_ID WANDB_SWEEP_ID; each trial of a "
+                "sweep needs its own --run-dir"
+            )
+        # Versions that recorded no environment have the project among the settings.
+        first = {"project": self.config["tracking.project"]} if self.config.get("tracking.project") else {}
         if moved is not False:
             if moved:
                 print(printable(f"{self.path}: moved here from {before}; the same run goes on"), flush=True)
-            return replace(record, run_id=self.run_id, changes=self.changes, parent=self.record.parent)
+            wandb = {**record.wandb, **first, **self.record.wandb}
+            return replace(record, run_id=self.run_id, changes=self.changes, parent=self.record.parent, wandb=wandb)
         told = f"a copy of run {self.run_id} in {before}; it goes on as run {record.run_id}"
         print(printable(f"{self.path}: {told}"), flush=True)
         return replace(record, changes=self.changes, parent={"run_id": self.run_id, "path": str(before)})
@@ -321,15 +344,15 @@ def _read(path: Path) -> Record:
         ) from None
 
 
-def _with_earlier_id(path: Path, record: Record) -> Record:
+def _with_earlier_id(path: Path, record: Record, given: str) -> Record:
     """The record with the id of an equal run that was stopped before its first checkpoint: for W&B both are one run."""
     try:
         earlier = Record.from_bytes(read_file(path / RECORD_FILE, limit=LIMIT))
         check_usable(earlier)
     except (OSError, ValueError):  # none, or one that is replaced now
         return record
-    same = replace(record, run_id=earlier.run_id)
-    return same if same.to_bytes() == earlier.to_bytes() else record
+    same = replace(record, run_id=earlier.run_id, wandb=earlier.wandb)
+    return same if given in ("", earlier.run_id) and same.to_bytes() == earlier.to_bytes() else record
 
 
 def _listed(differences: dict[str, tuple[Any, Any]]) -> str:

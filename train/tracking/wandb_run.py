@@ -12,6 +12,7 @@ from shards.files import MIB, check_folder, check_place, is_whole, parse_json, r
 from shards.reading.remote.failures import cleaned
 from train.errors import TrainError
 from train.runs.run_folder import RunDir
+from train.tracking.wandb_environment import name_of, project_of, restore_environment
 from train.tracking.wandb_settings import load_wandb, run_wandb
 
 READING_S = 60
@@ -34,11 +35,12 @@ def start_part(run: RunDir, project: str, name: str, mode: Mode) -> Any:
     os.environ.setdefault("WANDB_SILENT", "true")  # W&B prints before it reads its settings
     # W&B records the command line, in which a URL may contain a password or a signature.
     sys.argv[1:] = [cleaned(word) if "://" in word else word for word in sys.argv[1:]]
+    restore_environment(run)
     wait = float(os.environ.get("WANDB_INIT_TIMEOUT", INIT_S))
     wandb = load_wandb()
     part = wandb.init(
-        project=project,
-        name=name,
+        project=project_of(run, project),
+        name=name_of(run, name),
         id=run.run_id,
         resume="allow",
         dir=run.path,
