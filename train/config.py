@@ -104,12 +104,15 @@ class CheckpointConfig:
         keep: Number of newest checkpoints to keep.
         keep_best: Also keep the checkpoint with the best held-out SI-SDR.
         keep_every: Also keep checkpoints whose step is a multiple of this; 0 means none.
+        export_good: If the training has diverged when it ends, `model/` is made from the last good checkpoint; false
+            takes the last step in any case.
     """
 
     every: PositiveInt = 1000
     keep: PositiveInt = 3
     keep_best: bool = True
     keep_every: NonNegativeInt = 0
+    export_good: bool = True
 
 
 @dataclass

@@ -217,6 +217,15 @@ class RunDir:
             return None
         return step if is_whole(step) else None
 
+    @property
+    def diverged(self) -> str:
+        """What DONE says about a training that diverged; else empty."""
+        try:
+            note = read_file(self.path / "DONE", limit=LONGEST_NOTE).decode(errors="replace").partition("; ")[2]
+        except OSError:
+            return ""
+        return note.strip().partition("\n")[0]
+
     def starts(self) -> list[dict[str, Any]]:
         """The start of each attempt: step, epoch, consumed, batch, seed."""
         rows = filter(_starts, read_events(self.path / ATTEMPTS_FILE))

@@ -118,6 +118,7 @@ def summary_of(run: RunDir, now: float) -> dict[str, Any]:
         "state": state_of(run, attempts, running),
         "step": step,
         "steps": run.config["optim.steps"],
+        "diverged": run.diverged,
         "parent": run.record.parent,
         "changes": [change.to_json() for change in run.changes],
         "damaged_lines": run.damaged_lines(),
@@ -187,6 +188,8 @@ def show(summary: dict[str, Any]) -> None:
         f"{summary['run']}: {summary['family']}, {summary['state']}, step {summary['step']:,} of "
         f"{summary['steps']:,} ({percent:.1f} %)"
     )
+    if summary["diverged"]:
+        say(f"warning: {summary['diverged']}")
     if summary["goodput"] is not None:
         say(
             f"goodput: {100 * summary['goodput']:.1f} % of the attempts' time went into steps that were kept; "
