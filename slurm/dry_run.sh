@@ -22,8 +22,9 @@ quoted() { printf '%q ' "$@" && echo; }
 # dry_run SBATCH_FLAGS FAMILY ARGUMENTS...; the family `build` stands for a build of shards.
 # shellcheck disable=SC2034,SC2154,SC2317 # lib.sh reads these variables, sets `python` and calls these functions
 dry_run() {
-    local flags given arguments command share resources check home_given=()
-    read -ra given <<< "$1"
+    local flags words given arguments command share resources check home_given=()
+    words_of --dry-run "$1"
+    given=("${words[@]}")
     shift
     # Flags of the command line come last, as they override those of the script.
     mapfile -t flags < <(sed -n 's/^#SBATCH *//p' "$0")

@@ -39,7 +39,7 @@ load_environment() {
     local file=${AUDIO_TRAIN_ENV:-}
     [ -n "$file" ] || [ ! -e "$home/.venv" ] || file=$home/.venv/bin/activate
     if [ -n "$file" ]; then
-        [ -r "$file" ] || die "$file: cannot be read; make .venv again or set AUDIO_TRAIN_ENV to another file"
+        [ -r "$file" ] || die "$file: cannot be read; make .venv again, or name another file: sbatch --export=ALL,AUDIO_TRAIN_ENV=/path/to/file"
         set +u # conda and modules read variables that are not set
         # shellcheck source=/dev/null
         . "$file"
@@ -48,7 +48,7 @@ load_environment() {
     # srun starts programs in the environment of this script, whatever part of the user's `sbatch --export` handed on.
     export PATH SLURM_EXPORT_ENV=ALL
     has_python || [ "${1:-}" = optional ] ||
-        die "no Python environment: make $home/.venv, or set AUDIO_TRAIN_ENV to a file that loads one"
+        die "no Python environment: make $home/.venv, or name a file that loads one: sbatch --export=ALL,AUDIO_TRAIN_ENV=/path/to/file"
     # The working folder stays the one where sbatch was called, as the user's paths are relative to it.
     export PYTHONPATH=$home${PYTHONPATH:+:$PYTHONPATH}
     export PYTHONUNBUFFERED=1 # each line appears in the log at once
@@ -80,6 +80,18 @@ has_flag() {
     return 1
 }
 
+# words_of NAME TEXT: sets `words` to the words of a text. Quotes keep blanks: --config_file "/my folder/file.yaml".
+words_of() {
+    local lines
+    case $2 in
+        *[\"\'\\]*)
+            lines=$(xargs printf '%s\n' <<< "$2" 2> /dev/null) || die "$1: a quote is missing in: $2"
+            mapfile -t words <<< "$lines"
+            ;;
+        *) read -ra words <<< "$2" ;;
+    esac
+}
+
 # Prints the number of training processes per node.
 procs_per_node() {
     local procs=${AUDIO_TRAIN_PROCS:-${SLURM_GPUS_ON_NODE:-1}}
@@ -93,9 +105,10 @@ rendezvous_port() { printf '%s\n' $((20000 + (SLURM_JOB_ID + 101 * ${SLURM_RESTA
 
 # make_command ARGUMENTS...: sets `command` to the command that starts one launcher on each node.
 make_command() {
-    local nodes=$SLURM_JOB_NUM_NODES procs more first
+    local nodes=$SLURM_JOB_NUM_NODES procs words more first
     procs=$(procs_per_node)
-    read -ra more <<< "${AUDIO_TRAIN_LAUNCH:-}"
+    words_of AUDIO_TRAIN_LAUNCH "${AUDIO_TRAIN_LAUNCH:-}"
+    more=("${words[@]}")
     local flags=(--config_file "$home/accelerate_config.yaml"
         --num_machines "$nodes" --num_processes $((nodes * procs)))
     # A single node needs no host name and uses any free port.

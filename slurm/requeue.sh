@@ -14,15 +14,35 @@ job_name() {
     fi
 }
 
-# Prints what scontrol knows about this job, on one line.
-job_facts() { scontrol --oneliner show job "$(job_name)"; }
+# Prints what scontrol knows about this job. Not on one line: there, the words of a job's name look like other fields.
+job_facts() { scontrol show job "$(job_name)"; }
 
-# fact NAME FACTS: prints one field of job_facts.
+# fact NAME FACTS: prints one field of job_facts. Text that the user chose, in which anything may stand, ends its line: the
+# job's name ends the first line, and paths and comments have lines of their own.
 fact() {
-    local word
-    for word in $2; do
-        case $word in "$1="*) printf '%s\n' "${word#*=}" && return ;; esac
-    done
+    local line word words
+    while IFS= read -r line; do
+        line=${line#"${line%%[! ]*}"}
+        case $line in
+            JobId=*) continue ;;
+            WorkDir=* | StdOut=* | Reservation=*)
+                [ "${line%%=*}" != "$1" ] || { printf '%s\n' "${line#*=}" && return; }
+                continue
+                ;;
+            Command=* | *Comment=* | StdErr=* | StdIn=*) continue ;;
+        esac
+        read -ra words <<< "$line"
+        for word in "${words[@]}"; do
+            case $word in "$1="*) printf '%s\n' "${word#*=}" && return ;; esac
+        done
+    done <<< "$2"
+}
+
+# log_of DESCRIPTOR: prints the file to which this script writes its output (1) or its errors (2); nothing if it is no file.
+# It is asked of the kernel, as scontrol expands the signs behind "%" in the names of folders too.
+log_of() {
+    local file
+    file=$(readlink "/proc/$$/fd/$1") && [ -f "$file" ] && printf '%s\n' "$file"
 }
 
 # Prints "requeued" when Slurm itself has requeued this job, "preempted" when Slurm is ending it for a more urgent job,
@@ -46,22 +66,27 @@ slurm_state_of_job() {
     fi
 }
 
-# flags_of_this_job FACTS: prints the sbatch flags of this job that may have been passed on sbatch's command line, one per
-# line. The script holds its own flags.
+# flags_of_this_job FACTS: sets `flags` to the sbatch flags of this job that may have been passed on sbatch's command line.
+# The script holds its own flags.
 flags_of_this_job() {
-    local facts=$1 value
-    printf '%s\n' --job-name="$SLURM_JOB_NAME" --nodes="$SLURM_JOB_NUM_NODES" --partition="$SLURM_JOB_PARTITION" \
-        --time="$(fact TimeLimit "$facts")" --output="$(fact StdOut "$facts")" --open-mode=append
-    [ -z "${SLURM_GPUS_PER_NODE:-}" ] || printf '%s\n' --gpus-per-node="$SLURM_GPUS_PER_NODE"
-    [ -z "${SLURM_CPUS_PER_TASK:-}" ] || printf '%s\n' --cpus-per-task="$SLURM_CPUS_PER_TASK"
-    [ -z "${SLURM_MEM_PER_NODE:-}" ] || printf '%s\n' --mem="$SLURM_MEM_PER_NODE"
+    local facts=$1 value log errors
+    log=$(log_of 1) || log=$(fact StdOut "$facts")
+    errors=$(log_of 2) || errors=$log
+    flags=(--job-name="$SLURM_JOB_NAME" --nodes="$SLURM_JOB_NUM_NODES" --partition="$SLURM_JOB_PARTITION"
+        --time="$(fact TimeLimit "$facts")" --output="${log//%/%%}" --open-mode=append)
+    [ "$errors" = "$log" ] || flags+=(--error="${errors//%/%%}")
+    value=$(fact WorkDir "$facts")
+    [ -z "$value" ] || flags+=(--chdir="$value")
+    [ -z "${SLURM_GPUS_PER_NODE:-}" ] || flags+=(--gpus-per-node="$SLURM_GPUS_PER_NODE")
+    [ -z "${SLURM_CPUS_PER_TASK:-}" ] || flags+=(--cpus-per-task="$SLURM_CPUS_PER_TASK")
+    [ -z "${SLURM_MEM_PER_NODE:-}" ] || flags+=(--mem="$SLURM_MEM_PER_NODE")
     for value in Account QOS Features Reservation; do
         case $(fact "$value" "$facts") in
             '' | '(null)') ;;
-            *) printf '%s\n' "--$(flag_of "$value")=$(fact "$value" "$facts")" ;;
+            *) flags+=("--$(flag_of "$value")=$(fact "$value" "$facts")") ;;
         esac
     done
-    [ -z "${SLURM_ARRAY_TASK_ID:-}" ] || printf '%s\n' --array="$SLURM_ARRAY_TASK_ID"
+    [ -z "${SLURM_ARRAY_TASK_ID:-}" ] || flags+=(--array="$SLURM_ARRAY_TASK_ID")
 }
 
 # Prints the name of sbatch's flag for a field of scontrol.
@@ -75,8 +100,8 @@ flag_of() {
 # submit_again ARGUMENTS...: submits this script again, to start when this job has ended.
 # shellcheck disable=SC2154 # home is lib.sh's
 submit_again() {
-    local flags clean=() name
-    mapfile -t flags < <(flags_of_this_job "$(job_facts)")
+    local flags=() clean=() name
+    flags_of_this_job "$(job_facts)"
     # Slurm's variables for this job contradict those of the next one. SBATCH_* are the user's, except for bindings.
     for name in "${!SLURM_@}" "${!SBATCH_CPU_BIND@}" "${!SBATCH_MEM_BIND@}"; do
         case $name in SLURM_CONF) ;; *) clean+=(-u "$name") ;; esac
@@ -118,7 +143,7 @@ requeue_job() {
         log_line "$reason"
         exit 0
     fi
-    if [[ $(job_facts) == *BatchFlag=0* ]]; then # salloc: an interactive job
+    if [ "$(fact BatchFlag "$(job_facts)")" = 0 ]; then # salloc: an interactive job
         log_line "$reason; run the same command to resume"
         exit 0
     fi

@@ -20,7 +20,7 @@
 # Slurm runs a copy of this file in its own folder, so $0 is not in the project's folder.
 home=${AUDIO_TRAIN_HOME:-${SLURM_SUBMIT_DIR:-$(dirname "$0")/..}}
 if [ ! -r "$home/slurm/lib.sh" ]; then
-    echo "error: no slurm/lib.sh in $home: run sbatch in the project's folder or export AUDIO_TRAIN_HOME" >&2
+    echo "error: no slurm/lib.sh in $home: run sbatch in the project's folder, or with --export=ALL,AUDIO_TRAIN_HOME=/path/to/project" >&2
     exit 1
 fi
 # shellcheck source=slurm/lib.sh

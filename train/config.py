@@ -141,12 +141,15 @@ class CheckpointConfig:
         keep: Number of newest checkpoints to keep.
         keep_best: Also keep the checkpoint with the best held-out SI-SDR.
         keep_every: Also keep checkpoints whose step is a multiple of this; 0 means none.
+        export_good: If the training has diverged when it ends, `model/` is made from the last good checkpoint; false
+            takes the last step in any case.
     """
 
     every: PositiveInt = 1000
     keep: PositiveInt = 3
     keep_best: bool = True
     keep_every: NonNegativeInt = 0
+    export_good: bool = True
 
 
 @dataclass
@@ -160,8 +163,8 @@ class TrackingConfig:
         audio_every: Steps between held-out examples as audio and pictures; only steps with an evaluation have them.
         wandb: Mode of W&B. `auto` is the value of WANDB_MODE if that is set, else online with an API key, else
             offline.
-        project: W&B project.
-        name: W&B run name; if empty, the name of the run folder.
+        project: W&B project; if empty, WANDB_PROJECT of the first attempt, else audio-autoencoders.
+        name: W&B run name; if empty, WANDB_NAME of the first attempt, else the name of the run folder.
         samples: Write the chunks of every step to `samples/` in the run folder, one file for each process.
         profile: Profile this step and the two after it, in the folder `profile/` of the run: a trace that
             ui.perfetto.dev opens, and on a GPU a snapshot of its memory. 0 means never; short form: `--profile STEP`.
@@ -172,7 +175,7 @@ class TrackingConfig:
     evaluate_chunks: NonNegativeInt = 512
     audio_every: PositiveInt = 5000
     wandb: Literal["auto", "online", "offline", "disabled"] = "auto"
-    project: str = "audio-autoencoders"
+    project: str = ""
     name: str = ""
     samples: bool = False
     profile: NonNegativeInt = 0
@@ -199,6 +202,8 @@ class RunConfig:
         preflight: Check devices, shards, disk and W&B before the first step of each attempt; this takes seconds.
         allow_changes: Resume even if settings differ from those of the run; the new ones become its settings, and
             `status`, the report and W&B show the change.
+        relocated: For a run folder that is not where it was, if the program cannot tell: `moved` goes on as the same
+            W&B run, `copied` as a run of its own that names its parent. Without effect on other folders.
     """
 
     data: DataConfig
@@ -214,6 +219,7 @@ class RunConfig:
     compile: bool = False
     preflight: bool = True
     allow_changes: bool = False
+    relocated: Literal["ask", "moved", "copied"] = "ask"
 
     def __post_init__(self) -> None:
         if self.seed >= 2**63:
@@ -291,6 +297,7 @@ RUNS: dict[str, type[RunConfig]] = {"vae": VAERun, "hvae": HVAERun, "vqvae": VQV
 FREE = (
     *("data.path", "data.microbatch", "data.memory_gb", "data.scratch", "data.scratch_gb", "data.damage_limit"),
     *("run_dir", "checkpoint", "tracking", "stop_at", "watchdog_s", "compile", "preflight", "allow_changes"),
+    *("relocated",),
 )
 
 

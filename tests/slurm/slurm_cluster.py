@@ -56,7 +56,12 @@ class Cluster:
         with self._asking:
             if time.monotonic() - self._asked > FRESH_S or job not in self._jobs:
                 asked = time.monotonic()
-                lines = self.inside("scontrol", "--oneliner", "--all", "show", "job").splitlines()
+                records = self.inside("scontrol", "--all", "show", "job").split("\n\n")
+                # The first line ends with the job's name, and lines of free text may look like other fields.
+                lines = [
+                    re.sub(r"JobName=.*|^ +(Command|Comment|WorkDir|Std\w+)=.*", "", text, flags=re.M)
+                    for text in records
+                ]
                 found = [dict(re.findall(r"(\S+?)=(\S*)", line)) for line in lines]
                 self._jobs, self._asked = {facts["JobId"]: facts for facts in found if "JobId" in facts}, asked
             return self._jobs[job]

@@ -148,17 +148,30 @@ def test_dying_nodes(desk: Desk):
 
 @beside
 def test_requeueing_refused(desk: Desk):
-    """Where the cluster forbids it another job goes on, with the same arguments, nodes and log."""
-    job = desk.train("refused", *ENDLESS, slurm=["--no-requeue", "--nodes=1", "--time=7", *CPU])
+    """Where the cluster forbids it another job goes on, with the same arguments, nodes and log.
+
+    The folders and the job have names with blanks, quotes, other alphabets, and what Slurm reads as a pattern or prints
+    as a field.
+    """
+    odd = desk.folder / "a \"b\"  'c' ü JobState=FAILED 100%"
+    odd.mkdir()
+    for path in HOME.glob("[a-z]*"):
+        (odd / path.name).symlink_to(path)
+    name = 'refusé  "it\'s" JobState=FAILED'
+    more = [*ENDLESS, "--tracking.name", "ü 'x'"]
+    slurm = ["--no-requeue", "--nodes=1", "--time=7", "--comment=BatchFlag=0", *CPU]
+    job = replace(desk, folder=odd).train(name, *more, slurm=slurm, AUDIO_TRAIN_HOME=str(odd))
     job.begun(1, steps=5)
     desk.cluster.inside("scancel", "--batch", "--signal=USR2", job.number)
-    assert job.over() == "COMPLETED"
-    job.number = desk.cluster.inside("squeue", "-h", "--name=refused", "-o", "%i").strip()
+    assert job.over() == "COMPLETED", job.told()
+    job.number = desk.cluster.inside("squeue", "-h", f"--name={name}", "-o", "%i").strip()
     job.begun(2, steps=5)
     assert job.attempts()[1]["step"] == job.attempts("ended")[0]["step"]
     assert desk.cluster.facts(job.number)["TimeLimit"] == "00:07:00"
     job.stop()
     assert "continues when this one has ended" in job.log
+    assert job.log.count("M parameters") == 2, "both jobs write the same log"
+    assert [path.name for path in odd.glob("*.log")] == [job.log_file.name]
 
 
 @beside

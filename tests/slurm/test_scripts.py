@@ -26,7 +26,10 @@ SLURM_NODEID=0 exec "$@"
 FAKE_SCONTROL = """#!/bin/bash
 case "$*" in
     "show hostnames "*) printf 'first\\nsecond\\n' ;;
-    *"show job "*) echo "JobId=7 JobState=${FAKE_STATE:-RUNNING} Reason=None" ;;
+    *"show job "*)
+        printf '%s\n' "JobId=7 JobName=a JobState=FAILED BatchFlag=0" "   JobState=${FAKE_STATE:-RUNNING} Reason=None" \
+            "   Requeue=1 BatchFlag=1" \
+            "   WorkDir=/a  \\"b\\" 'c' ü Restarts=9" "   Comment=JobState=FAILED Restarts=9" ;;
     "requeue "*) echo "$2" >> "$FAKES/requeued"; exit "${FAKE_REQUEUE_CODE:-0}" ;;
     *) echo "fake scontrol: $*" >&2; exit 64 ;;
 esac
@@ -190,6 +193,14 @@ def test_one_node_needs_no_network_name(node):
     assert "--mixed_precision bf16 -m train" in passed
 
 
+def test_flags_of_the_launcher_may_hold_blanks(node):
+    node.train(AUDIO_TRAIN_LAUNCH="""--config_file "my folder/it's.yaml" --zero_stage 2""")
+    passed = node.lines("accelerate.args")
+    assert passed[passed.index("--zero_stage") - 1] == "my folder/it's.yaml"
+    code, _, err = node.train(AUDIO_TRAIN_LAUNCH='--config_file "my folder')
+    assert (code, err) == (1, 'error: AUDIO_TRAIN_LAUNCH: a quote is missing in: --config_file "my folder\n')
+
+
 def test_two_nodes_meet_at_the_first(node):
     node.train(SLURM_JOB_NUM_NODES="2", SLURM_GPUS_ON_NODE="4", SLURM_CPUS_PER_TASK="6")
     passed = " ".join(node.lines("accelerate.args"))
@@ -232,6 +243,16 @@ def test_job_name_of_an_array_task(node):
     assert node.library("job_name")[1] == "10007\n"
     task = {"SLURM_ARRAY_JOB_ID": "10007", "SLURM_ARRAY_TASK_ID": "3"}
     assert node.library("job_name", **task)[1] == "10007_3\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("JobState", "RUNNING"), ("BatchFlag", "1"), ("WorkDir", "/a  \"b\" 'c' ü Restarts=9"), ("Restarts", "")],
+)
+def test_facts_of_a_job_whose_names_hold_blanks(node, name, value):
+    """A job's name, folder or comment that looks like another field is not taken for one."""
+    _, out, err = node.library('fact "$1" "$(job_facts)"', name)
+    assert (out.strip(), err) == (value, "")
 
 
 @pytest.mark.parametrize(

@@ -89,8 +89,7 @@ def normalised(words: list[str]) -> list[str]:
 
     Dashes in flag names become underscores. For trainings `--data DIR` becomes `--data.path DIR`, and so do the other
     flags of SHORT; `--start_from PATH` brings settings of its model; names of presets become paths, and `--config`
-    moves to the front, so that flags
-    override settings files wherever they stand.
+    moves to the front, so that flags override settings files wherever they stand.
 
     Raises:
         TrainError: when a file of settings, or a value for a group of settings, is not fit for the parser; or a folder
@@ -185,7 +184,7 @@ def training_parser(family: str, run: type[RunConfig]) -> ArgumentParser:
         if group.title == about.removesuffix("."):
             group.title = "The run"
     for action in parser._actions:
-        if action.dest in SHORT:  # jsonargparse would take them for files of settings
+        if action.dest in SHORT_HELP:  # jsonargparse would take them for files of settings
             action.help, action.metavar = SHORT_HELP[action.dest]
     return parser
 

@@ -16,7 +16,14 @@ from torch import Tensor
 from audiovae import ModelError, Statistics
 from shards import DataError
 from train.errors import LaunchError, LostPeerError, TrainError, TransientError
-from train.parallel.launch_environment import launch_problem, nobody_came, rank_in, told_when_waiting
+from train.parallel.launch_environment import (
+    launch_problem,
+    nobody_came,
+    rank_in,
+    told_when_waiting,
+    unsupported,
+    words_of_launcher,
+)
 
 # A rank that waits longer for another rank treats it as lost.
 COLLECTIVE_TIMEOUT = timedelta(minutes=10)
@@ -102,6 +109,8 @@ class Engine:
     def __init__(self) -> None:
         if problem := launch_problem(os.environ):
             raise LaunchError(problem)
+        if problem := unsupported(os.environ, words_of_launcher()):
+            raise TrainError(problem)
         on_cpu = not torch.cuda.is_available()
         local = self.local_world = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         if 0 < torch.cuda.device_count() < local:

@@ -1,15 +1,29 @@
 """The variables by which a launcher tells each process its place, checked before anything waits for other processes."""
 
+import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from shards.text import printable
 
 NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 NEEDED = ("RANK", "MASTER_ADDR", "MASTER_PORT")
 # Of MPI and of srun with PMI; accelerate reads them where there is no WORLD_SIZE.
 SIZES_OF_MPI = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 PATIENCE_S = 5.0
+# Ways of training that accelerate's configuration can ask for and this program does not have: the variable by which the
+# launcher passes them on, its values, the key of the file, and what to do.
+DDP_OR_ZERO = "set distributed_type: MULTI_GPU there, or DEEPSPEED to shard the training state"
+UNSUPPORTED = (
+    ("ACCELERATE_USE_FSDP", ("true",), "distributed_type: FSDP", DDP_OR_ZERO),
+    ("ACCELERATE_USE_MEGATRON_LM", ("true",), "distributed_type: MEGATRON_LM", DDP_OR_ZERO),
+    ("ACCELERATE_USE_PARALLELISM_CONFIG", ("true",), "parallelism_config", f"remove it there; {DDP_OR_ZERO}"),
+    ("ACCELERATE_MIXED_PRECISION", ("fp8",), "mixed_precision: fp8", "set mixed_precision: bf16 there"),
+)
+DYNAMO = "ACCELERATE_DYNAMO_BACKEND"
 REMEDY = "start it with accelerate launch, or run: unset "
 
 
@@ -37,6 +51,47 @@ def launch_problem(environment: Mapping[str, str]) -> str:
         if (rank := int(environment["RANK"])) >= world:
             return f"{promised}, but RANK={rank}: no launcher started this process; {REMEDY}{_set_names(environment)}"
     return ""
+
+
+def unsupported(environment: Mapping[str, str], launcher: Sequence[str]) -> str:
+    """Which key of accelerate's configuration this program cannot follow, in one line; empty if there is none.
+
+    Args:
+        environment: The environment variables of this process.
+        launcher: The words of the command that started it.
+    """
+    found = [(key, remedy) for name, values, key, remedy in UNSUPPORTED if environment.get(name, "").lower() in values]
+    backend = environment.get(DYNAMO, "no")
+    if backend.lower() not in ("", "no"):
+        remedy = "set dynamo_backend: 'NO' there, and pass --compile true to the training"
+        found.append((f"dynamo_config, dynamo_backend: {printable(backend)}", remedy))
+    if not found:
+        return ""
+    key, remedy = found[0]
+    where = _configuration(environment, launcher)
+    return f"{where}: {key} is not supported: {remedy}; or launch with --config_file accelerate_config.yaml"
+
+
+def words_of_launcher() -> list[str]:
+    """The words of the command that started this process; empty where they cannot be read."""
+    with suppress(OSError):
+        return [
+            printable(os.fsdecode(word)) for word in Path(f"/proc/{os.getppid()}/cmdline").read_bytes().split(b"\0")
+        ]
+    return []
+
+
+def _configuration(environment: Mapping[str, str], launcher: Sequence[str]) -> str:
+    """The file that the launcher reads: that of its flag, else the user's own, which `accelerate config` writes."""
+    for word, following in zip(launcher, [*launcher[1:], ""], strict=False):
+        name, equals, value = word.partition("=")
+        if name.replace("-", "_") == "__config_file":
+            return value if equals else following
+        if word in ("-m", "--module") and following == "train":
+            break
+    home = environment.get("HF_HOME") or f"{environment.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
+    file = Path(home, "accelerate", "default_config.yaml").expanduser()
+    return str(file) if file.exists() else "the flags or variables of accelerate"
 
 
 @contextmanager

@@ -96,7 +96,7 @@ def save(
 
     remove_unfinished(folder)
     write_folder(final, fill, inside=folder.parent)
-    for old in deletable(folder, retention):
+    for old in deletable(folder, retention, good_step(state)):
         shutil.rmtree(old, ignore_errors=True)
     return final
 
@@ -113,14 +113,28 @@ def _holds(path: Path, state: dict[str, Any]) -> bool:
     return found | {TIMED: None} == state | {TIMED: None}
 
 
-def deletable(folder: Path, retention: Retention) -> list[Path]:
-    """The checkpoints that `retention` does not keep."""
+def good_step(state: dict[str, Any]) -> int | None:
+    """The step at which training was last sound, where a state says that it is no longer; else None."""
+    health = state.get("health", {})
+    return health["good"] if isinstance(health, dict) and health.get("since") and is_whole(health.get("good")) else None
+
+
+def last_good(folder: Path, good: int, since: int) -> Path | None:
+    """The newest intact checkpoint up to the step `good`; else the best one from before the step `since`; or None."""
+    before = [path for path in all_checkpoints(folder) if step_of(path) <= good and not damage(path)]
+    best = best_checkpoint(folder)
+    return before[0] if before else best if best and step_of(best) < since and not damage(best) else None
+
+
+def deletable(folder: Path, retention: Retention, good: int | None = None) -> list[Path]:
+    """The checkpoints that `retention` does not keep; the newest up to the step `good` is kept, too."""
     found = all_checkpoints(folder)
+    sound = next((path for path in found if good is not None and step_of(path) <= good), None)
     best = best_checkpoint(folder) if retention.best else None
     return [
         path
         for path in found[retention.newest :]
-        if path != best and not (retention.every and step_of(path) % retention.every == 0)
+        if path not in (best, sound) and not (retention.every and step_of(path) % retention.every == 0)
     ]
 
 

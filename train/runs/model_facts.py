@@ -21,8 +21,11 @@ CARD_SETTINGS = ("optim.", "weights.", "kl_warmup.", "data.batch", "seed")
 NATS_PREFIX = "valid/kl_nats_per_second_"
 
 
-def facts_of(run: RunDir, step: int, manifest: Manifest, valid: Split | None) -> Facts:
-    """The facts about a run's model at a step: data, settings, and the held-out measures of that step, if any."""
+def facts_of(run: RunDir, step: int, manifest: Manifest, valid: Split | None, diverged: str = "") -> Facts:
+    """The facts about a run's model at a step: data, settings, and the held-out measures of that step, if any.
+
+    `diverged` says what a training that diverged has left, or is empty.
+    """
     level = manifest.levels.get("train")
     data: dict[str, Any] = {"fingerprint": run.data_fingerprint, "chunks": manifest.chunks("train")}
     if level:
@@ -39,8 +42,11 @@ def facts_of(run: RunDir, step: int, manifest: Manifest, valid: Split | None) ->
         facts.settings["started from the model"] = run.record.started_from.get("fingerprint", "")
     if run.changes:
         facts.settings["changes"] = [str(change) for change in run.changes]
-    point = next((row for row in reversed(read_points(run.path / METRICS_FILE)) if "valid/mse" in row), None)
-    if point and valid is not None and point["step"] == step:
+    if diverged:
+        facts.settings["diverged"] = diverged
+    rows = (row for row in reversed(read_points(run.path / METRICS_FILE)) if row["step"] == step)
+    point = next(rows, None)
+    if point and valid is not None and "valid/mse" in point:
         limit = run.config["tracking.evaluate_chunks"]
         chunks = min(len(valid), limit) if limit else len(valid)
         chunks -= round(chunks * point.get("valid/silent", 0.0))

@@ -19,6 +19,7 @@ LIMIT = 16 * MIB  # bytes of the file
 NUMBERS = {"data.batch": 1, "checkpoint.every": 1, "optim.steps": 1}
 TEXTS = ("data.path",)
 OPTIONAL_TEXTS = ("tracking.name", "tracking.project")
+OPTIONAL = ("started_from", "place", "parent", "wandb")  # entries that older versions do not have
 
 
 class OtherVersionError(ValueError):
@@ -30,12 +31,15 @@ class Record:
     """What a run was made of.
 
     Attributes:
-        run_id: Random id, the same for all attempts; the id of the W&B run.
+        run_id: Random id, or that of WANDB_RUN_ID, the same for all attempts; the id of the W&B run.
         family: vae, hvae or vqvae.
         config: Settings of the newest attempt, as dotted keys.
         data_fingerprint: Fingerprint of the training split of the newest attempt.
         changes: The changes of settings between attempts, oldest first; they led to `config`.
         started_from: What weights the run started from: `path`, and `fingerprint` of the model; empty without.
+        place: Where the folder was at the newest attempt, see `location.Place`; empty where it is not known.
+        parent: `run_id`, `path` and `step` of the run that this one is a copy of; empty where it is none.
+        wandb: What W&B's environment variables said in the first attempt: sweep_id, entity, project, name.
     """
 
     run_id: str
@@ -44,6 +48,9 @@ class Record:
     data_fingerprint: str
     changes: list[Change] = field(default_factory=list)
     started_from: dict[str, str] = field(default_factory=dict)
+    place: dict[str, Any] = field(default_factory=dict)
+    parent: dict[str, Any] = field(default_factory=dict)
+    wandb: dict[str, Any] = field(default_factory=dict)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -60,8 +67,7 @@ class Record:
             "data_fingerprint": self.data_fingerprint,
             "changes": [change.to_json() for change in self.changes],
         }
-        if self.started_from:
-            content["started_from"] = self.started_from
+        content |= {name: value for name in OPTIONAL if (value := getattr(self, name))}
         return (json.dumps(content | {"sha256": checksum(content)}, indent=1) + "\n").encode()
 
     @classmethod
@@ -83,12 +89,17 @@ class Record:
             if not all(isinstance(text, str) for text in texts) or not isinstance(values["config"], dict):
                 raise ValueError("it does not describe a run")
             changes = [Change.from_json(change) for change in values.get("changes", [])]
-            started_from = {str(key): value for key, value in values.get("started_from", {}).items()}
-            if not all(map(is_text, started_from.values())) or len(started_from) > 9:
-                raise ValueError("started_from is not what a run starts from")
+            optional = {name: values.get(name, {}) for name in OPTIONAL}
+            if not all(isinstance(value, dict) and are_plain(value) for value in optional.values()):
+                raise ValueError("started_from, place, parent or wandb is no object of texts and numbers")
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"it does not describe a run: {error}") from None
-        return cls(texts[0], texts[1], values["config"], texts[2], changes, started_from)
+        return cls(texts[0], texts[1], values["config"], texts[2], changes, **optional)
+
+
+def are_plain(content: dict[str, Any]) -> bool:
+    """Whether all values are short texts or whole numbers."""
+    return all(is_text(value) or is_whole(value) for value in content.values())
 
 
 def checksum(content: dict[str, Any]) -> str:

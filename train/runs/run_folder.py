@@ -42,6 +42,7 @@ from shards.text import printable
 from train.config import RunConfig, is_free, settings_of, with_defaults
 from train.errors import TrainError, TransientError
 from train.runs.lines import read_events, read_points
+from train.runs.location import Place, is_moved
 from train.runs.record import LIMIT, RECORD_FILE, OtherVersionError, Record, check_usable, copy_in_checkpoints
 from train.runs.requeue import ATTEMPTS_FILE, JOBS_FILE, LONGEST_NOTE
 from train.runs.sealed_lines import append_sealed, damaged_lines
@@ -57,7 +58,7 @@ FOLDERS = ("checkpoints", "model", "preflight", "report", "samples", "wandb")
 BEGINNINGS = {"lock", "checkpoints"}
 NOT_YOURS = "choose another --run-dir, or ask the owner of this one for access"
 # Settings of a single attempt.
-ATTEMPT_ONLY = ("stop_at", "allow_changes")
+ATTEMPT_ONLY = ("stop_at", "allow_changes", "relocated")
 # Open files of this process's locks, which the kernel releases when the process ends.
 _locks: list[int] = []
 
@@ -89,10 +90,24 @@ class RunDir:
         return cls(path, _read(path), max(sum(map(_starts, events)), *numbers, 0))
 
     @classmethod
-    def create_or_resume(cls, config: RunConfig, family: str, data_fingerprint: str) -> "RunDir":
+    def create_or_resume(
+        cls,
+        config: RunConfig,
+        family: str,
+        data_fingerprint: str,
+        run_id: str = "",
+        wandb: dict[str, str] | None = None,
+    ) -> "RunDir":
         """Creates the folder of a new run, or opens that of a run to resume.
 
         Settings that may differ from those of the attempt before become the run's settings when the attempt begins.
+
+        Args:
+            config: The settings.
+            family: vae, hvae or vqvae.
+            data_fingerprint: Fingerprint of the training split.
+            run_id: The id that the environment names for W&B, or "".
+            wandb: What else W&B's variables say, for the record; those of the first attempt hold.
 
         Raises:
             TransientError: when another process is training in the folder.
@@ -109,15 +124,16 @@ class RunDir:
             raise TrainError(f"{path}: cannot be created ({error.strerror}); choose another --run-dir") from None
         _lock(path)
         remove_leftovers(path)
-        record = Record(secrets.token_hex(8), family, settings_of(config), data_fingerprint)
+        record = Record(run_id or secrets.token_hex(8), family, settings_of(config), data_fingerprint)
+        record.place, record.wandb = Place.of(path).to_json(), wandb or {}
         if any((path / "checkpoints").iterdir()):
             run = cls.open(path)
             run._check_same(config, record)
-            kept = run.record
-            run._next = replace(record, run_id=run.run_id, changes=run.changes, started_from=kept.started_from)
+            if (run.finished_at or 0) < config.optim.steps:
+                run._next = run._continued(record, config, run_id)
         else:
             # Without a checkpoint there is nothing to resume or to lose, so the settings may change.
-            write_atomically(path / RECORD_FILE, _with_earlier_id(path, record).to_bytes())
+            write_atomically(path / RECORD_FILE, _with_earlier_id(path, record, run_id).to_bytes())
             run = cls.open(path)
         return run
 
@@ -140,6 +156,29 @@ class RunDir:
                 f"{self.path}: this run has other settings; use the same, choose another --run-dir, "
                 f"or pass --allow_changes true:\n  {_listed(differences)}{last}"
             )
+
+    def _continued(self, record: Record, config: RunConfig, given: str) -> Record:
+        """The record for an attempt that resumes; of a run of its own where this folder is a copy."""
+        moved = is_moved(self.record, self.path, config.relocated)
+        before = self.record.place.get("path", self.config.get("run_dir"))
+        if given and (given == self.run_id) == (moved is False):
+            whose = "the original's" if moved is False else f"not this run's ({self.run_id})"
+            raise TrainError(
+                f"{self.path}: WANDB_RUN_ID={given} is {whose}: unset WANDB_RUN_ID WANDB_SWEEP_ID; each trial of a "
+                "sweep needs its own --run-dir"
+            )
+        # Versions that recorded no environment have the project among the settings.
+        first = {"project": self.config["tracking.project"]} if self.config.get("tracking.project") else {}
+        if moved is not False:
+            if moved:
+                print(printable(f"{self.path}: moved here from {before}; the same run goes on"), flush=True)
+            wandb = {**record.wandb, **first, **self.record.wandb}
+            same = {"run_id": self.run_id, "changes": self.changes, "parent": self.record.parent, "wandb": wandb}
+            return replace(record, **same, started_from=self.record.started_from)
+        told = f"a copy of run {self.run_id} in {before}; it goes on as run {record.run_id}"
+        print(printable(f"{self.path}: {told}"), flush=True)
+        parent = {"run_id": self.run_id, "path": str(before)}
+        return replace(record, changes=self.changes, parent=parent, started_from=self.record.started_from)
 
     @property
     def has_checkpoints(self) -> bool:
@@ -190,6 +229,15 @@ class RunDir:
             return None
         return step if is_whole(step) else None
 
+    @property
+    def diverged(self) -> str:
+        """What DONE says about a training that diverged; else empty."""
+        try:
+            note = read_file(self.path / "DONE", limit=LONGEST_NOTE).decode(errors="replace").partition("; ")[2]
+        except OSError:
+            return ""
+        return note.strip().partition("\n")[0]
+
     def starts(self) -> list[dict[str, Any]]:
         """The start of each attempt: step, epoch, consumed, batch, seed."""
         rows = filter(_starts, read_events(self.path / ATTEMPTS_FILE))
@@ -228,7 +276,8 @@ class RunDir:
         before = with_defaults(self.record.settings, self.family, self._next.config)
         after = self._next.settings
         changes = extended(before, self.changes, after, self.attempt, step)
-        self.record, self._next = replace(self._next, changes=changes), None
+        parent = self._next.parent and {"step": step, **self._next.parent}
+        self.record, self._next = replace(self._next, changes=changes, parent=parent), None
         write_atomically(self.path / RECORD_FILE, self.record.to_bytes())
         return {key: values for key, values in changed(before, after).items() if key not in ATTEMPT_ONLY}
 
@@ -316,15 +365,15 @@ def _read(path: Path) -> Record:
         ) from None
 
 
-def _with_earlier_id(path: Path, record: Record) -> Record:
+def _with_earlier_id(path: Path, record: Record, given: str) -> Record:
     """The record with the id of an equal run that was stopped before its first checkpoint: for W&B both are one run."""
     try:
         earlier = Record.from_bytes(read_file(path / RECORD_FILE, limit=LIMIT))
         check_usable(earlier)
     except (OSError, ValueError):  # none, or one that is replaced now
         return record
-    same = replace(record, run_id=earlier.run_id, started_from=earlier.started_from)
-    return same if same.to_bytes() == earlier.to_bytes() else record
+    same = replace(record, run_id=earlier.run_id, wandb=earlier.wandb, started_from=earlier.started_from)
+    return same if given in ("", earlier.run_id) and same.to_bytes() == earlier.to_bytes() else record
 
 
 def _listed(differences: dict[str, tuple[Any, Any]]) -> str:

@@ -119,6 +119,8 @@ def summary_of(run: RunDir, now: float) -> dict[str, Any]:
         "step": step,
         "steps": run.config["optim.steps"],
         "started_from": run.record.started_from,
+        "diverged": run.diverged,
+        "parent": run.record.parent,
         "changes": [change.to_json() for change in run.changes],
         "damaged_lines": run.damaged_lines(),
         "goodput": goodput(attempts, rows, batch),
@@ -187,6 +189,8 @@ def show(summary: dict[str, Any]) -> None:
         f"{summary['run']}: {summary['family']}, {summary['state']}, step {summary['step']:,} of "
         f"{summary['steps']:,} ({percent:.1f} %)"
     )
+    if summary["diverged"]:
+        say(f"warning: {summary['diverged']}")
     if summary["goodput"] is not None:
         say(
             f"goodput: {100 * summary['goodput']:.1f} % of the attempts' time went into steps that were kept; "
@@ -209,6 +213,8 @@ def show(summary: dict[str, Any]) -> None:
     console.print(table)
     if summary["started_from"]:
         say(f"started from {summary['started_from'].get('path', 'another model')}")
+    if parent := summary["parent"]:
+        say(f"a copy of run {parent.get('run_id')} in {parent.get('path')}, from step {parent.get('step')} on")
     for change in summary["changes"]:
         say(f"settings changed {Change.from_json(change)}")
     for name, count in summary["damaged_lines"].items():

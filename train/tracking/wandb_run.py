@@ -12,6 +12,7 @@ from shards.files import MIB, check_folder, check_place, is_whole, parse_json, r
 from shards.reading.remote.failures import cleaned
 from train.errors import TrainError
 from train.runs.run_folder import RunDir
+from train.tracking.wandb_environment import name_of, project_of, restore_environment
 from train.tracking.wandb_settings import load_wandb, run_wandb
 
 READING_S = 60
@@ -27,17 +28,19 @@ DELETED = "previously created and deleted"
 def start_part(run: RunDir, project: str, name: str, mode: Mode) -> Any:
     """Starts a new part of this folder's W&B run, with `global_step` as its axis; all attempts share the run.
 
-    Its config are the run's settings, and under `changes` what changed between attempts.
+    Its config are the run's settings, under `changes` what changed between attempts, and under `parent` the run that
+    this one is a copy of.
     """
     check_folder(run.path / "wandb")  # W&B would follow a link
     os.environ.setdefault("WANDB_SILENT", "true")  # W&B prints before it reads its settings
     # W&B records the command line, in which a URL may contain a password or a signature.
     sys.argv[1:] = [cleaned(word) if "://" in word else word for word in sys.argv[1:]]
+    restore_environment(run)
     wait = float(os.environ.get("WANDB_INIT_TIMEOUT", INIT_S))
     wandb = load_wandb()
     part = wandb.init(
-        project=project,
-        name=name,
+        project=project_of(run, project),
+        name=name_of(run, name),
         id=run.run_id,
         resume="allow",
         dir=run.path,
@@ -45,7 +48,8 @@ def start_part(run: RunDir, project: str, name: str, mode: Mode) -> Any:
         settings=wandb.Settings(silent=True, console="off", init_timeout=wait, x_disable_stats=True),
     )
     # Not as an argument of init: there, the settings of a resumed run that the server has would win.
-    part.config.update({**run.config, "changes": [str(change) for change in run.changes]}, allow_val_change=True)
+    about = {"changes": [str(change) for change in run.changes], "parent": run.record.parent}
+    part.config.update({**run.config, **about}, allow_val_change=True)
     part.define_metric("global_step")
     part.define_metric("*", step_metric="global_step")
     return part

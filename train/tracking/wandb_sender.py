@@ -108,7 +108,7 @@ class Sender:
         part.finish(exit_code=int(self._failed))
 
     def _start(self) -> Any:
-        run, name = self._run, self._config.name or self._run.name
+        run, name = self._run, self._config.name
         if self._mode == "online":
             try:
                 part = start_part(run, self._config.project, name, "online")

@@ -16,6 +16,8 @@ from typing import Any
 from unittest.mock import patch
 from urllib.parse import urlsplit
 
+from train.tracking.wandb_environment import mode_of_environment
+
 # The public server has two names, and a netrc file may hold either.
 PUBLIC_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
 TIMEOUT_S = 5  # for a connection to the server
@@ -36,7 +38,9 @@ def load_wandb() -> Any:
 def run_wandb(words: list[str], limit_s: float, **more: Any) -> subprocess.CompletedProcess[str]:
     """Runs the wandb command in an empty folder without settings files; raises subprocess.TimeoutExpired."""
     command = [sys.executable, "-m", "wandb", *words]
-    environment = {key: value for key, value in os.environ.items() if key != "WANDB_MODE"}
+    # The files name their run.
+    dropped = ("WANDB_MODE", "WANDB_RUN_ID", "WANDB_SWEEP_ID", "WANDB_PROJECT", "WANDB_RESUME", "WANDB_DIR")
+    environment = {key: value for key, value in os.environ.items() if key not in dropped}
     with tempfile.TemporaryDirectory() as empty:
         return subprocess.run(
             command, env=environment, cwd=empty, capture_output=True, text=True, timeout=limit_s, check=False, **more
@@ -101,4 +105,4 @@ def wandb_mode(wanted: str) -> str:
     """Resolves `auto`: WANDB_MODE if set, else online with an API key for the user's server, else offline."""
     if wanted != "auto":
         return wanted
-    return os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+    return mode_of_environment() or ("online" if has_key() else "offline")

@@ -71,8 +71,7 @@ def complete(run: RunDir) -> int:
 
 def send(run: RunDir, mode: Mode, rows: list[dict[str, Any]]) -> int:
     """Sends the rows that the server lacks as a new part; returns the last step that the server had before."""
-    name = run.config.get("tracking.name") or run.name
-    part = start_part(run, run.config.get("tracking.project", ""), name, mode)
+    part = start_part(run, run.config.get("tracking.project") or "", run.config.get("tracking.name") or "", mode)
     there = steps_at_server(part) if mode == "online" else -1
     for row in rows:
         if row["step"] > there:

@@ -29,6 +29,7 @@ from train.runs.async_save import Saver
 from train.runs.checkpoint import Retention
 from train.runs.run_folder import RunDir
 from train.tracking.tracker import CLOSE_S, Tracker
+from train.tracking.wandb_environment import identity
 from train.training.context import Context
 from train.training.learner import Learner, make_learner, make_objective
 from train.training.loop import training_loop
@@ -81,7 +82,9 @@ def _run(
 ) -> int:
     train_split.check_batch(config.data.batch, engine.world)
     model = build_model(config, family, train_split)
-    run = engine.on_main(lambda: RunDir.create_or_resume(config, family, train_split.fingerprint))
+    run = engine.on_main(
+        lambda: RunDir.create_or_resume(config, family, train_split.fingerprint, *identity(config.tracking))
+    )
     if (run.finished_at or 0) >= config.optim.steps:
         if engine.is_main:
             print(printable(f"{run.path}: finished already; see it with: python -m train evaluate {run.path}"))

@@ -1,5 +1,7 @@
 """The regular ends of an attempt: stopped before a step, stopped with everything saved, or finished and exported."""
 
+from torch import Tensor
+
 import audiovae
 from train.process.console import Display
 from train.process.phases import phase
@@ -59,11 +61,28 @@ def end_finished(context: Context, saver: Saver, watchdog: Watchdog, display: Di
         context.engine.on_main(saver.finish, watchdog.paused)
     weights = learner.snapshot().averaged
 
-    def export() -> None:
-        facts = facts_of(run, learner.step, context.train_split.manifest, context.valid_split)
-        checkpoint.write_folder(folder, lambda path: audiovae.save(learner.model, path, weights, facts))
-        run.end("finished", learner.step, finished=True)
+    def export() -> str:
+        step, exported, note = learner.step, weights, ""
+        if learner.health.diverged:
+            step, exported, note = _instead_of_diverged(context, weights)
+        facts = facts_of(run, step, context.train_split.manifest, context.valid_split, note)
+        checkpoint.write_folder(folder, lambda path: audiovae.save(learner.model, path, exported, facts))
+        run.end("; ".join(filter(None, ["finished", note])), learner.step, finished=True)
+        return note
 
-    context.engine.on_main(export, watchdog.paused)
-    display.say(f"finished at step {learner.step}: {folder}")
+    note = context.engine.on_main(export, watchdog.paused)
+    display.say(f"finished at step {learner.step}: {folder}" + (f"; warning: {note}" if note else ""))
     return FINISHED
+
+
+def _instead_of_diverged(context: Context, weights: dict[str, Tensor]) -> tuple[int, dict[str, Tensor], str]:
+    """Step and weights of the model that a diverged training leaves, and what its files say about it."""
+    learner, health = context.learner, context.learner.health
+    told = f"the training diverged at step {health.since}"
+    if not context.config.checkpoint.export_good:
+        return learner.step, weights, f"{told}; the model is that of the last step, as checkpoint.export_good is false"
+    path = checkpoint.last_good(context.run.path / "checkpoints", health.good, health.since)
+    if path is None:
+        return learner.step, weights, f"{told}, before any good checkpoint; the model is that of the last step"
+    step = checkpoint.step_of(path)
+    return step, checkpoint.load(path).averaged, f"{told}; the model is that of step {step}, the last good checkpoint"

@@ -10,6 +10,7 @@ from audiovae import Autoencoder
 from shards import Cursor
 from train.config import RunConfig
 from train.errors import TrainError
+from train.optim.divergence import Health
 from train.optim.objective import DISTANCES, Objective
 from train.optim.snapshot import HostCopies, Snapshot, discard
 from train.parallel.engine import Engine
@@ -28,6 +29,7 @@ class Learner:
         valid_si_sdr: The last held-out SI-SDR in dB; None if it was not measured or not finite.
         unlogged: Values of this step by their names in the log, if its held-out evaluation is still to do, as at the
             start of a run or after a stop during the evaluation; else None.
+        health: What the evaluations have found: whether the training has diverged, and when it was last sound.
         skipped_in_a_row: Number of skipped steps since the last one that was not, over all attempts: int64 scalar.
         device_use: What the run makes of its GPUs.
     """
@@ -38,6 +40,7 @@ class Learner:
         self.cursor = Cursor()
         self.valid_si_sdr: float | None = None
         self.unlogged: dict[str, float] | None = {}
+        self.health = Health()
         self.skipped_in_a_row = torch.zeros((), dtype=torch.int64, device=engine.device)
         self.device_use = DeviceUse(engine, flops)
         self._main = engine.is_main
@@ -56,6 +59,7 @@ class Learner:
         snapshot = self.strategy.gather(self._copies.keep if self._main else discard)
         self._copies.wait()
         snapshot.state = {"step": self.step, "epoch": self.cursor.epoch, "consumed": self.cursor.consumed}
+        snapshot.state["health"] = self.health.to_state()
         if self.valid_si_sdr is not None:
             snapshot.state["valid_si_sdr"] = self.valid_si_sdr
         if self.unlogged is not None:
@@ -76,6 +80,7 @@ class Learner:
         self.cursor = Cursor(snapshot.state["epoch"], snapshot.state["consumed"])
         self.valid_si_sdr = snapshot.state.get("valid_si_sdr")
         self.unlogged = snapshot.state.get("unlogged")
+        self.health = Health.from_state(snapshot.state.get("health"), self.step)
         self.skipped_in_a_row.fill_(snapshot.state.get("skipped_in_a_row", 0))
         self.device_use.earlier_s = snapshot.state.get("gpu_seconds", 0.0)
         guard = self.strategy.gradient_guard

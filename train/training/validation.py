@@ -53,11 +53,13 @@ class Validation:
                 return None
             share, examples, latents = found
             values = means(context.engine.sum(share)) | latents
+            power = values.pop("power")
         if self._tracker and examples:
             self._tracker.show(Media(examples.step, examples.items))
         usable = math.isfinite(values["si_sdr"]) and not values["not_finite"]
         learner.valid_si_sdr = values["si_sdr"] if usable else None
         self._display.say(f"step {learner.step}: {summary(values)}")
+        note_health(context, self._display, not values["not_finite"], values["mse"] / max(power, 1e-12))
         return {f"valid/{name}": value for name, value in values.items() if not math.isnan(value)}
 
     def _measure_here(
@@ -85,6 +87,20 @@ class Validation:
         measures = {name: values.cpu().numpy() for name, values in measure(output, audio, split.rate).items()}
         usage = {name: share.cpu().numpy() for name, share in model.usage().items()}
         return Examples(self._context.learner.step, split.names(chunks), *pair, measures, split.rate, usage)
+
+
+def note_health(context: Context, display: Display, finite: bool, error: float | None) -> None:
+    """Notes whether the model is sound, and says so when the training counts as diverged; see `Health.note`."""
+    learner = context.learner
+    if error is not None and math.isnan(error):  # all held-out chunks are silent
+        error = None
+    if learner.health.note(learner.step, finite, error):
+        what = "the model's output is not finite" if not finite else "the model's output is far louder than its input"
+        display.say(
+            f"warning: the training has diverged at step {learner.health.since}: {what}; it was last sound at step "
+            f"{learner.health.good}. Stop it (touch {context.run.path}/STOP) and begin another --run-dir with a lower "
+            f"--optim.lr ({context.config.optim.lr:g} here) or more --optim.warmup_steps"
+        )
 
 
 def latent_values(model: Autoencoder, split: Split) -> dict[str, float]:

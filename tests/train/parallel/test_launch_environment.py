@@ -1,13 +1,15 @@
 """Variables of a launcher that promise processes that do not come: one line at once."""
 
 import re
+import subprocess
+import sys
 import time
 
 import pytest
 
-from tests.train.conftest import flags, train
+from tests.train.conftest import ROOT, environment, flags, train
 from train.parallel import launch_environment
-from train.parallel.launch_environment import launch_problem, rank_in, told_when_waiting
+from train.parallel.launch_environment import launch_problem, rank_in, told_when_waiting, unsupported
 
 TORCHRUN = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "n1", "MASTER_PORT": "20007"}
 
@@ -35,6 +37,58 @@ def test_what_is_wrong_is_one_line(environment, problem):
     assert "\n" not in found
 
 
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        ({}, ""),
+        ({"ACCELERATE_USE_FSDP": "false", "ACCELERATE_DYNAMO_BACKEND": "NO", "ACCELERATE_MIXED_PRECISION": "bf16"}, ""),
+        ({"ACCELERATE_USE_FSDP": "true"}, "distributed_type: FSDP"),
+        ({"ACCELERATE_USE_MEGATRON_LM": "true"}, "distributed_type: MEGATRON_LM"),
+        ({"ACCELERATE_USE_PARALLELISM_CONFIG": "true"}, "parallelism_config"),
+        ({"ACCELERATE_MIXED_PRECISION": "fp8"}, "mixed_precision: fp8"),
+        ({"ACCELERATE_DYNAMO_BACKEND": "INDUCTOR"}, "dynamo_backend: INDUCTOR"),
+    ],
+    ids=str,
+)
+def test_accelerate_s_configuration_is_named_with_its_key(given, key, tmp_path):
+    given = given | {"HF_HOME": str(tmp_path)}
+    assert bool(found := unsupported(given, [])) == bool(key)
+    assert "\n" not in found
+    assert key in found
+    if key:
+        assert found.startswith("the flags or variables of accelerate: ")
+        (tmp_path / "accelerate").mkdir()
+        (tmp_path / "accelerate" / "default_config.yaml").touch()
+        assert unsupported(given, ["accelerate", "launch", "-m", "train"]).startswith(f"{tmp_path}/accelerate/default")
+        own = ["accelerate", "launch", "--config_file", "my own.yaml", "-m", "train"]
+        assert unsupported(given, own).startswith("my own.yaml: ")
+        assert unsupported(given, ["--config-file=b.yaml"]).startswith("b.yaml: ")
+
+
+def test_the_user_s_own_configuration_with_fsdp(tmp_path):
+    """The real launcher with the file that `accelerate config` writes."""
+    file = tmp_path / "accelerate" / "default_config.yaml"
+    file.parent.mkdir()
+    lines = ["compute_environment: LOCAL_MACHINE", "distributed_type: FSDP", "mixed_precision: bf16", "use_cpu: false"]
+    lines += ["num_machines: 1", "num_processes: 1", "machine_rank: 0", "fsdp_config: {fsdp_version: 2}"]
+    file.write_text("\n".join(lines) + "\n")
+    words = ["vae", "--data", "x", "--run-dir", str(tmp_path / "run")]
+    process = subprocess.run(
+        [sys.executable, "-m", "accelerate.commands.launch", "-m", "train", *words],
+        env=environment(HF_HOME=str(tmp_path)),
+        cwd=ROOT,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert process.returncode
+    assert [line for line in process.stderr.splitlines() if line.startswith("error")] == [
+        f"error: {file}: distributed_type: FSDP is not supported: set distributed_type: MULTI_GPU there, or DEEPSPEED "
+        "to shard the training state; or launch with --config_file accelerate_config.yaml"
+    ]
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_rank_counts_only_among_several_processes():
     assert rank_in(TORCHRUN) == 1
     assert rank_in({"RANK": "3"}) == rank_in({"RANK": "3", "WORLD_SIZE": "1"}) == rank_in({"RANK": "x"}) == 0
@@ -42,9 +96,9 @@ def test_a_rank_counts_only_among_several_processes():
 
 def test_waiting_is_told_where_no_launcher_watches(monkeypatch, capsys):
     monkeypatch.setattr(launch_environment, "PATIENCE_S", 0.01)
-    for environment in ({}, TORCHRUN | {"TORCHELASTIC_RUN_ID": "7"}, TORCHRUN):
+    for variables in ({}, TORCHRUN | {"TORCHELASTIC_RUN_ID": "7"}, TORCHRUN):
         assert capsys.readouterr().err == ""
-        with told_when_waiting(environment):
+        with told_when_waiting(variables):
             time.sleep(0.1)
     said = capsys.readouterr().err
     assert said.startswith("waiting for the other processes at n1:20007, as the environment has RANK=1 WORLD_SIZE=2")

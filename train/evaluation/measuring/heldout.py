@@ -47,16 +47,18 @@ def measure_share(
 ) -> dict[str, Tensor]:
     """This process's part of `measure_split`, without the other processes: sums and counts [2] by measure.
 
+    There is one more, `power`: the mean square of the chunks that count in `mse`.
     `heartbeat` is called after each batch as a sign of progress.
     """
     chunks = spread(len(split), limit)[engine.rank :: engine.world]
     zero = torch.zeros(2, device=engine.device)
-    total = {name: zero.clone() for name in MEASURED}
+    total = {name: zero.clone() for name in (*MEASURED, "power")}
     for first in range(0, len(chunks), AT_A_TIME):
         audio = to_audio(split.read(chunks[first : first + AT_A_TIME]), engine.device)
         with engine.autocast():
             output = model.reconstruct(audio)
         found = measure(output, audio, model.rate)
+        found["power"] = torch.where(found["mse"].isnan(), torch.nan, audio.square().mean((1, 2)))
         not_silent = torch.where(found["silent"] > 0, torch.nan, 0.0)
         found |= {name: value + not_silent for name, value in found.items() if name not in SHARES}
         for name, value in sums_and_counts(found).items():

@@ -48,6 +48,7 @@ class Facts:
 def facts_of(run: RunDir, summary: dict[str, Any], model: Autoencoder, examples: int, manifest: Manifest) -> Facts:
     """Facts of a run whose model was evaluated on shards of this manifest, with the result `summary`."""
     state = summary_of(run, time.time())
+    parent = {key: state["parent"].get(key, "unknown") for key in ("run_id", "step")} if state["parent"] else {}
     good, spent = state["goodput"], sum(attempt["ended"] - attempt["began"] for attempt in state["attempts"])
     rows = [
         ("state", f"{state['state']}, step {state['step']:,} of {state['steps']:,}"),
@@ -59,6 +60,7 @@ def facts_of(run: RunDir, summary: dict[str, Any], model: Autoencoder, examples:
         ("fingerprint of the training split", run.data_fingerprint),
         (f"fingerprint of split “{summary['split']}”", summary.get("split_fingerprint", "not recorded")),
         ("run id", run.run_id),
+        *([("copy of", "run {run_id}, from step {step} on".format_map(parent))] if parent else []),
         ("attempts", f"{len(state['attempts'])}, {duration(spent)} in total"),
         ("goodput", "unknown" if good is None else f"{100 * good:.1f} % of the time was spent on steps that were kept"),
         ("steps repeated or lost", f"{state['steps_lost']:,}"),

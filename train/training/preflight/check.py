@@ -12,6 +12,7 @@ from train.runs import checkpoint
 from train.runs.forecast import warmup_warnings
 from train.runs.run_folder import PREFLIGHT_FILE
 from train.runs.sealed_lines import with_checksum
+from train.tracking.wandb_environment import notes
 from train.tracking.wandb_settings import wandb_mode
 from train.training.context import Context
 from train.training.preflight.disk import bytes_of, check_room, round_trip
@@ -58,6 +59,12 @@ def _check_on_main(context: Context, snapshot: Snapshot) -> tuple[list[str], str
     mode, wandb = reachable_mode(config)
     left_s, job_s = job_limits()
     content = {"time": round(time.time(), 3), "bytes": size, "save_s": round(save_s, 3), "job_s": job_s}
-    lines = [room, wandb, *warmup_warnings(config), outlook(config, run, learner.step, save_s, left_s, job_s)]
+    lines = [
+        room,
+        wandb,
+        *(notes(run) if mode != "disabled" else []),
+        *warmup_warnings(config),
+        outlook(config, run, learner.step, save_s, left_s, job_s),
+    ]
     write_atomically(run.path / PREFLIGHT_FILE, json.dumps(with_checksum(content)) + "\n")
     return [line for line in lines if line], mode

@@ -1,0 +1,71 @@
+"""A training that diverges: it is told when it happens, and the last good checkpoint is the model."""
+
+import json
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from tests.train.conftest import flags, train
+from train.optim.divergence import FAR, PATIENCE, Health
+from train.runs.checkpoint import Retention, deletable, last_good
+
+evaluations = st.lists(st.sampled_from(["sound", "far", "not finite", "unknown"]), max_size=12)
+RESULTS = {"sound": (True, 0.5), "far": (True, 2 * FAR), "not finite": (False, None), "unknown": (True, None)}
+
+
+@given(evaluations, st.integers(0, 12))
+def test_health_is_that_of_the_newest_evaluations_and_survives_a_resume(found, at):
+    health, told = Health(), []
+    for step, what in enumerate(found, start=1):
+        if step == at:
+            health = Health.from_state(json.loads(json.dumps(health.to_state())), step)
+        if health.note(step, *RESULTS[what]):
+            told.append(step)
+        bad = next((n for n, w in enumerate(reversed(found[:step])) if w in ("sound", "unknown")), step)
+        newest = found[step - bad : step]
+        assert health.good == step - bad
+        assert health.since == (step - bad + 1 if bad else 0)
+        assert health.diverged == ("not finite" in newest or len(newest) >= PATIENCE)
+    onsets = [step for step in told if step - 1 not in told]
+    assert told == onsets, "each divergence is told once"
+
+
+def test_a_state_of_an_older_version_is_sound():
+    assert Health.from_state(None, 7) == Health(good=7)
+    assert Health.from_state({"good": -1, "far": "x"}, 7) == Health(good=7)
+
+
+def test_the_last_good_checkpoint_is_kept_while_newer_ones_are_not_good(tmp_path):
+    for step in (1, 3, 4, 5, 6):
+        (tmp_path / f"step-{step:08d}").mkdir()
+    kept = {path.name for path in tmp_path.iterdir()} - {
+        path.name for path in deletable(tmp_path, Retention(2, best=False), good=3)
+    }
+    assert kept == {"step-00000003", "step-00000005", "step-00000006"}
+    assert last_good(tmp_path, good=3, since=4) is None, "a checkpoint without its manifest is not intact"
+
+
+def test_a_run_that_diverges_says_so_and_exports_its_last_good_checkpoint(data_dir, tmp_path):
+    """The real command: three steps as usual, then a rate that no training survives."""
+    run = tmp_path / "vae"
+    more = ["--checkpoint.every", "1", "--checkpoint.keep", "1", "--checkpoint.keep_best", "false"]
+    more += ["--tracking.evaluate_every", "1", "--tracking.audio_every", "100", "--optim.steps", "6"]
+    train([*flags("vae", data_dir, run, *more), "--stop_at", "3"], code=85)
+    good = load_file(run / "checkpoints/step-00000003/model.safetensors")
+    told = train(flags("vae", data_dir, run, *more, "--optim.lr", "1e3", "--allow_changes", "true"))
+    assert "Warning" not in told
+    assert "Traceback" not in told
+    (line,) = [line for line in told.splitlines() if "the training has diverged" in line]
+    assert "it was last sound at step 3" in line
+    note = "the training diverged at step 4; the model is that of step 3, the last good checkpoint"
+    assert (run / "DONE").read_text() == f"step 6: finished; {note}\n"
+    assert note in (run / "model" / "README.md").read_text()
+    assert json.loads((run / "model" / "facts.json").read_text())["steps"] == 3
+    kept = sorted(path.name for path in (run / "checkpoints").iterdir())
+    assert kept == ["step-00000003", "step-00000006"]
+    model = load_file(run / "model/model.safetensors")
+    assert all(torch.equal(model[name], good[name]) for name in good)
+    status = train(["status", str(run)])
+    assert f"warning: {note}" in status
