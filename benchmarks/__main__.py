@@ -8,6 +8,7 @@ KINDS = {
     "quality": "train models, baselines and seeds, and check the claims about quality",
     "copies": "make copies of recordings, and count those that `shards build` would find",
     "faults": "inject faults into a small training and check that nothing is lost",
+    "scale": "reading, start-up and checkpoints of up to 1,024 processes, on paper and in simulation",
 }
 
 
