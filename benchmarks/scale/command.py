@@ -66,9 +66,6 @@ def _reading(args: argparse.Namespace) -> list[dict]:
         f"{args.memory:g} GB for data on a node of {reading.NODE} ranks. "
         f"{args.ranks} ranks of each size are simulated, over {reading.POSITIONS:,} positions of the epoch.\n"
     )
-    head = (
-        "chunks|ranks|way|GB a rank|requests/s|MB each|GB/s|read per byte used|files open a rank|opens/s|NFS/s|Lustre/s"
-    )
     _line(COLUMNS)
     _line(["---"] * 12)
     rows = []

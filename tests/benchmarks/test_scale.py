@@ -14,7 +14,7 @@ def test_each_byte_is_read_once_where_ranks_divide_the_lanes_and_more_often_wher
     for world, times in ((8, 1), (64, 1), (96, 3)):
         load = reading.simulate(10**7, world, 16, 200 * 10**9, 1)
         assert load.way == "blocks"
-        assert load.bytes / load.chunks / STRIDE == pytest.approx(times, rel=0.05)
+        assert load.bytes / load.chunks / STRIDE == pytest.approx(times, rel=0.1)
         assert 0 < load.handles <= reading.OPEN_FILES
 
 
