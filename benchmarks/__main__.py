@@ -9,6 +9,7 @@ KINDS = {
     "copies": "make copies of recordings, and count those that `shards build` would find",
     "gpu": "measure in minutes what only a GPU can answer; resumes where it was cut",
     "faults": "inject faults into a small training and check that nothing is lost",
+    "scale": "reading, start-up and checkpoints of up to 1,024 processes, on paper and in simulation",
 }
 
 

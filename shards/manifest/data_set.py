@@ -65,11 +65,14 @@ class Manifest:
         """Number of chunks of a split."""
         return sum(shard.chunks for shard in self.splits[name])
 
-    def check_shards(self, folder: Path, name: str) -> None:
-        """Raise DataError naming the first shard of a split that is missing, of another size or of another build."""
-        shape = self.chunk_format
+    def check_shards(self, folder: Path, name: str, rank: int = 0, world: int = 1) -> None:
+        """Raise DataError naming the first shard of a split that is missing, of another size or of another build.
+
+        ``world`` processes share the shards: this one checks those whose number is ``rank`` modulo ``world``.
+        """
+        shape, mine = self.chunk_format, self.splits[name][rank::world]
         with ThreadPoolExecutor(CHECKERS, "shard-check") as pool:  # a network file system takes a while for each
-            for _ in pool.map(lambda shard: _check_shard(Path(folder) / shard.file, shard, shape), self.splits[name]):
+            for _ in pool.map(lambda shard: _check_shard(Path(folder) / shard.file, shard, shape), mine):
                 pass
 
     def save(self, folder: Path) -> None:
@@ -85,9 +88,14 @@ class Manifest:
     @classmethod
     def load(cls, folder: str | Path) -> "Manifest":
         """Read and check the manifest of a data folder. Raises DataError naming what is wrong."""
+        return cls.parse(cls.read(folder), Path(folder) / FILE_NAME)
+
+    @staticmethod
+    def read(folder: str | Path) -> bytes:
+        """The content of a data folder's manifest, for ``parse``. Raises DataError when it cannot be read."""
         path = Path(folder) / FILE_NAME
         try:
-            content = read_file(path, follow_links=True, limit=LIMIT)
+            return read_file(path, follow_links=True, limit=LIMIT)
         except FileNotFoundError:
             raise DataError(
                 f"{folder} has no {FILE_NAME}: it is no data folder, or its build has not finished. "
@@ -95,7 +103,6 @@ class Manifest:
             ) from None
         except OSError as error:
             raise DataError(f"{path} cannot be read: {error.strerror}") from None
-        return cls.parse(content, path)
 
     @classmethod
     def parse(cls, content: bytes, path: str | Path) -> "Manifest":

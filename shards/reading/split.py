@@ -11,12 +11,12 @@ from torch import Tensor
 from shards.chunk import HEADERS, NAME_LENGTH, identity_bytes, read_names, stored_identities
 from shards.errors import DataError
 from shards.manifest import Manifest
-from shards.reading.manifests import is_url, load_manifest
+from shards.reading.manifests import is_url, load_manifest, shown
 from shards.reading.remote.records import RemoteRecords
 from shards.reading.sources.local import LocalRecords
 from shards.reading.sources.local_cache import CachedRecords
 from shards.reading.sources.mapped import MAX_SHARDS, MappedShards
-from shards.reading.sources.memory import allocate, available_memory
+from shards.reading.sources.memory import allocate, available_memory, installed_memory
 from shards.reading.sources.records import Records
 
 AT_ONCE = 256  # records looked at together, 12 MB
@@ -51,17 +51,21 @@ class Split:
         verify_sizes: bool = True,
         scratch: Path | None = None,
         scratch_bytes: int = 0,
+        manifest: Manifest | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> "Split":
         """Open a split of a data folder, or of the URL of one (s3://, gs://, https:// and others).
 
         ``scratch`` is a folder to copy the data to while it is read from where it is, of ``scratch_bytes`` at
-        most, see ``CachedRecords``.
+        most, see ``CachedRecords``. ``manifest`` is the manifest where it has been read already. ``share`` is this
+        process's number and the number of processes that verify the shards together.
 
         Raises DataError when the folder has no such split, or, unless ``verify_sizes`` is off, naming a shard
         that is missing, or whose size or first and last record disagree with the manifest. The records of a
         remote shard are compared when it is first read.
         """
-        manifest, where = load_manifest(data_dir)
+        where = shown(data_dir)
+        manifest = manifest or load_manifest(data_dir)[0]
         if not manifest.splits.get(name):
             there = ", ".join(key for key, rows in manifest.splits.items() if rows) or "nothing"
             raise DataError(
@@ -75,8 +79,10 @@ class Split:
         else:
             folder = Path(data_dir)
             if verify_sizes:
-                manifest.check_shards(folder, name)
-            mapped = MappedShards(folder, rows, shape) if len(rows) <= MAX_SHARDS and not scratch else None
+                manifest.check_shards(folder, name, *share)
+            # Mapping opens every shard. Of data that no memory holds, only blocks are read.
+            small = len(rows) <= MAX_SHARDS and sum(row.bytes for row in rows) <= installed_memory()
+            mapped = MappedShards(folder, rows, shape) if small and not scratch else None
             records = LocalRecords(folder, rows, shape)
         split = cls(manifest, name, records, mapped, where)
         if scratch:

@@ -182,11 +182,9 @@ class BatchStream:
             split.mapped.prefault()
             return None, FILLERS
         order = schedule.order(schedule.count, schedule.seed, 0)
-        needed = order.resident_blocks(schedule.batch, schedule.world)
-        room = memory // share // (order.block * stride)
-        if room < needed:
+        slots = arena_slots(order, schedule.batch, schedule.world, memory // share // (order.block * stride))
+        if not slots:
             return RowReader(split.records, ROW_READS), 1
-        slots = min(room, int(needed * READ_AHEAD) + 16)
         windows = schedule.windows(cursor)
         return Arena(split.records, len(split), order.block, stride, slots, windows), 1
 
@@ -236,6 +234,12 @@ class BatchStream:
             return "nothing"
         shards = sorted({self._split.place(chunk)[0] for chunk in step.chunks[:64].tolist()})
         return ", ".join(shards[:3]) + (f" and {len(shards) - 3} more shards" if len(shards) > 3 else "")
+
+
+def arena_slots(order: EpochOrder, batch: int, world: int, room: int) -> int:
+    """Blocks that a process of ``world`` holds if it has room for ``room``; 0 when it must read record by record."""
+    needed = order.resident_blocks(batch, world)
+    return min(room, int(needed * READ_AHEAD) + 16) if room >= needed else 0
 
 
 def _check(split: Split, batch: int, rank: int, world: int, cursor: Cursor) -> None:

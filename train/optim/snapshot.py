@@ -1,5 +1,6 @@
 """A run's complete state at one step, by parameter name: independent of how many processes share the model."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,16 +21,16 @@ class Snapshot:
             gradient guard is on; skipped_in_a_row if the last step was skipped; gpu_seconds of all attempts on GPUs.
     """
 
-    weights: dict[str, Tensor]
-    averages: dict[str, Tensor]
-    moments: dict[str, Tensor]
+    weights: Mapping[str, Tensor]
+    averages: Mapping[str, Tensor]
+    moments: Mapping[str, Tensor]
     updates: int
     state: dict[str, Any] = field(default_factory=dict)
 
     @property
     def averaged(self) -> dict[str, Tensor]:
         """The model's state dict with averaged parameters, and buffers (codebooks, running estimates) as trained."""
-        return self.weights | self.averages
+        return {**self.weights, **self.averages}
 
 
 class HostCopies:

@@ -235,6 +235,12 @@ class Engine:
         dist.broadcast_object_list(box, src=0, group=self._disk_group)
         return box[0]
 
+    def send(self, value: Tensor) -> Tensor:
+        """Sends rank 0's tensor in host memory into a tensor of the same shape and type on every other process."""
+        if self._disk_group is not None and value.numel():
+            dist.broadcast(value.view(-1).view(torch.uint8), src=0, group=self._disk_group)
+        return value
+
     def on_main(self, action: Callable[[], T], pause: Callable[[], AbstractContextManager] = nullcontext) -> T:
         """Runs an action on rank 0 and returns its result on every process; raises its errors on every process.
 
@@ -271,13 +277,17 @@ class Engine:
             result = action()
         except (TrainError, DataError, ModelError, OSError) as error:
             problem = str(error)
-        problems = [problem]
-        if self._disk_group is not None:
-            problems = [None] * self.world
-            dist.all_gather_object(problems, problem, group=self._disk_group)
-        if found := next(filter(None, problems), None):
+        if found := self.first(problem):
             raise TrainError(found)
         return result  # type: ignore[return-value]
+
+    def first(self, text: str | None) -> str | None:
+        """The first text of any process, in the order of ranks, on all of them; None when none has one."""
+        texts = [text]
+        if self._disk_group is not None:
+            texts = [None] * self.world
+            dist.all_gather_object(texts, text, group=self._disk_group)
+        return next(filter(None, texts), None)
 
     def wait_for_all(self) -> None:
         """Waits until all processes are here: a process that leaves early may cut off messages to the others.

@@ -84,8 +84,8 @@ def save(
     def fill(temporary: Path) -> None:
         _check_space(folder)
         audiovae.save(model, temporary, snapshot.averaged)
-        save_file(snapshot.weights, temporary / "training.safetensors")
-        save_file(snapshot.moments, temporary / "optimizer.safetensors")
+        save_file({**snapshot.weights}, temporary / "training.safetensors")
+        save_file({**snapshot.moments}, temporary / "optimizer.safetensors")
         if record:
             (temporary / RECORD_FILE).write_bytes(record.to_bytes())
         (temporary / "state.json").write_text(json.dumps(state, indent=1) + "\n")

@@ -173,8 +173,9 @@ class RunDir:
             if moved:
                 print(printable(f"{self.path}: moved here from {before}; the same run goes on"), flush=True)
             wandb = {**record.wandb, **first, **self.record.wandb}
-            same = {"run_id": self.run_id, "changes": self.changes, "parent": self.record.parent, "wandb": wandb}
-            return replace(record, **same, started_from=self.record.started_from)
+            kept = self.record
+            record = replace(record, parent=kept.parent, wandb=wandb, started_from=kept.started_from)
+            return replace(record, run_id=self.run_id, changes=self.changes)
         told = f"a copy of run {self.run_id} in {before}; it goes on as run {record.run_id}"
         print(printable(f"{self.path}: {told}"), flush=True)
         parent = {"run_id": self.run_id, "path": str(before)}

@@ -19,7 +19,9 @@ from shards.text import printable
 from train.config import DataConfig, RunConfig
 from train.errors import LostPeerError, TrainError
 from train.evaluation.measuring.heldout import spread_audio
+from train.optim.snapshot import Snapshot
 from train.parallel.engine import Engine, lost_peers_reported
+from train.parallel.sharing import shared_manifest, shared_snapshot, together
 from train.process.bus_errors import note_bus_errors
 from train.process.output_streams import write_stderr
 from train.process.phases import phase
@@ -63,7 +65,7 @@ def run_training(config: RunConfig, family: str, engine: Engine, stop: StopReque
     try:
         with lost_peers_reported(), ExitStack() as opened:
             with phase("opening the data", engine.is_main):
-                splits = opened.enter_context(open_splits(config.data))
+                splits = opened.enter_context(open_splits(config.data, engine))
             code = _run(config, family, engine, stop, *splits)
             engine.wait_for_all()
             return code
@@ -104,7 +106,7 @@ def _run(
     stop.nothing_unsaved(lambda reason: _end_before_training(context, reason))
     if learner.step == 0 and not calibrated:  # a checkpoint brings the calibration with it
         with phase("calibrating the representation on training chunks", engine.is_main):
-            model.calibrate(spread_audio(train_split, CALIBRATION_CHUNKS, engine.device))
+            engine.on_main(lambda: model.calibrate(spread_audio(train_split, CALIBRATION_CHUNKS, engine.device)))
             _share_calibration(model, engine)
     with phase("preflight: checking processes, data and disk", engine.is_main):
         wandb_mode = preflight(context)
@@ -112,7 +114,7 @@ def _run(
 
 
 def _share_calibration(model: Autoencoder, engine: Engine) -> None:
-    """Gives all processes the calibration of rank 0, which checkpoints hold: others may differ by rounding."""
+    """Gives all processes the calibration of rank 0, which alone reads the chunks for it."""
     parts = [part for part in (model.representation, model.levels) if part is not None]
     buffers = [buffer for part in parts for buffer in part.buffers()]
     for buffer, value in zip(buffers, engine.share([buffer.cpu().numpy() for buffer in buffers]), strict=True):
@@ -165,10 +167,16 @@ def _lengths_that_fit(config: RunConfig, split: Split) -> str:
 
 
 def resume(learner: Learner, run: RunDir, engine: Engine) -> None:
-    """Restores the newest intact checkpoint, if there is one; rank 0 chooses it for all processes."""
-    chosen = engine.on_main(lambda: checkpoint.newest_intact(run.path / "checkpoints"))
-    if chosen is not None:
-        learner.restore(checkpoint.load(chosen))
+    """Restores the newest intact checkpoint, if there is one; rank 0 chooses and reads it for all processes."""
+    found: list[Snapshot] = []
+
+    def read() -> int:
+        if chosen := checkpoint.newest_intact(run.path / "checkpoints"):
+            found.append(checkpoint.load(chosen))
+        return len(found)
+
+    if engine.on_main(read):
+        learner.restore(shared_snapshot(engine, found[0] if found else None))
 
 
 def _train(context: Context, wandb_mode: str) -> int:
@@ -212,12 +220,16 @@ def _train(context: Context, wandb_mode: str) -> int:
 
 
 @contextmanager
-def open_splits(data: DataConfig) -> Iterator[tuple[Split, Split | None]]:
-    """Opens the training chunks, and the held-out chunks if there are any."""
+def open_splits(data: DataConfig, engine: Engine) -> Iterator[tuple[Split, Split | None]]:
+    """Opens the training chunks, and the held-out chunks if there are any. The processes verify the shards together."""
+    manifest = shared_manifest(engine, data.path)
     more: dict[str, Any] = {"scratch": data.scratch, "scratch_bytes": int(data.scratch_gb * 1e9)}
+    more |= {"manifest": manifest, "share": (engine.rank, engine.world)}
     with ExitStack() as opened:
-        train = opened.enter_context(closing(Split.open(data.path, "train", **more)))
-        valid = None
-        if train.manifest.splits.get("valid"):
-            valid = opened.enter_context(closing(Split.open(data.path, "valid", **more)))
+
+        def open_one(name: str) -> Split:
+            return opened.enter_context(closing(Split.open(data.path, name, **more)))
+
+        train = together(engine, lambda: open_one("train"))
+        valid = together(engine, lambda: open_one("valid")) if manifest.splits.get("valid") else None
         yield train, valid

@@ -20,6 +20,11 @@ def allocate(size: int, pinned: bool = False) -> np.ndarray:
     return np.frombuffer(area, np.uint8, size)
 
 
+def installed_memory() -> int:
+    """Bytes of memory that the machine has."""
+    return int(psutil.virtual_memory().total)
+
+
 def available_memory() -> int:
     """Bytes that this process and its siblings may still take: of the machine, or of their control group."""
     free = psutil.virtual_memory().available

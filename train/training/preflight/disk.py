@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -16,9 +17,38 @@ from train.runs.checkpoint import Retention
 from train.runs.forecast import room_needed
 from train.training.learner import Learner
 
+# Bytes of host memory for each parameter in a snapshot: weights, averages and two moments in float32.
+SNAPSHOT_BYTES = 16
 
-def round_trip(folder: Path, learner: Learner, snapshot: Snapshot) -> tuple[int, float]:
-    """Saves a checkpoint to `preflight/` in the run folder, reads it back, compares and deletes it.
+
+def check_memory(parameters: int, free: int) -> bool:
+    """Whether rank 0's host memory also has room to read a checkpoint back and compare it.
+
+    Args:
+        parameters: Parameters of the whole model.
+        free: Bytes of host memory that are free.
+
+    Raises:
+        TrainError: when the memory cannot even hold what a checkpoint is written from.
+    """
+    needed = SNAPSHOT_BYTES * parameters
+    if free < needed:
+        raise TrainError(
+            f"preflight: process 0 needs {needed / 1e9:,.1f} GB of host memory to save {parameters / 1e9:,.2f} billion "
+            f"parameters ({SNAPSHOT_BYTES} bytes each), and {free / 1e9:,.1f} GB are free on its node; "
+            "ask for more, such as with sbatch --mem, or lower --data.memory_gb"
+        )
+    return free >= 2 * needed
+
+
+def round_trip(folder: Path, learner: Learner, snapshot: Snapshot, compare: bool = True) -> tuple[int, float]:
+    """Saves a checkpoint to `preflight/` in the run folder, verifies its checksums and deletes it.
+
+    Args:
+        folder: The run folder.
+        learner: The state that is saved, for its model.
+        snapshot: What is saved.
+        compare: Also read all tensors back and compare them, which takes as much memory as the snapshot.
 
     Returns:
         Bytes of the checkpoint, and seconds of the save.
@@ -34,14 +64,18 @@ def round_trip(folder: Path, learner: Learner, snapshot: Snapshot) -> tuple[int,
         seconds = time.monotonic() - began
         if problem := checkpoint.damage(saved):
             raise TrainError(f"preflight: {folder}: a checkpoint saved there comes back damaged: {problem}")
-        back = checkpoint.load(saved)
-        pairs = ((snapshot.weights, back.weights), (snapshot.averaged, back.averages), (snapshot.moments, back.moments))
-        if not all(equal(*pair) for pair in pairs) or not snapshot.state.items() <= back.state.items():
+        if compare and not _same(snapshot, checkpoint.load(saved)):
             raise TrainError(f"preflight: {folder}: a checkpoint saved there comes back with other values")
         size = sum(file.stat().st_size for file in saved.iterdir())
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return size, seconds
+
+
+def _same(snapshot: Snapshot, back: Snapshot) -> bool:
+    """Whether a checkpoint that was read holds what was saved."""
+    pairs = ((snapshot.weights, back.weights), (snapshot.averaged, back.averages), (snapshot.moments, back.moments))
+    return all(equal(*pair) for pair in pairs) and snapshot.state.items() <= back.state.items()
 
 
 def bytes_of(snapshot: Snapshot) -> int:
@@ -50,7 +84,7 @@ def bytes_of(snapshot: Snapshot) -> int:
     return sum(value.numel() * value.element_size() for part in parts for value in part.values())
 
 
-def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
+def equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     """Whether both hold the same tensors, bit for bit."""
     if one.keys() != other.keys():
         return False

@@ -19,6 +19,12 @@ def job_limits() -> tuple[float | None, float | None]:
     return end - time.time(), float(end - start)
 
 
+def step_seconds(config: RunConfig, run: RunDir) -> float | None:
+    """Seconds of a step by the points of earlier attempts; None when there are none."""
+    pace = [row[PACE] for row in read_points(run.path / METRICS_FILE) if row.get(PACE)]
+    return config.data.batch / median(pace) if pace else None
+
+
 def outlook(config: RunConfig, run: RunDir, step: int, save_s: float, left_s: float | None, job_s: float | None) -> str:
     """A line on the steps, saves and jobs that remain.
 
@@ -30,7 +36,7 @@ def outlook(config: RunConfig, run: RunDir, step: int, save_s: float, left_s: fl
         left_s: Seconds left to this job; None without a limit.
         job_s: The time limit of a job in seconds; None without a limit.
     """
-    pace = [row[PACE] for row in read_points(run.path / METRICS_FILE) if row.get(PACE)]
+    pace = step_seconds(config, run)
     steps = config.optim.steps - step
     job_end = f"; this job ends in {duration(left_s)}" if left_s is not None else ""
     if not pace:
@@ -38,7 +44,7 @@ def outlook(config: RunConfig, run: RunDir, step: int, save_s: float, left_s: fl
             f"{steps:,} steps to do{job_end}; the first points tell how long they take: "
             f"python -m train status {run.path}"
         )
-    seen = forecast(steps, config.data.batch / median(pace), config.checkpoint.every, save_s, left_s, job_s)
+    seen = forecast(steps, pace, config.checkpoint.every, save_s, left_s, job_s)
     line = f"{steps:,} steps and {seen.saves:,} saves to do, about {duration(seen.seconds)}{job_end}"
     if seen.jobs:
         line += f", {seen.jobs:,} more of {duration(job_s or 0)} will follow"
