@@ -6,8 +6,8 @@ cd "$(dirname "$0")/.."
 folder=${1:-build/wheels} version=${2:-3.12}
 limit=60000000
 # What the parts import, and what that imports; torch brings filelock, fsspec, jinja2 and sympy.
-names="accelerate huggingface_hub httpx2 httpcore2 anyio h11 idna truststore typing_extensions safetensors packaging psutil pyyaml tqdm
-       jsonargparse docstring_parser typeshed_client attrs rich markdown-it-py mdurl pygments
+names="accelerate huggingface_hub httpx2 httpcore2 anyio h11 idna truststore typing_extensions safetensors
+       packaging psutil pyyaml tqdm jsonargparse docstring_parser typeshed_client attrs rich markdown-it-py mdurl pygments
        soundfile cffi pycparser soxr xxhash urllib3 tenacity"
 platforms=()
 for tag in manylinux_2_28 manylinux_2_27 manylinux_2_24 manylinux_2_17 manylinux2014 manylinux_2_12 manylinux2010 \
@@ -27,8 +27,9 @@ for name in $names; do
 done
 "${PYTHON:-python3}" -m pip download --quiet --no-deps --only-binary=:all: --implementation cp \
     --python-version "$version" "${platforms[@]}" --dest "$folder" "${wanted[@]}"
-bytes=$(cat "$folder"/*.whl | wc -c)
-echo "$folder: $(ls "$folder" | wc -l) wheels, $bytes bytes"
+wheels=("$folder"/*.whl)
+bytes=$(cat "${wheels[@]}" | wc -c)
+echo "$folder: ${#wheels[@]} wheels, $bytes bytes"
 [ "$bytes" -le "$limit" ] || { echo "error: more than $limit bytes" >&2; exit 1; }
 echo "there: python3 -m pip install -q --no-index --no-deps --target /tmp/site $folder/*.whl &&" \
     "PYTHONPATH=/tmp/site python3 -m benchmarks gpu"

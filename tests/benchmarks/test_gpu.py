@@ -193,13 +193,25 @@ def test_one_part_for_real_and_then_not_again(tmp_path, capfd):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_every_part_runs_on_a_cpu(tmp_path, capfd):
-    """The whole command with tiny models: no part and no measurement fails."""
+    """The command with tiny models: no part and no measurement fails. One preset stands for three."""
     began = time.monotonic()
-    words = ["--cpu", "--quick", "--minutes", "60", "--out", str(tmp_path / "out"), "--folder", str(tmp_path / "work")]
+    names = [part.name for part in parts_of(True) if part.name not in ("preset-vae", "preset-hvae")]
+    words = [
+        *names,
+        "--cpu",
+        "--quick",
+        "--minutes",
+        "60",
+        "--out",
+        str(tmp_path / "out"),
+        "--folder",
+        str(tmp_path / "work"),
+    ]
     assert main(words) == 0, capfd.readouterr().err
     parts = json.loads((tmp_path / "out" / "gpu.json").read_text())["parts"]
-    assert [*parts] == [part.name for part in parts_of(True)]
+    assert [*parts] == names
     failed = [(name, row) for name, part in parts.items() for row in part["rows"] if "failed" in row["note"]]
     assert failed == [], f"after {time.monotonic() - began:.0f} s"
     values = {row["name"]: row["value"] for part in parts.values() for row in part["rows"]}

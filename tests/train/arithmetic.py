@@ -224,6 +224,7 @@ def work() -> dict[str, Tensor]:
         "exploded": lambda: skipped_step(engine, explodes=True),
         "codebooks": lambda: codebooks(engine),
         "heldout": lambda: held_out(engine),
+        "largest": lambda: {"last rank": torch.tensor(engine.largest(float(engine.rank)))},
     }
     found = {f"{case}:{name}": value for case, run in cases.items() for name, value in run().items()}
     engine.close()

@@ -193,3 +193,8 @@ def test_held_out_measures_count_each_chunk_once(results, world):
     for name in MEASURED:
         assert found[f"held/{name}"].item() == pytest.approx(found[f"plain/{name}"].item(), rel=ROUNDING), name
     assert found["held/silent"].item() == pytest.approx(len(SILENT) / HELD_OUT)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_the_largest_value_is_known_to_all(results, world):
+    assert [results(world, "largest", rank)["last rank"].item() for rank in range(world)] == [world - 1] * world

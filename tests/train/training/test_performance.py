@@ -193,13 +193,16 @@ def test_a_profile_that_fails_is_told_and_ends(tmp_path):
                 torch.ones(2) + 1
     assert len(said) == 1
     assert said[0].startswith("warning: no profile of steps from 2 on")
+    assert not torch.autograd._profiler_enabled()
 
 
 def test_an_unfinished_profile_is_dropped(tmp_path):
     engine = SimpleNamespace(device=torch.device("cpu"), is_main=True)
     with StepProfile(tmp_path, 1, engine, print) as profile, profile.around(0):
         torch.ones(2) + 1
+        assert torch.autograd._profiler_enabled()
     assert list(tmp_path.iterdir()) == []
+    assert not torch.autograd._profiler_enabled()
 
 
 def test_the_short_form_of_the_flag():

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -49,7 +49,7 @@ class StepProfile:
     def __exit__(self, *_: object) -> None:
         """Drops a profile whose steps have not all been made."""
         if self._profiler is not None:
-            self._end()
+            self._trying(self._end)
 
     @contextmanager
     def around(self, step: int) -> Iterator[None]:
@@ -66,7 +66,8 @@ class StepProfile:
             with self._pause():
                 action()
         except Exception as error:
-            self._profiler = None
+            with suppress(Exception):
+                self._end()
             why = (str(error) or type(error).__name__).splitlines()[0]
             self._tell(f"warning: no profile of steps from {self._first} on: {why}")
 
