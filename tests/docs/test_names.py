@@ -23,6 +23,7 @@ FOREIGN = {
     *("nv", "bind", "container-image", "container-mounts", "ntasks", "no-requeue", "export", "gpus"),
     *("kill-on-bad-exit", "kill-on-invalid-dep", "chdir", "open-mode", "parsable", "wait", "hint", "job-name"),
     *("kills", "seed", "json", "kinds", "quick", "folder"),  # chaos, bench, quality
+    *("pace", "memory"),  # scale
     *("dry-run", "chain"),  # slurm/*.sh
     *("no-deps", "extra-index-url"),  # pip
     "version",  # of each command, before its subcommands
