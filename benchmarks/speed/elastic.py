@@ -24,12 +24,13 @@ def measure(folder: Path, quick: bool) -> list[Row]:
     shards = make_shards(folder / f"set-{CHUNKS}", CHUNKS)
     worlds = WORLDS[:1] if quick else WORLDS
     ours = [in_new_process(_epoch, "ours", shards, *pair) for pair in worlds]
+    once = min(CHUNKS - repeated - lost for repeated, lost, _ in ours)
+    rows = [Row("chunks seen once in an epoch cut by a change of processes", once, CHUNKS, once / CHUNKS, "chunks", 1.0)]
     name = "first batch after a change from {} to {} processes"
     try:
         theirs = [in_new_process(_epoch, "litdata", shards, *pair) for pair in worlds]
     except Unavailable as why:
-        return [skipped(f"{name.format(*worlds[0])}, compared with litdata", "s", str(why))]
-    rows = []
+        return [*rows, skipped(f"{name.format(*worlds[0])}, compared with litdata", "s", str(why))]
     for pair, mine, other in zip(worlds, ours, theirs, strict=True):
         note = "; ".join(
             f"{who}: {repeated} repeated, {lost} lost"
