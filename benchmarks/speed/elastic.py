@@ -25,7 +25,7 @@ def measure(folder: Path, quick: bool) -> list[Row]:
     worlds = WORLDS[:1] if quick else WORLDS
     ours = [in_new_process(_epoch, "ours", shards, *pair) for pair in worlds]
     once = min(CHUNKS - repeated - lost for repeated, lost, _ in ours)
-    rows = [Row("chunks seen once in an epoch cut by a change of processes", once, CHUNKS, once / CHUNKS, "chunks", 1.0)]
+    rows = [Row("chunks seen once after a change of processes", once, CHUNKS, once / CHUNKS, "chunks", 1.0)]
     name = "first batch after a change from {} to {} processes"
     try:
         theirs = [in_new_process(_epoch, "litdata", shards, *pair) for pair in worlds]
