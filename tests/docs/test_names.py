@@ -24,6 +24,7 @@ FOREIGN = {
     *("kill-on-bad-exit", "kill-on-invalid-dep", "chdir", "open-mode", "parsable", "wait", "hint", "job-name"),
     *("kills", "seed", "json", "kinds", "quick", "folder"),  # chaos, bench, quality
     *("out", "minutes", "fresh"),  # gpu
+    *("pace", "memory"),  # scale
     *("dry-run", "chain"),  # slurm/*.sh
     *("no-deps", "extra-index-url", "no-index", "target"),  # pip
     "version",  # of each command, before its subcommands
