@@ -20,7 +20,7 @@ from audiovae.models.vqvae import VQVAEConfig
 from shards.reading.manifests import is_url
 from shards.reading.remote.failures import cleaned
 from train.optim.objective import HVAEWeights, VAEWeights, VQVAEWeights
-from train.optim.schedules import Ramp
+from train.optim.schedules import Ramp, learning_rate
 
 
 @dataclass
@@ -73,6 +73,10 @@ class OptimConfig:
         ema: Decay of the averaged weights (EMA), reached after the first steps. Evaluation and export use them.
         skip_limit: The run ends after this many skipped steps in a row. Steps are skipped when values are not
             finite or the gradient explodes.
+        hold_from: For a run that is made longer: from this number of steps done on, the learning rate stays at its
+            final value. Earlier steps have the schedule of a run that ended there. 0 means never.
+        cycle_from: As `hold_from`, but a new cycle begins there: a warm-up from the final rate to the peak, then the
+            schedule again until the last step.
     """
 
     steps: PositiveInt = 100_000
@@ -87,12 +91,33 @@ class OptimConfig:
     explode: NonNegativeFloat = 0.0
     ema: ClosedUnitInterval = 0.999
     skip_limit: PositiveInt = 50
+    hold_from: NonNegativeInt = 0
+    cycle_from: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.lr) or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"optim.lr is {self.lr} and optim.betas {self.betas}: lr must be finite, betas in [0, 1)")
         if 0 < self.explode <= 1 or not math.isfinite(self.explode):
             raise ValueError(f"optim.explode is {self.explode}: it must be above 1, or 0 for never")
+        if self.hold_from and self.cycle_from:
+            raise ValueError("optim.hold_from and optim.cycle_from exclude each other: set one of them")
+        if max(self.hold_from, self.cycle_from) >= self.steps:
+            name, start = ("hold_from", self.hold_from) if self.hold_from else ("cycle_from", self.cycle_from)
+            raise ValueError(f"optim.{name} is {start} and optim.steps {self.steps}: raise optim.steps")
+        if self.hold_from and not self.final_lr:
+            raise ValueError("optim.hold_from has no effect with optim.final_lr 0: use optim.cycle_from")
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of the step that follows `step` steps; a pure function of the settings."""
+        start = self.hold_from or self.cycle_from
+        shape = (self.final_lr, self.schedule, self.decay_share)
+        if not start or step < start:
+            return learning_rate(step, self.lr, self.warmup_steps, start or self.steps, *shape)
+        final = self.lr * self.final_lr
+        if self.hold_from:
+            return final
+        # The warm-up begins at the final rate: a fall below it would be a detour.
+        return max(final, learning_rate(step - start, self.lr, self.warmup_steps, self.steps - start, *shape))
 
 
 @dataclass
