@@ -380,13 +380,6 @@ def _lock(path: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(file)
-        tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
-        if tasks != "1" and "WORLD_SIZE" not in os.environ:
-            raise TrainError(
-                f"{path}: another process is training there, and srun started {tasks} processes that do not know "
-                "each other; start one a node with accelerate launch, as slurm/train_vae.sh does, or give each "
-                "its own --run-dir"
-            ) from None
         raise TransientError(
             f"{path}: another process is training there; wait for it, or stop it: touch {path}/STOP"
         ) from None
