@@ -103,6 +103,13 @@ procs_per_node() {
 # on the restart count, in case another program uses it. It is below the range of ephemeral ports.
 rendezvous_port() { printf '%s\n' $((20000 + (SLURM_JOB_ID + 101 * ${SLURM_RESTART_COUNT:-0}) % 10000)); }
 
+# Slurm sends TERM to every process of a step. The processes of the run save and end; the launcher only has to wait for
+# them. Else it would print a traceback for the signal. torchrun reads its options from PET_*.
+# shellcheck disable=SC2016 # each node expands SLURM_NODEID itself
+launcher_on_a_node='trap "" TERM
+export PET_SIGNALS_TO_HANDLE=SIGINT,SIGHUP,SIGQUIT
+exec accelerate launch --machine_rank "$SLURM_NODEID" "$@"'
+
 # make_command ARGUMENTS...: sets `command` to the command that starts one launcher on each node.
 make_command() {
     local nodes=$SLURM_JOB_NUM_NODES procs words more first
@@ -120,10 +127,9 @@ make_command() {
     fi
     # --wait instead of --kill-on-bad-exit: when one node fails, the others have two minutes to print their errors and
     # to finish writing. After that, srun ends nodes that hang.
-    # shellcheck disable=SC2016 # each node expands SLURM_NODEID itself
     command=(srun --nodes="$nodes" --ntasks="$nodes" --ntasks-per-node=1 --cpus-per-task="${SLURM_CPUS_PER_TASK:-1}"
         --kill-on-bad-exit=0 --wait=120 "${srun_flags[@]}" "${run_with[@]}"
-        bash -c 'exec accelerate launch --machine_rank "$SLURM_NODEID" "$@"' launch
+        bash -c "$launcher_on_a_node" launch
         "${flags[@]}" "${more[@]}" -m train "$@")
 }
 

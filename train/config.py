@@ -20,7 +20,7 @@ from audiovae.models.vqvae import VQVAEConfig
 from shards.reading.manifests import is_url
 from shards.reading.remote.failures import cleaned
 from train.optim.objective import HVAEWeights, VAEWeights, VQVAEWeights
-from train.optim.schedules import Ramp
+from train.optim.schedules import Ramp, learning_rate
 
 
 @dataclass
@@ -93,6 +93,10 @@ class OptimConfig:
             finite or the gradient explodes.
         freeze: Parts of the model that stay as they are, such as [encoder]; codebooks are a part too.
         part_lr: Parts with a learning rate of their own, as PART:FACTOR, such as [encoder:0.1].
+        hold_from: For a run that is made longer: from this number of steps done on, the learning rate stays at its
+            final value. Earlier steps have the schedule of a run that ended there. 0 means never.
+        cycle_from: As `hold_from`, but a new cycle begins there: a warm-up from the final rate to the peak, then the
+            schedule again until the last step.
     """
 
     steps: PositiveInt = 100_000
@@ -109,6 +113,8 @@ class OptimConfig:
     skip_limit: PositiveInt = 50
     freeze: list[str] = field(default_factory=list)
     part_lr: list[str] = field(default_factory=list)
+    hold_from: NonNegativeInt = 0
+    cycle_from: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
         factors_of(self.part_lr)
@@ -116,6 +122,25 @@ class OptimConfig:
             raise ValueError(f"optim.lr is {self.lr} and optim.betas {self.betas}: lr must be finite, betas in [0, 1)")
         if 0 < self.explode <= 1 or not math.isfinite(self.explode):
             raise ValueError(f"optim.explode is {self.explode}: it must be above 1, or 0 for never")
+        if self.hold_from and self.cycle_from:
+            raise ValueError("optim.hold_from and optim.cycle_from exclude each other: set one of them")
+        if max(self.hold_from, self.cycle_from) >= self.steps:
+            name, start = ("hold_from", self.hold_from) if self.hold_from else ("cycle_from", self.cycle_from)
+            raise ValueError(f"optim.{name} is {start} and optim.steps {self.steps}: raise optim.steps")
+        if self.hold_from and not self.final_lr:
+            raise ValueError("optim.hold_from has no effect with optim.final_lr 0: use optim.cycle_from")
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate of the step that follows `step` steps; a pure function of the settings."""
+        start = self.hold_from or self.cycle_from
+        shape = (self.final_lr, self.schedule, self.decay_share)
+        if not start or step < start:
+            return learning_rate(step, self.lr, self.warmup_steps, start or self.steps, *shape)
+        final = self.lr * self.final_lr
+        if self.hold_from:
+            return final
+        # The warm-up begins at the final rate: a fall below it would be a detour.
+        return max(final, learning_rate(step - start, self.lr, self.warmup_steps, self.steps - start, *shape))
 
 
 def factors_of(part_lr: list[str]) -> dict[str, float]:

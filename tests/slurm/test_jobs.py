@@ -76,6 +76,8 @@ def test_scancel(desk: Desk):
     until(lambda: job.attempts("ended"), job.told, 20)
     # Slurm's signal and the STOP file of the batch script arrive in any order.
     assert any(word in job.attempts("ended")[0]["reason"] for word in ("SIGTERM", "STOP"))
+    until(lambda: "slurm: Slurm ended the job" in job.log, job.told, 20)
+    assert "Traceback" not in job.log, "the launcher waits for its processes, without a traceback for the signal"
     assert "stopped" in job.status()
 
 

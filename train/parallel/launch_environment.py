@@ -39,6 +39,13 @@ def launch_problem(environment: Mapping[str, str]) -> str:
         if not _is_whole(environment.get(name, "0")):
             return f"{name}={environment[name]} in the environment is not a whole number: {REMEDY}{name}"
     if "WORLD_SIZE" not in environment:
+        if (tasks := environment.get("SLURM_STEP_NUM_TASKS", "1")) not in ("0", "1"):
+            return (
+                f"srun started {tasks} processes that do not know each other, and each would train alone: sbatch "
+                "slurm/train_vae.sh ..., or one launcher on each node: srun --ntasks-per-node=1 accelerate launch "
+                f"--config_file accelerate_config.yaml --num_processes {tasks} -m train ...; for separate runs, each "
+                "with its own --run-dir: srun env WORLD_SIZE=1 python -m train ..."
+            )
         for name in SIZES_OF_MPI:
             if (size := environment.get(name, "1")) not in ("0", "1"):
                 return f"{name}={size}: mpirun, or srun with PMI, does not connect the processes; {REMEDY}{name}"

@@ -48,6 +48,8 @@ def end_with_launcher() -> None:
     last step, during start-up until they stop waiting for each other.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform == "linux":
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN:  # slurm/lib.sh starts launchers in this way
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
         if runs_python(os.getpid()) and not runs_python(os.getppid()):
             # The launcher died before prctl: the parent is an init process now. There is nothing to save yet.

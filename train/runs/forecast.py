@@ -1,9 +1,14 @@
 """What a run still needs: time, saves, jobs, disk space; and warnings about its length. Pure functions."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from train.config import RunConfig
+from train.config import OptimConfig, RunConfig, flat
+from train.runs.settings_history import Change
+
+# A learning rate that rises by more than this factor from one step to the next is a jump.
+JUMP = 1.5
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,33 @@ def warmup_warnings(config: RunConfig) -> list[str]:
         f"warning: optim.steps is {config.optim.steps:,}, but {' and '.join(longer)}: the run ends during its warm-up; "
         "raise optim.steps or shorten the warm-up"
     ]
+
+
+def rate_jump(config: RunConfig, changes: Sequence[Change], step: int) -> str:
+    """A line when a run that was made longer continues at a much higher learning rate; else empty.
+
+    Args:
+        config: The settings from now on.
+        changes: The changes of settings that take effect now.
+        step: Steps done.
+    """
+    before = dict(flat(config.optim, "optim."))
+    for change in changes:
+        before |= {key: values[0] for key, values in change.settings.items() if key in before}
+    if before["optim.steps"] == config.optim.steps or not step:
+        return ""
+    try:
+        known = {key.removeprefix("optim."): value for key, value in before.items() if value is not None}
+        last, now = OptimConfig(**known).rate_at(step - 1), config.optim.rate_at(step)
+    except (TypeError, ValueError):  # the record of another version
+        return ""
+    if now <= JUMP * last or config.optim.cycle_from == step:
+        return ""
+    return (
+        f"warning: optim.steps was {before['optim.steps']:,} and is {config.optim.steps:,}: the schedule is laid anew "
+        f"over all steps, and the learning rate jumps from {last:.3g} to {now:.3g} without a warm-up. To go on at the "
+        f"last rate, stop, and pass --optim.hold_from {step}; for a new cycle with warm-up, --optim.cycle_from {step}"
+    )
 
 
 def duration(seconds: float) -> str:

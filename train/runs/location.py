@@ -13,6 +13,7 @@ from shards.files import is_text, is_whole, read_file
 from train.errors import TrainError
 from train.runs.record import LIMIT, RECORD_FILE, Record
 
+NOT_YOURS = "choose another --run-dir, or ask the owner of this one for access"
 Relocated = Literal["ask", "moved", "copied"]
 
 
@@ -80,6 +81,16 @@ def is_moved(record: Record, folder: Path, relocated: Relocated) -> bool | None:
         "as the same W&B run. If this is a copy, pass --relocated copied: it becomes a run of its own that starts "
         "from the newest checkpoint"
     )
+
+
+def check_readable(path: Path) -> None:
+    """Raises TrainError when this user may not read an existing folder, or one on the way to it."""
+    try:
+        os.listdir(path)
+    except PermissionError as error:
+        raise TrainError(f"{path}: cannot be read ({error.strerror}); {NOT_YOURS}") from None
+    except (FileNotFoundError, NotADirectoryError):
+        return
 
 
 def _holds(folder: Path, run_id: str) -> bool:

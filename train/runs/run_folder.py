@@ -42,7 +42,7 @@ from shards.text import printable
 from train.config import RunConfig, is_free, settings_of, with_defaults
 from train.errors import TrainError, TransientError
 from train.runs.lines import read_events, read_points
-from train.runs.location import Place, is_moved
+from train.runs.location import NOT_YOURS, Place, check_readable, is_moved
 from train.runs.record import LIMIT, RECORD_FILE, OtherVersionError, Record, check_usable, copy_in_checkpoints
 from train.runs.requeue import ATTEMPTS_FILE, JOBS_FILE, LONGEST_NOTE
 from train.runs.sealed_lines import append_sealed, damaged_lines
@@ -56,7 +56,6 @@ FILES = (RECORD_FILE, ATTEMPTS_FILE, METRICS_FILE, DAMAGE_FILE, PREFLIGHT_FILE, 
 FOLDERS = ("checkpoints", "model", "preflight", "report", "samples", "wandb")
 # What an attempt leaves that did not get as far as run.json.
 BEGINNINGS = {"lock", "checkpoints"}
-NOT_YOURS = "choose another --run-dir, or ask the owner of this one for access"
 # Settings of a single attempt.
 ATTEMPT_ONLY = ("stop_at", "allow_changes", "relocated")
 # Open files of this process's locks, which the kernel releases when the process ends.
@@ -309,16 +308,6 @@ class RunDir:
         append_sealed(self.path / ATTEMPTS_FILE, line)
 
 
-def check_readable(path: Path) -> None:
-    """Raises TrainError when this user may not read an existing folder, or one on the way to it."""
-    try:
-        os.listdir(path)
-    except PermissionError as error:
-        raise TrainError(f"{path}: cannot be read ({error.strerror}); {NOT_YOURS}") from None
-    except (FileNotFoundError, NotADirectoryError):
-        return
-
-
 def check_contents(path: Path) -> None:
     """Raises TrainError when a link, a pipe or a device stands for a file or a folder of a run."""
     try:
@@ -393,13 +382,6 @@ def _lock(path: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(file)
-        tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
-        if tasks != "1" and "WORLD_SIZE" not in os.environ:
-            raise TrainError(
-                f"{path}: another process is training there, and srun started {tasks} processes that do not know "
-                "each other; start one a node with accelerate launch, as slurm/train_vae.sh does, or give each "
-                "its own --run-dir"
-            ) from None
         raise TransientError(
             f"{path}: another process is training there; wait for it, or stop it: touch {path}/STOP"
         ) from None

@@ -44,7 +44,11 @@ def sync(settings: Any) -> int:
     if settings.prepare:
         return 0
     if wandb_mode("auto") != "online":
-        raise TrainError("no W&B API key: run wandb login or set WANDB_API_KEY, on a machine with network access")
+        server = cleaned(server_url())
+        raise TrainError(
+            f"no W&B API key for {server}: run wandb login --host {server}, or set WANDB_API_KEY, on a machine that "
+            "reaches it"
+        )
     if not server_answers():
         raise TrainError(
             f"not uploaded: W&B at {cleaned(server_url())} does not answer; run the same command again where it does"

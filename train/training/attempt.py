@@ -29,6 +29,7 @@ from train.process.stop_requests import FINISHED, StopRequest
 from train.runs import checkpoint
 from train.runs.async_save import Saver
 from train.runs.checkpoint import Retention
+from train.runs.forecast import rate_jump
 from train.runs.run_folder import RunDir
 from train.tracking.tracker import CLOSE_S, Tracker
 from train.tracking.wandb_environment import identity
@@ -190,6 +191,8 @@ def _train(context: Context, wandb_mode: str) -> int:
         note_bus_errors(lambda reason: run.fail(reason, learner.step))
     for change in changes if engine.is_main else ():
         print(printable(f"settings change {change}"), flush=True)
+    if engine.is_main and (line := rate_jump(config, changes, learner.step)):
+        print(line, flush=True)
     saver = Saver(run.path / "checkpoints", learner.model, retention, run.record)
     tracker = None
     failed = True

@@ -10,7 +10,6 @@ from shards import Batch
 from train.config import RunConfig
 from train.evaluation.measuring.heldout import to_audio
 from train.optim.objective import Objective
-from train.optim.schedules import learning_rate
 from train.parallel.engine import Engine
 from train.training.learner import Learner
 from train.training.meter import Meter
@@ -36,19 +35,9 @@ def train_step(
         finite, or refused by the gradient guard, is skipped: it counts, but weights, moments and the model's
         statistics stay as they are.
     """
-    optim = config.optim
-    rate = learning_rate(
-        learner.step,
-        peak=optim.lr,
-        warmup=optim.warmup_steps,
-        total=optim.steps,
-        final_share=optim.final_lr,
-        schedule=optim.schedule,
-        decay_share=optim.decay_share,
-    )
     rows = batch.rows.to(engine.device, non_blocking=True)
     statistics = accumulate_gradients(config, engine, learner, objective, batch, rows, meter)
-    norm = learner.strategy.step(rate)
+    norm = learner.strategy.step(config.optim.rate_at(learner.step))
     learner.step += 1
     statistics = engine.join(statistics, rows, config.data.batch)
     skipped = learner.strategy.gradient_guard.exploded | ~norm.isfinite()

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from train.config import OptimConfig
 from train.optim.schedules import Ramp, learning_rate
 
 SHAPES = ("linear", "cosine", "log", "cyclical")
@@ -76,6 +77,42 @@ def test_the_learning_rate_stays_between_its_bounds(step, warmup, total, final, 
         assert rate(step) == pytest.approx(1e-3 * (step + 1) / warmup)
     assert rate(warmup) == pytest.approx(1e-3)
     assert rate(total + 1) == pytest.approx(final * 1e-3, abs=1e-12)
+
+
+@given(
+    st.integers(0, 3000),
+    st.integers(1, 1500),
+    st.integers(0, 100),
+    SCHEDULES,
+    st.sampled_from(["hold_from", "cycle_from"]),
+)
+def test_a_run_made_longer(step, start, warmup, schedule, how):
+    """Before the extension, the rate is that of a run that ended there; then it holds, or a new cycle begins."""
+    common = {"lr": 1e-3, "warmup_steps": warmup, "schedule": schedule, "final_lr": 0.1}
+    longer = OptimConfig(steps=3000, **{how: start}, **common)
+    first, second = OptimConfig(steps=start, **common), OptimConfig(steps=3000 - start, **common)
+    if step < start:
+        assert longer.rate_at(step) == first.rate_at(step)
+    elif how == "hold_from":
+        assert longer.rate_at(step) == pytest.approx(1e-4)
+    else:
+        assert longer.rate_at(step) == max(1e-4, second.rate_at(step - start))
+        if warmup > 2:
+            assert longer.rate_at(start) < 1e-3, "it begins with a warm-up"
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"hold_from": 5, "cycle_from": 5}, "exclude each other"),
+        ({"hold_from": 10}, "raise optim.steps"),
+        ({"cycle_from": 11}, "raise optim.steps"),
+        ({"hold_from": 5, "final_lr": 0.0}, "use optim.cycle_from"),
+    ],
+)
+def test_extensions_that_make_no_sense(settings, problem):
+    with pytest.raises(ValueError, match=problem):
+        OptimConfig(steps=10, **settings)
 
 
 @given(st.integers(0, 2000), st.integers(0, 100), st.floats(0, 1))

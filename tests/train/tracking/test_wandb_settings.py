@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from wandb.sdk.lib.wbauth.wbnetrc import write_netrc_auth
 from wandb_reader import SECRET, assert_nowhere
 from wandb_server import WandbServer
 
@@ -86,6 +87,18 @@ def test_auto_is_online_with_a_key_for_the_user_s_own_server(home, netrc, settin
     (home / ".config" / "wandb" / "settings").write_text(f"[default]\n{settings}\n")
     assert wandb_mode("auto") == mode
     assert wandb_mode("disabled") == "disabled"
+
+
+def test_a_key_that_wandb_login_wrote_for_a_self_hosted_server_is_found(home, monkeypatch):
+    """W&B's own function writes ~/.netrc; the server comes from the environment."""
+    url = "http://own.example:8080"
+    write_netrc_auth(host=url, api_key=SECRET)
+    assert "own.example:8080" in (home / ".netrc").read_text()
+    assert wandb_mode("auto") == "offline"
+    monkeypatch.setenv("WANDB_BASE_URL", url)
+    assert wandb_mode("auto") == "online"
+    monkeypatch.setenv("WANDB_BASE_URL", url + "/")
+    assert wandb_mode("auto") == "online"
 
 
 def test_the_server_is_that_of_the_environment_then_of_the_settings_file(home, monkeypatch):
