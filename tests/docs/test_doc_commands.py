@@ -4,6 +4,7 @@ import importlib
 import re
 import shlex
 import sys
+from unittest.mock import patch
 
 import pytest
 from documents import DOCUMENTS, ROOT, blocks, commands, quoted
