@@ -30,7 +30,7 @@ def check_parts(model: nn.Module, parts: Iterable[str]) -> None:
 
 
 def freeze(model: nn.Module, parts: Iterable[str]) -> None:
-    """Makes training leave parts as they are: their weights, and their codebooks.
+    """Makes training leave parts as they are: their weights, their codebooks and their running estimates.
 
     Raises:
         ModelError: if the model has no such part, or nothing would be left to train.

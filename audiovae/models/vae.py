@@ -67,7 +67,12 @@ class RunningNorm(nn.Module):
 
     It normalises by running estimates, which each step updates with the sums of the whole global batch. So the output
     of an item does not depend on the other items, on processes or on micro-batches.
+
+    Attributes:
+        frozen: Whether `update` leaves the estimates as they are.
     """
+
+    frozen = False
 
     def __init__(self, channels: int, scale: float) -> None:
         super().__init__()
@@ -91,6 +96,8 @@ class RunningNorm(nn.Module):
     @torch.no_grad()
     def update(self, sums: dict[str, Tensor]) -> None:
         """Updates the estimates; the first batch sets them. Sums that are not finite change nothing."""
+        if self.frozen:
+            return
         finite = torch.stack([value.isfinite().all() for value in sums.values()]).all()
         count = sums["count"].clamp_min(1)
         offset = sums["total"] / count

@@ -102,6 +102,7 @@ def normalised(words: list[str]) -> list[str]:
     training = bool(words) and words[0] in RUNS
     groups = names_of(RUNS[words[0]]) if training else {}
     files: list[str] = []
+    in_files: dict[str, str] = {}
     folders: set[str] = set()
     rest = iter(words)
     for word in rest:
@@ -117,7 +118,7 @@ def normalised(words: list[str]) -> list[str]:
             folders.add(flag)
         if training and name == "config" and (file := value if equals else next(rest, "")):
             path = settings_file(file)
-            check_file(path, f"--config {file}", RUNS[words[0]])
+            in_files |= plain_values(check_file(path, f"--config {file}", RUNS[words[0]]))
             files += ["--config", str(path)]
         elif training and groups.get(name) and name not in SHORT:
             value = value if equals else next(rest, "")
@@ -125,9 +126,21 @@ def normalised(words: list[str]) -> list[str]:
             result.append(f"--{name}={value}")
         else:
             result.append(f"--{SHORT.get(name, name) if training else name}{equals}{value}")
-    source = last_value(result, "--start_from.path")
-    first_file = ["--config", start_settings(source, words[0], last_value(result, "--run_dir"))] if source else []
+    source = last_value(result, "--start_from.path") or in_files.get("start_from.path", "")
+    run_dir = last_value(result, "--run_dir") or in_files.get("run_dir", "")
+    first_file = ["--config", start_settings(source, words[0], run_dir)] if source and training else []
     return [*result[:1], *first_file, *files, *result[1:]]
+
+
+def plain_values(settings: dict[Any, Any]) -> dict[str, str]:
+    """The texts among settings as YAML has them, by dotted keys."""
+    found: dict[str, str] = {}
+    for key, value in settings.items():
+        if isinstance(value, str):
+            found[f"{key}"] = value
+        elif isinstance(value, dict):
+            found |= {f"{key}.{name}": text for name, text in plain_values(value).items()}
+    return found
 
 
 def last_value(words: list[str], flag: str) -> str:

@@ -24,8 +24,8 @@ MAX_DEPTH = 20
 MAX_VALUES = 10_000  # with aliases counted as often as they stand for something
 
 
-def check_file(path: Path, name: str, kind: type, group: str = "") -> None:
-    """Raises TrainError unless a file holds settings of `kind` as YAML.
+def check_file(path: Path, name: str, kind: type, group: str = "") -> dict[Any, Any]:
+    """The content of a file of settings; raises TrainError unless it holds settings of `kind` as YAML.
 
     Args:
         path: The file.
@@ -46,6 +46,7 @@ def check_file(path: Path, name: str, kind: type, group: str = "") -> None:
     if not isinstance(settings, dict):
         raise TrainError(f"{name}: holds no settings; write lines such as `optim.lr: 1e-3`, see docs/configuration.md")
     check(settings, name, kind, group)
+    return settings
 
 
 def check_group(group: str, value: str, kind: type) -> None:

@@ -121,9 +121,11 @@ def good_step(state: dict[str, Any]) -> int | None:
 
 def last_good(folder: Path, good: int, since: int) -> Path | None:
     """The newest intact checkpoint up to the step `good`; else the best one from before the step `since`; or None."""
-    before = [path for path in all_checkpoints(folder) if step_of(path) <= good and not damage(path)]
+    for path in all_checkpoints(folder):
+        if step_of(path) <= good and not damage(path):
+            return path
     best = best_checkpoint(folder)
-    return before[0] if before else best if best and step_of(best) < since and not damage(best) else None
+    return best if best and step_of(best) < since and not damage(best) else None
 
 
 def deletable(folder: Path, retention: Retention, good: int | None = None) -> list[Path]:

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from shards.files import is_text, is_whole, read_file
+from shards.files import is_text, read_file
 from train.errors import TrainError
-from train.runs.record import LIMIT, RECORD_FILE, Record
+from train.runs.record import LIMIT, RECORD_FILE, Record, is_inode
 
 NOT_YOURS = "choose another --run-dir, or ask the owner of this one for access"
 Relocated = Literal["ask", "moved", "copied"]
@@ -46,7 +46,7 @@ def place_of(record: Record) -> Place | None:
     """The place in a record; None where it is not known. Versions that recorded none have the path of --run-dir."""
     content = record.place
     path, inode, parent = content.get("path"), content.get("inode"), content.get("parent")
-    if is_text(path) and is_whole(inode) and is_whole(parent):
+    if is_text(path) and is_inode(inode) and is_inode(parent):
         return Place(path, inode, parent)
     given = record.config.get("run_dir")
     return Place(given, 0, 0) if is_text(given) and os.path.isabs(given) else None
@@ -66,14 +66,18 @@ def is_moved(record: Record, folder: Path, relocated: Relocated) -> bool | None:
         return None
     try:
         original = _holds(Path(before.path), record.run_id)
-        if original and os.path.samefile(before.path, here.path):  # one folder with two paths
+        # One folder with two paths. Not `samefile`: where it is mounted twice, the mounts have numbers of their own.
+        if original and os.stat(before.path).st_ino == here.inode:
             return None
         gone = not original and os.stat(Path(before.path).parent).st_ino == before.parent
     except (OSError, ValueError):
         original = gone = False
+    # Before the flag: a requeued job repeats it, maybe on a node where the same folder has another path.
+    if not original and before.inode == here.inode:
+        return True
     if relocated != "ask":
         return relocated == "moved"
-    if not original and (gone or before.inode == here.inode):
+    if gone:
         return True
     there = "is still there" if original else "cannot be looked at from here"
     raise TrainError(

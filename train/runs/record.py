@@ -5,7 +5,7 @@ import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from shards.files import MIB, canonical_json, is_text, is_whole, parse_json, read_file
 from train.runs.settings_history import DATA, Change
@@ -98,8 +98,13 @@ class Record:
 
 
 def are_plain(content: dict[str, Any]) -> bool:
-    """Whether all values are short texts or whole numbers."""
-    return all(is_text(value) or is_whole(value) for value in content.values())
+    """Whether all values are short texts or whole numbers of 64 bits."""
+    return all(is_text(value) or is_inode(value) for value in content.values())
+
+
+def is_inode(value: Any) -> TypeGuard[int]:
+    """Whether a value is a whole number of 64 bits. Those of inodes are above 2^53 on Lustre."""
+    return type(value) is int and 0 <= value < 1 << 64
 
 
 def checksum(content: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ REMEDY = (
 def start_from(config: StartConfig, model: Autoencoder, run: RunDir, engine: Engine) -> bool:
     """Gives the model of a new run the weights that the settings name; a run with checkpoints has its own.
 
-    Every process reads them, as it does with a checkpoint.
+    Every process reads them.
 
     Returns:
         Whether statistics of recordings came along, so that none have to be computed.
@@ -33,13 +33,14 @@ def start_from(config: StartConfig, model: Autoencoder, run: RunDir, engine: Eng
     folder = engine.on_main(lambda: None if run.has_checkpoints else folder_of_weights(Path(config.path)))
     if folder is None:
         return False
-    source = load_weights(folder, "cpu")
+    source = engine.everywhere(lambda: load_weights(folder, "cpu"))
     try:
         taken = take(model, source.state_dict(), config.only)
     except ModelError as error:
         raise TrainError(f"--start_from {config.path}: {error}; {REMEDY}") from None
+    noted = {"path": str(folder), "fingerprint": audiovae.fingerprint(source)}
+    engine.on_main(lambda: run.note_start(noted))
     if engine.is_main:
-        run.note_start({"path": str(folder), "fingerprint": audiovae.fingerprint(source)})
         print(printable(described(folder, taken, source, model)), flush=True)
     return taken.calibrated
 
@@ -80,7 +81,7 @@ def freeze_parts(config: OptimConfig, model: Autoencoder) -> None:
 
 def check_codebooks(config: OptimConfig, model: Autoencoder) -> None:
     """Raises TrainError when codebooks are frozen that have not started: they never would."""
-    if any(getattr(module, "frozen", False) and not module.quantizing for module in model.modules()):
+    if any(getattr(module, "frozen", False) and not getattr(module, "quantizing", True) for module in model.modules()):
         raise TrainError(
             f"optim.freeze {config.freeze}: the codebooks have not started yet; freeze them only with --start_from"
         )

@@ -80,3 +80,15 @@ def test_frozen_parts_have_no_gradient_and_frozen_codebooks_no_update():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     with pytest.raises(ModelError, match="nothing is left to train"):
         freeze(model, ["decoder"])
+
+
+def test_a_frozen_norm_keeps_its_estimates():
+    model = build("vae", {"trunk": TRUNK, "latent": 2, "batch_norm": True}, 2205, 22050)
+    sums = {"count": torch.tensor(4.0), "total": torch.ones(2), "squares": torch.ones(2)}
+    freeze(model, ["norm"])
+    model.update(Statistics(sums, {}), 1)
+    assert model.norm.mean.tolist() == [0, 0]
+    assert model.norm.updates == 0
+    model.norm.frozen = False
+    model.update(Statistics(sums, {}), 1)
+    assert model.norm.mean.tolist() == [0.25, 0.25]

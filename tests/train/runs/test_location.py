@@ -129,6 +129,32 @@ def test_a_run_of_an_older_version_has_no_place_but_its_flag(begun):
             assert resumed(copy).run_id == id_of(begun)
 
 
+def test_inodes_of_64_bits(begun, monkeypatch):
+    """Those of Lustre are above 2^53."""
+    real = Place.of
+
+    def on_lustre(folder: Path) -> Place:
+        place = real(folder)
+        return Place(place.path, place.inode + 2**57, 2**64 - 1)
+
+    monkeypatch.setattr(Place, "of", on_lustre)
+    run_id = id_of(begun)
+    assert resumed(begun).run_id == run_id
+    assert resumed(begun).record.place["parent"] == 2**64 - 1
+    place = begun.rename(begun.with_name("moved"))
+    assert resumed(place).run_id == run_id
+
+
+@pytest.mark.parametrize("relocated", ["ask", "moved", "copied"])
+def test_a_node_that_knows_the_folder_by_another_path_goes_on(begun, relocated):
+    """A requeued job repeats its flags there, also `--relocated copied` of its first attempt."""
+    run_id, other = id_of(begun), begun.with_name("other-mount")
+    begun.rename(other)
+    assert resumed(other, relocated).run_id == run_id
+    other.rename(begun)
+    assert resumed(begun, relocated).run_id == run_id
+
+
 def test_a_place_that_holds_a_pipe_is_not_read(begun):
     copy = begun.with_name("copy")
     shutil.copytree(begun, copy)

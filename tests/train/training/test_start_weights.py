@@ -11,8 +11,10 @@ import audiovae
 from audiovae.models.parts import parts_of
 from tests.train.conftest import STEPS, flags, points, train
 from tests.train.training.test_run import assert_same_state
-from train.config import OptimConfig, StartConfig
+from train.cli.parser import parse
+from train.config import OptimConfig, StartConfig, settings_of
 from train.runs import checkpoint
+from train.runs.record import Record
 from train.runs.run_folder import RunDir
 
 
@@ -112,3 +114,19 @@ def test_a_factor_that_is_none(text):
 def test_parts_need_a_source():
     with pytest.raises(ValueError, match=r"start_from\.only has no effect"):
         StartConfig(only=["encoder"])
+
+
+@pytest.mark.parametrize("text", ["start_from: {{path: {}}}\nrun_dir: {}\n", "start_from.path: {}\nrun_dir: {}\n"])
+def test_a_settings_file_may_name_the_source_and_the_run(text, tmp_path):
+    """Settings of the model come from the source; once the run can be resumed, the source may be gone."""
+    trunk = {"strides": [21, 5], "channels": [8, 8], "blocks": 1}
+    source, run, file = tmp_path / "source", tmp_path / "run", tmp_path / "settings.yaml"
+    audiovae.save(audiovae.build("vae", {"trunk": trunk, "latent": 9}, 2205, 22050), source)
+    file.write_text(text.format(source, run))
+    words = ["vae", "--data", "x", "--config", str(file)]
+    _, settings = parse(words)
+    assert settings.model.latent == 9
+    (run / "checkpoints" / "step-00000001").mkdir(parents=True)
+    (run / "run.json").write_bytes(Record("one", "vae", settings_of(settings), "f").to_bytes())
+    shutil.rmtree(source)
+    assert parse(words)[1] == settings
