@@ -114,9 +114,12 @@ def _holds(path: Path, state: dict[str, Any]) -> bool:
 
 
 def good_step(state: dict[str, Any]) -> int | None:
-    """The step at which training was last sound, where a state says that it is no longer; else None."""
+    """The step of the last evaluation that found the training sound; None where a state does not say it.
+
+    Checkpoints after it may turn out to be bad in the next evaluation.
+    """
     health = state.get("health", {})
-    return health["good"] if isinstance(health, dict) and health.get("since") and is_whole(health.get("good")) else None
+    return health["good"] if isinstance(health, dict) and is_whole(health.get("good")) else None
 
 
 def last_good(folder: Path, good: int, since: int) -> Path | None:

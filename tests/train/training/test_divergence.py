@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from tests.train.conftest import flags, train
 from train.optim.divergence import FAR, PATIENCE, Health
-from train.runs.checkpoint import Retention, deletable, last_good
+from train.runs.checkpoint import Retention, deletable, good_step, last_good
 
 evaluations = st.lists(st.sampled_from(["sound", "far", "not finite", "unknown"]), max_size=12)
 RESULTS = {"sound": (True, 0.5), "far": (True, 2 * FAR), "not finite": (False, None), "unknown": (True, None)}
@@ -45,6 +45,16 @@ def test_the_last_good_checkpoint_is_kept_while_newer_ones_are_not_good(tmp_path
     }
     assert kept == {"step-00000003", "step-00000005", "step-00000006"}
     assert last_good(tmp_path, good=3, since=4) is None, "a checkpoint without its manifest is not intact"
+
+
+def test_the_checkpoint_of_the_last_evaluation_stays_until_the_next_one(tmp_path):
+    """With more than `keep` checkpoints between two evaluations."""
+    for step in range(10, 20):
+        (tmp_path / f"step-{step:08d}").mkdir()
+    state = {"step": 19, "health": Health(good=10).to_state()}
+    gone = {path.name for path in deletable(tmp_path, Retention(2, best=False), good_step(state))}
+    assert {path.name for path in tmp_path.iterdir()} - gone == {f"step-{step:08d}" for step in (10, 18, 19)}
+    assert good_step({"step": 19}) is None
 
 
 def test_a_run_that_diverges_says_so_and_exports_its_last_good_checkpoint(data_dir, tmp_path):
