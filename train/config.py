@@ -154,6 +154,8 @@ def factors_of(part_lr: list[str]) -> dict[str, float]:
             factors[part] = math.nan
         if not part or not 0 < factors[part] < math.inf:
             raise ValueError(f"optim.part_lr: {text!r} is not PART:FACTOR with a factor above 0, such as encoder:0.1")
+    if len(factors) < len(part_lr):
+        raise ValueError(f"optim.part_lr is {part_lr}: a part is named twice")
     return factors
 
 
@@ -308,7 +310,8 @@ class VQVAERun(RunConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         start = self.model.quantizer.start_step
-        has_codebooks = self.start_from.path and not self.start_from.only
+        only = self.start_from.only
+        has_codebooks = self.start_from.path and (not only or "quantizer" in only)
         if self.optim.steps <= start and not has_codebooks:
             raise ValueError(
                 f"optim.steps is {self.optim.steps}, but the codebooks start after "

@@ -33,10 +33,15 @@ def freeze(model: nn.Module, parts: Iterable[str]) -> None:
     """Makes training leave parts as they are: their weights, their codebooks and their running estimates.
 
     Raises:
-        ModelError: if the model has no such part, or nothing would be left to train.
+        ModelError: if the model has no such part, the part has nothing to freeze, or nothing would be left to train.
     """
     parts = [*parts]
     check_parts(model, parts)
+    can_freeze = [*dict(model.named_parameters()), *(n for n, m in model.named_modules() if hasattr(m, "frozen"))]
+    can_freeze += CALIBRATION  # training does not change them
+    for part in parts:
+        if not any(is_within(name, part) for name in can_freeze):
+            raise ModelError(f"{part} has no weights and no codebooks to freeze; name the part that holds it")
     for name, parameter in model.named_parameters():
         if any(is_within(name, part) for part in parts):
             parameter.requires_grad_(False)

@@ -30,7 +30,7 @@ def start_settings(source: str, family: str, run_dir: str) -> str:
         TrainError: when there is no model, or it is of another family.
     """
     name = f"--start_from {source}"
-    settings = _of_run(Path(run_dir)) if run_dir else None
+    settings = _of_run(Path(run_dir), family) if run_dir else None
     if settings is None:
         try:
             folder = folder_of_weights(Path(source))
@@ -41,11 +41,11 @@ def start_settings(source: str, family: str, run_dir: str) -> str:
     return yaml.safe_dump(settings, default_flow_style=True, width=10**6)
 
 
-def _of_run(path: Path) -> dict[str, Any] | None:
-    """Those of a run that can be resumed; None when there is none."""
+def _of_run(path: Path, family: str) -> dict[str, Any] | None:
+    """Those of a run of a family that can be resumed; None when there is none."""
     try:
         run = RunDir.open(path)
-        return nested(run.config) if run.has_checkpoints else None
+        return nested(run.config) if run.has_checkpoints and run.family == family else None
     except (TrainError, OSError):
         return None  # the training itself says what is wrong
 

@@ -3,8 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
-# Mean squared error over the mean square of the recordings. Silence has 1, and a new model is below 2: no model that
-# learns stays above 10.
+# Mean squared error over the mean square of the recordings. Silence has 1, and a new model of waveforms is below 2:
+# none that learns stays above 10. Models of spectra may be above it, as their phases are estimated.
 FAR = 10.0
 # Evaluations in a row that may be so far off: a single one may follow from a spike that the training recovers from.
 PATIENCE = 2
@@ -31,8 +31,9 @@ class Health:
 
         Args:
             step: Optimizer steps done.
-            finite: Whether all outputs were finite; or without held-out recordings, any losses of training.
-            error: Mean squared error over the mean square of the recordings; None where it was not measured.
+            finite: Whether all outputs were finite.
+            error: Mean squared error over the mean square of the recordings; None where it was not measured. Without
+                held-out recordings, infinite where the losses of training are not finite.
         """
         if finite and (error is None or error <= FAR):
             self.good, self.far, self.since, self.diverged = step, 0, 0, False

@@ -251,7 +251,7 @@ class Engine:
                 are already waiting for it.
 
         Raises:
-            TrainError: when the action raised it.
+            TrainError: when the action raised it, or a DataError.
             TransientError: when the action raised it, or an OSError.
         """
         result, problem, transient = None, None, False
@@ -259,7 +259,7 @@ class Engine:
             try:
                 with pause():
                     result = action()
-            except (TrainError, OSError) as error:
+            except (TrainError, DataError, OSError) as error:
                 problem, transient = str(error), isinstance(error, TransientError | OSError)
         with nullcontext() if self.is_main else pause():
             result, problem, transient = self.share((result, problem, transient))

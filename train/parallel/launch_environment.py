@@ -97,7 +97,7 @@ def _configuration(environment: Mapping[str, str], launcher: Sequence[str]) -> s
         if word in ("-m", "--module") and following == "train":
             break
     home = environment.get("HF_HOME") or f"{environment.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
-    file = Path(home, "accelerate", "default_config.yaml").expanduser()
+    file = Path(os.path.expanduser(home), "accelerate", "default_config.yaml")  # without a home it stays as it is
     return str(file) if file.exists() else "the flags or variables of accelerate"
 
 

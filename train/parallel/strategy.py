@@ -98,8 +98,8 @@ def adamw(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
     groups: dict[float, list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            own = [factor for part, factor in factors.items() if is_within(name, part)]
-            groups.setdefault(own[0] if own else 1.0, []).append(parameter)
+            own = max((part for part in factors if is_within(name, part)), key=len, default="")
+            groups.setdefault(factors.get(own, 1.0), []).append(parameter)
     return torch.optim.AdamW(
         [{"params": parameters, FACTOR: factor} for factor, parameters in groups.items()],
         lr=config.lr,

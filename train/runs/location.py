@@ -55,8 +55,8 @@ def place_of(record: Record) -> Place | None:
 def is_moved(record: Record, folder: Path, relocated: Relocated) -> bool | None:
     """Whether the folder of a run was moved; None when it is where it was, False when it is a copy.
 
-    It was moved for certain if it kept its inode, or if its place of before is there without it. Nothing else can be
-    told apart, so the user has to say it.
+    It was moved for certain if it kept its inode, or if its place of before is there without it. In a batch job it
+    counts as moved if the run is not found where it was. Nothing else can be told apart: the user has to say it.
 
     Raises:
         TrainError: when the user has to say it and `relocated` is "ask".
@@ -79,7 +79,10 @@ def is_moved(record: Record, folder: Path, relocated: Relocated) -> bool | None:
         return relocated == "moved"
     if gone:
         return True
-    there = "is still there" if original else "cannot be looked at from here"
+    # Nobody can answer a job that is requeued; scripts that work on a node's disk have another path in each job.
+    if not original and "SLURM_JOB_ID" in os.environ:
+        return True
+    there = "is still there" if original else "is not there, or cannot be looked at from here"
     raise TrainError(
         f"{folder}: this run was in {before.path}, which {there}. If it was moved, pass --relocated moved: it goes on "
         "as the same W&B run. If this is a copy, pass --relocated copied: it becomes a run of its own that starts "

@@ -56,6 +56,7 @@ FILES = (RECORD_FILE, ATTEMPTS_FILE, METRICS_FILE, DAMAGE_FILE, PREFLIGHT_FILE, 
 FOLDERS = ("checkpoints", "model", "preflight", "report", "samples", "wandb")
 # What an attempt leaves that did not get as far as run.json.
 BEGINNINGS = {"lock", "checkpoints"}
+COPY = " (if this is a copy, stop it and pass --relocated copied)"
 # Settings of a single attempt.
 ATTEMPT_ONLY = ("stop_at", "allow_changes", "relocated")
 # Open files of this process's locks, which the kernel releases when the process ends.
@@ -160,7 +161,8 @@ class RunDir:
         """The record for an attempt that resumes; of a run of its own where this folder is a copy."""
         moved = is_moved(self.record, self.path, config.relocated)
         before = self.record.place.get("path", self.config.get("run_dir"))
-        if given and (given == self.run_id) == (moved is False):
+        is_trial = "WANDB_SWEEP_ID" in os.environ
+        if given and (given == self.run_id if moved is False else is_trial and given != self.run_id):
             whose = "the original's" if moved is False else f"not this run's ({self.run_id})"
             raise TrainError(
                 f"{self.path}: WANDB_RUN_ID={given} is {whose}: unset WANDB_RUN_ID WANDB_SWEEP_ID; each trial of a "
@@ -170,7 +172,7 @@ class RunDir:
         first = {"project": self.config["tracking.project"]} if self.config.get("tracking.project") else {}
         if moved is not False:
             if moved:
-                print(printable(f"{self.path}: moved here from {before}; the same run goes on"), flush=True)
+                print(printable(f"{self.path}: moved here from {before}; the same run goes on{COPY}"), flush=True)
             wandb = {**record.wandb, **first, **self.record.wandb}
             kept = self.record
             record = replace(record, parent=kept.parent, wandb=wandb, started_from=kept.started_from)

@@ -92,6 +92,9 @@ def notes(run: RunDir) -> list[str]:
         given, first = os.environ.get(name), run.record.wandb.get(entry)
         if given and first and given != first:
             found.append(f"{name}={given} is not used: since its first attempt, the run has {first}")
+    given = os.environ.get("WANDB_RUN_ID")
+    if given and given != run.run_id:
+        found.append(f"WANDB_RUN_ID={given} is not used: since its first attempt, the run has the id {run.run_id}")
     if os.environ.get("WANDB_DIR") and not os.environ.get("WANDB_SWEEP_ID"):  # agents of sweeps set both
         found.append(f"WANDB_DIR is not used: W&B's files of the run are in {run.path}/wandb")
     return found

@@ -17,7 +17,7 @@ from train.training.meter import Meter
 from train.training.performance.profiling import StepProfile
 from train.training.step import train_step
 from train.training.step_log import StepLog
-from train.training.validation import Validation, note_health
+from train.training.validation import Validation, note_losses
 
 
 def training_loop(context: Context, objective: Objective, tracker: Tracker | None, saver: Saver) -> int:
@@ -70,7 +70,7 @@ def training_loop(context: Context, objective: Objective, tracker: Tracker | Non
                 display.note(learner.step, point)
                 step_log.check_skips()
                 if context.valid_split is None:
-                    note_health(context, display, "loss/total" in point, None)
+                    note_losses(context, display, "loss/total" in point)
             due = last or learner.step % config.tracking.evaluate_every == 0
             measured = validation.measure() if due else {}
             if measured is None:  # a stop request ended the evaluation; the attempt that resumes repeats it

@@ -59,7 +59,11 @@ class Validation:
         usable = math.isfinite(values["si_sdr"]) and not values["not_finite"]
         learner.valid_si_sdr = values["si_sdr"] if usable else None
         self._display.say(f"step {learner.step}: {summary(values)}")
-        note_health(context, self._display, not values["not_finite"], values["mse"] / max(power, 1e-12))
+        finite, error = not values["not_finite"], values["mse"] / max(power, 1e-12)
+        # Of spectra, phases are estimated, and the error of the waveform says nothing. All silent chunks give no error.
+        known = learner.model.config.representation.kind == "waveform" and not math.isnan(error)
+        what = "the model's output is far louder than its input" if finite else "the model's output is not finite"
+        note_health(context, self._display, finite, error if known else None, what)
         return {f"valid/{name}": value for name, value in values.items() if not math.isnan(value)}
 
     def _measure_here(
@@ -89,13 +93,15 @@ class Validation:
         return Examples(self._context.learner.step, split.names(chunks), *pair, measures, split.rate, usage)
 
 
-def note_health(context: Context, display: Display, finite: bool, error: float | None) -> None:
-    """Notes whether the model is sound, and says so when the training counts as diverged; see `Health.note`."""
+def note_losses(context: Context, display: Display, finite: bool) -> None:
+    """The same without held-out recordings: two points of the log in a row without finite losses are a divergence."""
+    note_health(context, display, True, None if finite else math.inf, "the losses are not finite")
+
+
+def note_health(context: Context, display: Display, finite: bool, error: float | None, what: str) -> None:
+    """Notes whether the model is sound, see `Health.note`; prints `what` when the training counts as diverged."""
     learner = context.learner
-    if error is not None and math.isnan(error):  # all held-out chunks are silent
-        error = None
     if learner.health.note(learner.step, finite, error):
-        what = "the model's output is not finite" if not finite else "the model's output is far louder than its input"
         display.say(
             f"warning: the training has diverged at step {learner.health.since}: {what}; it was last sound at step "
             f"{learner.health.good}. Stop it (touch {context.run.path}/STOP) and begin another --run-dir with a lower "

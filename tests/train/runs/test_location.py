@@ -91,19 +91,23 @@ def test_a_folder_that_was_moved_for_certain_goes_on(begun, how, tmp_path, capsy
     assert "moved" not in capsys.readouterr().out
 
 
-def test_a_folder_from_a_place_that_is_not_here_asks(begun, tmp_path):
-    """A copy from another machine, where the place of before cannot be looked at."""
+def test_a_folder_from_a_place_that_is_not_here_asks(begun, tmp_path, monkeypatch, capsys):
+    """A copy from another machine, where the place of before cannot be looked at. In a batch job nobody can answer."""
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     copy = tmp_path / "copy"
     shutil.copytree(begun, copy)
     shutil.rmtree(begun.parent)
-    with pytest.raises(TrainError, match="cannot be looked at from here"):
+    with pytest.raises(TrainError, match="is not there, or cannot be looked at from here"):
         resumed(copy)
     begun.parent.mkdir()  # on this machine, some other folder has that path; its inode may be the same by chance
     record = Record.from_bytes((copy / "run.json").read_bytes())
     record.place["parent"] = 1
     (copy / "run.json").write_bytes(record.to_bytes())
-    with pytest.raises(TrainError, match="cannot be looked at from here"):
+    with pytest.raises(TrainError, match="is not there, or cannot be looked at from here"):
         resumed(copy)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert resumed(copy).run_id == record.run_id
+    assert "the same run goes on (if this is a copy, stop it and pass --relocated copied)" in capsys.readouterr().out
 
 
 def test_one_folder_with_two_paths_is_no_copy(begun, tmp_path):
@@ -160,7 +164,7 @@ def test_a_place_that_holds_a_pipe_is_not_read(begun):
     shutil.copytree(begun, copy)
     (begun / "run.json").unlink()
     os.mkfifo(begun / "run.json")
-    with pytest.raises(TrainError, match="cannot be looked at from here"):
+    with pytest.raises(TrainError, match="is not there, or cannot be looked at from here"):
         resumed(copy)
 
 

@@ -61,6 +61,10 @@ def test_the_first_attempt_s_run_holds_without_its_environment(tmp_path, monkeyp
 def test_another_trial_in_the_same_folder_is_refused(tmp_path, monkeypatch):
     run_id = begun(tmp_path / "run").run_id
     monkeypatch.setenv("WANDB_RUN_ID", "trial-2")
+    again = begun(tmp_path / "run")
+    assert again.run_id == run_id
+    assert notes(again) == [f"WANDB_RUN_ID=trial-2 is not used: since its first attempt, the run has the id {run_id}"]
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sweep")
     with pytest.raises(TrainError, match=rf"=trial-2 is not this run's \({run_id}\): unset .*own --run-dir"):
         begun(tmp_path / "run")
     assert begun(tmp_path / "run", wandb="disabled").run_id == run_id

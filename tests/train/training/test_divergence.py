@@ -1,6 +1,7 @@
 """A training that diverges: it is told when it happens, and the last good checkpoint is the model."""
 
 import json
+import math
 
 import torch
 from hypothesis import given
@@ -79,3 +80,12 @@ def test_a_run_that_diverges_says_so_and_exports_its_last_good_checkpoint(data_d
     assert all(torch.equal(model[name], good[name]) for name in good)
     status = train(["status", str(run)])
     assert f"warning: {note}" in status
+
+
+def test_losses_that_are_not_finite_count_from_the_second_point_on():
+    """Without held-out recordings: skipped steps leave the weights as they are, so one point may be an accident."""
+    health = Health()
+    assert not health.note(1, True, math.inf)
+    assert health.note(2, True, math.inf)
+    assert not health.note(3, True)
+    assert health == Health(good=3)

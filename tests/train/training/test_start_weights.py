@@ -13,6 +13,7 @@ from tests.train.conftest import STEPS, flags, points, train
 from tests.train.training.test_run import assert_same_state
 from train.cli.parser import parse
 from train.config import OptimConfig, StartConfig, settings_of
+from train.parallel.strategy import adamw, set_rate
 from train.runs import checkpoint
 from train.runs.record import Record
 from train.runs.run_folder import RunDir
@@ -109,6 +110,18 @@ def test_what_does_not_fit_is_one_line(data_dir, straight, tmp_path):
 def test_a_factor_that_is_none(text):
     with pytest.raises(ValueError, match="is not PART:FACTOR"):
         OptimConfig(part_lr=[text])
+
+
+def test_the_most_specific_part_counts():
+    model = torch.nn.Module()
+    model.encoder = torch.nn.Sequential(torch.nn.Linear(2, 2, bias=False), torch.nn.Linear(2, 2, bias=False))
+    model.decoder = torch.nn.Linear(2, 2, bias=False)
+    optimizer = adamw(model, OptimConfig(part_lr=["encoder.1:0.5", "encoder:0.1"]))
+    set_rate(optimizer.param_groups, 2.0)
+    rates = {id(parameter): group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    assert [rates[id(parameter)] for parameter in model.parameters()] == [0.2, 1.0, 2.0]
+    with pytest.raises(ValueError, match="a part is named twice"):
+        OptimConfig(part_lr=["encoder:0.1", "encoder:0.2"])
 
 
 def test_parts_need_a_source():
