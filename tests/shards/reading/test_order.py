@@ -74,7 +74,7 @@ def test_windows_cover_what_each_rank_reads(count, seed, shape, world, data):
     batch = data.draw(st.integers(1, 50))
     changes = [(w.first, len(w.blocks)) for w in windows] + [(w.last + batch, -len(w.blocks)) for w in windows]
     resident = np.cumsum([change for _, change in sorted(changes)])
-    assert resident.max() <= order.resident_blocks(batch, world)
+    assert resident.max(initial=0) <= order.resident_blocks(batch, world)
 
 
 def test_each_block_is_read_once_by_ranks_that_divide_the_lanes():
