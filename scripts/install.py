@@ -8,6 +8,7 @@ Standard library only: nothing else is installed yet.
 """
 
 import ast
+import itertools
 import os
 import subprocess
 import sys
@@ -31,6 +32,9 @@ LISTS = {
     "find-links": ("UV_FIND_LINKS", ","),
     "trusted-host": ("UV_INSECURE_HOST", " "),
 }
+# Packages whose wheels for this platform hold a library that their wheels for any platform lack: pip takes the former
+# wherever it lies, uv the wheel of the first index that has the version.
+WITH_LIBRARIES = ["soundfile"]
 
 
 def pip_options() -> dict[str, str]:
@@ -73,13 +77,20 @@ def uv_program() -> str | None:
     return str(program)
 
 
+def replace_wheels(words: list[str]) -> int:
+    """Installs with pip the packages of which uv may have taken the wrong wheel; returns the exit code."""
+    limits = [word for option, file in itertools.pairwise(words) if option == "-c" for word in (option, file)]
+    return subprocess.run([*INSTALL, "-q", "--force-reinstall", "--no-deps", *limits, *WITH_LIBRARIES]).returncode
+
+
 def main(words: list[str]) -> int:
     """Installs what the arguments name; returns the exit code."""
     if uv := uv_program():
         options = pip_options()
         command = [uv, "pip", "install", "--python", sys.executable, *uv_arguments(options), *words]
-        if not subprocess.run(command, env=uv_environment(options, os.environ)).returncode:
-            return 0
+        environment = uv_environment(options, os.environ)
+        if not subprocess.run(command, env=environment).returncode:
+            return replace_wheels(words) if "UV_INDEX" in environment else 0
         print("uv failed, see above; installing with pip, which takes about 5 minutes", flush=True)
     else:
         print("uv cannot be installed; installing with pip, which takes about 5 minutes", flush=True)

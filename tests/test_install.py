@@ -31,6 +31,8 @@ with open(os.environ["CALLS"], "a") as calls:
     print("pip", *sys.argv[1:], file=calls)
 if sys.argv[1:] == ["config", "list"]:
     print("global.index-url='file:///mirror'")
+    if "MORE" in os.environ:
+        print("global.extra-index-url='file:///more'")
 elif sys.argv[-1] == "uv":
     if os.environ["UV"] == "missing":
         sys.exit(1)
@@ -85,6 +87,14 @@ def test_uv_installs_all_that_follows_it(clone):
     python = clone / ".venv/bin/python"
     assert rest == f"uv [file:///mirror] pip install --python {python} -c constraints.txt -e .[test]"
     assert "Set-up" in done.stdout.splitlines()[1]
+
+
+def test_with_several_indexes_pip_takes_the_wheel_with_libsndfile(clone, monkeypatch):
+    monkeypatch.setenv("MORE", "1")
+    done, calls = make(clone, uv="works")
+    assert done.returncode == 0, done.stderr
+    reinstall = "pip install --disable-pip-version-check -q --force-reinstall --no-deps"
+    assert calls[3:] == [f"{reinstall} -c constraints.txt soundfile"]
 
 
 def test_pip_installs_where_uv_fails(clone):
