@@ -19,6 +19,7 @@ from audiovae.models.vae import VAEConfig
 from audiovae.models.vqvae import VQVAEConfig
 from shards.reading.manifests import is_url
 from shards.reading.remote.failures import cleaned
+from train.adversarial.settings import AdversarialConfig
 from train.optim.objective import HVAEWeights, VAEWeights, VQVAEWeights
 from train.optim.schedules import Ramp, learning_rate
 
@@ -219,6 +220,7 @@ class RunConfig:
         start_from: Weights to start from.
         kl_warmup: Rise of the KL weights (beta warm-up).
         optim: Optimisation.
+        adversarial: A second phase against a discriminator; off by default.
         checkpoint: Saving.
         tracking: Logging.
         stop_at: Stop this attempt after this step, with everything saved; 0 means never.
@@ -239,6 +241,7 @@ class RunConfig:
     start_from: StartConfig = field(default_factory=StartConfig)
     kl_warmup: Ramp = field(default_factory=Ramp)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    adversarial: AdversarialConfig = field(default_factory=AdversarialConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     stop_at: NonNegativeInt = 0
@@ -251,6 +254,26 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.seed >= 2**63:
             raise ValueError(f"seed is {self.seed}: it must be below 2^63")
+        start = self.phase_start
+        if start is not None and start >= self.optim.steps:
+            raise ValueError(
+                f"adversarial.start is {start} and optim.steps {self.optim.steps}: raise optim.steps or lower the start"
+            )
+
+    @property
+    def phase_start(self) -> int | None:
+        """The step at which the adversarial phase begins; None for never."""
+        # A share is one of the run's first length, so that the phase stays where it was when a run is made longer.
+        return self.adversarial.start_step(self.optim.hold_from or self.optim.cycle_from or self.optim.steps)
+
+
+def _check_phase(run: "RunConfig", representation: str) -> None:
+    """Raises ValueError if there is an adversarial phase for a model of spectra."""
+    if run.phase_start is not None and representation != "waveform":
+        raise ValueError(
+            "adversarial.start needs a model of waveforms, and model.representation.kind is "
+            f"{representation}: leave it out"
+        )
 
 
 def _check_levels(levels: LevelsConfig, weight: float) -> None:
@@ -273,6 +296,7 @@ class VAERun(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_phase(self, self.model.representation.kind)
         if self.model.learned_variance and not self.weights.likelihood:
             raise ValueError("model.learned_variance has no effect without weights.likelihood: set it, usually to 1")
         _check_levels(self.model.levels, self.weights.levels)
@@ -292,6 +316,7 @@ class HVAERun(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_phase(self, self.model.representation.kind)
         _check_levels(self.model.levels, self.weights.levels)
 
 
@@ -309,6 +334,7 @@ class VQVAERun(RunConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_phase(self, self.model.representation.kind)
         start = self.model.quantizer.start_step
         only = self.start_from.only
         has_codebooks = self.start_from.path and (not only or "quantizer" in only)
@@ -316,6 +342,12 @@ class VQVAERun(RunConfig):
             raise ValueError(
                 f"optim.steps is {self.optim.steps}, but the codebooks start after "
                 f"model.quantizer.start_step = {start}: raise the first or lower the second"
+            )
+        phase = self.phase_start
+        if phase is not None and phase <= start and not has_codebooks:
+            raise ValueError(
+                f"adversarial.start is step {phase}, but the codebooks start after model.quantizer.start_step = "
+                f"{start}: raise the first or lower the second"
             )
 
 

@@ -32,6 +32,7 @@ class Autoencoder(nn.Module, Shareable):
         training_only: Names of buffers that only training uses. They are not part of a model's fingerprint.
         samples: Chunk length in samples.
         rate: Sample rate in Hz.
+        synthesis: Parts, by dotted names, that only turn latents into sound: no latent or code depends on them.
         loss_names: Loss terms that `forward` returns in addition to the reconstruction terms.
         level: How the levels of its training recordings were normalised, one of `shards.audio.levels.LEVELS`.
         levels: Measures and fills the levels of the upper bands; None for models without them.
@@ -41,6 +42,7 @@ class Autoencoder(nn.Module, Shareable):
     family: ClassVar[str]
     full_name: ClassVar[str]
     training_only: ClassVar[tuple[str, ...]] = ()
+    synthesis: ClassVar[tuple[str, ...]] = ("decoder",)
     loss_names: tuple[str, ...]
     facts: Facts | None = None
     level: str = "peak"

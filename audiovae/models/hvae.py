@@ -119,6 +119,8 @@ class HVAE(Autoencoder):
 
     family = "hvae"
     full_name = "hierarchical variational autoencoder"
+    # The levels' priors and posteriors depend on the state above; below the finest latents there are only these.
+    synthesis = ("decoder.tower", "decoder.levels.0.enter", "decoder.levels.0.after")
 
     def __init__(self, config: HVAEConfig, samples: int, rate: int) -> None:
         super().__init__(config, samples, rate)

@@ -52,6 +52,17 @@ def freeze(model: nn.Module, parts: Iterable[str]) -> None:
         raise ModelError("nothing is left to train; freeze fewer parts")
 
 
+def freeze_all_but(model: nn.Module, parts: Iterable[str]) -> None:
+    """Freezes all of a model but some parts, by dotted names; see `freeze`."""
+    parts = [*parts]
+    for name, parameter in model.named_parameters():
+        if not any(is_within(name, part) for part in parts):
+            parameter.requires_grad_(False)
+    for name, module in model.named_modules():
+        if hasattr(module, "frozen") and not any(is_within(name, part) for part in parts):
+            module.frozen = True
+
+
 @dataclass
 class Taken:
     """What a model took from another one, as numbers of values by part.

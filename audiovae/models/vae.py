@@ -152,6 +152,7 @@ class VAE(Autoencoder):
 
     family = "vae"
     full_name = "variational autoencoder"
+    synthesis = ("decoder", "likelihood")
 
     def __init__(self, config: VAEConfig, samples: int, rate: int) -> None:
         super().__init__(config, samples, rate)

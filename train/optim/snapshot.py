@@ -19,6 +19,7 @@ class Snapshot:
         updates: Number of updates in the moments; skipped steps do not count.
         state: Plain values: step and cursor; valid_si_sdr if held-out chunks were measured; gradient_norms if the
             gradient guard is on; skipped_in_a_row if the last step was skipped; gpu_seconds of all attempts on GPUs.
+        discriminator: In the adversarial phase, the discriminator's weights, moments and updates; it has no averages.
     """
 
     weights: Mapping[str, Tensor]
@@ -26,6 +27,7 @@ class Snapshot:
     moments: Mapping[str, Tensor]
     updates: int
     state: dict[str, Any] = field(default_factory=dict)
+    discriminator: "Snapshot | None" = None
 
     @property
     def averaged(self) -> dict[str, Tensor]:

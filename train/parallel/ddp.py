@@ -17,14 +17,14 @@ from train.parallel.strategy import MOMENTS, Keep, Strategy, adamw, set_rate
 class DDP(Strategy):
     """Every process holds all weights, moments and averages."""
 
-    def __init__(self, model: Autoencoder, engine: Engine, config: OptimConfig) -> None:
-        self.model = model
+    def __init__(self, model: nn.Module, engine: Engine, config: OptimConfig, averages: bool = True) -> None:
+        self.model = model  # type: ignore[assignment]
         self._engine, self._clip = engine, config.clip
         self.gradient_guard = GradientGuard(config.explode, engine.device)
         self._parameters = dict(model.named_parameters())
         self._optimizer = adamw(model, config)
         self.wrapped: nn.Module = engine.accelerator.prepare_model(model)
-        super().__init__(config.ema)
+        super().__init__(config.ema, averages)
 
     def accumulating(self, last: bool) -> AbstractContextManager:
         """Wraps a pass; gradients are all-reduced in the last one only."""
@@ -34,18 +34,27 @@ class DDP(Strategy):
         """Adds the gradients of a loss."""
         loss.backward()
 
-    def step(self, rate: float) -> Tensor:
-        """Clips and updates; see `Strategy.step`.
+    def step(self, rate: float, refused: Tensor) -> Tensor:
+        """Clips and updates; see `Strategy.step`."""
+        norm, rejected = self.clip()
+        self.update(rate, rejected | refused)
+        return norm
+
+    def clip(self) -> tuple[Tensor, Tensor]:
+        """Clips the gradient; returns its norm before that, and whether to skip the step: scalars."""
+        norm = nn.utils.clip_grad_norm_(self._parameters.values(), self._clip)
+        return norm, self.gradient_guard.rejects(norm)
+
+    def update(self, rate: float, skip: Tensor) -> None:
+        """Updates the weights with the clipped gradient unless `skip`, a bool scalar, and clears the gradient.
 
         The optimizer reads `found_inf` on the device, so the host does not wait for the norm.
         """
-        self.rate = rate
+        self.rate, self.skipped = rate, skip
         set_rate(self._optimizer.param_groups, rate)
-        norm = nn.utils.clip_grad_norm_(self._parameters.values(), self._clip)
-        self._optimizer.found_inf = self.gradient_guard.rejects(norm).float()  # type: ignore[attr-defined]
+        self._optimizer.found_inf = skip.float()  # type: ignore[attr-defined]
         self._optimizer.step()
         self._optimizer.zero_grad()
-        return norm
 
     def local_parameters(self) -> list[Tensor]:
         """All parameters."""
@@ -78,7 +87,7 @@ class DDP(Strategy):
             {name: keep(name, value) for name, value in self.model.state_dict().items()},
             {
                 name: keep(f"average.{name}", value)
-                for name, value in zip(self._parameters, self._averages, strict=True)
+                for name, value in zip(self._parameters, self._averages, strict=bool(self._averages))
             },
             moments,
             updates,
@@ -88,8 +97,9 @@ class DDP(Strategy):
     def restore(self, snapshot: Snapshot) -> None:
         """Restores the state; every process does."""
         self.model.load_state_dict(snapshot.weights)
-        for (name, parameter), average in zip(self._parameters.items(), self._averages, strict=True):
+        for name, average in zip(self._parameters, self._averages, strict=bool(self._averages)):
             average.copy_(snapshot.averages[name])
+        for name, parameter in self._parameters.items():
             if not parameter.requires_grad:
                 continue
             state = {moment: snapshot.moments[f"{moment}.{name}"].to(parameter, copy=True) for moment in MOMENTS}

@@ -81,6 +81,7 @@ def shared_snapshot(engine: Engine, snapshot: Snapshot | None) -> Snapshot:
     mine = snapshot or Snapshot({}, {}, {}, 0)
     if engine.world == 1:
         return mine
-    updates, state = engine.share((mine.updates, mine.state))
+    updates, state, has_discriminator = engine.share((mine.updates, mine.state, mine.discriminator is not None))
     weights, averages, moments = (SentTensors(engine, part) for part in (mine.weights, mine.averages, mine.moments))
-    return Snapshot(weights, averages, moments, updates, state)
+    discriminator = shared_snapshot(engine, mine.discriminator) if has_discriminator else None
+    return Snapshot(weights, averages, moments, updates, state, discriminator)

@@ -31,22 +31,25 @@ class Strategy(ABC):
         model: The model itself: for its methods and attributes, not for training passes.
         wrapped: The module for training passes.
         rate: The learning rate of the last step.
+        skipped: Whether the last step was skipped: bool scalar, the same on all processes.
         gradient_guard: Decides which steps are skipped.
     """
 
     model: Autoencoder
     wrapped: nn.Module
     rate: float = 0.0
+    skipped: Tensor
     gradient_guard: GradientGuard
 
-    def __init__(self, max_decay: float) -> None:
+    def __init__(self, max_decay: float, averages: bool = True) -> None:
         """Starts the averages at the weights. Subclasses call it when `local_parameters` works.
 
         Args:
             max_decay: The decay that the averages reach.
+            averages: Whether there are averages.
         """
         self._max_decay = max_decay
-        self._averages = [part.clone() for part in self.local_parameters()]
+        self._averages = [part.clone() for part in self.local_parameters()] if averages else []
 
     @abstractmethod
     def accumulating(self, last: bool) -> AbstractContextManager:
@@ -57,11 +60,11 @@ class Strategy(ABC):
         """Adds the gradients of a loss, divided by the number of processes."""
 
     @abstractmethod
-    def step(self, rate: float) -> Tensor:
+    def step(self, rate: float, refused: Tensor) -> Tensor:
         """Clips the gradient and updates the weights with learning rate `rate`.
 
         If the norm is not finite or the gradient guard rejects it, weights and moments stay as they are, on all
-        processes.
+        processes; and so they do if `refused`, a bool scalar that is the same on all of them.
 
         Returns:
             The gradient's norm before clipping, the same on all processes: float scalar.

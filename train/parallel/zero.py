@@ -75,11 +75,13 @@ class ZeRO(Strategy):
         """
         clip, inner = self._zero.unscale_and_clip_grads, self._zero.optimizer
         self._judged = False
+        self._refused = torch.zeros((), dtype=torch.bool, device=self._engine.device)
 
         def clip_and_guard(part: Any, norm: Any) -> Any:
             if not self._judged:
                 whole = torch.as_tensor(norm, dtype=torch.float32, device=self._engine.device)
-                inner.found_inf = self.gradient_guard.rejects(whole).float()
+                self.skipped = self.gradient_guard.rejects(whole) | self._refused
+                inner.found_inf = self.skipped.float()
                 self._judged = True
             return clip(part, norm)
 
@@ -107,15 +109,15 @@ class ZeRO(Strategy):
         """Adds the gradients of a loss."""
         self.wrapped.backward(loss)
 
-    def step(self, rate: float) -> Tensor:
+    def step(self, rate: float, refused: Tensor) -> Tensor:
         """Clips and updates; see `Strategy.step`. If the norm is not finite, DeepSpeed skips and returns infinity."""
-        self.rate = rate
+        self.rate, self._refused = rate, refused
         set_rate(self._zero.param_groups, rate)
         self._judged = False
         self.wrapped.step()
         norm = torch.as_tensor(self.wrapped.get_global_grad_norm(), dtype=torch.float32, device=self._engine.device)
         if not self._judged:  # DeepSpeed skipped the step
-            self.gradient_guard.rejects(norm)
+            self.skipped = self.gradient_guard.rejects(norm) | refused
         return norm
 
     def local_parameters(self) -> list[Tensor]:

@@ -6,6 +6,7 @@
     run.json                  what the run was made of
         training.safetensors      weights and buffers as trained
         optimizer.safetensors     AdamW's moments
+        discriminator.safetensors, discriminator_optimizer.safetensors   of an adversarial phase
         config.json, model.safetensors, encoder.safetensors, ...   averaged weights, for `audiovae.load`
 
 A checkpoint is written as step-00001234.RANDOM.tmp, synced and renamed; only then are older ones deleted. A damaged
@@ -32,15 +33,18 @@ from audiovae import Autoencoder, ModelError
 from shards.files import UnsafePathError, is_number, is_whole, open_regular, read_object, sha256_of
 from shards.files import write_folder as write_whole_folder
 from shards.text import printable
+from train.adversarial.discriminator_file import DISCRIMINATOR_FILE, write_discriminator
 from train.errors import TrainError, TransientError
 from train.optim.snapshot import Snapshot
 from train.runs.record import RECORD_FILE, Record, checksum
 
 MANIFEST = "manifest.json"
-FORMAT = 2
+# The format of checkpoints, and of those with a discriminator: a version without the adversarial phase would lose it.
+FORMAT, ADVERSARIAL_FORMAT = 2, 3
 # Formats of versions whose manifests had no checksum; None is one without the entry.
 UNSEALED_FORMATS = (None, 1, FORMAT)
 TENSORS = ("training", "model", "optimizer")
+DISCRIMINATOR_MOMENTS = "discriminator_optimizer.safetensors"
 NAME = re.compile(r"step-(\d{8,})")
 # The entry of a state that depends on the clock alone.
 TIMED = "gpu_seconds"
@@ -54,11 +58,13 @@ class Retention:
         newest: Number of newest checkpoints to keep.
         best: Keep the one with the highest `valid_si_sdr` in its state too.
         every: Keep those whose step is a multiple of this too; 0 means none.
+        steps: Keep those of these steps too, such as the one before the adversarial phase.
     """
 
     newest: int = 3
     best: bool = True
     every: int = 0
+    steps: tuple[int, ...] = ()
 
 
 def save(
@@ -78,6 +84,9 @@ def save(
     """
     final = folder / f"step-{snapshot.state['step']:08d}"
     state = {**snapshot.state, "updates": snapshot.updates}
+    discriminator = snapshot.discriminator
+    if discriminator:
+        state["discriminator_updates"] = discriminator.updates
     if _holds(final, state):
         return final
 
@@ -86,11 +95,14 @@ def save(
         audiovae.save(model, temporary, snapshot.averaged)
         save_file({**snapshot.weights}, temporary / "training.safetensors")
         save_file({**snapshot.moments}, temporary / "optimizer.safetensors")
+        if discriminator:
+            write_discriminator(temporary, discriminator.weights, discriminator.state)
+            save_file({**discriminator.moments}, temporary / DISCRIMINATOR_MOMENTS)
         if record:
             (temporary / RECORD_FILE).write_bytes(record.to_bytes())
         (temporary / "state.json").write_text(json.dumps(state, indent=1) + "\n")
         files = {path.name: _describe(path) for path in sorted(temporary.iterdir())}
-        manifest: dict[str, Any] = {"format": FORMAT, "files": files}
+        manifest: dict[str, Any] = {"format": ADVERSARIAL_FORMAT if discriminator else FORMAT, "files": files}
         sealed = manifest | {"sha256": checksum(manifest)}
         (temporary / MANIFEST).write_text(json.dumps(sealed, indent=1) + "\n")
 
@@ -139,7 +151,9 @@ def deletable(folder: Path, retention: Retention, good: int | None = None) -> li
     return [
         path
         for path in found[retention.newest :]
-        if path not in (best, sound) and not (retention.every and step_of(path) % retention.every == 0)
+        if path not in (best, sound)
+        and step_of(path) not in retention.steps
+        and not (retention.every and step_of(path) % retention.every == 0)
     ]
 
 
@@ -277,7 +291,8 @@ def load(path: Path) -> Snapshot:
         TrainError: when another version of the program wrote it, or its files do not hold what they should.
     """
     try:
-        if (found := read_object(path / MANIFEST, follow_links=True).get("format")) != FORMAT:
+        found = read_object(path / MANIFEST, follow_links=True).get("format")
+        if found not in (FORMAT, ADVERSARIAL_FORMAT):
             raise TrainError(
                 f"{path}: format {found!s:.40}, not {FORMAT}; resume with the version of the program that wrote it"
             )
@@ -290,9 +305,15 @@ def load(path: Path) -> Snapshot:
         if not (is_number(seconds := state.get(TIMED, 0.0)) and 0 <= seconds < math.inf):
             raise ValueError(f"state.json has {TIMED} that are no number")
         weights, averaged, moments = (_read(path / f"{name}.safetensors") for name in TENSORS)
+        discriminator = None
+        if found == ADVERSARIAL_FORMAT:
+            if not is_whole(updates := state.get("discriminator_updates")):
+                raise ValueError("state.json has no updates of the discriminator")
+            parts = (_read(path / name) for name in (DISCRIMINATOR_FILE, DISCRIMINATOR_MOMENTS))
+            discriminator = Snapshot(next(parts), {}, next(parts), updates)
     except (ValueError, SafetensorError) as error:
         raise TrainError(f"{path}: damaged ({str(error).splitlines()[0]}); remove it to use an older one") from None
-    return Snapshot(weights, averaged, moments, state["updates"], state)
+    return Snapshot(weights, averaged, moments, state["updates"], state, discriminator)
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -34,10 +34,10 @@ from train.runs.run_folder import RunDir
 from train.tracking.tracker import CLOSE_S, Tracker
 from train.tracking.wandb_environment import identity
 from train.training.context import Context
-from train.training.learner import Learner, make_learner, make_objective
+from train.training.learner import make_learner, make_objective
 from train.training.loop import training_loop
 from train.training.preflight.check import preflight
-from train.training.start_weights import check_codebooks, freeze_parts, start_from
+from train.training.start_weights import check_codebooks, start_from
 
 # Training chunks from which a representation computes its statistics.
 CALIBRATION_CHUNKS = 512
@@ -93,10 +93,14 @@ def _run(
             print(printable(f"{run.path}: finished already; see it with: python -m train evaluate {run.path}"))
         return FINISHED
     calibrated = start_from(config.start_from, model, run, engine)
-    freeze_parts(config.optim, model)
-    learner = make_learner(config, model.to(engine.device), engine)
     with phase("verifying and reading the newest checkpoint", engine.is_main):
-        resume(learner, run, engine)
+        saved = newest_state(run, engine)
+    learner = make_learner(config, model.to(engine.device), engine, saved.state["step"] if saved else 0)
+    if saved:
+        try:
+            learner.restore(saved)
+        except TrainError as error:
+            raise TrainError(f"{run.path}: {error}") from None
     if learner.step > config.optim.steps:
         raise TrainError(
             f"{run.path}: the run is at step {learner.step:,}, and optim.steps is {config.optim.steps:,}; "
@@ -167,8 +171,8 @@ def _lengths_that_fit(config: RunConfig, split: Split) -> str:
     )
 
 
-def resume(learner: Learner, run: RunDir, engine: Engine) -> None:
-    """Restores the newest intact checkpoint, if there is one; rank 0 chooses and reads it for all processes."""
+def newest_state(run: RunDir, engine: Engine) -> Snapshot | None:
+    """The state in the newest intact checkpoint, if there is one; rank 0 chooses and reads it for all processes."""
     found: list[Snapshot] = []
 
     def read() -> int:
@@ -176,15 +180,15 @@ def resume(learner: Learner, run: RunDir, engine: Engine) -> None:
             found.append(checkpoint.load(chosen))
         return len(found)
 
-    if engine.on_main(read):
-        learner.restore(shared_snapshot(engine, found[0] if found else None))
+    return shared_snapshot(engine, found[0] if found else None) if engine.on_main(read) else None
 
 
 def _train(context: Context, wandb_mode: str) -> int:
     """Notes the attempt in the run folder, trains, and finishes saving and logging however training ends."""
     config, engine, run, learner = context.config, context.engine, context.run, context.learner
     keep = config.checkpoint
-    retention = Retention(keep.keep, keep.keep_best, keep.keep_every)
+    before_phase = () if config.phase_start is None else (config.phase_start,)
+    retention = Retention(keep.keep, keep.keep_best, keep.keep_every, before_phase)
     context.stop.unsaved_work()  # the loop answers a stop request that comes while the attempt is recorded
     changes = engine.on_main(lambda: run.begin(engine.world, start_of(context)))
     if engine.is_main:  # the loss of another process is an exception here

@@ -20,8 +20,14 @@ class Checkpointer:
         self._saver.check()
 
     def due(self) -> bool:
-        """Whether checkpoint.every steps have passed since the newest checkpoint."""
-        return self._context.learner.step - self._newest >= self._context.config.checkpoint.every
+        """Whether checkpoint.every steps have passed since the newest one, or the adversarial phase begins."""
+        step, config = self._context.learner.step, self._context.config
+        return step - self._newest >= config.checkpoint.every or step == config.phase_start
+
+    def settle(self) -> None:
+        """Waits until the newest checkpoint is written; every process must call it."""
+        with self._meter.saving():
+            self._context.engine.on_main(self._saver.finish, self._watchdog.paused)
 
     def begin(self) -> None:
         """Begins a checkpoint of this step. Every process must call it: some hold only parts of the state.
@@ -30,8 +36,8 @@ class Checkpointer:
         watchdogs pause. Then they meet, and gather the state, under the watchdog.
         """
         engine, learner = self._context.engine, self._context.learner
+        self.settle()
         with self._meter.saving():
-            engine.on_main(self._saver.finish, self._watchdog.paused)
             snapshot = learner.snapshot()
             if engine.is_main:
                 self._saver.begin(snapshot)

@@ -1,8 +1,11 @@
 """The regular ends of an attempt: stopped before a step, stopped with everything saved, or finished and exported."""
 
+from pathlib import Path
+
 from torch import Tensor
 
 import audiovae
+from train.adversarial.discriminator_file import write_discriminator
 from train.process.console import Display
 from train.process.phases import phase
 from train.process.stop_requests import FINISHED, exit_code_when_stopped
@@ -59,14 +62,21 @@ def end_finished(context: Context, saver: Saver, watchdog: Watchdog, display: Di
     learner, run, folder = context.learner, context.run, context.run.path / "model"
     with phase(f"saving step {learner.step}", context.engine.is_main, display.call):
         context.engine.on_main(saver.finish, watchdog.paused)
-    weights = learner.snapshot().averaged
+    last = learner.snapshot()
+    weights = last.averaged
 
     def export() -> str:
         step, exported, note = learner.step, weights, ""
         if learner.health.diverged:
             step, exported, note = _instead_of_diverged(context, weights)
         facts = facts_of(run, step, context.train_split.manifest, context.valid_split, note)
-        checkpoint.write_folder(folder, lambda path: audiovae.save(learner.model, path, exported, facts))
+
+        def write(path: Path) -> None:
+            audiovae.save(learner.model, path, exported, facts)
+            if last.discriminator:
+                write_discriminator(path, last.discriminator.weights, last.discriminator.state)
+
+        checkpoint.write_folder(folder, write)
         run.end("; ".join(filter(None, ["finished", note])), learner.step, finished=True)
         return note
 

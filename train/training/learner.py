@@ -3,10 +3,12 @@
 import math
 import os
 import shutil
+from typing import cast
 
 import torch
 
 from audiovae import Autoencoder
+from audiovae.models.parts import freeze_all_but
 from shards import Cursor
 from train.config import RunConfig
 from train.errors import TrainError
@@ -15,8 +17,11 @@ from train.optim.objective import DISTANCES, Objective
 from train.optim.snapshot import HostCopies, Snapshot, discard
 from train.parallel.engine import Engine
 from train.parallel.factory import make_strategy
+from train.parallel.sharing import shared_snapshot
 from train.parallel.strategy import Strategy
+from train.training.adversary import Adversary, NoAdversary
 from train.training.performance.device_use import DeviceUse, flops_for_mfu
+from train.training.start_weights import freeze_parts
 
 
 class Learner:
@@ -24,6 +29,7 @@ class Learner:
 
     Attributes:
         strategy: The model, its averaged weights and its optimizer on all processes.
+        adversary: The discriminator and its optimizer in the adversarial phase.
         step: Optimizer steps done, skipped ones included.
         cursor: Position in the data at which the next step begins.
         valid_si_sdr: The last held-out SI-SDR in dB; None if it was not measured or not finite.
@@ -34,8 +40,8 @@ class Learner:
         device_use: What the run makes of its GPUs.
     """
 
-    def __init__(self, strategy: Strategy, engine: Engine, flops: float | None = None) -> None:
-        self.strategy = strategy
+    def __init__(self, strategy: Strategy, adversary: NoAdversary, engine: Engine, flops: float | None = None) -> None:
+        self.strategy, self.adversary = strategy, adversary
         self.step = 0
         self.cursor = Cursor()
         self.valid_si_sdr: float | None = None
@@ -56,7 +62,9 @@ class Learner:
 
         It is valid until the next call, which reuses its memory.
         """
-        snapshot = self.strategy.gather(self._copies.keep if self._main else discard)
+        keep = self._copies.keep if self._main else discard
+        snapshot = self.strategy.gather(keep)
+        snapshot.discriminator = self.adversary.gather(keep)
         self._copies.wait()
         snapshot.state = {"step": self.step, "epoch": self.cursor.epoch, "consumed": self.cursor.consumed}
         snapshot.state["health"] = self.health.to_state()
@@ -71,11 +79,13 @@ class Learner:
         if self.strategy.gradient_guard.factor:
             # JSON keeps every bit of a float32.
             snapshot.state["gradient_norms"] = self.strategy.gradient_guard.state.tolist()
+            if norms := self.adversary.norms:
+                snapshot.state["discriminator_gradient_norms"] = norms
         return snapshot
 
     def restore(self, snapshot: Snapshot) -> None:
         """Restores a saved state."""
-        self.strategy.restore(snapshot)
+        self._restore_players(snapshot)
         self.step = snapshot.state["step"]
         self.cursor = Cursor(snapshot.state["epoch"], snapshot.state["consumed"])
         self.valid_si_sdr = snapshot.state.get("valid_si_sdr")
@@ -83,15 +93,31 @@ class Learner:
         self.health = Health.from_state(snapshot.state.get("health"), self.step)
         self.skipped_in_a_row.fill_(snapshot.state.get("skipped_in_a_row", 0))
         self.device_use.earlier_s = snapshot.state.get("gpu_seconds", 0.0)
+
+    def replace_players(self, strategy: Strategy, adversary: NoAdversary, snapshot: Snapshot) -> None:
+        """Goes on with other players in the state of a snapshot of this step."""
+        self.strategy.close()
+        self.strategy, self.adversary = strategy, adversary
+        self._restore_players(snapshot)
+
+    def _restore_players(self, snapshot: Snapshot) -> None:
+        self.strategy.restore(snapshot)
         guard = self.strategy.gradient_guard
         guard.state = torch.tensor(snapshot.state.get("gradient_norms", [0.0, 0.0]), device=guard.state.device)
+        self.adversary.restore(snapshot.discriminator, snapshot.state.get("discriminator_gradient_norms", []))
 
 
-def make_learner(config: RunConfig, model: Autoencoder, engine: Engine) -> Learner:
+def make_learner(config: RunConfig, model: Autoencoder, engine: Engine, step: int = 0) -> Learner:
     """Model, optimizer and averages at step 0.
 
+    Args:
+        config: The run's settings.
+        model: The model on the device; `optim.freeze` and the adversarial phase freeze parts of it.
+        engine: The processes.
+        step: The step whose state is restored next, which decides on the players.
+
     Raises:
-        TrainError: when DeepSpeed or torch.compile cannot run with these settings.
+        TrainError: when DeepSpeed, torch.compile or the discriminator cannot run with these settings.
     """
     counts = passes_of_ranks(config.data.batch, engine.world, config.data.microbatch)
     if engine.launch.get("ACCELERATE_USE_DEEPSPEED") == "true" and len({*counts}) > 1:
@@ -100,10 +126,47 @@ def make_learner(config: RunConfig, model: Autoencoder, engine: Engine) -> Learn
             f"{config.data.microbatch}: the processes would run different numbers of passes, which DeepSpeed cannot "
             f"do; choose a data.batch that is a multiple of {engine.world}"
         )
-    flops = flops_for_mfu(model, make_objective(config, model), engine)
+    # The discriminator's FLOPs are not counted, and so there is no utilisation in its phase.
+    flops = None if in_phase(config, step) else flops_for_mfu(model, make_objective(config, model), engine)
+    return Learner(*_players(config, model, engine, step), engine, flops)
+
+
+def in_phase(config: RunConfig, step: int) -> bool:
+    """Whether the step after `step` steps belongs to the adversarial phase: a pure function of the settings."""
+    return config.phase_start is not None and step >= config.phase_start
+
+
+def _players(config: RunConfig, model: Autoencoder, engine: Engine, step: int) -> tuple[Strategy, NoAdversary]:
+    """The model's player and its adversary for the phase of a step."""
+    freeze_parts(config.optim, model)
+    adversary = NoAdversary(engine)
+    if in_phase(config, step):
+        adversary = Adversary(config, engine, model.samples, cast(int, config.phase_start))
+        if config.adversarial.freeze:
+            freeze_all_but(model, model.synthesis)
+            if not any(parameter.requires_grad for parameter in model.parameters()):
+                raise TrainError(
+                    "optim.freeze and adversarial.freeze leave nothing to train: pass --adversarial.freeze false"
+                )
     if config.compile:
         compile_passes(model, engine)
-    return Learner(make_strategy(model, engine, config.optim), engine, flops)
+    return make_strategy(model, engine, config.optim), adversary
+
+
+def begin_phase(config: RunConfig, engine: Engine, learner: Learner) -> None:
+    """Makes the players of the adversarial phase, just as a resume from a checkpoint of this step does.
+
+    Every process must call it. The snapshot before must be written, as this one reuses its memory.
+    """
+    snapshot = learner.snapshot()
+    shared = shared_snapshot(engine, snapshot if engine.is_main else None)
+    # Frozen weights need another wrapper, and a model that ZeRO has sharded cannot be wrapped again.
+    old = learner.model
+    model = type(old)(old.config, old.samples, old.rate).to(engine.device)
+    model.level = old.level
+    learner.replace_players(*_players(config, model, engine, learner.step), shared)
+    learner.strategy.wrapped.train()
+    learner.device_use.flops = None
 
 
 def make_objective(config: RunConfig, model: Autoencoder) -> Objective:

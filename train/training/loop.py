@@ -13,6 +13,7 @@ from train.training.batches import BatchFeed
 from train.training.checkpointing import Checkpointer
 from train.training.context import Context
 from train.training.ending import end_before_a_step, end_finished, end_stopped
+from train.training.learner import begin_phase
 from train.training.meter import Meter
 from train.training.performance.profiling import StepProfile
 from train.training.step import train_step
@@ -52,6 +53,10 @@ def training_loop(context: Context, objective: Objective, tracker: Tracker | Non
             if learner.step:
                 checkpoints.begin()  # replaces the one without the measures
         while learner.step < config.optim.steps:
+            if learner.step == config.phase_start and learner.adversary.discriminator is None:
+                checkpoints.settle()
+                begin_phase(config, engine, learner)
+                display.say(f"step {learner.step}: {of_phase(context)}")
             with first_step(context, display) if learner.step == first else nullcontext(), profile.around(learner.step):
                 norm = train_step(config, engine, learner, objective, next(batches), meter)
             if learner.step == first + 1:
@@ -71,7 +76,7 @@ def training_loop(context: Context, objective: Objective, tracker: Tracker | Non
                 step_log.check_skips()
                 if context.valid_split is None:
                     note_losses(context, display, "loss/total" in point)
-            due = last or learner.step % config.tracking.evaluate_every == 0
+            due = last or learner.step % config.tracking.evaluate_every == 0 or learner.step == config.phase_start
             measured = validation.measure() if due else {}
             if measured is None:  # a stop request ended the evaluation; the attempt that resumes repeats it
                 learner.unlogged = point
@@ -120,6 +125,18 @@ def make_watchdog(context: Context, batches: BatchFeed) -> Watchdog:
     )
 
 
+def of_phase(context: Context) -> str:
+    """What the adversarial phase trains, and for how long."""
+    config, learner = context.config, context.learner
+    discriminator = learner.adversary.discriminator
+    count = sum(value.numel() for value in discriminator.parameters()) if discriminator else 0
+    trained = [*learner.model.synthesis] if config.adversarial.freeze else ["all parts"]
+    return (
+        f"the adversarial phase has begun: a discriminator of {count / 1e6:.2f} M parameters judges until step "
+        f"{config.optim.steps:,}; it trains {', '.join(trained)}"
+    )
+
+
 def announce(context: Context, display: Display) -> None:
     """Says what is about to be trained, and how to stop it."""
     config, engine, learner = context.config, context.engine, context.learner
@@ -129,5 +146,7 @@ def announce(context: Context, display: Display) -> None:
         f"{config.data.batch} a step over {engine.world} process(es) on {engine.device.type}, "
         f"precision {engine.precision}, from step {learner.step}; to stop and save: touch {context.run.path}/STOP"
     )
+    if learner.adversary.discriminator is not None:
+        display.say(of_phase(context))
     if context.valid_split is None:
         display.say("these shards have no held-out recordings: nothing is measured while training")

@@ -33,15 +33,16 @@ def train_step(
     Returns:
         The gradient's norm before clipping, the same on all processes: float scalar. A step whose norm is not
         finite, or refused by the gradient guard, is skipped: it counts, but weights, moments and the model's
-        statistics stay as they are.
+        statistics stay as they are. So it is when the discriminator's norm is such.
     """
     rows = batch.rows.to(engine.device, non_blocking=True)
     statistics = accumulate_gradients(config, engine, learner, objective, batch, rows, meter)
-    norm = learner.strategy.step(config.optim.rate_at(learner.step))
+    # Both players step, or neither does.
+    norm = learner.strategy.step(config.optim.rate_at(learner.step), learner.adversary.clip())
+    learner.adversary.update(learner.strategy.skipped)
     learner.step += 1
     statistics = engine.join(statistics, rows, config.data.batch)
-    skipped = learner.strategy.gradient_guard.exploded | ~norm.isfinite()
-    learner.model.update(nan_where_skipped(statistics, skipped), learner.step)
+    learner.model.update(nan_where_skipped(statistics, learner.strategy.skipped), learner.step)
     learner.strategy.update_average(learner.step)
     learner.cursor = batch.next_cursor
     meter.steps += 1
@@ -67,11 +68,13 @@ def accumulate_gradients(
             target = learner.model.represent(audio)
             output: Output = learner.strategy.wrapped(target, noise)
             terms = learner.model.distances(output.recon, target) | output.losses
-            loss = objective(terms, weights).mean()
+            opposition = learner.adversary.oppose(output.recon, target, learner.step, share, last)
+            loss = (objective(terms, weights) + opposition.loss).mean()
             # The strategy divides by the number of processes; this undoes it.
             learner.strategy.backward(loss * share * engine.world)
         parts.append(output.statistics)
-        meter.add({f"loss/{name}": term.mean() for name, term in terms.items()}, share)
+        meter.add({f"loss/{name}": term.mean() for name, term in (terms | opposition.terms).items()}, share)
+        meter.add({f"adversarial/{name}": value for name, value in opposition.metrics.items()}, share)
         meter.add({f"model/{name}": value for name, value in output.metrics.items()}, share)
         meter.add({"loss/total": loss}, share)
     return concatenated(parts)

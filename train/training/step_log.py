@@ -24,8 +24,7 @@ class StepLog:
         The norm and the guard's decision are the same on all processes, and so is the count.
         """
         learner = self._context.learner
-        exploded = learner.strategy.gradient_guard.exploded
-        skipped = ~norm.isfinite() | exploded
+        exploded, skipped = learner.strategy.gradient_guard.exploded, learner.strategy.skipped
         learner.skipped_in_a_row = (learner.skipped_in_a_row + 1) * skipped
         values = {"optim/gradient_norm": norm, "optim/skipped": skipped.float(), "optim/exploded": exploded.float()}
         self._meter.add(values, 1.0 / self._context.engine.world)
@@ -36,6 +35,7 @@ class StepLog:
         values = self._meter.read(engine, config.data.batch)
         values |= learner.device_use.read(values["perf/chunks_per_second"])
         values["optim/learning_rate"] = learner.strategy.rate
+        values |= learner.adversary.values(learner.step - 1)
         values["data/damaged_chunks"] = engine.sum({"damaged": self._batches.damaged})["damaged"].item()
         values["samples_seen"] = learner.step * config.data.batch
         weights = self._objective.weights_at(learner.step - 1)

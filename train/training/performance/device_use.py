@@ -39,11 +39,12 @@ class DeviceUse:
         flops: FLOPs of a chunk, forward and backward; None for no model FLOPs utilisation.
 
     Attributes:
+        flops: The same.
         earlier_s: GPU seconds of the attempts before this one, up to the checkpoint that it resumed from.
     """
 
     def __init__(self, engine: Engine, flops: float | None) -> None:
-        self._engine, self._flops = engine, flops
+        self._engine, self.flops = engine, flops
         self._began = time.monotonic()
         self.earlier_s = 0.0
 
@@ -67,7 +68,7 @@ class DeviceUse:
         memory = engine.largest(torch.cuda.max_memory_allocated(engine.device) / 1e9)
         torch.cuda.reset_peak_memory_stats(engine.device)
         values = {"perf/gpu_memory_gb": memory, "perf/gpu_hours": seconds / 3600}
-        if self._flops and (peak := peak_here(engine)):
+        if self.flops and (peak := peak_here(engine)):
             # FLOPs that the model needs, over those that the devices could do (Chowdhery et al. 2022, "PaLM").
-            values["perf/mfu"] = self._flops * chunks_per_second / (peak * engine.world)
+            values["perf/mfu"] = self.flops * chunks_per_second / (peak * engine.world)
         return values

@@ -74,13 +74,24 @@ def round_trip(folder: Path, learner: Learner, snapshot: Snapshot, compare: bool
 
 def _same(snapshot: Snapshot, back: Snapshot) -> bool:
     """Whether a checkpoint that was read holds what was saved."""
-    pairs = ((snapshot.weights, back.weights), (snapshot.averaged, back.averages), (snapshot.moments, back.moments))
+    pairs: list[tuple[Mapping[str, Tensor], Mapping[str, Tensor]]] = [
+        (snapshot.weights, back.weights),
+        (snapshot.averaged, back.averages),
+        (snapshot.moments, back.moments),
+    ]
+    if (snapshot.discriminator is None) != (back.discriminator is None):
+        return False
+    if snapshot.discriminator and back.discriminator:
+        one, other = snapshot.discriminator, back.discriminator
+        pairs += [(one.weights, other.weights), (one.moments, other.moments)]
     return all(equal(*pair) for pair in pairs) and snapshot.state.items() <= back.state.items()
 
 
 def bytes_of(snapshot: Snapshot) -> int:
     """Bytes of all tensors: about the size of a checkpoint."""
-    parts = (snapshot.weights, snapshot.averaged, snapshot.moments)
+    parts = [snapshot.weights, snapshot.averaged, snapshot.moments]
+    if snapshot.discriminator:
+        parts += [snapshot.discriminator.weights, snapshot.discriminator.moments]
     return sum(value.numel() * value.element_size() for part in parts for value in part.values())
 
 
