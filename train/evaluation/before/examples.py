@@ -13,7 +13,8 @@ from train.evaluation.report.rendering import figure
 from train.evaluation.yardsticks.comparing import Compared, passage_audio, through
 from train.evaluation.yardsticks.passages import Passage
 
-TITLES = ("Largest gain", "Median gain", "Smallest gain or largest loss")
+# By the place among the gains: the title of a gain, and that of a loss.
+TITLES = (("Largest gain", "Smallest loss"), ("Median gain", "Median loss"), ("Smallest gain", "Largest loss"))
 
 
 def before_examples(
@@ -44,12 +45,14 @@ def before_examples(
     ranked = ranked[np.argsort(-gains[ranked], kind="stable")].tolist()
     sources, firsts = np.array([(passage.source, passage.first) for passage in passages]).T
     found = extremes(ranked, 1, Picker(sources, firsts, max(passage.length for passage in passages)))
-    chosen = [(title, number) for title, numbers in zip(TITLES, found, strict=True) for number in numbers]
+    chosen = [(titles, number) for titles, numbers in zip(TITLES, found, strict=True) for number in numbers]
+    name, _, unit = f"{measure.heading[0].upper()}{measure.heading[1:]} ".partition(", ")
     examples = []
-    for place, (title, number) in enumerate(chosen, start=1):
+    for place, (titles, number) in enumerate(chosen, start=1):
         one = example(f"phase-{place}", passages[number], split, earlier.model, model)
-        one.place, one.title = place, title
-        one.figures = f"{measure.heading}: {figure(float(before[number]))} before, {figure(float(after[number]))} after"
+        one.place, one.title = place, titles[0] if gains[number] > 0 else titles[1]
+        values = [f"{figure(float(value[number]))} {unit}".strip() for value in (before, after)]
+        one.figures = f"{name.strip()}: {values[0]} before, {values[1]} after"
         examples.append(one)
     return examples
 

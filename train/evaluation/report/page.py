@@ -43,7 +43,7 @@ KINDS = {
     "recording": "Longer passages",
 }
 # The same for the section on the adversarial phase.
-PHASE = {"phase": "The same passages before and after"}
+PHASE = {"phase": "Examples before and after"}
 
 
 @dataclass
