@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -170,6 +171,17 @@ def test_a_missing_checkpoint_is_warned_of(copy, straight, capsys):
     assert capsys.readouterr().err.startswith(f"warning: {copy / 'checkpoints' / BEFORE}: is missing; ")
     assert checkpoint_before(RunDir.open(straight("vae")), "model") is None, "a run without the phase"
     assert capsys.readouterr().err == ""
+
+
+def test_a_model_that_cannot_be_measured_is_one_line(copy, monkeypatch, capsys):
+    """The checkpoint is intact, but holds the model of another run."""
+    other = SimpleNamespace(samples=SAMPLES + 1, rate=RATE)
+    monkeypatch.setattr("train.evaluation.before.earlier.load_weights", lambda path, device: other)
+    assert main_run(["evaluate", str(copy), "--examples", "1", "--no-yardsticks"]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]
+    assert len(said) == 1
+    assert f"{copy / 'checkpoints' / BEFORE}: its model takes other chunks" in said[0]
+    assert "before_phase" not in summary_of(copy / "report")
 
 
 def test_the_weights_of_a_diverged_phase_may_be_from_before_it(copy):

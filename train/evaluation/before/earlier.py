@@ -82,7 +82,7 @@ def measure_earlier(
     def load() -> Autoencoder:
         found = load_weights(path, str(device))
         if (found.samples, found.rate) != (model.samples, model.rate):
-            raise TrainError(f"{path}: its model is another one")
+            raise TrainError(f"{path}: its model takes other chunks than that of the run")
         return found
 
     try:
