@@ -4,6 +4,7 @@ tests/test_house.py takes its rules from the same graph.
 """
 
 import ast
+import math
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -119,7 +120,7 @@ def placed(edges: dict[str, set[str]]) -> dict[str, tuple[float, int]]:
     rows = [sorted(n for n, at in level.items() if at == floor) for floor in range(1, max(level.values()) + 1)]
     column: dict[str, float] = {}
     for row in rows:
-        wish = {n: sum(column[o] for o in edges[n]) / len(edges[n]) if edges[n] else 0.0 for n in row}
+        wish = {n: math.fsum(column[o] for o in edges[n]) / len(edges[n]) if edges[n] else 0.0 for n in row}
         row.sort(key=lambda n: (wish[n], n))
         for i, name in enumerate(row):
             # Half a column aside on every other floor: an arrow over two floors does not run through a box.

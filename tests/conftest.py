@@ -39,6 +39,7 @@ LONG = (
     "test_console",
     "test_compare",
     "test_report_page",
+    "test_before_phase",
     "test_evaluate",
     "test_scripts",
     "test_gpu",

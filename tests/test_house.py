@@ -92,9 +92,10 @@ def test_train_joins_the_other_two():
     assert {"shards", "audiovae"} <= imported_by("train")
 
 
-def test_only_the_engine_knows_other_processes():
+def test_only_the_engine_and_its_sums_know_other_processes():
     known = {"torch.distributed", "accelerate"}
-    assert {name for name, others in GRAPH.items() if others & known} == {"train.parallel.engine"}
+    at_work = {"train.parallel.engine", "train.parallel.ordered_sum"}
+    assert {name for name, others in GRAPH.items() if others & known} == at_work
 
 
 def test_no_module_imports_itself_through_others():

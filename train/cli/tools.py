@@ -52,6 +52,9 @@ def _evaluate(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--no_yardsticks", action="store_true", help="Leave out Opus and the best linear code on the same passages."
     )
+    parser.add_argument(
+        "--no_before", action="store_true", help="Leave out the model from before the adversarial phase."
+    )
 
 
 def _compare(parser: ArgumentParser) -> None:
@@ -91,7 +94,7 @@ TOOLS = {
         INSPECT,
         "Measure a run's model on held-out recordings and write a report.",
         "RUN_DIR [--data DIR] [--split SPLIT] [--out DIR] [--device DEVICE] [--examples N] [--speech] [--perceptual] "
-        "[--no-yardsticks]",
+        "[--no-yardsticks] [--no-before]",
         ("evaluate runs/first", "evaluate runs/first --data other-shards/ --split valid --out other-report"),
         _evaluate,
     ),

@@ -25,12 +25,15 @@ from shards.files import (
 from shards.files import check_folder as check_real_folder
 from shards.text import printable
 from train.errors import TrainError
+from train.evaluation.before.differences import before_summary
+from train.evaluation.before.earlier import Earlier, checkpoint_before, measure_earlier
+from train.evaluation.before.examples import before_examples
 from train.evaluation.measuring.findings import Findings, measure_all
 from train.evaluation.measuring.speech import require_packages
 from train.evaluation.measuring.summary import build_summary
 from train.evaluation.measuring.summary_file import LIMIT, summary_text
 from train.evaluation.measuring.tables import csv_text
-from train.evaluation.report.evaluated import write_evaluated
+from train.evaluation.report.evaluated import outermost, write_evaluated
 from train.evaluation.report.terminal import print_summary
 from train.evaluation.sending.sent import measure_sent
 from train.evaluation.yardsticks.comparing import Compared, compare_codes
@@ -49,22 +52,23 @@ def evaluate(settings: Any, engine: Engine) -> int:
     """Evaluates a run and writes its report; with `--out`, the run folder does not change. Returns the exit code."""
     try:
         # A running training saves and deletes checkpoints, so one process selects the weights for all.
-        source = engine.on_main(lambda: weights_of(RunDir.open(settings.run_dir)))
+        source, path_before = engine.on_main(lambda: sources_of(settings))
         folder = settings.out or Path(settings.run_dir) / "report"
         engine.on_main(lambda: check_folder(folder, own=settings.out is None))
         run, model, data, split = engine.everywhere(lambda: open_run(settings, engine, source))
         if engine.is_main:
             warn_of_earlier_report(folder, split)
         try:
-            found = measure_all(engine, split, model, data, settings.speech)
+            found = measure_all(engine, split, model, data, settings.speech, with_high=path_before is not None)
             compared = compare_codes(
                 *(engine, split, model, data, found.chunks, found.latents),
                 with_yardsticks=not settings.no_yardsticks,
                 with_perceptual=settings.perceptual,
             )
         except TrainError as error:
-            earlier = f"; {folder} holds an earlier evaluation" if (folder / "metrics.json").exists() else ""
-            raise TrainError(f"{error}{earlier}") from None
+            there = f"; {folder} holds an earlier evaluation" if (folder / "metrics.json").exists() else ""
+            raise TrainError(f"{error}{there}") from None
+        earlier = measure_earlier(engine, split, model, path_before, compared) if path_before else None
         sent = measure_sent(engine, split, model)
         if engine.is_main:
             about = {
@@ -79,7 +83,7 @@ def evaluate(settings: Any, engine: Engine) -> int:
             }
 
             def write() -> None:
-                summary = write_report(folder, run, model, split, about, (found, compared), settings.examples)
+                summary = write_report(folder, run, model, split, about, (found, compared, earlier), settings.examples)
                 if settings.out is None:
                     update_card(run, split, summary)
 
@@ -94,6 +98,13 @@ def evaluate(settings: Any, engine: Engine) -> int:
             ) from None
         raise
     return 0
+
+
+def sources_of(settings: Any) -> tuple[Path, Path | None]:
+    """The weights to measure, and the checkpoint from before the adversarial phase to compare them with, if any."""
+    run = RunDir.open(settings.run_dir)
+    source = weights_of(run)
+    return source, None if settings.no_before else checkpoint_before(run, source.name)
 
 
 def check_folder(folder: Path, own: bool) -> None:
@@ -161,15 +172,19 @@ def write_report(
     model: Autoencoder,
     split: Split,
     about: dict[str, Any],
-    measured: tuple[Findings, Compared | None],
+    measured: tuple[Findings, Compared | None, Earlier | None],
     count: int,
 ) -> dict[str, Any]:
     """Writes all files of the report atomically, metrics.json last: if it exists, the report is complete."""
-    found, compared = measured
+    found, compared, earlier = measured
     summary = about | build_summary(found, split, model.code_size, model.seconds)
     if compared:
         add_passages(summary, compared, split)
-    inside = run.path if folder.parent == run.path else folder
+    heard = []
+    if earlier:
+        summary["before_phase"] = before_summary(earlier, found.chunks, found.references, compared, split)
+        heard = before_examples(earlier, model, split, found.chunks, compared)
+    inside = outermost(folder, run)
     make_folder(folder, inside)
     remove_leftovers(folder)
     # Deleted first, so that an interrupted evaluation never looks like a complete report.
@@ -180,7 +195,7 @@ def write_report(
         write_atomically(folder / "passages.csv", passages_csv(compared, split), inside)
     else:
         remove_file(folder / "passages.csv", inside)
-    write_evaluated(folder, run, model, split, summary, found.chunks, count, inside)
+    write_evaluated(folder, run, model, split, summary, found.chunks, count, heard)
     write_atomically(folder / "metrics.json", summary_text(summary, chunks), inside)
     print_summary(summary)
     print(printable(f"report:  {folder / 'index.html'}"))

@@ -1,12 +1,17 @@
-"""The newest model of a run."""
+"""The newest model of a run, and that of the step at which its adversarial phase began."""
 
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
 import audiovae
 from audiovae import Autoencoder, ModelError
+from audiovae.card import read_facts
+from shards.files import is_number, is_whole
 from shards.manifest import Manifest
+from train.adversarial.settings import AdversarialConfig
 from train.errors import TrainError
 from train.runs import checkpoint
 from train.runs.record import RECORD_FILE
@@ -29,6 +34,44 @@ def weights_of(run: RunDir) -> Path:
     if source is None:
         raise TrainError(f"{run.path}: no checkpoint yet; train until the first one is saved")
     return source
+
+
+def phase_start(settings: dict[str, Any]) -> int | None:
+    """`RunConfig.phase_start` of a run by its recorded settings, as dotted keys.
+
+    None also for a run of a version without the phase, and for values that are no settings of one.
+    """
+    start = settings.get("adversarial.start")
+    lengths = [settings.get(f"optim.{name}", 0) for name in ("hold_from", "cycle_from", "steps")]
+    if not is_number(start) or not all(map(is_whole, lengths)):
+        return None
+    try:
+        return AdversarialConfig(start=float(start)).start_step(next(filter(None, lengths), 0))
+    except ValueError:
+        return None
+
+
+def before_phase(run: RunDir, name: str) -> Path | None:
+    """The checkpoint of the step at which the adversarial phase began, if the run has weights of a later step.
+
+    Args:
+        run: The run.
+        name: The name of the folder of those weights, from `weights_of`.
+
+    Returns:
+        The checkpoint, which may be missing or damaged; None without the phase, and for weights from before it.
+    """
+    start = phase_start(run.config)
+    if start is None:
+        return None
+    if checkpoint.NAME.fullmatch(name):
+        step = checkpoint.step_of(Path(name))
+    else:
+        step = run.finished_at or 0
+        with suppress(ModelError):  # the card only matters for a training that diverged, whose model is an earlier one
+            facts = read_facts(run.path / "model")
+            step = facts.steps if facts else step
+    return run.path / "checkpoints" / f"step-{start:08d}" if step > start else None
 
 
 def folder_of_weights(path: Path) -> Path:

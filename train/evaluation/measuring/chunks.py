@@ -13,7 +13,7 @@ from train.errors import TrainError
 from train.evaluation.measuring.frechet import embed
 from train.evaluation.measuring.heldout import noise_at, spread, to_audio
 from train.evaluation.measuring.latents import latent_columns
-from train.evaluation.measuring.metrics import measure
+from train.evaluation.measuring.metrics import log_mel_error_high, measure
 from train.evaluation.measuring.sharing import Columns, whole_table
 from train.parallel.engine import Engine
 
@@ -35,7 +35,7 @@ class Measured:
     Attributes:
         indices, sources, starts: [n] int64: number in the split, recording, first sample.
         columns: [n, ...] each: those of MEASURES, `silent` (1 or 0), `reference_dbfs`, `output_dbfs`, and `embedding`
-            of the output.
+            of the output; on request `log_mel_high`.
     """
 
     indices: np.ndarray
@@ -63,9 +63,22 @@ def dbfs(audio: Tensor) -> Tensor:
 
 
 def measure_chunks(
-    engine: Engine, split: Split, device: torch.device, reconstruct: Callable[[Tensor], Tensor], title: str
+    engine: Engine,
+    split: Split,
+    device: torch.device,
+    reconstruct: Callable[[Tensor], Tensor],
+    title: str,
+    with_high: bool = False,
 ) -> Measured:
     """Measures every chunk of the split against the output of `reconstruct` (audio [B, 1, T] to the same shape).
+
+    Args:
+        engine: The processes.
+        split: The split to measure.
+        device: The device of `reconstruct`.
+        reconstruct: What to measure.
+        title: What is measured, for the progress bar.
+        with_high: Whether to measure `log_mel_error_high` too, as `log_mel_high`.
 
     Raises:
         TrainError: if the output is not finite.
@@ -81,8 +94,10 @@ def measure_chunks(
                 f"the reconstruction of chunk {chunk} is not finite or exceeds {LARGEST:g}, so it cannot be measured; "
                 "check loss/total and optim/gradient_norm of the training, and train again with a lower --optim.lr"
             )
-        levels = {"reference_dbfs": dbfs(audio), "output_dbfs": dbfs(output)}
-        return measure(output, audio, split.rate) | levels | {"embedding": embed(output, split.rate)}
+        more = {"reference_dbfs": dbfs(audio), "output_dbfs": dbfs(output), "embedding": embed(output, split.rate)}
+        if with_high:
+            more["log_mel_high"] = log_mel_error_high(output, audio, split.rate)
+        return measure(output, audio, split.rate) | more
 
     found = whole_table(engine, f"measuring {title}", len(split), columns)
     return Measured(np.arange(len(split)), *split.keys(), found)

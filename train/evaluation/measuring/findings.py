@@ -52,7 +52,9 @@ class Findings:
     speech: dict[int, dict[str, float]] | None
 
 
-def measure_all(engine: Engine, split: Split, model: Autoencoder, data: str, with_speech: bool) -> Findings:
+def measure_all(
+    engine: Engine, split: Split, model: Autoencoder, data: str, with_speech: bool, with_high: bool = False
+) -> Findings:
     """Measures a model on a split; the result is the same on every process.
 
     Args:
@@ -61,12 +63,13 @@ def measure_all(engine: Engine, split: Split, model: Autoencoder, data: str, wit
         model: A model in evaluation mode.
         data: Path or URL of the shards that hold the split.
         with_speech: Whether to measure PESQ and STOI.
+        with_high: Whether `chunks` has `log_mel_high` too.
 
     Raises:
         TrainError: on every process, if all chunks are silent or the model's output is not finite.
     """
     device = next(model.parameters()).device
-    chunks = measure_chunks(engine, split, device, model.reconstruct, "reconstructions")
+    chunks = measure_chunks(engine, split, device, model.reconstruct, "reconstructions", with_high)
     if chunks.silent.all():
         raise TrainError(
             f"{data}: all {len(chunks)} chunks of the split '{split.name}' are silent (never above "

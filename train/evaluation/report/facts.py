@@ -15,7 +15,7 @@ from shards.manifest import Manifest
 from shards.text import printable
 from train.config import default_settings
 from train.runs.forecast import duration
-from train.runs.latest_model import is_training_data
+from train.runs.latest_model import before_phase, is_training_data
 from train.runs.run_folder import ATTEMPT_ONLY, RunDir
 from train.runs.settings_history import DATA, segments
 from train.runs.status import summary_of
@@ -75,6 +75,8 @@ def facts_of(run: RunDir, summary: dict[str, Any], model: Autoencoder, examples:
     words += ["--perceptual"] if any("zimtohrli" in row for row in codes) else []
     # Yardsticks that were asked for and are missing have a note.
     words += ["--no-yardsticks"] if len(codes) == 1 and not summary["passages"].get("notes") else []
+    # Without the section, a repetition needs no checkpoint from before the phase.
+    words += ["--no-before"] if "before_phase" not in summary and before_phase(run, summary["model"]) else []
     progress = f"step {state['step']:,} of {state['steps']:,}"
     return Facts(
         state="" if run.finished_at is not None else f"{state['state']} at {progress}",

@@ -36,6 +36,9 @@ OF_PASSAGES = (
     LEVEL_ERROR,
     *PERCEPTUAL,
 )
+LOG_MEL_HIGH = Measure("log_mel_high", "log-mel error above 4 kHz", False)
+# Rows of the table of what the adversarial phase changed.
+OF_PHASE = (*(KNOWN[key] for key in ("si_sdr", "mel", "stft")), LOG_MEL_HIGH, LEVEL_ERROR, KNOWN["zimtohrli"])
 # Numbers in a row that describe what was measured, not how well.
 NOT_MEASURES = ("chunks", "silent", "not_finite", "silent_chunks", "source", "recordings")
 # The same value in two units: pages show the second.

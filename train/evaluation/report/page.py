@@ -23,6 +23,7 @@ from train.evaluation.report.tables import (
     key_figures,
     latent_table,
     passages_table,
+    phase_table,
     recordings_table,
     table_rows,
 )
@@ -41,6 +42,8 @@ KINDS = {
     "worst": "Worst examples",
     "recording": "Longer passages",
 }
+# The same for the section on the adversarial phase.
+PHASE = {"phase": "Examples before and after"}
 
 
 @dataclass
@@ -49,10 +52,12 @@ class Example:
 
     Attributes:
         file: Prefix of the names of its audio files.
-        kind: best, median, worst or recording.
+        kind: best, median, worst, recording or phase.
         place: Number within its kind, from 1.
         path: Path of its recording.
         start_s: Start in the recording, in seconds.
+        before: The reconstruction from before the adversarial phase, [T] float32, for those of kind `phase`.
+        title, figures: The name of an example of this kind, and its measures in words.
     """
 
     file: str
@@ -63,6 +68,16 @@ class Example:
     reference: np.ndarray
     reconstruction: np.ndarray
     measures: dict[str, float]
+    before: np.ndarray | None = None
+    title: str = ""
+    figures: str = ""
+
+    @property
+    def sounds(self) -> dict[str, np.ndarray]:
+        """Its audio by the words of the page, the reference first."""
+        if self.before is None:
+            return {"reference": self.reference, "reconstruction": self.reconstruction}
+        return {"reference": self.reference, "before": self.before, "after": self.reconstruction}
 
 
 @dataclass
@@ -156,7 +171,10 @@ def template_variables(page: Page) -> dict[str, Any]:
     summary = page.summary
     forms = Forms.for_many(len(page.examples))
     rows = table_rows(summary)
-    kinds = by_kind(KINDS, page.examples, lambda example, ready: example_view(example, page.rate, forms, ready))
+
+    def kinds(titles: dict[str, str]) -> list[dict[str, Any]]:
+        return by_kind(titles, page.examples, lambda example, ready: example_view(example, page.rate, forms, ready))
+
     return {
         "summary": summary,
         "kind": summary.get("kind", "held-out"),
@@ -171,7 +189,9 @@ def template_variables(page: Page) -> dict[str, Any]:
         "recordings": recordings_table(summary),
         "passages": passages_table(summary),
         "latents": latent_table(summary["latents"], codebooks(page.usage)),
-        "kinds": kinds,
+        "phase": phase_table(summary),
+        "heard": kinds(PHASE),
+        "kinds": kinds(KINDS),
         "sound": forms.sound,
         "sections": curves_of_run(page.points, summary["reconstruction"]),
         "codes": use_by_rank(page.usage),
@@ -186,27 +206,38 @@ def example_view(example: Example, rate: int, forms: Forms, ready: bool) -> Exam
     whole = example.kind == "recording"
     wide = len(example.reference) > WIDE_S * rate
     name = f"passage {example.place}" if whole else f"{example.kind} example {example.place}"
-    pair = {"reference": example.reference, "reconstruction": example.reconstruction}
-    values = example.measures
-    figures = f"SI-SDR {figure(values['si_sdr'])} dB, STFT distance {figure(values['stft'])}"
-    figures += f", mel distance {figure(values['mel'])}"
-    levels = spectrograms.band_text(example.reference, example.reconstruction, rate)
+    name = f"{example.title[:1].lower()}{example.title[1:]}" or name
+    sounds = example.sounds
     seconds = len(example.reference) / rate
     return ExampleView(
         title=f"{name[0].upper()}{name[1:]}",
         anchor=f"{example.kind}-{example.place}",
         path=example.path,
-        note=f"{seconds:.2f} s, starting at {example.start_s:.2f} s; level relative to the reference: {levels}",
-        figures=figures,
+        note=f"{seconds:.2f} s, starting at {example.start_s:.2f} s; level relative to the reference: "
+        + levels_text(sounds, rate),
+        figures=example.figures or figures_text(example.measures),
         players=[
             player(word, f"{word.capitalize()}, {name}, file {example.path}", audio, rate, forms, ready)
-            for word, audio in pair.items()
+            for word, audio in sounds.items()
         ],
-        pictures=compared(pair, rate, f"{name}, file {example.path}", forms.wide if wide else forms.picture),
+        pictures=compared(sounds, rate, f"{name}, file {example.path}", forms.wide if wide else forms.picture),
         wide=wide,
         seconds=seconds,
         top_khz=rate / 2000,
     )
+
+
+def figures_text(values: dict[str, float]) -> str:
+    """The main measures of an example in words."""
+    stft, mel = figure(values["stft"]), figure(values["mel"])
+    return f"SI-SDR {figure(values['si_sdr'])} dB, STFT distance {stft}, mel distance {mel}"
+
+
+def levels_text(sounds: dict[str, np.ndarray], rate: int) -> str:
+    """The levels of one or more sounds [T] relative to the first in words, with their names where there are several."""
+    (_, reference), *others = sounds.items()
+    texts = {word: spectrograms.band_text(reference, audio, rate) for word, audio in others}
+    return "; ".join(f"{word}: {text}" if len(texts) > 1 else text for word, text in texts.items())
 
 
 def compared(
@@ -252,8 +283,7 @@ def interpolation_view(found: Interpolation, rate: int, forms: Forms) -> dict[st
 
 def sounds_of(examples: Sequence[Example], clips: Sequence[Clip]) -> dict[str, np.ndarray]:
     """All audio of a page by file name, without the extension."""
-    sounds = {}
+    sounds: dict[str, np.ndarray] = {}
     for example in examples:
-        sounds[f"{example.file}-reference"] = example.reference
-        sounds[f"{example.file}-reconstruction"] = example.reconstruction
+        sounds |= {f"{example.file}-{word}": audio for word, audio in example.sounds.items()}
     return sounds | {clip.file: clip.audio for clip in clips}

@@ -6,12 +6,23 @@ from typing import Any
 
 from train.evaluation.drawing.bands import BY_BAND, band_charts
 from train.evaluation.drawing.codes import Codebook
-from train.evaluation.report.measures import OF_PASSAGES, PERCEPTUAL, SPEECH, columns, interval, is_number, mean_use
+from train.evaluation.report.measures import (
+    OF_PASSAGES,
+    OF_PHASE,
+    PERCEPTUAL,
+    SPEECH,
+    columns,
+    interval,
+    is_number,
+    mean_use,
+)
 from train.evaluation.report.rendering import figure
 from train.evaluation.report.verdict import GOOD_MEL, GOOD_SI_SDR, GOOD_STFT, listening_row, nearest_opus
 
 # Rows of what is sent, by their names in metrics.json; the reconstruction is of posterior means.
 SENT = {"draws": "sent as draws", "file": "sent as a file"}
+# The verdict on a difference, after minus before.
+VERDICTS = {"better": "better", "worse": "worse", "none": "no difference", "unknown": "too few recordings to tell"}
 
 
 def extent(summary: dict[str, Any]) -> str:
@@ -116,6 +127,24 @@ def passages_table(summary: dict[str, Any]) -> dict[str, Any] | None:
         "bands": band_names(found["band_edges_hz"]),
         "by_band": {key: title for key, (title, _) in BY_BAND.items()},
     }
+
+
+def phase_table(summary: dict[str, Any]) -> dict[str, Any] | None:
+    """What the adversarial phase changed: a row per measure, and the Fréchet distances; None without it."""
+    found = summary.get("before_phase")
+    if not found:
+        return None
+    rows = [(measure, found["measures"][measure.key]) for measure in OF_PHASE if measure.key in found["measures"]]
+    units = {over: units_text(over) for _, row in rows if (over := row["interval_over"]) and row["interval"]}
+    return found | {"rows": rows, "over": " and ".join(units.values()), "words": VERDICTS}
+
+
+def units_text(over: str) -> str:
+    """What an interval resampled, in words."""
+    return {
+        "recordings": "whole recordings",
+        "blocks": "blocks of ten chunk lengths",
+    }.get(over, f"single {over}")
 
 
 def band_names(edges: list[float]) -> list[str]:

@@ -84,6 +84,9 @@ def print_summary(summary: dict[str, Any]) -> None:
             f"their reconstructions are at {silent['output_dbfs']:.0f} dBFS"
         )
     print_passages(summary)
+    if found := summary.get("before_phase"):
+        words = f"{found['summary'][:1].lower()}{found['summary'][1:]}"
+        print(f"phase:   since step {found['step']:,}, where the adversarial phase began: {words}")
     if speech := summary.get("speech"):
         text = ", ".join(f"{name.upper()} {speech[name]:.3g}" for name in ("pesq", "stoi") if speech[name] is not None)
         print(f"speech:  {text or 'no value'} over {speech['recordings']} recordings")

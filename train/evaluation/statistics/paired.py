@@ -1,4 +1,4 @@
-"""Paired difference of two models on the same chunks, with its confidence interval."""
+"""Paired difference of two models on the same chunks or passages, with its confidence interval."""
 
 import numpy as np
 
@@ -23,6 +23,22 @@ def paired_difference(
         return None
     differences = np.array([other[name] - first[name] for name in names])
     sources, starts = np.array([parse_name(name) for name in names]).T
-    groups, _ = grouping(sources, starts, samples)
+    return mean_difference(differences, sources, starts, samples)[:2]
+
+
+def mean_difference(
+    differences: np.ndarray, sources: np.ndarray, starts: np.ndarray, samples: int
+) -> tuple[float, tuple[float, float] | None, str]:
+    """The mean of differences, its 95 % interval from `mean_intervals`, and the units that were resampled.
+
+    Args:
+        differences: [n] finite, at least one.
+        sources, starts: [n] recording and first sample of what each was measured on.
+        samples: Length of a chunk in samples.
+
+    Returns:
+        The mean, the interval or None where there is none, and `recordings`, `blocks` or `chunks`, see `grouping`.
+    """
+    groups, over = grouping(sources, starts, samples)
     low, high = mean_intervals(differences[:, None], groups)[0].tolist()
-    return float(differences.mean()), (low, high) if np.isfinite([low, high]).all() else None
+    return float(differences.mean()), (low, high) if np.isfinite([low, high]).all() else None, over

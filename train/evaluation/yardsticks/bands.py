@@ -4,6 +4,8 @@ import itertools
 
 import numpy as np
 
+from train.evaluation.measuring.metrics import HIGH_HZ
+
 # Edges of the octave bands in Hz; the last band ends at half the sample rate.
 OCTAVES = (0.0, 250.0, 500.0, 1000.0, 2000.0, 4000.0, 8000.0, 16000.0)
 # Each octave has this many parts for levels; the lowest band is one part.
@@ -12,8 +14,6 @@ PARTS = 3
 QUIET_DBFS = -80.0
 # Largest ratio of signal to noise, for bands without error.
 BEST_DB = 100.0
-# Bands at or above this frequency count as high.
-HIGH_HZ = 4000.0
 # Length of a frame in seconds; frames overlap by half.
 FRAME_S = 0.046
 

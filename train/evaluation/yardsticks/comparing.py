@@ -134,7 +134,32 @@ def compare_codes(
     if with_yardsticks:
         more, linear_from, notes = yardstick_codes(engine, split, model, data, float(rate["kbit_per_second"]))
         codes += more
-    slow = for_visqol(len(passages)) if with_perceptual else set()
+    slow = for_visqol(len(passages)) if with_perceptual else None
+    measured = measure_codes(engine, split, passages, codes, slow)
+    return Compared(passages, codes, measured, octave_edges(split.rate), linear_from, notes)
+
+
+def measure_codes(
+    engine: Engine,
+    split: Split,
+    passages: list[Passage],
+    codes: list[Code],
+    slow: set[int] | None,
+    title: str = "measuring passages",
+) -> list[Columns]:
+    """Measures codes on passages; the same result on every process.
+
+    Args:
+        engine: The processes.
+        split: The split of the passages.
+        passages: At least one.
+        codes: The codes.
+        slow: The places of the passages on which ViSQOL is measured, and on all of them Zimtohrli; None for neither.
+        title: Title of the progress bar.
+
+    Returns:
+        By code, in their order, the columns of `Compared`.
+    """
 
     def columns(rows: np.ndarray) -> dict[str, Tensor]:
         (place,) = rows.tolist()
@@ -144,17 +169,17 @@ def compare_codes(
         for number, code in enumerate(codes):
             coded = code.run(reference)
             values = measure_passage(reference, coded.audio, split.rate) | {"bits": coded.bits}
-            if with_perceptual:
+            if slow is not None:
                 values |= measure_perceptual(reference, coded.audio, split.rate, place in slow)
             found |= {f"{number}|{name}": torch.tensor(np.array([value])) for name, value in values.items()}
         return found
 
-    table = whole_table(engine, "measuring passages", len(passages), columns, at_a_time=1)
+    table = whole_table(engine, title, len(passages), columns, at_a_time=1)
     by_code: list[Columns] = [{} for _ in codes]
     for key, values in table.items():
         number, _, name = key.partition("|")
         by_code[int(number)][name] = values
-    return Compared(passages, codes, by_code, octave_edges(split.rate), linear_from, notes)
+    return by_code
 
 
 def passage_audio(split: Split, passage: Passage) -> np.ndarray:
