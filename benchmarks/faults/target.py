@@ -36,6 +36,13 @@ SETTINGS = {
     "model.quantizer.codebooks": 2,
     "model.quantizer.size": 16,
     "model.quantizer.start_step": 2,
+    # All but the first steps are in the adversarial phase, and codebooks and encoder move there, too.
+    "adversarial.start": EVERY,
+    "adversarial.windows": "[256,64]",
+    "adversarial.filters": 2,
+    "adversarial.lead": 2,
+    "adversarial.ramp": 50,
+    "adversarial.freeze": "false",
 }
 
 

@@ -22,6 +22,7 @@ PARTS = {
     "resume": "time to the first batch after resuming",
     "elastic": "resuming an epoch on another number of processes",
     "loop": "a step of the loop against a bare one",
+    "adversarial": "a step of the adversarial phase against one before it",
     "pairs": "two processes on one model against two models on half of the batch",
     "waiting": "share of a training step spent waiting for data",
     "saving": "cost of checkpoints in training",
