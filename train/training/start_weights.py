@@ -6,8 +6,9 @@ import audiovae
 from audiovae import Autoencoder, ModelError
 from audiovae.models.parts import Taken, check_parts, freeze, take
 from shards.text import printable
-from train.config import OptimConfig, StartConfig, factors_of
+from train.config import StartConfig
 from train.errors import TrainError
+from train.optim.settings import OptimConfig, factors_of
 from train.parallel.engine import Engine
 from train.runs.latest_model import folder_of_weights, load_weights
 from train.runs.run_folder import RunDir
