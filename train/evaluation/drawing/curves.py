@@ -70,7 +70,7 @@ READING = {
     "scores": Reading(
         "scores of the discriminator",
         "Recordings above reconstructions; equal: it cannot tell them apart. Training recordings far above held-out "
-        "ones: it memorises. The dashed line is the start of the phase.",
+        "ones: it memorises.",
     ),
     "features": Reading("distance of the discriminator's features", "Falls, or stays steady as the features change."),
     "adversarial/discriminator_loss": Reading(

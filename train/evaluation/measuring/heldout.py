@@ -97,7 +97,7 @@ def measure_share(
             total[name] += value
         heartbeat()
     if extra.frechet:
-        width = embed(torch.zeros(1, 1, split.samples, device=engine.device), model.rate).shape[1]
+        width = embed(torch.zeros(1, 1, model.samples, device=engine.device), model.rate).shape[1]
         table = total[EMBEDDINGS] = torch.zeros(len(chosen), 2, width, device=engine.device)
         if embeddings:
             table[engine.rank :: engine.world] = torch.cat(embeddings)
