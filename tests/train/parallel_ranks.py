@@ -112,15 +112,20 @@ def copied(snapshot: Snapshot) -> Snapshot:
     parts = [
         {k: v.clone() for k, v in part.items()} for part in (snapshot.weights, snapshot.averages, snapshot.moments)
     ]
-    return Snapshot(*parts, snapshot.updates, dict(snapshot.state))
+    discriminator = copied(snapshot.discriminator) if snapshot.discriminator else None
+    return Snapshot(*parts, snapshot.updates, dict(snapshot.state), discriminator)
 
 
 def everywhere(engine: Engine, snapshot: Snapshot, folder: Path) -> Snapshot:
     """Rank 0's snapshot on every process, as from a checkpoint."""
     if engine.is_main:
-        torch.save(vars(copied(snapshot)), folder / "snapshot.pt")
+        copy = copied(snapshot)
+        nested = {"discriminator": vars(copy.discriminator) if copy.discriminator else None}
+        torch.save(vars(copy) | nested, folder / "snapshot.pt")
     engine.share(None)
-    return Snapshot(**torch.load(folder / "snapshot.pt", weights_only=True))
+    found = torch.load(folder / "snapshot.pt", weights_only=True)
+    discriminator = found.pop("discriminator")
+    return Snapshot(**found, discriminator=Snapshot(**discriminator) if discriminator else None)
 
 
 def difference(one: Snapshot, other: Snapshot) -> float:
@@ -131,6 +136,8 @@ def difference(one: Snapshot, other: Snapshot) -> float:
         for name in a:
             gap = (a[name].double() - b[name].double()).abs().max().item()
             worst = max(worst, gap / max(a[name].double().abs().max().item(), 1e-3))
+    if one.discriminator and other.discriminator:
+        worst = max(worst, difference(one.discriminator, other.discriminator))
     return worst if one.updates == other.updates else float("inf")
 
 

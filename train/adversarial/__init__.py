@@ -1,4 +1,4 @@
 """The adversarial phase: its settings, the discriminator and the losses of both sides.
 
-May import `train.optim` and `shards.files`.
+May import `shards.files`.
 """

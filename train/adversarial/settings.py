@@ -6,8 +6,6 @@ from typing import Any, Literal
 
 from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from train.optim.schedules import Ramp
-
 
 @dataclass
 class AdversarialConfig:
@@ -32,8 +30,8 @@ class AdversarialConfig:
     """
 
     start: NonNegativeFloat = 0.0
-    windows: list[PositiveInt] = field(default_factory=lambda: [2048, 512, 128])
-    periods: list[PositiveInt] = field(default_factory=list)
+    windows: list[int] = field(default_factory=lambda: [2048, 512, 128])
+    periods: list[int] = field(default_factory=list)
     filters: PositiveInt = 32
     loss: Literal["hinge", "least_squares", "relativistic"] = "hinge"
     weight: NonNegativeFloat = 0.02
@@ -74,5 +72,5 @@ class AdversarialConfig:
         """The weights of the model's terms after `done` steps of the phase; none while the discriminator leads."""
         if done < self.lead:
             return {}
-        weight = self.weight * Ramp(self.lead, self.ramp).at(done)
-        return {"adversarial": weight, "features": self.feature_weight}
+        share = min(1.0, (done - self.lead) / self.ramp) if self.ramp else 1.0
+        return {"adversarial": self.weight * share, "features": self.feature_weight}

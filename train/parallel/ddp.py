@@ -11,6 +11,7 @@ from train.optim.gradient_guard import GradientGuard
 from train.optim.settings import OptimConfig
 from train.optim.snapshot import Snapshot
 from train.parallel.engine import Engine
+from train.parallel.ordered_sum import sum_in_order
 from train.parallel.strategy import MOMENTS, Keep, Strategy, adamw, set_rate
 
 
@@ -24,6 +25,7 @@ class DDP(Strategy):
         self._parameters = dict(model.named_parameters())
         self._optimizer = adamw(model, config)
         self.wrapped: nn.Module = engine.accelerator.prepare_model(model)
+        sum_in_order(self.wrapped, engine)
         super().__init__(config.ema, averages)
 
     def accumulating(self, last: bool) -> AbstractContextManager:

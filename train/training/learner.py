@@ -16,11 +16,11 @@ from train.optim.divergence import Health
 from train.optim.objective import DISTANCES, Objective
 from train.optim.ranking import OLDER, VALUES, Patience, held_out
 from train.optim.snapshot import HostCopies, Snapshot, discard
+from train.parallel.adversary import Adversary, NoAdversary
 from train.parallel.engine import Engine
 from train.parallel.factory import make_strategy
 from train.parallel.sharing import shared_snapshot
 from train.parallel.strategy import Strategy
-from train.training.adversary import Adversary, NoAdversary
 from train.training.performance.device_use import DeviceUse, flops_for_mfu
 from train.training.start_weights import freeze_parts
 

@@ -22,15 +22,17 @@ needs_deepspeed = pytest.mark.skipif(
 )
 
 
-def ranks(result: Path, world: int, *strategies: str, **more: str) -> dict[str, dict]:
-    """The results of parallel_ranks.py on `world` processes."""
+def ranks(
+    result: Path, world: int, *strategies: str, script: str = "parallel_ranks.py", **more: str
+) -> dict[str, dict]:
+    """The results of a script of ranks on `world` processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     started = [
         subprocess.Popen(
-            [sys.executable, str(Path(__file__).parents[1] / "parallel_ranks.py"), str(result), *strategies],
+            [sys.executable, str(Path(__file__).parents[1] / script), str(result), *strategies],
             env=environment(**{k: str(v) for k, v in {**shared, **more, "RANK": rank, "LOCAL_RANK": rank}.items()}),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

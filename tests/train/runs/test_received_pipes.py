@@ -39,7 +39,7 @@ def copy(whole, tmp_path):
     """A copy to spoil; the test ends when something waits."""
     shutil.copytree(whole, tmp_path / "whole")
     handler = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it waits for a pipe"))
-    signal.alarm(100)
+    signal.alarm(400)
     yield tmp_path / "whole"
     signal.alarm(0)
     signal.signal(signal.SIGALRM, handler)

@@ -1,0 +1,158 @@
+"""The adversarial phase by the real command: stopped anywhere, on several processes, and with wrong settings."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import audiovae
+from tests.train.conftest import flags, points, start, train, wait_for_step
+from train.adversarial.discriminator_file import DISCRIMINATOR_FILE, read_discriminator
+from train.runs.checkpoint import all_checkpoints
+
+START = 4
+# The VQ-VAE's codebooks start at step 2.
+PHASE = [
+    *("--adversarial.start", str(START), "--adversarial.windows", "[256,64]", "--adversarial.filters", "2"),
+    *("--adversarial.lead", "1", "--adversarial.ramp", "2", "--adversarial.every", "1"),
+]
+FILES = (
+    *("training.safetensors", "model.safetensors", "optimizer.safetensors"),
+    *(DISCRIMINATOR_FILE, "discriminator_optimizer.safetensors"),
+)
+
+
+def of_phase(family: str, data: Path, run: Path, *more: str) -> list[str]:
+    return flags(family, data, run, *PHASE, *more)
+
+
+def assert_same_state(one: Path, other: Path, step: int) -> None:
+    """Weights, averages, moments of both players, and the state, are the same, bit for bit."""
+    a, b = (run / "checkpoints" / f"step-{step:08}" for run in (one, other))
+    for file in FILES:
+        first, second = load_file(a / file), load_file(b / file)
+        assert first.keys() == second.keys()
+        for name in first:
+            assert torch.equal(first[name], second[name]), (file, name)
+    assert (a / "state.json").read_text() == (b / "state.json").read_text()
+
+
+@pytest.fixture(scope="session")
+def straight_phase(once, data_dir):
+    """run(family) -> an uninterrupted run with a phase; read it only."""
+
+    def run(family: str) -> Path:
+        return once(f"phase-{family}", lambda at: train(of_phase(family, data_dir, at / family))) / family
+
+    return run
+
+
+@pytest.mark.parametrize("family", ["vae", "hvae", "vqvae"])
+def test_stopped_before_at_and_in_the_phase_equals_no_interruption(family, data_dir, straight_phase, tmp_path):
+    straight = straight_phase(family)
+    run = tmp_path / family
+    for stop in (START - 1, START, START + 2):
+        said = train(of_phase(family, data_dir, run, "--stop_at", str(stop)), code=85)
+        assert ("the adversarial phase has begun" in said) == (stop > START)
+    train(of_phase(family, data_dir, run))
+    assert_same_state(run, straight, 8)
+    rows = points(run)
+    assert [row["step"] for row in rows] == list(range(9))
+    # The adversarial terms follow the ramp; the discriminator leads for one step.
+    assert "loss/adversarial" not in rows[START] | rows[START + 1]
+    assert [row.get("weight/adversarial") for row in rows[START + 1 :]] == [None, 0.0, 0.01, 0.02]
+    assert all("adversarial/discriminator_loss" in row for row in rows[START + 1 :])
+    assert not any("adversarial/discriminator_loss" in row for row in rows[: START + 1])
+
+
+@pytest.mark.parametrize("family", ["vae", "hvae", "vqvae"])
+def test_latents_and_codes_stay_as_they_were_before_the_phase(family, straight_phase):
+    run = straight_phase(family)
+    before, after = (load_file(run / "checkpoints" / f"step-{step:08}" / "training.safetensors") for step in (START, 8))
+    model = audiovae.load(run / "model")
+    changed = {name for name in before if not torch.equal(before[name], after[name])} - {*model.training_only}
+    assert changed
+    assert all(name.startswith(tuple(f"{part}." for part in model.synthesis)) for name in changed), changed
+
+
+def test_two_processes_equal_one_and_hand_over(data_dir, straight_phase, tmp_path):
+    """On two processes to the middle of the phase, on one from there, with micro-batches."""
+    run = tmp_path / "vqvae"
+    train(of_phase("vqvae", data_dir, run, "--optim.steps", "6"), processes=2)
+    train(of_phase("vqvae", data_dir, run, "--data.microbatch", "4", "--allow_changes", "true"))
+    for a, b in zip(points(straight_phase("vqvae")), points(run), strict=True):
+        for name in a:
+            if name.startswith(("loss/", "valid/", "adversarial/", "weight/")) and a["step"] <= 6:
+                assert b[name] == pytest.approx(a[name], rel=5e-3, abs=1e-4), (a["step"], name)
+
+
+def test_a_killed_phase_resumes_from_its_newest_intact_checkpoint(data_dir, tmp_path):
+    """The newest checkpoint's discriminator is damaged; an older checkpoint is used, and nothing is lost."""
+    straight, run = tmp_path / "straight", tmp_path / "killed"
+    longer = ["--optim.steps", "40"]
+    train(of_phase("vae", data_dir, straight, *longer))
+    process = start(of_phase("vae", data_dir, run, *longer))
+    wait_for_step(run, 15, process)
+    process.kill()
+    process.wait()
+    assert not (run / "DONE").exists(), "too fast to be killed"
+    newest = all_checkpoints(run / "checkpoints")[0] / DISCRIMINATOR_FILE
+    content = bytearray(newest.read_bytes())
+    content[-3] ^= 1
+    newest.write_bytes(content)
+    said = train(of_phase("vae", data_dir, run, *longer))
+    assert "renamed to damaged-" in said
+    assert_same_state(run, straight, 40)
+    # The checkpoint of the phase's start stays, though checkpoint.keep is 3.
+    assert (run / "checkpoints" / f"step-{START:08}").exists()
+
+
+def test_the_finished_model_holds_the_discriminator_of_the_last_step(straight_phase):
+    run = straight_phase("vae")
+    shipped = read_discriminator(run / "model")
+    last = load_file(run / "checkpoints" / "step-00000008" / DISCRIMINATOR_FILE)
+    assert shipped.keys() == last.keys()
+    assert all(torch.equal(shipped[name], last[name]) for name in last)
+    state = json.loads((run / "checkpoints" / "step-00000008" / "state.json").read_text())
+    assert state["discriminator_updates"] == 8 - START
+    first = json.loads((run / "checkpoints" / f"step-{START:08}" / "manifest.json").read_text())
+    assert not {DISCRIMINATOR_FILE} & {*first["files"]}
+
+
+def test_other_settings_of_the_discriminator_are_refused_in_the_phase(data_dir, straight_phase, tmp_path):
+    run = tmp_path / "vae"
+    shutil.copytree(straight_phase("vae"), run)
+    longer = ["--optim.steps", "12", "--allow_changes", "true"]
+    for more, complaint in (
+        (["--adversarial.filters", "3"], "pass the --adversarial.windows, --adversarial.periods"),
+        (["--adversarial.start", "0"], "pass the --adversarial.start that the run had"),
+        (["--adversarial.start", "10"], "pass the --adversarial.start that the run had"),
+    ):
+        said = train([*of_phase("vae", data_dir, run), *longer, *more], code=2)
+        errors = [line for line in said.splitlines() if line.startswith("error:")]
+        assert len(errors) == 1, said
+        assert complaint in errors[0]
+
+
+@pytest.mark.parametrize(
+    ("family", "more", "complaint"),
+    [
+        ("vae", ["--adversarial.start", "8"], "adversarial.start is 8 and optim.steps 8: raise optim.steps or lower"),
+        ("vae", ["--adversarial.start", "1.5"], "adversarial.start is 1.5: a whole number of steps, or a share"),
+        ("vae", ["--adversarial.windows", "[2048]"], "needs chunks of 10,240 samples, and these have 2,205"),
+        ("vae", ["--adversarial.windows", "[256,256]"], "adversarial.windows names one value twice: 256, 256"),
+        ("vae", ["--adversarial.loss", "wasserstein"], "hinge"),
+        ("vqvae", ["--adversarial.start", "2"], "but the codebooks start after model.quantizer.start_step = 2"),
+        ("vae", ["--model.representation.kind", "mel"], "adversarial.start needs a model of waveforms"),
+        ("vae", ["--optim.freeze", "[decoder]"], "leave nothing to train: pass --adversarial.freeze false"),
+    ],
+)
+def test_wrong_settings_are_one_line(family, more, complaint, data_dir, tmp_path):
+    said = train(of_phase(family, data_dir, tmp_path / "run", *more), code=2)
+    assert complaint in re.sub(r"\s+", " ", said)
+    assert "Traceback" not in said
+    assert not list(tmp_path.glob("run/checkpoints/step-*"))
