@@ -1,6 +1,7 @@
 """What evaluations during training decide: scores of the adversarial phase, the best checkpoint, an early end."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import audiovae
 from audiovae import Autoencoder
 from shards import Split
 from shards.building.build import build
-from tests.train.conftest import RATE, SAMPLES, flags, points, train
+from tests.train.conftest import RATE, SAMPLES, flags, points, start, train
 from train.adversarial.discriminator import Discriminator, make_discriminator
 from train.adversarial.discriminator_file import read_discriminator
 from train.adversarial.losses import feature_distance, mean_score
@@ -101,6 +102,22 @@ def test_a_run_that_was_stopped_ends_at_the_same_step_in_the_same_state(ended, d
     # With another setting it goes on.
     train(words(data_dir, run, "--until", "mel:8", *CHANGES))
     assert (run / "DONE").read_text().startswith("step 12: finished early: mel has not improved for 8 steps")
+
+
+@pytest.mark.slow
+def test_a_stop_in_the_last_evaluation_leaves_the_end_to_the_next_attempt(ended, data_dir, tmp_path):
+    run, mark = tmp_path / "run", tmp_path / "mark"
+    known = {"SLOW_PHASE": "share", "SLOW_STEP": f"{EARLY}", "SLOW_MARK": f"{mark}"}
+    process = start(words(data_dir, run), module="tests.train.slow_phases", **known)
+    while not Path(f"{mark}0").exists():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    (run / "STOP").touch()
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 85, err
+    assert f"finished at step {EARLY}" in train(words(data_dir, run))
+    one, other = (path / "checkpoints" / f"step-{EARLY:08d}" / "state.json" for path in (ended[0], run))
+    assert one.read_text() == other.read_text()
 
 
 def test_two_processes_end_at_the_same_step_with_the_same_scores(ended, data_dir, tmp_path):
