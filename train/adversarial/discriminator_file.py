@@ -27,7 +27,7 @@ def write_discriminator(folder: Path, weights: Mapping[str, Tensor], shape: Mapp
         shape: Its settings: windows, periods and filters.
     """
     tensors = {name: value.contiguous() for name, value in weights.items()}
-    save_file(tensors, folder / DISCRIMINATOR_FILE, {"shape": json.dumps(shape), "sha256": _digest(tensors)})
+    save_file(tensors, folder / DISCRIMINATOR_FILE, {"shape": json.dumps(shape), "sha256": digest_of(tensors)})
 
 
 def read_discriminator(folder: Path) -> dict[str, Tensor] | None:
@@ -49,12 +49,13 @@ def read_discriminator(folder: Path) -> dict[str, Tensor] | None:
             tensors = {name: content.get_tensor(name).clone() for name in content.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{file}: damaged ({str(error).splitlines()[0]})") from None
-    if about.get("sha256") != _digest(tensors):
+    if about.get("sha256") != digest_of(tensors):
         raise ValueError(f"{file}: damaged (its checksum does not match its content)")
     return tensors
 
 
-def _digest(tensors: Mapping[str, Tensor]) -> str:
+def digest_of(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, types, shapes and values."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         value = tensors[name].detach().cpu().contiguous()

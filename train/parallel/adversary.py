@@ -1,12 +1,14 @@
 """The second player of the adversarial phase: the discriminator, its optimizer, and what it asks of the model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from audiovae import Autoencoder
+from audiovae.models.parts import is_within
 from train.adversarial.discriminator import Discriminator, Judgement, make_discriminator
 from train.adversarial.losses import adversarial_loss, discriminator_loss, feature_distance, mean_score
 from train.adversarial.settings import AdversarialConfig
@@ -103,14 +105,20 @@ class Adversary(NoAdversary):
     and its result does not depend on how the batch is split.
     """
 
-    def __init__(self, config: RunConfig, engine: Engine, samples: int, start: int) -> None:
+    def __init__(
+        self, config: RunConfig, engine: Engine, samples: int, first: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Makes a discriminator for chunks of `samples` samples, random or with the weights `first`."""
         super().__init__(engine)
         self.config: AdversarialConfig = config.adversarial
-        self._start, self._engine = start, engine
+        self._start, self._engine = config.phase_start or 0, engine
         try:
             self.discriminator = make_discriminator(self.config, samples, config.seed + SEED)
         except ValueError as error:
             raise TrainError(str(error)) from None
+        if first is not None:
+            _check(first, self.discriminator)
+            self.discriminator.load_state_dict(first)
         optim = OptimConfig(lr=self.config.rate, betas=BETAS, weight_decay=0.0, clip=CLIP, explode=config.optim.explode)
         self._player = DDP(self.discriminator.to(engine.device), engine, optim, averages=False)
         self._learned = False
@@ -181,13 +189,7 @@ class Adversary(NoAdversary):
         """See `NoAdversary`; without a state the discriminator stays as it is, as at the start of the phase."""
         if snapshot is None:
             return
-        own = self._player.model.state_dict()
-        there = snapshot.weights
-        if own.keys() != {*there} or any(own[name].shape != there[name].shape for name in own):
-            raise TrainError(
-                "the checkpoint's discriminator has other networks: pass the --adversarial.windows, "
-                "--adversarial.periods and --adversarial.filters that the run had"
-            )
+        _check(snapshot.weights, self._player.model)
         self._player.restore(snapshot)
         if norms:
             self._player.gradient_guard.state = torch.tensor(norms, device=self._engine.device)
@@ -197,6 +199,27 @@ class Adversary(NoAdversary):
         """See `NoAdversary`."""
         guard = self._player.gradient_guard
         return guard.state.tolist() if guard.factor else []
+
+
+def _check(weights: Mapping[str, Tensor], networks: nn.Module) -> None:
+    """Raises TrainError if weights do not fit."""
+    own = networks.state_dict()
+    if own.keys() != {*weights} or any(own[name].shape != weights[name].shape for name in own):
+        raise TrainError(
+            "the run's discriminator has other networks: pass the --adversarial.windows, --adversarial.periods and "
+            "--adversarial.filters that it had"
+        )
+
+
+def check_phase(config: RunConfig, model: Autoencoder) -> None:
+    """Raises TrainError if a model, with `optim.freeze` in effect, cannot have the adversarial phase."""
+    try:
+        make_discriminator(config.adversarial, model.samples, 0)
+    except ValueError as error:
+        raise TrainError(str(error)) from None
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    if config.adversarial.freeze and not any(is_within(name, part) for name in trained for part in model.synthesis):
+        raise TrainError("optim.freeze and adversarial.freeze leave nothing to train: pass --adversarial.freeze false")
 
 
 @contextmanager

@@ -38,7 +38,7 @@ from train.training.held_out.extra import check_measures
 from train.training.learner import make_learner, make_objective
 from train.training.loop import training_loop
 from train.training.preflight.check import preflight
-from train.training.start_weights import check_codebooks, start_from
+from train.training.start_weights import check_codebooks, first_discriminator, start_from
 
 # Training chunks from which a representation computes its statistics.
 CALIBRATION_CHUNKS = 512
@@ -94,10 +94,13 @@ def _run(
         if engine.is_main:
             print(printable(told_finished(run, config)))
         return FINISHED
-    calibrated = start_from(config.start_from, model, run, engine)
+    calibrated = start_from(config, model, run, engine)
     with phase("verifying and reading the newest checkpoint", engine.is_main):
         saved = newest_state(run, engine)
-    learner = make_learner(config, model.to(engine.device), engine, saved.state["step"] if saved else 0)
+    step = saved.state["step"] if saved else 0
+    learner = make_learner(
+        config, model.to(engine.device), engine, step, first_discriminator(config, run, step, engine)
+    )
     if saved:
         try:
             learner.restore(saved)

@@ -3,9 +3,10 @@
 import math
 import os
 import shutil
-from typing import cast
+from collections.abc import Mapping
 
 import torch
+from torch import Tensor
 
 from audiovae import Autoencoder
 from audiovae.models.parts import freeze_all_but
@@ -16,7 +17,7 @@ from train.optim.divergence import Health
 from train.optim.objective import DISTANCES, Objective
 from train.optim.ranking import OLDER, VALUES, Patience, held_out
 from train.optim.snapshot import HostCopies, Snapshot, discard
-from train.parallel.adversary import Adversary, NoAdversary
+from train.parallel.adversary import Adversary, NoAdversary, check_phase
 from train.parallel.engine import Engine
 from train.parallel.factory import make_strategy
 from train.parallel.sharing import shared_snapshot
@@ -40,7 +41,10 @@ class Learner:
         health: What the evaluations have found: whether the training has diverged, and when it was last sound.
         skipped_in_a_row: Number of skipped steps since the last one that was not, over all attempts: int64 scalar.
         device_use: What the run makes of its GPUs.
+        first_discriminator: Weights with which the discriminator begins; None for random ones.
     """
+
+    first_discriminator: Mapping[str, Tensor] | None = None
 
     def __init__(self, strategy: Strategy, adversary: NoAdversary, engine: Engine, flops: float | None = None) -> None:
         self.strategy, self.adversary = strategy, adversary
@@ -115,7 +119,13 @@ class Learner:
         self.adversary.restore(snapshot.discriminator, snapshot.state.get("discriminator_gradient_norms", []))
 
 
-def make_learner(config: RunConfig, model: Autoencoder, engine: Engine, step: int = 0) -> Learner:
+def make_learner(
+    config: RunConfig,
+    model: Autoencoder,
+    engine: Engine,
+    step: int = 0,
+    first_discriminator: Mapping[str, Tensor] | None = None,
+) -> Learner:
     """Model, optimizer and averages at step 0.
 
     Args:
@@ -123,6 +133,7 @@ def make_learner(config: RunConfig, model: Autoencoder, engine: Engine, step: in
         model: The model on the device; `optim.freeze` and the adversarial phase freeze parts of it.
         engine: The processes.
         step: The step whose state is restored next, which decides on the players.
+        first_discriminator: Weights with which the discriminator begins; None for random ones.
 
     Raises:
         TrainError: when DeepSpeed, torch.compile or the discriminator cannot run with these settings.
@@ -136,7 +147,9 @@ def make_learner(config: RunConfig, model: Autoencoder, engine: Engine, step: in
         )
     # The discriminator's FLOPs are not counted, and so there is no utilisation in its phase.
     flops = None if in_phase(config, step) else flops_for_mfu(model, make_objective(config, model), engine)
-    return Learner(*_players(config, model, engine, step), engine, flops)
+    learner = Learner(*_players(config, model, engine, step, first_discriminator), engine, flops)
+    learner.first_discriminator = first_discriminator
+    return learner
 
 
 def in_phase(config: RunConfig, step: int) -> bool:
@@ -144,18 +157,18 @@ def in_phase(config: RunConfig, step: int) -> bool:
     return config.phase_start is not None and step >= config.phase_start
 
 
-def _players(config: RunConfig, model: Autoencoder, engine: Engine, step: int) -> tuple[Strategy, NoAdversary]:
+def _players(
+    config: RunConfig, model: Autoencoder, engine: Engine, step: int, first: Mapping[str, Tensor] | None
+) -> tuple[Strategy, NoAdversary]:
     """The model's player and its adversary for the phase of a step."""
     freeze_parts(config.optim, model)
+    if config.phase_start is not None:  # also long before the phase: what cannot begin is said at once
+        check_phase(config, model)
     adversary = NoAdversary(engine)
     if in_phase(config, step):
-        adversary = Adversary(config, engine, model.samples, cast(int, config.phase_start))
+        adversary = Adversary(config, engine, model.samples, first)
         if config.adversarial.freeze:
             freeze_all_but(model, model.synthesis)
-            if not any(parameter.requires_grad for parameter in model.parameters()):
-                raise TrainError(
-                    "optim.freeze and adversarial.freeze leave nothing to train: pass --adversarial.freeze false"
-                )
     if config.compile:
         compile_passes(model, engine)
     return make_strategy(model, engine, config.optim), adversary
@@ -172,7 +185,7 @@ def begin_phase(config: RunConfig, engine: Engine, learner: Learner) -> None:
     old = learner.model
     model = type(old)(old.config, old.samples, old.rate).to(engine.device)
     model.level = old.level
-    learner.replace_players(*_players(config, model, engine, learner.step), shared)
+    learner.replace_players(*_players(config, model, engine, learner.step, learner.first_discriminator), shared)
     learner.strategy.wrapped.train()
     learner.device_use.flops = None
 

@@ -2,14 +2,20 @@
 
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 import audiovae
 from audiovae import Autoencoder, ModelError
 from audiovae.models.parts import Taken, check_parts, freeze, take
 from shards.text import printable
-from train.config import StartConfig
+from train.adversarial.discriminator import make_discriminator
+from train.adversarial.discriminator_file import DISCRIMINATOR_FILE, digest_of, read_discriminator, write_discriminator
+from train.config import RunConfig
 from train.errors import TrainError
 from train.optim.settings import OptimConfig, factors_of
 from train.parallel.engine import Engine
+from train.runs.checkpoint import write_folder
 from train.runs.latest_model import folder_of_weights, load_weights
 from train.runs.run_folder import RunDir
 
@@ -18,10 +24,14 @@ REMEDY = (
 )
 
 
-def start_from(config: StartConfig, model: Autoencoder, run: RunDir, engine: Engine) -> bool:
+# In the run folder: the discriminator with which the adversarial phase begins, if it comes from another run.
+START_FOLDER = "start"
+
+
+def start_from(run_config: RunConfig, model: Autoencoder, run: RunDir, engine: Engine) -> bool:
     """Gives the model of a new run the weights that the settings name; a run with checkpoints has its own.
 
-    Every process reads them.
+    Every process reads them. A discriminator beside them is copied into the run folder.
 
     Returns:
         Whether statistics of recordings came along, so that none have to be computed.
@@ -29,6 +39,7 @@ def start_from(config: StartConfig, model: Autoencoder, run: RunDir, engine: Eng
     Raises:
         TrainError: when there is no intact model, or it does not fit.
     """
+    config = run_config.start_from
     if not config.path:
         return False
     folder = engine.on_main(lambda: None if run.has_checkpoints else folder_of_weights(Path(config.path)))
@@ -40,10 +51,65 @@ def start_from(config: StartConfig, model: Autoencoder, run: RunDir, engine: Eng
     except ModelError as error:
         raise TrainError(f"--start_from {config.path}: {error}; {REMEDY}") from None
     noted = {"path": str(folder), "fingerprint": audiovae.fingerprint(source)}
-    engine.on_main(lambda: run.note_start(noted))
+    about = engine.on_main(lambda: _keep_discriminator(run_config, model, run, folder, noted))
     if engine.is_main:
-        print(printable(described(folder, taken, source, model)), flush=True)
+        print(printable(described(folder, taken, source, model) + about), flush=True)
     return taken.calibrated
+
+
+def _keep_discriminator(config: RunConfig, model: Autoencoder, run: RunDir, folder: Path, noted: dict[str, str]) -> str:
+    """Copies a discriminator that fits, and notes what the run starts from; returns a line for the user."""
+    about = ""
+    weights = None if config.phase_start is None or config.start_from.only else _read(folder)
+    if weights is not None:
+        try:
+            wanted = make_discriminator(config.adversarial, model.samples, 0).state_dict()
+        except ValueError as error:
+            raise TrainError(str(error)) from None
+        if {name: value.shape for name, value in weights.items()} == {k: v.shape for k, v in wanted.items()}:
+            shape = config.adversarial.shape
+            write_folder(run.path / START_FOLDER, lambda path: write_discriminator(path, weights, shape))
+            noted = noted | {"discriminator": digest_of(weights)}
+            count = sum(map(torch.numel, weights.values()))
+            about = f"\n  taken for the adversarial phase: discriminator ({count:,} values)"
+        else:
+            about = (
+                "\n  not taken: its discriminator, which has other adversarial.windows, .periods or .filters; "
+                "the phase begins with a random one"
+            )
+    run.note_start(noted)
+    return about
+
+
+def first_discriminator(config: RunConfig, run: RunDir, step: int, engine: Engine) -> dict[str, Tensor] | None:
+    """The weights with which the discriminator of a run that is at `step` begins; None for random ones.
+
+    Raises:
+        TrainError: when the run took some from another run, and its copy is lost or damaged.
+    """
+    if config.phase_start is None or step > config.phase_start:
+        return None
+
+    def read() -> dict[str, Tensor] | None:
+        noted = run.record.started_from.get("discriminator")
+        if noted is None:
+            return None
+        weights = _read(run.path / START_FOLDER)
+        if weights is None or digest_of(weights) != noted:
+            raise TrainError(
+                f"{run.path / START_FOLDER / DISCRIMINATOR_FILE}: it is not the discriminator that the run started "
+                "from; restore it, or begin a new run"
+            )
+        return weights
+
+    return engine.on_main(read)
+
+
+def _read(folder: Path) -> dict[str, Tensor] | None:
+    try:
+        return read_discriminator(folder)
+    except ValueError as error:
+        raise TrainError(str(error)) from None
 
 
 def described(folder: Path, taken: Taken, source: Autoencoder, model: Autoencoder) -> str:
