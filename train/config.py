@@ -1,6 +1,5 @@
 """A run's settings: one dataclass for each family, read from YAML files and flags."""
 
-import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +8,6 @@ from jsonargparse.typing import (
     ClosedUnitInterval,
     NonNegativeFloat,
     NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
 )
 
@@ -17,11 +15,14 @@ from audiovae.layers.levels import LevelsConfig
 from audiovae.models.hvae import HVAEConfig
 from audiovae.models.vae import VAEConfig
 from audiovae.models.vqvae import VQVAEConfig
+from shards.files import is_number, is_whole
 from shards.reading.manifests import is_url
 from shards.reading.remote.failures import cleaned
 from train.adversarial.settings import AdversarialConfig
 from train.optim.objective import HVAEWeights, VAEWeights, VQVAEWeights
-from train.optim.schedules import Ramp, learning_rate
+from train.optim.ranking import Measure, Until
+from train.optim.schedules import Ramp
+from train.optim.settings import OptimConfig
 
 
 @dataclass
@@ -74,100 +75,15 @@ class StartConfig:
 
 
 @dataclass
-class OptimConfig:
-    """AdamW with warm-up and decay.
-
-    Attributes:
-        steps: Optimizer steps of the whole run.
-        lr: Peak learning rate.
-        warmup_steps: Steps of linear warm-up.
-        final_lr: Final learning rate as a share of the peak.
-        schedule: Learning rate after the warm-up. `cosine` decays until the last step; `constant` stays at the peak
-            and decays linearly at the end.
-        decay_share: Share of all steps over which a constant learning rate decays at the end.
-        weight_decay: Decoupled weight decay.
-        betas: Decay rates of Adam's first and second moments.
-        clip: Largest gradient norm; gradients above it are scaled down to it.
-        explode: Skip steps whose gradient norm exceeds this many times the typical norm; 0 means never.
-        ema: Decay of the averaged weights (EMA), reached after the first steps. Evaluation and export use them.
-        skip_limit: The run ends after this many skipped steps in a row. Steps are skipped when values are not
-            finite or the gradient explodes.
-        freeze: Parts of the model that stay as they are, such as [encoder]; codebooks are a part too.
-        part_lr: Parts with a learning rate of their own, as PART:FACTOR, such as [encoder:0.1].
-        hold_from: For a run that is made longer: from this number of steps done on, the learning rate stays at its
-            final value. Earlier steps have the schedule of a run that ended there. 0 means never.
-        cycle_from: As `hold_from`, but a new cycle begins there: a warm-up from the final rate to the peak, then the
-            schedule again until the last step.
-    """
-
-    steps: PositiveInt = 100_000
-    lr: PositiveFloat = 1e-3
-    warmup_steps: NonNegativeInt = 200
-    final_lr: ClosedUnitInterval = 0.05
-    schedule: Literal["cosine", "constant"] = "cosine"
-    decay_share: ClosedUnitInterval = 0.2
-    weight_decay: NonNegativeFloat = 0.01
-    betas: tuple[float, float] = (0.9, 0.95)
-    clip: PositiveFloat = 1.0
-    explode: NonNegativeFloat = 0.0
-    ema: ClosedUnitInterval = 0.999
-    skip_limit: PositiveInt = 50
-    freeze: list[str] = field(default_factory=list)
-    part_lr: list[str] = field(default_factory=list)
-    hold_from: NonNegativeInt = 0
-    cycle_from: NonNegativeInt = 0
-
-    def __post_init__(self) -> None:
-        factors_of(self.part_lr)
-        if not math.isfinite(self.lr) or not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"optim.lr is {self.lr} and optim.betas {self.betas}: lr must be finite, betas in [0, 1)")
-        if 0 < self.explode <= 1 or not math.isfinite(self.explode):
-            raise ValueError(f"optim.explode is {self.explode}: it must be above 1, or 0 for never")
-        if self.hold_from and self.cycle_from:
-            raise ValueError("optim.hold_from and optim.cycle_from exclude each other: set one of them")
-        if max(self.hold_from, self.cycle_from) >= self.steps:
-            name, start = ("hold_from", self.hold_from) if self.hold_from else ("cycle_from", self.cycle_from)
-            raise ValueError(f"optim.{name} is {start} and optim.steps {self.steps}: raise optim.steps")
-        if self.hold_from and not self.final_lr:
-            raise ValueError("optim.hold_from has no effect with optim.final_lr 0: use optim.cycle_from")
-
-    def rate_at(self, step: int) -> float:
-        """The learning rate of the step that follows `step` steps; a pure function of the settings."""
-        start = self.hold_from or self.cycle_from
-        shape = (self.final_lr, self.schedule, self.decay_share)
-        if not start or step < start:
-            return learning_rate(step, self.lr, self.warmup_steps, start or self.steps, *shape)
-        final = self.lr * self.final_lr
-        if self.hold_from:
-            return final
-        # The warm-up begins at the final rate: a fall below it would be a detour.
-        return max(final, learning_rate(step - start, self.lr, self.warmup_steps, self.steps - start, *shape))
-
-
-def factors_of(part_lr: list[str]) -> dict[str, float]:
-    """The factors on the learning rate by part of the model; raises ValueError for what is not PART:FACTOR."""
-    factors = {}
-    for text in part_lr:
-        part, _, factor = text.partition(":")
-        try:
-            factors[part] = float(factor)
-        except ValueError:
-            factors[part] = math.nan
-        if not part or not 0 < factors[part] < math.inf:
-            raise ValueError(f"optim.part_lr: {text!r} is not PART:FACTOR with a factor above 0, such as encoder:0.1")
-    if len(factors) < len(part_lr):
-        raise ValueError(f"optim.part_lr is {part_lr}: a part is named twice")
-    return factors
-
-
-@dataclass
 class CheckpointConfig:
     """When to save checkpoints, and which to keep.
 
     Attributes:
         every: Steps between checkpoints.
         keep: Number of newest checkpoints to keep.
-        keep_best: Also keep the checkpoint with the best held-out SI-SDR.
+        keep_best: Also keep the checkpoint with the best held-out value of `best_by`.
+        best_by: The held-out measure that says which checkpoint is the best. `frechet` and `zimtohrli` are measured
+            only where this setting or `until` names them; `zimtohrli` takes about 0.06 s of a core for each second.
         keep_every: Also keep checkpoints whose step is a multiple of this; 0 means none.
         export_good: If the training has diverged when it ends, `model/` is made from the last good checkpoint; false
             takes the last step in any case.
@@ -176,6 +92,7 @@ class CheckpointConfig:
     every: PositiveInt = 1000
     keep: PositiveInt = 3
     keep_best: bool = True
+    best_by: Measure = "si_sdr"
     keep_every: NonNegativeInt = 0
     export_good: bool = True
 
@@ -224,6 +141,8 @@ class RunConfig:
         checkpoint: Saving.
         tracking: Logging.
         stop_at: Stop this attempt after this step, with everything saved; 0 means never.
+        until: MEASURE:STEPS, such as mel:20000: the run finishes before `optim.steps` once so many steps have passed
+            since the best held-out value of the measure. The adversarial phase counts from its first evaluation on.
         watchdog_s: Seconds without progress after which a process writes the stacks of its threads to a file and
             ends, instead of hanging; 0 means never. With `compile` it is at least an hour.
         compile: Compile the training pass with torch.compile. This takes minutes at the start, needs a C++ compiler
@@ -245,6 +164,7 @@ class RunConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     stop_at: NonNegativeInt = 0
+    until: str = ""
     watchdog_s: NonNegativeFloat = 900.0
     compile: bool = False
     preflight: bool = True
@@ -254,11 +174,17 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.seed >= 2**63:
             raise ValueError(f"seed is {self.seed}: it must be below 2^63")
+        Until.parse(self.until)
         start = self.phase_start
         if start is not None and start >= self.optim.steps:
             raise ValueError(
                 f"adversarial.start is {start} and optim.steps {self.optim.steps}: raise optim.steps or lower the start"
             )
+
+    @property
+    def patience(self) -> Until | None:
+        """When the run ends before its last step; None for never."""
+        return Until.parse(self.until)
 
     @property
     def phase_start(self) -> int | None:
@@ -364,6 +290,18 @@ FREE = (
 def settings_of(config: "RunConfig") -> dict[str, Any]:
     """Settings as dotted keys with plain values, for the record: without secrets in the data's URL."""
     return {**flat(config), "data.path": config.data.place}
+
+
+def phase_start_of(settings: dict[str, Any]) -> int | None:
+    """The step at which the adversarial phase begins, by recorded settings; None for never, or for damaged ones."""
+    names = ("optim.hold_from", "optim.cycle_from", "optim.steps")
+    start, *lengths = (settings.get(name, 0) for name in ("adversarial.start", *names))
+    if not is_number(start) or not start >= 0 or not all(map(is_whole, lengths)):
+        return None
+    try:
+        return AdversarialConfig(start=start).start_step(next(filter(None, lengths), 0))
+    except ValueError:
+        return None
 
 
 def flat(config: Any, prefix: str = "") -> dict[str, Any]:

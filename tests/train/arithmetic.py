@@ -21,11 +21,15 @@ import audiovae
 from audiovae import Noise
 from shards import Cursor
 from tests.train.conftest import NO_LEVELS, flags
+from train.adversarial.discriminator import make_discriminator
+from train.adversarial.settings import AdversarialConfig
 from train.cli.parser import parse
 from train.config import RunConfig
 from train.evaluation.measuring import heldout
+from train.evaluation.measuring.frechet import embed, frechet
 from train.parallel.engine import Engine
 from train.parallel.strategy import MOMENTS
+from train.training.held_out.extra import extra_of, judged
 from train.training.learner import Learner, make_learner, make_objective
 from train.training.meter import Meter
 from train.training.step import train_step
@@ -200,16 +204,24 @@ def norms(engine: Engine) -> dict[str, Tensor]:
 
 
 def held_out(engine: Engine) -> dict[str, Tensor]:
-    """Measures over all processes, and plain means over all chunks that are not silent."""
+    """Measures and scores over all processes, and plain means over all chunks that are not silent."""
     config = config_of("vae")
     model = learner_of("vae", config, engine).model.eval()
     split = HeldOut()
     heldout.AT_A_TIME = AT_A_TIME
     result = {f"held/{k}": torch.tensor(v) for k, v in heldout.measure_split(model, split, 0, engine).items()}
+    config.checkpoint.best_by = "frechet"
+    judge = make_discriminator(AdversarialConfig(windows=[256, 128], filters=4), SAMPLES, 0)
+    sums = engine.sum(heldout.measure_share(model, split, 0, engine, extra=extra_of(config, RATE, judge)))
+    result["extra/frechet"] = torch.tensor(heldout.frechet_of(sums.pop(heldout.EMBEDDINGS)))
+    result |= {f"extra/{name}": torch.tensor(value) for name, value in heldout.means(sums).items()}
     audio = heldout.to_audio(split.audio, torch.device("cpu"))
     plain = heldout.measure(model.reconstruct(audio), audio, RATE)
     heard = plain["silent"] == 0
+    plain |= judged(judge, audio, model.reconstruct(audio))
     means = {name: (value if name == "silent" else value[heard]).mean() for name, value in plain.items()}
+    pair = (embed(sound, RATE)[heard].numpy() for sound in (audio, model.reconstruct(audio).detach()))
+    means["frechet"] = torch.tensor(frechet(*pair))
     return result | {f"plain/{name}": value for name, value in means.items()}
 
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from train import __main__ as command
 from train.tracking import tracker
-from train.training import attempt, batches, loop, validation
+from train.training import attempt, batches, loop
+from train.training.held_out import validation
 from train.training.preflight import check
 
 SECONDS = 60.0

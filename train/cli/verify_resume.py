@@ -57,6 +57,8 @@ def verify_resume(settings: Verification) -> int:
     words, steps = settings.words, settings.config.optim.steps
     if steps < 2:
         raise TrainError("optim.steps: verify-resume stops and resumes, so it needs at least 2 steps")
+    if settings.config.until:
+        raise TrainError("until: verify-resume compares runs of all steps: leave it out")
     rows, equal = [], True
     with tempfile.TemporaryDirectory(prefix="verify-resume-") as name:
         uninterrupted = Path(name) / "uninterrupted"

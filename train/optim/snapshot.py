@@ -17,8 +17,9 @@ class Snapshot:
         averages: Averaged parameters, by name.
         moments: AdamW's moments of each parameter, as `exp_avg.NAME` and `exp_avg_sq.NAME`.
         updates: Number of updates in the moments; skipped steps do not count.
-        state: Plain values: step and cursor; valid_si_sdr if held-out chunks were measured; gradient_norms if the
-            gradient guard is on; skipped_in_a_row if the last step was skipped; gpu_seconds of all attempts on GPUs.
+        state: Plain values: step and cursor; valid and valid_si_sdr if held-out chunks were measured; patience with
+            the setting `until`; gradient_norms if the gradient guard is on; skipped_in_a_row if the last step was
+            skipped; gpu_seconds of all attempts on GPUs.
         discriminator: In the adversarial phase, the discriminator's weights, moments and updates; it has no averages.
     """
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from audiovae import Autoencoder
-from train.config import OptimConfig
 from train.optim.gradient_guard import GradientGuard
+from train.optim.settings import OptimConfig
 from train.optim.snapshot import Snapshot
 from train.parallel.engine import Engine
 from train.parallel.ordered_sum import sum_in_order

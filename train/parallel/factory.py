@@ -1,7 +1,7 @@
 """Chooses between DDP and ZeRO by the flags of the launcher."""
 
 from audiovae import Autoencoder
-from train.config import OptimConfig
+from train.optim.settings import OptimConfig
 from train.parallel.ddp import DDP
 from train.parallel.engine import Engine
 from train.parallel.launch_settings import ZeROSettings

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from audiovae import Autoencoder
 from audiovae.models.parts import is_within
-from train.config import OptimConfig, factors_of
 from train.optim.gradient_guard import GradientGuard
 from train.optim.schedules import ema_decay
+from train.optim.settings import OptimConfig, factors_of
 from train.optim.snapshot import Snapshot
 
 # Keys of the moments in torch's AdamW state.

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from audiovae import Autoencoder
-from train.config import OptimConfig
 from train.errors import TrainError
 from train.optim.gradient_guard import GradientGuard
+from train.optim.settings import OptimConfig
 from train.optim.snapshot import Snapshot
 from train.parallel.engine import Engine
 from train.parallel.launch_settings import ZeROSettings

@@ -35,6 +35,7 @@ from shards.files import write_folder as write_whole_folder
 from shards.text import printable
 from train.adversarial.discriminator_file import DISCRIMINATOR_FILE, write_discriminator
 from train.errors import TrainError, TransientError
+from train.optim.ranking import HIGHER_IS_BETTER, VALUES, held_out
 from train.optim.snapshot import Snapshot
 from train.runs.record import RECORD_FILE, Record, checksum
 
@@ -56,15 +57,17 @@ class Retention:
 
     Attributes:
         newest: Number of newest checkpoints to keep.
-        best: Keep the one with the highest `valid_si_sdr` in its state too.
+        best: Keep the one with the best held-out value in its state too.
         every: Keep those whose step is a multiple of this too; 0 means none.
         steps: Keep those of these steps too, such as the one before the adversarial phase.
+        best_by: The held-out measure that says which one is the best.
     """
 
     newest: int = 3
     best: bool = True
     every: int = 0
     steps: tuple[int, ...] = ()
+    best_by: str = "si_sdr"
 
 
 def save(
@@ -134,12 +137,12 @@ def good_step(state: dict[str, Any]) -> int | None:
     return health["good"] if isinstance(health, dict) and is_whole(health.get("good")) else None
 
 
-def last_good(folder: Path, good: int, since: int) -> Path | None:
-    """The newest intact checkpoint up to the step `good`; else the best one from before the step `since`; or None."""
+def last_good(folder: Path, good: int, since: int, by: str = "si_sdr") -> Path | None:
+    """The newest intact checkpoint up to the step `good`; else the best `by` a measure from before `since`; or None."""
     for path in all_checkpoints(folder):
         if step_of(path) <= good and not damage(path):
             return path
-    best = best_checkpoint(folder)
+    best = best_checkpoint(folder, by)
     return best if best and step_of(best) < since and not damage(best) else None
 
 
@@ -147,7 +150,7 @@ def deletable(folder: Path, retention: Retention, good: int | None = None) -> li
     """The checkpoints that `retention` does not keep; the newest up to the step `good` is kept, too."""
     found = all_checkpoints(folder)
     sound = next((path for path in found if good is not None and step_of(path) <= good), None)
-    best = best_checkpoint(folder) if retention.best else None
+    best = best_checkpoint(folder, retention.best_by) if retention.best else None
     return [
         path
         for path in found[retention.newest :]
@@ -157,18 +160,18 @@ def deletable(folder: Path, retention: Retention, good: int | None = None) -> li
     ]
 
 
-def best_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint with the highest held-out SI-SDR; None when none has one."""
+def best_checkpoint(folder: Path, by: str = "si_sdr") -> Path | None:
+    """The checkpoint with the best held-out value of a measure, of equal ones the newest; None when none has one."""
     measured = {}
     for path in all_checkpoints(folder):
         try:
             if (path / MANIFEST).exists() and _is_damaged(path / "state.json", _listed_files(path)):
                 continue
-            value = read_object(path / "state.json", follow_links=True).get("valid_si_sdr")
+            values = held_out(read_object(path / "state.json", follow_links=True))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # damaged
-        if is_number(value) and not math.isnan(value):
-            measured[path] = float(value)
+        if by in values:
+            measured[path] = values[by] if by in HIGHER_IS_BETTER else -values[by]
     return max(measured, key=lambda path: measured[path], default=None)
 
 
@@ -302,6 +305,9 @@ def load(path: Path) -> Snapshot:
         unlogged = state.get("unlogged", {})
         if not (isinstance(unlogged, dict) and all(map(is_number, unlogged.values()))):
             raise ValueError("state.json has values of a point that are no numbers")
+        measured = state.get(VALUES, {})
+        if not (isinstance(measured, dict) and all(map(is_number, measured.values()))):
+            raise ValueError("state.json has held-out values that are no numbers")
         if not (is_number(seconds := state.get(TIMED, 0.0)) and 0 <= seconds < math.inf):
             raise ValueError(f"state.json has {TIMED} that are no number")
         weights, averaged, moments = (_read(path / f"{name}.safetensors") for name in TENSORS)

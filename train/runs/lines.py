@@ -5,13 +5,16 @@ Needs only the standard library and `shards.files`, because the decision to requ
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from shards.files import cleaned, is_flag, is_moment, is_number, is_text, is_whole
+from shards.files import cleaned, is_flag, is_moment, is_number, is_text, is_whole, read_file
 from train.runs.sealed_lines import read_sealed
 
 MOST_NAMES = 1000  # of metrics in a run
+LONGEST_NOTE = 1 << 16  # bytes of DONE, STOPPED and the error file
+EARLY = "finished early: "  # in DONE, before why the run ended before its last step
 PACE = "perf/chunks_per_second"
 
 
@@ -36,6 +39,32 @@ def points_of(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         names.update(values if len(names) + len(values) <= MOST_NAMES else ())
         points.append(cleaned(row, _OF_A_POINT) | {key: value for key, value in values.items() if key in names})
     return points
+
+
+@dataclass(frozen=True)
+class Done:
+    """What DONE says: `step N: finished; NOTE` or `step N: finished early: WHY; NOTE`.
+
+    Attributes:
+        step: The step at which the run finished.
+        early: Why it finished before its last step; else empty.
+        diverged: What it says of a training that diverged; else empty.
+    """
+
+    step: int
+    early: str
+    diverged: str
+
+
+def read_done(path: Path) -> Done | None:
+    """The content of DONE; None without the file, or where it names no step."""
+    try:
+        line = read_file(path, limit=LONGEST_NOTE).decode(errors="replace").partition("\n")[0]
+        step = int(line.split()[1].rstrip(":"))
+    except (OSError, ValueError, IndexError):
+        return None
+    how, _, note = line.partition(": ")[2].partition("; ")
+    return Done(step, how.partition(EARLY)[2].strip(), note.strip()) if is_whole(step) else None
 
 
 def read_events(path: Path) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from typing import Any
 from shards.files import read_file
 from shards.files.lines import LARGEST_FILE
 from shards.text import printable
-from train.runs.lines import read_decisions, read_events
+from train.runs.lines import LONGEST_NOTE, read_decisions, read_events
 from train.runs.sealed_lines import append_sealed
 
 JOBS_FILE = "jobs.jsonl"
@@ -29,7 +29,6 @@ MAX_LOST_ATTEMPTS = 3
 MAX_STARTS = 10
 REQUEUE, END = 0, 3  # exit codes; any other code means that Python itself or its launcher failed
 REQUEUED = "requeued"
-LONGEST_NOTE = 1 << 16  # bytes of DONE, STOPPED and the error file
 
 
 @dataclass(frozen=True)

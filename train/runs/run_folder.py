@@ -30,7 +30,6 @@ from shards.files import (
     check_folder,
     check_place,
     is_leftover,
-    is_whole,
     make_folder,
     open_regular,
     read_file,
@@ -41,10 +40,10 @@ from shards.files import (
 from shards.text import printable
 from train.config import RunConfig, is_free, settings_of, with_defaults
 from train.errors import TrainError, TransientError
-from train.runs.lines import read_events, read_points
+from train.runs.lines import Done, read_done, read_events, read_points
 from train.runs.location import NOT_YOURS, Place, check_readable, is_moved
 from train.runs.record import LIMIT, RECORD_FILE, OtherVersionError, Record, check_usable, copy_in_checkpoints
-from train.runs.requeue import ATTEMPTS_FILE, JOBS_FILE, LONGEST_NOTE
+from train.runs.requeue import ATTEMPTS_FILE, JOBS_FILE
 from train.runs.sealed_lines import append_sealed, damaged_lines
 from train.runs.settings_history import Change, changed, extended, shown
 
@@ -129,7 +128,7 @@ class RunDir:
         if any((path / "checkpoints").iterdir()):
             run = cls.open(path)
             run._check_same(config, record)
-            if (run.finished_at or 0) < config.optim.steps:
+            if not run.is_over(config):
                 run._next = run._continued(record, config, run_id)
         else:
             # Without a checkpoint there is nothing to resume or to lose, so the settings may change.
@@ -223,22 +222,20 @@ class RunDir:
         return Path(os.path.abspath(self.path)).name
 
     @property
-    def finished_at(self) -> int | None:
-        """The step at which the run finished, or None."""
-        try:
-            step = int(read_file(self.path / "DONE", limit=LONGEST_NOTE).split()[1].rstrip(b":"))
-        except (OSError, ValueError, IndexError):
-            return None
-        return step if is_whole(step) else None
+    def done(self) -> Done | None:
+        """What the file DONE says; None where the run has not finished."""
+        return read_done(self.path / "DONE")
 
     @property
-    def diverged(self) -> str:
-        """What DONE says about a training that diverged; else empty."""
-        try:
-            note = read_file(self.path / "DONE", limit=LONGEST_NOTE).decode(errors="replace").partition("; ")[2]
-        except OSError:
-            return ""
-        return note.strip().partition("\n")[0]
+    def finished_at(self) -> int | None:
+        """The step at which the run finished, or None."""
+        return self.done.step if self.done else None
+
+    def is_over(self, config: RunConfig) -> bool:
+        """Whether the run has finished, and these settings leave it so: more steps alone do not undo an early end."""
+        if (done := self.done) is None:
+            return False
+        return done.step >= config.optim.steps or bool(done.early and config.until == self.config.get("until", ""))
 
     def starts(self) -> list[dict[str, Any]]:
         """The start of each attempt: step, epoch, consumed, batch, seed."""

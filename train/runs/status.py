@@ -15,12 +15,22 @@ from rich.text import Text
 
 from shards.files import open_regular
 from shards.text import printable
+from train.config import phase_start_of
+from train.optim.ranking import MEASURES
 from train.runs.checkpoint import all_checkpoints, best_checkpoint, step_of
 from train.runs.forecast import duration, forecast
 from train.runs.lines import PACE, read_decisions, read_events, read_points, seconds_of_a_save
 from train.runs.requeue import ATTEMPTS_FILE, JOBS_FILE
 from train.runs.run_folder import METRICS_FILE, PREFLIGHT_FILE, RunDir
 from train.runs.settings_history import Change
+
+# Newest values of the adversarial phase, with their names in words.
+SCORES = {
+    "adversarial/real_score": "of training recordings",
+    "adversarial/fake_score": "of their reconstructions",
+    "valid/real_score": "of held-out recordings",
+    "valid/fake_score": "of theirs",
+}
 
 
 @dataclass
@@ -103,7 +113,9 @@ def summary_of(run: RunDir, now: float) -> dict[str, Any]:
     attempts = attempts_of(read_events(run.path / ATTEMPTS_FILE), rows)
     running = is_locked(run.path / "lock")
     checkpoints = all_checkpoints(run.path / "checkpoints")
-    best = best_checkpoint(run.path / "checkpoints")
+    by = ranked_by(run)
+    best = best_checkpoint(run.path / "checkpoints", by)
+    done = run.done
     batch, every = run.config["data.batch"], run.config["checkpoint.every"]
     step = attempts[-1].reached if attempts else 0
     saved = step_of(checkpoints[0]) if checkpoints else None
@@ -119,7 +131,9 @@ def summary_of(run: RunDir, now: float) -> dict[str, Any]:
         "step": step,
         "steps": run.config["optim.steps"],
         "started_from": run.record.started_from,
-        "diverged": run.diverged,
+        "diverged": done.diverged if done else "",
+        "ended_early": done.early if done else "",
+        "adversarial": phase_of(run, rows, step),
         "parent": run.record.parent,
         "changes": [change.to_json() for change in run.changes],
         "damaged_lines": run.damaged_lines(),
@@ -133,12 +147,32 @@ def summary_of(run: RunDir, now: float) -> dict[str, Any]:
             "bytes": [sum(file.stat().st_size for file in path.iterdir()) for path in checkpoints],
             "steps": [step_of(path) for path in checkpoints],
             "best": step_of(best) if best else None,
+            "best_by": by,
             "damaged": sorted(path.name for path in (run.path / "checkpoints").glob("damaged-*")),
         },
         "left_s": ahead.seconds if ahead else None,
         "lead_s": ahead.lead_s if ahead else None,
         "next_save_s": max(0.0, due * batch / rate) if running and rate else None,
     }
+
+
+def ranked_by(run: RunDir) -> str:
+    """The held-out measure that says which checkpoint of a run is the best."""
+    by = run.config.get("checkpoint.best_by")
+    return by if by in MEASURES else "si_sdr"
+
+
+def phase_of(run: RunDir, rows: list[dict[str, Any]], step: int) -> dict[str, Any] | None:
+    """The adversarial phase of a run after `step` steps; None without one.
+
+    Returns:
+        `start`, its first step; `begun`; and `scores`, the newest of those in SCORES.
+    """
+    start = phase_start_of(run.config)
+    if start is None:
+        return None
+    scores = {name: row[name] for row in rows if row["step"] > start for name in SCORES if name in row}
+    return {"start": start, "begun": step >= start, "scores": scores}
 
 
 def state_of(run: RunDir, attempts: list[Attempt], running: bool) -> str:
@@ -191,6 +225,10 @@ def show(summary: dict[str, Any]) -> None:
     )
     if summary["diverged"]:
         say(f"warning: {summary['diverged']}")
+    if summary["ended_early"]:
+        say(f"finished early: {summary['ended_early']}")
+    if phase := summary["adversarial"]:
+        say(phase_line(phase))
     if summary["goodput"] is not None:
         say(
             f"goodput: {100 * summary['goodput']:.1f} % of the attempts' time went into steps that were kept; "
@@ -236,8 +274,19 @@ def show(summary: dict[str, Any]) -> None:
     total = sum(saved["bytes"]) / 1e6
     line = f"newest checkpoint: step {saved['newest']:,}, {duration(saved['age_s'])} old; "
     line += f"{len(saved['steps'])} checkpoints, {total:,.0f} MB"
-    line += f"; best: step {saved['best']:,}" if saved["best"] is not None else ""
+    by = "" if saved["best_by"] == "si_sdr" else f" by {saved['best_by']}"
+    line += f"; best{by}: step {saved['best']:,}" if saved["best"] is not None else ""
     line += f"; next in about {duration(summary['next_save_s'])}" if summary["next_save_s"] is not None else ""
     say(line)
     if saved["damaged"]:
         say(f"damaged checkpoints: {', '.join(saved['damaged'])}")
+
+
+def phase_line(phase: dict[str, Any]) -> str:
+    """The adversarial phase in one line."""
+    if not phase["begun"]:
+        return f"the adversarial phase begins at step {phase['start']:,}"
+    scores = phase["scores"]
+    words = [f"{what} {scores[name]:.3f}" for name, what in SCORES.items() if name in scores]
+    line = f"in the adversarial phase since step {phase['start']:,}"
+    return line + (f"; newest scores: {', '.join(words)}" if words else "; no scores yet")

@@ -34,6 +34,7 @@ from train.runs.run_folder import RunDir
 from train.tracking.tracker import CLOSE_S, Tracker
 from train.tracking.wandb_environment import identity
 from train.training.context import Context
+from train.training.held_out.extra import check_measures
 from train.training.learner import make_learner, make_objective
 from train.training.loop import training_loop
 from train.training.preflight.check import preflight
@@ -84,13 +85,14 @@ def _run(
     valid_split: Split | None,
 ) -> int:
     train_split.check_batch(config.data.batch, engine.world)
+    check_measures(config, valid_split)
     model = build_model(config, family, train_split)
     run = engine.on_main(
         lambda: RunDir.create_or_resume(config, family, train_split.fingerprint, *identity(config.tracking))
     )
-    if (run.finished_at or 0) >= config.optim.steps:
+    if run.is_over(config):
         if engine.is_main:
-            print(printable(f"{run.path}: finished already; see it with: python -m train evaluate {run.path}"))
+            print(printable(told_finished(run, config)))
         return FINISHED
     calibrated = start_from(config, model, run, engine)
     with phase("verifying and reading the newest checkpoint", engine.is_main):
@@ -119,6 +121,18 @@ def _run(
     with phase("preflight: checking processes, data and disk", engine.is_main):
         wandb_mode = preflight(context)
     return _train(context, wandb_mode)
+
+
+def told_finished(run: RunDir, config: RunConfig) -> str:
+    """That there is nothing left to train, and why."""
+    see = f"see it with: python -m train evaluate {run.path}"
+    done = run.done
+    if done is None or done.step >= config.optim.steps:
+        return f"{run.path}: finished already; {see}"
+    return (
+        f"{run.path}: finished already, early at step {done.step:,}: {done.early}; {see}; to train on, pass another "
+        "--until with --allow_changes true"
+    )
 
 
 def _share_calibration(model: Autoencoder, engine: Engine) -> None:
@@ -191,7 +205,7 @@ def _train(context: Context, wandb_mode: str) -> int:
     config, engine, run, learner = context.config, context.engine, context.run, context.learner
     keep = config.checkpoint
     before_phase = () if config.phase_start is None else (config.phase_start,)
-    retention = Retention(keep.keep, keep.keep_best, keep.keep_every, before_phase)
+    retention = Retention(keep.keep, keep.keep_best, keep.keep_every, before_phase, keep.best_by)
     context.stop.unsaved_work()  # the loop answers a stop request that comes while the attempt is recorded
     changes = engine.on_main(lambda: run.begin(engine.world, start_of(context)))
     if engine.is_main:  # the loss of another process is an exception here

@@ -12,6 +12,7 @@ from train.process.stop_requests import FINISHED, exit_code_when_stopped
 from train.process.watchdog import Watchdog
 from train.runs import checkpoint
 from train.runs.async_save import Saver
+from train.runs.lines import EARLY
 from train.runs.model_facts import facts_of
 from train.tracking.tracker import Tracker
 from train.training.context import Context
@@ -60,6 +61,7 @@ def end_stopped(context: Context, saver: Saver, reason: str, watchdog: Watchdog,
 def end_finished(context: Context, saver: Saver, watchdog: Watchdog, display: Display) -> int:
     """Waits for the last checkpoint, exports the averaged model to `model/`, writes DONE; returns the exit code."""
     learner, run, folder = context.learner, context.run, context.run.path / "model"
+    early = early_end(context)
     with phase(f"saving step {learner.step}", context.engine.is_main, display.call):
         context.engine.on_main(saver.finish, watchdog.paused)
     last = learner.snapshot()
@@ -77,12 +79,24 @@ def end_finished(context: Context, saver: Saver, watchdog: Watchdog, display: Di
                 write_discriminator(path, last.discriminator.weights, last.discriminator.state)
 
         checkpoint.write_folder(folder, write)
-        run.end("; ".join(filter(None, ["finished", note])), learner.step, finished=True)
+        how = f"{EARLY}{early}" if early else "finished"
+        run.end("; ".join(filter(None, [how, note])), learner.step, finished=True)
         return note
 
     note = context.engine.on_main(export, watchdog.paused)
-    display.say(f"finished at step {learner.step}: {folder}" + (f"; warning: {note}" if note else ""))
+    told = [f"finished at step {learner.step}: {folder}"]
+    told += [f"it ended early, as {early}"] if early else []
+    display.say("; ".join(told + ([f"warning: {note}"] if note else [])))
     return FINISHED
+
+
+def early_end(context: Context) -> str:
+    """Why the run ends before its last step; empty while it goes on."""
+    config, learner = context.config, context.learner
+    until = config.patience
+    if until is None or learner.step >= config.optim.steps or not learner.patience.over(until):
+        return ""
+    return learner.patience.reason(until)
 
 
 def _instead_of_diverged(context: Context, weights: dict[str, Tensor]) -> tuple[int, dict[str, Tensor], str]:
@@ -91,7 +105,8 @@ def _instead_of_diverged(context: Context, weights: dict[str, Tensor]) -> tuple[
     told = f"the training diverged at step {health.since}"
     if not context.config.checkpoint.export_good:
         return learner.step, weights, f"{told}; the model is that of the last step, as checkpoint.export_good is false"
-    path = checkpoint.last_good(context.run.path / "checkpoints", health.good, health.since)
+    folder, by = context.run.path / "checkpoints", context.config.checkpoint.best_by
+    path = checkpoint.last_good(folder, health.good, health.since, by)
     if path is None:
         return learner.step, weights, f"{told}, before any good checkpoint; the model is that of the last step"
     step = checkpoint.step_of(path)

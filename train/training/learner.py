@@ -15,6 +15,7 @@ from train.config import RunConfig
 from train.errors import TrainError
 from train.optim.divergence import Health
 from train.optim.objective import DISTANCES, Objective
+from train.optim.ranking import OLDER, VALUES, Patience, held_out
 from train.optim.snapshot import HostCopies, Snapshot, discard
 from train.parallel.adversary import Adversary, NoAdversary, check_phase
 from train.parallel.engine import Engine
@@ -33,7 +34,8 @@ class Learner:
         adversary: The discriminator and its optimizer in the adversarial phase.
         step: Optimizer steps done, skipped ones included.
         cursor: Position in the data at which the next step begins.
-        valid_si_sdr: The last held-out SI-SDR in dB; None if it was not measured or not finite.
+        valid: The last held-out values by measure, those that are finite.
+        patience: How long ago the best value of the measure of `until` was.
         unlogged: Values of this step by their names in the log, if its held-out evaluation is still to do, as at the
             start of a run or after a stop during the evaluation; else None.
         health: What the evaluations have found: whether the training has diverged, and when it was last sound.
@@ -48,7 +50,8 @@ class Learner:
         self.strategy, self.adversary = strategy, adversary
         self.step = 0
         self.cursor = Cursor()
-        self.valid_si_sdr: float | None = None
+        self.valid: dict[str, float] = {}
+        self.patience = Patience()
         self.unlogged: dict[str, float] | None = {}
         self.health = Health()
         self.skipped_in_a_row = torch.zeros((), dtype=torch.int64, device=engine.device)
@@ -72,8 +75,12 @@ class Learner:
         self._copies.wait()
         snapshot.state = {"step": self.step, "epoch": self.cursor.epoch, "consumed": self.cursor.consumed}
         snapshot.state["health"] = self.health.to_state()
-        if self.valid_si_sdr is not None:
-            snapshot.state["valid_si_sdr"] = self.valid_si_sdr
+        if self.valid:
+            snapshot.state[VALUES] = dict(self.valid)
+        if "si_sdr" in self.valid:  # all that older versions look for
+            snapshot.state[OLDER] = self.valid["si_sdr"]
+        if self.patience.measure:
+            snapshot.state["patience"] = self.patience.to_state()
         if self.unlogged is not None:
             snapshot.state["unlogged"] = self.unlogged
         if skipped := int(self.skipped_in_a_row.item()):
@@ -92,7 +99,8 @@ class Learner:
         self._restore_players(snapshot)
         self.step = snapshot.state["step"]
         self.cursor = Cursor(snapshot.state["epoch"], snapshot.state["consumed"])
-        self.valid_si_sdr = snapshot.state.get("valid_si_sdr")
+        self.valid = held_out(snapshot.state)
+        self.patience = Patience.from_state(snapshot.state.get("patience"))
         self.unlogged = snapshot.state.get("unlogged")
         self.health = Health.from_state(snapshot.state.get("health"), self.step)
         self.skipped_in_a_row.fill_(snapshot.state.get("skipped_in_a_row", 0))

@@ -12,17 +12,17 @@ from train.tracking.tracker import Tracker
 from train.training.batches import BatchFeed
 from train.training.checkpointing import Checkpointer
 from train.training.context import Context
-from train.training.ending import end_before_a_step, end_finished, end_stopped
+from train.training.ending import early_end, end_before_a_step, end_finished, end_stopped
+from train.training.held_out.validation import Validation, note_losses
 from train.training.learner import begin_phase
 from train.training.meter import Meter
 from train.training.performance.profiling import StepProfile
 from train.training.step import train_step
 from train.training.step_log import StepLog
-from train.training.validation import Validation, note_losses
 
 
 def training_loop(context: Context, objective: Objective, tracker: Tracker | None, saver: Saver) -> int:
-    """Trains until the last step or a stop request; returns the exit code.
+    """Trains until the last step, an early end or a stop request; returns the exit code.
 
     All processes run the same loop and reach its collectives in the same order.
 
@@ -52,7 +52,8 @@ def training_loop(context: Context, objective: Objective, tracker: Tracker | Non
             learner.unlogged = None
             if learner.step:
                 checkpoints.begin()  # replaces the one without the measures
-        while learner.step < config.optim.steps:
+        last = learner.step == config.optim.steps or bool(early_end(context))
+        while not last:
             if learner.step == config.phase_start and learner.adversary.discriminator is None:
                 checkpoints.settle()
                 begin_phase(config, engine, learner)
@@ -82,6 +83,7 @@ def training_loop(context: Context, objective: Objective, tracker: Tracker | Non
                 learner.unlogged = point
             else:
                 log(tracker, learner.step, point | measured)
+                last = last or bool(early_end(context))
 
             planned = f"stop_at {config.stop_at}" if learner.step == config.stop_at else ""
             stop = engine.any_wants_to_stop(stop_request()) or bool(planned)

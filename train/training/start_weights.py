@@ -11,8 +11,9 @@ from audiovae.models.parts import Taken, check_parts, freeze, take
 from shards.text import printable
 from train.adversarial.discriminator import make_discriminator
 from train.adversarial.discriminator_file import DISCRIMINATOR_FILE, digest_of, read_discriminator, write_discriminator
-from train.config import OptimConfig, RunConfig, factors_of
+from train.config import RunConfig
 from train.errors import TrainError
+from train.optim.settings import OptimConfig, factors_of
 from train.parallel.engine import Engine
 from train.runs.checkpoint import write_folder
 from train.runs.latest_model import folder_of_weights, load_weights

@@ -32,7 +32,7 @@ from train.evaluation.drawing.charts import (
     thinned,
 )
 from train.evaluation.drawing.codes import Codebook, codebooks, use_by_rank
-from train.evaluation.drawing.curves import READING, curves_of_run, curves_of_runs, pattern, restarts
+from train.evaluation.drawing.curves import READING, curves_of_run, curves_of_runs, pattern, phase_start, restarts
 from train.evaluation.drawing.spectrograms import FINE, SMALL, band_levels, difference, spectrogram
 from train.evaluation.measuring.picking import Picker, extremes
 from train.evaluation.report.facts import training_commands
@@ -167,6 +167,27 @@ def test_curves_are_grouped_and_zeros_are_told():
     assert restarts(points) == [3]
     assert 'class="mark"' in chart.svg
     assert curves_of_run([]) == []
+
+
+def test_scores_of_both_kinds_share_a_chart_and_the_phase_is_marked():
+    points = [{"step": 0, "valid/silent": 0.0, "valid/mel": 2.0}, {"step": 10, "loss/total": 1.0}]
+    points += [{"step": 12, "valid/silent": 0.0, "valid/mel": 1.0}, {"step": 20, "loss/total": 1.0}]
+    points[-1] |= {"adversarial/real_score": 0.5, "adversarial/fake_score": -0.5, "loss/features": 0.3}
+    later = {"valid/silent": 0.0, "valid/real_score": 0.1, "valid/fake_score": -0.2, "valid/features": 0.4}
+    points += [points[-1] | later | {"step": 24, "adversarial/gradient_norm": 2.0}]
+    assert phase_start(points) == 12
+    assert phase_start(points[:3]) is None
+    # An evaluation of the phase may come before the first point of the log in it.
+    assert phase_start([*points[:3], {"step": 14, **later}, *points[3:]]) == 12
+    sections = {section.title: section for section in curves_of_run(points)}
+    charts = {chart.key: chart for chart in sections["Adversarial phase"].charts}
+    assert charts.keys() == {"scores", "features", "adversarial/gradient_norm"}
+    names = [f"{what}, {where}" for where in ("training", "held out") for what in ("recordings", "reconstructions")]
+    assert [name for _, name in charts["scores"].names] == names
+    assert [name for _, name in charts["features"].names] == ["training", "held out"]
+    assert "mark phase" not in charts["scores"].svg, "it begins before this chart"
+    (loss,) = sections["Losses"].charts
+    assert loss.svg.count('class="mark phase"') == 1
 
 
 def test_lines_that_would_hide_each_other_are_one():

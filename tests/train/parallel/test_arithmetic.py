@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tests.train.conftest import ROOT, environment
 from train.evaluation.measuring.metrics import MEASURED
+from train.training.held_out.extra import SCORES
 
 FAMILIES = ("vae", "hvae", "vqvae")
 GROUPS = [world for world in WORLDS if world > 1]
@@ -193,6 +194,8 @@ def test_held_out_measures_count_each_chunk_once(results, world):
     for name in MEASURED:
         assert found[f"held/{name}"].item() == pytest.approx(found[f"plain/{name}"].item(), rel=ROUNDING), name
     assert found["held/silent"].item() == pytest.approx(len(SILENT) / HELD_OUT)
+    for name in (*MEASURED, *SCORES, "frechet"):
+        assert found[f"extra/{name}"].item() == pytest.approx(found[f"plain/{name}"].item(), rel=ROUNDING), name
 
 
 @pytest.mark.parametrize("world", WORLDS)

@@ -95,6 +95,23 @@ def test_a_changed_measure_is_never_the_best(model, tmp_path):
     assert checkpoint.best_checkpoint(tmp_path).name == "step-00000001"
 
 
+def test_the_best_is_that_by_a_measure_in_its_direction(model, tmp_path):
+    """Checkpoints of older versions have SI-SDR alone."""
+    found = {1: {"si_sdr": 1.0, "mel": 0.7}, 2: {"si_sdr": 3.0, "mel": 0.9}, 3: {"si_sdr": 2.0, "mel": 0.5}}
+    for step, values in found.items():
+        state = snapshot(model, step)
+        state.state |= {"valid": values, "valid_si_sdr": values["si_sdr"]}
+        checkpoint.save(tmp_path, model, state, Retention(9))
+    old = snapshot(model, 4)
+    old.state["valid_si_sdr"] = 2.5
+    checkpoint.save(tmp_path, model, old, Retention(9))
+    best = {by: checkpoint.best_checkpoint(tmp_path, by) for by in ("si_sdr", "mel", "stft")}
+    assert {by: path and checkpoint.step_of(path) for by, path in best.items()} == {"si_sdr": 2, "mel": 3, "stft": None}
+    for by, kept in (("si_sdr", {2, 4}), ("mel", {3, 4}), ("stft", {4})):
+        gone = {checkpoint.step_of(path) for path in checkpoint.deletable(tmp_path, Retention(1, best_by=by))}
+        assert {1, 2, 3, 4} - gone == kept
+
+
 def test_old_ones_go_only_after_the_new_one_is_there(model, tmp_path, monkeypatch):
     there_when_pruned = []
     real = shutil.rmtree
@@ -280,6 +297,9 @@ def test_values_of_a_point_in_a_received_checkpoint_must_be_numbers(model, tmp_p
     state = {"step": 3, "epoch": 0, "consumed": 0, "unlogged": {"loss/total": 1.5}}
     path = checkpoint.save(tmp_path, model, with_state(model, state), Retention())
     assert checkpoint.load(path).state["unlogged"] == {"loss/total": 1.5}
+    (path / "state.json").write_text(json.dumps({**state, "updates": 3, "valid": {"mel": "1"}}))
+    with pytest.raises(TrainError, match="held-out values that are no numbers"):
+        checkpoint.load(path)
     for wrong in ([1], {"loss/total": "1"}, 5):
         (path / "state.json").write_text(json.dumps({**state, "updates": 3, "unlogged": wrong}))
         with pytest.raises(TrainError, match="values of a point that are no numbers"):

@@ -1,7 +1,7 @@
 """Line charts as inline SVG; the style sheet of the page sets their colours for the light and dark themes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from markupsafe import Markup, escape
@@ -133,7 +133,7 @@ def line_chart(
     log: bool | None = None,
     log_x: bool = False,
     level: tuple[str, float] | None = None,
-    marks: Sequence[float] = (),
+    marks: Mapping[str, Sequence[float]] | None = None,
     text: str = "",
     keep: bool = False,
 ) -> Chart | None:
@@ -146,7 +146,7 @@ def line_chart(
         log: Whether the y axis is logarithmic; None decides by the range of values.
         log_x: Whether the x axis is logarithmic.
         level: Name and value of a horizontal reference line.
-        marks: x values that get a thin vertical line.
+        marks: x values that get a vertical line, by its CSS class; those outside of the axis get none.
         text: Advice on how to read the chart.
         keep: Add a legend even for a single line.
     """
@@ -170,7 +170,9 @@ def line_chart(
         parts.append(f'<path class="grid" d="M{x:.1f} {HEIGHT - BOTTOM}v4"/>')
         anchor = "end" if x > WIDTH - 30 else "middle"
         parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 16}" text-anchor="{anchor}">{short(tick)}</text>')
-    parts += [f'<path class="mark" d="M{across.at(x):.1f} {TOP}V{HEIGHT - BOTTOM}"/>' for x in marks]
+    for kind, values in (marks or {}).items():
+        inside = [across.at(x) for x in values if across.low <= x <= across.high]
+        parts += [f'<path class="{kind}" d="M{x:.1f} {TOP}V{HEIGHT - BOTTOM}"/>' for x in inside]
     if level:
         y = up.at(level[1])
         parts.append(f'<path class="level" d="M{LEFT} {y:.1f}H{WIDTH - RIGHT}"/>')

@@ -10,12 +10,30 @@ from train.evaluation.drawing.charts import Chart, Series, line_chart
 
 # Sections in page order, each with prefixes of metric names; a name goes to the first section with a matching prefix.
 SECTIONS = {
-    "Held-out recordings": ("valid/si_sdr", "valid/stft", "valid/mel", "valid/mse", "valid/cosine"),
+    "Held-out recordings": (
+        *("valid/si_sdr", "valid/stft", "valid/mel", "valid/mse", "valid/cosine"),
+        *("valid/frechet", "valid/zimtohrli"),
+    ),
+    "Adversarial phase": (
+        *("adversarial/real_score", "adversarial/fake_score", "valid/real_score", "valid/fake_score"),
+        *("adversarial/", "loss/adversarial", "loss/features", "valid/features"),
+    ),
     "Losses": ("loss/",),
     "Schedules": ("optim/learning_rate", "weight/"),
     "Latents": ("model/", "valid/kl", "valid/active", "valid/codes", "valid/perplexity"),
     "Optimisation and speed": ("optim/", "perf/", "data/"),
 }
+# Metrics of a run that share a chart: its key in READING, and the name of the line.
+TOGETHER = {
+    "adversarial/real_score": ("scores", "recordings, training"),
+    "adversarial/fake_score": ("scores", "reconstructions, training"),
+    "valid/real_score": ("scores", "recordings, held out"),
+    "valid/fake_score": ("scores", "reconstructions, held out"),
+    "loss/features": ("features", "training"),
+    "valid/features": ("features", "held out"),
+}
+# Held-out values of the phase alone.
+PHASE_ONLY = {"valid/real_score", "valid/fake_score", "valid/features"}
 # Not charted: constants, values of no use as a curve, and values that another chart shows in another unit.
 LEFT_OUT = ("valid/silent", "valid/kl_nats", "valid/bits_per_second", "perf/save_stall")
 
@@ -47,6 +65,26 @@ READING = {
         "not finite, held out",
         "Share of the chunks whose reconstruction is not finite. Above 0: the model has diverged.",
     ),
+    "valid/frechet": Reading("Fréchet distance, held out", "Lower is better. Of sets of chunks, not of pairs."),
+    "valid/zimtohrli": Reading("Zimtohrli, held out", "Mean opinion score, 1 to 5, higher is better."),
+    "scores": Reading(
+        "scores of the discriminator",
+        "Recordings above reconstructions; equal: it cannot tell them apart. Training recordings far above held-out "
+        "ones: it memorises.",
+    ),
+    "features": Reading("distance of the discriminator's features", "Falls, or stays steady as the features change."),
+    "adversarial/discriminator_loss": Reading(
+        "loss of the discriminator",
+        "With hinge, 2 is chance. At 0: it wins, and the model learns nothing from it; lower adversarial.rate.",
+    ),
+    "adversarial/real_score": Reading("score of recordings, training", "Above that of reconstructions."),
+    "adversarial/fake_score": Reading("score of reconstructions, training", "Below that of recordings."),
+    "adversarial/gradient_norm": Reading("gradient norm of the discriminator", "Steady. Growing: lower its rate."),
+    "valid/real_score": Reading("score of recordings, held out", "Near that in training. Far below: it memorises."),
+    "valid/fake_score": Reading("score of reconstructions, held out", "Below that of recordings."),
+    "valid/features": Reading("distance of features, held out", "Falls, or stays steady as the features change."),
+    "loss/adversarial": Reading("adversarial loss", "Neither at 0 nor growing: both sides keep up with each other."),
+    "loss/features": Reading("distance of features", "Falls, or stays steady as the features change."),
     "loss/total": Reading(
         "weighted sum of the losses",
         "Falls, then levels out. It may rise while KL weights rise. A later rise: the learning rate is too high.",
@@ -184,6 +222,13 @@ def restarts(points: list[dict[str, Any]]) -> list[float]:
     return [b["step"] for a, b in pairwise(points) if a.get("attempt") != b.get("attempt") and "step" in b]
 
 
+def phase_start(points: list[dict[str, Any]]) -> float | None:
+    """The step at which the adversarial phase began: the last evaluation before its first values; None without one."""
+    first = next((n for n, p in enumerate(points) if any(name.startswith("adversarial/") for name in p)), None)
+    before = [p["step"] for p in points[:first] if "valid/silent" in p and not PHASE_ONLY & p.keys()]
+    return before[-1] if first is not None and before else None
+
+
 def placed(names: Sequence[str]) -> dict[str, list[str]]:
     """Metric names by section, in the order of SECTIONS; names that match no section are left out."""
     rest = [name for name in names if not name.startswith(LEFT_OUT)]
@@ -207,6 +252,8 @@ def is_zero(points: list[tuple[float, float]]) -> bool:
 
 def line_name(name: str) -> str:
     """The legend entry for a metric of one level or codebook."""
+    if name in TOGETHER:
+        return TOGETHER[name][1]
     kind = "codebook" if any(word in name for word in ("codes", "perplexity", "valid/bits", "entropy")) else "level"
     return f"{kind} {number(name)}" if number(name) else name
 
@@ -237,21 +284,23 @@ def curves_of_run(points: list[dict[str, Any]], measured: Mapping[str, Any] | No
         measured: Final values of the report by name; the held-out charts show them as a dashed line.
     """
     names = sorted({name for point in points for name in point})
-    marks = restarts(points)
+    phase = phase_start(points)
+    marks = {"mark": restarts(points), "mark phase": [] if phase is None else [phase]}
     sections = []
     for title, own in placed(names).items():
         zeros = [name for name in own if is_zero(values(points, name))]
         groups: dict[str, list[str]] = {}
         for name in own:
             if name not in zeros:
-                groups.setdefault(pattern(name), []).append(name)
+                groups.setdefault(TOGETHER.get(name, (pattern(name),))[0], []).append(name)
         charts = []
         for kind, members in groups.items():
             members.sort(key=lambda name: int(number(name) or 0))
             lines = merged([Series(line_name(name), values(points, name)) for name in members])
             final = (measured or {}).get(kind.removeprefix("valid/")) if kind.startswith("valid/") else None
             level = ("this report", float(final)) if isinstance(final, int | float) else None
-            charts.append(drawn(kind if kind in READING else members[0], lines, marks=marks, level=level))
+            key = kind if kind in READING else members[0]
+            charts.append(drawn(key, lines, marks=marks, level=level))
         sections.append(Section(title, [chart for chart in charts if chart], zeros))
     return [section for section in sections if section.charts]
 

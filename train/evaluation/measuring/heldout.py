@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -9,10 +10,28 @@ from torch import Tensor
 
 from audiovae import Autoencoder, Noise
 from shards import DataError, Split
+from train.evaluation.measuring.frechet import embed, frechet
 from train.evaluation.measuring.metrics import MEASURED, SHARES, means, measure, sums_and_counts
 from train.parallel.engine import Engine
 
 AT_A_TIME = 32
+# Among the sums of `measure_share`: for each chunk the embeddings of recording and reconstruction.
+EMBEDDINGS = "embeddings"
+
+
+@dataclass(frozen=True)
+class Extra:
+    """What `measure_share` measures beside the usual.
+
+    Attributes:
+        names: Names of the values of each chunk.
+        values: From audio and output [B, 1, T] to these values: [B] each, NaN where there is none.
+        frechet: Whether to collect what `frechet_of` needs.
+    """
+
+    names: tuple[str, ...] = ()
+    values: Callable[[Tensor, Tensor], dict[str, Tensor]] = lambda audio, output: {}
+    frechet: bool = False
 
 
 def to_audio(samples: Tensor, device: torch.device) -> Tensor:
@@ -43,28 +62,53 @@ def measure_split(model: Autoencoder, split: Split, limit: int, engine: Engine) 
 
 @torch.no_grad()
 def measure_share(
-    model: Autoencoder, split: Split, limit: int, engine: Engine, heartbeat: Callable[[], None] = lambda: None
+    model: Autoencoder,
+    split: Split,
+    limit: int,
+    engine: Engine,
+    heartbeat: Callable[[], None] = lambda: None,
+    extra: Extra | None = None,
 ) -> dict[str, Tensor]:
     """This process's part of `measure_split`, without the other processes: sums and counts [2] by measure.
 
-    There is one more, `power`: the mean square of the chunks that count in `mse`.
+    There is one more, `power`: the mean square of the chunks that count in `mse`. Those of `extra` count the same
+    chunks. For the Fréchet distance there is EMBEDDINGS [chunks, 2, D], 0 in the rows of other processes.
     `heartbeat` is called after each batch as a sign of progress.
     """
-    chunks = spread(len(split), limit)[engine.rank :: engine.world]
+    extra = extra or Extra()
+    chosen = spread(len(split), limit)
+    chunks = chosen[engine.rank :: engine.world]
     zero = torch.zeros(2, device=engine.device)
-    total = {name: zero.clone() for name in (*MEASURED, "power")}
+    total = {name: zero.clone() for name in (*MEASURED, "power", *extra.names)}
+    embeddings: list[Tensor] = []
     for first in range(0, len(chunks), AT_A_TIME):
         audio = to_audio(split.read(chunks[first : first + AT_A_TIME]), engine.device)
         with engine.autocast():
             output = model.reconstruct(audio)
         found = measure(output, audio, model.rate)
         found["power"] = torch.where(found["mse"].isnan(), torch.nan, audio.square().mean((1, 2)))
-        not_silent = torch.where(found["silent"] > 0, torch.nan, 0.0)
-        found |= {name: value + not_silent for name, value in found.items() if name not in SHARES}
+        found |= extra.values(audio, output)
+        counted = torch.where((found["silent"] > 0) | found["mse"].isnan(), torch.nan, 0.0)
+        found |= {name: value + counted for name, value in found.items() if name not in SHARES}
+        if extra.frechet:
+            pair = [embed(sound.float(), model.rate) for sound in (audio, output)]
+            embeddings.append(torch.stack(pair, 1) + counted[:, None, None])
         for name, value in sums_and_counts(found).items():
             total[name] += value
         heartbeat()
+    if extra.frechet:
+        width = embed(torch.zeros(1, 1, model.samples, device=engine.device), model.rate).shape[1]
+        table = total[EMBEDDINGS] = torch.zeros(len(chosen), 2, width, device=engine.device)
+        if embeddings:
+            table[engine.rank :: engine.world] = torch.cat(embeddings)
     return total
+
+
+def frechet_of(table: Tensor) -> float:
+    """The Fréchet distance of recordings and reconstructions from EMBEDDINGS of all processes; NaN without two."""
+    pairs = table[table.isfinite().all(2).all(1)].cpu().numpy()
+    found = frechet(pairs[:, 0], pairs[:, 1])
+    return float("nan") if found is None else found
 
 
 def noise_at(first: int, audio: Tensor) -> Noise:

@@ -6,9 +6,10 @@ from torch import Tensor
 
 from audiovae import Autoencoder
 from shards import Split
-from train.evaluation.measuring.heldout import measure_share, spread, to_audio
+from train.evaluation.measuring.heldout import EMBEDDINGS, frechet_of, measure_share, spread, to_audio
 from train.evaluation.measuring.latents import latent_use
 from train.evaluation.measuring.metrics import means, measure
+from train.optim.ranking import MEASURES, ON_REQUEST
 from train.process.console import Display
 from train.process.phases import phase
 from train.process.stop_requests import StopNowError
@@ -16,7 +17,9 @@ from train.process.watchdog import Watchdog
 from train.tracking.media import Media
 from train.tracking.tracker import Tracker
 from train.training.context import Context
-from train.training.examples import Examples
+from train.training.held_out.examples import Examples
+from train.training.held_out.extra import SCORES, extra_of
+from train.training.learner import in_phase
 from train.training.meter import Meter
 
 EXAMPLES = 4
@@ -35,7 +38,7 @@ class Validation:
     def measure(self) -> dict[str, float] | None:
         """Means over held-out chunks as `valid/NAME`; empty without held-out chunks. Every process must call it.
 
-        It sets the learner's `valid_si_sdr`. Every tracking.audio_every steps and at the last step, rank 0 also
+        It sets the learner's `valid` and `patience`. Every tracking.audio_every steps and at the last step, rank 0 also
         sends examples to the tracker.
 
         Returns:
@@ -52,12 +55,16 @@ class Validation:
             if context.engine.any(found is None) or found is None:
                 return None
             share, examples, latents = found
-            values = means(context.engine.sum(share)) | latents
+            sums = context.engine.sum(share)
+            table = sums.pop(EMBEDDINGS, None)
+            values = means(sums) | latents
+            if table is not None:
+                # Each process could round in its own way, and all decide by this value.
+                values["frechet"] = context.engine.share(frechet_of(table))
             power = values.pop("power")
         if self._tracker and examples:
             self._tracker.show(Media(examples.step, examples.items))
-        usable = math.isfinite(values["si_sdr"]) and not values["not_finite"]
-        learner.valid_si_sdr = values["si_sdr"] if usable else None
+        self._rank(values)
         self._display.say(f"step {learner.step}: {summary(values)}")
         finite, error = not values["not_finite"], values["mse"] / max(power, 1e-12)
         # Of spectra, phases are estimated, and the error of the waveform says nothing. All silent chunks give no error.
@@ -65,6 +72,17 @@ class Validation:
         what = "the model's output is far louder than its input" if finite else "the model's output is not finite"
         note_health(context, self._display, finite, error if known else None, what)
         return {f"valid/{name}": value for name, value in values.items() if not math.isnan(value)}
+
+    def _rank(self, values: dict[str, float]) -> None:
+        """Notes the values by which checkpoints are ranked and the run may end; none if an output was not finite."""
+        config, learner = self._context.config, self._context.learner
+        found = {} if values["not_finite"] else {name: values.get(name, math.nan) for name in MEASURES}
+        learner.valid = {name: value for name, value in found.items() if math.isfinite(value)}
+        # At the start of the adversarial phase, the value is one of the phase before, and the next one begins anew.
+        if config.patience and learner.step != config.phase_start:
+            measure = config.patience.measure
+            phase = in_phase(config, learner.step)
+            learner.patience.note(measure, learner.step, learner.valid.get(measure), phase)
 
     def _measure_here(
         self, model: Autoencoder, split: Split
@@ -75,7 +93,10 @@ class Validation:
         try:
             with self._context.stop.interruptible():
                 limit = config.tracking.evaluate_chunks
-                share = measure_share(model, split, limit, engine, self._watchdog.heartbeat)
+                # An attempt may begin at the start of the phase, where the model has not been trained against it yet.
+                judge = self._context.learner.adversary.discriminator if step != config.phase_start else None
+                extra = extra_of(config, model.rate, judge)
+                share = measure_share(model, split, limit, engine, self._watchdog.heartbeat, extra)
                 if not (self._tracker and due):
                     return share, None, {}
                 return share, self._examples(model, split), latent_values(model, split)
@@ -121,7 +142,11 @@ def summary(values: dict[str, float]) -> str:
         return f"the model's output is not finite for {100 * values['not_finite']:.3g} % of the held-out chunks"
     if values["silent"] == 1:
         return "all held-out chunks are silent: nothing to measure"
-    return (
+    line = (
         f"held-out SI-SDR {values['si_sdr']:.2f} dB, STFT distance {values['stft']:.3f}, "
         f"mel distance {values['mel']:.3f}, cosine {values['cosine']:.3f}"
     )
+    line += "".join(f", {name} {values[name]:.3f}" for name in ON_REQUEST if name in values)
+    if SCORES[0] in values:
+        line += f", score of recordings {values['real_score']:.3f}, of reconstructions {values['fake_score']:.3f}"
+    return line
