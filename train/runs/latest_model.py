@@ -2,16 +2,14 @@
 
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import torch
 
 import audiovae
 from audiovae import Autoencoder, ModelError
 from audiovae.card import read_facts
-from shards.files import is_number, is_whole
 from shards.manifest import Manifest
-from train.adversarial.settings import AdversarialConfig
+from train.config import phase_start_of
 from train.errors import TrainError
 from train.runs import checkpoint
 from train.runs.record import RECORD_FILE
@@ -36,21 +34,6 @@ def weights_of(run: RunDir) -> Path:
     return source
 
 
-def phase_start(settings: dict[str, Any]) -> int | None:
-    """`RunConfig.phase_start` of a run by its recorded settings, as dotted keys.
-
-    None also for a run of a version without the phase, and for values that are no settings of one.
-    """
-    start = settings.get("adversarial.start")
-    lengths = [settings.get(f"optim.{name}", 0) for name in ("hold_from", "cycle_from", "steps")]
-    if not is_number(start) or not all(map(is_whole, lengths)):
-        return None
-    try:
-        return AdversarialConfig(start=float(start)).start_step(next(filter(None, lengths), 0))
-    except ValueError:
-        return None
-
-
 def before_phase(run: RunDir, name: str) -> Path | None:
     """The checkpoint of the step at which the adversarial phase began, if the run has weights of a later step.
 
@@ -61,7 +44,7 @@ def before_phase(run: RunDir, name: str) -> Path | None:
     Returns:
         The checkpoint, which may be missing or damaged; None without the phase, and for weights from before it.
     """
-    start = phase_start(run.config)
+    start = phase_start_of(run.config)
     if start is None:
         return None
     if checkpoint.NAME.fullmatch(name):

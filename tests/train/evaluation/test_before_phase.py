@@ -21,7 +21,7 @@ from tests.train.conftest import RATE, SAMPLES, flags, train
 from tests.train.evaluation.test_report_page import DURATIONS, LAYOUT, READY, Outline
 from train.__main__ import run as main_run
 from train.cli.parser import parse
-from train.config import flat
+from train.config import flat, phase_start_of
 from train.evaluation.before.differences import OF_CHUNKS, WORDS, before_summary, in_words, paired_row, verdict_on
 from train.evaluation.before.earlier import Earlier, checkpoint_before
 from train.evaluation.before.examples import before_examples
@@ -30,7 +30,7 @@ from train.evaluation.measuring.metrics import log_mel_error_high
 from train.evaluation.measuring.summary_file import read_summary
 from train.evaluation.report.measures import KNOWN, OF_PHASE
 from train.evaluation.yardsticks import perceptual
-from train.runs.latest_model import before_phase, load_weights, phase_start
+from train.runs.latest_model import before_phase, load_weights
 from train.runs.run_folder import RunDir
 
 START, STEPS = 2, 4
@@ -207,15 +207,15 @@ def test_the_weights_of_a_diverged_phase_may_be_from_before_it(copy):
 def test_the_recorded_settings_tell_when_the_phase_begins(more, tmp_path):
     config = parse(flags("vae", tmp_path / "data", tmp_path / "run", *more))[1]
     recorded = json.loads(json.dumps(flat(config)))
-    assert phase_start(recorded) == config.phase_start
-    assert (phase_start(recorded) is None) == (not more)
+    assert phase_start_of(recorded) == config.phase_start
+    assert (phase_start_of(recorded) is None) == (not more)
     del recorded["adversarial.start"]
-    assert phase_start(recorded) is None, "a run of an older version"
+    assert phase_start_of(recorded) is None, "a run of an older version"
 
 
 @pytest.mark.parametrize("start", ["4", True, float("nan"), float("inf"), 1.5, None, [4]])
 def test_settings_of_a_strange_run_are_no_phase(start):
-    assert phase_start({"adversarial.start": start, "optim.steps": 10}) is None
+    assert phase_start_of({"adversarial.start": start, "optim.steps": 10}) is None
 
 
 def tone(hz: float, amplitude: float) -> torch.Tensor:
