@@ -132,10 +132,10 @@ def of_phase(context: Context) -> str:
     config, learner = context.config, context.learner
     discriminator = learner.adversary.discriminator
     count = sum(value.numel() for value in discriminator.parameters()) if discriminator else 0
-    trained = [*learner.model.synthesis] if config.adversarial.freeze else ["all parts"]
+    trained = learner.model.synthesis if config.adversarial.freeze else ("all",)
     return (
-        f"the adversarial phase has begun: a discriminator of {count / 1e6:.2f} M parameters judges until step "
-        f"{config.optim.steps:,}; it trains {', '.join(trained)}"
+        f"the adversarial phase has begun and lasts until step {config.optim.steps:,}; discriminator: "
+        f"{count / 1e6:.2f} M parameters; trained parts: {', '.join(trained)}"
     )
 
 
