@@ -71,13 +71,21 @@ def test_stopped_before_at_and_in_the_phase_equals_no_interruption(family, data_
 
 @pytest.mark.parametrize("family", ["vae", "hvae", "vqvae"])
 def test_latents_and_codes_stay_as_they_were_before_the_phase(family, straight_phase):
+    """Those of the finished model, which has the averaged weights, and those of the weights that train."""
     run = straight_phase(family)
-    before, after = (load_file(run / "checkpoints" / f"step-{step:08}" / "training.safetensors") for step in (START, 8))
-    model = audiovae.load(run / "model")
-    changed = {name for name in before if not torch.equal(before[name], after[name])} - {*model.training_only}
-    changed -= {"balance.factors", "balance.running"}  # of the KL, which has no gradient here
-    assert changed
-    assert all(name.startswith(tuple(f"{part}." for part in model.synthesis)) for name in changed), changed
+    checkpoints = [run / "checkpoints" / f"step-{step:08}" for step in (START, 8)]
+    before, after = audiovae.load(checkpoints[0]), audiovae.load(run / "model")
+    audio = torch.randn(2, 1, before.samples, generator=torch.Generator().manual_seed(0)) / 4
+    with torch.no_grad():
+        for one, other in zip(*([*model.encode(audio)] for model in (before, after)), strict=True):
+            assert torch.equal(one, other)
+    for file in ("model.safetensors", "training.safetensors"):
+        # Where weights stop training, they become their averages.
+        one, other = load_file(checkpoints[0] / "model.safetensors"), load_file(checkpoints[1] / file)
+        changed = {name for name in one if not torch.equal(one[name], other[name])} - {*after.training_only}
+        changed -= {"balance.factors", "balance.running"}  # of the KL, which has no gradient here
+        assert changed
+        assert all(name.startswith(tuple(f"{part}." for part in after.synthesis)) for name in changed), changed
 
 
 def test_two_processes_in_small_micro_batches_equal_one(data_dir, straight_phase, tmp_path):
