@@ -118,7 +118,8 @@ class Learner:
         self.strategy.restore(replace(snapshot, weights=Settled(snapshot.weights, snapshot.averages, frozen)))
         guard = self.strategy.gradient_guard
         guard.state = torch.tensor(snapshot.state.get("gradient_norms", [0.0, 0.0]), device=guard.state.device)
-        self.adversary.restore(snapshot.discriminator, snapshot.state.get("discriminator_gradient_norms", []))
+        norms = snapshot.state.get("discriminator_gradient_norms", [])
+        self.adversary.restore(snapshot.discriminator, norms, snapshot.state["step"])
 
 
 def make_learner(
