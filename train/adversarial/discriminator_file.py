@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def read_discriminator(folder: Path) -> dict[str, Tensor] | None:
         OSError: if it cannot be read.
     """
     file = folder / DISCRIMINATOR_FILE
-    if not file.exists():
+    if not os.path.lexists(file):
         return None
     with open(open_regular(file, follow_links=True), "rb") as opened:
         if (size := opened.seek(0, 2)) > LARGEST:
@@ -51,6 +52,8 @@ def read_discriminator(folder: Path) -> dict[str, Tensor] | None:
         raise ValueError(f"{file}: damaged ({str(error).splitlines()[0]})") from None
     if about.get("sha256") != digest_of(tensors):
         raise ValueError(f"{file}: damaged (its checksum does not match its content)")
+    if not all(value.dtype == torch.float32 and value.isfinite().all() for value in tensors.values()):
+        raise ValueError(f"{file}: not a discriminator (its values are not all finite float32 numbers)")
     return tensors
 
 

@@ -45,6 +45,9 @@ class AdversarialConfig:
     def __post_init__(self) -> None:
         if not math.isfinite(self.start) or (self.start >= 1 and self.start != int(self.start)):
             raise ValueError(f"adversarial.start is {self.start}: a whole number of steps, or a share of them below 1")
+        for name in ("weight", "feature_weight", "rate"):
+            if not math.isfinite(value := getattr(self, name)):
+                raise ValueError(f"adversarial.{name} is {value}: it must be finite")
         if not self.windows and not self.periods:
             raise ValueError("adversarial.windows and adversarial.periods are empty: the discriminator needs some")
         for name, values in (("windows", self.windows), ("periods", self.periods)):

@@ -1,6 +1,6 @@
 """A run's complete state at one step, by parameter name: independent of how many processes share the model."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +34,29 @@ class Snapshot:
     def averaged(self) -> dict[str, Tensor]:
         """The model's state dict with averaged parameters, and buffers (codebooks, running estimates) as trained."""
         return {**self.weights, **self.averages}
+
+
+class Settled(Mapping[str, Tensor]):
+    """Weights, in which the averaged ones take the place of those named; each is fetched when it is asked for.
+
+    Weights that no longer train need this: else their averages would go on towards them, and the finished model, which
+    has the averages, would change in parts that are to stay as they are.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor], averages: Mapping[str, Tensor], names: Iterable[str]) -> None:
+        self._weights, self._averages, self._names = weights, averages, {*names}
+
+    def __getitem__(self, name: str) -> Tensor:
+        return (self._averages if name in self._names else self._weights)[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._weights
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weights)
+
+    def __len__(self) -> int:
+        return len(self._weights)
 
 
 class HostCopies:

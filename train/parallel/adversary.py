@@ -40,6 +40,12 @@ class Opposition:
     metrics: dict[str, Tensor] = field(default_factory=dict)
 
 
+BEGUN = (
+    "the checkpoint is of an adversarial phase, which has not begun with these settings: pass the --adversarial.start "
+    "that the run had, as a number of steps if it was a share and optim.steps is another now"
+)
+
+
 class NoAdversary:
     """Stands for the discriminator before the phase, and in runs without one.
 
@@ -79,17 +85,14 @@ class NoAdversary:
         """The discriminator's state, each tensor as `keep` returned it; None without one."""
         return None
 
-    def restore(self, snapshot: Snapshot | None, norms: list[float]) -> None:
-        """Restores a state of `gather`, and that of the gradient guard.
+    def restore(self, snapshot: Snapshot | None, norms: list[float], step: int) -> None:
+        """Restores a state of `gather` after `step` steps, and that of the gradient guard.
 
         Raises:
             TrainError: if it does not fit the settings.
         """
         if snapshot is not None:
-            raise TrainError(
-                "the checkpoint is of an adversarial phase, which has not begun with these settings: pass the "
-                "--adversarial.start that the run had"
-            )
+            raise TrainError(BEGUN)
 
     @property
     def norms(self) -> list[float]:
@@ -122,7 +125,7 @@ class Adversary(NoAdversary):
         optim = OptimConfig(lr=self.config.rate, betas=BETAS, weight_decay=0.0, clip=CLIP, explode=config.optim.explode)
         self._player = DDP(self.discriminator.to(engine.device), engine, optim, averages=False)
         self._learned = False
-        self.norm = torch.zeros((), device=engine.device)
+        self.norm: Tensor | None = None  # of the newest step of the discriminator in this attempt
 
     def oppose(self, recon: Tensor, target: Tensor, step: int, share: float, last: bool) -> Opposition:
         """See `NoAdversary`."""
@@ -177,7 +180,7 @@ class Adversary(NoAdversary):
         """See `NoAdversary`."""
         weights = self.config.weights_at(step - self._start)
         named = {f"weight/{name}": value for name, value in weights.items()}
-        return {**named, "adversarial/gradient_norm": self.norm.item()}
+        return named if self.norm is None else {**named, "adversarial/gradient_norm": self.norm.item()}
 
     def gather(self, keep: Keep) -> Snapshot:
         """See `NoAdversary`."""
@@ -185,10 +188,17 @@ class Adversary(NoAdversary):
         snapshot.state = self.config.shape
         return snapshot
 
-    def restore(self, snapshot: Snapshot | None, norms: list[float]) -> None:
+    def restore(self, snapshot: Snapshot | None, norms: list[float], step: int) -> None:
         """See `NoAdversary`; without a state the discriminator stays as it is, as at the start of the phase."""
         if snapshot is None:
+            if step > self._start:  # it would miss its lead, and the weights their ramp
+                raise TrainError(
+                    f"the adversarial phase cannot begin at step {self._start:,}, as the run is at step {step:,}: pass "
+                    f"--adversarial.start {step}, or a later step"
+                )
             return
+        if snapshot.updates and step <= self._start:
+            raise TrainError(BEGUN)
         _check(snapshot.weights, self._player.model)
         self._player.restore(snapshot)
         if norms:

@@ -111,7 +111,7 @@ def _run(
             f"{run.path}: the run is at step {learner.step:,}, and optim.steps is {config.optim.steps:,}; "
             f"set it to {learner.step:,} or more, or choose another --run-dir"
         )
-    check_codebooks(config.optim, model)
+    check_codebooks(config, model)
     context = Context(config, engine, run, train_split, valid_split, learner, stop)
     stop.nothing_unsaved(lambda reason: _end_before_training(context, reason))
     if learner.step == 0 and not calibrated:  # a checkpoint brings the calibration with it

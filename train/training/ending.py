@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from torch import Tensor
-
 import audiovae
 from train.adversarial.discriminator_file import write_discriminator
+from train.optim.snapshot import Snapshot
 from train.process.console import Display
 from train.process.phases import phase
 from train.process.stop_requests import FINISHED, exit_code_when_stopped
@@ -65,18 +64,17 @@ def end_finished(context: Context, saver: Saver, watchdog: Watchdog, display: Di
     with phase(f"saving step {learner.step}", context.engine.is_main, display.call):
         context.engine.on_main(saver.finish, watchdog.paused)
     last = learner.snapshot()
-    weights = last.averaged
 
     def export() -> str:
-        step, exported, note = learner.step, weights, ""
+        step, exported, note = learner.step, last, ""
         if learner.health.diverged:
-            step, exported, note = _instead_of_diverged(context, weights)
+            step, exported, note = _instead_of_diverged(context, last)
         facts = facts_of(run, step, context.train_split.manifest, context.valid_split, note)
 
         def write(path: Path) -> None:
-            audiovae.save(learner.model, path, exported, facts)
-            if last.discriminator:
-                write_discriminator(path, last.discriminator.weights, last.discriminator.state)
+            audiovae.save(learner.model, path, exported.averaged, facts)
+            if exported.discriminator:
+                write_discriminator(path, exported.discriminator.weights, context.config.adversarial.shape)
 
         checkpoint.write_folder(folder, write)
         how = f"{EARLY}{early}" if early else "finished"
@@ -99,15 +97,15 @@ def early_end(context: Context) -> str:
     return learner.patience.reason(until)
 
 
-def _instead_of_diverged(context: Context, weights: dict[str, Tensor]) -> tuple[int, dict[str, Tensor], str]:
-    """Step and weights of the model that a diverged training leaves, and what its files say about it."""
+def _instead_of_diverged(context: Context, last: Snapshot) -> tuple[int, Snapshot, str]:
+    """Step and state of the model that a diverged training leaves, and what its files say about it."""
     learner, health = context.learner, context.learner.health
     told = f"the training diverged at step {health.since}"
     if not context.config.checkpoint.export_good:
-        return learner.step, weights, f"{told}; the model is that of the last step, as checkpoint.export_good is false"
+        return learner.step, last, f"{told}; the model is that of the last step, as checkpoint.export_good is false"
     folder, by = context.run.path / "checkpoints", context.config.checkpoint.best_by
     path = checkpoint.last_good(folder, health.good, health.since, by)
     if path is None:
-        return learner.step, weights, f"{told}, before any good checkpoint; the model is that of the last step"
+        return learner.step, last, f"{told}, before any good checkpoint; the model is that of the last step"
     step = checkpoint.step_of(path)
-    return step, checkpoint.load(path).averaged, f"{told}; the model is that of step {step}, the last good checkpoint"
+    return step, checkpoint.load(path), f"{told}; the model is that of step {step}, the last good checkpoint"

@@ -4,6 +4,7 @@ import math
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from train.errors import TrainError
 from train.optim.divergence import Health
 from train.optim.objective import DISTANCES, Objective
 from train.optim.ranking import OLDER, VALUES, Patience, held_out
-from train.optim.snapshot import HostCopies, Snapshot, discard
+from train.optim.snapshot import HostCopies, Settled, Snapshot, discard
 from train.parallel.adversary import Adversary, NoAdversary, check_phase
 from train.parallel.engine import Engine
 from train.parallel.factory import make_strategy
@@ -113,10 +114,12 @@ class Learner:
         self._restore_players(snapshot)
 
     def _restore_players(self, snapshot: Snapshot) -> None:
-        self.strategy.restore(snapshot)
+        frozen = [name for name, parameter in self.model.named_parameters() if not parameter.requires_grad]
+        self.strategy.restore(replace(snapshot, weights=Settled(snapshot.weights, snapshot.averages, frozen)))
         guard = self.strategy.gradient_guard
         guard.state = torch.tensor(snapshot.state.get("gradient_norms", [0.0, 0.0]), device=guard.state.device)
-        self.adversary.restore(snapshot.discriminator, snapshot.state.get("discriminator_gradient_norms", []))
+        norms = snapshot.state.get("discriminator_gradient_norms", [])
+        self.adversary.restore(snapshot.discriminator, norms, snapshot.state["step"])
 
 
 def make_learner(

@@ -8,6 +8,7 @@ from torch import Tensor
 import audiovae
 from audiovae import Autoencoder, ModelError
 from audiovae.models.parts import Taken, check_parts, freeze, take
+from audiovae.quantizing.ema_codebooks import EMACodebooks
 from shards.text import printable
 from train.adversarial.discriminator import make_discriminator
 from train.adversarial.discriminator_file import DISCRIMINATOR_FILE, digest_of, read_discriminator, write_discriminator
@@ -22,8 +23,9 @@ from train.runs.run_folder import RunDir
 REMEDY = (
     "leave out the settings of the model, so that they come from there, or name parts that fit in --start_from.only"
 )
-
-
+# Remedies for a discriminator that cannot be used.
+RANDOM = "restore it, or remove it so that the phase begins with a random one"
+RESTORE = "restore it, or begin a new run"
 # In the run folder: the discriminator with which the adversarial phase begins, if it comes from another run.
 START_FOLDER = "start"
 
@@ -60,7 +62,7 @@ def start_from(run_config: RunConfig, model: Autoencoder, run: RunDir, engine: E
 def _keep_discriminator(config: RunConfig, model: Autoencoder, run: RunDir, folder: Path, noted: dict[str, str]) -> str:
     """Copies a discriminator that fits, and notes what the run starts from; returns a line for the user."""
     about = ""
-    weights = None if config.phase_start is None or config.start_from.only else _read(folder)
+    weights = None if config.phase_start is None or config.start_from.only else _read(folder, RANDOM)
     if weights is not None:
         try:
             wanted = make_discriminator(config.adversarial, model.samples, 0).state_dict()
@@ -94,22 +96,22 @@ def first_discriminator(config: RunConfig, run: RunDir, step: int, engine: Engin
         noted = run.record.started_from.get("discriminator")
         if noted is None:
             return None
-        weights = _read(run.path / START_FOLDER)
+        weights = _read(run.path / START_FOLDER, RESTORE)
         if weights is None or digest_of(weights) != noted:
             raise TrainError(
                 f"{run.path / START_FOLDER / DISCRIMINATOR_FILE}: it is not the discriminator that the run started "
-                "from; restore it, or begin a new run"
+                f"from; {RESTORE}"
             )
         return weights
 
     return engine.on_main(read)
 
 
-def _read(folder: Path) -> dict[str, Tensor] | None:
+def _read(folder: Path, remedy: str) -> dict[str, Tensor] | None:
     try:
         return read_discriminator(folder)
     except ValueError as error:
-        raise TrainError(str(error)) from None
+        raise TrainError(f"{error}; {remedy}") from None
 
 
 def described(folder: Path, taken: Taken, source: Autoencoder, model: Autoencoder) -> str:
@@ -146,9 +148,17 @@ def freeze_parts(config: OptimConfig, model: Autoencoder) -> None:
         raise TrainError(f"optim.part_lr: {error}") from None
 
 
-def check_codebooks(config: OptimConfig, model: Autoencoder) -> None:
-    """Raises TrainError when codebooks are frozen that have not started: they never would."""
-    if any(getattr(module, "frozen", False) and not getattr(module, "quantizing", True) for module in model.modules()):
+def check_codebooks(config: RunConfig, model: Autoencoder) -> None:
+    """Raises TrainError when codebooks that have not started are frozen, or will be before they start."""
+    waiting = [module for module in model.modules() if isinstance(module, EMACodebooks) and not module.quantizing]
+    start, phase = max((module.config.start_step for module in waiting), default=0), config.phase_start
+    if waiting and phase is not None and phase <= start:
         raise TrainError(
-            f"optim.freeze {config.freeze}: the codebooks have not started yet; freeze them only with --start_from"
+            f"adversarial.start is step {phase}, but the codebooks start after model.quantizer.start_step = {start}, "
+            "as the model of --start_from has none in use: raise the first or lower the second"
+        )
+    if any(module.frozen for module in waiting):
+        raise TrainError(
+            f"optim.freeze {config.optim.freeze}: the codebooks have not started yet; "
+            "freeze them only with --start_from"
         )

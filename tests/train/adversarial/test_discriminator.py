@@ -92,6 +92,9 @@ def test_the_file_comes_back_and_a_damaged_one_is_named(tmp_path):
         place.write_bytes(spoiled)
         with pytest.raises(ValueError, match="damaged"):
             read_discriminator(tmp_path)
+    write_discriminator(tmp_path, {"a": torch.tensor([1.0, torch.nan])}, SMALL.shape)
+    with pytest.raises(ValueError, match="not all finite float32 numbers"):
+        read_discriminator(tmp_path)
     place.write_bytes(content[:100])
     with pytest.raises(ValueError, match="damaged"):
         read_discriminator(tmp_path)

@@ -71,13 +71,21 @@ def test_stopped_before_at_and_in_the_phase_equals_no_interruption(family, data_
 
 @pytest.mark.parametrize("family", ["vae", "hvae", "vqvae"])
 def test_latents_and_codes_stay_as_they_were_before_the_phase(family, straight_phase):
+    """Those of the finished model, which has the averaged weights, and those of the weights that train."""
     run = straight_phase(family)
-    before, after = (load_file(run / "checkpoints" / f"step-{step:08}" / "training.safetensors") for step in (START, 8))
-    model = audiovae.load(run / "model")
-    changed = {name for name in before if not torch.equal(before[name], after[name])} - {*model.training_only}
-    changed -= {"balance.factors", "balance.running"}  # of the KL, which has no gradient here
-    assert changed
-    assert all(name.startswith(tuple(f"{part}." for part in model.synthesis)) for name in changed), changed
+    checkpoints = [run / "checkpoints" / f"step-{step:08}" for step in (START, 8)]
+    before, after = audiovae.load(checkpoints[0]), audiovae.load(run / "model")
+    audio = torch.randn(2, 1, before.samples, generator=torch.Generator().manual_seed(0)) / 4
+    with torch.no_grad():
+        for one, other in zip(*([*model.encode(audio)] for model in (before, after)), strict=True):
+            assert torch.equal(one, other)
+    for file in ("model.safetensors", "training.safetensors"):
+        # Where weights stop training, they become their averages.
+        one, other = load_file(checkpoints[0] / "model.safetensors"), load_file(checkpoints[1] / file)
+        changed = {name for name in one if not torch.equal(one[name], other[name])} - {*after.training_only}
+        changed -= {"balance.factors", "balance.running"}  # of the KL, which has no gradient here
+        assert changed
+        assert all(name.startswith(tuple(f"{part}." for part in after.synthesis)) for name in changed), changed
 
 
 def test_two_processes_in_small_micro_batches_equal_one(data_dir, straight_phase, tmp_path):
@@ -131,7 +139,12 @@ def test_other_settings_of_the_discriminator_are_refused_in_the_phase(data_dir, 
         (["--adversarial.filters", "3"], "pass the --adversarial.windows, --adversarial.periods"),
         (["--adversarial.start", "0"], "pass the --adversarial.start that the run had"),
         (["--adversarial.start", "10"], "pass the --adversarial.start that the run had"),
+        (["--adversarial.start", "8"], "pass the --adversarial.start that the run had"),
+        (["--adversarial.start", "2"], "the adversarial phase cannot begin at step 2, as the run is at step 4"),
     ):
+        if more[-1] == "2":  # the state before the phase alone is left
+            for path in all_checkpoints(run / "checkpoints")[:-1]:
+                shutil.rmtree(path)
         said = train([*of_phase("vae", data_dir, run), *longer, *more], code=1)
         errors = [line for line in said.splitlines() if line.startswith("error:")]
         assert len(errors) == 1, said
@@ -166,9 +179,18 @@ def test_a_discriminator_that_does_not_fit_is_named(data_dir, straight_phase, tm
     assert "not taken: its discriminator, which has other adversarial.windows, .periods or .filters" in said
 
 
+def test_codebooks_that_the_phase_would_keep_from_starting_are_named(data_dir, tmp_path):
+    train(of_phase("vqvae", data_dir, tmp_path / "source", "--stop_at", "1"), code=85)
+    more = ["--start_from", str(tmp_path / "source/checkpoints/step-00000001"), "--adversarial.start", "1"]
+    said = train(of_phase("vqvae", data_dir, tmp_path / "run", *more), code=1)
+    assert "adversarial.start is step 1, but the codebooks start after model.quantizer.start_step = 2, as the" in said
+
+
 @pytest.mark.parametrize(
     ("family", "more", "complaint"),
     [
+        ("vae", ["--adversarial.rate", "inf"], "adversarial.rate is inf: it must be finite"),
+        ("vae", ["--adversarial.weight", "inf"], "adversarial.weight is inf: it must be finite"),
         ("vae", ["--adversarial.start", "8"], "adversarial.start is 8 and optim.steps 8: raise optim.steps or lower"),
         ("vae", ["--adversarial.start", "1.5"], "adversarial.start is 1.5: a whole number of steps, or a share"),
         ("vae", ["--adversarial.windows", "[2048]"], "needs chunks of 12,288 samples, and these have 2,205"),

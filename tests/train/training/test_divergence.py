@@ -63,8 +63,11 @@ def test_a_run_that_diverges_says_so_and_exports_its_last_good_checkpoint(data_d
     run = tmp_path / "vae"
     more = ["--checkpoint.every", "1", "--checkpoint.keep", "1", "--checkpoint.keep_best", "false"]
     more += ["--tracking.evaluate_every", "1", "--tracking.audio_every", "100", "--optim.steps", "6"]
+    more += ["--adversarial.start", "2", "--adversarial.windows", "[64]", "--adversarial.filters", "2"]
+    more += ["--adversarial.freeze", "false"]
     train([*flags("vae", data_dir, run, *more), "--stop_at", "3"], code=85)
     good = load_file(run / "checkpoints/step-00000003/model.safetensors")
+    judge = load_file(run / "checkpoints/step-00000003/discriminator.safetensors")
     told = train(flags("vae", data_dir, run, *more, "--optim.lr", "1e3", "--allow_changes", "true"))
     assert "Warning" not in told
     assert "Traceback" not in told
@@ -75,9 +78,11 @@ def test_a_run_that_diverges_says_so_and_exports_its_last_good_checkpoint(data_d
     assert note in (run / "model" / "README.md").read_text()
     assert json.loads((run / "model" / "facts.json").read_text())["steps"] == 3
     kept = sorted(path.name for path in (run / "checkpoints").iterdir())
-    assert kept == ["step-00000003", "step-00000006"]
+    assert kept == ["step-00000002", "step-00000003", "step-00000006"]  # the first is from before the phase
     model = load_file(run / "model/model.safetensors")
     assert all(torch.equal(model[name], good[name]) for name in good)
+    shipped = load_file(run / "model/discriminator.safetensors")
+    assert all(torch.equal(shipped[name], judge[name]) for name in judge)
     status = train(["status", str(run)])
     assert f"warning: {note}" in status
 
