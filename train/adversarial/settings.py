@@ -21,7 +21,7 @@ class AdversarialConfig:
         loss: `hinge`, `least_squares` or `relativistic`, see `train/adversarial/losses.py`.
         weight: Weight of the adversarial loss, after its ramp.
         feature_weight: Weight of the distance between the discriminator's features of reconstruction and recording.
-        lead: First steps of the phase in which the discriminator learns alone; the model goes on as before.
+        lead: First steps of the phase, in which the discriminator learns and the model's losses are those of before.
         ramp: Steps after the lead over which `weight` rises from 0.
         rate: The discriminator's learning rate.
         every: Steps of the model for each step of the discriminator.

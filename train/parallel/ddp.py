@@ -58,6 +58,11 @@ class DDP(Strategy):
         self._optimizer.step()
         self._optimizer.zero_grad()
 
+    def close(self) -> None:
+        """Makes accelerate forget the wrapper, for which it has no public way: it would keep the weights in memory."""
+        prepared = self._engine.accelerator._models
+        prepared[:] = [model for model in prepared if model is not self.wrapped]
+
     def local_parameters(self) -> list[Tensor]:
         """All parameters."""
         return [parameter.detach() for parameter in self._parameters.values()]

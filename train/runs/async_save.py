@@ -15,16 +15,17 @@ class Saver:
 
     Args:
         folder: The folder of the checkpoints.
-        model: The model, for its configuration and the names of its parts.
+        model: See the attribute.
         retention: Which checkpoints to keep.
         record: What the run was made of, for each checkpoint.
 
     Attributes:
+        model: The model, for its configuration and the names of its parts.
         saved: Step of the newest checkpoint that this object has written; 0 for none.
     """
 
     def __init__(self, folder: Path, model: Autoencoder, retention: Retention, record: Record | None = None) -> None:
-        self._folder, self._model, self._retention, self._record = folder, model, retention, record
+        self._folder, self.model, self._retention, self._record = folder, model, retention, record
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         self.saved = 0
@@ -58,7 +59,7 @@ class Saver:
 
     def _write(self, snapshot: Snapshot) -> None:
         try:
-            save(self._folder, self._model, snapshot, self._retention, self._record)
+            save(self._folder, self.model, snapshot, self._retention, self._record)
             self.saved = snapshot.state["step"]
         except TrainError as error:
             self._failure = error

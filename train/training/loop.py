@@ -57,6 +57,7 @@ def training_loop(context: Context, objective: Objective, tracker: Tracker | Non
             if learner.step == config.phase_start and learner.adversary.discriminator is None:
                 checkpoints.settle()
                 begin_phase(config, engine, learner)
+                saver.model = learner.model
                 display.say(f"step {learner.step}: {of_phase(context)}")
             with first_step(context, display) if learner.step == first else nullcontext(), profile.around(learner.step):
                 norm = train_step(config, engine, learner, objective, next(batches), meter)

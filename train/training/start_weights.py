@@ -62,8 +62,10 @@ def start_from(run_config: RunConfig, model: Autoencoder, run: RunDir, engine: E
 def _keep_discriminator(config: RunConfig, model: Autoencoder, run: RunDir, folder: Path, noted: dict[str, str]) -> str:
     """Copies a discriminator that fits, and notes what the run starts from; returns a line for the user."""
     about = ""
-    weights = None if config.phase_start is None or config.start_from.only else _read(folder, RANDOM)
-    if weights is not None:
+    weights = None if config.phase_start is None else _read(folder, RANDOM)
+    if weights is not None and config.start_from.only:
+        about = "\n  not taken: its discriminator, as --start_from.only names parts of the model"
+    elif weights is not None:
         try:
             wanted = make_discriminator(config.adversarial, model.samples, 0).state_dict()
         except ValueError as error:

@@ -177,6 +177,9 @@ def test_a_discriminator_that_does_not_fit_is_named(data_dir, straight_phase, tm
     more = ["--start_from", str(straight_phase("vae")), "--adversarial.filters", "3", "--stop_at", "1"]
     said = train(of_phase("vae", data_dir, tmp_path / "run", *more), code=85)
     assert "not taken: its discriminator, which has other adversarial.windows, .periods or .filters" in said
+    more = ["--start_from", str(straight_phase("vae")), "--start_from.only", "[encoder]", "--stop_at", "1"]
+    said = train(of_phase("vae", data_dir, tmp_path / "parts", *more), code=85)
+    assert "not taken: its discriminator, as --start_from.only names parts" in said
 
 
 def test_codebooks_that_the_phase_would_keep_from_starting_are_named(data_dir, tmp_path):
