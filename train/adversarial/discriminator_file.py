@@ -15,6 +15,8 @@ from torch import Tensor
 from shards.files import MIB, open_regular
 
 DISCRIMINATOR_FILE = "discriminator.safetensors"
+# The key of what the file says of its weights.
+ENTRY = "discriminator"
 # A larger file is refused before it is read.
 LARGEST = 4096 * MIB
 
@@ -28,7 +30,9 @@ def write_discriminator(folder: Path, weights: Mapping[str, Tensor], shape: Mapp
         shape: Its settings: windows, periods and filters.
     """
     tensors = {name: value.contiguous() for name, value in weights.items()}
-    save_file(tensors, folder / DISCRIMINATOR_FILE, {"shape": json.dumps(shape), "sha256": digest_of(tensors)})
+    # One entry, as safetensors writes several in any order, and equal states must be equal files.
+    about = {"shape": dict(shape), "sha256": digest_of(tensors)}
+    save_file(tensors, folder / DISCRIMINATOR_FILE, {ENTRY: json.dumps(about, sort_keys=True)})
 
 
 def read_discriminator(folder: Path) -> dict[str, Tensor] | None:
@@ -46,11 +50,11 @@ def read_discriminator(folder: Path) -> dict[str, Tensor] | None:
             raise ValueError(f"{file}: {size:,} bytes are more than a discriminator has")
     try:
         with safe_open(file, "pt", device="cpu") as content:
-            about = content.metadata() or {}
+            entry = (content.metadata() or {}).get(ENTRY, "")
             tensors = {name: content.get_tensor(name).clone() for name in content.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise ValueError(f"{file}: damaged ({str(error).splitlines()[0]})") from None
-    if about.get("sha256") != digest_of(tensors):
+    if f'"sha256": "{digest_of(tensors)}"' not in entry:
         raise ValueError(f"{file}: damaged (its checksum does not match its content)")
     if not all(value.dtype == torch.float32 and value.isfinite().all() for value in tensors.values()):
         raise ValueError(f"{file}: not a discriminator (its values are not all finite float32 numbers)")

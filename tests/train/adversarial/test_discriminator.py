@@ -86,6 +86,9 @@ def test_the_file_comes_back_and_a_damaged_one_is_named(tmp_path):
     assert all(torch.equal(back[name], value) for name, value in networks.state_dict().items())
     place = tmp_path / DISCRIMINATOR_FILE
     content = bytearray(place.read_bytes())
+    for _ in range(8):
+        write_discriminator(tmp_path, networks.state_dict(), SMALL.shape)
+        assert place.read_bytes() == content, "equal states are equal files"
     for at in (3, 20, len(content) - 2):
         spoiled = bytearray(content)
         spoiled[at] ^= 1
