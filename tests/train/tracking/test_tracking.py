@@ -2,13 +2,12 @@
 
 import json
 import shutil
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
 from wandb_reader import SECRET, assert_nowhere, history, logged, parts, records
 
-from tests.train.conftest import STEPS, flags, points, start, train
+from tests.train.conftest import STEPS, flags, points, start, train, wait_for_step
 from train.config import DataConfig, TrackingConfig, VAERun
 from train.runs.record import Record
 from train.runs.run_folder import RunDir
@@ -61,10 +60,7 @@ def test_a_crash_leaves_each_point_once_in_wandb(data_dir, tmp_path):
     run = tmp_path / "vae"
     words = flags("vae", data_dir, run, "--tracking.wandb", "offline", "--checkpoint.every", "3", "--optim.steps", "40")
     process = start(words, session=True)
-    end = time.monotonic() + 300
-    while not (run / "metrics.jsonl").exists() or points(run)[-1]["step"] < 11:
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    wait_for_step(run, 11, process)
     process.kill()
     process.communicate(timeout=200)
     train(words)
