@@ -23,6 +23,7 @@ from benchmarks.faults.runner import Outcome
 from benchmarks.faults.target import BATCH, training_chunks
 from shards.files import read_lines
 from train.runs import checkpoint
+from train.runs.record import checksum
 
 SHORT = ["kill rank 1", "kill during a save", "kill the launcher", "flip a bit", "disk full", "kill W&B"]
 HIT = Fault("kill rank 1", "step", 5, 0.5, 0.5)
@@ -57,7 +58,7 @@ def test_a_run_under_faults_loses_nothing(faulted):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("file", ["training.safetensors", "optimizer.safetensors"])
+@pytest.mark.parametrize("file", ["training.safetensors", "optimizer.safetensors", "discriminator.safetensors"])
 def test_other_weights_are_noticed(faulted, tampered, file):
     reference = faulted[0] / "reference"
     assert checks.weights(tampered, reference) == []
@@ -70,7 +71,7 @@ def test_other_weights_are_noticed(faulted, tampered, file):
     manifest = json.loads((last / "manifest.json").read_text())
     manifest["files"][file] = checkpoint._describe(last / file)
     del manifest["sha256"]
-    (last / "manifest.json").write_text(json.dumps(manifest))
+    (last / "manifest.json").write_text(json.dumps(manifest | {"sha256": checksum(manifest)}))
     (problem,) = checks.weights(tampered, reference)
     assert file in problem
     assert "differs" in problem
