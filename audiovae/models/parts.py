@@ -1,6 +1,6 @@
 """Parts of a model by name: freezing them, and taking them from another model."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -42,12 +42,7 @@ def freeze(model: nn.Module, parts: Iterable[str]) -> None:
     for part in parts:
         if not any(is_within(name, part) for name in can_freeze):
             raise ModelError(f"{part} has no weights and no codebooks to freeze; name the part that holds it")
-    for name, parameter in model.named_parameters():
-        if any(is_within(name, part) for part in parts):
-            parameter.requires_grad_(False)
-    for name, module in model.named_modules():
-        if hasattr(module, "frozen") and any(is_within(name, part) for part in parts):
-            module.frozen = True
+    _freeze_where(model, lambda name: any(is_within(name, part) for part in parts))
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ModelError("nothing is left to train; freeze fewer parts")
 
@@ -55,11 +50,16 @@ def freeze(model: nn.Module, parts: Iterable[str]) -> None:
 def freeze_all_but(model: nn.Module, parts: Iterable[str]) -> None:
     """Freezes all of a model but some parts, by dotted names; see `freeze`."""
     parts = [*parts]
+    _freeze_where(model, lambda name: not any(is_within(name, part) for part in parts))
+
+
+def _freeze_where(model: nn.Module, is_chosen: Callable[[str], bool]) -> None:
+    """Freezes the weights, codebooks and running estimates with the names that are chosen."""
     for name, parameter in model.named_parameters():
-        if not any(is_within(name, part) for part in parts):
+        if is_chosen(name):
             parameter.requires_grad_(False)
     for name, module in model.named_modules():
-        if hasattr(module, "frozen") and not any(is_within(name, part) for part in parts):
+        if hasattr(module, "frozen") and is_chosen(name):
             module.frozen = True
 
 

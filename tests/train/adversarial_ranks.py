@@ -4,18 +4,13 @@ Each strategy trains a model past the start of its adversarial phase. Rank 0 wri
 to facts.
 """
 
-import json
-import os
-import sys
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 import audiovae
-import train.parallel.engine
 from tests.train.parallel_ranks import (
     RATE,
     SAMPLES,
@@ -26,6 +21,7 @@ from tests.train.parallel_ranks import (
     difference,
     everywhere,
     launch,
+    run_rank,
     steps,
 )
 from train.adversarial.settings import AdversarialConfig
@@ -110,16 +106,10 @@ def experiment(engine: Engine, strategy: str, folder: Path) -> dict:
     return facts
 
 
-def main() -> None:
-    result = Path(sys.argv[1])
-    train.parallel.engine.COLLECTIVE_TIMEOUT = timedelta(seconds=60)
-    engine = Engine()
-    facts = {name: experiment(engine, name, result.parent) for name in sys.argv[2:] or ("ddp", *STAGES)}
-    if engine.is_main:
-        result.write_text(json.dumps(facts))
-    sys.stdout.flush()
-    os._exit(0)
+def all_experiments(engine: Engine, strategies: list[str], folder: Path) -> dict:
+    """By strategy; without named strategies, all of them."""
+    return {name: experiment(engine, name, folder) for name in strategies or ("ddp", *STAGES)}
 
 
 if __name__ == "__main__":
-    main()
+    run_rank(all_experiments)

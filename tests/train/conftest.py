@@ -194,6 +194,22 @@ def wait_for_step(run: Path, step: int, process: subprocess.Popen | preloaded.Pr
     raise AssertionError("the run did not get there")
 
 
+def kill_at_step(step: int, words: list[str], run: Path) -> None:
+    """Runs the command until metrics.jsonl has a step, and kills it."""
+    process = start(words)
+    wait_for_step(run, step, process)
+    process.kill()
+    process.wait()
+    assert not (run / "DONE").exists(), "too fast to be killed"
+
+
+def flip_a_bit(file: Path) -> None:
+    """Flips a bit in the middle of a file."""
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
 def copy_evaluated(folder: Path, run: Path, data: Path) -> None:
     """Copies a finished run to `run` in a folder, and its data to `set`; the run is evaluated if it was not."""
     from train.__main__ import run as main_run

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import typing
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -183,14 +184,21 @@ def experiment(engine: Engine, family: str, strategy: str, folder: Path) -> dict
     return facts
 
 
-def main() -> None:
+def all_experiments(engine: Engine, strategies: list[str], folder: Path) -> dict:
+    """By family and strategy; without named strategies, all of them."""
+    return {
+        f"{family} {strategy}": experiment(engine, family, strategy, folder)
+        for family in MODELS
+        for strategy in strategies or ("ddp", *STAGES, *(OFFLOADED if family == "vqvae" else ()))
+    }
+
+
+def run_rank(measure: Callable[[Engine, list[str], Path], dict]) -> None:
+    """Measures as one rank with the arguments of this script; rank 0 writes the facts. Does not return."""
     result = Path(sys.argv[1])
     train.parallel.engine.COLLECTIVE_TIMEOUT = timedelta(seconds=60)
     engine = Engine()
-    facts = {}
-    for family in MODELS:
-        for strategy in sys.argv[2:] or ("ddp", *STAGES, *(OFFLOADED if family == "vqvae" else ())):
-            facts[f"{family} {strategy}"] = experiment(engine, family, strategy, result.parent)
+    facts = measure(engine, sys.argv[2:], result.parent)
     if engine.is_main:
         result.write_text(json.dumps(facts))
     sys.stdout.flush()
@@ -198,4 +206,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_rank(all_experiments)

@@ -136,6 +136,18 @@ def _through(layers: nn.ModuleList, last: nn.Module, values: Tensor) -> tuple[Te
         return last(values.float()), features
 
 
+def check_length(config: AdversarialConfig, samples: int) -> None:
+    """Raises ValueError if chunks of `samples` samples are too short for one of the networks."""
+    kinds = (("windows", SpectralNetwork, config.windows), ("periods", PeriodNetwork, config.periods))
+    for name, kind, values in kinds:
+        for value in values:
+            if samples < kind.shortest(value):
+                raise ValueError(
+                    f"adversarial.{name} has {value}, which needs chunks of {kind.shortest(value):,} samples, and "
+                    f"these have {samples:,}: leave it out"
+                )
+
+
 class Discriminator(nn.Module):
     """Several networks, each with a view of its own on the waveform.
 
@@ -145,16 +157,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, config: AdversarialConfig, samples: int) -> None:
         super().__init__()
-        for name, kind, values in (
-            ("windows", SpectralNetwork, config.windows),
-            ("periods", PeriodNetwork, config.periods),
-        ):
-            for value in values:
-                if samples < kind.shortest(value):
-                    raise ValueError(
-                        f"adversarial.{name} has {value}, which needs chunks of {kind.shortest(value):,} samples, and "
-                        f"these have {samples:,}: leave it out"
-                    )
+        check_length(config, samples)
         self.networks = nn.ModuleList(SpectralNetwork(window, config.filters) for window in config.windows)
         self.networks.extend(PeriodNetwork(period, config.filters) for period in config.periods)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from audiovae import Autoencoder
 from audiovae.models.parts import is_within
-from train.adversarial.discriminator import Discriminator, Judgement, make_discriminator
+from train.adversarial.discriminator import Discriminator, Judgement, check_length, make_discriminator
 from train.adversarial.losses import adversarial_loss, discriminator_loss, feature_distance, mean_score
 from train.adversarial.settings import AdversarialConfig
 from train.config import OptimConfig, RunConfig
@@ -111,14 +111,14 @@ class Adversary(NoAdversary):
     def __init__(
         self, config: RunConfig, engine: Engine, samples: int, first: Mapping[str, Tensor] | None = None
     ) -> None:
-        """Makes a discriminator for chunks of `samples` samples, random or with the weights `first`."""
+        """Makes a discriminator for chunks of `samples` samples, random or with the weights `first`.
+
+        `check_phase` says before whether chunks of this length can have it.
+        """
         super().__init__(engine)
         self.config: AdversarialConfig = config.adversarial
         self._start, self._engine = config.phase_start or 0, engine
-        try:
-            self.discriminator = make_discriminator(self.config, samples, config.seed + SEED)
-        except ValueError as error:
-            raise TrainError(str(error)) from None
+        self.discriminator = make_discriminator(self.config, samples, config.seed + SEED)
         if first is not None:
             _check(first, self.discriminator)
             self.discriminator.load_state_dict(first)
@@ -224,7 +224,7 @@ def _check(weights: Mapping[str, Tensor], networks: nn.Module) -> None:
 def check_phase(config: RunConfig, model: Autoencoder) -> None:
     """Raises TrainError if a model, with `optim.freeze` in effect, cannot have the adversarial phase."""
     try:
-        make_discriminator(config.adversarial, model.samples, 0)
+        check_length(config.adversarial, model.samples)
     except ValueError as error:
         raise TrainError(str(error)) from None
     trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]

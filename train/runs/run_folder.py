@@ -229,7 +229,8 @@ class RunDir:
     @property
     def finished_at(self) -> int | None:
         """The step at which the run finished, or None."""
-        return self.done.step if self.done else None
+        done = self.done
+        return done.step if done else None
 
     def is_over(self, config: RunConfig) -> bool:
         """Whether the run has finished, and these settings leave it so: more steps alone do not undo an early end."""

@@ -92,7 +92,7 @@ def _run(
     )
     if run.is_over(config):
         if engine.is_main:
-            print(printable(told_finished(run, config)))
+            print(printable(finished_message(run, config)))
         return FINISHED
     calibrated = start_from(config, model, run, engine)
     with phase("verifying and reading the newest checkpoint", engine.is_main):
@@ -123,7 +123,7 @@ def _run(
     return _train(context, wandb_mode)
 
 
-def told_finished(run: RunDir, config: RunConfig) -> str:
+def finished_message(run: RunDir, config: RunConfig) -> str:
     """That there is nothing left to train, and why."""
     see = f"see it with: python -m train evaluate {run.path}"
     done = run.done

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 import audiovae
-from tests.train.conftest import NO_LEVELS, flags, points, start, train, wait_for_step
+from tests.train.conftest import NO_LEVELS, flags, flip_a_bit, kill_at_step, points, train
+from tests.train.training.test_run import assert_same_state, last_checkpoint
 from train.adversarial.discriminator_file import DISCRIMINATOR_FILE, read_discriminator
 from train.runs.checkpoint import all_checkpoints
 
@@ -20,25 +21,17 @@ PHASE = [
     *("--adversarial.start", str(START), "--adversarial.windows", "[256,64]", "--adversarial.filters", "2"),
     *("--adversarial.lead", "1", "--adversarial.ramp", "2", "--adversarial.every", "1"),
 ]
-FILES = (
-    *("training.safetensors", "model.safetensors", "optimizer.safetensors"),
-    *(DISCRIMINATOR_FILE, "discriminator_optimizer.safetensors"),
-)
 
 
 def of_phase(family: str, data: Path, run: Path, *more: str) -> list[str]:
     return flags(family, data, run, *PHASE, *more)
 
 
-def assert_same_state(one: Path, other: Path, step: int) -> None:
-    """Weights, averages, moments of both players, and the state, are the same, bit for bit."""
-    a, b = (run / "checkpoints" / f"step-{step:08}" for run in (one, other))
-    for file in FILES:
-        first, second = load_file(a / file), load_file(b / file)
-        assert first.keys() == second.keys()
-        for name in first:
-            assert torch.equal(first[name], second[name]), (file, name)
-    assert (a / "state.json").read_text() == (b / "state.json").read_text()
+def assert_same_players(one: Path, other: Path) -> None:
+    """The last states are the same, bit for bit, and have a discriminator."""
+    assert (last_checkpoint(one) / DISCRIMINATOR_FILE).exists()
+    assert (last_checkpoint(one) / "discriminator_optimizer.safetensors").exists()
+    assert_same_state(one, other)
 
 
 @pytest.fixture(scope="session")
@@ -59,7 +52,7 @@ def test_stopped_before_at_and_in_the_phase_equals_no_interruption(family, data_
         said = train(of_phase(family, data_dir, run, "--stop_at", str(stop)), code=85)
         assert ("the adversarial phase has begun" in said) == (stop > START)
     train(of_phase(family, data_dir, run))
-    assert_same_state(run, straight, 8)
+    assert_same_players(run, straight)
     rows = points(run)
     assert [row["step"] for row in rows] == list(range(9))
     # The adversarial terms follow the ramp; the discriminator leads for one step.
@@ -103,18 +96,11 @@ def test_a_killed_phase_resumes_from_its_newest_intact_checkpoint(data_dir, tmp_
     straight, run = tmp_path / "straight", tmp_path / "killed"
     longer = ["--optim.steps", "40"]
     train(of_phase("vae", data_dir, straight, *longer))
-    process = start(of_phase("vae", data_dir, run, *longer))
-    wait_for_step(run, 15, process)
-    process.kill()
-    process.wait()
-    assert not (run / "DONE").exists(), "too fast to be killed"
-    newest = all_checkpoints(run / "checkpoints")[0] / DISCRIMINATOR_FILE
-    content = bytearray(newest.read_bytes())
-    content[-3] ^= 1
-    newest.write_bytes(content)
+    kill_at_step(15, of_phase("vae", data_dir, run, *longer), run)
+    flip_a_bit(last_checkpoint(run) / DISCRIMINATOR_FILE)
     said = train(of_phase("vae", data_dir, run, *longer))
     assert "renamed to damaged-" in said
-    assert_same_state(run, straight, 40)
+    assert_same_players(run, straight)
     # The checkpoint of the phase's start stays, though checkpoint.keep is 3.
     assert (run / "checkpoints" / f"step-{START:08}").exists()
 
@@ -168,7 +154,7 @@ def test_a_new_run_takes_the_discriminator_along(data_dir, straight_phase, tmp_p
     assert "start/discriminator.safetensors: it is not the discriminator that the run started from; restore it" in said
     kept.write_bytes(content)
     train(of_phase("vae", data_dir, run, *more))
-    assert_same_state(run, straight, 8)
+    assert_same_players(run, straight)
     found = read_discriminator(run / "model")
     assert all(torch.allclose(found[name], shipped[name], atol=1e-6) for name in shipped)
 

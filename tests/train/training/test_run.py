@@ -24,6 +24,8 @@ from tests.train.conftest import (
     STEPS,
     environment,
     flags,
+    flip_a_bit,
+    kill_at_step,
     points,
     start,
     train,
@@ -41,10 +43,13 @@ def last_checkpoint(run: Path) -> Path:
 
 
 def assert_same_state(one: Path, other: Path) -> None:
-    """Weights, averages, codebooks, optimizer and cursor are the same, bit for bit."""
+    """Weights, averages, codebooks, optimizer and cursor are the same, bit for bit, and so is a discriminator."""
     a, b = last_checkpoint(one), last_checkpoint(other)
     assert a.name == b.name
-    for file in ("training.safetensors", "model.safetensors", "optimizer.safetensors"):
+    files = {path.name for path in a.glob("*.safetensors")}
+    assert files == {path.name for path in b.glob("*.safetensors")}
+    assert files >= {"training.safetensors", "model.safetensors", "optimizer.safetensors"}
+    for file in files:
         first, second = load_file(a / file), load_file(b / file)
         assert first.keys() == second.keys()
         for name in first:
@@ -109,15 +114,8 @@ def test_a_killed_run_resumes_from_its_newest_intact_checkpoint(data_dir, tmp_pa
     straight, run = tmp_path / "straight", tmp_path / "killed"
     longer = ["--optim.steps", "40"]
     train(flags("vqvae", data_dir, straight, *longer))
-    process = start(flags("vqvae", data_dir, run, *longer))
-    wait_for_step(run, 10, process)
-    process.kill()
-    process.wait()
-    assert not (run / "DONE").exists(), "too fast to be killed"
-    newest = last_checkpoint(run) / "training.safetensors"
-    content = bytearray(newest.read_bytes())
-    content[len(content) // 2] ^= 1
-    newest.write_bytes(content)
+    kill_at_step(10, flags("vqvae", data_dir, run, *longer), run)
+    flip_a_bit(last_checkpoint(run) / "training.safetensors")
     said = train(flags("vqvae", data_dir, run, *longer))
     assert "renamed to damaged-" in said
     assert list((run / "checkpoints").glob("damaged-*"))
