@@ -120,6 +120,9 @@ class StopRequest:
         self._interruptible = False
         self._read, self._write = os.pipe()
         os.set_blocking(self._write, False)
+        # Not select(), which refuses descriptors of 1,024 and above: a process with many open files reaches them.
+        self._poll = select.poll()
+        self._poll.register(self._read, select.POLLIN)
         self._old_fd = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         for number in SIGNALS:
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
@@ -244,7 +247,7 @@ class StopRequest:
 
     def _signals(self, timeout_s: float) -> bytes | None:
         """The numbers of the signals that came within a time; None when this object is closed."""
-        if not select.select([self._read], [], [], timeout_s)[0]:
+        if not self._poll.poll(1000 * timeout_s):
             return b""
         return os.read(self._read, 64) or None
 

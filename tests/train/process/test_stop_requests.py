@@ -1,6 +1,7 @@
 """Requests to stop by signals, by the file STOP and by other processes."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -58,6 +59,26 @@ def test_only_a_keyboard_interrupt_mentions_the_keyboard(number, stop, lines):
     assert ("Ctrl-C" in lines[0]) == (number == signal.SIGINT)
     signal.raise_signal(number)  # the launcher's copy of the same signal
     assert len(lines) == 1
+
+
+def test_with_more_than_a_thousand_open_files(tmp_path, lines):
+    """select() refuses their numbers, and a thread that it ends would leave all requests unanswered."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    opened = [os.dup(0) for _ in range(1100)]
+    handlers = {number: signal.getsignal(number) for number in (*SIGNALS, WAKE)}
+    try:
+        stop = StopRequest(tmp_path / "STOP", is_main=True, tell=lines.append)
+        stop.file.touch()
+        wait_for(lambda: lines)
+        stop.close()
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert lines[0].startswith("STOP: saving")
 
 
 def test_the_file_requests_a_stop(stop):
