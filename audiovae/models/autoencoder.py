@@ -7,51 +7,38 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from audiovae.card import Facts
 from audiovae.errors import ModelError
 from audiovae.hub import Shareable
 from audiovae.inputs import check_temperature
 from audiovae.layers.levels import BandLevels
 from audiovae.layers.noise import Noise
 from audiovae.layers.representation import make_representation
-from audiovae.results import Latents, Output, Partial, Statistics
+from audiovae.results import Latents, Output, Partial
+from audiovae.trainable import Trainable
 
 # Chooses the latents of a level relative to their prior: from the level (0 is the finest), and mean and log variance of
 # the posterior relative to the prior, [B, C, T] each, to values [B, C, T].
 Choice = Callable[[int, Tensor, Tensor], Tensor]
 
 
-class Autoencoder(nn.Module, Shareable):
-    """Base class of the families.
+class Autoencoder(Trainable, Shareable):
+    """Base class of the families of autoencoders; see also the attributes of `Trainable`.
 
     Attributes:
-        family: The name of the family in commands and saved models.
-        full_name: The name of the family in texts.
-        training_only: Names of buffers that only training uses. They are not part of a model's fingerprint.
-        samples: Chunk length in samples.
-        rate: Sample rate in Hz.
         synthesis: Parts, by dotted names, that only turn latents into sound: no latent or code depends on them.
-        loss_names: Loss terms that `forward` returns in addition to the reconstruction terms.
-        level: How the levels of its training recordings were normalised, one of `shards.audio.levels.LEVELS`.
         levels: Measures and fills the levels of the upper bands; None for models without them.
-        facts: Facts about its training for the model card, if it was loaded from a folder with `facts.json`.
     """
 
-    family: ClassVar[str]
-    full_name: ClassVar[str]
-    training_only: ClassVar[tuple[str, ...]] = ()
     synthesis: ClassVar[tuple[str, ...]] = ("decoder",)
-    loss_names: tuple[str, ...]
-    facts: Facts | None = None
-    level: str = "peak"
+    # Of models of mel spectrograms the term `stft` is not computed by an STFT: it is the mean absolute difference of
+    # log-mel. Metrics, weights and settings use one name for both, so that one set of settings and one panel serve
+    # every model.
+    distance_names: ClassVar[tuple[str, ...]] = ("mse", "stft")
 
     def __init__(self, config: Any, samples: int, rate: int) -> None:
-        super().__init__()
-        self.config = config
-        self.samples = samples
-        self.rate = rate
+        super().__init__(config, samples, rate)
         self.levels: BandLevels | None = None
         self.representation = make_representation(config.representation, samples, rate)
 
@@ -137,6 +124,15 @@ class Autoencoder(nn.Module, Shareable):
         self.representation.calibrate(chunks)
         self.levels.calibrate(self.represent(audio) for audio in chunks)
 
+    def calibrated(self) -> list[Tensor]:
+        """The buffers that `calibrate` sets."""
+        parts = [part for part in (self.representation, self.levels) if part is not None]
+        return [buffer for part in parts for buffer in part.buffers()]
+
+    def example_target(self, items: int) -> Tensor:
+        """A representation without content: [items, C, T]."""
+        return torch.empty(items, self.representation.channels, self.representation.frames)
+
     @abstractmethod
     def forward(self, target: Tensor, noise: Noise | None = None) -> Output:
         """The forward pass of training, from a representation [B, C, T]."""
@@ -209,16 +205,6 @@ class Autoencoder(nn.Module, Shareable):
     @abstractmethod
     def _sample(self, items: int, temperature: float, noise: Noise | None) -> Tensor:
         """`sample`, for a temperature in its range and without gradients."""
-
-    def update(self, statistics: Statistics, step: int) -> None:
-        """Updates running estimates with the statistics of the whole global batch after optimizer step `step`.
-
-        Statistics that are not finite leave all estimates unchanged, as in a skipped step.
-        """
-
-    def usage(self) -> dict[str, Tensor]:
-        """The share of each code in recent use, [K] for each codebook by name; empty for families without codes."""
-        return {}
 
     def divergences(self, audio: Tensor, noise: Noise) -> Tensor:
         """KL divergence of the posterior from the prior on each level: [B, 1, samples] -> [B, levels] in nats.

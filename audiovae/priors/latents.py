@@ -1,0 +1,60 @@
+"""What a prior must know about the latents that it models."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+# Real latents are stored as whole numbers of this step. A posterior's deviation is a hundred times as large.
+STEP = 1 / 256
+LARGEST_CODE = 1 << 15  # codes are stored as int16
+
+
+@dataclass(frozen=True)
+class LatentsConfig:
+    """Latents of recordings as sequences of frames: `rows` numbers a frame, every `stride` samples of audio.
+
+    Attributes:
+        model: Fingerprint of the autoencoder that made them.
+        family: Family of the autoencoder.
+        kind: `real` for numbers, `codes` for indices of codebooks.
+        rows: Numbers in a frame.
+        size: Codes in each codebook; 0 for real latents.
+        frames: Frames in a record of the data set, the context of a prior.
+        stride: Samples of audio between frames.
+        rate: Sample rate of the audio in Hz.
+        fade: How recordings are divided: -1 for one pass over the whole; else chunks that share so many samples.
+        chunk_frames: Frames of a chunk of the autoencoder; a record holds whole chunks unless `fade` is -1.
+    """
+
+    model: str
+    family: str
+    kind: Literal["real", "codes"]
+    rows: int
+    size: int
+    frames: int
+    stride: int
+    rate: int
+    fade: int
+    chunk_frames: int
+
+    def __post_init__(self) -> None:
+        positive = {name: getattr(self, name) for name in ("rows", "frames", "stride", "rate", "chunk_frames")}
+        wrong: dict[str, Any] = {name: value for name, value in positive.items() if value < 1}
+        if self.kind not in ("real", "codes"):
+            wrong["kind"] = self.kind
+        if not (1 < self.size <= LARGEST_CODE if self.kind == "codes" else self.size == 0):
+            wrong["size"] = self.size
+        if self.fade < -1:
+            wrong["fade"] = self.fade
+        if wrong:
+            name, value = next(iter(wrong.items()))
+            raise ValueError(f"latents: {name} is {value!r}")
+
+    @property
+    def numbers(self) -> int:
+        """Numbers in a record: the samples of a chunk of the data set."""
+        return self.rows * self.frames
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames in a second of audio."""
+        return self.rate / self.stride

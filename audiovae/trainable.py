@@ -1,0 +1,80 @@
+"""What training, checkpoints and model folders need of a model, whatever it is a model of."""
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from audiovae.card import Facts
+from audiovae.layers.noise import Noise
+from audiovae.results import Output, Statistics
+
+
+class Trainable(nn.Module):
+    """Base class of autoencoders and priors; its constructor takes `config`, `samples` and `rate`.
+
+    Attributes:
+        family: The name of the family in commands and saved models.
+        full_name: The name of the family in texts.
+        training_only: Names of buffers that only training uses. They are not part of a model's fingerprint.
+        distance_names: Loss terms that `distances` returns.
+        loss_names: Loss terms that `forward` returns in addition.
+        config: The settings of the model, a dataclass.
+        samples: Values in a chunk of the data set.
+        rate: Values a second in a chunk; Hz for audio.
+        level: How the levels of its training recordings were normalised, one of `shards.audio.levels.LEVELS`.
+        facts: Facts about its training for the model card, if it was loaded from a folder with `facts.json`.
+    """
+
+    family: ClassVar[str]
+    full_name: ClassVar[str]
+    training_only: ClassVar[tuple[str, ...]] = ()
+    distance_names: ClassVar[tuple[str, ...]] = ()
+    loss_names: tuple[str, ...]
+    facts: Facts | None = None
+    level: str = "peak"
+
+    def __init__(self, config: Any, samples: int, rate: int) -> None:
+        super().__init__()
+        self.config = config
+        self.samples = samples
+        self.rate = rate
+
+    def represent(self, audio: Tensor) -> Tensor:
+        """A batch of chunks [B, 1, samples] in [-1, 1] -> what `forward` takes."""
+        raise NotImplementedError
+
+    def example_target(self, items: int) -> Tensor:
+        """A tensor without meaningful content of the shape and type that `represent` returns for `items` chunks."""
+        raise NotImplementedError
+
+    def forward(self, target: Tensor, noise: Noise | None = None) -> Output:
+        """The forward pass of training, from the result of `represent`."""
+        raise NotImplementedError
+
+    def distances(self, recon: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Loss terms that compare `Output.recon` with the target, each [B]."""
+        return {}
+
+    def calibrate(self, audio_batches: Iterable[Tensor]) -> None:
+        """Computes statistics of the data from batches [B, 1, samples], before the first step of a new run."""
+
+    def calibrated(self) -> list[Tensor]:
+        """The buffers that `calibrate` sets."""
+        return []
+
+    def update(self, statistics: Statistics, step: int) -> None:
+        """Updates running estimates with the statistics of the whole global batch after optimizer step `step`.
+
+        Statistics that are not finite leave all estimates unchanged, as in a skipped step.
+        """
+
+    def usage(self) -> dict[str, Tensor]:
+        """The share of each code in recent use, [K] for each codebook by name; empty for families without codes."""
+        return {}
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return next(self.parameters()).device
