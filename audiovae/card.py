@@ -118,7 +118,7 @@ def write_card(folder: Path, about: dict[str, Any], shape: dict[str, Any], facts
     Args:
         folder: The model folder.
         about: The content of `config.json`.
-        shape: Derived values: `full_name`, `parameters`, `latent_shapes`, `code_size`, `bits_per_second`.
+        shape: Derived values, from `Trainable.outline`.
         facts: Facts about the training.
 
     Returns:
@@ -138,7 +138,7 @@ def write_card(folder: Path, about: dict[str, Any], shape: dict[str, Any], facts
         text = with_measures(card, facts, shape)
     else:
         marked = {"begin": Markup(BEGIN), "measures": Markup(_measures(facts, shape)), "end": Markup(END)}
-        text = _template("card.md").render(about=about, shape=shape, facts=facts, **marked)
+        text = _template(shape["card"]).render(about=about, shape=shape, facts=facts, **marked)
     write_atomically(path, text)
     return BEGIN in text and END in text
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
+# The entry of a manifest's settings that describes latents.
+LATENTS = "latents"
 # Real latents are stored as whole numbers of this step. A posterior's deviation is a hundred times as large.
 STEP = 1 / 256
 LARGEST_CODE = 1 << 15  # codes are stored as int16

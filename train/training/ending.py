@@ -11,6 +11,7 @@ from train.process.stop_requests import FINISHED, exit_code_when_stopped
 from train.process.watchdog import Watchdog
 from train.runs import checkpoint
 from train.runs.async_save import Saver
+from train.training.companion import add_autoencoder
 from train.runs.lines import EARLY
 from train.runs.model_facts import facts_of
 from train.tracking.tracker import Tracker
@@ -73,6 +74,7 @@ def end_finished(context: Context, saver: Saver, watchdog: Watchdog, display: Di
 
         def write(path: Path) -> None:
             audiovae.save(learner.model, path, exported.averaged, facts)
+            add_autoencoder(run.path, path)
             if exported.discriminator:
                 write_discriminator(path, exported.discriminator.weights, context.config.adversarial.shape)
 

@@ -15,6 +15,8 @@ from train.evaluation.measuring.metrics import MEASURED, SHARES, means, measure,
 from train.parallel.engine import Engine
 
 AT_A_TIME = 32
+# Among the measures: the mean square of the recordings.
+POWER = "power"
 # Among the sums of `measure_share`: for each chunk the embeddings of recording and reconstruction.
 EMBEDDINGS = "embeddings"
 
@@ -79,14 +81,14 @@ def measure_share(
     chosen = spread(len(split), limit)
     chunks = chosen[engine.rank :: engine.world]
     zero = torch.zeros(2, device=engine.device)
-    total = {name: zero.clone() for name in (*MEASURED, "power", *extra.names)}
+    total = {name: zero.clone() for name in (*MEASURED, POWER, *extra.names)}
     embeddings: list[Tensor] = []
     for first in range(0, len(chunks), AT_A_TIME):
         audio = to_audio(split.read(chunks[first : first + AT_A_TIME]), engine.device)
         with engine.autocast():
             output = model.reconstruct(audio)
         found = measure(output, audio, model.rate)
-        found["power"] = torch.where(found["mse"].isnan(), torch.nan, audio.square().mean((1, 2)))
+        found[POWER] = torch.where(found["mse"].isnan(), torch.nan, audio.square().mean((1, 2)))
         found |= extra.values(audio, output)
         counted = torch.where((found["silent"] > 0) | found["mse"].isnan(), torch.nan, 0.0)
         found |= {name: value + counted for name, value in found.items() if name not in SHARES}
