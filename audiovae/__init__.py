@@ -15,10 +15,10 @@ from audiovae.errors import ModelError, ModelWarning
 from audiovae.layers.noise import Noise
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.models.families import FAMILIES, build
+from audiovae.priors.prior import Prior
 from audiovae.recordings.audio_file import as_recording, read_recording, write_recording
 from audiovae.recordings.compressed import compress_recording, decompress_recording, stored_numbers
 from audiovae.recordings.compressed_file import CompressedRecording, read_compressed, write_compressed
-from audiovae.priors.prior import Prior
 from audiovae.recordings.files import decode_file, encode_file, reconstruct_file
 from audiovae.recordings.generated import generate_recording, generate_recordings
 from audiovae.recordings.latents import CodedRecording, decode_recording, encode_recording

@@ -4,7 +4,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from audiovae.priors.settings import PriorConfig, PriorSettings
 from jsonargparse.typing import (
     ClosedUnitInterval,
     NonNegativeFloat,
@@ -18,6 +17,7 @@ from audiovae.models.settings import from_dict
 from audiovae.models.vae import VAEConfig
 from audiovae.models.vqvae import VQVAEConfig
 from audiovae.priors.latents import LATENTS, LatentsConfig
+from audiovae.priors.settings import PriorConfig, PriorSettings
 from shards.files import is_number, is_whole
 from shards.manifest import Manifest
 from shards.reading.manifests import is_url

@@ -159,10 +159,12 @@ class CodePrior(Prior):
             ModelError: if these do not fit, or frames are given that are not the first ones.
         """
         self.check_sampling(len(noise.rows), frames, temperature, given, known)
-        if not 0 <= top_k:
+        if not top_k >= 0:
             raise ModelError(f"top_k is {top_k}: 0 for all codes, or 1 and more")
         books, size = self.latents.rows, self.latents.size
-        start = torch.zeros(len(noise.rows), books, 0, dtype=torch.int64) if given is None else self._first(given, known)
+        start = (
+            torch.zeros(len(noise.rows), books, 0, dtype=torch.int64) if given is None else self._first(given, known)
+        )
         count = start.shape[2]
         codes = nn.functional.pad(start.to(self.device), (0, frames - count))
         steps = delayed(codes, size)

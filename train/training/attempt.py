@@ -29,11 +29,11 @@ from train.process.stop_requests import FINISHED, StopRequest
 from train.runs import checkpoint
 from train.runs.async_save import Saver
 from train.runs.checkpoint import Retention
-from train.training.companion import keep_autoencoder
 from train.runs.forecast import rate_jump
 from train.runs.run_folder import RunDir
 from train.tracking.tracker import CLOSE_S, Tracker
 from train.tracking.wandb_environment import identity
+from train.training.companion import keep_autoencoder
 from train.training.context import Context
 from train.training.held_out.extra import check_measures
 from train.training.learner import make_learner, make_objective

@@ -11,10 +11,10 @@ from train.process.stop_requests import FINISHED, exit_code_when_stopped
 from train.process.watchdog import Watchdog
 from train.runs import checkpoint
 from train.runs.async_save import Saver
-from train.training.companion import add_autoencoder
 from train.runs.lines import EARLY
 from train.runs.model_facts import facts_of
 from train.tracking.tracker import Tracker
+from train.training.companion import add_autoencoder
 from train.training.context import Context
 
 # Seconds that W&B has to receive the last points when a signal ends the process.

@@ -21,7 +21,6 @@ EXAMPLES = 4
 LATENT_USE_CHUNKS = 256
 
 
-
 class Reconstruction:
     """Measures of reconstructions; in the adversarial phase also scores of the discriminator."""
 
