@@ -1,6 +1,7 @@
 """What the builder knows of the presets is what their models say."""
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +14,9 @@ from audiovae.models.families import FAMILIES
 from audiovae.models.settings import from_dict
 from shards.presets import RULES, fitting_presets
 from train.cli.presets import presets
+from train.config import DataConfig, VAERun
 from train.errors import TrainError
+from train.optim.objective import VAEWeights
 from train.training.attempt import build_model
 
 SAMPLES = (490, 1024, 1025, 2205, 11025, 16000, 22050, 24000, 24010, 44100, 48000, 66150)
@@ -65,9 +68,11 @@ def test_the_default_chunk_fits_all_presets():
 
 
 def test_a_chunk_that_does_not_fit_is_refused_with_the_lengths_and_presets_that_do():
-    config = SimpleNamespace(seed=0, model=from_dict(FAMILIES["vae"][1], settings_of("vae_tiny")))
+    model = from_dict(FAMILIES["vae"][1], settings_of("vae_tiny"))
+    config = VAERun(DataConfig("data"), Path("run"), model=model, weights=VAEWeights(levels=0.03))
+    split = SimpleNamespace(samples=48000, rate=48000, where="data", manifest=SimpleNamespace(settings={}))
     with pytest.raises(TrainError) as caught:
-        build_model(config, "vae", SimpleNamespace(samples=48000, rate=48000))
+        build_model(config, "vae", split)
     said = str(caught.value)
     assert "98 does not divide 48000 frames" in said
     assert "The nearest lengths that fit are 47,530 and 48,020 samples: build the data again" in said
