@@ -149,10 +149,12 @@ class CodePrior(Prior):
             ModelError: if these do not fit, or frames are given that are not the first ones.
         """
         self.check_sampling(len(noise.rows), frames, temperature, given, known)
-        if not 0 <= top_k:
+        if not top_k >= 0:
             raise ModelError(f"top_k is {top_k}: 0 for all codes, or 1 and more")
         books, size = self.latents.rows, self.latents.size
-        start = torch.zeros(len(noise.rows), books, 0, dtype=torch.int64) if given is None else self._first(given, known)
+        start = (
+            torch.zeros(len(noise.rows), books, 0, dtype=torch.int64) if given is None else self._first(given, known)
+        )
         count = start.shape[2]
         codes = nn.functional.pad(start.to(self.device), (0, frames - count))
         steps = delayed(codes, size)
@@ -202,7 +204,8 @@ def choose(logits: Tensor, numbers: Tensor, temperature: float, top_k: int) -> T
     if 0 < top_k < logits.shape[-1]:
         least = logits.topk(top_k, dim=-1).values[..., -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)
-    # In float64 no code is chosen whose share is 0.
-    shares = (logits.double() / temperature).softmax(-1).cumsum(-1)
+    # Without the largest one, no temperature makes them infinite. In float64 the sum of many shares is exact enough.
+    likely = (logits - logits.amax(-1, keepdim=True)).double() / temperature
+    shares = likely.softmax(-1).cumsum(-1)
     point = (numbers.double().unsqueeze(-1) + 0.5) / FINE * shares[..., -1:]
     return torch.searchsorted(shares, point).squeeze(-1).clamp_max(logits.shape[-1] - 1)
