@@ -23,6 +23,5 @@ def make_prior(config: PriorConfig | dict[str, Any], samples: int, rate: int) ->
         ValueError: if the settings do not fit `samples`, or a value of a dict is out of bounds.
         TypeError: if a value of a dict has another type.
     """
-    if isinstance(config, dict):
-        config = from_dict(PriorConfig, config)
-    return KINDS[config.latents.kind](config, samples, rate)
+    checked: PriorConfig = from_dict(PriorConfig, config) if isinstance(config, dict) else config
+    return KINDS[checked.latents.kind](checked, samples, rate)

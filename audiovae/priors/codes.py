@@ -11,7 +11,7 @@ from audiovae.layers.noise import Noise, fresh_noise
 from audiovae.priors.delay import delayed, undelayed
 from audiovae.priors.prior import Prior
 from audiovae.priors.settings import PriorConfig
-from audiovae.priors.transformer import Cache, Transformer
+from audiovae.priors.transformer import Cache, Dropout, Transformer
 from audiovae.results import Output
 
 # Codes of all books of a frame; more only occur in files that are damaged or meant to fill the memory.
@@ -110,8 +110,7 @@ class CodePrior(Prior):
         if self.training:
             noise = noise or fresh_noise(len(target), target.device)
             dropout = self.trunk.dropout(noise, frames + books - 1)
-        steps = delayed(target, self.latents.size)
-        logits = self.heads(self.trunk(self.enter(self._inputs(steps)), dropout=dropout))
+        logits = self.predicted(target, dropout)
         wanted = delayed(target, NOTHING).transpose(1, 2)
         nats = nn.functional.cross_entropy(
             logits.flatten(0, 2), wanted.flatten(), reduction="none", ignore_index=NOTHING
@@ -120,14 +119,14 @@ class CodePrior(Prior):
         bits = loss.detach().mean() / math.log(2) * books * self.latents.frame_rate
         return Output(target, {"prior": loss}, {"bits_per_second": bits})
 
-    def _inputs(self, steps: Tensor) -> Tensor:
-        """What each step sees: the codes of the step before, [B, K, S]."""
-        return nn.functional.pad(steps, (1, 0), value=self.latents.size)[:, :, :-1]
+    def predicted(self, codes: Tensor, dropout: Dropout | None = None) -> Tensor:
+        """Logits of each step in the delay pattern, [B, S, books, size] float32, from codes [B, books, frames]."""
+        steps = delayed(codes, self.latents.size)
+        return self.heads(self.trunk(self.enter(self._inputs(steps)), dropout=dropout))
 
-    def logits(self, codes: Tensor) -> Tensor:
-        """Logits of each code given those before it, [B, books, frames, size] float32, from codes [B, books, frames]."""
-        found = self.heads(self.trunk(self.enter(self._inputs(delayed(codes, self.latents.size)))))
-        return torch.stack([undelayed(one) for one in found.permute(3, 0, 2, 1)], 3)
+    def _inputs(self, steps: Tensor) -> Tensor:
+        """What each step sees: the codes of the step before, [B, books, S]."""
+        return nn.functional.pad(steps, (1, 0), value=self.latents.size)[:, :, :-1]
 
     @torch.no_grad()
     def sample(
