@@ -54,7 +54,6 @@ class CodePrior(Prior):
     """Each step predicts one code of every book, in the delay pattern, from all steps before."""
 
     full_name = "code prior"
-    causal = True
 
     def __init__(self, config: PriorConfig, samples: int, rate: int) -> None:
         super().__init__(config, samples, rate)
@@ -63,6 +62,7 @@ class CodePrior(Prior):
         books, size, transformer = self.latents.rows, self.latents.size, config.settings.transformer
         if books * size > MOST_CODES:
             raise ValueError(f"{books} codebooks of {size} codes are {books * size} in all: at most {MOST_CODES}")
+        self.ahead = books - 1  # in the delay pattern the last book of a frame comes so many steps later
         self.enter = Embedding(books, size, transformer.width)
         self.trunk = Transformer(transformer, causal=True, timed=False)
         self.heads = Heads(books, size, transformer.width)

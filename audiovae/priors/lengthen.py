@@ -69,7 +69,7 @@ def generate(
 
     Args:
         prior: The prior, in evaluation mode.
-        seed: Any whole number.
+        seed: A whole number.
         items: Number of sequences.
         frames: Frames of each, with those that are given.
         temperature: See `Prior.sample`.
@@ -127,7 +127,7 @@ def _continued(
 ) -> Tensor:
     """The frames of a window after the given ones, on the prior's device."""
     count = given.shape[2]
-    # Where frames do not depend on later ones, those that nobody wants are left out.
-    length = min(prior.latents.frames, count + frames) if prior.causal else prior.latents.frames
+    # Frames that nobody wants are left out unless others depend on them.
+    length = min(prior.latents.frames, count + frames + prior.ahead)
     drawn = prior.sample(noise, length, temperature, given if count else None, **options)
     return drawn[:, :, count:]

@@ -20,14 +20,13 @@ class Prior(Trainable):
     """A model of sequences of latents [B, rows, frames]. A chunk of its data set is one record of latents.
 
     Attributes:
-        causal: Whether a frame depends on earlier ones only, so that the beginning of a window does not depend on its
-            length.
+        ahead: So many frames after a frame have an effect on it. What a window holds later, or its end, does not.
         latents: What the prior models.
     """
 
     family: ClassVar[str] = "prior"
     loss_names = ("prior",)
-    causal: ClassVar[bool]
+    ahead: int
 
     def __init__(self, config: PriorConfig, samples: int, rate: int) -> None:
         """See `Trainable`.
