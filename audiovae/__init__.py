@@ -20,7 +20,7 @@ from audiovae.recordings.audio_file import as_recording, read_recording, write_r
 from audiovae.recordings.compressed import compress_recording, decompress_recording, stored_numbers
 from audiovae.recordings.compressed_file import CompressedRecording, read_compressed, write_compressed
 from audiovae.recordings.files import decode_file, encode_file, reconstruct_file
-from audiovae.recordings.generated import generate_recording, generate_recordings
+from audiovae.recordings.generated import generate_recordings
 from audiovae.recordings.latents import CodedRecording, decode_recording, encode_recording
 from audiovae.recordings.latents_file import read_latents, write_latents
 from audiovae.recordings.overlap_add import interpolate_recordings, reconstruct_recording, sample_chunks
@@ -59,7 +59,6 @@ __all__ = [
     "encode_recording",
     "fingerprint",
     "from_pretrained",
-    "generate_recording",
     "generate_recordings",
     "interpolate_recordings",
     "load",

@@ -18,7 +18,7 @@ from audiovae.recordings.audio_file import check_wav, read_recording, write_reco
 from audiovae.recordings.compressed import LARGEST_STEP, SMALLEST_STEP, STEP
 from audiovae.recordings.compressed_file import CompressedRecording
 from audiovae.recordings.files import check_encoded_file, decode_file, encode_file, reconstruct_file
-from audiovae.recordings.generated import check_drawing, generate_recording
+from audiovae.recordings.generated import check_drawing, generate_recordings
 from audiovae.recordings.latents import CodedRecording
 from audiovae.recordings.overlap_add import interpolate_recordings, sample_chunks
 from audiovae.saved.export import export_model
@@ -211,7 +211,7 @@ def generate(
         count: Number of recordings, 1 to 1000.
         seconds: Length of each; with --continue_from, of what follows.
         temperature: 0.05 to 10. Values below 1 give more typical recordings.
-        seed: Seed of the random numbers; recording i of a seed does not depend on the count.
+        seed: Seed of the random numbers; a recording of a seed does not depend on the count.
         continue_from: A recording that all of them continue.
         autoencoder: A run or model folder of the autoencoder; by default the copy beside the prior.
         device: cpu or cuda.
@@ -229,8 +229,9 @@ def generate(
             check_apart(target, continue_from)
     loaded, model = load_prior(prior, autoencoder, device)
     start = None if continue_from is None else read_recording(continue_from, model.rate)
-    for number, target in enumerate(targets):
-        audio = generate_recording(loaded, model, number, seconds, temperature, seed, start)
+    for target, audio in zip(
+        targets, generate_recordings(loaded, model, count, seconds, temperature, seed, start), strict=True
+    ):
         write_recording(target, audio, model.rate)
         say(f"{target}: {len(audio) / model.rate:.1f} s at {model.rate} Hz, {loaded.full_name} of {prior}")
 

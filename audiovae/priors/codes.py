@@ -11,7 +11,7 @@ from audiovae.layers.noise import Noise, fresh_noise
 from audiovae.priors.delay import delayed, undelayed
 from audiovae.priors.prior import Prior
 from audiovae.priors.settings import PriorConfig
-from audiovae.priors.transformer import Cache, Transformer
+from audiovae.priors.transformer import Cache, Dropout, Transformer
 from audiovae.results import Output
 
 # Codes of all books of a frame; more only occur in files that are damaged or meant to fill the memory.
@@ -54,7 +54,6 @@ class CodePrior(Prior):
     """Each step predicts one code of every book, in the delay pattern, from all steps before."""
 
     full_name = "code prior"
-    causal = True
     has_random_loss = False
 
     def __init__(self, config: PriorConfig, samples: int, rate: int) -> None:
@@ -64,6 +63,7 @@ class CodePrior(Prior):
         books, size, transformer = self.latents.rows, self.latents.size, config.settings.transformer
         if books * size > MOST_CODES:
             raise ValueError(f"{books} codebooks of {size} codes are {books * size} in all: at most {MOST_CODES}")
+        self.ahead = books - 1  # in the delay pattern the last book of a frame comes so many steps later
         self.enter = Embedding(books, size, transformer.width)
         self.trunk = Transformer(transformer, causal=True, timed=False)
         self.heads = Heads(books, size, transformer.width)
@@ -111,8 +111,7 @@ class CodePrior(Prior):
         if self.training:
             noise = noise or fresh_noise(len(target), target.device)
             dropout = self.trunk.dropout(noise, frames + books - 1)
-        steps = delayed(target, self.latents.size)
-        logits = self.heads(self.trunk(self.enter(self._inputs(steps)), dropout=dropout))
+        logits = self.predicted(target, dropout)
         wanted = delayed(target, NOTHING).transpose(1, 2)
         nats = nn.functional.cross_entropy(
             logits.flatten(0, 2), wanted.flatten(), reduction="none", ignore_index=NOTHING
@@ -130,14 +129,14 @@ class CodePrior(Prior):
         """The rate of an ideal entropy coder in bits a second of audio."""
         return {"bits_per_second": loss * self._bits_per_second}
 
-    def _inputs(self, steps: Tensor) -> Tensor:
-        """What each step sees: the codes of the step before, [B, K, S]."""
-        return nn.functional.pad(steps, (1, 0), value=self.latents.size)[:, :, :-1]
+    def predicted(self, codes: Tensor, dropout: Dropout | None = None) -> Tensor:
+        """Logits of each step in the delay pattern, [B, S, books, size] float32, from codes [B, books, frames]."""
+        steps = delayed(codes, self.latents.size)
+        return self.heads(self.trunk(self.enter(self._inputs(steps)), dropout=dropout))
 
-    def logits(self, codes: Tensor) -> Tensor:
-        """Logits of each code given those before it, [B, books, frames, size] float32, from codes [B, books, frames]."""
-        found = self.heads(self.trunk(self.enter(self._inputs(delayed(codes, self.latents.size)))))
-        return torch.stack([undelayed(one) for one in found.permute(3, 0, 2, 1)], 3)
+    def _inputs(self, steps: Tensor) -> Tensor:
+        """What each step sees: the codes of the step before, [B, books, S]."""
+        return nn.functional.pad(steps, (1, 0), value=self.latents.size)[:, :, :-1]
 
     @torch.no_grad()
     def sample(
@@ -214,7 +213,8 @@ def choose(logits: Tensor, numbers: Tensor, temperature: float, top_k: int) -> T
     if 0 < top_k < logits.shape[-1]:
         least = logits.topk(top_k, dim=-1).values[..., -1:]
         logits = logits.masked_fill(logits < least, -torch.inf)
-    # In float64 no code is chosen whose share is 0.
-    shares = (logits.double() / temperature).softmax(-1).cumsum(-1)
+    # Without the largest one, no temperature makes them infinite. In float64 the sum of many shares is exact enough.
+    likely = (logits - logits.amax(-1, keepdim=True)).double() / temperature
+    shares = likely.softmax(-1).cumsum(-1)
     point = (numbers.double().unsqueeze(-1) + 0.5) / FINE * shares[..., -1:]
     return torch.searchsorted(shares, point).squeeze(-1).clamp_max(logits.shape[-1] - 1)

@@ -1,4 +1,4 @@
-"""The delay pattern of codebooks: book k is k frames late (Copet et al. 2023, "Simple and Controllable Music Generation").
+"""The delay pattern of codebooks: book k is k frames late (Copet et al. 2023, "MusicGen").
 
 So all books of a step are predicted at once, and book k of a frame depends on the books before it in the same frame.
 """

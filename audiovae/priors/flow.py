@@ -28,7 +28,6 @@ class FlowPrior(Prior):
     """
 
     full_name = "flow prior"
-    causal = False
     has_random_loss = True
 
     def __init__(self, config: PriorConfig, samples: int, rate: int) -> None:
@@ -36,6 +35,7 @@ class FlowPrior(Prior):
         if self.latents.kind != "real":
             raise ValueError(f"latents.kind is {self.latents.kind}: a flow prior takes real latents")
         rows, transformer = self.latents.rows, config.settings.transformer
+        self.ahead = self.latents.frames
         self.mean = nn.Buffer(torch.zeros(rows))
         self.scale = nn.Buffer(torch.ones(rows))
         self.enter = nn.Linear(2 * rows + 1, transformer.width)
@@ -143,13 +143,13 @@ class FlowPrior(Prior):
         if steps < 1:
             raise ModelError(f"{steps} steps: at least 1")
         device = self.mean.device
-        whole = torch.zeros(items, self.latents.rows, frames, device=device)
+        whole = self.mean.new_zeros(items, self.latents.rows, frames)
         fixed = torch.zeros(items, frames, dtype=torch.bool, device=device)
         if given is not None:
             length = given.shape[2]
             whole[:, :, :length] = given.to(device, whole.dtype)
             fixed[:, :length] = True if known is None else known.to(device)
-        x = temperature * noise.normal(self.latents.rows, frames).to(device)
+        x = temperature * noise.normal(self.latents.rows, frames).to(device, whole.dtype)
         found = self._integrated(x, self.normalised(whole), fixed, steps)
         found = self.mean.unsqueeze(1) + self.scale.unsqueeze(1) * found
         return torch.where(fixed.unsqueeze(1), whole, found)

@@ -20,16 +20,15 @@ class Prior(Trainable):
     """A model of sequences of latents [B, rows, frames]. A chunk of its data set is one record of latents.
 
     Attributes:
-        causal: Whether a frame depends on earlier ones only, so that the beginning of a window does not depend on its
-            length.
         has_random_loss: Whether the loss of a sequence depends on random numbers in evaluation mode, too.
+        ahead: So many frames after a frame have an effect on it. What a window holds later, or its end, does not.
         latents: What the prior models.
     """
 
     family: ClassVar[str] = "prior"
     loss_names = ("prior",)
-    causal: ClassVar[bool]
     has_random_loss: ClassVar[bool]
+    ahead: int
 
     def __init__(self, config: PriorConfig, samples: int, rate: int) -> None:
         """See `Trainable`.

@@ -1,7 +1,6 @@
 """The settings of a prior: the latents that it models, and its network."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from audiovae.priors.latents import LatentsConfig
 
@@ -78,13 +77,3 @@ class PriorConfig:
 
     latents: LatentsConfig
     settings: PriorSettings = field(default_factory=PriorSettings)
-
-    def __post_init__(self) -> None:
-        # A file may lack one or hold another thing in its place.
-        parts: dict[str, tuple[Any, type]] = {
-            "latents": (self.latents, LatentsConfig),
-            "settings": (self.settings, PriorSettings),
-        }
-        for name, (value, kind) in parts.items():
-            if not isinstance(value, kind):
-                raise ValueError(f"{name} of a prior must be a {kind.__name__}")

@@ -1,6 +1,7 @@
 """New recordings from a prior: latents of any length, decoded without seams."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,67 +13,54 @@ from audiovae.models.autoencoder import Autoencoder
 from audiovae.priors.lengthen import generate
 from audiovae.priors.prior import Prior
 from audiovae.recordings.overlap_add import check_audio, gain_of
-from audiovae.recordings.sequences import audio_of, sequence_of
+from audiovae.recordings.sequences import Frames, audio_of, sequence_of
 
 LONGEST_S = 3600.0
 LOWEST_TEMPERATURE = 0.05
 
 
+@torch.no_grad()
 def generate_recordings(
     prior: Prior,
     autoencoder: Autoencoder,
-    count: int = 1,
+    items: int | Sequence[int] = 1,
     seconds: float = 10.0,
     temperature: float = 1.0,
     seed: int = 0,
     start: Tensor | np.ndarray | None = None,
 ) -> list[Tensor]:
-    """Draws recordings: a list of results of `generate_recording` for the items 0 to `count` - 1.
+    """Draws recordings: [T] float32 each, in about [-1, 1] at the autoencoder's rate.
 
-    Raises:
-        ModelError: if an argument is out of range.
-    """
-    if count < 1:
-        raise ModelError(f"count is {count}: choose 1 or more")
-    return [generate_recording(prior, autoencoder, item, seconds, temperature, seed, start) for item in range(count)]
-
-
-@torch.no_grad()
-def generate_recording(
-    prior: Prior,
-    autoencoder: Autoencoder,
-    item: int = 0,
-    seconds: float = 10.0,
-    temperature: float = 1.0,
-    seed: int = 0,
-    start: Tensor | np.ndarray | None = None,
-) -> Tensor:
-    """Draws a recording: [T] float32 in about [-1, 1] at the autoencoder's rate.
+    A recording depends on the seed, on its number and on the other arguments; on those drawn with it only by rounding.
 
     Args:
         prior: A prior in evaluation mode.
         autoencoder: The autoencoder whose latents it models, see `audiovae.load_prior`.
-        item: Number of the recording among those of the seed.
-        seconds: Its length, above 0, at most an hour; with `start`, of what follows it.
+        items: How many recordings, at least 1, or their numbers among those of the seed.
+        seconds: Their length, above 0, at most an hour; with `start`, of what follows it.
         temperature: Of real latents, the factor on the deviation of the noise; of codes, the divisor of the
             log-probabilities. 0.05 to 10; lower values give more typical recordings.
         seed: Seed of the random numbers.
-        start: A recording [T] in [-1, 1] at the autoencoder's rate to continue; the result begins with it.
+        start: A recording [T] in [-1, 1] at the autoencoder's rate to continue; each result begins with it.
 
     Raises:
         ModelError: if an argument is out of range.
     """
+    numbers = range(items) if isinstance(items, int) else items
+    if not len(numbers):
+        raise ModelError("no recordings to draw: choose 1 or more")
     check_drawing(seconds, temperature)
-    about = prior.latents
-    frames = math.ceil(seconds * about.frame_rate)
+    frames = Frames(autoencoder)
+    length = frames.up(math.ceil(seconds * prior.latents.rate))
     given, gain, before = None, 1.0, 0
     if start is not None:
         audio = check_audio(start, 0.0)
         gain, before = gain_of(audio, autoencoder.level), len(audio)
-        given = sequence_of(autoencoder, audio.float() * gain)
-        frames += given.shape[1]
-    sequence = generate(prior, seed, item, frames, temperature, given)
-    return audio_of(autoencoder, sequence)[: before + round(seconds * about.rate)] / gain
+        given = sequence_of(autoencoder, audio.float() * gain, frames)
+        length += given.shape[1]
+    sequences = generate(prior, seed, numbers, length, temperature, given)
+    whole = before + round(seconds * prior.latents.rate)
+    return [audio_of(autoencoder, sequence)[:whole] / gain for sequence in sequences]
 
 
 def check_drawing(seconds: float, temperature: float) -> None:

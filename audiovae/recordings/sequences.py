@@ -81,6 +81,13 @@ class Frames:
             return frames * self.stride
         return frames // self.chunk * (self.model.samples - self.fade) + self.fade
 
+    def up(self, samples: int) -> int:
+        """Frames of the shortest sequence of whole grains that holds so many samples."""
+        count = 1
+        while self.samples(count * self.grain) < samples:
+            count += 1
+        return count * self.grain
+
     def nearest(self, seconds: float) -> int:
         """Frames of the sequence of whole grains whose length is nearest to this one; at least one grain."""
         first, step = self.samples(self.grain), self.samples(2 * self.grain) - self.samples(self.grain)
