@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def _encode(job: Job, engine: Engine, began: float) -> None:
             for first in range(0, len(missing), engine.world):
                 now = missing[first : first + engine.world]
                 # The processes wait for each other here, so an error of one ends all at once.
-                engine.everywhere(lambda now=now: _encode_one(job, now[engine.rank : engine.rank + 1]))
+                engine.everywhere(partial(_encode_one, job, now[engine.rank : engine.rank + 1]))
                 done += sum(recording.samples for recording in now)
                 show(done / job.model.rate)
         engine.on_main(lambda: _finish(job, began))
@@ -117,7 +118,8 @@ def summary(job: Job, manifest: Manifest) -> str:
     hours = sum(level.hours for level in manifest.levels.values())
     size = sum(shard.bytes for shards in manifest.splits.values() for shard in shards)
     length = job.frames.samples(job.layout.frames) / job.model.rate
-    return f"{len(job.recordings):,} recordings, {windows:,} windows of {length:.4g} s, {hours:.2f} h, {size / 1e6:,.1f} MB"
+    counts = f"{len(job.recordings):,} recordings, {windows:,} windows of {length:.4g} s"
+    return f"{counts}, {hours:.2f} h, {size / 1e6:,.1f} MB"
 
 
 @contextmanager
