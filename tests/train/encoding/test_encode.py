@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,7 @@ def check_windows(out: Path, data: Path, model: audiovae.Autoencoder) -> None:
             assert starts[0] == 0
             assert starts[-1] == sequence.shape[1] - layout.frames
             hop = manifest.hop // layout.rows
-            assert all(0 < after - start <= hop for start, after in zip(starts, starts[1:], strict=False))
+            assert all(0 < after - start <= hop for start, after in pairwise(starts))
             assert manifest.sources[row].chunks == len(starts)
             for window, (own, start) in zip(stored, windows, strict=True):
                 if own != row:
