@@ -19,6 +19,9 @@ from audiovae.recordings.overlap_add import check_audio, fade_of
 from audiovae.recordings.pieces import Chunked, OnePass, takes_one_pass
 from audiovae.saved.model_folder import fingerprint
 
+# Stretched models that are kept: recordings of one length share them.
+MOST_MODELS = 64
+
 
 def join_levels(levels: Sequence[Tensor]) -> Tensor:
     """Latents of each level as one sequence.
@@ -51,7 +54,7 @@ def part_levels(sequence: Tensor, shapes: Sequence[tuple[int, int]]) -> list[Ten
 
 
 class Frames:
-    """How a model divides recordings into frames.
+    """How a model divides recordings into frames. One for all recordings of a model saves time.
 
     Attributes:
         fade: -1 if the model takes recordings in one pass, else samples that neighbouring chunks share.
@@ -64,13 +67,13 @@ class Frames:
 
     def __init__(self, model: Autoencoder) -> None:
         self.model = model
+        self._models: dict[int, Autoencoder] = {}
         self.fade = -1 if takes_one_pass(model) else fade_of(model.samples, OVERLAP)
         self.chunk = math.gcd(*(columns for _, columns in model.latent_shapes))
         self.rows = sum(channels * columns for channels, columns in model.latent_shapes) // self.chunk
         if self.fade < 0:
             layout = OnePass(model, model.samples)
-            self.stride = layout.stride
-            self.grain = max(1, layout.step // layout.stride)
+            self.stride, self.grain = layout.stride, max(1, layout.step // layout.stride)
         else:
             self.stride = max(1, model.samples // self.chunk)
             self.grain = self.chunk
@@ -92,6 +95,14 @@ class Frames:
         """Frames of the sequence of whole grains whose length is nearest to this one; at least one grain."""
         first, step = self.samples(self.grain), self.samples(2 * self.grain) - self.samples(self.grain)
         return self.grain * (1 + max(0, round((seconds * self.model.rate - first) / step)))
+
+    def layout(self, length: int) -> OnePass | Chunked:
+        """How a recording of that many samples passes through the model."""
+        if self.fade >= 0:
+            return Chunked(self.model, length, self.fade)
+        if len(self._models) >= MOST_MODELS:
+            self._models.clear()
+        return OnePass(self.model, length, self._models)
 
     def hop(self, frames: int) -> int:
         """Half of a window of that many frames, in whole grains; at least one grain."""
@@ -123,12 +134,13 @@ def layout_of(model: Autoencoder, frames: int) -> LatentsConfig:
 
 
 @torch.no_grad()
-def sequence_of(model: Autoencoder, audio: Tensor | np.ndarray) -> Tensor:
+def sequence_of(model: Autoencoder, audio: Tensor | np.ndarray, frames: Frames | None = None) -> Tensor:
     """Encodes a recording as a sequence, without noise.
 
     Args:
         model: A model in evaluation mode.
         audio: [T] floats in [-1, 1] at the model's rate and level, T at least 1.
+        frames: `Frames(model)`, if there is one.
 
     Returns:
         [rows, frames] on the CPU: posterior means in float32, or codes in int64. The end is padded with silence to
@@ -139,7 +151,7 @@ def sequence_of(model: Autoencoder, audio: Tensor | np.ndarray) -> Tensor:
     """
     audio = check_audio(audio, 0.0)
     check_ready(model)
-    layout = _layout(model, len(audio))
+    layout = (frames or Frames(model)).layout(len(audio))
     levels = layout.encode(audio.detach().cpu().float(), lambda piece, part: piece.to_tensors(piece.encode(part)))
     return join_levels([level if model.code_size else level.float() for level in levels])
 
@@ -169,7 +181,7 @@ def audio_of(model: Autoencoder, sequence: Tensor) -> Tensor:
     count = sequence.shape[1]
     if frames.fade >= 0 and count % frames.chunk:
         raise ModelError(f"a sequence of {count} frames: expected whole chunks of {frames.chunk} frames")
-    layout = _layout(model, length := frames.samples(count))
+    layout = frames.layout(length := frames.samples(count))
     if missing := math.gcd(*layout.frames) - count:
         sequence = _lengthened(sequence, missing, frames.grain)
     levels = part_levels(sequence, model.latent_shapes)
@@ -197,12 +209,6 @@ def check_ready(model: Autoencoder) -> None:
     """Raises ModelError if the model has no codes yet."""
     if not model.ready:
         raise ModelError("the model was saved before its codebooks started and has no codes yet; train it further")
-
-
-def _layout(model: Autoencoder, length: int) -> OnePass | Chunked:
-    if takes_one_pass(model):
-        return OnePass(model, length)
-    return Chunked(model, length, fade_of(model.samples, OVERLAP))
 
 
 def _lengthened(sequence: Tensor, missing: int, grain: int) -> Tensor:

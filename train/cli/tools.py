@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import PositiveFloat, PositiveInt
 
 from train.config import RUNS
 
-INSPECT, MAINTAIN = "inspect a run", "maintain a run"
+INSPECT, MAINTAIN, PREPARE = "inspect a run", "maintain a run", "prepare a prior"
 DEVICE_HELP = "cpu, cuda, or auto."
 
 
@@ -65,6 +65,18 @@ def _compare(parser: ArgumentParser) -> None:
     parser.add_argument("--examples", type=PositiveInt, default=2, help="Number of audio examples of each kind.")
 
 
+def _encode(parser: ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, help="The autoencoder: a run, a model folder or a checkpoint.")
+    parser.add_argument("data", type=str, help="The folder of shards to encode, all splits of it.")
+    parser.add_argument("out", type=Path, help="The folder to write the latents to, as a data set.")
+    parser.add_argument(
+        "--seconds", type=PositiveFloat, default=10.0, help="Length of a window of latents, rounded to whole frames."
+    )
+    parser.add_argument(
+        "--device", default="auto", help=f"{DEVICE_HELP} A process uses one GPU, or one core: launch one for each."
+    )
+
+
 def _status(parser: ArgumentParser) -> None:
     _add_run_dir(parser)
     parser.add_argument("--json", action="store_true", help="Print JSON instead of a table.")
@@ -104,6 +116,13 @@ TOOLS = {
         "RUN_DIR RUN_DIR... [--out DIR] [--data DIR] [--device DEVICE] [--examples N]",
         ("compare runs/first runs/second --out comparison",),
         _compare,
+    ),
+    "encode": Tool(
+        PREPARE,
+        "Encode the recordings of a data set with a trained autoencoder, as a data set of latents.",
+        "RUN DATA OUT [--seconds S] [--device DEVICE]",
+        ("encode runs/first shards/ latents/", "encode runs/first/model shards/ latents/ --seconds 20"),
+        _encode,
     ),
     "status": Tool(
         INSPECT,
