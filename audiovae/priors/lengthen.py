@@ -64,8 +64,8 @@ def generate(
 
     The first window is as long as the prior's context. Each further one is given the second half of the window before,
     in whole chunks if the latents are those of chunks. The random numbers of a sequence are a function of the seed, its
-    number and the window. So a sequence is the same but for rounding whichever others are drawn with it, and a longer sequence
-    begins as a shorter one does.
+    number and the window. So a sequence is the same but for rounding whichever others are drawn with it, and a longer
+    one begins as a shorter one does.
 
     Args:
         prior: The prior, in evaluation mode.

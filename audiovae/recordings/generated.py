@@ -1,6 +1,5 @@
 """New recordings from a prior: latents of any length, decoded without seams."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -41,7 +40,8 @@ def generate_recordings(
         temperature: Of real latents, the factor on the deviation of the noise; of codes, the divisor of the
             log-probabilities. 0.05 to 10; lower values give more typical recordings.
         seed: Seed of the random numbers.
-        start: A recording [T] in [-1, 1] at the autoencoder's rate to continue; each result begins with it.
+        start: A recording [T] in [-1, 1] at the autoencoder's rate to continue; each result begins with what the
+            autoencoder makes of it, up to its last whole unit of latents.
 
     Raises:
         ModelError: if an argument is out of range.
@@ -51,15 +51,16 @@ def generate_recordings(
         raise ModelError("no recordings to draw: choose 1 or more")
     check_drawing(seconds, temperature)
     frames = Frames(autoencoder)
-    length = frames.up(math.ceil(seconds * prior.latents.rate))
-    given, gain, before = None, 1.0, 0
+    given, gain, whole = None, 1.0, round(seconds * prior.latents.rate)
     if start is not None:
         audio = check_audio(start, 0.0)
-        gain, before = gain_of(audio, autoencoder.level), len(audio)
-        given = sequence_of(autoencoder, audio.float() * gain, frames)
-        length += given.shape[1]
-    sequences = generate(prior, seed, numbers, length, temperature, given)
-    whole = before + round(seconds * prior.latents.rate)
+        gain, known = gain_of(audio, autoencoder.level), frames.fitting(len(audio))
+        if not known:
+            least = frames.samples(frames.grain) / prior.latents.rate
+            raise ModelError(f"the recording to continue is shorter than {least:.3g} s, a unit of latents")
+        given = sequence_of(autoencoder, audio.float() * gain, frames)[:, :known]
+        whole += frames.samples(known)
+    sequences = generate(prior, seed, numbers, frames.fitting(whole, up=True), temperature, given)
     return [audio_of(autoencoder, sequence)[:whole] / gain for sequence in sequences]
 
 

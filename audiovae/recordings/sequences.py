@@ -84,12 +84,15 @@ class Frames:
             return frames * self.stride
         return frames // self.chunk * (self.model.samples - self.fade) + self.fade
 
-    def up(self, samples: int) -> int:
-        """Frames of the shortest sequence of whole grains that holds so many samples."""
-        count = 1
-        while self.samples(count * self.grain) < samples:
-            count += 1
-        return count * self.grain
+    def fitting(self, samples: int, up: bool = False) -> int:
+        """Frames of the longest sequence of whole grains that is no longer than so many samples.
+
+        With `up`, those of the shortest sequence that is no shorter.
+        """
+        first, step = self.samples(self.grain), self.samples(2 * self.grain) - self.samples(self.grain)
+        if up:
+            return self.grain * (1 + max(0, -(-(samples - first) // step)))
+        return self.grain * max(0, 1 + (samples - first) // step)
 
     def nearest(self, seconds: float) -> int:
         """Frames of the sequence of whole grains whose length is nearest to this one; at least one grain."""
