@@ -24,7 +24,7 @@ from torch import Tensor
 from audiovae.card import CARD_FILE, FACTS_FILE, Facts, read_facts, write_card, write_facts
 from audiovae.errors import ModelError
 from audiovae.models.autoencoder import Autoencoder
-from audiovae.models.families import KINDS, build_any
+from audiovae.models.families import KINDS, PRIOR, build_any
 from audiovae.models.settings import check_chunk
 from audiovae.output import model_errors, write_together, write_whole
 from audiovae.saved.checksums import damaged_file, hashes_of
@@ -32,6 +32,7 @@ from audiovae.saved.load_hints import is_unfinished, newest_checkpoint, remedy
 from audiovae.saved.weights_file import fits, largest_file, shapes_of_file, shapes_of_model
 from audiovae.trainable import Trainable
 from shards.audio.levels import LEVELS
+from shards.audio.rates import LOWEST
 from shards.files import MIB, check_place, is_sealed, parse_json, read_file, read_object, sealed
 
 FORMAT = 1
@@ -261,7 +262,7 @@ def _load(path: Path, device: str) -> Trainable:
                 f"{folder / CONFIG_FILE}: {found} is unknown; load it with the version of audiovae that wrote it"
             )
         samples, rate, level = about["samples"], about["rate"], about.get("level", Trainable.level)
-        check_chunk(samples, rate)
+        check_chunk(samples, rate, lowest=1 if about["family"] == PRIOR else LOWEST)
         if level not in LEVELS:
             raise ValueError(f"level is {reprlib.repr(level)}: choose {' or '.join(LEVELS)}")
         needed = shapes_of_model(about["family"], about["config"], samples, rate)

@@ -4,6 +4,8 @@ import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import audiovae
+from audiovae.saved.prior_folder import AUTOENCODER
 from shards.building.shuffle import Shuffler
 from shards.building.spool import PartShard, Piece, Spool
 from shards.chunk import ChunkFormat
@@ -51,7 +53,7 @@ def finished(job: Job) -> Manifest | None:
         return manifest
     about = _about(job)
     names = {path.name for path in out.iterdir()} if out.exists() else set()
-    other = sorted(name for name in names if name != FOLDER and not is_leftover(name))
+    other = sorted(name for name in names if name not in (FOLDER, AUTOENCODER) and not is_leftover(name))
     if other and not (about and all(name.endswith(".tar") for name in other)):
         raise TrainError(f"{out}: not empty ({printable(other[0])}) and no data folder; choose another folder")
     if about and about != job.identity:
@@ -180,5 +182,6 @@ def _publish(job: Job, manifest: Manifest, folder: Path) -> None:
         sync(folder / name)
         (folder / name).replace(job.out / name)
     sync(job.out)
+    audiovae.save(job.model, job.out / AUTOENCODER)
     manifest.save(job.out)
     remove_leftovers(job.out)
