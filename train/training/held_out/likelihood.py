@@ -5,8 +5,10 @@ from typing import cast
 import numpy as np
 import torch
 
+import audiovae
 from audiovae.layers.noise import NoiseOfItems
 from audiovae.priors.prior import Prior
+from audiovae.saved.prior_folder import AUTOENCODER
 from audiovae.trainable import Trainable
 from shards import Split
 from train.evaluation.measuring.heldout import spread, to_audio
@@ -14,9 +16,11 @@ from train.evaluation.measuring.metrics import means, sums_and_counts
 from train.parallel.engine import Engine
 from train.tracking.media import Media
 from train.training.context import Context
+from train.training.held_out.drawn import Drawn
 from train.training.held_out.kinds import Heartbeat, Sums
 
 AT_A_TIME = 8
+EXAMPLES = 4
 # The loss of a flow depends on the time and the noise that are drawn. Few sequences are measured several times.
 DRAWS = 128
 
@@ -66,5 +70,15 @@ class Likelihood:
         return f"held-out loss {values['loss']:.4f}" + "".join(f", {k} {v:,.4g}" for k, v in more.items())
 
     def examples(self, model: Trainable, split: Split) -> tuple[Media | None, dict[str, float]]:
-        """Nothing yet: what is drawn from a prior needs the autoencoder to become audio."""
-        return None, {}
+        """Recordings as long as the prior's context, from the same random numbers each time.
+
+        There are none without a copy of the autoencoder in the run's folder.
+        """
+        folder = self._context.run.path / AUTOENCODER
+        if not folder.is_dir():
+            return None, {}
+        prior, autoencoder = cast(Prior, model), audiovae.load(folder, str(self._context.engine.device))
+        seconds = prior.latents.frames / prior.latents.frame_rate
+        found = audiovae.generate_recordings(prior, autoencoder, EXAMPLES, seconds)
+        drawn = Drawn([audio.numpy() for audio in found], autoencoder.rate)
+        return Media(self._context.learner.step, drawn.items), {}
