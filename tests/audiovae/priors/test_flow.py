@@ -44,7 +44,7 @@ def nearest(latents: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_a_flow_learns_two_modes_and_draws_both(trained):
     prior, losses = trained
-    assert losses[0] == pytest.approx(2.0, abs=0.2)  # noise and data of deviation 1
+    assert losses[0] == pytest.approx(2.0, abs=0.5)  # noise and data of deviation 1
     assert sum(losses[-20:]) / 20 < 0.4
     mode, distance = nearest(prior.sample(noise(200), FRAMES))
     assert 0.3 < mode.float().mean() < 0.7
