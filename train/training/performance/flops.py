@@ -5,6 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from audiovae import Noise
@@ -36,7 +37,8 @@ def flops_of_chunk(model: Trainable, objective: Objective) -> float:
     Matrix products and convolutions count, as `torch.utils.flop_counter` counts them: a multiplication and an addition
     are two. Spectra, activations, norms and the representation of the input do not count. The model stays as it is.
     """
-    with FakeTensorMode():
+    # The counter does not know the fused kernels of attention for CPUs.
+    with FakeTensorMode(), sdpa_kernel(SDPBackend.MATH):
         hollow = _without_content(model).train()
         # Not from audio: what `represent` keeps for later calls would have no content.
         target = model.example_target(CHUNKS)
