@@ -10,8 +10,8 @@ import warnings
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from audiovae.card import Facts
 from audiovae.errors import ModelError, ModelWarning
+from audiovae.facts import Facts
 from audiovae.layers.noise import Noise
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.models.families import FAMILIES, build

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from audiovae.card import Facts
+from audiovae.facts import Facts
 from audiovae.layers.noise import Noise
 from audiovae.results import Output, Statistics
 

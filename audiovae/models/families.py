@@ -1,4 +1,4 @@
-"""The families by name, and the functions that build a model of each."""
+"""The families by name, and the function that builds a model of each."""
 
 from typing import Any
 
@@ -8,19 +8,12 @@ from audiovae.models.hvae import HVAE, HVAEConfig
 from audiovae.models.settings import from_dict
 from audiovae.models.vae import VAE, VAEConfig
 from audiovae.models.vqvae import VQVAE, VQVAEConfig
-from audiovae.priors.building import make_prior
-from audiovae.priors.settings import PriorConfig
-from audiovae.trainable import Trainable
 
 FAMILIES: dict[str, tuple[type[Autoencoder], type]] = {
     "vae": (VAE, VAEConfig),
     "hvae": (HVAE, HVAEConfig),
     "vqvae": (VQVAE, VQVAEConfig),
 }
-
-PRIOR = "prior"
-# All that `build_any` builds.
-KINDS = (*FAMILIES, PRIOR)
 
 
 def build(family: str, config: Any, samples: int, rate: int) -> Autoencoder:
@@ -43,10 +36,3 @@ def build(family: str, config: Any, samples: int, rate: int) -> Autoencoder:
     if config.trunk.start == "random":
         start_at_random(built)
     return built
-
-
-def build_any(family: str, config: Any, samples: int, rate: int) -> Trainable:
-    """Builds an autoencoder or a prior with freshly initialized weights; `family` is one of KINDS, see `build`."""
-    if family != PRIOR:
-        return build(family, config, samples, rate)
-    return make_prior(from_dict(PriorConfig, config) if isinstance(config, dict) else config, samples, rate)

@@ -21,13 +21,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from audiovae.card import CARD_FILE, FACTS_FILE, Facts, read_facts, write_card, write_facts
+from audiovae.card import CARD_FILE, FACTS_FILE, read_facts, write_card, write_facts
 from audiovae.errors import ModelError
+from audiovae.facts import Facts
 from audiovae.models.autoencoder import Autoencoder
-from audiovae.models.families import KINDS, PRIOR, build_any
 from audiovae.models.settings import check_chunk
 from audiovae.output import model_errors, write_together, write_whole
 from audiovae.saved.checksums import damaged_file, hashes_of
+from audiovae.saved.kinds import KINDS, PRIOR, build_any
 from audiovae.saved.load_hints import is_unfinished, newest_checkpoint, remedy
 from audiovae.saved.weights_file import fits, largest_file, shapes_of_file, shapes_of_model
 from audiovae.trainable import Trainable

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from audiovae.models.families import build_any
+from audiovae.saved.kinds import build_any
 from shards.files import MIB, is_whole, parse_json, read_start
 
 HEADER = 16 * MIB  # bytes of the largest header

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from audiovae.layers.trunk import LengthError
-from audiovae.models.families import build_any
 from audiovae.models.lengths import nearest_lengths
 from audiovae.models.settings import from_dict
+from audiovae.saved.kinds import build_any
 from audiovae.trainable import Trainable
 from shards import Split
 from shards.files import remove_file

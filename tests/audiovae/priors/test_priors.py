@@ -13,9 +13,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from audiovae import ModelError
-from audiovae.models.families import build_any
 from audiovae.models.settings import from_dict
 from audiovae.priors.settings import PriorConfig
+from audiovae.saved.kinds import build_any
 from train.training.performance.flops import NoNoise, _without_content
 
 ITEMS = 6

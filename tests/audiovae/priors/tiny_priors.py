@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from audiovae import Noise
-from audiovae.models.families import build_any
 from audiovae.priors.prior import Prior
+from audiovae.saved.kinds import build_any
 
 LATENTS = {
     "real": {"kind": "real", "rows": 5, "size": 0},
