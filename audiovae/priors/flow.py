@@ -15,6 +15,8 @@ from audiovae.results import Output
 
 # A row's scale is at least this share of the largest one: rows without information are not blown up to noise.
 LEAST_SCALE = 0.1
+# Added to the variance of what the network sees: rows that never change have none at time 1.
+LEAST_POWER = 1e-6
 # Times stay so far from 0 and 1.
 MARGIN = 1e-3
 # Steps of the random numbers in [0, 1); float32 holds a row of a batch and such a fraction.
@@ -38,6 +40,7 @@ class FlowPrior(Prior):
         self.ahead = self.latents.frames
         self.mean = nn.Buffer(torch.zeros(rows))
         self.scale = nn.Buffer(torch.ones(rows))
+        self.spread = nn.Buffer(torch.ones(rows))
         self.enter = nn.Linear(2 * rows + 1, transformer.width)
         self.time = TimeEmbedding(transformer.width)
         self.trunk = Transformer(transformer, causal=False, timed=True)
@@ -71,11 +74,13 @@ class FlowPrior(Prior):
         deviation = (squares / count - mean.square()).clamp_min(0.0).sqrt()
         largest = deviation.max()
         self.mean.copy_(mean)
-        self.scale.copy_(torch.where(largest > 0, deviation.clamp_min(LEAST_SCALE * largest), 1.0))
+        scale = torch.where(largest > 0, deviation.clamp_min(LEAST_SCALE * largest), 1.0)
+        self.scale.copy_(scale)
+        self.spread.copy_(deviation / scale)
 
     def calibrated(self) -> list[Tensor]:
         """The buffers that `calibrate` sets."""
-        return [self.mean, self.scale]
+        return [self.mean, self.scale, self.spread]
 
     def forward(self, target: Tensor, noise: Noise | None = None) -> Output:
         """The loss `prior` is the mean squared error of the velocity over frames that are not given.
@@ -118,9 +123,25 @@ class FlowPrior(Prior):
             dropout: For training.
         """
         mask = known.unsqueeze(1)
-        seen = torch.cat([mixed.masked_fill(mask, 0.0), given.masked_fill(~mask, 0.0), mask.to(mixed.dtype)], 1)
+        skip, gain, power = self._preconditioning(time)
+        own = mixed.masked_fill(mask, 0.0) * power.rsqrt()
+        seen = torch.cat([own, given.masked_fill(~mask, 0.0), mask.to(mixed.dtype)], 1)
         found = self.trunk(self.enter(seen.transpose(1, 2)), self.time(time), dropout)
-        return self.leave(found).transpose(1, 2).float()
+        return skip * mixed + gain * self.leave(found).transpose(1, 2).float()
+
+    def _preconditioning(self, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What the velocity is made of: `skip` x_t + `gain` network, and the variance of x_t, each [B, rows, 1].
+
+        The first term is the best linear estimate of the velocity from x_t for latents of independent frames and rows,
+        and `gain` is the deviation of its error, so the network has a task of unit variance at any time, and training
+        starts at the best linear estimate (after Karras et al. 2022, "Elucidating the design space of diffusion-based
+        generative models", section 5). With d the deviation of a row and t the time, the velocity and x_t have the
+        covariance t d^2 - (1 - t), x_t has the variance t^2 d^2 + (1 - t)^2, and the error d^2 over that variance.
+        """
+        time, deviation = time.float().view(-1, 1, 1), self.spread.view(1, -1, 1)
+        power = (time * deviation).square() + (1 - time).square() + LEAST_POWER
+        covariance = time * deviation.square() - (1 - time)
+        return covariance / power, deviation / power.sqrt(), power
 
     @torch.no_grad()
     def sample(

@@ -9,7 +9,7 @@ from audiovae.priors.settings import PriorConfig
 from audiovae.trainable import Trainable
 
 PRIOR = "prior"
-KINDS = (*FAMILIES, PRIOR)
+KINDS = frozenset({*FAMILIES, PRIOR})
 
 
 def build_any(family: str, config: Any, samples: int, rate: int) -> Trainable:
