@@ -1,5 +1,6 @@
 """Writes the report page of a run, and its audio as WAV files next to it."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
