@@ -89,8 +89,8 @@ def open_all(settings: Any, engine: Engine, source: Path) -> Opened:
     """Opens the run, its model, and the data set; raises TrainError if they do not fit together."""
     if settings.data is None:
         raise TrainError(
-            f"{settings.run_dir}: a prior is measured against recordings, but its own data are latents; pass --data DIR "
-            "with the data set that was encoded"
+            f"{settings.run_dir}: a prior is measured against recordings, and its own data are latents; pass --data "
+            "DIR with the data set that was encoded"
         )
     if settings.split == "train":
         raise TrainError("--split train: the prior has learned from these recordings; name a split that is held out")
