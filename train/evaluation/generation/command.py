@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from audiovae import Autoencoder, ModelError, Prior, generate_recording, load_prior, reconstruct_recording
+from audiovae import Autoencoder, ModelError, Prior, generate_recordings, load_prior, reconstruct_recording
 from audiovae.recordings.generated import check_drawing
 from shards import Split
 from shards.files import make_folder, remove_file, remove_leftovers, write_atomically
@@ -37,6 +37,8 @@ from train.runs.run_folder import RunDir
 # Format number of metrics.json of priors. It increases when a field changes its meaning or is removed.
 FORMAT = 1
 PIECES, SECONDS, TEMPERATURE = 8, 10.0, 1.0
+# Recordings that are generated at once.
+TOGETHER = 4
 # Audio of all pieces together, which every process holds.
 MOST_SECONDS = 3600.0
 
@@ -129,11 +131,11 @@ def make_sets(engine: Engine, opened: Opened, pieces: int, temperature: float) -
     # Below 0: no group of a made piece is that of a recording.
     own = -1 - np.arange(pieces)
 
-    def generated(piece: int) -> Tensor:
-        return generate_recording(opened.prior, autoencoder, piece, seconds, temperature)
+    def generated(numbers: list[int]) -> list[Tensor]:
+        return generate_recordings(opened.prior, autoencoder, numbers, seconds, temperature)
 
-    def reconstructed(piece: int) -> Tensor:
-        return reconstruct_recording(autoencoder, passage_audio(split, originals[piece], shape))
+    def reconstructed(numbers: list[int]) -> list[Tensor]:
+        return [reconstruct_recording(autoencoder, passage_audio(split, originals[i], shape)) for i in numbers]
 
     held_out = held_out_windows(engine, split, passages, groups, shape)
     if not len(held_out):
@@ -141,7 +143,7 @@ def make_sets(engine: Engine, opened: Opened, pieces: int, temperature: float) -
     device = next(autoencoder.parameters()).device
     return Sets(
         shape=shape,
-        generated=make_pieces(engine, "generated recordings", own, shape, generated),
+        generated=make_pieces(engine, "generated recordings", own, shape, generated, TOGETHER),
         without=drawn_without_prior(engine, autoencoder, shape, own),
         reconstructed=make_pieces(engine, "reconstructions", groups[chosen], shape, reconstructed),
         originals=originals,

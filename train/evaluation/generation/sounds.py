@@ -61,30 +61,36 @@ def make_pieces(engine: Engine, title: str, groups: np.ndarray, shape: Shape, ma
         title: What is made, in the plural, for the progress bar and for errors.
         groups: [n] int64, see `Windows`; n is the number of pieces.
         shape: The length of pieces and windows.
-        make: From the number of a piece to its audio [T], T at most the length of a piece.
+        make: From the numbers of pieces to the audio [T] of each, T at most the length of a piece.
+        at_a_time: Pieces in a call of `make`.
 
     Raises:
         TrainError: if a piece is not finite.
     """
 
     def columns(rows: np.ndarray) -> dict[str, Tensor]:
-        audio = make(int(rows[0])).float()
-        if not audio.abs().amax() < LARGEST:  # False for NaN
-            raise TrainError(
-                f"number {rows[0] + 1} of the {title} is not finite or exceeds {LARGEST:g}, so it cannot be measured; "
-                "train longer, or again with a lower --optim.lr"
-            )
-        whole = torch.nn.functional.pad(audio, (0, shape.length - len(audio)))
-        return {"audio": whole.unsqueeze(0), **table_row(audio, shape.samples, shape.rate, shape.count)}
+        found = [_row(audio, shape) for audio in make(rows.tolist())]
+        for number, row in zip(rows, found, strict=True):
+            if not row["audio"].abs().amax() < LARGEST:  # False for NaN
+                raise TrainError(
+                    f"number {number + 1} of the {title} is not finite or exceeds {LARGEST:g}, so it cannot be "
+                    "measured; train longer, or again with a lower --optim.lr"
+                )
+        return {name: torch.cat([row[name] for row in found]) for name in found[0]}
 
-    table = whole_table(engine, f"making {title}", len(groups), columns, at_a_time=1)
+    table = whole_table(engine, f"making {title}", len(groups), columns, at_a_time)
     return Pieces(table["audio"], windows_of(table["embedding"], table["kind"], groups))
+
+
+def _row(audio: Tensor, shape: Shape) -> dict[str, Tensor]:
+    whole = torch.nn.functional.pad(audio.float(), (0, shape.length - len(audio)))
+    return {"audio": whole.unsqueeze(0), **table_row(audio.float(), shape.samples, shape.rate, shape.count)}
 
 
 def drawn_without_prior(engine: Engine, autoencoder: Autoencoder, shape: Shape, groups: np.ndarray) -> Pieces:
     """Pieces of chunks that the autoencoder draws from its own prior, one after the other."""
 
-    def make(piece: int) -> Tensor:
-        return torch.cat(sample_chunks(autoencoder, shape.count, seed=piece))
+    def make(pieces: list[int]) -> list[Tensor]:
+        return [torch.cat(sample_chunks(autoencoder, shape.count, seed=piece)) for piece in pieces]
 
     return make_pieces(engine, "draws from the autoencoder's prior", groups, shape, make)
