@@ -53,7 +53,14 @@ class Pieces:
     windows: Windows
 
 
-def make_pieces(engine: Engine, title: str, groups: np.ndarray, shape: Shape, make: Callable[[int], Tensor]) -> Pieces:
+def make_pieces(
+    engine: Engine,
+    title: str,
+    groups: np.ndarray,
+    shape: Shape,
+    make: Callable[[list[int]], list[Tensor]],
+    at_a_time: int = 1,
+) -> Pieces:
     """Makes pieces and measures their windows; the same result on every process.
 
     Args:
