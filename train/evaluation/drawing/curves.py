@@ -13,6 +13,7 @@ SECTIONS = {
     "Held-out recordings": (
         *("valid/si_sdr", "valid/stft", "valid/mel", "valid/mse", "valid/cosine"),
         *("valid/frechet", "valid/zimtohrli"),
+        *("loss/prior", "valid/loss"),
     ),
     "Adversarial phase": (
         *("adversarial/real_score", "adversarial/fake_score", "valid/real_score", "valid/fake_score"),
@@ -31,6 +32,8 @@ TOGETHER = {
     "valid/fake_score": ("scores", "reconstructions, held out"),
     "loss/features": ("features", "training"),
     "valid/features": ("features", "held out"),
+    "loss/prior": ("prior", "training"),
+    "valid/loss": ("prior", "held out"),
 }
 # Held-out values of the phase alone.
 PHASE_ONLY = {"valid/real_score", "valid/fake_score", "valid/features"}
@@ -67,6 +70,11 @@ READING = {
     ),
     "valid/frechet": Reading("Fréchet distance, held out", "Lower is better. Of sets of chunks, not of pairs."),
     "valid/zimtohrli": Reading("Zimtohrli, held out", "Mean opinion score, 1 to 5, higher is better."),
+    "prior": Reading(
+        "loss of the prior",
+        "Lower is better. Held out rising while training falls: it learns recordings by heart; end earlier with "
+        "--until loss:STEPS.",
+    ),
     "scores": Reading(
         "scores of the discriminator",
         "Recordings above reconstructions; equal: it cannot tell them apart. Training recordings far above held-out "

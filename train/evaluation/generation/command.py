@@ -16,6 +16,7 @@ from shards import Split
 from shards.files import make_folder, remove_file, remove_leftovers, write_atomically
 from shards.text import printable
 from train.errors import TrainError
+from train.evaluation.generation.lineage import is_what_was_encoded
 from train.evaluation.generation.page import sounds_to_hear, write_page
 from train.evaluation.generation.references import (
     groups_of,
@@ -26,10 +27,10 @@ from train.evaluation.generation.references import (
 )
 from train.evaluation.generation.sounds import Shape, drawn_without_prior, make_pieces
 from train.evaluation.generation.summary import Sets, csv_text, measures_of
-from train.evaluation.generation.terminal import print_summary
+from train.evaluation.generation.table import print_summary
 from train.evaluation.measuring.heldout import open_audio, spread
 from train.evaluation.measuring.summary_file import summary_text
-from train.evaluation.report.evaluated import check_folder, outermost
+from train.evaluation.report.evaluated import check_folder, outermost, warn_of_earlier_report
 from train.parallel.engine import Engine
 from train.runs.latest_model import check_device, weights_of
 from train.runs.run_folder import RunDir
@@ -52,6 +53,7 @@ class Opened:
         prior, autoencoder: Its model, and the autoencoder whose latents that models.
         split, training: The held-out recordings, and the training chunks of the same data set if it has any.
         shape: The length of pieces and windows.
+        encoded: Whether this data set was encoded for the prior; None if that is unknown.
     """
 
     run: RunDir
@@ -60,6 +62,7 @@ class Opened:
     split: Split
     training: Split | None
     shape: Shape
+    encoded: bool | None
 
 
 def evaluate_prior(settings: Any, engine: Engine) -> None:
@@ -68,6 +71,8 @@ def evaluate_prior(settings: Any, engine: Engine) -> None:
     folder = settings.out or Path(settings.run_dir) / "report"
     engine.on_main(lambda: check_folder(folder, own=settings.out is None))
     opened = engine.everywhere(lambda: open_all(settings, engine, source))
+    if engine.is_main:
+        warn_of_earlier_report(folder, opened.split)
     temperature = TEMPERATURE if settings.temperature is None else settings.temperature
     pieces = settings.pieces or PIECES
     sets = make_sets(engine, opened, pieces, temperature)
@@ -80,6 +85,7 @@ def evaluate_prior(settings: Any, engine: Engine) -> None:
         "data": str(settings.data),
         "split": opened.split.name,
         "split_fingerprint": opened.split.fingerprint,
+        "encoded": opened.encoded,
         "recordings": len(np.unique(opened.split.keys()[0])),
         "temperature": temperature,
     }
@@ -117,7 +123,8 @@ def open_all(settings: Any, engine: Engine, source: Path) -> Opened:
         raise TrainError(f"--seconds {seconds:g}: shorter than a chunk of the data set ({shape.seconds:.3g} s)")
     has_training = bool(split.manifest.splits.get("train"))
     training = open_audio(str(settings.data), "train") if has_training else None
-    return Opened(RunDir.open(settings.run_dir), prior, autoencoder, split, training, shape)
+    run = RunDir.open(settings.run_dir)
+    return Opened(run, prior, autoencoder, split, training, shape, is_what_was_encoded(run, split))
 
 
 def make_sets(engine: Engine, opened: Opened, pieces: int, temperature: float) -> Sets:

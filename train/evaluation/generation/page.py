@@ -138,7 +138,7 @@ def write_page(
 def view(one: Heard, rate: int, forms: Forms, ready: bool) -> ExampleView:
     """The players and spectrograms of what belongs together."""
     longest = max(len(audio) for audio in one.sounds.values())
-    wide = longest > WIDE_S * rate
+    wide = longest > WIDE_S * rate or len(one.sounds) == 1
     name = f"{one.title[:1].lower()}{one.title[1:]}" + (f", file {one.path}" if one.path else "")
     players = [
         player(word, f"{word.capitalize()}, {name}", audio, rate, forms, ready) for word, audio in one.sounds.items()

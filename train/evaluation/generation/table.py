@@ -1,9 +1,17 @@
 """The table of measures of generated recordings, for the page and the terminal."""
 
+import sys
 from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from shards.text import printable
 
 from train.evaluation.generation.copying import NEAR_SHARE
 from train.evaluation.generation.summary import GENERATED, HELD_OUT, RECONSTRUCTED, WITHOUT
+from train.evaluation.generation.verdict import findings
 from train.evaluation.report.measures import is_number
 from train.evaluation.report.rendering import figure
 
@@ -13,6 +21,8 @@ ROWS = {
     RECONSTRUCTED: "reconstructions",
     HELD_OUT: "held-out recordings",
 }
+# The same for the terminal.
+SHORT = {GENERATED: "generated", WITHOUT: "own prior", RECONSTRUCTED: "reconstructed", HELD_OUT: "held out"}
 Cell = tuple[float | None, tuple[float, float] | None]
 
 
@@ -70,3 +80,17 @@ def key_figures(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
     if is_number(share := own.get("near_share")):
         keys.append(("near the training data", f"{100 * share:.2g} %", "held-out recordings: 1 %"))
     return keys
+
+
+def print_summary(summary: dict[str, Any]) -> None:
+    """Prints the main values of metrics.json."""
+    what = f"{summary['run']} (prior): {summary['pieces']} recordings of {summary['seconds']:.3g} s"
+    table = Table(title=Text(printable(what), style="table.title"))
+    lags = [f"{figure(lag)} s" for lag in lags_of(summary)]
+    for name in ("", "kernel", *lags, "diversity", "near, %", "silent, %"):
+        table.add_column(name, justify="right" if name else "left", no_wrap=True)
+    for name in summary["rows"]:
+        table.add_row(SHORT[name], *(figure(value) for value, _ in cells(summary, name)))
+    Console(file=sys.stdout).print(table)
+    for one in findings(summary):
+        print(printable(one.text))

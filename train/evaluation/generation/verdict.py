@@ -45,14 +45,13 @@ def distance(summary: dict[str, Any]) -> list[tuple[bool, str]]:
     if not is_number(own):
         return [(False, "there are too few recordings to measure a distance")]
     text, good = f"the generated recordings are at a kernel distance of {figure(own)} from held-out ones", True
-    if is_number(floor):
+    if is_number(floor) and floor > 0:
         good = own <= floor
-        beside = f"parts of these are up to {figure(floor)} from each other"
-        times = "cannot be told from them" if good else f"are {figure(own / floor)} times as far" if floor > 0 else ""
-        text += f" ({beside}, so they {times})" if times else f" ({beside})"
+        times = "no farther than" if good else f"{figure(own / floor)} times as far as"
+        text += f", {times} random parts of these are from each other ({figure(floor)})"
     if is_number(other) and other > 0:
         share = max(0.0, own) / other
-        text += f", {figure(share, 2)} times that of draws from the autoencoder's own prior ({figure(other)})"
+        text += f", and {figure(share, 2)} times as far as draws from the autoencoder's own prior ({figure(other)})"
         good = good and share < 1
     return [(good, text)]
 
@@ -78,4 +77,4 @@ def copied(own: dict[str, Any]) -> list[tuple[bool, str]]:
         return [(share <= NEAR_SHARE, f"{words}, too few to tell copies")]
     if ends[0] > NEAR_SHARE:
         return [(False, f"some may be copies: {words}, 1 % by chance")]
-    return [(True, f"they hold no more copies than held-out recordings: {words}, 1 % by chance")]
+    return [(True, f"no copies were found: {words}, 1 % by chance")]
