@@ -102,6 +102,7 @@ def open_all(settings: Any, engine: Engine, source: Path) -> Opened:
         )
     if settings.split == "train":
         raise TrainError("--split train: the prior has learned from these recordings; name a split that is held out")
+    split = open_audio(str(settings.data), settings.split)
     try:
         seconds = SECONDS if settings.seconds is None else settings.seconds
         check_drawing(seconds, TEMPERATURE if settings.temperature is None else settings.temperature)
@@ -112,7 +113,6 @@ def open_all(settings: Any, engine: Engine, source: Path) -> Opened:
         raise TrainError(str(error)) from None
     if seconds * (settings.pieces or PIECES) > MOST_SECONDS:
         raise TrainError(f"--pieces times --seconds is more than {MOST_SECONDS:g} s of audio: lower one of them")
-    split = open_audio(str(settings.data), settings.split)
     if (split.samples, split.rate) != (autoencoder.samples, autoencoder.rate):
         raise TrainError(
             f"{settings.data}: chunks of {split.samples} samples at {split.rate} Hz, but the autoencoder takes "

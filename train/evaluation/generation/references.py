@@ -46,19 +46,27 @@ class Training:
 def passages_of(sources: np.ndarray, starts: np.ndarray, shape: Shape) -> list[Passage]:
     """Divides recordings into passages as long as pieces, one after the other; shorter ones only of short recordings.
 
+    At most PASSAGES of them, evenly spread.
+
     Args:
         sources, starts: [n] recording and first sample of each chunk.
         shape: The length of pieces and windows.
     """
+    order = np.lexsort((starts, sources))
+    sources, starts = sources[order], starts[order]
+    names, begins = np.unique(sources, return_index=True)
+    ends = np.append(begins[1:], len(sources))
+    windows = (starts[ends - 1] + shape.samples - starts[begins]) // shape.samples
+    counts = np.maximum(1, windows // shape.count)
+    last = counts.cumsum()
     found = []
-    step = shape.count * shape.samples
-    for source in np.unique(sources):
-        own = np.sort(starts[sources == source])
-        windows = int(own[-1] + shape.samples - own[0]) // shape.samples
-        for number in range(max(1, windows // shape.count)):
-            place = np.searchsorted(own, own[0] + number * step)
-            found.append(Passage(int(source), int(own[place])))
-    return [found[i] for i in spread(len(found), PASSAGES)]
+    for passage in spread(int(last[-1]), PASSAGES):
+        row = int(np.searchsorted(last, passage, side="right"))
+        number = int(passage - last[row] + counts[row])
+        own = starts[begins[row] : ends[row]]
+        place = np.searchsorted(own, own[0] + number * shape.count * shape.samples)
+        found.append(Passage(int(names[row]), int(own[place])))
+    return found
 
 
 def groups_of(passages: list[Passage]) -> tuple[np.ndarray, str]:

@@ -8,7 +8,6 @@ from rich.table import Table
 from rich.text import Text
 
 from shards.text import printable
-
 from train.evaluation.generation.copying import NEAR_SHARE
 from train.evaluation.generation.summary import GENERATED, HELD_OUT, RECONSTRUCTED, WITHOUT
 from train.evaluation.generation.verdict import findings
@@ -78,7 +77,7 @@ def key_figures(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
     ]
     keys.append(("diversity", figure(own.get("diversity")), f"recordings: {figure(held_out.get('diversity'))}"))
     if is_number(share := own.get("near_share")):
-        keys.append(("near the training data", f"{100 * share:.2g} %", "held-out recordings: 1 %"))
+        keys.append(("near the training data", f"{100 * share:.3g} %", "held-out recordings: 1 %"))
     return keys
 
 

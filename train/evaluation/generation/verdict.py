@@ -72,7 +72,7 @@ def copied(own: dict[str, Any]) -> list[tuple[bool, str]]:
     share, ends = own.get("near_share"), own["intervals"].get("near_share")
     if not is_number(share):
         return []
-    words = f"{100 * share:.2g} % of their windows are nearer to the training data than 99 % of held-out ones are"
+    words = f"{100 * share:.3g} % of their windows are nearer to the training data than 99 % of held-out ones are"
     if ends is None:
         return [(share <= NEAR_SHARE, f"{words}, too few to tell copies")]
     if ends[0] > NEAR_SHARE:
