@@ -69,8 +69,8 @@ def test_a_report_on_generated_recordings(prior, straight, data_dir, capsys):
     for row in rows.values():
         assert [lag["seconds"] for lag in row["coherence"]] == [], "half a second has no lag of a second"
         assert row["silent_windows"] == 0
-    assert [row["windows"] for row in rows.values()] == [25, 25, 25, 30]
-    assert summary["kernel_floor"]["groups"] == 3
+    assert [row["windows"] for row in rows.values()] == [25, 25, 25, 25]
+    assert summary["kernel_floor"]["groups"] == 2
     for name in ("generated", "autoencoder_prior", "reconstructions"):
         low, high = rows[name]["intervals"]["kernel_distance"]
         assert low < rows[name]["kernel_distance"] < high
