@@ -43,7 +43,7 @@ def _evaluate(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=Path | None, help="The folder to write to; by default RUN_DIR/report.")
     parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     parser.add_argument(
-        "--examples", type=PositiveInt, default=3, help="Number of best, median and worst examples each."
+        "--examples", type=PositiveInt | None, help="Number of best, median and worst examples each; by default 3."
     )
     parser.add_argument("--speech", action="store_true", help="Add PESQ and STOI; needs the extra `speech`.")
     parser.add_argument(
@@ -55,6 +55,14 @@ def _evaluate(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--no_before", action="store_true", help="Leave out the model from before the adversarial phase."
     )
+    of_priors = {
+        "pieces": (PositiveInt, "Of a prior: number of recordings to generate; by default 8."),
+        "seconds": (PositiveFloat, "Of a prior: length of each recording; by default 10."),
+        "temperature": (float, "Of a prior: temperature of the recordings; by default 1."),
+        "autoencoder": (Path, "Of a prior: a run or model folder of its autoencoder; by default the copy beside it."),
+    }
+    for name, (kind, text) in of_priors.items():
+        parser.add_argument(f"--{name}", type=kind | None, help=text)
 
 
 def _compare(parser: ArgumentParser) -> None:
@@ -104,10 +112,14 @@ def _verify_resume(parser: ArgumentParser) -> None:
 TOOLS = {
     "evaluate": Tool(
         INSPECT,
-        "Measure a run's model on held-out recordings and write a report.",
+        "Measure a run's model on held-out recordings and write a report; of a prior, what it generates.",
         "RUN_DIR [--data DIR] [--split SPLIT] [--out DIR] [--device DEVICE] [--examples N] [--speech] [--perceptual] "
-        "[--no-yardsticks] [--no-before]",
-        ("evaluate runs/first", "evaluate runs/first --data other-shards/ --split valid --out other-report"),
+        "[--no-yardsticks] [--no-before] [--pieces N] [--seconds S] [--temperature T] [--autoencoder MODEL]",
+        (
+            "evaluate runs/first",
+            "evaluate runs/first --data other-shards/ --split valid --out other-report",
+            "evaluate runs/prior --data shards/ --pieces 16 --seconds 30",
+        ),
         _evaluate,
     ),
     "compare": Tool(

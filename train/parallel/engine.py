@@ -155,6 +155,12 @@ class Engine:
         """Whether this is rank 0, the process that writes files and prints."""
         return self.rank == 0
 
+    def device_for(self, wanted: str) -> str:
+        """The device that a command's --device means for this process: with `auto` and `cuda` its own."""
+        if wanted in ("auto", self.device.type):
+            return str(self.device) if self.device.type == "cuda" else "cpu"
+        return wanted
+
     def autocast(self) -> AbstractContextManager:
         """Autocast to the launch's precision, for passes outside the wrapped model."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")

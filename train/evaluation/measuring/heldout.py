@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from audiovae import Autoencoder, Noise
+from audiovae.priors.latents import LATENTS
 from shards import DataError, Split
+from train.errors import TrainError
 from train.evaluation.measuring.frechet import embed, frechet
 from train.evaluation.measuring.metrics import MEASURED, SHARES, means, measure, sums_and_counts
 from train.parallel.engine import Engine
@@ -39,6 +41,19 @@ class Extra:
 def to_audio(samples: Tensor, device: torch.device) -> Tensor:
     """int16 [n, T] -> float32 [n, 1, T] in [-1, 1) on the device."""
     return samples.to(device, non_blocking=True).unsqueeze(1).float().div_(32768.0)
+
+
+def open_audio(data: str, name: str) -> Split:
+    """A split of a data set of audio; raises TrainError where there is none."""
+    try:
+        split = Split.open(data, name)
+    except DataError as error:
+        raise TrainError(f"{error}; if the data has moved, pass --data DIR") from None
+    if LATENTS in split.manifest.settings:
+        raise TrainError(
+            f"{split.where} holds latents of recordings; pass the data set that was encoded with --data DIR"
+        )
+    return split
 
 
 def spread(count: int, limit: int) -> np.ndarray:
