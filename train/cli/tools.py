@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
-from jsonargparse.typing import PositiveFloat, PositiveInt
+from jsonargparse.typing import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from train.config import RUNS
 
@@ -43,7 +43,7 @@ def _evaluate(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=Path | None, help="The folder to write to; by default RUN_DIR/report.")
     parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     parser.add_argument(
-        "--examples", type=PositiveInt | None, help="Number of best, median and worst examples each; by default 3."
+        "--examples", type=PositiveInt, help="Number of best, median and worst examples each; by default 3."
     )
     parser.add_argument("--speech", action="store_true", help="Add PESQ and STOI; needs the extra `speech`.")
     parser.add_argument(
@@ -58,11 +58,11 @@ def _evaluate(parser: ArgumentParser) -> None:
     of_priors = {
         "pieces": (PositiveInt, "Of a prior: number of recordings to generate; by default 8."),
         "seconds": (PositiveFloat, "Of a prior: length of each recording; by default 10."),
-        "temperature": (float, "Of a prior: temperature of the recordings; by default 1."),
+        "temperature": (NonNegativeFloat, "Of a prior: temperature of the recordings; by default 1."),
         "autoencoder": (Path, "Of a prior: a run or model folder of its autoencoder; by default the copy beside it."),
     }
     for name, (kind, text) in of_priors.items():
-        parser.add_argument(f"--{name}", type=kind | None, help=text)
+        parser.add_argument(f"--{name}", type=kind, help=text)
 
 
 def _compare(parser: ArgumentParser) -> None:
