@@ -15,6 +15,7 @@ sys.path.insert(0, str(ROOT))
 from train.config import FREE, RUNS, DataConfig  # noqa: E402
 
 FILE = ROOT / "docs" / "configuration.md"
+AUTOENCODERS = [family for family, run in RUNS.items() if not run.unused]
 WORDS = {
     "PositiveInt": "integer, 1 or more",
     "NonNegativeInt": "integer, 0 or more",
@@ -123,6 +124,8 @@ def table(kind: type, prefix: str, defaults: dict[str, dict[str, Any]]) -> list[
 def section(kind: type, prefix: str, title: str, values: dict[str, Any], level: int = 2) -> list[str]:
     """Heading and table of one dataclass, then those of the dataclasses in it. `values` are defaults by family."""
     summary = " ".join((parse(kind.__doc__ or "").short_description or "").split())
+    if "." not in prefix[:-1] and {*values} == {*AUTOENCODERS}:
+        summary += " Priors have none of this."
     by_family = {
         family: {name: getattr(value, name) for name, _ in plain_fields(kind)} for family, value in values.items()
     }
@@ -142,8 +145,8 @@ def section(kind: type, prefix: str, title: str, values: dict[str, Any], level: 
 
 
 def of_some(values: dict[str, Any]) -> str:
-    """The families in a heading, unless a section is for all of them; "" stands for all."""
-    return "" if "" in values or len(values) == len(RUNS) else f" of `{'`, `'.join(values)}`"
+    """The families in a heading, unless a section is for all autoencoders; "" stands for all."""
+    return "" if "" in values or {*values} >= {*AUTOENCODERS} else f" of `{'`, `'.join(values)}`"
 
 
 def page() -> str:
