@@ -43,6 +43,9 @@ class Trainable(nn.Module):
         self.samples = samples
         self.rate = rate
 
+    def check_records(self, numbers: Tensor) -> None:
+        """Raises ModelError if the model cannot learn from these records, int16 [B, samples] on the CPU."""
+
     def represent(self, audio: Tensor) -> Tensor:
         """A batch of chunks [B, 1, samples] in [-1, 1] -> what `forward` takes."""
         raise NotImplementedError

@@ -13,11 +13,11 @@ from jsonargparse.typing import (
 
 from audiovae.layers.levels import LevelsConfig
 from audiovae.models.hvae import HVAEConfig
-from audiovae.models.settings import from_dict
 from audiovae.models.vae import VAEConfig
 from audiovae.models.vqvae import VQVAEConfig
-from audiovae.priors.latents import LATENTS, LatentsConfig
+from audiovae.priors.latents import LATENTS
 from audiovae.priors.settings import PriorConfig, PriorSettings
+from audiovae.saved.kinds import latents_of
 from shards.files import is_number, is_whole
 from shards.manifest import Manifest
 from shards.reading.manifests import is_url
@@ -327,7 +327,10 @@ class PriorRun(RunConfig):
         """See `RunConfig.model_settings`."""
         if LATENTS not in manifest.settings:
             raise ValueError(f"{where} holds audio: make latents of it first: python -m train encode RUN {where} OUT")
-        return PriorConfig(from_dict(LatentsConfig, manifest.settings[LATENTS]), self.model)
+        try:
+            return PriorConfig(latents_of(manifest.settings), self.model)
+        except ValueError as error:
+            raise ValueError(f"{where}: dataset.json is damaged ({error}); encode the recordings again") from None
 
 
 RUNS: dict[str, type[RunConfig]] = {"vae": VAERun, "hvae": HVAERun, "vqvae": VQVAERun, "prior": PriorRun}

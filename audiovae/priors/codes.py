@@ -72,6 +72,15 @@ class CodePrior(Prior):
         """Chunks [B, 1, samples] in [-1, 1) -> codes [B, books, frames] int64."""
         return self.recorded(audio).long()
 
+    def check_records(self, numbers: Tensor) -> None:
+        """Raises ModelError if a record holds what is no code. On a GPU, it would end the process without a reason."""
+        least, most = (int(end) for end in numbers.aminmax())
+        if least < 0 or most >= self.latents.size:
+            raise ModelError(
+                f"the data hold codes from {least} to {most}, and codes are 0 to {self.latents.size - 1}; encode the "
+                "recordings again"
+            )
+
     def example_target(self, items: int) -> Tensor:
         """Codes of 0: [items, books, frames] int64."""
         return torch.zeros(items, self.latents.rows, self.latents.frames, dtype=torch.int64)
@@ -87,8 +96,7 @@ class CodePrior(Prior):
         counts = torch.ones(books, size, dtype=torch.float64, device=self.device)
         for audio in audio_batches:
             codes = self.represent(audio)
-            if codes.min() < 0 or codes.max() >= size:
-                raise ModelError(f"the data hold codes from {codes.min()} to {codes.max()}: expected 0 to {size - 1}")
+            self.check_records(codes)
             numbers = (codes + size * torch.arange(books, device=codes.device).unsqueeze(1)).flatten()
             counts += torch.bincount(numbers, minlength=books * size).view(books, size)
         self.heads.log_share.copy_((counts / counts.sum(1, keepdim=True)).log().flatten())

@@ -51,17 +51,38 @@ def generate_recordings(
         raise ModelError("no recordings to draw: choose 1 or more")
     check_drawing(seconds, temperature)
     frames = Frames(autoencoder)
-    given, gain, whole = None, 1.0, round(seconds * prior.latents.rate)
+    check_latents(prior, frames)
+    given, gain, whole = None, 1.0, max(1, round(seconds * autoencoder.rate))
     if start is not None:
         audio = check_audio(start, 0.0)
         gain, known = gain_of(audio, autoencoder.level), frames.fitting(len(audio))
         if not known:
-            least = frames.samples(frames.grain) / prior.latents.rate
+            least = frames.samples(frames.grain) / autoencoder.rate
             raise ModelError(f"the recording to continue is shorter than {least:.3g} s, a unit of latents")
         given = sequence_of(autoencoder, audio.float() * gain, frames)[:, :known]
         whole += frames.samples(known)
     sequences = generate(prior, seed, numbers, frames.fitting(whole, up=True), temperature, given)
     return [audio_of(autoencoder, sequence)[:whole] / gain for sequence in sequences]
+
+
+def check_latents(prior: Prior, frames: Frames) -> None:
+    """Raises ModelError unless a prior, whose folder may be a stranger's, has latents like those of the autoencoder."""
+    model, about = frames.model, prior.latents
+    own = {
+        "kind": "codes" if model.code_size else "real",
+        "rows": frames.rows,
+        "size": model.code_size,
+        "stride": frames.stride,
+        "rate": model.rate,
+        "fade": frames.fade,
+        "chunk_frames": frames.chunk,
+    }
+    for name, value in own.items():
+        if (found := getattr(about, name)) != value:
+            raise ModelError(
+                f"the prior describes other latents than those of the autoencoder: {name} is {found}, and {value} of "
+                "the autoencoder; encode the recordings again and train a prior on them"
+            )
 
 
 def check_drawing(seconds: float, temperature: float) -> None:

@@ -19,6 +19,7 @@ from train.encoding.recordings import Recording, recordings_of
 from train.errors import TrainError
 from train.runs.latest_model import load_weights
 
+LONGEST_S = 86_400.0  # seconds of a window
 FOLDER = ".encode"  # in the new data folder, until it is finished
 
 
@@ -103,6 +104,8 @@ def open_job(settings: Any, source: Path, device: str, share: tuple[int, int]) -
     Raises:
         TrainError, DataError, ModelError: when one of them cannot be used, or they do not fit each other.
     """
+    if settings.seconds > LONGEST_S:
+        raise TrainError(f"--seconds {settings.seconds:g}: choose windows of at most a day ({LONGEST_S:g})")
     model = load_weights(source, device)
     manifest, where = load_manifest(settings.data)
     if "latents" in manifest.settings:

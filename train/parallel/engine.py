@@ -257,7 +257,7 @@ class Engine:
                 are already waiting for it.
 
         Raises:
-            TrainError: when the action raised it, or a DataError.
+            TrainError: when the action raised it, a DataError or a ModelError.
             TransientError: when the action raised it, or an OSError.
         """
         result, problem, transient = None, None, False
@@ -265,7 +265,7 @@ class Engine:
             try:
                 with pause():
                     result = action()
-            except (TrainError, DataError, OSError) as error:
+            except (TrainError, DataError, ModelError, OSError) as error:
                 problem, transient = str(error), isinstance(error, TransientError | OSError)
         with nullcontext() if self.is_main else pause():
             result, problem, transient = self.share((result, problem, transient))

@@ -114,7 +114,7 @@ def test_training_begins_at_the_entropy_of_single_codes():
 
 def test_data_with_other_codes_are_refused():
     prior = make("codes")
-    with pytest.raises(ModelError, match=r"^the data hold codes from 0 to 9: expected 0 to 6$"):
+    with pytest.raises(ModelError, match=r"^the data hold codes from 0 to 9, and codes are 0 to 6; encode"):
         prior.calibrate([as_audio(torch.tensor([0, 9, 3]).view(1, 3, 1).expand(2, 3, 12))])
     with pytest.raises(ValueError, match=r"^400 codebooks of 4096 codes are 1638400 in all: at most 1048576$"):
         make("codes", {"rows": 400, "size": 4096})

@@ -64,8 +64,8 @@ def refusal(capsys, arguments: list[str]) -> str:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder that holds files only."""
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    """Every file of a folder, by its path within it."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def check_windows(out: Path, data: Path, model: audiovae.Autoencoder) -> None:
@@ -239,7 +239,8 @@ def test_refusals(models, data_dir, tmp_path, capsys):
     shutil.copytree(models / "hvae", slow)
     change_config(slow, rate=16000)
     assert "build the data with --rate 16000" in refusal(capsys, words(slow, data_dir, out))
-    assert "choose shorter windows" in refusal(capsys, words(models / "hvae", data_dir, out, 1e6))
+    assert "choose shorter windows" in refusal(capsys, words(models / "hvae", data_dir, out, 8e4))
+    assert "choose windows of at most a day" in refusal(capsys, words(models / "hvae", data_dir, out, float("inf")))
     assert not out.exists()
     out.mkdir()
     (out / "thesis.txt").write_text("mine")

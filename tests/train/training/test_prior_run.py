@@ -1,8 +1,11 @@
 """The second stage: training a prior on latents, with the promises of every run, and drawing recordings from it."""
 
+import dataclasses
 import json
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,11 +13,14 @@ import soundfile
 import torch
 
 import audiovae
+from audiovae import Noise, Output
+from audiovae.priors.flow import times
 from audiovae.recordings.overlap_add import gain_of
-from audiovae.recordings.sequences import audio_of, sequence_of
+from audiovae.recordings.sequences import audio_of, sequence_of, to_numbers
 from tests.train.conftest import RATE, points, start, train
 from tests.train.training.test_run import assert_same_state
 from train.__main__ import run as main_run
+from train.training.held_out.likelihood import DRAWS, Likelihood
 
 FAMILIES = ("vae", "vqvae")
 STEPS = 6
@@ -145,3 +151,67 @@ def test_what_does_not_fit_is_one_line(latents, straight, straight_prior, data_d
         audiovae.load_prior(straight("vae"))
     with pytest.raises(audiovae.ModelError, match="generate"):
         audiovae.load(straight_prior("vae"))
+
+
+def test_a_prior_that_describes_other_latents_draws_nothing(straight_prior):
+    prior, autoencoder = audiovae.load_prior(straight_prior("vae"))
+    for name, value in (("rate", 2 * RATE), ("fade", 0), ("stride", prior.latents.stride + 1)):
+        other = dataclasses.replace(prior.latents, **{name: value})
+        prior.latents, before = other, prior.latents
+        with pytest.raises(audiovae.ModelError, match=f"other latents than those of the autoencoder: {name}"):
+            audiovae.generate_recordings(prior, autoencoder)
+        prior.latents = before
+    # A length that rounds to nothing is a sample.
+    assert len(audiovae.generate_recordings(prior, autoencoder, seconds=1e-7)[0]) == 1
+
+
+def test_records_that_hold_no_codes_end_the_run_in_one_line(straight, data_dir, tmp_path, capsys, monkeypatch):
+    """In the calibration, and after it where that has not seen them."""
+
+    def damaged(sequence: torch.Tensor) -> np.ndarray:
+        numbers = to_numbers(sequence).copy()
+        numbers[len(numbers) // 2, 0] = -100  # the target that `cross_entropy` ignores
+        return numbers
+
+    monkeypatch.setattr("train.encoding.encode.to_numbers", damaged)
+    assert main_run(["encode", str(straight("vqvae")), str(data_dir), str(tmp_path / "set"), "--seconds", "0.5"]) == 0
+    for run, chunks in (("a", 512), ("b", 1)):
+        monkeypatch.setattr("train.training.attempt.CALIBRATION_CHUNKS", chunks)
+        capsys.readouterr()
+        assert main_run(prior_flags(tmp_path / "set", tmp_path / run)) == 1
+        assert "the data hold codes from -100 to" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_every_held_out_sequence_is_measured_at_all_times():
+    """Of few sequences, each with several draws: the times of a sequence do not depend on its place."""
+    seen: list[tuple[int, float]] = []
+
+    class Flow:
+        has_random_loss = True
+
+        def check_records(self, numbers: torch.Tensor) -> None:
+            pass
+
+        def represent(self, audio: torch.Tensor) -> torch.Tensor:
+            return audio
+
+        def __call__(self, audio: torch.Tensor, noise: Noise) -> Output:
+            sequences = (audio.flatten() * 32768).round().int().tolist()
+            seen.extend(zip(sequences, times(noise).tolist(), strict=True))
+            return Output(audio, {"prior": torch.ones(len(audio))}, {})
+
+    class Sequences:
+        def __len__(self) -> int:
+            return 4
+
+        def read(self, chunks: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(chunks).to(torch.int16).unsqueeze(1)
+
+    engine = SimpleNamespace(rank=0, world=1, device=torch.device("cpu"), autocast=nullcontext)
+    config = SimpleNamespace(tracking=SimpleNamespace(evaluate_chunks=0))
+    Likelihood(SimpleNamespace(engine=engine, config=config)).share(Flow(), Sequences(), lambda: None)
+    for sequence in range(4):
+        own = [time for number, time in seen if number == sequence]
+        assert len(own) == DRAWS // 4
+        assert min(own) < 0.15
+        assert max(own) > 0.85

@@ -18,6 +18,7 @@ from train.tracking.media import Media
 from train.training.context import Context
 from train.training.held_out.drawn import Drawn
 from train.training.held_out.kinds import Heartbeat, Sums
+from train.training.step import check_records
 
 AT_A_TIME = 8
 EXAMPLES = 4
@@ -38,11 +39,14 @@ class Likelihood:
         chosen = spread(len(split), self._context.config.tracking.evaluate_chunks)
         draws = max(1, DRAWS // max(1, len(chosen))) if model.has_random_loss else 1
         count = draws * len(chosen)
+        # Draw after draw, as the times of a flow ascend with the number of the item: each sequence has all times.
         items = np.arange(count)[engine.rank :: engine.world]
         total = {name: torch.zeros(2, device=engine.device) for name in ("loss", "not_finite")}
         for first in range(0, len(items), AT_A_TIME):
             here = items[first : first + AT_A_TIME]
-            target = model.represent(to_audio(split.read(chosen[here // draws]), engine.device))
+            records = split.read(chosen[here % len(chosen)])
+            check_records(model, records)
+            target = model.represent(to_audio(records, engine.device))
             noise = NoiseOfItems(0, torch.from_numpy(here).to(engine.device), count)
             with engine.autocast():
                 loss = model(target, noise).losses["prior"].float()
