@@ -6,11 +6,14 @@ import numpy as np
 import torch
 
 import audiovae
+from audiovae import ModelError
 from audiovae.layers.noise import NoiseOfItems
 from audiovae.priors.prior import Prior
+from audiovae.recordings.sequences import Frames
 from audiovae.saved.prior_folder import AUTOENCODER
 from audiovae.trainable import Trainable
 from shards import Split
+from train.errors import TrainError
 from train.evaluation.measuring.heldout import spread, to_audio
 from train.evaluation.measuring.metrics import means, sums_and_counts
 from train.parallel.engine import Engine
@@ -81,8 +84,12 @@ class Likelihood:
         folder = self._context.run.path / AUTOENCODER
         if not folder.is_dir():
             return None, {}
-        prior, autoencoder = cast(Prior, model), audiovae.load(folder, str(self._context.engine.device))
-        seconds = prior.latents.frames / prior.latents.frame_rate
-        found = audiovae.generate_recordings(prior, autoencoder, EXAMPLES, seconds)
+        prior = cast(Prior, model)
+        try:
+            autoencoder = audiovae.load(folder, str(self._context.engine.device))
+            seconds = Frames(autoencoder).samples(prior.latents.frames) / autoencoder.rate
+            found = audiovae.generate_recordings(prior, autoencoder, EXAMPLES, seconds)
+        except ModelError as error:
+            raise TrainError(f"{error}; the next attempt copies the autoencoder again if {folder} is removed") from None
         drawn = Drawn([audio.numpy() for audio in found], autoencoder.rate)
         return Media(self._context.learner.step, drawn.items), {}
