@@ -1,5 +1,6 @@
 """The copy of the autoencoder that a prior's data set, run and model folder carry, so that each is of use alone."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import audiovae
@@ -18,10 +19,16 @@ def keep_autoencoder(run_folder: Path, data: str, split: Split) -> None:
     Raises:
         TrainError: when it is another model than the one that made the latents, or cannot be copied.
     """
-    target = run_folder / AUTOENCODER
-    if LATENTS not in split.manifest.settings or target.exists():
+    if LATENTS not in split.manifest.settings:
         return
-    source = Path(data) / AUTOENCODER
+    target, source, wanted = (
+        run_folder / AUTOENCODER,
+        Path(data) / AUTOENCODER,
+        split.manifest.settings[LATENTS]["model"],
+    )
+    with suppress(ModelError):  # missing, or damaged: it is copied anew
+        if audiovae.fingerprint(audiovae.load(target)) == wanted:
+            return
     if is_url(data) or not source.is_dir():
         print("note: these latents have no copy of their autoencoder; `audiovae generate` needs --autoencoder")
         return
@@ -29,7 +36,7 @@ def keep_autoencoder(run_folder: Path, data: str, split: Split) -> None:
         found = audiovae.fingerprint(audiovae.load(source))
     except ModelError as error:
         raise TrainError(f"{error}; remove it, and name the autoencoder when you generate") from None
-    if found != split.manifest.settings[LATENTS]["model"]:
+    if found != wanted:
         raise TrainError(f"{source}: is not the model that made these latents; encode the recordings again")
     write_folder(target, lambda folder: copy_autoencoder(source, folder))
 
