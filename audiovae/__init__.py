@@ -10,20 +10,23 @@ import warnings
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from audiovae.card import Facts
 from audiovae.errors import ModelError, ModelWarning
+from audiovae.facts import Facts
 from audiovae.layers.noise import Noise
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.models.families import FAMILIES, build
+from audiovae.priors.prior import Prior
 from audiovae.recordings.audio_file import as_recording, read_recording, write_recording
 from audiovae.recordings.compressed import compress_recording, decompress_recording, stored_numbers
 from audiovae.recordings.compressed_file import CompressedRecording, read_compressed, write_compressed
 from audiovae.recordings.files import decode_file, encode_file, reconstruct_file
+from audiovae.recordings.generated import generate_recordings
 from audiovae.recordings.latents import CodedRecording, decode_recording, encode_recording
 from audiovae.recordings.latents_file import read_latents, write_latents
 from audiovae.recordings.overlap_add import interpolate_recordings, reconstruct_recording, sample_chunks
 from audiovae.results import Latents, Output, Partial, Statistics
 from audiovae.saved.model_folder import add_measures, fingerprint, load, save, save_with_card
+from audiovae.saved.prior_folder import load_prior
 
 DISTRIBUTION = "audio-autoencoder-training"
 try:
@@ -43,6 +46,7 @@ __all__ = [
     "Noise",
     "Output",
     "Partial",
+    "Prior",
     "Statistics",
     "add_measures",
     "as_recording",
@@ -55,8 +59,10 @@ __all__ = [
     "encode_recording",
     "fingerprint",
     "from_pretrained",
+    "generate_recordings",
     "interpolate_recordings",
     "load",
+    "load_prior",
     "read_compressed",
     "read_latents",
     "read_recording",

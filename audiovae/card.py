@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import json
 import re
-from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import jinja2
 from markupsafe import Markup
 
 from audiovae.errors import ModelError
+from audiovae.facts import Facts
 from shards.files import (
     MIB,
     check_place,
@@ -36,32 +36,6 @@ CARD_FILE = "README.md"
 FACTS_FILE = "facts.json"
 CARD_LIMIT = 16 * MIB  # bytes
 BEGIN, END = "<!-- measures: written by the evaluation -->", "<!-- end of measures -->"
-
-
-@dataclass
-class Facts:
-    """Facts about a model's training; unknown ones are empty. They contain no path of the training machine.
-
-    Attributes:
-        name: Name of the model, such as that of its run.
-        steps: Optimizer steps.
-        chunks_seen: Chunks of training including repeats.
-        data: About the training split, as far as known: `fingerprint`, `recordings`, `chunks`, `hours`, `level` (how
-            levels were normalised).
-        settings: Settings of the training by dotted name.
-        nats_per_second: KL divergence from the prior on each level of latents, finest first; empty for codes.
-        measures: Measures on held-out chunks by name: `si_sdr` in dB, `stft`, `mel`, `mse`, `cosine`.
-        measured_on: The data of the measures: `split`, `chunks`, `fingerprint`.
-    """
-
-    name: str = ""
-    steps: int = 0
-    chunks_seen: int = 0
-    data: dict[str, Any] = field(default_factory=dict)
-    settings: dict[str, Any] = field(default_factory=dict)
-    nats_per_second: list[float] = field(default_factory=list)
-    measures: dict[str, float] = field(default_factory=dict)
-    measured_on: dict[str, Any] = field(default_factory=dict)
 
 
 def read_facts(folder: Path) -> Facts | None:
@@ -118,7 +92,7 @@ def write_card(folder: Path, about: dict[str, Any], shape: dict[str, Any], facts
     Args:
         folder: The model folder.
         about: The content of `config.json`.
-        shape: Derived values: `full_name`, `parameters`, `latent_shapes`, `code_size`, `bits_per_second`.
+        shape: Derived values, from `Trainable.outline`.
         facts: Facts about the training.
 
     Returns:
@@ -138,7 +112,7 @@ def write_card(folder: Path, about: dict[str, Any], shape: dict[str, Any], facts
         text = with_measures(card, facts, shape)
     else:
         marked = {"begin": Markup(BEGIN), "measures": Markup(_measures(facts, shape)), "end": Markup(END)}
-        text = _template("card.md").render(about=about, shape=shape, facts=facts, **marked)
+        text = _template(shape["card"]).render(about=about, shape=shape, facts=facts, **marked)
     write_atomically(path, text)
     return BEGIN in text and END in text
 

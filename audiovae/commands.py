@@ -18,10 +18,12 @@ from audiovae.recordings.audio_file import check_wav, read_recording, write_reco
 from audiovae.recordings.compressed import LARGEST_STEP, SMALLEST_STEP, STEP
 from audiovae.recordings.compressed_file import CompressedRecording
 from audiovae.recordings.files import check_encoded_file, decode_file, encode_file, reconstruct_file
+from audiovae.recordings.generated import check_drawing, generate_recordings
 from audiovae.recordings.latents import CodedRecording
 from audiovae.recordings.overlap_add import interpolate_recordings, sample_chunks
 from audiovae.saved.export import export_model
 from audiovae.saved.model_folder import check_device, load
+from audiovae.saved.prior_folder import load_prior
 from shards.text import printable
 
 GAP_S = 0.25  # seconds of silence between the parts of a file
@@ -188,6 +190,52 @@ def sample(
     write(output, sample_chunks(loaded, count, temperature, seed), loaded, model)
 
 
+def generate(
+    prior: Path,
+    output: Path,
+    count: int = 8,
+    seconds: float = 10.0,
+    temperature: float = 1.0,
+    seed: int = 0,
+    continue_from: Path | None = None,
+    autoencoder: Path | None = None,
+    device: str = "cpu",
+) -> None:
+    """Draw new recordings from a trained prior and write each to a WAV file of a folder.
+
+    Example: python -m audiovae generate runs/prior new/ --count 4 --seconds 30
+
+    Args:
+        prior: The run of a prior, its model folder or one of its checkpoints.
+        output: The folder to write 000.wav, 001.wav, ... into; it is created if it does not exist.
+        count: Number of recordings, 1 to 1000.
+        seconds: Length of each; with --continue_from, of what follows.
+        temperature: 0.05 to 10. Values below 1 give more typical recordings.
+        seed: Seed of the random numbers; a recording of a seed does not depend on the count.
+        continue_from: A recording that all of them continue.
+        autoencoder: A run or model folder of the autoencoder; by default the copy beside the prior.
+        device: cpu or cuda.
+    """
+    if output.is_file():
+        raise ModelError(f"{output}: is a file; name a folder")
+    if not 1 <= count <= MAX_PARTS:
+        raise ModelError(f"--count {count}: choose 1 to {MAX_PARTS}")
+    check(device)
+    check_drawing(seconds, temperature)
+    targets = [output / f"{number:03d}.wav" for number in range(count)]
+    if continue_from is not None:
+        check_input(continue_from, "audio")
+        for target in targets:
+            check_apart(target, continue_from)
+    loaded, model = load_prior(prior, autoencoder, device)
+    start = None if continue_from is None else read_recording(continue_from, model.rate)
+    for target, audio in zip(
+        targets, generate_recordings(loaded, model, count, seconds, temperature, seed, start), strict=True
+    ):
+        write_recording(target, audio, model.rate)
+        say(f"{target}: {len(audio) / model.rate:.1f} s at {model.rate} Hz, {loaded.full_name} of {prior}")
+
+
 def export(model: Path, output: Path, format: Literal["torch", "onnx"] = "torch") -> None:
     """Export encoder and decoder as programs that run without this package, and compare them with the model.
 
@@ -211,6 +259,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "decode": decode,
     "interpolate": interpolate,
     "sample": sample,
+    "generate": generate,
     "export": export,
 }
 

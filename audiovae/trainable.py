@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from audiovae.card import Facts
+from audiovae.facts import Facts
 from audiovae.layers.noise import Noise
 from audiovae.results import Output, Statistics
 
@@ -18,6 +18,7 @@ class Trainable(nn.Module):
         family: The name of the family in commands and saved models.
         full_name: The name of the family in texts.
         training_only: Names of buffers that only training uses. They are not part of a model's fingerprint.
+        synthesis: Parts, by dotted names, that only turn latents into sound: no latent or code depends on them.
         distance_names: Loss terms that `distances` returns.
         loss_names: Loss terms that `forward` returns in addition.
         config: The settings of the model, a dataclass.
@@ -30,6 +31,7 @@ class Trainable(nn.Module):
     family: ClassVar[str]
     full_name: ClassVar[str]
     training_only: ClassVar[tuple[str, ...]] = ()
+    synthesis: ClassVar[tuple[str, ...]] = ()
     distance_names: ClassVar[tuple[str, ...]] = ()
     loss_names: tuple[str, ...]
     facts: Facts | None = None
@@ -40,6 +42,9 @@ class Trainable(nn.Module):
         self.config = config
         self.samples = samples
         self.rate = rate
+
+    def check_records(self, numbers: Tensor) -> None:
+        """Raises ModelError if the model cannot learn from these records, int16 [B, samples] on the CPU."""
 
     def represent(self, audio: Tensor) -> Tensor:
         """A batch of chunks [B, 1, samples] in [-1, 1] -> what `forward` takes."""
@@ -73,6 +78,11 @@ class Trainable(nn.Module):
     def usage(self) -> dict[str, Tensor]:
         """The share of each code in recent use, [K] for each codebook by name; empty for families without codes."""
         return {}
+
+    def outline(self) -> dict[str, Any]:
+        """What the model card needs to know in addition to `config.json`; `card` names its template."""
+        count = sum(parameter.numel() for parameter in self.parameters())
+        return {"card": "card.md", "full_name": self.full_name, "parameters": count}
 
     @property
     def device(self) -> torch.device:

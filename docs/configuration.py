@@ -12,9 +12,10 @@ from docstring_parser import parse
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from train.config import FREE, RUNS  # noqa: E402
+from train.config import FREE, RUNS, DataConfig  # noqa: E402
 
 FILE = ROOT / "docs" / "configuration.md"
+AUTOENCODERS = [family for family, run in RUNS.items() if not run.unused]
 WORDS = {
     "PositiveInt": "integer, 1 or more",
     "NonNegativeInt": "integer, 0 or more",
@@ -96,9 +97,15 @@ def is_free(key: str) -> bool:
 
 def plain_fields(kind: type) -> Iterator[tuple[str, Any]]:
     """Names and types of the fields that are not dataclasses."""
-    for name, hint in get_type_hints(kind).items():
+    for name, hint in hints_of(kind).items():
         if not is_dataclass(hint):
             yield name, hint
+
+
+def hints_of(kind: type) -> dict[str, Any]:
+    """Types of a dataclass's fields by name."""
+    hints = get_type_hints(kind)
+    return {one.name: hints[one.name] for one in fields(kind)}
 
 
 def table(kind: type, prefix: str, defaults: dict[str, dict[str, Any]]) -> list[str]:
@@ -117,49 +124,61 @@ def table(kind: type, prefix: str, defaults: dict[str, dict[str, Any]]) -> list[
 def section(kind: type, prefix: str, title: str, values: dict[str, Any], level: int = 2) -> list[str]:
     """Heading and table of one dataclass, then those of the dataclasses in it. `values` are defaults by family."""
     summary = " ".join((parse(kind.__doc__ or "").short_description or "").split())
+    if "." not in prefix[:-1] and {*values} == {*AUTOENCODERS}:
+        summary += " Priors have none of this."
     by_family = {
         family: {name: getattr(value, name) for name, _ in plain_fields(kind)} for family, value in values.items()
     }
-    first = next(iter(by_family.values()))
-    same = all(other == first for other in by_family.values())
+    alike: dict[str, dict[str, Any]] = {}  # families with the same defaults share a column
+    for family, own in by_family.items():
+        names = next((names for names, other in alike.items() if other == own), "")
+        if names:
+            del alike[names]
+        alike[f"{names}, {family}" if names else family] = own
     lines = ["#" * level + " " + title, "", summary, ""]
-    lines += table(kind, prefix, {"": first} if same else by_family)
-    for name, hint in get_type_hints(kind).items():
+    lines += table(kind, prefix, {"": own} if len(alike) == 1 else alike)
+    for name, hint in hints_of(kind).items():
         if is_dataclass(hint):
             inner = {family: getattr(value, name) for family, value in values.items()}
             lines += section(hint, f"{prefix}{name}.", f"`{prefix}{name}`", inner, level + 1)
     return lines
 
 
+def of_some(values: dict[str, Any]) -> str:
+    """The families in a heading, unless a section is for all autoencoders; "" stands for all."""
+    return "" if "" in values or {*values} >= {*AUTOENCODERS} else f" of `{'`, `'.join(values)}`"
+
+
 def page() -> str:
     """The whole page."""
     lines = [HEAD]
     some = next(iter(RUNS.values()))
-    shared, own = [], ("model", "weights")
-    hints = get_type_hints(some)
+    own = ("model", "weights")
+    runs = {family: run(data=DataConfig(""), run_dir=Path()) for family, run in RUNS.items()}
+    hints = hints_of(some)
     plain = {name: hint for name, hint in hints.items() if not is_dataclass(hint)}
     lines += ["## The run", "", "The same for all families.", ""]
     lines += table(some, "", {"": {name: defaults_of(some)[name] for name in plain}})
     for name, hint in hints.items():
         if is_dataclass(hint) and name not in own:
-            shared.append(name)
-            made = type("Defaults", (), defaults_of(hint))
-            lines += section(hint, f"{name}.", f"`{name}`", {"": made})
+            made = {family: getattr(run, name) for family, run in runs.items() if name not in run.unused}
+            if name == "data":  # its path is required
+                made = {"": type("Defaults", (), defaults_of(hint))}
+            lines += section(hint, f"{name}.", f"`{name}`{of_some(made)}", made)
     inner: dict[type, tuple[str, dict[str, Any]]] = {}
     for family, run in RUNS.items():
         for name in own:
-            kind = get_type_hints(run)[name]
+            kind = hints_of(run)[name]
             value = kind()
             summary = " ".join((parse(kind.__doc__ or "").short_description or "").split())
             lines += [f"## `{name}` of `{family}`", "", summary, ""]
             flat = {one: getattr(value, one) for one, _ in plain_fields(kind)}
             lines += table(kind, f"{name}.", {"": flat})
-            for one, hint in get_type_hints(kind).items():
+            for one, hint in hints_of(kind).items():
                 if is_dataclass(hint):
                     inner.setdefault(hint, (f"{name}.{one}.", {}))[1][family] = getattr(value, one)
     for kind, (prefix, values) in inner.items():
-        title = f"`{prefix[:-1]}`" + ("" if len(values) == len(RUNS) else f" of `{'`, `'.join(values)}`")
-        lines += section(kind, prefix, title, values)
+        lines += section(kind, prefix, f"`{prefix[:-1]}`{of_some(values)}", values)
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -18,7 +18,7 @@ GRACE_S = 15
 
 
 # Tools that run on all processes of a launcher, as a training does.
-DISTRIBUTED = {"evaluate"}
+DISTRIBUTED = {"encode", "evaluate"}
 
 
 def tool(name: str) -> Callable[..., int]:
@@ -31,6 +31,10 @@ def tool(name: str) -> Callable[..., int]:
             from train.evaluation.compare import compare
 
             return compare
+        case "encode":
+            from train.encoding.encode import encode
+
+            return encode
         case "evaluate":
             from train.evaluation.evaluate import evaluate
 

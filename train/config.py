@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from jsonargparse.typing import (
     ClosedUnitInterval,
@@ -15,12 +15,16 @@ from audiovae.layers.levels import LevelsConfig
 from audiovae.models.hvae import HVAEConfig
 from audiovae.models.vae import VAEConfig
 from audiovae.models.vqvae import VQVAEConfig
+from audiovae.priors.latents import LATENTS
+from audiovae.priors.settings import PriorConfig, PriorSettings
+from audiovae.saved.kinds import latents_of
 from shards.files import is_number, is_whole
+from shards.manifest import Manifest
 from shards.reading.manifests import is_url
 from shards.reading.remote.failures import cleaned
 from train.adversarial.settings import AdversarialConfig
-from train.optim.objective import HVAEWeights, VAEWeights, VQVAEWeights
-from train.optim.ranking import Measure, Until
+from train.optim.objective import HVAEWeights, PriorWeights, VAEWeights, VQVAEWeights
+from train.optim.ranking import OF_AUTOENCODERS, OF_PRIORS, Measure, Until
 from train.optim.schedules import Ramp
 from train.optim.settings import OptimConfig
 
@@ -154,6 +158,12 @@ class RunConfig:
             W&B run, `copied` as a run of its own that names its parent. Without effect on other folders.
     """
 
+    # Groups of settings that a family does not have, and the held-out measures that it has.
+    unused: ClassVar[tuple[str, ...]] = ()
+    measures: ClassVar[tuple[str, ...]] = OF_AUTOENCODERS
+    # What to do with a finished run, with its folder in place of {}.
+    next_command: ClassVar[str] = "python -m train evaluate {}"
+
     data: DataConfig
     run_dir: Path
     seed: NonNegativeInt = 0
@@ -174,12 +184,30 @@ class RunConfig:
     def __post_init__(self) -> None:
         if self.seed >= 2**63:
             raise ValueError(f"seed is {self.seed}: it must be below 2^63")
-        Until.parse(self.until)
+        until = Until.parse(self.until)
+        named = {"checkpoint.best_by": self.checkpoint.best_by, **({"until": until.measure} if until else {})}
+        for setting, measure in named.items():
+            if measure not in self.measures:
+                raise ValueError(f"{setting} is {measure}: this family has {', '.join(self.measures)}")
         start = self.phase_start
         if start is not None and start >= self.optim.steps:
             raise ValueError(
                 f"adversarial.start is {start} and optim.steps {self.optim.steps}: raise optim.steps or lower the start"
             )
+
+    def model_settings(self, manifest: Manifest, where: str) -> Any:
+        """What the model is built from, for chunks of a data set.
+
+        Args:
+            manifest: The manifest of the data set.
+            where: Its folder or URL, for messages.
+
+        Raises:
+            ValueError: when the data set is of another kind.
+        """
+        if LATENTS in manifest.settings:
+            raise ValueError(f"{where} holds latents of recordings: train a prior with it, or pass a folder of audio")
+        return self.model  # type: ignore[attr-defined]
 
     @property
     def patience(self) -> Until | None:
@@ -277,7 +305,35 @@ class VQVAERun(RunConfig):
             )
 
 
-RUNS: dict[str, type[RunConfig]] = {"vae": VAERun, "hvae": HVAERun, "vqvae": VQVAERun}
+@dataclass
+class PriorRun(RunConfig):
+    """Train a prior on the latents of recordings: new recordings can be drawn from it.
+
+    Attributes:
+        model: Architecture of the model.
+        weights: Weights of the loss terms.
+        checkpoint: Saving.
+    """
+
+    unused: ClassVar[tuple[str, ...]] = ("start_from", "kl_warmup", "adversarial")
+    measures: ClassVar[tuple[str, ...]] = OF_PRIORS
+    next_command: ClassVar[str] = "python -m audiovae generate {} OUT"
+
+    model: PriorSettings = field(default_factory=PriorSettings)
+    weights: PriorWeights = field(default_factory=PriorWeights)
+    checkpoint: CheckpointConfig = field(default_factory=lambda: CheckpointConfig(best_by="loss"))
+
+    def model_settings(self, manifest: Manifest, where: str) -> PriorConfig:
+        """See `RunConfig.model_settings`."""
+        if LATENTS not in manifest.settings:
+            raise ValueError(f"{where} holds audio: make latents of it first: python -m train encode RUN {where} OUT")
+        try:
+            return PriorConfig(latents_of(manifest.settings), self.model)
+        except ValueError as error:
+            raise ValueError(f"{where}: dataset.json is damaged ({error}); encode the recordings again") from None
+
+
+RUNS: dict[str, type[RunConfig]] = {"vae": VAERun, "hvae": HVAERun, "vqvae": VQVAERun, "prior": PriorRun}
 
 # Settings that may change when a run is resumed: they do not change what the model learns.
 FREE = (

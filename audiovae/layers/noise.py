@@ -38,6 +38,30 @@ class Noise:
         return torch.randint(below, size, generator=self.generator, device=self.rows.device)[self.rows]
 
 
+class NoiseOfItems(Noise):
+    """Random numbers outside training: those of an item depend on the seed and its number alone."""
+
+    def __init__(self, seed: int, items: Tensor, total: int) -> None:
+        """Seeds the generators.
+
+        Args:
+            seed: The seed.
+            items: [n] int64, the numbers of the items; its device is that of the draws.
+            total: The number of all items.
+        """
+        row = torch.zeros(1, dtype=torch.int64, device=items.device)
+        self.rows, self.total = items, total
+        self._noises = [Noise(seed, item, row, 1) for item in items.tolist()]
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal values: [n, *shape] float32."""
+        return torch.cat([noise.normal(*shape) for noise in self._noises])
+
+    def integers(self, below: int, *shape: int) -> Tensor:
+        """Uniform integers in [0, below): [n, *shape] int64."""
+        return torch.cat([noise.integers(below, *shape) for noise in self._noises])
+
+
 def fresh_noise(items: int, device: torch.device) -> Noise:
     """Noise for `items` items outside training, seeded from torch's global generator."""
     seed = int(torch.randint(1 << 62, ()).item())

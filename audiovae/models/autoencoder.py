@@ -27,7 +27,6 @@ class Autoencoder(Trainable, Shareable):
     """Base class of the families of autoencoders; see also the attributes of `Trainable`.
 
     Attributes:
-        synthesis: Parts, by dotted names, that only turn latents into sound: no latent or code depends on them.
         levels: Measures and fills the levels of the upper bands; None for models without them.
     """
 
@@ -67,6 +66,14 @@ class Autoencoder(Trainable, Shareable):
         """Upper bound of the bit rate of codes; 0 for real latents, whose rate depends on their precision."""
         values = sum(channels * frames for channels, frames in self.latent_shapes)
         return values * math.log2(self.code_size) / self.seconds if self.code_size else 0.0
+
+    def outline(self) -> dict[str, Any]:
+        """What the model card needs to know; see `Trainable.outline`."""
+        return super().outline() | {
+            "latent_shapes": self.latent_shapes,
+            "code_size": self.code_size,
+            "bits_per_second": self.bits_per_second,
+        }
 
     def to_tensors(self, latents: Any) -> list[Tensor]:
         """Latents of `encode` as a list of tensors, one for each of `latent_shapes`."""

@@ -71,11 +71,14 @@ def _check(name: str, value: Any, wanted: Any) -> None:
             raise ValueError(f"{name} is {reprlib.repr(value)}: at most {most}")
 
 
-def check_chunk(samples: Any, rate: Any) -> None:
-    """Raises TypeError or ValueError unless these are a chunk length in samples and a sample rate in Hz."""
+def check_chunk(samples: Any, rate: Any, lowest: int = LOWEST) -> None:
+    """Raises TypeError or ValueError unless these are a chunk length in samples and a sample rate in Hz.
+
+    `lowest` is the lowest rate; that of latents, which is one of numbers, is often lower than that of audio.
+    """
     if type(samples) is not int or type(rate) is not int:
         raise TypeError("samples and rate are whole numbers")
     if not 1 <= samples <= LONGEST_CHUNK:
         raise ValueError(f"samples is {reprlib.repr(samples)}: choose 1 to {LONGEST_CHUNK}")
-    if not LOWEST <= rate <= HIGHEST:
-        raise ValueError(f"rate is {reprlib.repr(rate)} Hz: choose {LOWEST} to {HIGHEST}")
+    if not lowest <= rate <= HIGHEST:
+        raise ValueError(f"rate is {reprlib.repr(rate)} Hz: choose {lowest} to {HIGHEST}")

@@ -1,11 +1,17 @@
 """What a prior must know about the latents that it models."""
 
+import reprlib
 from dataclasses import dataclass
 from typing import Any, Literal
 
+# The entry of a manifest's settings that describes latents.
+LATENTS = "latents"
 # Real latents are stored as whole numbers of this step. A posterior's deviation is a hundred times as large.
 STEP = 1 / 256
 LARGEST_CODE = 1 << 15  # codes are stored as int16
+# Values beyond these only occur in files that are damaged or meant to fill the memory.
+LARGEST = {"rows": 1 << 16, "frames": 1 << 26, "stride": 1 << 26, "rate": 1 << 20, "chunk_frames": 1 << 26}
+LONGEST_FADE = 1 << 26
 
 
 @dataclass(frozen=True)
@@ -37,17 +43,20 @@ class LatentsConfig:
     chunk_frames: int
 
     def __post_init__(self) -> None:
-        positive = {name: getattr(self, name) for name in ("rows", "frames", "stride", "rate", "chunk_frames")}
-        wrong: dict[str, Any] = {name: value for name, value in positive.items() if value < 1}
+        positive = {name: getattr(self, name) for name in LARGEST}
+        wrong: dict[str, Any] = {name: value for name, value in positive.items() if not 1 <= value <= LARGEST[name]}
+        wrong |= {name: value for name in ("model", "family") if not isinstance(value := getattr(self, name), str)}
         if self.kind not in ("real", "codes"):
             wrong["kind"] = self.kind
         if not (1 < self.size <= LARGEST_CODE if self.kind == "codes" else self.size == 0):
             wrong["size"] = self.size
-        if self.fade < -1:
+        if not -1 <= self.fade <= LONGEST_FADE:
             wrong["fade"] = self.fade
         if wrong:
             name, value = next(iter(wrong.items()))
-            raise ValueError(f"latents: {name} is {value!r}")
+            raise ValueError(f"latents: {name} is {reprlib.repr(value)}")
+        if self.fade >= 0 and self.frames % self.chunk_frames:
+            raise ValueError(f"latents: {self.frames} frames are no whole chunks of {self.chunk_frames}")
 
     @property
     def numbers(self) -> int:

@@ -1,4 +1,4 @@
 """Encoding and decoding of whole recordings: audio files, overlap-add, latents and their files.
 
-May import `audiovae.models` and `audiovae.saved`.
+May import `audiovae.models`, `audiovae.saved` and `audiovae.priors.latents`.
 """

@@ -76,15 +76,15 @@ def takes_one_pass(model: Autoencoder) -> bool:
 class OnePass:
     """A recording in one pass: its latents are a single piece, [rows, frames]."""
 
-    def __init__(self, model: Autoencoder, length: int) -> None:
-        """`length`: of the recording, in samples."""
+    def __init__(self, model: Autoencoder, length: int, models: dict[int, Autoencoder] | None = None) -> None:
+        """`length`: of the recording, in samples; `models`: those stretched before, by samples, to which it adds."""
         self.model, self.length = model, length
         self.step = length_step(model.config)
         self.fade = int(FADE_S * model.rate / 2)
         self.padded = _up(max(length, model.samples), self.step)
         self.context = _up(reach(model) + self.fade, self.step)
         self.block = _up(int(BLOCK_S * model.rate), self.step)
-        self._models: dict[int, Autoencoder] = {}
+        self._models = {} if models is None else models
         ((_, frames),) = self._model(self.padded).latent_shapes
         self.frames = [frames]
         self.stride = self.padded // frames

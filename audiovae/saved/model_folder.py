@@ -21,16 +21,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from audiovae.card import CARD_FILE, FACTS_FILE, Facts, read_facts, write_card, write_facts
+from audiovae.card import CARD_FILE, FACTS_FILE, read_facts, write_card, write_facts
 from audiovae.errors import ModelError
+from audiovae.facts import Facts
 from audiovae.models.autoencoder import Autoencoder
-from audiovae.models.families import FAMILIES, build
 from audiovae.models.settings import check_chunk
 from audiovae.output import model_errors, write_together, write_whole
 from audiovae.saved.checksums import damaged_file, hashes_of
+from audiovae.saved.kinds import KINDS, PRIOR, build_any
 from audiovae.saved.load_hints import is_unfinished, newest_checkpoint, remedy
 from audiovae.saved.weights_file import fits, largest_file, shapes_of_file, shapes_of_model
+from audiovae.trainable import Trainable
 from shards.audio.levels import LEVELS
+from shards.audio.rates import LOWEST
 from shards.files import MIB, check_place, is_sealed, parse_json, read_file, read_object, sealed
 
 FORMAT = 1
@@ -39,7 +42,7 @@ WEIGHTS_FILE = "model.safetensors"
 HASHES = "sha256"
 
 
-def describe(model: Autoencoder) -> dict[str, Any]:
+def describe(model: Trainable) -> dict[str, Any]:
     """The content of `config.json` without checksums. `level` is left out at its default, "peak"."""
     about = {
         "format": FORMAT,
@@ -48,10 +51,10 @@ def describe(model: Autoencoder) -> dict[str, Any]:
         "rate": model.rate,
         "config": dataclasses.asdict(model.config),
     }
-    return about if model.level == Autoencoder.level else about | {"level": model.level}
+    return about if model.level == Trainable.level else about | {"level": model.level}
 
 
-def fingerprint(model: Autoencoder) -> str:
+def fingerprint(model: Trainable) -> str:
     """Hash of a model's configuration and weights as 32 hexadecimal digits, the same on every device.
 
     Settings at their defaults and buffers that only training uses are left out. So the fingerprint stays the same when
@@ -83,7 +86,7 @@ def changed(config: Any) -> dict[str, Any]:
 
 
 def save(
-    model: Autoencoder,
+    model: Trainable,
     folder: str | Path,
     weights: dict[str, Tensor] | None = None,
     facts: Facts | None = None,
@@ -119,7 +122,7 @@ def save(
             if (folder / CARD_FILE).exists():
                 shutil.copy(folder / CARD_FILE, aside)
             write_facts(aside, facts)
-            write_card(aside, describe(model), outline(model), facts)
+            write_card(aside, describe(model), model.outline(), facts)
 
     # Facts of the replaced model would be wrong.
     write_together(folder, write, CONFIG_FILE, stale=[FACTS_FILE] if facts is None else [])
@@ -157,17 +160,6 @@ def _check_family(folder: Path, family: str) -> None:
         )
 
 
-def outline(model: Autoencoder) -> dict[str, Any]:
-    """What a model card needs to know about a model in addition to its `config.json`."""
-    return {
-        "full_name": model.full_name,
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "latent_shapes": model.latent_shapes,
-        "code_size": model.code_size,
-        "bits_per_second": model.bits_per_second,
-    }
-
-
 def save_with_card(model: Autoencoder, folder: str | Path) -> None:
     """Saves a model with a model card; this is what `model.save_pretrained(folder)` calls."""
     save(model, folder, facts=model.facts or Facts())
@@ -199,7 +191,7 @@ def add_measures(
     with model_errors(folder, "the model card cannot be written"):
         check_place(folder / CARD_FILE)
         write_facts(folder, facts)
-        return write_card(folder, describe(model), outline(model), facts)
+        return write_card(folder, describe(model), model.outline(), facts)
 
 
 def load(path: str | Path, device: str = "cpu") -> Autoencoder:
@@ -213,6 +205,16 @@ def load(path: str | Path, device: str = "cpu") -> Autoencoder:
         ModelError: if a file is missing, damaged or of another version. If the run is not finished or its model is
             damaged, the message names the newest checkpoint.
     """
+    model = load_any(path, device)
+    if not isinstance(model, Autoencoder):
+        raise ModelError(
+            f"{path}: holds a prior and no autoencoder; draw recordings from it with python -m audiovae generate"
+        )
+    return model
+
+
+def load_any(path: str | Path, device: str = "cpu") -> Trainable:
+    """Loads a model of any kind, see `load`."""
     try:
         return _load(Path(path), device)
     except OSError as error:
@@ -238,7 +240,7 @@ def check_device(device: str) -> None:
     raise ModelError(f"device {device}: choose cpu, or cuda where there is a GPU")
 
 
-def _load(path: Path, device: str) -> Autoencoder:
+def _load(path: Path, device: str) -> Trainable:
     folder = path
     if not (folder / CONFIG_FILE).is_file() and (folder / "model" / CONFIG_FILE).is_file():
         folder = folder / "model"
@@ -255,13 +257,13 @@ def _load(path: Path, device: str) -> Autoencoder:
             raise ModelError(
                 f"{folder / CONFIG_FILE}: damaged (its checksum does not match its content); {remedy(folder)}"
             )
-        if about["format"] != FORMAT or about["family"] not in FAMILIES:
+        if about["format"] != FORMAT or about["family"] not in KINDS:
             found = f"format {reprlib.repr(about['format'])} of family {reprlib.repr(about['family'])}"
             raise ModelError(
                 f"{folder / CONFIG_FILE}: {found} is unknown; load it with the version of audiovae that wrote it"
             )
-        samples, rate, level = about["samples"], about["rate"], about.get("level", Autoencoder.level)
-        check_chunk(samples, rate)
+        samples, rate, level = about["samples"], about["rate"], about.get("level", Trainable.level)
+        check_chunk(samples, rate, lowest=1 if about["family"] == PRIOR else LOWEST)
         if level not in LEVELS:
             raise ValueError(f"level is {reprlib.repr(level)}: choose {' or '.join(LEVELS)}")
         needed = shapes_of_model(about["family"], about["config"], samples, rate)
@@ -274,7 +276,7 @@ def _load(path: Path, device: str) -> Autoencoder:
             raise _damaged(folder / WEIGHTS_FILE, "it is not a safetensors file")
         if not fits(there, needed):
             raise _damaged(folder / WEIGHTS_FILE, f"its shapes do not match {CONFIG_FILE}")
-        model = build(about["family"], about["config"], samples, rate)
+        model = build_any(about["family"], about["config"], samples, rate)
         model.level = level
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(

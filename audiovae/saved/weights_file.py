@@ -7,8 +7,7 @@ from pathlib import Path
 
 import torch
 
-from audiovae.models.autoencoder import Autoencoder
-from audiovae.models.families import build
+from audiovae.saved.kinds import build_any
 from shards.files import MIB, is_whole, parse_json, read_start
 
 HEADER = 16 * MIB  # bytes of the largest header
@@ -24,7 +23,7 @@ def shapes_of_model(family: str, config: object, samples: int, rate: int) -> dic
     """
     try:
         with torch.device("meta"):
-            model: Autoencoder = build(family, config, samples, rate)
+            model = build_any(family, config, samples, rate)
         return {name: tuple(value.shape) for name, value in model.state_dict().items()}
     except RuntimeError:  # a product of sizes that overflows
         raise ValueError("the model is too large") from None

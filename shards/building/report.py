@@ -110,7 +110,7 @@ def remarks(manifest: Manifest) -> list[Text]:
     other = sum(source.note == NOT_AUDIO for source in skipped)
     whys = ", ".join(f"{count:,} {printable(why)}" for why, count in reasons(manifest).items())
     counts = f"({silent:,} silent), skipped {len(skipped):,}" + f" ({whys})" * bool(whys)
-    texts = [Text(f"kept {len(kept):,} recordings {counts}")]
+    texts = [Text(f"kept {len(kept):,} recordings {counts}"), *map(Text, latents(manifest))]
     noted = sorted((s for s in files if s.note not in ("", NOT_AUDIO)), key=_importance)
     texts += [Text(f"  {printable(source.path)}: {printable(source.note)}") for source in noted[:LISTED]]
     if len(noted) > LISTED:
@@ -125,6 +125,17 @@ def remarks(manifest: Manifest) -> list[Text]:
         if share and name not in manifest.splits
     ]
     return texts + [Text(line) for line in split_warnings(manifest)]
+
+
+def latents(manifest: Manifest) -> list[str]:
+    """Which latents the chunks hold, if they hold no audio."""
+    about = manifest.settings.get("latents")
+    if not isinstance(about, dict):
+        return []
+    family, model, rows, frames = (
+        printable(f"{about.get(key)!s:.40}") for key in ("family", "model", "rows", "frames")
+    )
+    return [f"latents, not audio: {rows} numbers a frame, {frames} frames a chunk, by the {family} {model}"]
 
 
 def copies(manifest: Manifest) -> list[str]:

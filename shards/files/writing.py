@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import shutil
+import stat
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -176,9 +177,19 @@ def _name_aside() -> str:
 
 
 def _share_and_sync(folder: int) -> None:
-    """Make the files of a new folder durable and as readable as the folder: safetensors lets only the owner read."""
+    """Make the files of a new folder durable and as readable as the folder: safetensors lets only the owner read.
+
+    Folders in it, of which a copy of a model is one, are treated likewise.
+    """
     mode = os.fstat(folder).st_mode & 0o666
     for name in os.listdir(folder):
+        if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            try:
+                _share_and_sync(inner)
+            finally:
+                os.close(inner)
+            continue
         handle = open_regular(Path(name), folder=folder)
         try:
             os.fchmod(handle, mode)

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import re
 from functools import cache
+from typing import get_type_hints
 
 import pytest
 from documents import DOCUMENTS, ROOT, blocks, prose, quoted
@@ -33,7 +34,7 @@ GROUPS = {name for run in RUNS.values() for name, is_group in names_of(run).item
 # Names in the shape of a setting that are none.
 NO_SETTING = {"data.py", "weights.py", "model.safetensors", "optim.safetensors"}
 # What a loaded model has: `model` is a variable in examples of the library.
-MODEL = {f"model.{name}" for name in {*dir(Autoencoder), *Autoencoder.__annotations__, "config"}}
+MODEL = {f"model.{name}" for name in {*dir(Autoencoder), *get_type_hints(Autoencoder), "config"}}
 PANELS = (ROOT / "docs" / "tracking.md").read_text()
 SECTIONS = ("loss", "weight", "optim", "perf", "valid", "codebook", "model", "data")
 

@@ -39,7 +39,10 @@ def run(*command: str, folder: Path, timeout: int = 250) -> str:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    """A folder with shards of one-second chunks in `data` and a finished HVAE of two steps in `runs/first`."""
+    """A folder with shards of one-second chunks in `data`, and finished runs of two steps.
+
+    They are an HVAE in `runs/first` and a prior of its latents in `runs/prior`.
+    """
     folder = tmp_path_factory.mktemp("trained")
     practice(folder / "recordings", minutes=0.3)
     build(folder / "recordings", folder / "data", valid=0.2, workers=1)
@@ -55,6 +58,12 @@ def trained(tmp_path_factory) -> Path:
     }
     words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     run(sys.executable, "-m", "train", "hvae", *words, folder=folder)
+    run(sys.executable, "-m", "train", "encode", "runs/first", "data", "latents", "--seconds", "2", folder=folder)
+    settings = {name: value for name, value in settings.items() if name != "config"}
+    settings |= {"data": "latents", "run-dir": "runs/prior", "data.batch": 2, "model.transformer.width": 16}
+    settings |= {"model.transformer.layers": 1, "model.transformer.heads": 2}
+    words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
+    run(sys.executable, "-m", "train", "prior", *words, folder=folder)
     return folder
 
 
@@ -67,6 +76,7 @@ def desk(trained, tmp_path) -> Path:
         (tmp_path / "data" / file.name).symlink_to(file)
     for name in ("first", "vae"):  # the tutorial's run has the second name
         (tmp_path / "runs" / name).symlink_to(trained / "runs" / "first")
+    (tmp_path / "runs" / "prior").symlink_to(trained / "runs" / "prior")
     first, second, *_ = sorted(file for file in (trained / "recordings").iterdir() if file.is_file())
     for name, source in (("song.flac", first), ("other.flac", second), ("options1-vae.wav", first)):
         soundfile.write(tmp_path / name, read_recording(source, 22050).numpy(), 22050)

@@ -29,6 +29,7 @@ FLAGS_OF = {
     "vae": "--weights.kl 0.05 --kl_warmup.shape cosine",
     "hvae": "--weights.kl [0.02,0.02,0.02,0.01]",
     "vqvae": "--model.quantizer.size 512",
+    "prior": "--model.transformer.layers 8",
 }
 FLAGS = "--optim.steps 20000 --seed 1"
 # Short forms of a training's flags, and the help of those whose long form is in a group of that name.
@@ -192,7 +193,7 @@ def training_parser(family: str, run: type[RunConfig]) -> ArgumentParser:
     parser.add_argument(
         "--config", action="config", help="A YAML file of settings, or the name of a preset; flags override it."
     )
-    parser.add_class_arguments(run, as_group=True)
+    parser.add_class_arguments(run, as_group=True, skip={*run.unused})
     for group in (parser.groups or {}).values():
         if group.title == about.removesuffix("."):
             group.title = "The run"
@@ -221,7 +222,7 @@ def parse(words: list[str]) -> tuple[str, Any]:
         if command in RUNS:
             check_values(settings[command].get, RUNS[command])
             fields = parser.instantiate(settings)[command]
-            names = [field.name for field in dataclasses.fields(RUNS[command])]
+            names = [field.name for field in dataclasses.fields(RUNS[command]) if field.name in fields]
             return command, RUNS[command](**{name: fields[name] for name in names})
     except argparse.ArgumentError as error:
         command = next((word for word in words if word in parser.commands), "")

@@ -146,10 +146,12 @@ def names_of(kind: type) -> dict[str, bool]:
 
 
 def types_of(kind: type, prefix: str = "") -> dict[str, Any]:
-    """The types of a dataclass's fields by dotted name, nested ones included."""
+    """The types of a dataclass's fields by dotted name, nested ones included; without the groups it does not use."""
     types: dict[str, Any] = {}
     hints = typing.get_type_hints(kind)
     for field in dataclasses.fields(kind):
+        if field.name in getattr(kind, "unused", ()):
+            continue
         types[f"{prefix}{field.name}"] = hints[field.name]
         if dataclasses.is_dataclass(hints[field.name]):
             types |= types_of(hints[field.name], f"{prefix}{field.name}.")

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jsonargparse import ArgumentParser
-from jsonargparse.typing import PositiveInt
+from jsonargparse.typing import NonNegativeFloat, PositiveFloat, PositiveInt
 
 from train.config import RUNS
 
-INSPECT, MAINTAIN = "inspect a run", "maintain a run"
+INSPECT, MAINTAIN, PREPARE = "inspect a run", "maintain a run", "prepare a prior"
 DEVICE_HELP = "cpu, cuda, or auto."
 
 
@@ -43,7 +43,7 @@ def _evaluate(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=Path | None, help="The folder to write to; by default RUN_DIR/report.")
     parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     parser.add_argument(
-        "--examples", type=PositiveInt, default=3, help="Number of best, median and worst examples each."
+        "--examples", type=PositiveInt, help="Number of best, median and worst examples each; by default 3."
     )
     parser.add_argument("--speech", action="store_true", help="Add PESQ and STOI; needs the extra `speech`.")
     parser.add_argument(
@@ -55,6 +55,14 @@ def _evaluate(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--no_before", action="store_true", help="Leave out the model from before the adversarial phase."
     )
+    of_priors = {
+        "pieces": (PositiveInt, "Of a prior: number of recordings to generate; by default 8."),
+        "seconds": (PositiveFloat, "Of a prior: length of each recording; by default 10."),
+        "temperature": (NonNegativeFloat, "Of a prior: temperature of the recordings; by default 1."),
+        "autoencoder": (Path, "Of a prior: a run or model folder of its autoencoder; by default the copy beside it."),
+    }
+    for name, (kind, text) in of_priors.items():
+        parser.add_argument(f"--{name}", type=kind, help=text)
 
 
 def _compare(parser: ArgumentParser) -> None:
@@ -63,6 +71,18 @@ def _compare(parser: ArgumentParser) -> None:
     parser.add_argument("--data", type=str | None, help="Shards for the audio examples; by default the first run's.")
     parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     parser.add_argument("--examples", type=PositiveInt, default=2, help="Number of audio examples of each kind.")
+
+
+def _encode(parser: ArgumentParser) -> None:
+    parser.add_argument("run", type=Path, help="The autoencoder: a run, a model folder or a checkpoint.")
+    parser.add_argument("data", type=str, help="The folder of shards to encode, all splits of it.")
+    parser.add_argument("out", type=Path, help="The folder to write the latents to, as a data set.")
+    parser.add_argument(
+        "--seconds", type=PositiveFloat, default=10.0, help="Length of a window of latents, rounded to whole frames."
+    )
+    parser.add_argument(
+        "--device", default="auto", help=f"{DEVICE_HELP} A process uses one GPU, or one core: launch one for each."
+    )
 
 
 def _status(parser: ArgumentParser) -> None:
@@ -92,10 +112,14 @@ def _verify_resume(parser: ArgumentParser) -> None:
 TOOLS = {
     "evaluate": Tool(
         INSPECT,
-        "Measure a run's model on held-out recordings and write a report.",
+        "Measure a run's model on held-out recordings and write a report; of a prior, what it generates.",
         "RUN_DIR [--data DIR] [--split SPLIT] [--out DIR] [--device DEVICE] [--examples N] [--speech] [--perceptual] "
-        "[--no-yardsticks] [--no-before]",
-        ("evaluate runs/first", "evaluate runs/first --data other-shards/ --split valid --out other-report"),
+        "[--no-yardsticks] [--no-before] [--pieces N] [--seconds S] [--temperature T] [--autoencoder MODEL]",
+        (
+            "evaluate runs/first",
+            "evaluate runs/first --data other-shards/ --split valid --out other-report",
+            "evaluate runs/prior --data shards/ --pieces 16 --seconds 30",
+        ),
         _evaluate,
     ),
     "compare": Tool(
@@ -104,6 +128,13 @@ TOOLS = {
         "RUN_DIR RUN_DIR... [--out DIR] [--data DIR] [--device DEVICE] [--examples N]",
         ("compare runs/first runs/second --out comparison",),
         _compare,
+    ),
+    "encode": Tool(
+        PREPARE,
+        "Encode the recordings of a data set with a trained autoencoder, as a data set of latents.",
+        "RUN DATA OUT [--seconds S] [--device DEVICE]",
+        ("encode runs/first shards/ latents/", "encode runs/first/model shards/ latents/ --seconds 20"),
+        _encode,
     ),
     "status": Tool(
         INSPECT,

@@ -77,7 +77,7 @@ def flag_of(name: str, command: str) -> str:
     """A required setting as a user writes it."""
     name = name.removeprefix(f"{command}.")
     return {"data.path": "--data", "run_dir": "--run-dir" if command in RUNS else "RUN_DIR"}.get(
-        name, name.upper() if name in ("run_dirs", "family") else f"--{name}"
+        name, name.upper() if name in ("run_dirs", "family") or command == "encode" else f"--{name}"
     )
 
 

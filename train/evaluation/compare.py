@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from audiovae import Autoencoder
+from audiovae import FAMILIES, Autoencoder
 from shards import DataError, Split
 from shards.chunk import parse_name
 from shards.files import check_place, make_folder, remove_file, write_atomically
@@ -145,6 +145,8 @@ def read_report(path: Path, name: str) -> EvaluatedRun:
         TrainError: if there is no report, or it cannot be read.
     """
     run = RunDir.open(path)
+    if run.family not in FAMILIES:
+        raise TrainError(f"{run.path}: holds a {run.family}, and compare is for autoencoders; see its own report")
     report = run.path / "report"
     again = f"run: python -m train evaluate {run.path}"
     try:

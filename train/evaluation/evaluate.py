@@ -3,37 +3,27 @@
 Under a launcher, all processes share the chunks, and the main process writes the report.
 """
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from audiovae import Autoencoder, ModelError
-from audiovae.card import CARD_FILE, FACTS_FILE
-from audiovae.output import check_output
-from shards import DataError, Split
-from shards.files import (
-    UnsafePathError,
-    check_place,
-    make_folder,
-    read_object,
-    remove_file,
-    remove_leftovers,
-    write_atomically,
-)
-from shards.files import check_folder as check_real_folder
+from audiovae import Autoencoder
+from shards import Split
+from shards.files import make_folder, remove_file, remove_leftovers, write_atomically
 from shards.text import printable
 from train.errors import TrainError
 from train.evaluation.before.differences import before_summary
 from train.evaluation.before.earlier import Earlier, checkpoint_before, measure_earlier
 from train.evaluation.before.examples import before_examples
+from train.evaluation.generation.command import evaluate_prior
 from train.evaluation.measuring.findings import Findings, measure_all
+from train.evaluation.measuring.heldout import open_audio
 from train.evaluation.measuring.speech import require_packages
 from train.evaluation.measuring.summary import build_summary
-from train.evaluation.measuring.summary_file import LIMIT, summary_text
+from train.evaluation.measuring.summary_file import summary_text
 from train.evaluation.measuring.tables import csv_text
-from train.evaluation.report.evaluated import outermost, write_evaluated
+from train.evaluation.report.evaluated import check_folder, outermost, warn_of_earlier_report, write_evaluated
 from train.evaluation.report.terminal import print_summary
 from train.evaluation.sending.sent import measure_sent
 from train.evaluation.yardsticks.comparing import Compared, compare_codes
@@ -46,51 +36,20 @@ from train.runs.run_folder import RunDir
 
 # Format number of metrics.json. It increases when a field changes its meaning or is removed; format 1 had no number.
 FORMAT = 2
+# Best, median and worst examples each.
+EXAMPLES = 3
+PRIOR = "prior"
+# Flags for runs of one kind alone, without a value unless they are given.
+OF_AUTOENCODERS = ("examples", "speech", "perceptual", "no_yardsticks", "no_before")
+OF_PRIORS = ("autoencoder", "pieces", "seconds", "temperature")
 
 
 def evaluate(settings: Any, engine: Engine) -> int:
     """Evaluates a run and writes its report; with `--out`, the run folder does not change. Returns the exit code."""
     try:
-        # A running training saves and deletes checkpoints, so one process selects the weights for all.
-        source, path_before = engine.on_main(lambda: sources_of(settings))
-        folder = settings.out or Path(settings.run_dir) / "report"
-        engine.on_main(lambda: check_folder(folder, own=settings.out is None))
-        run, model, data, split = engine.everywhere(lambda: open_run(settings, engine, source))
-        if engine.is_main:
-            warn_of_earlier_report(folder, split)
-        try:
-            found = measure_all(engine, split, model, data, settings.speech, with_high=path_before is not None)
-            compared = compare_codes(
-                *(engine, split, model, data, found.chunks, found.latents),
-                with_yardsticks=not settings.no_yardsticks,
-                with_perceptual=settings.perceptual,
-            )
-        except TrainError as error:
-            there = f"; {folder} holds an earlier evaluation" if (folder / "metrics.json").exists() else ""
-            raise TrainError(f"{error}{there}") from None
-        earlier = measure_earlier(engine, split, model, path_before, compared) if path_before else None
-        sent = measure_sent(engine, split, model)
-        if engine.is_main:
-            about = {
-                "format": FORMAT,
-                "run": run.name,
-                "family": run.family,
-                "representation": run.config.get("model.representation.kind", "waveform"),
-                "model": source.name,
-                "data": data,
-                "kind": kind_of(run, split),
-                "sent": sent,
-            }
-
-            def write() -> None:
-                summary = write_report(folder, run, model, split, about, (found, compared, earlier), settings.examples)
-                if settings.out is None:
-                    update_card(run, split, summary)
-
-            engine.everywhere(write)
-        else:
-            engine.everywhere(lambda: None)
-        engine.wait_for_all()
+        family = engine.on_main(lambda: family_of(settings))
+        measure = evaluate_prior if family == PRIOR else evaluate_autoencoder
+        measure(settings, engine)
     except RuntimeError as error:
         if engine.world > 1 and is_lost_peer(error):
             raise TrainError(
@@ -100,41 +59,68 @@ def evaluate(settings: Any, engine: Engine) -> int:
     return 0
 
 
+def family_of(settings: Any) -> str:
+    """The family of the run; raises TrainError if a flag is for runs of another kind."""
+    run = RunDir.open(settings.run_dir)
+    kind, flags = ("autoencoders", OF_AUTOENCODERS) if run.family == PRIOR else ("priors", OF_PRIORS)
+    for name in flags:
+        value = getattr(settings, name)
+        if value is not None and value is not False:
+            flag = name.replace("_", "-")
+            raise TrainError(f"--{flag} is for runs of {kind}, and {run.path} is of the family '{run.family}'")
+    return run.family
+
+
+def evaluate_autoencoder(settings: Any, engine: Engine) -> None:
+    """Measures what an autoencoder makes of held-out recordings."""
+    # A running training saves and deletes checkpoints, so one process selects the weights for all.
+    source, path_before = engine.on_main(lambda: sources_of(settings))
+    folder = settings.out or Path(settings.run_dir) / "report"
+    engine.on_main(lambda: check_folder(folder, own=settings.out is None))
+    run, model, data, split = engine.everywhere(lambda: open_run(settings, engine, source))
+    if engine.is_main:
+        warn_of_earlier_report(folder, split)
+    try:
+        found = measure_all(engine, split, model, data, settings.speech, with_high=path_before is not None)
+        compared = compare_codes(
+            *(engine, split, model, data, found.chunks, found.latents),
+            with_yardsticks=not settings.no_yardsticks,
+            with_perceptual=settings.perceptual,
+        )
+    except TrainError as error:
+        there = f"; {folder} holds an earlier evaluation" if (folder / "metrics.json").exists() else ""
+        raise TrainError(f"{error}{there}") from None
+    earlier = measure_earlier(engine, split, model, path_before, compared) if path_before else None
+    sent = measure_sent(engine, split, model)
+    count = settings.examples or EXAMPLES
+    if engine.is_main:
+        about = {
+            "format": FORMAT,
+            "run": run.name,
+            "family": run.family,
+            "representation": run.config.get("model.representation.kind", "waveform"),
+            "model": source.name,
+            "data": data,
+            "kind": kind_of(run, split),
+            "sent": sent,
+        }
+
+        def write() -> None:
+            summary = write_report(folder, run, model, split, about, (found, compared, earlier), count)
+            if settings.out is None:
+                update_card(run, split, summary)
+
+        engine.everywhere(write)
+    else:
+        engine.everywhere(lambda: None)
+    engine.wait_for_all()
+
+
 def sources_of(settings: Any) -> tuple[Path, Path | None]:
     """The weights to measure, and the checkpoint from before the adversarial phase to compare them with, if any."""
     run = RunDir.open(settings.run_dir)
     source = weights_of(run)
     return source, None if settings.no_before else checkpoint_before(run, source.name)
-
-
-def check_folder(folder: Path, own: bool) -> None:
-    """Raises TrainError if no report can be written there, or if it is not the run's `own` and holds other files.
-
-    With `own` the model card of the run must be writable too.
-    """
-    places = [folder / name for name in ("metrics.json", "metrics.csv", "passages.csv", "index.html")]
-    places += [folder.parent / "model" / name for name in (CARD_FILE, FACTS_FILE)] if own else []
-    try:
-        check_output(places[0])
-        for place in places:
-            check_place(place)
-        check_real_folder(folder / "audio")
-    except (ModelError, UnsafePathError) as error:
-        raise TrainError(str(error)) from None
-    if not own and folder.is_dir() and any(folder.iterdir()) and not (folder / "metrics.csv").exists():
-        raise TrainError(f"{folder}: not a report and not empty; choose another folder with --out DIR")
-
-
-def warn_of_earlier_report(folder: Path, split: Split) -> None:
-    """Warns that a report on other chunks will be replaced; the evaluation can be repeated."""
-    try:
-        earlier = read_object(folder / "metrics.json", LIMIT)
-        if earlier["split_fingerprint"] != split.fingerprint:
-            what = f"split '{earlier['split']}' of {earlier['data']}"
-            line = f"{folder}: replacing the report on {what}; to keep both, pass --out DIR"
-            print(printable(line), file=sys.stderr)
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # no earlier report, or none that can be read
 
 
 def open_run(settings: Any, engine: Engine, source: Path) -> tuple[RunDir, Autoencoder, str, Split]:
@@ -144,15 +130,9 @@ def open_run(settings: Any, engine: Engine, source: Path) -> tuple[RunDir, Autoe
         require_packages()
     if settings.perceptual:
         require_perceptual_packages()
-    device = settings.device
-    if device in ("auto", engine.device.type):  # each process has its own GPU
-        device = str(engine.device) if engine.device.type == "cuda" else "cpu"
-    model = load_weights(source, device)
+    model = load_weights(source, engine.device_for(settings.device))
     data = str(settings.data or run.config["data.path"])
-    try:
-        split = Split.open(data, settings.split)
-    except DataError as error:
-        raise TrainError(f"{error}; if the data has moved, pass --data DIR") from None
+    split = open_audio(data, settings.split)
     if (split.samples, split.rate) != (model.samples, model.rate):
         raise TrainError(
             f"{data}: chunks of {split.samples} samples at {split.rate} Hz, but the model was trained on "

@@ -11,11 +11,6 @@ from torch import Tensor
 
 from train.optim.schedules import Ramp
 
-# The reconstruction terms of every model, from `Autoencoder.distances`. For models of mel spectrograms the term
-# `stft` is not computed by an STFT: it is the mean absolute difference of log-mel. Metrics, weights and settings use
-# one name for both, so that one set of settings and one panel serve every model.
-DISTANCES = ("mse", "stft")
-
 
 @dataclass
 class VAEWeights:
@@ -75,6 +70,18 @@ class VQVAEWeights:
     commitment: float = 0.1
     anchor: float = 0.3
     diversity: float = 0.001
+
+
+@dataclass
+class PriorWeights:
+    """Weights of a prior's loss terms.
+
+    Attributes:
+        prior: Weight of the loss: for codes the negative log-likelihood in nats, for real latents the squared error of
+            the velocity. With AdamW, scaling it changes nothing but the effect of `optim.clip`.
+    """
+
+    prior: float = 1.0
 
 
 def named(weights: object) -> dict[str, float]:

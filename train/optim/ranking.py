@@ -5,8 +5,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-Measure = Literal["si_sdr", "mel", "stft", "mse", "cosine", "frechet", "zimtohrli"]
+Measure = Literal["si_sdr", "mel", "stft", "mse", "cosine", "frechet", "zimtohrli", "loss"]
 MEASURES: tuple[str, ...] = get_args(Measure)
+OF_PRIORS = ("loss",)
+OF_AUTOENCODERS = tuple(name for name in MEASURES if name not in OF_PRIORS)
 # Of the other measures, lower values are better.
 HIGHER_IS_BETTER = ("si_sdr", "cosine", "zimtohrli")
 # Measured only in runs that name them, as they take more time.

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from audiovae import Autoencoder
 from audiovae.models.parts import is_within
+from audiovae.trainable import Trainable
 from train.adversarial.discriminator import Discriminator, Judgement, check_length, make_discriminator
 from train.adversarial.losses import adversarial_loss, discriminator_loss, feature_distance, mean_score
 from train.adversarial.settings import AdversarialConfig
@@ -221,7 +221,7 @@ def _check(weights: Mapping[str, Tensor], networks: nn.Module) -> None:
         )
 
 
-def check_phase(config: RunConfig, model: Autoencoder) -> None:
+def check_phase(config: RunConfig, model: Trainable) -> None:
     """Raises TrainError if a model, with `optim.freeze` in effect, cannot have the adversarial phase."""
     try:
         check_length(config.adversarial, model.samples)

@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from audiovae import Autoencoder
+from audiovae.trainable import Trainable
 from train.optim.gradient_guard import GradientGuard
 from train.optim.settings import OptimConfig
 from train.optim.snapshot import Snapshot
@@ -68,7 +68,7 @@ class DDP(Strategy):
         return [parameter.detach() for parameter in self._parameters.values()]
 
     @contextmanager
-    def averaged(self) -> Iterator[Autoencoder]:
+    def averaged(self) -> Iterator[Trainable]:
         """The model itself; inside the block its parameters are the averages."""
         kept = [part.clone() for part in self.local_parameters()]
         was_training = self.model.training

@@ -155,6 +155,12 @@ class Engine:
         """Whether this is rank 0, the process that writes files and prints."""
         return self.rank == 0
 
+    def device_for(self, wanted: str) -> str:
+        """The device that a command's --device means for this process: with `auto` and `cuda` its own."""
+        if wanted in ("auto", self.device.type):
+            return str(self.device) if self.device.type == "cuda" else "cpu"
+        return wanted
+
     def autocast(self) -> AbstractContextManager:
         """Autocast to the launch's precision, for passes outside the wrapped model."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
@@ -251,7 +257,7 @@ class Engine:
                 are already waiting for it.
 
         Raises:
-            TrainError: when the action raised it, or a DataError.
+            TrainError: when the action raised it, a DataError or a ModelError.
             TransientError: when the action raised it, or an OSError.
         """
         result, problem, transient = None, None, False
@@ -259,7 +265,7 @@ class Engine:
             try:
                 with pause():
                     result = action()
-            except (TrainError, DataError, OSError) as error:
+            except (TrainError, DataError, ModelError, OSError) as error:
                 problem, transient = str(error), isinstance(error, TransientError | OSError)
         with nullcontext() if self.is_main else pause():
             result, problem, transient = self.share((result, problem, transient))

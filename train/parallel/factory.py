@@ -1,6 +1,6 @@
 """Chooses between DDP and ZeRO by the flags of the launcher."""
 
-from audiovae import Autoencoder
+from audiovae.trainable import Trainable
 from train.optim.settings import OptimConfig
 from train.parallel.ddp import DDP
 from train.parallel.engine import Engine
@@ -8,7 +8,7 @@ from train.parallel.launch_settings import ZeROSettings
 from train.parallel.strategy import Strategy
 
 
-def make_strategy(model: Autoencoder, engine: Engine, config: OptimConfig) -> Strategy:
+def make_strategy(model: Trainable, engine: Engine, config: OptimConfig) -> Strategy:
     """ZeRO if the launcher's flags ask for DeepSpeed, else DDP."""
     settings = ZeROSettings.of_launch(engine.launch)
     if settings is None:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from audiovae import Autoencoder
 from audiovae.models.parts import is_within
+from audiovae.trainable import Trainable
 from train.optim.gradient_guard import GradientGuard
 from train.optim.schedules import ema_decay
 from train.optim.settings import OptimConfig, factors_of
@@ -35,7 +35,7 @@ class Strategy(ABC):
         gradient_guard: Decides which steps are skipped.
     """
 
-    model: Autoencoder
+    model: Trainable
     wrapped: nn.Module
     rate: float = 0.0
     skipped: Tensor
@@ -75,7 +75,7 @@ class Strategy(ABC):
         """This process's part of each parameter."""
 
     @abstractmethod
-    def averaged(self) -> AbstractContextManager[Autoencoder]:
+    def averaged(self) -> AbstractContextManager[Trainable]:
         """Yields the whole model with averaged weights in evaluation mode, on every process."""
 
     @abstractmethod

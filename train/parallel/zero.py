@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from audiovae import Autoencoder
+from audiovae.trainable import Trainable
 from train.errors import TrainError
 from train.optim.gradient_guard import GradientGuard
 from train.optim.settings import OptimConfig
@@ -48,7 +48,7 @@ class ZeRO(Strategy):
 
     wrapped: Any  # DeepSpeed's engine
 
-    def __init__(self, model: Autoencoder, engine: Engine, config: OptimConfig, settings: ZeROSettings) -> None:
+    def __init__(self, model: Trainable, engine: Engine, config: OptimConfig, settings: ZeROSettings) -> None:
         self._deepspeed = import_deepspeed()
         self.model = model
         self.gradient_guard = GradientGuard(config.explode, engine.device)
@@ -126,7 +126,7 @@ class ZeRO(Strategy):
         return [p.ds_tensor.detach() if self._stage == 3 else p.detach() for p in parameters]
 
     @contextmanager
-    def averaged(self) -> Iterator[Autoencoder]:
+    def averaged(self) -> Iterator[Trainable]:
         """A separate model, which exists as long as the block: it is whole, so its passes need no other process."""
         whole = type(self.model)(self.model.config, self.model.samples, self.model.rate).to(self._engine.device)
         buffers = self._buffers()

@@ -13,7 +13,7 @@ from train.process.live_view import LiveView, Progress, RunInfo
 from train.process.output_streams import write_stderr
 
 LINE_EVERY_S = 10.0
-# Losses that a plain line shows.
+# Losses that a plain line shows, those that the model has.
 LINE_LOSSES = ("total", "mse", "stft")
 
 
@@ -71,7 +71,8 @@ class Display:
             and (time.monotonic() - self.last_line > LINE_EVERY_S or step == self.run_info.total)
         ):
             self.last_line = time.monotonic()
-            text = "  ".join(f"{name} {losses.get(name, float('nan')):.4g}" for name in LINE_LOSSES)
+            known = [name for name in LINE_LOSSES if name in losses or name == "total"]
+            text = "  ".join(f"{name} {losses.get(name, float('nan')):.4g}" for name in known)
             rate = (step - self.first_step) / max(1e-9, self.last_line - self.start)
             left = (self.run_info.total - step) / max(rate, 1e-9)
             title = printable(self.run_info.title)

@@ -3,7 +3,7 @@
 import threading
 from pathlib import Path
 
-from audiovae import Autoencoder
+from audiovae.trainable import Trainable
 from train.errors import TrainError
 from train.optim.snapshot import Snapshot
 from train.runs.checkpoint import Retention, save
@@ -24,7 +24,7 @@ class Saver:
         saved: Step of the newest checkpoint that this object has written; 0 for none.
     """
 
-    def __init__(self, folder: Path, model: Autoencoder, retention: Retention, record: Record | None = None) -> None:
+    def __init__(self, folder: Path, model: Trainable, retention: Retention, record: Record | None = None) -> None:
         self._folder, self.model, self._retention, self._record = folder, model, retention, record
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None

@@ -29,7 +29,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import audiovae
-from audiovae import Autoencoder, ModelError
+from audiovae import ModelError
+from audiovae.trainable import Trainable
 from shards.files import UnsafePathError, is_number, is_whole, open_regular, read_object, sha256_of
 from shards.files import write_folder as write_whole_folder
 from shards.text import printable
@@ -71,7 +72,7 @@ class Retention:
 
 
 def save(
-    folder: Path, model: Autoencoder, snapshot: Snapshot, retention: Retention, record: Record | None = None
+    folder: Path, model: Trainable, snapshot: Snapshot, retention: Retention, record: Record | None = None
 ) -> Path:
     """Writes a checkpoint for snapshot.state["step"] and deletes older ones; only one process may call it.
 

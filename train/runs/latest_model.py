@@ -84,10 +84,15 @@ def load_weights(source: Path, device: str) -> Autoencoder:
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
-        found = "" if torch.cuda.is_available() else "PyTorch finds no GPU here; "
-        raise TrainError(f"--device {device}: {found}choose cpu, or cuda on a machine with a GPU")
+    check_device(device)
     try:
         return audiovae.load(source, device)
     except ModelError as error:
         raise TrainError(str(error)) from None
+
+
+def check_device(device: str) -> None:
+    """Raises TrainError if there is no such device: cpu, cuda or cuda:N."""
+    if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
+        found = "" if torch.cuda.is_available() else "PyTorch finds no GPU here; "
+        raise TrainError(f"--device {device}: {found}choose cpu, or cuda on a machine with a GPU")

@@ -13,7 +13,7 @@ from train.runs.lines import read_points
 from train.runs.run_folder import METRICS_FILE, RunDir
 from train.runs.settings_history import segments
 
-MEASURES = ("si_sdr", "stft", "mel", "mse", "cosine")
+MEASURES = ("si_sdr", "stft", "mel", "mse", "cosine", "loss")
 # Measures of passages of recordings.
 HEARD = ("level_error_high", "zimtohrli", "visqol")
 # Settings on the card: those of the training, without paths.
@@ -46,7 +46,7 @@ def facts_of(run: RunDir, step: int, manifest: Manifest, valid: Split | None, di
         facts.settings["diverged"] = diverged
     rows = (row for row in reversed(read_points(run.path / METRICS_FILE)) if row["step"] == step)
     point = next(rows, None)
-    if point and valid is not None and "valid/mse" in point:
+    if point and valid is not None and any(f"valid/{name}" in point for name in MEASURES):
         limit = run.config["tracking.evaluate_chunks"]
         chunks = min(len(valid), limit) if limit else len(valid)
         chunks -= round(chunks * point.get("valid/silent", 0.0))
@@ -76,7 +76,7 @@ def write_measures_to_card(run: RunDir, split: Split, summary: dict[str, Any]) -
         TrainError: when the card cannot be written.
     """
     folder = run.path / "model"
-    measures = {name: value for name in MEASURES if (value := summary["reconstruction"][name]) is not None}
+    measures = {name: value for name in MEASURES if (value := summary["reconstruction"].get(name)) is not None}
     chunks = summary["chunks"] - summary["silent_chunks"]
     measured_on = {"split": summary["split"], "chunks": chunks, "fingerprint": split.fingerprint}
     rows: list[dict[str, Any]] = summary.get("passages", {}).get("rows", [])

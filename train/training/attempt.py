@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-import audiovae
-from audiovae import Autoencoder
 from audiovae.layers.trunk import LengthError
 from audiovae.models.lengths import nearest_lengths
 from audiovae.models.settings import from_dict
+from audiovae.saved.kinds import build_any
+from audiovae.trainable import Trainable
 from shards import Split
 from shards.files import remove_file
 from shards.presets import fitting_presets
@@ -33,6 +33,7 @@ from train.runs.forecast import rate_jump
 from train.runs.run_folder import RunDir
 from train.tracking.tracker import CLOSE_S, Tracker
 from train.tracking.wandb_environment import identity
+from train.training.companion import keep_autoencoder
 from train.training.context import Context
 from train.training.held_out.extra import check_measures
 from train.training.learner import make_learner, make_objective
@@ -94,6 +95,7 @@ def _run(
         if engine.is_main:
             print(printable(finished_message(run, config)))
         return FINISHED
+    engine.on_main(lambda: keep_autoencoder(run.path, config.data.path, train_split))
     calibrated = start_from(config, model, run, engine)
     with phase("verifying and reading the newest checkpoint", engine.is_main):
         saved = newest_state(run, engine)
@@ -115,7 +117,7 @@ def _run(
     context = Context(config, engine, run, train_split, valid_split, learner, stop)
     stop.nothing_unsaved(lambda reason: _end_before_training(context, reason))
     if learner.step == 0 and not calibrated:  # a checkpoint brings the calibration with it
-        with phase("calibrating the representation on training chunks", engine.is_main):
+        with phase("calibrating the model on training chunks", engine.is_main):
             engine.on_main(lambda: model.calibrate(spread_audio(train_split, CALIBRATION_CHUNKS, engine.device)))
             _share_calibration(model, engine)
     with phase("preflight: checking processes, data and disk", engine.is_main):
@@ -125,7 +127,7 @@ def _run(
 
 def finished_message(run: RunDir, config: RunConfig) -> str:
     """That there is nothing left to train, and why."""
-    see = f"see it with: python -m train evaluate {run.path}"
+    see = f"see it with: {config.next_command.format(run.path)}"
     done = run.done
     if done is None or done.step >= config.optim.steps:
         return f"{run.path}: finished already; {see}"
@@ -135,10 +137,9 @@ def finished_message(run: RunDir, config: RunConfig) -> str:
     )
 
 
-def _share_calibration(model: Autoencoder, engine: Engine) -> None:
+def _share_calibration(model: Trainable, engine: Engine) -> None:
     """Gives all processes the calibration of rank 0, which alone reads the chunks for it."""
-    parts = [part for part in (model.representation, model.levels) if part is not None]
-    buffers = [buffer for part in parts for buffer in part.buffers()]
+    buffers = model.calibrated()
     for buffer, value in zip(buffers, engine.share([buffer.cpu().numpy() for buffer in buffers]), strict=True):
         buffer.copy_(torch.from_numpy(value))
 
@@ -158,17 +159,17 @@ def start_of(context: Context) -> dict[str, int]:
     return {"step": learner.step, **asdict(learner.cursor), "batch": config.data.batch, "seed": config.seed}
 
 
-def build_model(config: RunConfig, family: str, split: Split) -> Autoencoder:
+def build_model(config: RunConfig, family: str, split: Split) -> Trainable:
     """The family's model for a split's chunks, with weights drawn from the run's seed.
 
     Raises:
         TrainError: when the model's settings do not fit together or do not fit the chunks.
     """
     torch.manual_seed(config.seed)
-    settings = config.model  # type: ignore[attr-defined]
     try:
+        settings = config.model_settings(split.manifest, split.where)
         from_dict(type(settings), asdict(settings))  # bounds that a saved model has to keep
-        model = audiovae.build(family, settings, split.samples, split.rate)
+        model = build_any(family, settings, split.samples, split.rate)
     except LengthError as error:
         raise TrainError(f"model: {error}. {_lengths_that_fit(config, split)}") from None
     except ValueError as error:

@@ -14,6 +14,7 @@ from train.runs.async_save import Saver
 from train.runs.lines import EARLY
 from train.runs.model_facts import facts_of
 from train.tracking.tracker import Tracker
+from train.training.companion import add_autoencoder
 from train.training.context import Context
 
 # Seconds that W&B has to receive the last points when a signal ends the process.
@@ -73,6 +74,7 @@ def end_finished(context: Context, saver: Saver, watchdog: Watchdog, display: Di
 
         def write(path: Path) -> None:
             audiovae.save(learner.model, path, exported.averaged, facts)
+            add_autoencoder(run.path, path)
             if exported.discriminator:
                 write_discriminator(path, exported.discriminator.weights, context.config.adversarial.shape)
 

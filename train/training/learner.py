@@ -9,13 +9,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from audiovae import Autoencoder
 from audiovae.models.parts import freeze_all_but
+from audiovae.trainable import Trainable
 from shards import Cursor
 from train.config import RunConfig
 from train.errors import TrainError
 from train.optim.divergence import Health
-from train.optim.objective import DISTANCES, Objective
+from train.optim.objective import Objective
 from train.optim.ranking import OLDER, VALUES, Patience, held_out
 from train.optim.snapshot import HostCopies, Settled, Snapshot, discard
 from train.parallel.adversary import Adversary, NoAdversary, check_phase
@@ -61,7 +61,7 @@ class Learner:
         self._copies = HostCopies()
 
     @property
-    def model(self) -> Autoencoder:
+    def model(self) -> Trainable:
         """The model itself, without a wrapper for passes in several processes."""
         return self.strategy.model
 
@@ -124,7 +124,7 @@ class Learner:
 
 def make_learner(
     config: RunConfig,
-    model: Autoencoder,
+    model: Trainable,
     engine: Engine,
     step: int = 0,
     first_discriminator: Mapping[str, Tensor] | None = None,
@@ -161,7 +161,7 @@ def in_phase(config: RunConfig, step: int) -> bool:
 
 
 def _players(
-    config: RunConfig, model: Autoencoder, engine: Engine, step: int, first: Mapping[str, Tensor] | None
+    config: RunConfig, model: Trainable, engine: Engine, step: int, first: Mapping[str, Tensor] | None
 ) -> tuple[Strategy, NoAdversary]:
     """The model's player and its adversary for the phase of a step."""
     freeze_parts(config.optim, model)
@@ -193,19 +193,20 @@ def begin_phase(config: RunConfig, engine: Engine, learner: Learner) -> None:
     learner.device_use.flops = None
 
 
-def make_objective(config: RunConfig, model: Autoencoder) -> Objective:
+def make_objective(config: RunConfig, model: Trainable) -> Objective:
     """The weighted sum of a model's loss terms.
 
     Raises:
         TrainError: when a term has no weight, or a weight no term.
     """
     try:
-        return Objective(config.weights, config.kl_warmup, {*DISTANCES, *model.loss_names})  # type: ignore[attr-defined]
+        terms = {*model.distance_names, *model.loss_names}
+        return Objective(config.weights, config.kl_warmup, terms)  # type: ignore[attr-defined]
     except ValueError as error:
         raise TrainError(str(error)) from None
 
 
-def compile_passes(model: Autoencoder, engine: Engine) -> None:
+def compile_passes(model: Trainable, engine: Engine) -> None:
     """Compiles the model's training pass in place. Names of weights and all other methods stay the same.
 
     Raises:

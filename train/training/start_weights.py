@@ -9,6 +9,7 @@ import audiovae
 from audiovae import Autoencoder, ModelError
 from audiovae.models.parts import Taken, check_parts, freeze, take
 from audiovae.quantizing.ema_codebooks import EMACodebooks
+from audiovae.trainable import Trainable
 from shards.text import printable
 from train.adversarial.discriminator import make_discriminator
 from train.adversarial.discriminator_file import DISCRIMINATOR_FILE, digest_of, read_discriminator, write_discriminator
@@ -30,7 +31,7 @@ RESTORE = "restore it, or begin a new run"
 START_FOLDER = "start"
 
 
-def start_from(run_config: RunConfig, model: Autoencoder, run: RunDir, engine: Engine) -> bool:
+def start_from(run_config: RunConfig, model: Trainable, run: RunDir, engine: Engine) -> bool:
     """Gives the model of a new run the weights that the settings name; a run with checkpoints has its own.
 
     Every process reads them. A discriminator beside them is copied into the run folder.
@@ -59,7 +60,7 @@ def start_from(run_config: RunConfig, model: Autoencoder, run: RunDir, engine: E
     return taken.calibrated
 
 
-def _keep_discriminator(config: RunConfig, model: Autoencoder, run: RunDir, folder: Path, noted: dict[str, str]) -> str:
+def _keep_discriminator(config: RunConfig, model: Trainable, run: RunDir, folder: Path, noted: dict[str, str]) -> str:
     """Copies a discriminator that fits, and notes what the run starts from; returns a line for the user."""
     about = ""
     weights = None if config.phase_start is None else _read(folder, RANDOM)
@@ -116,7 +117,7 @@ def _read(folder: Path, remedy: str) -> dict[str, Tensor] | None:
         raise TrainError(f"{error}; {remedy}") from None
 
 
-def described(folder: Path, taken: Taken, source: Autoencoder, model: Autoencoder) -> str:
+def described(folder: Path, taken: Taken, source: Autoencoder, model: Trainable) -> str:
     """What a model takes from another, in lines."""
     lines = [
         f"starts from {folder}",
@@ -134,7 +135,7 @@ def _counts(values: dict[str, int]) -> str:
     return ", ".join(f"{part} ({count:,} values)" for part, count in values.items())
 
 
-def freeze_parts(config: OptimConfig, model: Autoencoder) -> None:
+def freeze_parts(config: OptimConfig, model: Trainable) -> None:
     """Makes training leave `optim.freeze` as it is.
 
     Raises:
@@ -150,7 +151,7 @@ def freeze_parts(config: OptimConfig, model: Autoencoder) -> None:
         raise TrainError(f"optim.part_lr: {error}") from None
 
 
-def check_codebooks(config: RunConfig, model: Autoencoder) -> None:
+def check_codebooks(config: RunConfig, model: Trainable) -> None:
     """Raises TrainError when codebooks that have not started are frozen, or will be before they start."""
     waiting = [module for module in model.modules() if isinstance(module, EMACodebooks) and not module.quantizing]
     start, phase = max((module.config.start_step for module in waiting), default=0), config.phase_start

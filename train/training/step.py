@@ -5,9 +5,11 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from audiovae import Noise, Output, Statistics
+from audiovae import ModelError, Noise, Output, Statistics
+from audiovae.trainable import Trainable
 from shards import Batch
 from train.config import RunConfig
+from train.errors import TrainError
 from train.evaluation.measuring.heldout import to_audio
 from train.optim.objective import Objective
 from train.parallel.engine import Engine
@@ -60,6 +62,7 @@ def accumulate_gradients(
 ) -> Statistics:
     """Forward and backward passes over this process's rows; returns the statistics of all its items."""
     weights = objective.weights_at(learner.step)
+    check_records(learner.model, batch.audio)
     parts = []
     for audio, part_rows, last in micro_batches(batch, rows, config.data.microbatch):
         share = len(part_rows) / config.data.batch
@@ -78,6 +81,14 @@ def accumulate_gradients(
         meter.add({f"model/{name}": value for name, value in output.metrics.items()}, share)
         meter.add({"loss/total": loss}, share)
     return concatenated(parts)
+
+
+def check_records(model: Trainable, numbers: Tensor) -> None:
+    """Raises TrainError if the model cannot learn from records, int16 [n, samples] on the CPU."""
+    try:
+        model.check_records(numbers)
+    except ModelError as error:
+        raise TrainError(str(error)) from None
 
 
 def micro_batches(batch: Batch, rows: Tensor, largest: int) -> Iterator[tuple[Tensor, Tensor, bool]]:

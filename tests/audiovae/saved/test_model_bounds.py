@@ -14,7 +14,8 @@ from tiny_models import FAMILIES, change_config, make
 
 import audiovae
 from audiovae import ModelError
-from audiovae.card import Facts, read_facts
+from audiovae.card import read_facts
+from audiovae.facts import Facts
 from audiovae.models.families import FAMILIES as KINDS
 from audiovae.saved.weights_file import shapes_of_file, shapes_of_model
 from shards.files import JSONError, parse_json

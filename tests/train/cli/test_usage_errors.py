@@ -104,7 +104,7 @@ def test_presets_have_names():
     assert {"vae_tiny", "hvae_tiny", "vqvae_tiny", "study/mel_vae"} <= names.keys()
     for name, file in names.items():
         assert settings_file(name) == file
-        family = next(word for word in ("hvae", "vqvae", "vae") if word in name)
+        family = next(word for word in ("hvae", "vqvae", "vae", "prior") if word in name)
         assert parse([family, *NEEDED, "--config", name])[0] == family
 
 

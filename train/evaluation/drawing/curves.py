@@ -13,6 +13,7 @@ SECTIONS = {
     "Held-out recordings": (
         *("valid/si_sdr", "valid/stft", "valid/mel", "valid/mse", "valid/cosine"),
         *("valid/frechet", "valid/zimtohrli"),
+        *("loss/prior", "valid/loss", "model/bits_per_second", "valid/bits_per_second"),
     ),
     "Adversarial phase": (
         *("adversarial/real_score", "adversarial/fake_score", "valid/real_score", "valid/fake_score"),
@@ -31,11 +32,17 @@ TOGETHER = {
     "valid/fake_score": ("scores", "reconstructions, held out"),
     "loss/features": ("features", "training"),
     "valid/features": ("features", "held out"),
+    "loss/prior": ("prior", "training"),
+    "valid/loss": ("prior", "held out"),
+    "model/bits_per_second": ("bits", "training"),
+    "valid/bits_per_second": ("bits", "held out"),
 }
 # Held-out values of the phase alone.
 PHASE_ONLY = {"valid/real_score", "valid/fake_score", "valid/features"}
+# A run of a prior has this one. Its bits a second are a measure; those of a VQ-VAE are a constant.
+OF_PRIOR, BITS = "loss/prior", "valid/bits_per_second"
 # Not charted: constants, values of no use as a curve, and values that another chart shows in another unit.
-LEFT_OUT = ("valid/silent", "valid/kl_nats", "valid/bits_per_second", "perf/save_stall")
+LEFT_OUT = ("valid/silent", "valid/kl_nats", BITS, "perf/save_stall")
 
 
 class Reading(NamedTuple):
@@ -67,6 +74,23 @@ READING = {
     ),
     "valid/frechet": Reading("Fréchet distance, held out", "Lower is better. Of sets of chunks, not of pairs."),
     "valid/zimtohrli": Reading("Zimtohrli, held out", "Mean opinion score, 1 to 5, higher is better."),
+    "prior": Reading(
+        "loss of the prior",
+        "Lower is better. Held out rising while training falls: it learns recordings by heart; end earlier with "
+        "--until loss:STEPS.",
+    ),
+    "bits": Reading(
+        "bits per second",
+        "Lower is better: what the codes of a second take behind an ideal entropy coder. Read it like the loss.",
+    ),
+    "loss/prior": Reading("loss of the prior, training", "Falls. Far below that of held-out recordings: overfitting."),
+    "valid/loss": Reading("loss of the prior, held out", "Lower is better. Rising: overfitting."),
+    "model/bits_per_second": Reading("bits per second, training", "Falls."),
+    "valid/bits_per_second": Reading("bits per second, held out", "Lower is better. Rising: overfitting."),
+    "model/explained": Reading(
+        "explained share of the velocity",
+        "1 is perfect, 0 as good as predicting the mean. It stays below 1, since the noise cannot be known.",
+    ),
     "scores": Reading(
         "scores of the discriminator",
         "Recordings above reconstructions; equal: it cannot tell them apart. Training recordings far above held-out "
@@ -231,7 +255,7 @@ def phase_start(points: list[dict[str, Any]]) -> float | None:
 
 def placed(names: Sequence[str]) -> dict[str, list[str]]:
     """Metric names by section, in the order of SECTIONS; names that match no section are left out."""
-    rest = [name for name in names if not name.startswith(LEFT_OUT)]
+    rest = [name for name in names if not name.startswith(LEFT_OUT) or (name == BITS and OF_PRIOR in names)]
     result = {}
     for title, beginnings in SECTIONS.items():
         mine = [name for beginning in beginnings for name in rest if name.startswith(beginning)]

@@ -60,6 +60,27 @@ def comparison(reference: np.ndarray, reconstruction: np.ndarray, rate: int) -> 
     return file.getvalue()
 
 
+def spectrogram(audio: np.ndarray, rate: int) -> bytes:
+    """PNG with the spectrogram of a recording [T] at `rate` Hz."""
+    figure = Figure(figsize=(12, 2.6), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    extent = (0, len(audio) / rate, 0, rate / 2000)
+    drawn = axes.imshow(
+        decibels(audio),
+        origin="lower",
+        aspect="auto",
+        extent=extent,
+        vmin=FLOOR_DB,
+        vmax=CEILING_DB,
+        cmap=MAPS["level"],
+    )
+    axes.set(xlabel="s", ylabel="kHz")
+    figure.colorbar(drawn, ax=axes, label="dBFS")
+    file = io.BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
+
+
 def ranking(usage: dict[str, np.ndarray]) -> bytes:
     """PNG with the share [K] of each code by rank, one line per codebook; dashed: all codes used equally."""
     figure = Figure(figsize=(5, 3), dpi=100, layout="constrained")

@@ -9,12 +9,16 @@ import torch
 from torch import Tensor
 
 from audiovae import Autoencoder, Noise
+from audiovae.priors.latents import LATENTS
 from shards import DataError, Split
+from train.errors import TrainError
 from train.evaluation.measuring.frechet import embed, frechet
 from train.evaluation.measuring.metrics import MEASURED, SHARES, means, measure, sums_and_counts
 from train.parallel.engine import Engine
 
 AT_A_TIME = 32
+# Among the measures: the mean square of the recordings.
+POWER = "power"
 # Among the sums of `measure_share`: for each chunk the embeddings of recording and reconstruction.
 EMBEDDINGS = "embeddings"
 
@@ -37,6 +41,19 @@ class Extra:
 def to_audio(samples: Tensor, device: torch.device) -> Tensor:
     """int16 [n, T] -> float32 [n, 1, T] in [-1, 1) on the device."""
     return samples.to(device, non_blocking=True).unsqueeze(1).float().div_(32768.0)
+
+
+def open_audio(data: str, name: str) -> Split:
+    """A split of a data set of audio; raises TrainError where there is none."""
+    try:
+        split = Split.open(data, name)
+    except DataError as error:
+        raise TrainError(f"{error}; if the data has moved, pass --data DIR") from None
+    if LATENTS in split.manifest.settings:
+        raise TrainError(
+            f"{split.where} holds latents of recordings; pass the data set that was encoded with --data DIR"
+        )
+    return split
 
 
 def spread(count: int, limit: int) -> np.ndarray:
@@ -79,14 +96,14 @@ def measure_share(
     chosen = spread(len(split), limit)
     chunks = chosen[engine.rank :: engine.world]
     zero = torch.zeros(2, device=engine.device)
-    total = {name: zero.clone() for name in (*MEASURED, "power", *extra.names)}
+    total = {name: zero.clone() for name in (*MEASURED, POWER, *extra.names)}
     embeddings: list[Tensor] = []
     for first in range(0, len(chunks), AT_A_TIME):
         audio = to_audio(split.read(chunks[first : first + AT_A_TIME]), engine.device)
         with engine.autocast():
             output = model.reconstruct(audio)
         found = measure(output, audio, model.rate)
-        found["power"] = torch.where(found["mse"].isnan(), torch.nan, audio.square().mean((1, 2)))
+        found[POWER] = torch.where(found["mse"].isnan(), torch.nan, audio.square().mean((1, 2)))
         found |= extra.values(audio, output)
         counted = torch.where((found["silent"] > 0) | found["mse"].isnan(), torch.nan, 0.0)
         found |= {name: value + counted for name, value in found.items() if name not in SHARES}

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from audiovae import Autoencoder
+from audiovae.trainable import Trainable
 from shards.manifest import Manifest
 from shards.text import printable
 from train.config import default_settings
@@ -45,7 +45,7 @@ class Facts:
     evaluate: str
 
 
-def facts_of(run: RunDir, summary: dict[str, Any], model: Autoencoder, examples: int, manifest: Manifest) -> Facts:
+def facts_of(run: RunDir, summary: dict[str, Any], model: Trainable, examples: int, manifest: Manifest) -> Facts:
     """Facts of a run whose model was evaluated on shards of this manifest, with the result `summary`."""
     state = summary_of(run, time.time())
     parent = {key: state["parent"].get(key, "unknown") for key in ("run_id", "step")} if state["parent"] else {}
@@ -99,7 +99,7 @@ def trained_on(run: RunDir, manifest: Manifest) -> str:
     return f"{recordings:,} recordings{hours}, {manifest.chunks('train'):,} chunks"
 
 
-def device_of(model: Autoencoder) -> str:
+def device_of(model: Trainable) -> str:
     """The device of a model and the operating system, in words."""
     device = next(model.parameters()).device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"

@@ -16,7 +16,9 @@ COMPRESSION = 0.65
 # Chromium 156 cannot play FLAC of one or two blocks, so shorter audio uses WAV.
 SHORT_S = 0.5
 # Names of files that `write_wavs` creates; it leaves all other files alone.
-OURS = re.compile(r"(best|median|worst|recording|phase|interpolation|prior)-[\w.-]+\.wav")
+OURS = re.compile(
+    r"(best|median|worst|recording|phase|interpolation|prior|generated|reconstructed|nearest)-[\w.-]+\.wav"
+)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import time
 
 import torch
 
-from audiovae import Autoencoder
+from audiovae.trainable import Trainable
 from train.optim.objective import Objective
 from train.parallel.engine import Engine
 from train.process.output_streams import write_stderr
@@ -12,7 +12,7 @@ from train.training.performance.flops import flops_of_chunk
 from train.training.performance.peaks import peak_flops
 
 
-def flops_for_mfu(model: Autoencoder, objective: Objective, engine: Engine) -> float | None:
+def flops_for_mfu(model: Trainable, objective: Objective, engine: Engine) -> float | None:
     """FLOPs of a chunk, on rank 0 of a run on GPUs whose peak is known; None elsewhere. Call it before the model is
     sharded or compiled.
     """

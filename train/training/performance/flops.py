@@ -5,9 +5,11 @@ import copy
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from audiovae import Autoencoder, Noise
+from audiovae import Noise
+from audiovae.trainable import Trainable
 from train.optim.objective import Objective
 
 CHUNKS = 2  # operations grow with the number of chunks; a dimension of one could be left out somewhere
@@ -29,16 +31,17 @@ class NoNoise(Noise):
         return torch.zeros(self.total, *shape, dtype=torch.int64)
 
 
-def flops_of_chunk(model: Autoencoder, objective: Objective) -> float:
+def flops_of_chunk(model: Trainable, objective: Objective) -> float:
     """FLOPs of the forward and backward pass over one chunk, without the optimizer's.
 
     Matrix products and convolutions count, as `torch.utils.flop_counter` counts them: a multiplication and an addition
     are two. Spectra, activations, norms and the representation of the input do not count. The model stays as it is.
     """
-    with FakeTensorMode():
+    # The counter does not know the fused kernels of attention for CPUs.
+    with FakeTensorMode(), sdpa_kernel(SDPBackend.MATH):
         hollow = _without_content(model).train()
         # Not from audio: what `represent` keeps for later calls would have no content.
-        target = torch.empty(CHUNKS, model.representation.channels, model.representation.frames)
+        target = model.example_target(CHUNKS)
         with FlopCounterMode(display=False) as counter, torch.enable_grad():
             output = hollow(target, NoNoise(CHUNKS))
             terms = hollow.distances(output.recon, target) | output.losses
@@ -46,7 +49,7 @@ def flops_of_chunk(model: Autoencoder, objective: Objective) -> float:
     return counter.get_total_flops() / CHUNKS
 
 
-def _without_content(model: Autoencoder) -> Autoencoder:
+def _without_content(model: Trainable) -> Trainable:
     """A copy on the CPU whose parameters and buffers have shapes and types alone; call it in a FakeTensorMode."""
     hollow: dict[int, Tensor] = {}
     for tensor in [*model.parameters(), *model.buffers()]:

@@ -1,0 +1,133 @@
+"""Sequences of any length from a prior: windows that each continue the last frames of the one before."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from audiovae.errors import ModelError
+from audiovae.layers.noise import Noise
+from audiovae.priors.prior import Prior
+
+# Sequences that are drawn at once, for a bounded memory.
+MOST_ITEMS = 16
+# Odd multipliers keep neighbouring seeds, items and windows apart; a generator takes 63 bits.
+MULTIPLIERS = (0x9E3779B97F4A7C15, 0xD1B54A32D192ED03, 0x8CB92BA72F3D8DD7)
+# Shifts and factors that let every bit of a seed depend on every other one (Steele, Lea and Flood 2014, "SplitMix").
+MIXERS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))
+
+
+class ItemNoise(Noise):
+    """Random numbers of which each item has a generator of its own, a function of (seed, item, window).
+
+    They are drawn on the CPU, so they are the same on any device, and those of an item do not depend on the others.
+    """
+
+    def __init__(self, seed: int, items: Sequence[int], window: int, device: torch.device) -> None:
+        """For these items of a window."""
+        self.rows = torch.arange(len(items), device=device)
+        self.total = len(items)
+        self._generators = [torch.Generator().manual_seed(mixed(seed, item, window)) for item in items]
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal values: [items, *shape] float32."""
+        return self._stacked(lambda generator: torch.randn(shape, generator=generator))
+
+    def integers(self, below: int, *shape: int) -> Tensor:
+        """Uniform integers in [0, below): [items, *shape] int64."""
+        return self._stacked(lambda generator: torch.randint(below, shape, generator=generator))
+
+    def _stacked(self, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
+        return torch.stack([draw(generator) for generator in self._generators]).to(self.rows.device)
+
+
+def mixed(seed: int, item: int, window: int) -> int:
+    """A seed of 63 bits from three whole numbers."""
+    value = sum(number * factor for number, factor in zip((seed, item, window), MULTIPLIERS, strict=True))
+    for shift, factor in MIXERS:
+        value %= 1 << 64
+        value = (value ^ (value >> shift)) * factor
+    return value % (1 << 63)
+
+
+def generate(
+    prior: Prior,
+    seed: int,
+    items: Sequence[int],
+    frames: int,
+    temperature: float = 1.0,
+    given: Tensor | None = None,
+    **options: Any,
+) -> Tensor:
+    """Draws sequences of any length: [len(items), rows, frames] on the CPU.
+
+    The first window is as long as the prior's context. Each further one is given the second half of the window before,
+    in whole chunks if the latents are those of chunks. The random numbers of a sequence are a function of the seed, its
+    number and the window. So a sequence is the same but for rounding whichever others are drawn with it, and a longer
+    one begins as a shorter one does.
+
+    Args:
+        prior: The prior, in evaluation mode.
+        seed: A whole number.
+        items: Numbers of the sequences, such as range(8).
+        frames: Frames of each, with those that are given.
+        temperature: See `Prior.sample`.
+        given: [rows, n] or [len(items), rows, n]: how the sequences begin; these frames stay exactly as they are.
+        options: Further arguments of the prior's `sample`.
+
+    Raises:
+        ModelError: if these do not fit.
+    """
+    unit = 1 if prior.latents.fade < 0 else prior.latents.chunk_frames
+    start = _beginning(prior, len(items), frames, given, unit)
+    keep = prior.latents.frames // 2 // unit * unit
+    if frames > prior.latents.frames and not keep:
+        raise ModelError(
+            f"{frames} frames: the context of this prior is a single chunk of {unit}, which it cannot continue; encode "
+            "the data with longer windows (--seconds) and train a prior on them"
+        )
+    parts = []
+    for first in range(0, len(items), MOST_ITEMS):
+        numbers = items[first : first + MOST_ITEMS]
+        own = start[first : first + MOST_ITEMS].to(prior.device)
+        window = 0
+        while own.shape[2] < frames:
+            noise = ItemNoise(seed, numbers, window, prior.device)
+            left = frames - own.shape[2]
+            own = torch.cat([own, _continued(prior, noise, own[:, :, -keep:], left, temperature, options)], 2)
+            window += 1
+        parts.append(own[:, :, :frames].cpu())
+    return torch.cat(parts)
+
+
+def _beginning(prior: Prior, items: int, frames: int, given: Tensor | None, unit: int) -> Tensor:
+    """The given frames as [items, rows, n]; n is 0 where nothing is given."""
+    if items < 1 or frames < 1:
+        raise ModelError(f"{items} sequences of {frames} frames: at least one of each")
+    example = prior.example_target(1)
+    rows = prior.latents.rows
+    if given is None:
+        return torch.zeros(items, rows, 0, dtype=example.dtype)
+    if given.dim() == 2:
+        given = given.expand(items, -1, -1)
+    if given.dim() != 3 or given.shape[:2] != (items, rows) or given.shape[2] >= frames:
+        raise ModelError(
+            f"a beginning of shape {list(given.shape)}: expected [{rows}, fewer than {frames}] or "
+            f"[{items}, {rows}, fewer than {frames}]"
+        )
+    for what, count in (("the beginning has", given.shape[2]), ("the sequence has", frames)):
+        if count % unit:
+            raise ModelError(f"{what} {count} frames: choose a multiple of {unit}, the frames of a chunk")
+    return given.to(example.dtype)
+
+
+def _continued(
+    prior: Prior, noise: ItemNoise, given: Tensor, frames: int, temperature: float, options: dict[str, Any]
+) -> Tensor:
+    """The frames of a window after the given ones, on the prior's device."""
+    count = given.shape[2]
+    # Frames that nobody wants are left out unless others depend on them.
+    length = min(prior.latents.frames, count + frames + prior.ahead)
+    drawn = prior.sample(noise, length, temperature, given if count else None, **options)
+    return drawn[:, :, count:]

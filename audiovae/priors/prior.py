@@ -1,0 +1,103 @@
+"""What the priors of real latents and of codes share."""
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from audiovae.errors import ModelError
+from audiovae.inputs import check_temperature
+from audiovae.layers.noise import Noise
+from audiovae.priors.latents import LatentsConfig
+from audiovae.priors.settings import PriorConfig
+from audiovae.trainable import Trainable
+
+# From audio in [-1, 1) to the int16 of a record.
+WHOLE = 32768
+
+
+class Prior(Trainable):
+    """A model of sequences of latents [B, rows, frames]. A chunk of its data set is one record of latents.
+
+    Attributes:
+        has_random_loss: Whether the loss of a sequence depends on random numbers in evaluation mode, too.
+        ahead: So many frames after a frame have an effect on it. What a window holds later, or its end, does not.
+        latents: What the prior models.
+    """
+
+    family: ClassVar[str] = "prior"
+    loss_names = ("prior",)
+    has_random_loss: ClassVar[bool]
+    ahead: int
+
+    def __init__(self, config: PriorConfig, samples: int, rate: int) -> None:
+        """See `Trainable`.
+
+        Raises:
+            ValueError: if records of `samples` values are not what the config describes.
+        """
+        super().__init__(config, samples, rate)
+        self.latents: LatentsConfig = config.latents
+        if samples != self.latents.numbers:
+            raise ValueError(
+                f"samples is {samples}: records of {self.latents.frames} frames of {self.latents.rows} rows have "
+                f"{self.latents.numbers}"
+            )
+
+    def recorded(self, audio: Tensor) -> Tensor:
+        """A batch of chunks [B, 1, samples] in [-1, 1) -> the whole numbers of the records, float [B, rows, frames]."""
+        return (audio * WHOLE).round().view(len(audio), self.latents.frames, self.latents.rows).transpose(1, 2)
+
+    def outline(self) -> dict[str, Any]:
+        """What the model card needs to know, see `Trainable.outline`."""
+        return super().outline() | {"card": "prior-card.md", "latents": self.latents}
+
+    def in_other_units(self, loss: float) -> dict[str, float]:
+        """A mean loss in units that say more, by name; empty where there are none."""
+        return {}
+
+    def sample(
+        self,
+        noise: Noise,
+        frames: int,
+        temperature: float = 1.0,
+        given: Tensor | None = None,
+        known: Tensor | None = None,
+    ) -> Tensor:
+        """Draws sequences of at most the context's length: [B, rows, frames].
+
+        Args:
+            noise: The random numbers; it has a row for each sequence.
+            frames: Frames of each sequence.
+            temperature: 0 to 10; at 0 the result is the most likely one, or near it.
+            given: [B, rows, n] with n <= frames: latents that stay exactly as they are.
+            known: bool [B, n], the frames that are given; None for all n.
+
+        Raises:
+            ModelError: if these do not fit.
+        """
+        raise NotImplementedError
+
+    def check_sampling(
+        self, items: int, frames: int, temperature: float, given: Tensor | None, known: Tensor | None
+    ) -> None:
+        """Raises ModelError unless `sample` can take these."""
+        check_temperature(temperature)
+        if not 1 <= frames <= self.latents.frames:
+            raise ModelError(
+                f"{frames} frames: this prior draws 1 to {self.latents.frames} at once; "
+                "audiovae.priors.lengthen.generate draws more"
+            )
+        if given is None:
+            if known is not None:
+                raise ModelError("known frames without given latents: give both")
+            return
+        if given.dim() != 3 or given.shape[:2] != (items, self.latents.rows) or given.shape[2] > frames:
+            raise ModelError(
+                f"given latents of shape {list(given.shape)}: expected [{items}, {self.latents.rows}, at most {frames}]"
+            )
+        if known is not None and (known.dtype != torch.bool or known.shape != (items, given.shape[2])):
+            raise ModelError(
+                f"known frames of shape {list(known.shape)} and type {known.dtype}: expected bool "
+                f"[{items}, {given.shape[2]}]"
+            )

@@ -1,0 +1,136 @@
+"""What an encoding encodes, and by which model."""
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import xxhash
+
+from audiovae import Autoencoder
+from audiovae.priors.latents import LatentsConfig
+from audiovae.recordings.sequences import Frames, check_ready, layout_of
+from shards import Manifest, Split
+from shards.audio.rates import HIGHEST
+from shards.files import canonical_json
+from shards.manifest.data_set import MAX_SAMPLES
+from shards.reading.manifests import load_manifest
+from train.encoding.recordings import Recording, recordings_of
+from train.errors import TrainError
+from train.runs.latest_model import load_weights
+
+LONGEST_S = 86_400.0  # seconds of a window
+FOLDER = ".encode"  # in the new data folder, until it is finished
+
+
+@dataclass
+class Job:
+    """All that decides the bytes of a data set of latents.
+
+    Attributes:
+        model: The autoencoder.
+        frames: How it divides recordings.
+        layout: What is recorded of the latents.
+        manifest: Of the data that is encoded.
+        recordings: Of all splits, by their rows.
+        out: The new data folder.
+    """
+
+    model: Autoencoder
+    frames: Frames
+    layout: LatentsConfig
+    manifest: Manifest
+    recordings: list[Recording]
+    out: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where the files of an unfinished encoding are."""
+        return self.out / FOLDER
+
+    @property
+    def rate(self) -> int:
+        """Numbers a second, rounded: the sample rate of the new data set."""
+        return min(HIGHEST, max(1, round(self.layout.rows * self.layout.rate / self.layout.stride)))
+
+    @property
+    def hop(self) -> int:
+        """Numbers from one window to the next."""
+        return self.layout.rows * self.frames.hop(self.layout.frames)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """The model and the data, by their fingerprints."""
+        return {"model": self.layout.model, "data": self.manifest.fingerprint}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings in the manifest of the new data set."""
+        return {"latents": asdict(self.layout), "encoded": self.manifest.fingerprint}
+
+    def samples(self, recording: Recording) -> int:
+        """Samples of a recording that are encoded: a window at least."""
+        return max(recording.samples, self.frames.samples(self.layout.frames))
+
+    def key(self, recording: Recording) -> str:
+        """A hash of all that decides the sequence of a recording, 32 hexadecimal digits."""
+        name = recording.split.name
+        content = [self._layout, self._fingerprints[name], name, recording.row, self.samples(recording)]
+        return xxhash.xxh3_128_hexdigest(canonical_json(content))
+
+    def file(self, recording: Recording) -> Path:
+        """The file of its sequence."""
+        return self.folder / f"{recording.row:08d}.latents"
+
+    @cached_property
+    def _layout(self) -> dict[str, Any]:
+        """The layout without the length of a window, on which sequences do not depend."""
+        return {name: value for name, value in asdict(self.layout).items() if name != "frames"}
+
+    @cached_property
+    def _fingerprints(self) -> dict[str, str]:
+        return {name: self.manifest.split_fingerprint(name) for name in self.manifest.splits}
+
+
+def open_job(settings: Any, source: Path, device: str, share: tuple[int, int]) -> Job:
+    """Opens the model and the data.
+
+    Args:
+        settings: Of the command.
+        source: The folder of the weights.
+        device: Where to encode.
+        share: This process's number and the number of processes that check the shards together.
+
+    Raises:
+        TrainError, DataError, ModelError: when one of them cannot be used, or they do not fit each other.
+    """
+    if settings.seconds > LONGEST_S:
+        raise TrainError(f"--seconds {settings.seconds:g}: choose windows of at most a day ({LONGEST_S:g})")
+    model = load_weights(source, device)
+    manifest, where = load_manifest(settings.data)
+    if "latents" in manifest.settings:
+        raise TrainError(f"{where}: holds latents already; pass a data folder of audio")
+    if manifest.rate != model.rate:
+        raise TrainError(
+            f"{where}: recordings at {manifest.rate} Hz, but the model was trained at {model.rate} Hz; "
+            f"build the data with --rate {model.rate}"
+        )
+    if manifest.level != model.level:
+        raise TrainError(
+            f"{where}: recordings at the level '{manifest.level}', but the model was trained at '{model.level}'; "
+            f"build the data with --level {model.level}"
+        )
+    check_ready(model)
+    frames = Frames(model)
+    layout = layout_of(model, frames.nearest(settings.seconds))
+    if layout.numbers > MAX_SAMPLES:
+        raise TrainError(
+            f"--seconds {settings.seconds:g}: a window has {layout.numbers:,} numbers, more than {MAX_SAMPLES:,}; "
+            "choose shorter windows"
+        )
+    recordings: list[Recording] = []
+    for name in (name for name, shards in manifest.splits.items() if shards):
+        split = Split.open(settings.data, name, manifest=manifest, share=share)
+        recordings += recordings_of(split)
+    recordings.sort(key=lambda recording: recording.row)
+    return Job(model, frames, layout, manifest, recordings, Path(settings.out))
