@@ -11,7 +11,7 @@ from typing import Any
 from train import __main__ as command
 from train.tracking import tracker
 from train.training import attempt, batches, loop
-from train.training.held_out import validation
+from train.training.held_out import reconstruction, validation
 from train.training.preflight import check
 
 SECONDS = 60.0
@@ -24,7 +24,7 @@ WHERE: dict[str, tuple[Any, str]] = {
     "batch": (batches.BatchFeed, "__next__"),
     "first step": (loop, "train_step"),
     "evaluation": (validation.Validation, "_measure_here"),
-    "share": (validation, "measure_share"),
+    "share": (reconstruction, "measure_share"),
     "close": (tracker.Tracker, "close"),
 }
 
