@@ -41,6 +41,9 @@ LONG = (
     "test_report_page",
     "test_before_phase",
     "test_evaluate",
+    "test_prior_run",
+    "test_python_snippets",
+    "test_encode",
     "test_scripts",
     "test_gpu",
 )

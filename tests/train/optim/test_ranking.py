@@ -19,7 +19,7 @@ def test_the_setting_is_a_measure_and_a_number_of_steps():
 
 @pytest.mark.parametrize(
     "text",
-    ["mel", "200", "mel:", "mel:0", "mel:-5", "mel:1.5", "mel:1e3", "loss:200", ":200", "mel:²", "mel:" + "9" * 99],
+    ["mel", "200", "mel:", "mel:0", "mel:-5", "mel:1.5", "mel:1e3", "colour:200", ":200", "mel:²", "mel:" + "9" * 99],
 )
 def test_other_texts_are_refused_in_one_line(text):
     with pytest.raises(
@@ -57,7 +57,7 @@ def test_another_measure_begins_anew():
 
 
 @pytest.mark.parametrize(
-    "wrong", [None, [], {}, {"measure": "loss", "best": 1.0, "step": 1, "newest": 2}, {"measure": "mel", "best": "x"}]
+    "wrong", [None, [], {}, {"measure": "colour", "best": 1.0, "step": 1, "newest": 2}, {"measure": "mel", "best": "x"}]
 )
 def test_a_state_without_a_valid_entry_knows_nothing(wrong):
     assert Patience.from_state(wrong).measure == ""

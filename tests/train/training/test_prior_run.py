@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from wandb_reader import logged
 
 import audiovae
 from audiovae import Noise, Output
@@ -18,6 +19,7 @@ from audiovae.priors.flow import times
 from audiovae.recordings.overlap_add import gain_of
 from audiovae.recordings.sequences import audio_of, sequence_of, to_numbers
 from tests.train.conftest import RATE, points, start, train
+from tests.train.tracking.test_panels import AXIS, NAMES, OF_PRIORS, pattern
 from tests.train.training.test_run import assert_same_state
 from train.__main__ import run as main_run
 from train.training.held_out.likelihood import DRAWS, Likelihood
@@ -94,6 +96,16 @@ def test_what_a_run_logs_and_leaves(family, straight_prior):
     prior, autoencoder = audiovae.load_prior(run)
     assert prior.latents.family == autoencoder.family == family
     assert prior.latents.model == audiovae.fingerprint(autoencoder)
+
+
+def test_the_panels_of_priors_are_documented(straight_prior, latents, tmp_path):
+    """The names that a prior logs are in the list of docs/tracking.md; those of priors alone are logged by one."""
+    run = tmp_path / "run"
+    train(prior_flags(latents("vae"), run, "--optim.steps", "2", "--tracking.wandb", "offline"))
+    seen = {name for row in [*points(straight_prior("vqvae")), *points(run)] for name in row}
+    seen |= {name.partition(".")[0] for item in logged(run) for name in item if not name.startswith("_")}
+    assert not {name for name in seen - AXIS if not any(pattern(one).fullmatch(name) for one in NAMES)}
+    assert seen >= OF_PRIORS
 
 
 @pytest.mark.parametrize("family", FAMILIES)
