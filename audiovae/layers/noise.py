@@ -1,5 +1,7 @@
 """Random numbers that do not depend on how a batch is divided over processes."""
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import Tensor
 
@@ -23,9 +25,7 @@ class Noise:
         """
         self.rows = rows
         self.total = total
-        self.generator = torch.Generator(rows.device)
-        # Odd multipliers keep neighbouring seeds and steps apart. manual_seed takes 63 bits.
-        self.generator.manual_seed((seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03) % (1 << 63))
+        self.generator = torch.Generator(rows.device).manual_seed(seed_of(seed, step))
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal values: [n, *shape] float32."""
@@ -39,27 +39,37 @@ class Noise:
 
 
 class NoiseOfItems(Noise):
-    """Random numbers outside training: those of an item depend on the seed and its number alone."""
+    """Random numbers outside training: each item has its own generator, so its numbers do not depend on the others.
 
-    def __init__(self, seed: int, items: Tensor, total: int) -> None:
+    They are drawn on the CPU, so they are the same on any device.
+    """
+
+    def __init__(self, seeds: Sequence[int], rows: Tensor, total: int) -> None:
         """Seeds the generators.
 
         Args:
-            seed: The seed.
-            items: [n] int64, the numbers of the items; its device is that of the draws.
+            seeds: The seed of each item, of 63 bits.
+            rows: [n] int64, the numbers of the items among all; its device is that of the results.
             total: The number of all items.
         """
-        row = torch.zeros(1, dtype=torch.int64, device=items.device)
-        self.rows, self.total = items, total
-        self._noises = [Noise(seed, item, row, 1) for item in items.tolist()]
+        self.rows, self.total = rows, total
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal values: [n, *shape] float32."""
-        return torch.cat([noise.normal(*shape) for noise in self._noises])
+        return self._stacked(lambda generator: torch.randn(shape, generator=generator))
 
     def integers(self, below: int, *shape: int) -> Tensor:
         """Uniform integers in [0, below): [n, *shape] int64."""
-        return torch.cat([noise.integers(below, *shape) for noise in self._noises])
+        return self._stacked(lambda generator: torch.randint(below, shape, generator=generator))
+
+    def _stacked(self, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
+        return torch.stack([draw(generator) for generator in self._generators]).to(self.rows.device)
+
+
+def seed_of(seed: int, step: int) -> int:
+    """A seed of 63 bits, as a generator takes it. Odd multipliers keep neighbouring seeds and steps apart."""
+    return (seed * 0x9E3779B97F4A7C15 + step * 0xD1B54A32D192ED03) % (1 << 63)
 
 
 def fresh_noise(items: int, device: torch.device) -> Noise:

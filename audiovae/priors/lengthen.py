@@ -1,13 +1,13 @@
 """Sequences of any length from a prior: windows that each continue the last frames of the one before."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from audiovae.errors import ModelError
-from audiovae.layers.noise import Noise
+from audiovae.layers.noise import NoiseOfItems
 from audiovae.priors.prior import Prior
 
 # Sequences that are drawn at once, for a bounded memory.
@@ -18,28 +18,10 @@ MULTIPLIERS = (0x9E3779B97F4A7C15, 0xD1B54A32D192ED03, 0x8CB92BA72F3D8DD7)
 MIXERS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))
 
 
-class ItemNoise(Noise):
-    """Random numbers of which each item has a generator of its own, a function of (seed, item, window).
-
-    They are drawn on the CPU, so they are the same on any device, and those of an item do not depend on the others.
-    """
-
-    def __init__(self, seed: int, items: Sequence[int], window: int, device: torch.device) -> None:
-        """For these items of a window."""
-        self.rows = torch.arange(len(items), device=device)
-        self.total = len(items)
-        self._generators = [torch.Generator().manual_seed(mixed(seed, item, window)) for item in items]
-
-    def normal(self, *shape: int) -> Tensor:
-        """Standard normal values: [items, *shape] float32."""
-        return self._stacked(lambda generator: torch.randn(shape, generator=generator))
-
-    def integers(self, below: int, *shape: int) -> Tensor:
-        """Uniform integers in [0, below): [items, *shape] int64."""
-        return self._stacked(lambda generator: torch.randint(below, shape, generator=generator))
-
-    def _stacked(self, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
-        return torch.stack([draw(generator) for generator in self._generators]).to(self.rows.device)
+def noise_of(seed: int, items: Sequence[int], window: int, device: torch.device) -> NoiseOfItems:
+    """The random numbers of a window of these items, a function of (seed, item, window)."""
+    seeds = [mixed(seed, item, window) for item in items]
+    return NoiseOfItems(seeds, torch.arange(len(items), device=device), len(items))
 
 
 def mixed(seed: int, item: int, window: int) -> int:
@@ -93,7 +75,7 @@ def generate(
         own = start[first : first + MOST_ITEMS].to(prior.device)
         window = 0
         while own.shape[2] < frames:
-            noise = ItemNoise(seed, numbers, window, prior.device)
+            noise = noise_of(seed, numbers, window, prior.device)
             left = frames - own.shape[2]
             own = torch.cat([own, _continued(prior, noise, own[:, :, -keep:], left, temperature, options)], 2)
             window += 1
@@ -123,7 +105,7 @@ def _beginning(prior: Prior, items: int, frames: int, given: Tensor | None, unit
 
 
 def _continued(
-    prior: Prior, noise: ItemNoise, given: Tensor, frames: int, temperature: float, options: dict[str, Any]
+    prior: Prior, noise: NoiseOfItems, given: Tensor, frames: int, temperature: float, options: dict[str, Any]
 ) -> Tensor:
     """The frames of a window after the given ones, on the prior's device."""
     count = given.shape[2]

@@ -3,7 +3,7 @@ import torch
 from tiny_priors import KINDS, awake, whole
 
 from audiovae import ModelError
-from audiovae.priors.lengthen import ItemNoise, generate, mixed
+from audiovae.priors.lengthen import generate, mixed, noise_of
 
 CHUNKED = {"fade": 8, "chunk_frames": 4}
 QUICK = {"real": {"steps": 2}, "codes": {}}
@@ -40,7 +40,7 @@ def test_a_sequence_is_a_function_of_seed_and_number(prior):
 def test_each_window_continues_the_half_before(prior):
     found = drawn(prior, 1, 18)
     again = prior.sample(
-        ItemNoise(3, [0], 1, torch.device("cpu")), 12, given=found[:, :, 6:12], **QUICK[prior.latents.kind]
+        noise_of(3, [0], 1, torch.device("cpu")), 12, given=found[:, :, 6:12], **QUICK[prior.latents.kind]
     )
     torch.testing.assert_close(again[:, :, 6:], found[:, :, 12:])
 

@@ -55,9 +55,7 @@ def comparison(reference: np.ndarray, reconstruction: np.ndarray, rate: int) -> 
     axes[0].set_ylabel("kHz")
     figure.colorbar(pictures[1], ax=axes[:2], label="dBFS")
     figure.colorbar(pictures[2], ax=axes[2], label="dB")
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()
+    return png_of(figure)
 
 
 def spectrogram(audio: np.ndarray, rate: int) -> bytes:
@@ -76,9 +74,7 @@ def spectrogram(audio: np.ndarray, rate: int) -> bytes:
     )
     axes.set(xlabel="s", ylabel="kHz")
     figure.colorbar(drawn, ax=axes, label="dBFS")
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()
+    return png_of(figure)
 
 
 def ranking(usage: dict[str, np.ndarray]) -> bytes:
@@ -91,6 +87,11 @@ def ranking(usage: dict[str, np.ndarray]) -> bytes:
     axes.axhline(1 / len(ordered), color="gray", linestyle="--", linewidth=1)
     axes.set(xscale="log", yscale="log", xlabel="code rank, most used first", ylabel="share of the frames")
     axes.legend(fontsize="small")
+    return png_of(figure)
+
+
+def png_of(figure: Figure) -> bytes:
+    """A figure as the bytes of a PNG file."""
     file = io.BytesIO()
     figure.savefig(file, format="png")
     return file.getvalue()

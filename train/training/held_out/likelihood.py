@@ -7,7 +7,7 @@ import torch
 
 import audiovae
 from audiovae import ModelError
-from audiovae.layers.noise import NoiseOfItems
+from audiovae.layers.noise import NoiseOfItems, seed_of
 from audiovae.priors.prior import Prior
 from audiovae.recordings.sequences import Frames
 from audiovae.saved.prior_folder import AUTOENCODER
@@ -50,7 +50,8 @@ class Likelihood:
             records = split.read(chosen[here % len(chosen)])
             check_records(model, records)
             target = model.represent(to_audio(records, engine.device))
-            noise = NoiseOfItems(0, torch.from_numpy(here).to(engine.device), count)
+            seeds = [seed_of(0, item) for item in here.tolist()]
+            noise = NoiseOfItems(seeds, torch.from_numpy(here).to(engine.device), count)
             with engine.autocast():
                 loss = model(target, noise).losses["prior"].float()
             finite = loss.isfinite()
