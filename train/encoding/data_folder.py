@@ -5,6 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import audiovae
+from audiovae.priors.latents import LATENTS
 from audiovae.saved.prior_folder import AUTOENCODER
 from shards.building.shuffle import Shuffler
 from shards.building.spool import PartShard, Piece, Spool
@@ -64,7 +65,7 @@ def finished(job: Job) -> Manifest | None:
 
 def _compare(job: Job, there: Manifest) -> None:
     """Raises TrainError unless a manifest is that of this encoding."""
-    latents = there.settings.get("latents")
+    latents = there.settings.get(LATENTS)
     if not isinstance(latents, dict):
         raise TrainError(f"{job.out}: holds another data set; choose another folder")
     wanted = asdict(job.layout)

@@ -8,7 +8,7 @@ from typing import Any
 import xxhash
 
 from audiovae import Autoencoder
-from audiovae.priors.latents import LatentsConfig
+from audiovae.priors.latents import LATENTS, LatentsConfig
 from audiovae.recordings.sequences import Frames, check_ready, layout_of
 from shards import Manifest, Split
 from shards.audio.rates import HIGHEST
@@ -66,7 +66,7 @@ class Job:
     @property
     def settings(self) -> dict[str, Any]:
         """The settings in the manifest of the new data set."""
-        return {"latents": asdict(self.layout), "encoded": self.manifest.fingerprint}
+        return {LATENTS: asdict(self.layout), "encoded": self.manifest.fingerprint}
 
     def samples(self, recording: Recording) -> int:
         """Samples of a recording that are encoded: a window at least."""
@@ -108,7 +108,7 @@ def open_job(settings: Any, source: Path, device: str, share: tuple[int, int]) -
         raise TrainError(f"--seconds {settings.seconds:g}: choose windows of at most a day ({LONGEST_S:g})")
     model = load_weights(source, device)
     manifest, where = load_manifest(settings.data)
-    if "latents" in manifest.settings:
+    if LATENTS in manifest.settings:
         raise TrainError(f"{where}: holds latents already; pass a data folder of audio")
     if manifest.rate != model.rate:
         raise TrainError(
