@@ -1,5 +1,6 @@
 """The encoding under faults: `python -m train encode` of many recordings, on one process or two."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -31,8 +32,14 @@ class EncodingAttempt(Attempt):
         self._target, self.kept = target, target.kept()
         self._noted = dict(target.files())
 
-    def _new(self) -> list[tuple[Path, int]]:
-        return [(path, time) for path, time in self._target.files() if self._noted.get(path) != time]
+    def _new(self) -> list[float]:
+        """When each file that is new was written, Unix time."""
+        return [about.st_mtime for path, about in self._target.files() if not self._is_noted(path, about)]
+
+    def _is_noted(self, path: Path, about: os.stat_result) -> bool:
+        """Whether a file was there before; files are replaced, so that a new one is another inode."""
+        before = self._noted.get(path)
+        return before is not None and (before.st_ino, before.st_mtime_ns) == (about.st_ino, about.st_mtime_ns)
 
     def made(self) -> int:
         """See `Attempt.made`."""
@@ -53,7 +60,7 @@ class EncodingAttempt(Attempt):
 
     def first_step(self) -> float | None:
         """See `Attempt.first_step`."""
-        return min((time / 1e9 for _, time in self._new()), default=None)
+        return min(self._new(), default=None)
 
 
 class Encoding(Target):
@@ -106,12 +113,12 @@ class Encoding(Target):
         self._finished.append(self.folder / f"finished-{len(self._finished) + 1}")
         shutil.move(self.run, self._finished[-1])
 
-    def files(self) -> list[tuple[Path, int]]:
-        """The files of encoded recordings, and when they were written, in nanoseconds."""
+    def files(self) -> list[tuple[Path, os.stat_result]]:
+        """The files of encoded recordings."""
         found = []
         for path in sorted((self.run / FOLDER).glob("*.latents")):
             try:
-                found.append((path, path.stat().st_mtime_ns))
+                found.append((path, path.stat()))
             except FileNotFoundError:  # it has just been finished
                 continue
         return found
