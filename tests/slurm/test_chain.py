@@ -68,11 +68,11 @@ def straight(folder: Path, audio: Path) -> Chain:
 
 
 def submitted(desk: Desk, chain: Chain) -> list[Job]:
-    """The four jobs, each waiting for the one before. The encoding has two processes on a node that may die."""
+    """The four jobs, each waiting for the one before. The encoding has two processes."""
     steps = [
         ("shards", "shard.sh", chain.build, chain.shards, CPU),
         ("vqvae", "train_vqvae.sh", chain.train["vqvae"], chain.run, CPU),
-        ("encode", "encode.sh", chain.encode, chain.latents, [*CPU, "--partition=frail"]),
+        ("encode", "encode.sh", chain.encode, chain.latents, CPU),
         ("prior", "train_prior.sh", chain.train["prior"], chain.prior, CPU),
     ]
     jobs: list[Job] = []
@@ -86,17 +86,14 @@ def submitted(desk: Desk, chain: Chain) -> list[Job]:
 
 
 def interrupt(desk: Desk, chain: Chain, jobs: list[Job]) -> None:
-    """Ends each job once: by a warning, by a killed process, by a dead node, and by a warning again."""
+    """Ends each job once: by a warning, or by the death of a process."""
     shards, vqvae, encode, prior = jobs
     until(lambda: any("piece" in file.read_text() for file in chain.shards.glob(".build/part-*/journal")), shards.told)
     desk.cluster.inside("scancel", "--batch", "--signal=USR2", shards.number)
     vqvae.begun(1, steps=10)
     vqvae.hit(signal.SIGKILL, rank=0)
     until(lambda: any(chain.latents.glob(".encode/*.latents")), encode.told, 480)
-    node = desk.cluster.facts(encode.number)["NodeList"]
-    desk.cluster.order("node", "crash", node)
-    until(lambda: encode.lives > 1, encode.told, 120)
-    desk.cluster.order("node", "start", node)
+    encode.hit(signal.SIGKILL, rank=1)
     prior.begun(1, steps=10)
     desk.cluster.inside("scancel", "--batch", "--signal=USR2", prior.number)
 
