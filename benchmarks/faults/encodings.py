@@ -47,9 +47,10 @@ class EncodingAttempt(Attempt):
 
     def is_saving(self, since: float) -> bool:
         """Whether the shards are being written, or all is written already."""
+        begun = 0.0
         with suppress(OSError):
-            return (self._target.run / FOLDER / "spool").stat().st_mtime >= since
-        return self._target.is_done()
+            begun = (self._target.run / FOLDER / "spool").stat().st_mtime
+        return begun >= since or self._target.is_done()
 
     def end(self, output: str) -> int:
         """See `Attempt.end`."""
