@@ -270,7 +270,7 @@ def test_what_an_encoding_keeps_is_seen_from_outside(tmp_path):
     assert not target.has_room(hit)
     target.total = 40
     assert target.has_room(hit)
-    assert not attempt.is_saving(0)
+    assert not attempt.is_saving(began)
     (folder / "spool").mkdir()
     assert attempt.is_saving(began - 1)
     assert not attempt.is_saving(began + 60), "that of an attempt before"
