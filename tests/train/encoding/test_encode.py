@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from range_server import RangeServer
 
 import audiovae
 from audiovae.priors.latents import STEP, LatentsConfig
@@ -23,6 +22,7 @@ from shards.inspect import inspect
 from shards.verify import verify
 from tests import preloaded
 from tests.audiovae.tiny_models import awake, change_config, make
+from tests.shards.range_server import RangeServer
 from tests.train.conftest import RATE, SAMPLES, environment, flip_a_bit, train, tune
 from train.__main__ import run as main_run
 from train.evaluation.measuring.recordings import join_chunks
