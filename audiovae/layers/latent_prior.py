@@ -7,7 +7,7 @@ and the latents that `sample` draws come closer to each other.
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -31,9 +31,9 @@ class LatentPriorConfig:
     """The distribution that the KL divergence pulls the latents towards, and that `sample` draws from.
 
     Attributes:
-        kind: normal is N(0, I). mixture is a learned mixture of Gaussians of a frame's latents (as the priors of Tomczak
-            and Welling 2018, "VAE with a VampPrior", with free means in place of pseudo-inputs). flow is a normalising
-            flow over all frames of a chunk, of affine coupling layers (Dinh et al. 2017, "Real NVP").
+        kind: normal is N(0, I). mixture is a learned mixture of Gaussians of a frame's latents (the baseline of Tomczak
+            and Welling 2018, "VAE with a VampPrior"). flow is a normalising flow over all frames of a chunk, of affine
+            coupling layers (Dinh et al. 2017, "Real NVP").
         components: Gaussians of the mixture.
         layers: Coupling layers of the flow.
         width: Hidden features of a coupling layer.
@@ -98,7 +98,7 @@ class MixturePrior(LatentPrior):
         frames = latents.float().transpose(1, 2)
         log_deviation = self._log_deviation()
         precision = (-2 * log_deviation).exp()
-        # (z - m)^2 / s^2 by its three parts: products of matrices in place of a tensor [B, frames, components, channels].
+        # (z - m)^2 / s^2 by its three parts: products of matrices, not a tensor [B, frames, components, channels].
         squares = (
             frames.square() @ precision.T
             - 2 * frames @ (precision * self.mean.float()).T
@@ -134,8 +134,8 @@ class Coupling(nn.Module):
         self.enter = nn.Conv1d(kept, width, KERNEL, padding=KERNEL // 2)
         self.inner = nn.Conv1d(width, width, 1)
         self.leave = nn.Conv1d(width, 2 * changed, KERNEL, padding=KERNEL // 2)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        for parameter in self.leave.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """[B, C, T] -> [B, C, T], and the log of the Jacobian's determinant, [B]."""
@@ -196,8 +196,8 @@ class FlowOfLatents(LatentPrior):
     def sample(self, noise: Noise, frames: int, temperature: float) -> Tensor:
         """See `LatentPrior.sample`."""
         values = temperature * noise.normal(len(self.shift), frames)
-        for layer, back in zip(reversed(self.layers), reversed(self.returns), strict=True):
-            values = layer.inverse(values)[:, back]
+        for layer, back in zip(list(self.layers)[::-1], self.returns.flip(0), strict=True):
+            values = cast(Coupling, layer).inverse(values)[:, back]
         return values * self._log_scale().exp() + self.shift
 
     def _log_scale(self) -> Tensor:

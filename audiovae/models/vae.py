@@ -212,7 +212,7 @@ class VAE(Autoencoder):
         return Output(recon, losses, metrics, statistics)
 
     def _divergence(self, mean: Tensor, log_variance: Tensor, drawn: Tensor) -> Tensor:
-        """KL divergence of the posterior from the prior in nats, [B, 1]; exact for N(0, I), else by the latents drawn."""
+        """KL divergence of the posterior from the prior in nats, [B, 1]; exact for N(0, I), else by a draw."""
         if self.prior is None:
             return gaussian.kl_to_standard(mean, log_variance).flatten(1).sum(1, keepdim=True)
         return self.prior.divergence(log_variance, drawn).unsqueeze(1)

@@ -142,9 +142,9 @@ def test_without_a_learned_prior_nothing_changes():
 
 
 def test_wrong_settings_are_named():
-    with pytest.raises(ValueError, match="prior.kind is bad: choose normal, mixture or flow"):
+    with pytest.raises(ValueError, match=r"prior\.kind is bad: choose normal, mixture or flow"):
         LatentPriorConfig("bad")
-    with pytest.raises(ValueError, match="prior.components is 0"):
+    with pytest.raises(ValueError, match=r"prior\.components is 0"):
         LatentPriorConfig("mixture", components=0)
     with pytest.raises(ValueError, match="needs at least 2"):
         make_latent_prior(LatentPriorConfig("flow"), 1)
