@@ -1,6 +1,7 @@
 """The commands of `python -m audiovae` as functions; the command line takes its arguments and help from them."""
 
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -229,11 +230,14 @@ def generate(
             check_apart(target, continue_from)
     loaded, model = load_prior(prior, autoencoder, device)
     start = None if continue_from is None else read_recording(continue_from, model.rate)
-    for target, audio in zip(
-        targets, generate_recordings(loaded, model, count, seconds, temperature, seed, start), strict=True
-    ):
+    begin = time.monotonic()
+    recordings = generate_recordings(loaded, model, count, seconds, temperature, seed, start)
+    spent = time.monotonic() - begin
+    for target, audio in zip(targets, recordings, strict=True):
         write_recording(target, audio, model.rate)
         say(f"{target}: {len(audio) / model.rate:.1f} s at {model.rate} Hz, {loaded.full_name} of {prior}")
+    drawn = f"{count} recording{'s' * (count > 1)} of {seconds:.1f} s"
+    say(f"{drawn} in {spent:.0f} s: {count * seconds / spent:.1f} s of audio a second")
 
 
 def export(model: Path, output: Path, format: Literal["torch", "onnx"] = "torch") -> None:
