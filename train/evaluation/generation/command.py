@@ -16,6 +16,7 @@ from shards import Split
 from shards.files import make_folder, remove_file, remove_leftovers, write_atomically
 from shards.text import printable
 from train.errors import TrainError
+from train.evaluation.generation.card import update_card
 from train.evaluation.generation.lineage import is_what_was_encoded
 from train.evaluation.generation.page import sounds_to_hear, write_page
 from train.evaluation.generation.references import (
@@ -175,6 +176,8 @@ def write_report(folder: Path, opened: Opened, sets: Sets, about: dict[str, Any]
     write_page(folder, opened.run, opened.prior, opened.split, summary, heard, inside)
     write_atomically(folder / "metrics.json", summary_text(summary, windows), inside)
     print_summary(summary)
+    if opened.run.finished_at is not None and inside == opened.run.path:
+        print(printable(f"card:    {update_card(opened.run, opened.split, summary)}"))
     print(printable(f"report:  {folder / 'index.html'}"))
     print(printable(f"audio:   {folder / 'audio'} (the audio of the report as WAV files)"))
     print(printable(f"run:     {opened.run.path}"))
