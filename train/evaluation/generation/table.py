@@ -3,6 +3,7 @@
 import sys
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -85,12 +86,16 @@ def key_figures(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
 def print_summary(summary: dict[str, Any]) -> None:
     """Prints the main values of metrics.json."""
     what = f"{summary['run']} (prior): {summary['pieces']} recordings of {summary['seconds']:.3g} s"
-    table = Table(title=Text(printable(what), style="table.title"))
+    table = Table(title=Text(printable(what), style="table.title"), box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
     lags = [f"{figure(lag)} s" for lag in lags_of(summary)]
-    for name in ("", "kernel", "Fréchet", *lags, "diversity", "near, %", "silent, %"):
+    columns = ["", "kernel", "Fréchet", *lags, "diversity", "near, %"]
+    # The last column is shown where it says something: 80 characters hold the others.
+    columns += ["silent, %"] if any(row["silent_windows"] for row in summary["rows"].values()) else []
+    for name in columns:
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     for name in summary["rows"]:
-        table.add_row(SHORT[name], *(figure(value) for value, _ in cells(summary, name)))
+        shown = [SHORT[name], *(figure(value) for value, _ in cells(summary, name))]
+        table.add_row(*shown[: len(columns)])
     Console(file=sys.stdout).print(table)
     for one in findings(summary):
         print(printable(one.text))
