@@ -151,7 +151,7 @@ class FlowPrior(Prior):
         temperature: float = 1.0,
         given: Tensor | None = None,
         known: Tensor | None = None,
-        steps: int = 32,
+        steps: int = 16,
     ) -> Tensor:
         """Draws latents in their own units, see `Prior.sample`; the temperature scales the noise at the start.
 

@@ -22,7 +22,7 @@ def measure(folder: Path, quick: bool) -> list[Row]:
         cached, plain, flow = in_new_process(_speeds, seconds, items, rounds)
         what = f"{items} recording{'s' * (items > 1)} of {seconds:g} s"
         rows.append(compare(f"drawing codes, {what}: with cache against without", cached, plain, "s of audio a second"))
-        rows.append(compare(f"drawing {what}: codes with cache against flow of 32 steps", cached, flow, "s a second"))
+        rows.append(compare(f"drawing {what}: codes with cache against flow of 16 steps", cached, flow, "s a second"))
     return rows
 
 
