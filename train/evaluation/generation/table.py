@@ -3,7 +3,6 @@
 import sys
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -86,7 +85,7 @@ def key_figures(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
 def print_summary(summary: dict[str, Any]) -> None:
     """Prints the main values of metrics.json."""
     what = f"{summary['run']} (prior): {summary['pieces']} recordings of {summary['seconds']:.3g} s"
-    table = Table(title=Text(printable(what), style="table.title"), box=SIMPLE_HEAD, padding=(0, 0, 0, 1))
+    table = Table(title=Text(printable(what), style="table.title"), box=None, padding=(0, 0, 0, 1), pad_edge=False)
     lags = [f"{figure(lag)} s" for lag in lags_of(summary)]
     columns = ["", "kernel", "Fréchet", *lags, "diversity", "near, %"]
     # The last column is shown where it says something: 80 characters hold the others.
