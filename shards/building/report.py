@@ -135,7 +135,11 @@ def latents(manifest: Manifest) -> list[str]:
     family, model, rows, frames = (
         printable(f"{about.get(key)!s:.40}") for key in ("family", "model", "rows", "frames")
     )
-    return [f"latents, not audio: {rows} numbers a frame, {frames} frames a chunk, by the {family} {model}"]
+    found = [f"latents, not audio: {rows} numbers a frame, {frames} frames a chunk, by the {family} {model}"]
+    if isinstance(labels := about.get("labels"), list) and labels:
+        names = ", ".join(printable(f"{label!s:.100}") for label in labels[:MOST_LABELS])
+        found.append(f"{len(labels):,} labels: {names}" + (", ..." if len(labels) > MOST_LABELS else ""))
+    return found
 
 
 def copies(manifest: Manifest) -> list[str]:
