@@ -19,7 +19,6 @@ def fill(
     ends: tuple[Tensor, Tensor],
     temperature: float = 1.0,
     condition: Condition | None = None,
-    steps: int = 32,
 ) -> Tensor:
     """Draws what lies between two sequences: [len(items), rows, frames] on the CPU.
 
@@ -32,29 +31,19 @@ def fill(
         items: Numbers of the sequences, such as range(8).
         frames: Frames of the gap, of whole chunks if the latents are those of chunks.
         ends: The sequences [rows, n] before and after the gap, of at least a chunk each.
-        temperature, condition, steps: See the prior's `sample`.
+        temperature, condition: See the prior's `sample`.
 
     Raises:
         ModelError: if the prior cannot fill gaps, or these do not fit.
     """
-    if prior.latents.kind != "real":
-        raise ModelError(
-            "this prior of codes cannot fill a gap: it knows only what comes before; use a prior of a VAE or an HVAE"
-        )
+    unit, context = check_filling(prior)
     before, after = ends
-    unit = 1 if prior.latents.fade < 0 else prior.latents.chunk_frames
-    context = prior.latents.frames // unit  # in units
-    if context < 3:
-        raise ModelError(
-            f"the context of this prior is {context} chunks, and a gap needs three: one before, a new one, one after; "
-            "encode the data with longer windows (--seconds) and train a prior on them"
-        )
     new = min(frames // unit, max(1, context // 2)) * unit
     left = frames - new
     start = before.expand(len(items), -1, -1)
     if left:
         count = before.shape[1]
-        start = generate(prior, seed, items, count + left, temperature, before, condition, steps=steps)
+        start = generate(prior, seed, items, count + left, temperature, before, condition)
     # As many frames on both sides; what one of them lacks, the other one may have.
     most = context * unit - new
     behind = min(after.shape[1], max(most // unit // 2 * unit, most - start.shape[2]))
@@ -75,7 +64,22 @@ def fill(
             given.to(prior.device),
             mask.to(prior.device),
             None if condition is None else condition.part(first, MOST_ITEMS),
-            steps=steps,
         )
         parts.append(drawn[:, :, ahead : ahead + new].cpu())
     return torch.cat([start[:, :, start.shape[2] - left :] if left else start[:, :, :0], torch.cat(parts)], 2)
+
+
+def check_filling(prior: Prior) -> tuple[int, int]:
+    """The frames of a chunk, or 1, and the context in as many; raises ModelError unless the prior can fill gaps."""
+    if prior.latents.kind != "real":
+        raise ModelError(
+            "this prior of codes cannot fill a gap: it knows only what comes before; use a prior of a VAE or an HVAE"
+        )
+    unit = 1 if prior.latents.fade < 0 else prior.latents.chunk_frames
+    context = prior.latents.frames // unit
+    if context < 3:
+        raise ModelError(
+            f"the context of this prior is too short for a gap ({context} units of latents; it needs one before, a new "
+            "one and one after); encode the data with longer windows (--seconds) and train a prior on them"
+        )
+    return unit, context

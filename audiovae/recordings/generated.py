@@ -10,7 +10,7 @@ from audiovae.errors import ModelError
 from audiovae.inputs import HIGHEST_TEMPERATURE
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.priors.conditions import Condition, make_condition
-from audiovae.priors.infilling import fill
+from audiovae.priors.infilling import check_filling, fill
 from audiovae.priors.lengthen import generate
 from audiovae.priors.prior import Prior
 from audiovae.recordings.overlap_add import check_audio, gain_of
@@ -97,6 +97,7 @@ def _between(
     condition: Condition | None,
 ) -> list[Tensor]:
     """Both recordings with new sound between them, see `generate_recordings`."""
+    check_filling(prior)
     start, end = (check_audio(one, 0.0).detach().cpu().float() for one in ends)
     # One gain for both, which keeps how loud they are beside each other.
     gain = gain_of(torch.cat([start, end]), frames.model.level)

@@ -17,6 +17,7 @@ from shards.presets import fitting_presets
 from shards.text import printable
 
 LISTED = 20  # skipped files named one by one
+MOST_LABELS = 20  # named one by one
 LEAST_TRAINING = 0.6  # of the audio; with less there is a warning
 MOST_PADDING = 0.1  # of the chunks; with more there is a warning
 LEAST_HELD_OUT = 20  # chunks of the split valid; with less there is a warning

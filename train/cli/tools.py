@@ -83,8 +83,8 @@ def _encode(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--labels",
         type=str | None,
-        help="Give recordings labels, by which a prior can draw: `folder` for the name of a recording's first folder, or a "
-        "CSV file with the columns path and label.",
+        help="Give recordings labels, by which a prior can draw: `folder` for the name of a recording's first folder, "
+        "or a CSV file with the columns path and label.",
     )
     parser.add_argument(
         "--device", default="auto", help=f"{DEVICE_HELP} A process uses one GPU, or one core: launch one for each."

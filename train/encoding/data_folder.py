@@ -58,8 +58,8 @@ def finished(job: Job) -> Manifest | None:
     if other and not (about and all(name.endswith(".tar") for name in other)):
         raise TrainError(f"{out}: not empty ({printable(other[0])}) and no data folder; choose another folder")
     if about and about != job.identity:
-        names = {"model": "of another model", "data": "of other data", "labels": "with other labels"}
-        what = next(text for name, text in names.items() if about.get(name) != job.identity.get(name))
+        texts = {"model": "of another model", "data": "of other data", "labels": "with other labels"}
+        what = next(text for name, text in texts.items() if about.get(name) != job.identity.get(name))
         raise TrainError(f"{job.folder}: an unfinished encoding {what}; choose another folder, or delete this one")
     return None
 

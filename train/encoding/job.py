@@ -20,8 +20,7 @@ from train.encoding.recordings import Recording, recordings_of
 from train.errors import TrainError
 from train.runs.latest_model import load_weights
 
-# In the settings of the new manifest: a hash of who has which label, and how many recordings of the split train have none,
-# and each one.
+# In the new manifest: a hash of who has which label, and how many training recordings have none, and each one.
 LABELS = "labels"
 LONGEST_S = 86_400.0  # seconds of a window
 FOLDER = ".encode"  # in the new data folder, until it is finished
