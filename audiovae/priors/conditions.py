@@ -1,5 +1,6 @@
 """Labels in a prior: their embedding, and guidance of draws by them."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -23,10 +24,13 @@ class LabelEmbedding(nn.Module):
     def __init__(self, labels: int, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(labels + 1, width))
+        # An optimizer like Adam moves each weight as far. Where the frames before say nearly all, the loss of a label is
+        # that of the first frames: without this factor, a prior learns to continue by heart before it hears the label.
+        self.factor = math.sqrt(width)
 
     def forward(self, labels: Tensor) -> Tensor:
         """[B] int64, 0 for none -> [B, width]."""
-        return nn.functional.embedding(labels, self.weight)
+        return self.factor * nn.functional.embedding(labels, self.weight)
 
 
 @dataclass(frozen=True)
