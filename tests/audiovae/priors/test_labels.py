@@ -197,7 +197,7 @@ def test_records_that_hold_no_label_are_refused(kind):
     prior.check_records(numbers)
     for wrong in (-1, 4):
         numbers[1, -1] = wrong
-        with pytest.raises(ModelError, match=r"^the data hold labels from -?\d to \d, and labels are 0 to 3; encode the"):
+        with pytest.raises(ModelError, match=r"^the data hold labels from -?\d to \d, and labels are 0 to 3; encode"):
             prior.check_records(numbers)
 
 

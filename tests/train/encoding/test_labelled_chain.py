@@ -27,7 +27,18 @@ PITCHES = {"high": 5000.0, "low": 200.0}
 PRIOR = [
     *("--model.transformer.width", "32", "--model.transformer.layers", "2", "--model.transformer.heads", "2"),
     *("--model.transformer.dropout", "0", "--data.batch", "8", "--optim.steps", "80", "--optim.warmup_steps", "5"),
-    *("--optim.lr", "0.005", "--optim.ema", "0", "--tracking.wandb", "disabled", "--tracking.evaluate_every", "1000", "--tracking.every", "40"),
+    *(
+        "--optim.lr",
+        "0.005",
+        "--optim.ema",
+        "0",
+        "--tracking.wandb",
+        "disabled",
+        "--tracking.evaluate_every",
+        "1000",
+        "--tracking.every",
+        "40",
+    ),
 ]
 
 
