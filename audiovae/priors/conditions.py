@@ -24,8 +24,8 @@ class LabelEmbedding(nn.Module):
     def __init__(self, labels: int, width: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(labels + 1, width))
-        # Adam moves each weight equally far. Where earlier frames say nearly all, only the loss of the first ones depends
-        # on the label: without this factor, a prior learns recordings by heart before it takes notice of labels.
+        # Adam moves each weight equally far. Where earlier frames say nearly all, only the loss of the first ones
+        # depends on the label: without this factor, a prior learns recordings by heart before it learns labels.
         self.factor = math.sqrt(width)
 
     def forward(self, labels: Tensor) -> Tensor:
