@@ -18,7 +18,7 @@ from shards.building.build import build
 from shards.inspect import inspect
 from shards.verify import verify
 from tests.audiovae.tiny_models import awake, command
-from tests.train.conftest import RATE, SAMPLES
+from tests.train.conftest import RATE, SAMPLES, train
 from train.__main__ import run as main_run
 from train.encoding.labels import labels_of
 from train.evaluation.generation.lineage import labels_in_turn
@@ -108,7 +108,7 @@ def test_each_record_ends_with_the_label_of_its_recording(place, latents, tmp_pa
 
 def test_the_label_decides_what_is_drawn(place, latents, tmp_path):
     run = tmp_path / "run"
-    assert main_run(["prior", "--data", str(latents), "--run-dir", str(run), *PRIOR]) == 0
+    train(["prior", "--data", str(latents), "--run-dir", str(run), *PRIOR])
     prior, _ = audiovae.load_prior(run)
     names = prior.latents.labels
     split = Split.open(latents, "train")
