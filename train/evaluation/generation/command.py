@@ -17,7 +17,7 @@ from shards.files import make_folder, remove_file, remove_leftovers, write_atomi
 from shards.text import printable
 from train.errors import TrainError
 from train.evaluation.generation.card import update_card
-from train.evaluation.generation.lineage import is_what_was_encoded
+from train.evaluation.generation.lineage import is_what_was_encoded, labels_in_turn
 from train.evaluation.generation.page import sounds_to_hear, write_page
 from train.evaluation.generation.references import (
     groups_of,
@@ -76,7 +76,8 @@ def evaluate_prior(settings: Any, engine: Engine) -> None:
         warn_of_earlier_report(folder, opened.split)
     temperature = TEMPERATURE if settings.temperature is None else settings.temperature
     pieces = settings.pieces or PIECES
-    sets = make_sets(engine, opened, pieces, temperature)
+    labels = engine.on_main(lambda: labels_in_turn(opened.run, opened.prior.latents.labels, pieces))
+    sets = make_sets(engine, opened, pieces, temperature, labels)
     about = {
         "format": FORMAT,
         "run": opened.run.name,
@@ -89,6 +90,7 @@ def evaluate_prior(settings: Any, engine: Engine) -> None:
         "encoded": opened.encoded,
         "recordings": len(np.unique(opened.split.keys()[0])),
         "temperature": temperature,
+        **({"labels": labels} if labels else {}),
     }
     engine.everywhere(lambda: write_report(folder, opened, sets, about) if engine.is_main else None)
     engine.wait_for_all()
@@ -128,8 +130,11 @@ def open_all(settings: Any, engine: Engine, source: Path) -> Opened:
     return Opened(run, prior, autoencoder, split, training, shape, is_what_was_encoded(run, split))
 
 
-def make_sets(engine: Engine, opened: Opened, pieces: int, temperature: float) -> Sets:
-    """Generates recordings and all that they are compared with; the same result on every process."""
+def make_sets(engine: Engine, opened: Opened, pieces: int, temperature: float, labels: list[str | None] | None) -> Sets:
+    """Generates recordings and all that they are compared with; the same result on every process.
+
+    `labels` are those of the generated recordings, if the prior has labels.
+    """
     shape, split, autoencoder = opened.shape, opened.split, opened.autoencoder
     seconds = shape.length / shape.rate
     passages = passages_of(*split.keys(), shape)
@@ -140,7 +145,8 @@ def make_sets(engine: Engine, opened: Opened, pieces: int, temperature: float) -
     own = -1 - np.arange(pieces)
 
     def generated(numbers: list[int]) -> list[Tensor]:
-        return generate_recordings(opened.prior, autoencoder, numbers, seconds, temperature)
+        label = [labels[i] for i in numbers] if labels else None
+        return generate_recordings(opened.prior, autoencoder, numbers, seconds, temperature, label=label)
 
     def reconstructed(numbers: list[int]) -> list[Tensor]:
         return [reconstruct_recording(autoencoder, passage_audio(split, originals[i], shape)) for i in numbers]
@@ -165,7 +171,7 @@ def write_report(folder: Path, opened: Opened, sets: Sets, about: dict[str, Any]
     """Writes all files of the report atomically, metrics.json last: if it exists, the report is complete."""
     near = sets.nearest()
     summary = about | measures_of(sets, near)
-    heard = sounds_to_hear(sets, near, opened.split, opened.training)
+    heard = sounds_to_hear(sets, near, opened.split, opened.training, about.get("labels"))
     inside = outermost(folder, opened.run)
     make_folder(folder, inside)
     remove_leftovers(folder)
