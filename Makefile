@@ -1,4 +1,5 @@
 # make demo [AUDIO=dir]   recordings -> shards -> a trained HVAE -> a page to hear it by
+# make song [AUDIO=dir]   recordings -> shards -> a trained autoencoder -> latents -> a prior -> a page with eight new pieces
 # make test               style and all tests but the slow ones
 # make test-all           the slow ones too: runs under attack, and what befalls jobs on a Slurm
 # make bench [QUICK=1]    speed and shuffling beside other libraries -> a table and bench.json
@@ -14,6 +15,11 @@ BIN := .venv/bin
 # Results of the demo: practice recordings and one's own do not mix.
 OUT ?= demo/$(if $(AUDIO),own,practice)
 STEPS ?= 600
+# Results of make song, the preset of its autoencoder, the steps of its prior, and the length of the music to practice on.
+SONG ?= song/$(if $(AUDIO),own,practice)
+MODEL ?= vae_mel_tiny
+PRIOR_STEPS ?= 1200
+PRACTICE_MINUTES ?= 30
 # What make chaos attacks (autoencoder, prior or encode), how often, and the seed of the plan.
 TARGET ?= autoencoder
 KILLS ?= 100
@@ -27,7 +33,9 @@ PROCESSES ?= $(shell $(BIN)/python -c 'import torch; print(torch.cuda.device_cou
 # Images of containers often set it. Without bytecode each process compiles all that it imports: seconds a start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all slurm-test bench chaos quality gpu lint clean-demo
+LAUNCH = $(BIN)/accelerate launch --config_file accelerate_config.yaml --num_processes $(PROCESSES) -m train
+
+.PHONY: demo song test test-all slurm-test bench chaos quality gpu lint clean-demo
 .DELETE_ON_ERROR:
 
 # With uv, else with pip; either gives the versions of constraints.txt.
@@ -51,11 +59,29 @@ endif
 	$(call say,Shards: the recordings as chunks for training; takes seconds for an hour of audio)
 	$(BIN)/python -m shards build $(if $(AUDIO),'$(AUDIO)',$(OUT)/audio) $(OUT)/shards
 	$(call say,Training: $(STEPS) steps of a small HVAE; 600 steps take about 5 minutes on two cores; Ctrl-C saves and stops)
-	$(BIN)/accelerate launch --config_file accelerate_config.yaml --num_processes $(PROCESSES) -m train hvae \
-	  --config train/configs/hvae_tiny.yaml --data $(OUT)/shards --run-dir $(OUT)/hvae --optim.steps $(STEPS) \
+	$(LAUNCH) hvae --config train/configs/hvae_tiny.yaml --data $(OUT)/shards --run-dir $(OUT)/hvae --optim.steps $(STEPS) \
 	  --kl_warmup.steps 200 --checkpoint.every 100 --tracking.evaluate_every 200
 	$(call say,Report: the model measured on held-out recordings; less than a minute)
 	$(BIN)/python -m train evaluate $(OUT)/hvae
+
+song: FAMILY = $(firstword $(subst _, ,$(MODEL)))
+song: .venv/installed
+ifeq ($(AUDIO),)
+	$(call say,Recordings to practice on: $(PRACTICE_MINUTES) minutes of synthetic music; a minute for half an hour)
+	$(BIN)/python -m shards practice $(SONG)/audio --minutes $(PRACTICE_MINUTES)
+endif
+	$(call say,Shards: the recordings as chunks for training; takes seconds for an hour of audio)
+	$(BIN)/python -m shards build $(if $(AUDIO),'$(AUDIO)',$(SONG)/audio) $(SONG)/shards --valid 0.2
+	$(call say,Autoencoder: $(STEPS) steps of $(MODEL); 600 steps take about 4 minutes on two cores; Ctrl-C saves and stops)
+	$(LAUNCH) $(FAMILY) --config $(MODEL) --data $(SONG)/shards --run-dir $(SONG)/$(MODEL) --optim.steps $(STEPS) \
+	  --kl_warmup.steps 200 --checkpoint.every 100 --tracking.evaluate_every 300
+	$(call say,Latents: the recordings as the autoencoder describes them; takes seconds for an hour of audio)
+	$(BIN)/python -m train encode $(SONG)/$(MODEL) $(SONG)/shards $(SONG)/latents --seconds 10
+	$(call say,Prior: $(PRIOR_STEPS) steps of a small transformer; 1200 steps take about 15 minutes on two cores)
+	$(LAUNCH) prior --config prior_tiny --data $(SONG)/latents --run-dir $(SONG)/prior --data.batch 8 \
+	  --optim.steps $(PRIOR_STEPS) --checkpoint.every 200 --tracking.evaluate_every 200
+	$(call say,New pieces: eight of 30 seconds beside held-out recordings; about 3 minutes)
+	$(BIN)/python -m train evaluate $(SONG)/prior --data $(SONG)/shards --pieces 8 --seconds 30
 
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow'
@@ -93,4 +119,4 @@ lint: .venv/installed
 	$(BIN)/mypy
 
 clean-demo:
-	rm -rf demo
+	rm -rf demo song

@@ -1,6 +1,7 @@
 """The commands of `python -m audiovae` as functions; the command line takes its arguments and help from them."""
 
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -198,6 +199,9 @@ def generate(
     temperature: float = 1.0,
     seed: int = 0,
     continue_from: Path | None = None,
+    lead_to: Path | None = None,
+    label: str | None = None,
+    guidance: float = 1.0,
     autoencoder: Path | None = None,
     device: str = "cpu",
 ) -> None:
@@ -209,10 +213,14 @@ def generate(
         prior: The run of a prior, its model folder or one of its checkpoints.
         output: The folder to write 000.wav, 001.wav, ... into; it is created if it does not exist.
         count: Number of recordings, 1 to 1000.
-        seconds: Length of each; with --continue_from, of what follows.
+        seconds: Length of each; with --continue_from, of what follows; with --lead_to, of what lies between the two.
         temperature: 0.05 to 10. Values below 1 give more typical recordings.
         seed: Seed of the random numbers; a recording of a seed does not depend on the count.
-        continue_from: A recording that all of them continue.
+        continue_from: A recording that all of them continue; each file begins with it.
+        lead_to: With --continue_from, a recording that all of them lead to; each file ends with it. For priors of a VAE
+            or an HVAE.
+        label: What to draw, one of the labels that the prior has learned (train encode --labels).
+        guidance: How much the label counts, 0 to 20. Above 1, recordings are more typical of it and more alike.
         autoencoder: A run or model folder of the autoencoder; by default the copy beside the prior.
         device: cpu or cuda.
     """
@@ -223,17 +231,24 @@ def generate(
     check(device)
     check_drawing(seconds, temperature)
     targets = [output / f"{number:03d}.wav" for number in range(count)]
-    if continue_from is not None:
-        check_input(continue_from, "audio")
+    if lead_to is not None and continue_from is None:
+        raise ModelError("--lead_to needs --continue_from, the recording to come from")
+    known = [path for path in (continue_from, lead_to) if path is not None]
+    for path in known:
+        check_input(path, "audio")
         for target in targets:
-            check_apart(target, continue_from)
+            check_apart(target, path)
     loaded, model = load_prior(prior, autoencoder, device)
-    start = None if continue_from is None else read_recording(continue_from, model.rate)
-    for target, audio in zip(
-        targets, generate_recordings(loaded, model, count, seconds, temperature, seed, start), strict=True
-    ):
+    start, end = [*(read_recording(path, model.rate) for path in known), None, None][:2]
+    what = loaded.full_name if label is None else f"{label}, {loaded.full_name}"
+    begin = time.monotonic()
+    found = generate_recordings(loaded, model, count, seconds, temperature, seed, start, label, guidance, end)
+    spent = time.monotonic() - begin
+    for target, audio in zip(targets, found, strict=True):
         write_recording(target, audio, model.rate)
-        say(f"{target}: {len(audio) / model.rate:.1f} s at {model.rate} Hz, {loaded.full_name} of {prior}")
+        say(f"{target}: {len(audio) / model.rate:.1f} s at {model.rate} Hz, {what} of {prior}")
+    drawn = f"{count} recording{'s' * (count > 1)} of {seconds:.1f} s"
+    say(f"{drawn} in {spent:.0f} s: {count * seconds / spent:.1f} s of audio a second")
 
 
 def export(model: Path, output: Path, format: Literal["torch", "onnx"] = "torch") -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from shards.audio.rates import HIGHEST, LOWEST
 
 LONGEST_LIST = 16
+LONGEST_LISTS = {"labels": 1 << 12}  # those that may be longer
 # Values beyond these only occur in files that are damaged or meant to fill the memory.
 LARGEST = {
     "blocks": 64,
@@ -52,8 +53,9 @@ def from_dict(kind: type, values: dict[str, Any]) -> Any:
 def _check(name: str, value: Any, wanted: Any) -> None:
     origin = typing.get_origin(wanted)
     if origin is list:
-        if not isinstance(value, list | tuple) or len(value) > LONGEST_LIST:
-            raise ValueError(f"{name} must be a list of at most {LONGEST_LIST} entries")
+        longest = LONGEST_LISTS.get(name, LONGEST_LIST)
+        if not isinstance(value, list | tuple) or len(value) > longest:
+            raise ValueError(f"{name} must be a list of at most {longest} entries")
         for entry in value:
             _check(name, entry, typing.get_args(wanted)[0])
     elif origin is typing.Literal:

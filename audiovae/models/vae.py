@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from audiovae.layers import gaussian
+from audiovae.layers.latent_prior import LatentPrior, LatentPriorConfig, make_latent_prior
 from audiovae.layers.level_latents import GaussianLevels
 from audiovae.layers.levels import BandLevels, LevelsConfig
 from audiovae.layers.losses import squared_error
@@ -42,6 +43,7 @@ class VAEConfig:
             Daniilidis and Levine 2021, "sigma-VAE"). If weights.likelihood and weights.kl are 1, and the other
             weights and free_nats 0, the loss is the negative ELBO up to a constant.
         levels: Levels of the upper bands as further latent channels, for models of waveforms with latents along time.
+        prior: The distribution of latents that the KL divergence is measured against.
     """
 
     trunk: TrunkConfig = field(default_factory=lambda: TrunkConfig([49, 5, 2], [256, 512, 768], 3, 5))
@@ -53,6 +55,7 @@ class VAEConfig:
     batch_norm_scale: float = 0.5
     learned_variance: bool = False
     levels: LevelsConfig = field(default_factory=LevelsConfig)
+    prior: LatentPriorConfig = field(default_factory=LatentPriorConfig)
 
     def __post_init__(self) -> None:
         self.levels.check(self.representation.kind, self.pooled)
@@ -152,7 +155,7 @@ class VAE(Autoencoder):
 
     family = "vae"
     full_name = "variational autoencoder"
-    synthesis = ("decoder", "likelihood")
+    synthesis = ("decoder", "likelihood", "prior")
 
     def __init__(self, config: VAEConfig, samples: int, rate: int) -> None:
         super().__init__(config, samples, rate)
@@ -171,6 +174,7 @@ class VAE(Autoencoder):
         if config.levels.bands:
             self.levels = BandLevels(config.levels, samples, config.levels.frames(self.frames), rate)
             self.level_latents = GaussianLevels(config.levels)
+        self.prior: LatentPrior | None = make_latent_prior(config.prior, self.channels)
 
     @property
     def channels(self) -> int:
@@ -197,15 +201,21 @@ class VAE(Autoencoder):
         mean, log_variance, levels = self._whole_posterior(target, mean, log_variance)
         latents = gaussian.draw(mean, log_variance, noise.normal(*mean.shape[1:]))
         recon, found = self._synthesize(latents, noise)
-        kl = gaussian.kl_to_standard(mean, log_variance)
+        kl = self._divergence(mean, log_variance, latents)
         free = gaussian.with_free_nats(kl, self.config.free_nats * self.seconds)
         losses = {"kl": free / target[0].numel()}
-        metrics = {"kl_nats_per_second": kl.detach().flatten(1).sum(1).mean() / self.seconds}
+        metrics = {"kl_nats_per_second": kl.detach().mean() / self.seconds}
         if self.likelihood is not None:
             losses["likelihood"], metrics["sigma"] = self.likelihood(recon, target)
         if levels is not None and found is not None:
             losses["levels"] = squared_error(found, levels)
         return Output(recon, losses, metrics, statistics)
+
+    def _divergence(self, mean: Tensor, log_variance: Tensor, drawn: Tensor) -> Tensor:
+        """KL divergence of the posterior from the prior in nats, [B, 1]; exact for N(0, I), else by a draw."""
+        if self.prior is None:
+            return gaussian.kl_to_standard(mean, log_variance).flatten(1).sum(1, keepdim=True)
+        return self.prior.divergence(log_variance, drawn).unsqueeze(1)
 
     def update(self, statistics: Statistics, step: int) -> None:
         """Updates the running estimates of batch_norm."""
@@ -247,10 +257,14 @@ class VAE(Autoencoder):
         """[B, 1, samples] -> [B, 1] nats."""
         target = self.represent(audio)
         mean, log_variance, _ = self._whole_posterior(target, *self.encoder(target))
-        return gaussian.kl_to_standard(mean, log_variance).flatten(1).sum(1, keepdim=True)
+        drawn = mean if self.prior is None else gaussian.draw(mean, log_variance, noise.normal(*mean.shape[1:]))
+        return self._divergence(mean, log_variance, drawn)
 
     def encode_relative(self, audio: Tensor, choose: Choice) -> list[Tensor]:
-        """See `Autoencoder`. The prior is the standard normal, so these values are the latents themselves."""
+        """See `Autoencoder`. These values are the latents themselves, relative to N(0, I) whatever the prior is.
+
+        The tables of the entropy coder follow the spread of each channel.
+        """
         target = self.represent(audio)
         mean, log_variance, _ = self._whole_posterior(target, *self.encoder(target))
         return [choose(0, mean, log_variance)]
@@ -269,6 +283,8 @@ class VAE(Autoencoder):
         return torch.lerp(first, second, weight)
 
     def _sample(self, items: int, temperature: float, noise: Noise | None) -> Tensor:
-        """Decodes latents sampled from N(0, temperature^2): [items, 1, samples]."""
+        """Decodes latents sampled from the prior, of which `temperature` scales the deviation: [items, 1, samples]."""
         noise = noise or fresh_noise(items, next(self.parameters()).device)
-        return self.decode(temperature * noise.normal(self.channels, self.frames))
+        if self.prior is None:
+            return self.decode(temperature * noise.normal(self.channels, self.frames))
+        return self.decode(self.prior.sample(noise, self.frames, temperature))

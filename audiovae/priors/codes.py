@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from audiovae.errors import ModelError
 from audiovae.layers.noise import Noise, fresh_noise
+from audiovae.priors.conditions import Condition, Guide, LabelEmbedding
 from audiovae.priors.delay import delayed, undelayed
 from audiovae.priors.prior import Prior
 from audiovae.priors.settings import PriorConfig
@@ -68,14 +70,21 @@ class CodePrior(Prior):
         self.enter = Embedding(books, size, transformer.width)
         self.trunk = Transformer(transformer, causal=True, timed=False)
         self.heads = Heads(books, size, transformer.width)
+        labels = len(self.latents.labels)
+        self.label = LabelEmbedding(labels, transformer.width) if labels else None
 
     def represent(self, audio: Tensor) -> Tensor:
-        """Chunks [B, 1, samples] in [-1, 1) -> codes [B, books, frames] int64."""
-        return self.recorded(audio).long()
+        """Chunks [B, 1, samples] in [-1, 1) -> codes [B, books, frames] int64, with labels if there are any."""
+        return self.with_labels(self.recorded(audio).long(), audio)
 
     def check_records(self, numbers: Tensor) -> None:
-        """Raises ModelError if a record holds what is no code. On a GPU, it would end the process without a reason."""
-        least, most = (int(end) for end in numbers.aminmax())
+        """Raises ModelError if a record holds what is no code or label."""
+        super().check_records(numbers)
+        self._check_codes(numbers[:, : self.latents.values])
+
+    def _check_codes(self, codes: Tensor) -> None:
+        """Raises ModelError if these are no codes."""
+        least, most = (int(end) for end in codes.aminmax())
         if least < 0 or most >= self.latents.size:
             raise ModelError(
                 f"the data hold codes from {least} to {most}, and codes are 0 to {self.latents.size - 1}; encode the "
@@ -83,8 +92,9 @@ class CodePrior(Prior):
             )
 
     def example_target(self, items: int) -> Tensor:
-        """Codes of 0: [items, books, frames] int64."""
-        return torch.zeros(items, self.latents.rows, self.latents.frames, dtype=torch.int64)
+        """Codes of 0: [items, books, frames] int64, or a frame more for labels."""
+        frames = self.latents.frames + bool(self.latents.labels)
+        return torch.zeros(items, self.latents.rows, frames, dtype=torch.int64)
 
     @torch.no_grad()
     def calibrate(self, audio_batches: Iterable[Tensor]) -> None:
@@ -96,8 +106,8 @@ class CodePrior(Prior):
         books, size = self.latents.rows, self.latents.size
         counts = torch.ones(books, size, dtype=torch.float64, device=self.device)
         for audio in audio_batches:
-            codes = self.represent(audio)
-            self.check_records(codes)
+            codes = self.recorded(audio).long()
+            self._check_codes(codes)
             numbers = (codes + size * torch.arange(books, device=codes.device).unsqueeze(1)).flatten()
             counts += torch.bincount(numbers, minlength=books * size).view(books, size)
         self.heads.log_share.copy_((counts / counts.sum(1, keepdim=True)).log().flatten())
@@ -112,15 +122,17 @@ class CodePrior(Prior):
         The metric `bits_per_second` is the same in bits a second of audio.
 
         Args:
-            target: Codes [B, books, frames] int64 from `represent`.
-            noise: The random numbers of dropout.
+            target: Codes [B, books, frames] int64 from `represent`, with labels if there are any.
+            noise: The random numbers of dropout, and of labels that are left out.
         """
-        books, frames = target.shape[1:]
         dropout = None
         if self.training:
             noise = noise or fresh_noise(len(target), target.device)
+        target, labels = self.parted(target, noise)
+        books, frames = target.shape[1:]
+        if self.training and noise is not None:
             dropout = self.trunk.dropout(noise, frames + books - 1)
-        logits = self.predicted(target, dropout)
+        logits = self.predicted(target, labels, dropout)
         wanted = delayed(target, NOTHING).transpose(1, 2)
         nats = nn.functional.cross_entropy(
             logits.flatten(0, 2), wanted.flatten(), reduction="none", ignore_index=NOTHING
@@ -138,10 +150,18 @@ class CodePrior(Prior):
         """The rate of an ideal entropy coder in bits a second of audio."""
         return {"bits_per_second": loss * self._bits_per_second}
 
-    def predicted(self, codes: Tensor, dropout: Dropout | None = None) -> Tensor:
-        """Logits of each step in the delay pattern, [B, S, books, size] float32, from codes [B, books, frames]."""
+    def predicted(self, codes: Tensor, labels: Tensor | None = None, dropout: Dropout | None = None) -> Tensor:
+        """Logits of each step in the delay pattern, [B, S, books, size] float32, from codes [B, books, frames].
+
+        Labels are numbers [B], if the prior has labels.
+        """
         steps = delayed(codes, self.latents.size)
-        return self.heads(self.trunk(self.enter(self._inputs(steps)), dropout=dropout))
+        return self.heads(self.trunk(self._seen(self._inputs(steps), labels), dropout=dropout))
+
+    def _seen(self, inputs: Tensor, labels: Tensor | None) -> Tensor:
+        """What the network sees of inputs [B, books, S]: [B, S, width]."""
+        seen = self.enter(inputs)
+        return seen if self.label is None or labels is None else seen + self.label(labels).unsqueeze(1)
 
     def _inputs(self, steps: Tensor) -> Tensor:
         """What each step sees: the codes of the step before, [B, books, S]."""
@@ -155,12 +175,13 @@ class CodePrior(Prior):
         temperature: float = 1.0,
         given: Tensor | None = None,
         known: Tensor | None = None,
+        condition: Condition | None = None,
         top_k: int = 0,
     ) -> Tensor:
         """Draws codes [B, books, frames] int64, see `Prior.sample`.
 
         Args:
-            noise, frames, temperature, given, known: See `Prior.sample`. Given frames are the first ones.
+            noise, frames, temperature, given, known, condition: See `Prior.sample`. Given frames are the first ones.
             top_k: Draw from so many of the most likely codes only; 0 for all.
 
         Raises:
@@ -178,10 +199,11 @@ class CodePrior(Prior):
         steps = delayed(codes, size)
         inputs = self._inputs(steps)
         cache = self.trunk.cache(steps.shape[2])
+        guide = Guide(condition, len(codes), self.label is not None, codes.device)
         book = torch.arange(books, device=codes.device)
         # The steps whose codes are all given need no draws, only a place in the cache.
         for step in range(min(count, steps.shape[2] - 1), steps.shape[2]):
-            logits = self._next(inputs[:, :, cache.length : step + 1], cache)
+            logits = guide(partial(self._next, cache), inputs[:, :, cache.length : step + 1])
             drawn = choose(logits, noise.integers(FINE, books).to(codes.device), temperature, top_k)
             frame = step - book
             steps[:, :, step] = torch.where((frame >= count) & (frame < frames), drawn, steps[:, :, step])
@@ -189,9 +211,9 @@ class CodePrior(Prior):
                 inputs[:, :, step + 1] = steps[:, :, step]
         return undelayed(steps)
 
-    def _next(self, inputs: Tensor, cache: Cache) -> Tensor:
+    def _next(self, cache: Cache, inputs: Tensor, labels: Tensor | None) -> Tensor:
         """Logits [B, books, size] after the new inputs [B, books, n]."""
-        return self.heads(self.trunk(self.enter(inputs), cache=cache)[:, -1:]).squeeze(1)
+        return self.heads(self.trunk(self._seen(inputs, labels), cache=cache)[:, -1:]).squeeze(1)
 
     def _first(self, given: Tensor, known: Tensor | None) -> Tensor:
         """The given frames, which must be the first ones and as many in each item: [B, books, count] int64."""

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from audiovae.errors import ModelError
 from audiovae.layers.noise import Noise, fresh_noise
+from audiovae.priors.conditions import Condition, Guide, LabelEmbedding
 from audiovae.priors.latents import STEP
 from audiovae.priors.prior import Prior
 from audiovae.priors.settings import PriorConfig
@@ -45,18 +46,20 @@ class FlowPrior(Prior):
         self.time = TimeEmbedding(transformer.width)
         self.trunk = Transformer(transformer, causal=False, timed=True)
         self.leave = zeroed(nn.Linear(transformer.width, rows))
+        labels = len(self.latents.labels)
+        self.label = LabelEmbedding(labels, transformer.width) if labels else None
 
     def represent(self, audio: Tensor) -> Tensor:
-        """Chunks [B, 1, samples] in [-1, 1) -> normalised latents [B, rows, frames]."""
-        return self.normalised(self.recorded(audio) * STEP)
+        """Chunks [B, 1, samples] in [-1, 1) -> normalised latents [B, rows, frames], with labels if there are any."""
+        return self.with_labels(self.normalised(self.recorded(audio) * STEP), audio)
 
     def normalised(self, latents: Tensor) -> Tensor:
         """Latents [B, rows, frames] -> with mean 0 and deviation 1 in each row over the training data."""
         return (latents - self.mean.unsqueeze(1)) / self.scale.unsqueeze(1)
 
     def example_target(self, items: int) -> Tensor:
-        """Normalised latents without content: [items, rows, frames]."""
-        return torch.empty(items, self.latents.rows, self.latents.frames)
+        """Normalised latents without content: [items, rows, frames], or a frame more for labels."""
+        return torch.empty(items, self.latents.rows, self.latents.frames + bool(self.latents.labels))
 
     @torch.no_grad()
     def calibrate(self, audio_batches: Iterable[Tensor]) -> None:
@@ -89,13 +92,14 @@ class FlowPrior(Prior):
         of the velocity's energy that the network predicts.
 
         Args:
-            target: Normalised latents [B, rows, frames] from `represent`.
+            target: Normalised latents [B, rows, frames] from `represent`, with labels if there are any.
             noise: The random numbers.
         """
         items, settings = len(target), self.config.settings
         if noise is None:
             rows = torch.arange(items, device=target.device)
             noise = fresh_noise(items, target.device) if self.training else Noise(0, 0, rows, items)
+        target, labels = self.parted(target, noise)
         start = noise.normal(*target.shape[1:])
         time = times(noise)
         known = given_frames(noise, target.shape[2], settings.given)
@@ -105,14 +109,22 @@ class FlowPrior(Prior):
             dropout = self.trunk.dropout(noise, target.shape[2])
         mixed = torch.lerp(start, target, time.view(-1, 1, 1))
         velocity = target - start
-        found = self.velocity(mixed, target, known, time, dropout)
+        found = self.velocity(mixed, target, known, time, labels, dropout)
         wanted = (~known).float()
         wanted = wanted / wanted.sum(1, keepdim=True)
         loss = ((found - velocity).square().mean(1) * wanted).sum(1)
         energy = (velocity.square().mean(1) * wanted).sum(1)
         return Output(target, {"prior": loss}, {"explained": (1 - loss / energy).detach().mean()})
 
-    def velocity(self, mixed: Tensor, given: Tensor, known: Tensor, time: Tensor, dropout: Dropout | None) -> Tensor:
+    def velocity(
+        self,
+        mixed: Tensor,
+        given: Tensor,
+        known: Tensor,
+        time: Tensor,
+        labels: Tensor | None = None,
+        dropout: Dropout | None = None,
+    ) -> Tensor:
         """The velocity at a time, [B, rows, frames] float32, of frames that are not given.
 
         Args:
@@ -120,13 +132,17 @@ class FlowPrior(Prior):
             given: Normalised latents [B, rows, frames]; what they are elsewhere has no effect.
             known: bool [B, frames], the given frames.
             time: [B] in [0, 1].
+            labels: [B] numbers of labels, if the prior has labels.
             dropout: For training.
         """
         mask = known.unsqueeze(1)
         skip, gain, power = self._preconditioning(time)
         own = mixed.masked_fill(mask, 0.0) * power.rsqrt()
         seen = torch.cat([own, given.masked_fill(~mask, 0.0), mask.to(mixed.dtype)], 1)
-        found = self.trunk(self.enter(seen.transpose(1, 2)), self.time(time), dropout)
+        features = self.time(time)
+        if self.label is not None and labels is not None:
+            features = features + self.label(labels)
+        found = self.trunk(self.enter(seen.transpose(1, 2)), features, dropout)
         return skip * mixed + gain * self.leave(found).transpose(1, 2).float()
 
     def _preconditioning(self, time: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -151,12 +167,13 @@ class FlowPrior(Prior):
         temperature: float = 1.0,
         given: Tensor | None = None,
         known: Tensor | None = None,
-        steps: int = 32,
+        condition: Condition | None = None,
+        steps: int = 16,
     ) -> Tensor:
         """Draws latents in their own units, see `Prior.sample`; the temperature scales the noise at the start.
 
         Args:
-            noise, frames, temperature, given, known: See `Prior.sample`. Given frames may be anywhere.
+            noise, frames, temperature, given, known, condition: See `Prior.sample`. Given frames may be anywhere.
             steps: Steps of the midpoint method; each runs the network twice.
         """
         items = len(noise.rows)
@@ -171,16 +188,17 @@ class FlowPrior(Prior):
             whole[:, :, :length] = given.to(device, whole.dtype)
             fixed[:, :length] = True if known is None else known.to(device)
         x = temperature * noise.normal(self.latents.rows, frames).to(device, whole.dtype)
-        found = self._integrated(x, self.normalised(whole), fixed, steps)
+        guide = Guide(condition, items, self.label is not None, device)
+        found = self._integrated(x, self.normalised(whole), fixed, steps, guide)
         found = self.mean.unsqueeze(1) + self.scale.unsqueeze(1) * found
         return torch.where(fixed.unsqueeze(1), whole, found)
 
-    def _integrated(self, x: Tensor, given: Tensor, known: Tensor, steps: int) -> Tensor:
+    def _integrated(self, x: Tensor, given: Tensor, known: Tensor, steps: int, guide: Guide) -> Tensor:
         """From noise [B, rows, frames] at time 0 to normalised latents at time 1."""
         for i in range(steps):
             time = x.new_full((len(x),), i / steps)
-            middle = x + 0.5 / steps * self.velocity(x, given, known, time, None)
-            x = x + self.velocity(middle, given, known, time + 0.5 / steps, None) / steps
+            middle = x + 0.5 / steps * guide(self.velocity, x, given, known, time)
+            x = x + guide(self.velocity, middle, given, known, time + 0.5 / steps) / steps
         return x
 
 

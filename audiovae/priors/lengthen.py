@@ -8,6 +8,7 @@ from torch import Tensor
 
 from audiovae.errors import ModelError
 from audiovae.layers.noise import NoiseOfItems
+from audiovae.priors.conditions import Condition
 from audiovae.priors.prior import Prior
 
 # Sequences that are drawn at once, for a bounded memory.
@@ -40,6 +41,7 @@ def generate(
     frames: int,
     temperature: float = 1.0,
     given: Tensor | None = None,
+    condition: Condition | None = None,
     **options: Any,
 ) -> Tensor:
     """Draws sequences of any length: [len(items), rows, frames] on the CPU.
@@ -56,6 +58,7 @@ def generate(
         frames: Frames of each, with those that are given.
         temperature: See `Prior.sample`.
         given: [rows, n] or [len(items), rows, n]: how the sequences begin; these frames stay exactly as they are.
+        condition: The labels of the sequences, see `make_condition`.
         options: Further arguments of the prior's `sample`.
 
     Raises:
@@ -73,6 +76,8 @@ def generate(
     for first in range(0, len(items), MOST_ITEMS):
         numbers = items[first : first + MOST_ITEMS]
         own = start[first : first + MOST_ITEMS].to(prior.device)
+        if condition is not None:
+            options["condition"] = condition.part(first, MOST_ITEMS)
         window = 0
         while own.shape[2] < frames:
             noise = noise_of(seed, numbers, window, prior.device)
@@ -87,10 +92,9 @@ def _beginning(prior: Prior, items: int, frames: int, given: Tensor | None, unit
     """The given frames as [items, rows, n]; n is 0 where nothing is given."""
     if items < 1 or frames < 1:
         raise ModelError(f"{items} sequences of {frames} frames: at least one of each")
-    example = prior.example_target(1)
-    rows = prior.latents.rows
+    kind, rows = prior.example_target(1).dtype, prior.latents.rows
     if given is None:
-        return torch.zeros(items, rows, 0, dtype=example.dtype)
+        return torch.zeros(items, rows, 0, dtype=kind)
     if given.dim() == 2:
         given = given.expand(items, -1, -1)
     if given.dim() != 3 or given.shape[:2] != (items, rows) or given.shape[2] >= frames:
@@ -101,7 +105,7 @@ def _beginning(prior: Prior, items: int, frames: int, given: Tensor | None, unit
     for what, count in (("the beginning has", given.shape[2]), ("the sequence has", frames)):
         if count % unit:
             raise ModelError(f"{what} {count} frames: choose a multiple of {unit}, the frames of a chunk")
-    return given.to(example.dtype)
+    return given.to(kind)
 
 
 def _continued(

@@ -8,6 +8,7 @@ from torch import Tensor
 from audiovae.errors import ModelError
 from audiovae.inputs import check_temperature
 from audiovae.layers.noise import Noise
+from audiovae.priors.conditions import Condition, left_out
 from audiovae.priors.latents import LatentsConfig
 from audiovae.priors.settings import PriorConfig
 from audiovae.trainable import Trainable
@@ -18,6 +19,8 @@ WHOLE = 32768
 
 class Prior(Trainable):
     """A model of sequences of latents [B, rows, frames]. A chunk of its data set is one record of latents.
+
+    If the data have labels, the target of `forward` has one more frame, which holds the number of the label.
 
     Attributes:
         has_random_loss: Whether the loss of a sequence depends on random numbers in evaluation mode, too.
@@ -41,12 +44,44 @@ class Prior(Trainable):
         if samples != self.latents.numbers:
             raise ValueError(
                 f"samples is {samples}: records of {self.latents.frames} frames of {self.latents.rows} rows have "
-                f"{self.latents.numbers}"
+                f"{self.latents.numbers}" + (", that of the label included" if self.latents.labels else "")
             )
 
     def recorded(self, audio: Tensor) -> Tensor:
-        """A batch of chunks [B, 1, samples] in [-1, 1) -> the whole numbers of the records, float [B, rows, frames]."""
-        return (audio * WHOLE).round().view(len(audio), self.latents.frames, self.latents.rows).transpose(1, 2)
+        """A batch of chunks [B, 1, samples] in [-1, 1) -> the numbers of the latents, float [B, rows, frames]."""
+        about = self.latents
+        numbers = (audio[:, :, : about.values] * WHOLE).round()
+        return numbers.reshape(len(audio), about.frames, about.rows).transpose(1, 2)
+
+    def with_labels(self, target: Tensor, audio: Tensor) -> Tensor:
+        """Adds the labels of the records to their latents [B, rows, frames], as another frame, if there are labels."""
+        if not self.latents.labels:
+            return target
+        labels = (audio[:, :, -1:] * WHOLE).round().to(target.dtype)
+        return torch.cat([target, labels.expand(-1, target.shape[1], 1)], 2)
+
+    def parted(self, target: Tensor, noise: Noise | None) -> tuple[Tensor, Tensor | None]:
+        """The latents [B, rows, frames] of a target, and the numbers of their labels [B], if the data have labels.
+
+        In training, some labels are left out, as `noise` has it.
+        """
+        if not self.latents.labels:
+            return target, None
+        labels = target[:, 0, -1].long()
+        if self.training and noise is not None:
+            labels = left_out(labels, noise, self.config.settings.unlabelled)
+        return target[:, :, :-1], labels
+
+    def check_records(self, numbers: Tensor) -> None:
+        """Raises ModelError if a record holds what is no label. On a GPU, it would end the process without a reason."""
+        if not (names := self.latents.labels):
+            return
+        least, most = (int(end) for end in numbers[:, -1].aminmax())
+        if least < 0 or most > len(names):
+            raise ModelError(
+                f"the data hold labels from {least} to {most}, and labels are 0 to {len(names)}; encode the recordings "
+                "again"
+            )
 
     def outline(self) -> dict[str, Any]:
         """What the model card needs to know, see `Trainable.outline`."""
@@ -63,6 +98,7 @@ class Prior(Trainable):
         temperature: float = 1.0,
         given: Tensor | None = None,
         known: Tensor | None = None,
+        condition: Condition | None = None,
     ) -> Tensor:
         """Draws sequences of at most the context's length: [B, rows, frames].
 
@@ -72,6 +108,7 @@ class Prior(Trainable):
             temperature: 0 to 10; at 0 the result is the most likely one, or near it.
             given: [B, rows, n] with n <= frames: latents that stay exactly as they are.
             known: bool [B, n], the frames that are given; None for all n.
+            condition: The labels of the sequences, see `make_condition`; None for no labels.
 
         Raises:
             ModelError: if these do not fit.

@@ -53,17 +53,22 @@ class PriorSettings:
             and to fill gaps. For real latents; a prior of codes continues any beginning.
         noise: Standard deviation of noise that training adds to normalised real latents, so that a prior of few
             recordings does not learn them by heart. It has no effect on codes.
+        unlabelled: Share of training sequences whose label is left out, so that the prior also learns to draw without
+            one, which `--guidance` needs. It has no effect on data without labels.
     """
 
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
     given: float = 0.5
     noise: float = 0.02
+    unlabelled: float = 0.2
 
     def __post_init__(self) -> None:
         if not 0 <= self.given <= 1:
             raise ValueError(f"given is {self.given}: a share, 0 to 1")
         if not 0 <= self.noise <= 1:
             raise ValueError(f"noise is {self.noise}: choose 0 to 1")
+        if not 0 <= self.unlabelled <= 1:
+            raise ValueError(f"unlabelled is {self.unlabelled}: a share, 0 to 1")
 
 
 @dataclass

@@ -9,6 +9,8 @@ from torch import Tensor
 from audiovae.errors import ModelError
 from audiovae.inputs import HIGHEST_TEMPERATURE
 from audiovae.models.autoencoder import Autoencoder
+from audiovae.priors.conditions import Condition, make_condition
+from audiovae.priors.infilling import check_filling, fill
 from audiovae.priors.lengthen import generate
 from audiovae.priors.prior import Prior
 from audiovae.recordings.overlap_add import check_audio, gain_of
@@ -27,6 +29,9 @@ def generate_recordings(
     temperature: float = 1.0,
     seed: int = 0,
     start: Tensor | np.ndarray | None = None,
+    label: str | Sequence[str | None] | None = None,
+    guidance: float = 1.0,
+    end: Tensor | np.ndarray | None = None,
 ) -> list[Tensor]:
     """Draws recordings: [T] float32 each, in about [-1, 1] at the autoencoder's rate.
 
@@ -36,12 +41,18 @@ def generate_recordings(
         prior: A prior in evaluation mode.
         autoencoder: The autoencoder whose latents it models, see `audiovae.load_prior`.
         items: How many recordings, at least 1, or their numbers among those of the seed.
-        seconds: Their length, above 0, at most an hour; with `start`, of what follows it.
+        seconds: Their length, above 0, at most an hour; with `start`, of what follows it; with `end`, of what lies
+            between `start` and `end`, to the nearest unit of latents.
         temperature: Of real latents, the factor on the deviation of the noise; of codes, the divisor of the
             log-probabilities. 0.05 to 10; lower values give more typical recordings.
         seed: Seed of the random numbers.
         start: A recording [T] in [-1, 1] at the autoencoder's rate to continue; each result begins with what the
             autoencoder makes of it, up to its last whole unit of latents.
+        label: What the recordings are to be, one of `prior.latents.labels`, or one for each recording; None for any.
+        guidance: How much the label counts, 0 to 20. 1 draws as the prior has learned it; higher values give recordings
+            that are more typical of the label, and more alike.
+        end: A recording [T], as `start`, to lead to from `start`; each result ends with what the autoencoder makes of
+            it. For priors of real latents.
 
     Raises:
         ModelError: if an argument is out of range.
@@ -52,17 +63,51 @@ def generate_recordings(
     check_drawing(seconds, temperature)
     frames = Frames(autoencoder)
     check_latents(prior, frames)
+    condition = make_condition(prior.latents.labels, label, len(numbers), guidance)
+    if end is not None:
+        if start is None:
+            raise ModelError("an end without a start: give both recordings between which to draw")
+        return _between(prior, frames, (start, end), numbers, seconds, temperature, seed, condition)
     given, gain, whole = None, 1.0, max(1, round(seconds * autoencoder.rate))
     if start is not None:
         audio = check_audio(start, 0.0)
-        gain, known = gain_of(audio, autoencoder.level), frames.fitting(len(audio))
-        if not known:
-            least = frames.samples(frames.grain) / autoencoder.rate
-            raise ModelError(f"the recording to continue is shorter than {least:.3g} s, a unit of latents")
-        given = sequence_of(autoencoder, audio.float() * gain, frames)[:, :known]
-        whole += frames.samples(known)
-    sequences = generate(prior, seed, numbers, frames.fitting(whole, up=True), temperature, given)
+        gain = gain_of(audio, autoencoder.level)
+        given = _beginning(frames, audio * gain)
+        whole += frames.samples(given.shape[1])
+    sequences = generate(prior, seed, numbers, frames.fitting(whole, up=True), temperature, given, condition)
     return [audio_of(autoencoder, sequence)[:whole] / gain for sequence in sequences]
+
+
+def _beginning(frames: Frames, audio: Tensor) -> Tensor:
+    """The latents [rows, n] of a recording at the level of training, without the last unit if it is not whole."""
+    if not (known := frames.fitting(len(audio))):
+        least = frames.samples(frames.grain) / frames.model.rate
+        raise ModelError(f"the recording to continue is shorter than {least:.3g} s, a unit of latents")
+    return sequence_of(frames.model, audio.float(), frames)[:, :known]
+
+
+def _between(
+    prior: Prior,
+    frames: Frames,
+    ends: tuple[Tensor | np.ndarray, Tensor | np.ndarray],
+    numbers: Sequence[int],
+    seconds: float,
+    temperature: float,
+    seed: int,
+    condition: Condition | None,
+) -> list[Tensor]:
+    """Both recordings with new sound between them, see `generate_recordings`."""
+    check_filling(prior)
+    start, end = (check_audio(one, 0.0).detach().cpu().float() for one in ends)
+    # One gain for both, which keeps how loud they are beside each other.
+    gain = gain_of(torch.cat([start, end]), frames.model.level)
+    before = _beginning(frames, start * gain)
+    after = sequence_of(frames.model, end * gain, frames)
+    step = frames.samples(2 * frames.grain) - frames.samples(frames.grain)
+    gap = frames.grain * max(1, round(seconds * frames.model.rate / step))
+    drawn = fill(prior, seed, numbers, gap, (before, after), temperature, condition)
+    whole = (before.shape[1] + gap) // frames.grain * step + len(end)
+    return [audio_of(frames.model, torch.cat([before, one, after], 1))[:whole] / gain for one in drawn]
 
 
 def check_latents(prior: Prior, frames: Frames) -> None:

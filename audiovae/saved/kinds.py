@@ -34,8 +34,10 @@ def latents_of(settings: dict[str, Any]) -> LatentsConfig:
     values = settings.get(LATENTS)
     if not isinstance(values, dict):
         raise ValueError(f"{LATENTS} is not an object")
-    names = {field.name for field in dataclasses.fields(LatentsConfig)}
-    if missing := sorted(names - {*values}):
+    fields = dataclasses.fields(LatentsConfig)
+    names = {field.name for field in fields}
+    needed = {field.name for field in fields if field.default_factory is dataclasses.MISSING}
+    if missing := sorted(needed - {*values}):
         raise ValueError(f"{LATENTS}: {missing[0]} is missing")
     if unknown := sorted({*values} - names):
         raise ValueError(f"{LATENTS}: unknown setting {reprlib.repr(unknown[0])}")

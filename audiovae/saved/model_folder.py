@@ -184,7 +184,7 @@ def add_measures(
     Raises:
         ModelError: if there is no intact model, or the files cannot be written.
     """
-    folder, model = Path(folder), load(folder)
+    folder, model = Path(folder), load_any(folder)
     facts = dataclasses.replace(model.facts or Facts(), measures=measures, measured_on=measured_on)
     if nats_per_second:
         facts.nats_per_second = list(nats_per_second)

@@ -23,13 +23,19 @@ PARTS = {
     "elastic": "resuming an epoch on another number of processes",
     "loop": "a step of the loop against a bare one",
     "adversarial": "a step of the adversarial phase against one before it",
+    "generating": "drawing from a prior, with and without the cache",
     "pairs": "two processes on one model against two models on half of the batch",
     "waiting": "share of a training step spent waiting for data",
     "saving": "cost of checkpoints in training",
     "shuffling": "chunks of the same recording in a batch",
     "building": "building shards from recordings",
 }
-MODULES = {"shuffling": "benchmarks.speed.mixing.shuffling"}  # the others are named like their part
+# The others are named like their part.
+MODULES = {
+    "adversarial": "benchmarks.speed.models.adversarial",
+    "generating": "benchmarks.speed.models.generating",
+    "shuffling": "benchmarks.speed.mixing.shuffling",
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

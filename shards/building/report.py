@@ -17,6 +17,7 @@ from shards.presets import fitting_presets
 from shards.text import printable
 
 LISTED = 20  # skipped files named one by one
+MOST_LABELS = 20  # named one by one
 LEAST_TRAINING = 0.6  # of the audio; with less there is a warning
 MOST_PADDING = 0.1  # of the chunks; with more there is a warning
 LEAST_HELD_OUT = 20  # chunks of the split valid; with less there is a warning
@@ -135,7 +136,11 @@ def latents(manifest: Manifest) -> list[str]:
     family, model, rows, frames = (
         printable(f"{about.get(key)!s:.40}") for key in ("family", "model", "rows", "frames")
     )
-    return [f"latents, not audio: {rows} numbers a frame, {frames} frames a chunk, by the {family} {model}"]
+    found = [f"latents, not audio: {rows} numbers a frame, {frames} frames a chunk, by the {family} {model}"]
+    if isinstance(labels := about.get("labels"), list) and labels:
+        names = ", ".join(printable(f"{label!s:.100}") for label in labels[:MOST_LABELS])
+        found.append(f"{len(labels):,} labels: {names}" + (", ..." if len(labels) > MOST_LABELS else ""))
+    return found
 
 
 def copies(manifest: Manifest) -> list[str]:

@@ -58,7 +58,9 @@ class Shuffler:
 
     def _identity(self, name: str, count: int, pieces: list[Piece]) -> str:
         """Hash of all that decides a shard's bytes: its place, the settings, and the samples of its recordings."""
-        audio = [[one.row, one.begin, one.samples, one.hop, one.left_out, one.xxh3] for one in pieces]
+        audio: list[list] = [[one.row, one.begin, one.samples, one.hop, one.left_out, one.xxh3] for one in pieces]
+        for about, one in zip(audio, pieces, strict=True):
+            about += [one.tail] if one.tail else []  # shards without tails keep their identity
         content = [name, count, self._shape.rate, self._shape.samples, self._hop, audio]
         return xxhash.xxh3_128_hexdigest(canonical_json(content))[:IDENTITY_DIGITS]
 
@@ -67,9 +69,10 @@ class Shuffler:
         return _Chunks(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 
     def _tile(self, piece: Piece) -> tuple[np.ndarray, ...]:
-        start = np.delete(chunk_starts(piece.samples, self._shape.samples, piece.hop or self._hop), piece.left_out)
+        window = self._shape.samples - len(piece.tail)
+        start = np.delete(chunk_starts(piece.samples, window, piece.hop or self._hop), piece.left_out)
         source = np.full(len(start), piece.row)
-        length = np.minimum(self._shape.samples, piece.samples - start)
+        length = np.minimum(window, piece.samples - start)
         return source, piece.begin + start, piece.offset + 2 * start, length
 
     def _write(self, path: Path, chunks: _Chunks, identity: str) -> Shard:
@@ -84,10 +87,13 @@ class Shuffler:
                 records = rows[: len(here.start)]
                 records[:, :HEADERS] = shape.headers(here.source, here.start, identity)
                 audio = records[:, HEADERS : shape.hashed]
-                for row, offset, length in zip(audio, here.offset.tolist(), here.length.tolist(), strict=True):
+                places = zip(here.source.tolist(), here.offset.tolist(), here.length.tolist(), strict=True)
+                for row, (source, offset, length) in zip(audio, places, strict=True):
                     if os.preadv(spool.fileno(), [row[: 2 * length]], offset) != 2 * length:
                         raise OSError(None, "became shorter while it was read", str(self._spool.path))
                     row[2 * length :] = 0
+                    if tail := self._spool.pieces[source].tail:
+                        row[-2 * len(tail) :] = np.array(tail, "<i2").view(np.uint8)
                 shape.stored_checksums(records)[:] = shape.checksums(records)
                 checksum.update(records.data)
                 file.write(records.data)

@@ -32,6 +32,7 @@ class Piece:
     left_out: list[int]  # silent chunks
     begin: int = 0  # its first sample in the recording
     hop: int = 0  # samples from one chunk to the next; 0 is that of the data set
+    tail: tuple[int, ...] = ()  # int16 values at the end of each of its chunks, in place of samples
 
 
 @dataclass(frozen=True)

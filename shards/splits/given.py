@@ -36,7 +36,7 @@ def grouping(how: str) -> Callable[[str], str]:
     if how == "folder":
         return lambda path: str(PurePosixPath(path).parent) if "/" in path else ""
     if how.lower().endswith(".csv"):
-        groups = _table(Path(how), "group", "--group-by")
+        groups = table_of(Path(how), "group", "--group-by")
         return lambda path: groups.get(path, "")
     try:
         pattern = re.compile(how)
@@ -54,7 +54,7 @@ def grouping(how: str) -> Callable[[str], str]:
 
 def splits_of_table(file: str, paths: Iterable[str]) -> dict[str, str]:
     """The split of each path by a CSV file with the columns `path` and `split`. Raises DataError."""
-    found = _table(Path(file), "split", "--splits")
+    found = table_of(Path(file), "split", "--splits")
     for path, name in found.items():
         if name.lower() not in NAMES:
             raise DataError(f"{file}: {path} is in a split {name!r}: give train, valid or test")
@@ -77,21 +77,35 @@ def _all(found: dict[str, str], paths: Iterable[str], what: str) -> dict[str, st
     return {path: found[path] for path in wanted}
 
 
-def _table(file: Path, column: str, flag: str) -> dict[str, str]:
-    """Path -> value of a column of a CSV file. Raises DataError."""
+def table_of(file: Path, column: str, flag: str, strict: bool = False) -> dict[str, str]:
+    """Path -> value of a column of a CSV file.
+
+    Args:
+        file: The file; its first line names the columns `path` and `column`.
+        column: The column.
+        flag: What names the file on the command line, for messages.
+        strict: Refuse rows with more values than columns, such as a path with a comma that is not quoted.
+
+    Raises:
+        DataError: when the file cannot be read, a row is malformed, or a path is listed twice with different values.
+    """
+    table: dict[str, str] = {}
+    line = 0
     try:
         with open(file, newline="", encoding="utf-8-sig", errors="surrogateescape") as content:
-            rows = list(csv.DictReader(content))
+            rows = csv.DictReader(content, strict=strict)
+            for row in rows:
+                line = rows.line_num
+                path, value, where = row.get("path"), row.get(column), f"{flag} {file}: line {line}"
+                if path is None or value is None:
+                    raise DataError(f"{where} has no {column}; its first line must name path and {column}")
+                if strict and None in row:
+                    raise DataError(f"{where} has more values than columns; put a value with a comma in quotes")
+                if table.setdefault(path.removeprefix("./"), value.strip()) != value.strip():
+                    raise DataError(f"{flag} {file}: {path} is listed twice, with different values")
     except (OSError, csv.Error) as error:
-        why = error.strerror if isinstance(error, OSError) else error
+        why = error.strerror if isinstance(error, OSError) else f"after line {line}, {error}"
         raise DataError(f"{flag} {file} cannot be read: {why}") from None
-    table: dict[str, str] = {}
-    for number, row in enumerate(rows, start=2):
-        path, value = row.get("path"), row.get(column)
-        if path is None or value is None:
-            raise DataError(f"{flag} {file}: line {number} has no {column}; its first line must name path and {column}")
-        if table.setdefault(path.removeprefix("./"), value.strip()) != value.strip():
-            raise DataError(f"{flag} {file}: {path} is listed twice, with different values")
     if not table:
         raise DataError(f"{flag} {file} lists nothing; its first line must name path and {column}")
     return table

@@ -17,7 +17,7 @@ from shards.building.build import build
 from shards.verify import verify
 
 
-@pytest.mark.parametrize("part", ["reading", "disk", "busy", "resume", "shuffling", "elastic"])
+@pytest.mark.parametrize("part", ["reading", "disk", "busy", "resume", "shuffling", "elastic", "generating"])
 def test_each_part_runs_and_leaves_sound_rows(part, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main([part, "--quick"]) == 0

@@ -43,7 +43,7 @@ def shell(commands: str, folder: Path, **more: str) -> subprocess.CompletedProce
 @pytest.mark.timeout(600)
 def test_every_command_runs_and_says_what_is_shown(desk):
     commands = [block for block in REST if "demo" not in block]
-    assert len(commands) == 7
+    assert len(commands) == 8
     told = []
     for block in commands:
         for long, short in SHORT.items():
@@ -51,7 +51,7 @@ def test_every_command_runs_and_says_what_is_shown(desk):
         done = shell(block, desk)
         assert done.returncode == (85 if "--stop_at" in block else 0), done.stderr[-3000:]
         told.append(done.stdout + done.stderr)
-    _build, checked, begun, resumed, status, evaluated, heard = told
+    _build, checked, begun, resumed, status, evaluated, heard, generated = told
     # What the document shows is what they say, but for the numbers.
     assert "every byte as built" in checked
     assert "stopped at step 2 (stop_at 2), all saved; run the same command to resume" in begun
@@ -60,6 +60,10 @@ def test_every_command_runs_and_says_what_is_shown(desk):
     assert "runs/vae: vae, finished, step 4 of 4" in status
     assert "report:  runs/vae/report/index.html" in evaluated
     assert re.search(r"options1-vae.wav: [\d.]+ s at 22050 Hz, vae of runs/vae", heard)
+    assert re.search(r"latents: \d+ recordings, \d+ windows of 5 s, ", generated)
+    assert "finished at step 4: runs/prior/model" in generated
+    assert re.search(r"new/001.wav: 10.0 s at 22050 Hz, flow prior of runs/prior", generated)
+    assert re.search(r"2 recordings of 10.0 s in [\d.]+ s: [\d.]+ s of audio a second", generated)
     done = subprocess.run(
         [sys.executable, "-c", blocks(TEXT, "python")[0] + "\nassert again.shape == audio.shape"],
         cwd=desk,

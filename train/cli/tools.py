@@ -81,6 +81,12 @@ def _encode(parser: ArgumentParser) -> None:
         "--seconds", type=PositiveFloat, default=10.0, help="Length of a window of latents, rounded to whole frames."
     )
     parser.add_argument(
+        "--labels",
+        type=str | None,
+        help="Give recordings labels, by which a prior can draw: `folder` for the name of a recording's first folder, "
+        "or a CSV file with the columns path and label.",
+    )
+    parser.add_argument(
         "--device", default="auto", help=f"{DEVICE_HELP} A process uses one GPU, or one core: launch one for each."
     )
 
@@ -132,8 +138,12 @@ TOOLS = {
     "encode": Tool(
         PREPARE,
         "Encode the recordings of a data set with a trained autoencoder, as a data set of latents.",
-        "RUN DATA OUT [--seconds S] [--device DEVICE]",
-        ("encode runs/first shards/ latents/", "encode runs/first/model shards/ latents/ --seconds 20"),
+        "RUN DATA OUT [--seconds S] [--labels folder|FILE.csv] [--device DEVICE]",
+        (
+            "encode runs/first shards/ latents/",
+            "encode runs/first/model shards/ latents/ --seconds 20",
+            "encode runs/first shards/ latents/ --labels folder",
+        ),
         _encode,
     ),
     "status": Tool(

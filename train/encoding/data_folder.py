@@ -2,7 +2,7 @@
 
 import re
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import audiovae
@@ -28,7 +28,7 @@ from shards.files.lease import Lease, holder
 from shards.manifest import FILE_NAME, Manifest, Source
 from shards.text import printable
 from shards.tiling import chunk_starts
-from train.encoding.job import FOLDER, Job
+from train.encoding.job import FOLDER, LABELS, Job
 from train.encoding.sequence_file import read_sequence
 from train.errors import TrainError
 
@@ -40,8 +40,8 @@ def finished(job: Job) -> Manifest | None:
     """The manifest of the data folder if it is finished; None if it is new or unfinished. Changes nothing.
 
     Raises:
-        TrainError: when the folder holds something else, or latents of another model, of other data or in other
-            windows.
+        TrainError: when the folder holds something else, or latents of another model, of other data, with other
+            labels or in other windows.
         DataError: when a shard is missing or of another size.
     """
     out = job.out
@@ -61,8 +61,9 @@ def finished(job: Job) -> Manifest | None:
     if other:
         raise TrainError(f"{out}: not empty ({printable(other[0])}) and no data folder; choose another folder")
     if about and about != job.identity:
-        what = "another model" if about.get("model") != job.identity["model"] else "other data"
-        raise TrainError(f"{job.folder}: an unfinished encoding of {what}; choose another folder, or delete this one")
+        texts = {"model": "of another model", "data": "of other data", "labels": "with other labels"}
+        what = next(text for name, text in texts.items() if about.get(name) != job.identity.get(name))
+        raise TrainError(f"{job.folder}: an unfinished encoding {what}; choose another folder, or delete this one")
     return None
 
 
@@ -76,23 +77,25 @@ def _compare(job: Job, there: Manifest) -> None:
     latents = there.settings.get(LATENTS)
     if not isinstance(latents, dict):
         raise TrainError(f"{job.out}: holds another data set; choose another folder")
-    wanted = asdict(job.layout)
     if there.settings == job.settings:
         return
-    if latents.get("model") != wanted["model"]:
+    if latents.get("model") != job.layout.model:
         what = "of another model"
     elif there.settings.get("encoded") != job.manifest.fingerprint:
         what = "of other data"
+    elif there.settings.get(LABELS) != job.settings.get(LABELS):
+        what = "with other labels"
     else:
         what = f"in windows of another length than --seconds gives: {latents.get('frames')} frames"
     raise TrainError(f"{job.out}: holds latents {what}; choose another folder")
 
 
 def _about(job: Job) -> dict[str, str]:
-    """What an unfinished encoding says of its model and data; empty if there is none, or it is damaged."""
+    """What an unfinished encoding says of its model, data and labels; empty if there is none, or it is damaged."""
     try:
         content = read_object(job.folder / ABOUT)
-        return {name: content[name] for name in job.identity} if is_sealed(content) else {}
+        more = ("labels",) if "labels" in content else ()
+        return {name: content[name] for name in ("model", "data", *more)} if is_sealed(content) else {}
     except (OSError, ValueError, KeyError):
         return {}
 
@@ -143,7 +146,8 @@ def finish(job: Job) -> Manifest:
                 raise TrainError(f"{job.file(recording)}: damaged since it was written; run the same command again")
             offset, count, digest = spool.write([numbers])
             source = _source(job, recording.row, count, digest)
-            spool.commit(Piece(recording.row, source, offset, count, digest, []))
+            tail = (job.labels.number(recording.row),) if job.labels else ()
+            spool.commit(Piece(recording.row, source, offset, count, digest, [], tail=tail))
         made = Shuffler(spool, shape, job.hop, max(1, SHARD_BYTES // shape.stride), 0).write(shard_folder)
         found = {row: piece.source for row, piece in spool.pieces.items()}
     manifest = _manifest(job, found, made)
@@ -153,7 +157,7 @@ def finish(job: Job) -> Manifest:
 
 def _source(job: Job, row: int, count: int, digest: str) -> Source:
     """The row of a recording in the manifest, of so many numbers."""
-    windows = len(chunk_starts(count, job.layout.numbers, job.hop))
+    windows = len(chunk_starts(count, job.layout.values, job.hop))
     source = replace(job.manifest.sources[row], chunks=windows, silent_chunks=0, left_out=0, audio=digest)
     if source.members is None:
         return source

@@ -38,6 +38,8 @@ def encode(settings: Any, engine: Engine) -> int:
         share = (engine.rank, engine.world)
         job = engine.everywhere(lambda: open_job(settings, source, _device(settings.device, engine), share))
         there = engine.on_main(lambda: finished(job) is not None)
+        if engine.is_main and job.labels and job.labels.note:
+            print(printable(f"--labels {settings.labels}: {job.labels.note}"), file=sys.stderr, flush=True)
         if not there:
             _encode(job, engine, began)
         elif engine.is_main:
@@ -119,7 +121,8 @@ def summary(job: Job, manifest: Manifest) -> str:
     size = sum(shard.bytes for shards in manifest.splits.values() for shard in shards)
     length = job.frames.samples(job.layout.frames) / job.model.rate
     counts = f"{len(job.recordings):,} recordings, {windows:,} windows of {length:.4g} s"
-    return f"{counts}, {hours:.2f} h, {size / 1e6:,.1f} MB"
+    labels = f", {len(job.layout.labels):,} labels" if job.layout.labels else ""
+    return f"{counts}, {hours:.2f} h, {size / 1e6:,.1f} MB{labels}"
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """What an encoding encodes, and by which model."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,13 @@ from shards.audio.rates import HIGHEST
 from shards.files import canonical_json
 from shards.manifest.data_set import MAX_SAMPLES
 from shards.reading.manifests import load_manifest
+from train.encoding.labels import Labels, labels_of
 from train.encoding.recordings import Recording, recordings_of
 from train.errors import TrainError
 from train.runs.latest_model import load_weights
 
+# In the new manifest: a hash of who has which label, and how many training recordings have none, and each one.
+LABELS = "labels"
 LONGEST_S = 86_400.0  # seconds of a window
 FOLDER = ".encode"  # in the new data folder, until it is finished
 
@@ -34,6 +37,7 @@ class Job:
         manifest: Of the data that is encoded.
         recordings: Of all splits, by their rows.
         out: The new data folder.
+        labels: Of the recordings; None for a data set without labels.
     """
 
     model: Autoencoder
@@ -42,6 +46,7 @@ class Job:
     manifest: Manifest
     recordings: list[Recording]
     out: Path
+    labels: Labels | None = None
 
     @property
     def folder(self) -> Path:
@@ -60,13 +65,18 @@ class Job:
 
     @property
     def identity(self) -> dict[str, str]:
-        """The model and the data, by their fingerprints."""
-        return {"model": self.layout.model, "data": self.manifest.fingerprint}
+        """The model, the data and their labels if there are any, by their fingerprints."""
+        found = {"model": self.layout.model, "data": self.manifest.fingerprint}
+        return found | ({"labels": self.labels.fingerprint} if self.labels else {})
 
     @property
     def settings(self) -> dict[str, Any]:
         """The settings in the manifest of the new data set."""
-        return {LATENTS: asdict(self.layout), "encoded": self.manifest.fingerprint}
+        settings = {LATENTS: self.layout.to_dict(), "encoded": self.manifest.fingerprint}
+        if not self.labels:
+            return settings
+        rows = [recording.row for recording in self.recordings if recording.split.name == "train"]
+        return settings | {LABELS: {"fingerprint": self.labels.fingerprint, "recordings": self.labels.counts(rows)}}
 
     def samples(self, recording: Recording) -> int:
         """Samples of a recording that are encoded: a window at least."""
@@ -84,8 +94,8 @@ class Job:
 
     @cached_property
     def _layout(self) -> dict[str, Any]:
-        """The layout without the length of a window, on which sequences do not depend."""
-        return {name: value for name, value in asdict(self.layout).items() if name != "frames"}
+        """The layout without the length of a window and the labels, on which sequences do not depend."""
+        return {name: value for name, value in asdict(self.layout).items() if name not in ("frames", "labels")}
 
     @cached_property
     def _fingerprints(self) -> dict[str, str]:
@@ -122,15 +132,34 @@ def open_job(settings: Any, source: Path, device: str, share: tuple[int, int]) -
         )
     check_ready(model)
     frames = Frames(model)
-    layout = layout_of(model, frames.nearest(settings.seconds))
+    recordings = _recordings(settings.data, manifest, share)
+    labels = None
+    if settings.labels:
+        labels = labels_of(manifest, (recording.row for recording in recordings), settings.labels)
+    layout = _layout_of(model, frames.nearest(settings.seconds), labels, settings.labels)
     if layout.numbers > MAX_SAMPLES:
         raise TrainError(
             f"--seconds {settings.seconds:g}: a window has {layout.numbers:,} numbers, more than {MAX_SAMPLES:,}; "
             "choose shorter windows"
         )
+    return Job(model, frames, layout, manifest, recordings, Path(settings.out), labels)
+
+
+def _layout_of(model: Autoencoder, frames: int, labels: Labels | None, how: str | None) -> LatentsConfig:
+    """What is recorded of the latents, with the names of the labels; `how` is what names them, for messages."""
+    layout = layout_of(model, frames)
+    if labels is None:
+        return layout
+    try:
+        return replace(layout, labels=labels.names)
+    except ValueError as error:
+        raise TrainError(f"--labels {how}: {str(error).removeprefix('latents: ')}") from None
+
+
+def _recordings(data: str, manifest: Manifest, share: tuple[int, int]) -> list[Recording]:
+    """The recordings of all splits, by their rows."""
     recordings: list[Recording] = []
     for name in (name for name, shards in manifest.splits.items() if shards):
-        split = Split.open(settings.data, name, manifest=manifest, share=share)
+        split = Split.open(data, name, manifest=manifest, share=share)
         recordings += recordings_of(split)
-    recordings.sort(key=lambda recording: recording.row)
-    return Job(model, frames, layout, manifest, recordings, Path(settings.out))
+    return sorted(recordings, key=lambda recording: recording.row)

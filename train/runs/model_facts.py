@@ -1,5 +1,6 @@
 """Facts about a run's model for the model card next to the weights."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import audiovae
@@ -75,7 +76,6 @@ def write_measures_to_card(run: RunDir, split: Split, summary: dict[str, Any]) -
     Raises:
         TrainError: when the card cannot be written.
     """
-    folder = run.path / "model"
     measures = {name: value for name in MEASURES if (value := summary["reconstruction"].get(name)) is not None}
     chunks = summary["chunks"] - summary["silent_chunks"]
     measured_on = {"split": summary["split"], "chunks": chunks, "fingerprint": split.fingerprint}
@@ -83,6 +83,23 @@ def write_measures_to_card(run: RunDir, split: Split, summary: dict[str, Any]) -
     heard: dict[str, Any] = next((row for row in rows if row["kind"] == "model"), {})
     measures |= {name: value for name in HEARD if (value := heard.get(name)) is not None}
     nats = [row["kl_nats_per_second"] for row in summary["latents"] if "kl_nats_per_second" in row]
+    return write_to_card(run, split, measures, measured_on, nats)
+
+
+def write_to_card(
+    run: RunDir, split: Split, measures: dict[str, float], measured_on: dict[str, Any], nats: Sequence[float] = ()
+) -> str:
+    """Writes measures to the card of the finished model; returns the card's path, with a note.
+
+    Args:
+        run: A finished run.
+        split: The split that was measured, of the data set that the run was trained on if its model has no facts yet.
+        measures, measured_on, nats: See `audiovae.add_measures`.
+
+    Raises:
+        TrainError: when the card cannot be written.
+    """
+    folder = run.path / "model"
     try:
         if not (folder / FACTS_FILE).exists():  # a run of a version without model cards
             manifest = split.manifest

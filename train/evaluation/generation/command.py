@@ -16,7 +16,8 @@ from shards import Split
 from shards.files import make_folder, remove_file, remove_leftovers, write_atomically
 from shards.text import printable
 from train.errors import TrainError
-from train.evaluation.generation.lineage import is_what_was_encoded
+from train.evaluation.generation.card import update_card
+from train.evaluation.generation.lineage import is_what_was_encoded, labels_in_turn
 from train.evaluation.generation.page import sounds_to_hear, write_page
 from train.evaluation.generation.references import (
     groups_of,
@@ -75,7 +76,8 @@ def evaluate_prior(settings: Any, engine: Engine) -> None:
         warn_of_earlier_report(folder, opened.split)
     temperature = TEMPERATURE if settings.temperature is None else settings.temperature
     pieces = settings.pieces or PIECES
-    sets = make_sets(engine, opened, pieces, temperature)
+    labels = engine.on_main(lambda: labels_in_turn(opened.run, opened.prior.latents.labels, pieces))
+    sets = make_sets(engine, opened, pieces, temperature, labels)
     about = {
         "format": FORMAT,
         "run": opened.run.name,
@@ -88,6 +90,7 @@ def evaluate_prior(settings: Any, engine: Engine) -> None:
         "encoded": opened.encoded,
         "recordings": len(np.unique(opened.split.keys()[0])),
         "temperature": temperature,
+        **({"labels": labels} if labels else {}),
     }
     engine.everywhere(lambda: write_report(folder, opened, sets, about) if engine.is_main else None)
     engine.wait_for_all()
@@ -127,8 +130,11 @@ def open_all(settings: Any, engine: Engine, source: Path) -> Opened:
     return Opened(run, prior, autoencoder, split, training, shape, is_what_was_encoded(run, split))
 
 
-def make_sets(engine: Engine, opened: Opened, pieces: int, temperature: float) -> Sets:
-    """Generates recordings and all that they are compared with; the same result on every process."""
+def make_sets(engine: Engine, opened: Opened, pieces: int, temperature: float, labels: list[str | None] | None) -> Sets:
+    """Generates recordings and all that they are compared with; the same result on every process.
+
+    `labels` are those of the generated recordings, if the prior has labels.
+    """
     shape, split, autoencoder = opened.shape, opened.split, opened.autoencoder
     seconds = shape.length / shape.rate
     passages = passages_of(*split.keys(), shape)
@@ -139,7 +145,8 @@ def make_sets(engine: Engine, opened: Opened, pieces: int, temperature: float) -
     own = -1 - np.arange(pieces)
 
     def generated(numbers: list[int]) -> list[Tensor]:
-        return generate_recordings(opened.prior, autoencoder, numbers, seconds, temperature)
+        label = [labels[i] for i in numbers] if labels else None
+        return generate_recordings(opened.prior, autoencoder, numbers, seconds, temperature, label=label)
 
     def reconstructed(numbers: list[int]) -> list[Tensor]:
         return [reconstruct_recording(autoencoder, passage_audio(split, originals[i], shape)) for i in numbers]
@@ -164,7 +171,7 @@ def write_report(folder: Path, opened: Opened, sets: Sets, about: dict[str, Any]
     """Writes all files of the report atomically, metrics.json last: if it exists, the report is complete."""
     near = sets.nearest()
     summary = about | measures_of(sets, near)
-    heard = sounds_to_hear(sets, near, opened.split, opened.training)
+    heard = sounds_to_hear(sets, near, opened.split, opened.training, about.get("labels"))
     inside = outermost(folder, opened.run)
     make_folder(folder, inside)
     remove_leftovers(folder)
@@ -175,6 +182,8 @@ def write_report(folder: Path, opened: Opened, sets: Sets, about: dict[str, Any]
     write_page(folder, opened.run, opened.prior, opened.split, summary, heard, inside)
     write_atomically(folder / "metrics.json", summary_text(summary, windows), inside)
     print_summary(summary)
+    if opened.run.finished_at is not None and inside == opened.run.path:
+        print(printable(f"card:    {update_card(opened.run, opened.split, summary)}"))
     print(printable(f"report:  {folder / 'index.html'}"))
     print(printable(f"audio:   {folder / 'audio'} (the audio of the report as WAV files)"))
     print(printable(f"run:     {opened.run.path}"))

@@ -1,12 +1,16 @@
-"""Whether the recordings to measure against are held out from what the prior has learned."""
+"""What a prior has learned from: whether recordings are held out from it, and how many have each label."""
+
+from collections.abc import Sequence
 
 from shards import DataError, Split
 from shards.reading.manifests import load_manifest
 from train.errors import TrainError
 from train.runs.run_folder import RunDir
 
-# What `train encode` calls the fingerprint of the data set whose latents it made.
-ENCODED = "encoded"
+# What `train encode` calls the fingerprint of the data set whose latents it made, and what it knows of their labels.
+ENCODED, LABELS = "encoded", "labels"
+# Recordings of a data set; more only occur in files that are damaged.
+MOST = 1 << 40
 
 
 def is_what_was_encoded(run: RunDir, split: Split) -> bool | None:
@@ -30,3 +34,34 @@ def is_what_was_encoded(run: RunDir, split: Split) -> bool | None:
             f"'{split.name}', such as {seen[0]}; pass the data set that was encoded with --data DIR"
         )
     return False
+
+
+def labels_in_turn(run: RunDir, names: Sequence[str], pieces: int) -> list[str | None] | None:
+    """A label for each piece, as often as training recordings have it; None for a prior without labels.
+
+    Where the latents cannot be read, each label comes as often as the others.
+    """
+    if not names:
+        return None
+    known = [None, *names]
+    counts = _counts(run, len(known)) or [0] + [1] * len(names)
+    total, drawn = sum(counts), [0] * len(known)
+    found: list[str | None] = []
+    for piece in range(1, pieces + 1):
+        # The label that is furthest behind its share.
+        number = max(range(len(known)), key=lambda one: counts[one] * piece / total - drawn[one])
+        drawn[number] += 1
+        found.append(known[number])
+    return found
+
+
+def _counts(run: RunDir, labels: int) -> list[int] | None:
+    """How many training recordings have no label and each label; None if the latents do not say so."""
+    try:
+        about = load_manifest(str(run.config["data.path"]))[0].settings.get(LABELS)
+    except (DataError, OSError):
+        return None
+    found = about.get("recordings") if isinstance(about, dict) else None
+    if not isinstance(found, list) or len(found) != labels:
+        return None
+    return found if all(type(one) is int and 0 <= one < MOST for one in found) and sum(found) else None

@@ -65,9 +65,22 @@ class Heard:
         return {f"{self.kind}-{self.place}-{word.replace(' ', '-')}": audio for word, audio in self.sounds.items()}
 
 
-def sounds_to_hear(sets: Sets, near: dict[str, Nearest], split: Split, training: Split | None) -> list[Heard]:
-    """All sounds of the page: every generated recording, and some of what they are compared with."""
-    heard = [Heard("generated", i, f"Recording {i}", {"generated": a}) for i, a in enumerate(sets.generated.audio, 1)]
+def sounds_to_hear(
+    sets: Sets,
+    near: dict[str, Nearest],
+    split: Split,
+    training: Split | None,
+    labels: list[str | None] | None = None,
+) -> list[Heard]:
+    """All sounds of the page: every generated recording, and some of what they are compared with.
+
+    `labels` are those of the generated recordings, if the prior has labels.
+    """
+    texts = [f"label: {label}" if label else "" for label in labels or [None] * len(sets.generated.audio)]
+    heard = [
+        Heard("generated", i, f"Recording {i}", {"generated": audio}, text=text)
+        for i, (audio, text) in enumerate(zip(sets.generated.audio, texts, strict=True), 1)
+    ]
     for i, audio in enumerate(sets.without.audio[:OTHERS], 1):
         heard.append(Heard("prior", i, f"Draw {i}", {"drawn": audio}))
     pairs = zip(sets.originals, sets.reconstructed.audio[:OTHERS], strict=False)

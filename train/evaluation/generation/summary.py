@@ -15,6 +15,7 @@ from train.evaluation.generation.pairs import Estimate
 from train.evaluation.generation.references import Passage, Training
 from train.evaluation.generation.sounds import Pieces, Shape
 from train.evaluation.generation.windows import Windows
+from train.evaluation.measuring.frechet import frechet, noise_floor
 from train.evaluation.statistics.bootstrap import COVERAGE
 
 # Rows of the table, in its order.
@@ -74,6 +75,7 @@ def measures_of(sets: Sets, near: dict[str, Nearest]) -> dict[str, Any]:
         "training_chunks": len(sets.training.chunks) if sets.training else 0,
         "interval_coverage": COVERAGE,
         "interval_over": {"held_out": sets.over, "made": "pieces"},
+        "frechet_floor": noise_floor(sets.held_out.vectors, sets.held_out.groups),
         "kernel_floor": {"high": floor.high, "groups": floor.groups} if floor else None,
         "rows": {name: row_of(name, sets, near) for name in windows},
     }
@@ -85,6 +87,7 @@ def row_of(name: str, sets: Sets, near: dict[str, Nearest]) -> dict[str, Any]:
     values: dict[str, Estimate | None] = {"diversity": diversity(own)}
     row: dict[str, Any] = {"windows": len(own), "silent_windows": own.silent}
     if name != HELD_OUT:
+        row["frechet"] = frechet(own.vectors, held_out.vectors)
         values["kernel_distance"] = kernel_distance(held_out, own)
         if near and (found := copies(near[name], near[HELD_OUT])):
             values["near_share"] = found.share

@@ -33,24 +33,25 @@ def lags_of(summary: dict[str, Any]) -> list[float]:
 def headings(summary: dict[str, Any]) -> list[str]:
     """The headings of the columns, without that of the names."""
     after = [f"change in {figure(lag)} s" for lag in lags_of(summary)]
-    return ["kernel distance", *after, "diversity", "near training, %", "silent, %"]
+    return ["kernel distance", "Fréchet", *after, "diversity", "near training, %", "silent, %"]
 
 
 def cells(summary: dict[str, Any], name: str) -> list[Cell]:
     """The values of a row, each with its interval or None.
 
-    The row of held-out recordings has the floor for its kernel distance, and the share that defines what is near.
+    The row of held-out recordings has the floors for its distances, and the share that defines what is near.
     """
     row = summary["rows"][name]
     kernel, near = cell(row, "kernel_distance"), cell(row, "near_share", 100)
+    frechet = row.get("frechet")
     if name == HELD_OUT:
-        kernel = ((summary["kernel_floor"] or {}).get("high"), None)
+        kernel, frechet = ((summary["kernel_floor"] or {}).get("high"), None), summary.get("frechet_floor")
         near = (100 * NEAR_SHARE if summary["training_chunks"] else None, None)
     found = {lag["seconds"]: (lag["distance"], lag["interval"]) for lag in row["coherence"]}
     changes: list[Cell] = [found.get(lag, (None, None)) for lag in lags_of(summary)]
     windows = row["windows"] + row["silent_windows"]
     silent = 100 * row["silent_windows"] / windows if windows else None
-    return [kernel, *changes, cell(row, "diversity"), near, (silent, None)]
+    return [kernel, (frechet, None), *changes, cell(row, "diversity"), near, (silent, None)]
 
 
 def cell(row: dict[str, Any], key: str, factor: float = 1.0) -> Cell:
@@ -84,12 +85,16 @@ def key_figures(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
 def print_summary(summary: dict[str, Any]) -> None:
     """Prints the main values of metrics.json."""
     what = f"{summary['run']} (prior): {summary['pieces']} recordings of {summary['seconds']:.3g} s"
-    table = Table(title=Text(printable(what), style="table.title"))
+    table = Table(title=Text(printable(what), style="table.title"), box=None, padding=(0, 0, 0, 1), pad_edge=False)
     lags = [f"{figure(lag)} s" for lag in lags_of(summary)]
-    for name in ("", "kernel", *lags, "diversity", "near, %", "silent, %"):
+    columns = ["", "kernel", "Fréchet", *lags, "diversity", "near, %"]
+    # The last column is shown where it says something: 80 characters hold the others.
+    columns += ["silent, %"] if any(row["silent_windows"] for row in summary["rows"].values()) else []
+    for name in columns:
         table.add_column(name, justify="right" if name else "left", no_wrap=True)
     for name in summary["rows"]:
-        table.add_row(SHORT[name], *(figure(value) for value, _ in cells(summary, name)))
+        shown = [SHORT[name], *(figure(value) for value, _ in cells(summary, name))]
+        table.add_row(*shown[: len(columns)])
     Console(file=sys.stdout).print(table)
     for one in findings(summary):
         print(printable(one.text))

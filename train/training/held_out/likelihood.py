@@ -78,7 +78,7 @@ class Likelihood:
         return f"held-out loss {values['loss']:.4f}" + "".join(f", {k} {v:,.4g}" for k, v in more.items())
 
     def examples(self, model: Trainable, split: Split) -> tuple[Media | None, dict[str, float]]:
-        """Recordings as long as the prior's context, from the same random numbers each time.
+        """Recordings as long as the prior's context, of the first labels, from the same random numbers each time.
 
         There are none without a copy of the autoencoder in the run's folder.
         """
@@ -89,7 +89,9 @@ class Likelihood:
         try:
             autoencoder = audiovae.load(folder, str(self._context.engine.device))
             seconds = Frames(autoencoder).samples(prior.latents.frames) / autoencoder.rate
-            found = audiovae.generate_recordings(prior, autoencoder, EXAMPLES, seconds)
+            names = prior.latents.labels
+            label = [names[i % len(names)] for i in range(EXAMPLES)] if names else None
+            found = audiovae.generate_recordings(prior, autoencoder, EXAMPLES, seconds, label=label)
         except ModelError as error:
             raise TrainError(f"{error}; the next attempt copies the autoencoder again if {folder} is removed") from None
         drawn = Drawn([audio.numpy() for audio in found], autoencoder.rate)

@@ -90,6 +90,12 @@ def test_a_report_on_generated_recordings(prior, straight, data_dir, capsys):
     assert len(re.findall("<audio", page)) == len(files) == 5 + 3 + 2 * 3 + 2 * 3
     assert not re.search(r"(src|href)=\"(?!data:|#)", page), "the page loads nothing"
     assert "loss of the prior" in page
+    assert rows["autoencoder_prior"]["frechet"] > rows["reconstructions"]["frechet"] > 0
+    assert summary["frechet_floor"] > 0
+    card = (run / "model" / "README.md").read_text()
+    assert f"card:    {run / 'model' / 'README.md'}" in said
+    assert "5 generated recordings of 0.5 s against `valid`, temperature 1.0" in card
+    assert f"| kernel distance | {rows['generated']['kernel_distance']:.4g} |" in card
     for text in (said, page):
         assert "times as far as random parts of these are from each other" in " ".join(text.split())
     # A second report replaces the first, and lets go of what it has no more.
