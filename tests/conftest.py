@@ -45,7 +45,6 @@ LONG = (
     "test_python_snippets",
     "test_encode",
     "test_scripts",
-    "test_gpu",
 )
 # Files whose tests share nothing that takes long to make: each of them may run in another worker.
 APART = ("test_run", "test_wandb_online", "test_compile", "test_tracking", "test_watchdog", "test_evaluate", "test_gpu")
