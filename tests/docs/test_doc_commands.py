@@ -3,6 +3,7 @@
 import importlib
 import re
 import shlex
+import subprocess
 import sys
 from unittest.mock import patch
 
@@ -19,15 +20,25 @@ NEEDED = {"--data": "data/", "--run-dir": "runs/first"}
 
 
 def of_the_packages() -> list[tuple[str, str]]:
-    """(document, what follows `-m`) of all commands of the three packages, in shell blocks and in backticks."""
-    found = []
+    """(document, what follows `-m`) of all commands of the three packages: in shell blocks, backticks, and of make."""
+    lines = []
     for document in DOCUMENTS:
         text = document.read_text()
-        for line in [command for block in blocks(text) for command in commands(block)] + quoted(text):
-            for part in re.split(r"\s(?:&&|\||;)\s|;\s", line):
-                if match := re.search(rf"(?:^|\s)-m ((?:{'|'.join(PACKAGES)})(?:\s.*)?)$", part):
-                    found.append((document.name, match[1]))
+        own = [command for block in blocks(text) for command in commands(block)] + quoted(text)
+        lines += [(document.name, line) for line in own]
+    lines += [("Makefile", line) for line in commands(of_make("demo", "song"))]
+    found = []
+    for name, line in lines:
+        for part in re.split(r"\s(?:&&|\||;)\s|;\s", line):
+            if match := re.search(rf"(?:^|\s)-m ((?:{'|'.join(PACKAGES)})(?:\s.*)?)$", part):
+                found.append((name, match[1]))
     return sorted({*found})
+
+
+def of_make(*targets: str) -> str:
+    """What make would run for these targets."""
+    words = ["make", "-n", "-o", ".venv/installed", "PROCESSES=2", "WORKERS=2", *targets]
+    return subprocess.run(words, cwd=ROOT, text=True, capture_output=True, check=True).stdout
 
 
 def words_of(line: str) -> list[str]:
@@ -80,6 +91,7 @@ def test_there_are_commands():
     lines = of_the_packages()
     assert len(lines) > 30
     assert {line.split()[0] for _, line in lines} == {*PACKAGES}
+    assert len([line for name, line in lines if name == "Makefile"]) >= 10
 
 
 @pytest.mark.parametrize(("document", "line"), of_the_packages(), ids=lambda value: value[:60])
