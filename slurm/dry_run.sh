@@ -19,7 +19,16 @@ option() {
 # quoted WORDS...: prints them quoted for the shell.
 quoted() { printf '%q ' "$@" && echo; }
 
-# dry_run SBATCH_FLAGS FAMILY ARGUMENTS...; the family `build` stands for a build of shards.
+# Checks the arguments of a command that has no flag for that.
+parse_only='import sys
+from train.cli.parser import parse
+from train.errors import TrainError
+try:
+    parse(sys.argv[1:])
+except TrainError as error:
+    sys.exit(f"error: {error}")'
+
+# dry_run SBATCH_FLAGS FAMILY ARGUMENTS...; the family `build` stands for a build of shards, `encode` for an encoding.
 # shellcheck disable=SC2034,SC2154,SC2317 # lib.sh reads these variables, sets `python` and calls these functions
 dry_run() {
     local flags words given arguments command share resources check home_given=()
@@ -44,6 +53,11 @@ dry_run() {
         make_build "${@:2}"
         resources="$SLURM_CPUS_PER_TASK worker(s)"
         check=(-m shards build "${@:2}" --dry_run)
+    elif [ "$1" = encode ]; then
+        make_encoding "${@:2}"
+        make_command encode "${arguments[@]}"
+        resources="$(procs_per_node) process(es) on each of $SLURM_JOB_NUM_NODES node(s)"
+        check=(-c "$parse_only" encode "${arguments[@]}")
     else
         make_arguments "$@"
         make_command "${arguments[@]}"

@@ -21,6 +21,8 @@ run_with=()
 srun_flags=()
 # shellcheck source=slurm/requeue.sh
 . "$home/slurm/requeue.sh"
+# shellcheck source=slurm/work.sh
+. "$home/slurm/work.sh"
 # shellcheck source=slurm/dry_run.sh
 . "$home/slurm/dry_run.sh"
 
@@ -258,94 +260,5 @@ train_job() {
         fi
     fi
     rm -f "$error_file"
-    exit "$code"
-}
-
-# Prints this array task's share as I/N. An array may start at any number and have a step, but no gaps.
-array_share() {
-    # shellcheck disable=SC2153 # Slurm sets these variables
-    local id=$SLURM_ARRAY_TASK_ID min=$SLURM_ARRAY_TASK_MIN max=$SLURM_ARRAY_TASK_MAX
-    local step=${SLURM_ARRAY_TASK_STEP:-1} count=$SLURM_ARRAY_TASK_COUNT
-    if (((max - min) / step + 1 != count || (id - min) % step)); then
-        die "the task numbers of this array have gaps: use --array=1-N; finished tasks end at once"
-    fi
-    printf '%s/%s\n' $(((id - min) / step + 1)) "$count"
-}
-
-# make_build ARGUMENTS...: sets `share` and `command` for a build with these arguments.
-make_build() {
-    share=()
-    # --task is present when a task of an array continues as a separate job.
-    if [ -n "${SLURM_ARRAY_TASK_ID:-}" ] && ! has_flag --task "$@"; then
-        share=(--task "$(array_share)") || exit
-    fi
-    local workers=()
-    has_flag --workers "$@" || workers=(--workers "${SLURM_CPUS_PER_TASK:-1}")
-    command=("${python[@]}" -m shards build "${workers[@]}" "${share[@]}" "$@")
-}
-
-# Prints OUT_DIR among a build's arguments: the second one that is neither a flag nor the value of a flag.
-out_dir_of() {
-    local places=()
-    while (($#)); do
-        case $1 in
-            --strict | --reread | --join?short | --valid?within | --split?by?folder | --*=*) ;;
-            --*) (($# == 1)) || shift ;;
-            *) places+=("$1") ;;
-        esac
-        shift
-    done
-    printf '%s\n' "${places[1]:-}"
-}
-
-# Prints what a build has finished, one line each, sorted: plans, parts and data sets with their times, and recordings and
-# shards from the journals of unfinished parts. A new file alone is no progress: each start copies the journals, and leases
-# are rewritten all the time.
-finished_in() {
-    {
-        find "$1" -maxdepth 2 -name '*.json' -printf '%f %T@\n'
-        find "$1/.build" -name journal -exec grep -oh -e '^{"piece": {"row": [0-9]*' -e '"file": "[^"]*"' {} +
-    } 2> /dev/null | LC_ALL=C sort -u
-}
-
-# shard_job AUDIO_DIR OUT_DIR [flags]: builds shards with all CPUs of the task; in an array, only this task's share. The
-# task that finishes last merges the shares.
-shard_job() {
-    local share command out finished_before build code stop_signal='' forwarded='' slurm_state reason
-    require_job build "$@"
-    # As in train_job, handlers only set variables.
-    trap 'stop_signal=USR2' USR2
-    trap 'stop_signal=TERM' TERM
-    load_environment
-    make_build "$@"
-    out=$(out_dir_of "$@")
-    finished_before=$(finished_in "$out")
-    "${command[@]}" &
-    build=$!
-    while kill -0 "$build" 2> /dev/null; do
-        # Only once: the build ends its workers at once and keeps what they have finished. A second TERM could interrupt
-        # its cleanup.
-        [ -z "$stop_signal" ] || [ -n "$forwarded" ] || { forwarded=yes && kill -TERM "$build"; }
-        sleep 2 > /dev/null 2>&1 &
-        wait -n "$build" $!
-    done
-    wait "$build"
-    code=$?
-    trap '' USR2 TERM # a signal must not interrupt the decision
-    # Exit codes up to 128: the build finished, or failed for another reason than the signal.
-    [ -n "$stop_signal" ] && ((code > 128)) || exit "$code"
-    slurm_state=$(slurm_state_of_job)
-    reason="the build was stopped by $stop_signal"
-    if [[ -n $slurm_state && $slurm_state != requeued && -z $(why_time_is_up "$slurm_state") ]]; then
-        log_line "$reason: Slurm ended the job ($slurm_state); run sbatch again to resume"
-    elif [ "$slurm_state" != requeued ] &&
-        [ -z "$(LC_ALL=C comm -13 <(echo "$finished_before") <(finished_in "$out"))" ]; then
-        log_line "$reason before it had finished anything, and a restart would not get further: allow more time (sbatch --time)"
-    elif [ -n "$(why_time_is_up "$slurm_state")" ]; then # too late for requeueing
-        submit_successor "$reason" "$@" "${share[@]}"
-    else
-        # In a subshell, as requeue_job exits with 0: a job that depends on this one by afterok must not start yet.
-        (requeue_job "$reason" "$slurm_state" "$@" "${share[@]}")
-    fi
     exit "$code"
 }

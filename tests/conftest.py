@@ -45,13 +45,12 @@ LONG = (
     "test_python_snippets",
     "test_encode",
     "test_scripts",
-    "test_gpu",
 )
 # Files whose tests share nothing that takes long to make: each of them may run in another worker.
 APART = ("test_run", "test_wandb_online", "test_compile", "test_tracking", "test_watchdog", "test_evaluate", "test_gpu")
 # They share one Slurm, which is started once. Fault injection follows in the same worker: beside six jobs on the same
 # cores it takes six times as long.
-CLUSTER = ("test_cluster", "test_jobs", "test_runs", "test_shards", "test_faults")
+CLUSTER = ("test_cluster", "test_jobs", "test_runs", "test_shards", "test_chain", "test_faults")
 
 
 def stem_of(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Fault injection: kills a small training at random moments until it finishes, then checks that nothing was lost.
+"""Fault injection: kills a small training or encoding at random moments until it finishes; was anything lost?
 
 May import the three packages.
 """

@@ -1,4 +1,4 @@
-"""The checks of a run under faults. Each returns a list of problems, empty if there are none."""
+"""The checks of a training under faults. Each returns a list of problems, empty if there are none."""
 
 import json
 import subprocess
@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from audiovae.saved.prior_folder import AUTOENCODER
 from benchmarks.faults.observation import newest_intact
 from benchmarks.faults.plan import GRACEFUL
 from benchmarks.faults.runner import Outcome
@@ -54,12 +55,13 @@ def weights(run: Path, reference: Path) -> list[str]:
     hashes = [json.loads((path / "manifest.json").read_text())["files"] for path in (one, two)]
     names = sorted((hashes[0].keys() | hashes[1].keys()) - {RECORD_FILE})
     problems += [f"{two.name}/{name} differs" for name in names if hashes[0].get(name) != hashes[1].get(name)]
-    model = reference / "model"
-    # The model card differs, because it names the run.
-    for file in sorted([*model.glob("*.safetensors"), model / "config.json"]):
-        other = run / "model" / file.name
-        if not other.exists() or other.read_bytes() != file.read_bytes():
-            problems.append(f"model/{file.name} differs")
+    # A prior has copies of its autoencoder, in the run and beside the model. Cards differ, because they name the run.
+    places = [reference / name for name in ("model", AUTOENCODER)]
+    files = [file for place in places for what in ("*.safetensors", "config.json") for file in place.rglob(what)]
+    for name in sorted(file.relative_to(reference) for file in files):
+        other = run / name
+        if not other.exists() or other.read_bytes() != (reference / name).read_bytes():
+            problems.append(f"{name} differs")
     return problems
 
 

@@ -1,22 +1,21 @@
-"""Damages files of a checkpoint."""
+"""Damages files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from train.runs.checkpoint import all_checkpoints
 
-
-def cut(checkpoints: Path, where: float, fraction: float) -> str:
-    """Truncates a file of the newest checkpoint; returns a description."""
-    file = _choose(checkpoints, where)
+def cut(files: Sequence[Path], where: float, fraction: float) -> str:
+    """Truncates one of the files; returns a description."""
+    file = files[int(where * len(files))]
     size = file.stat().st_size
     with open(file, "r+b") as content:
         content.truncate(int(size * fraction))
     return f"{file.parent.name}/{file.name} cut to {int(size * fraction)} of {size} bytes"
 
 
-def flip(checkpoints: Path, where: float, fraction: float) -> str:
-    """Flips a bit in a file of the newest checkpoint; returns a description."""
-    file = _choose(checkpoints, where)
+def flip(files: Sequence[Path], where: float, fraction: float) -> str:
+    """Flips a bit in one of the files; returns a description."""
+    file = files[int(where * len(files))]
     bit = int(file.stat().st_size * 8 * fraction)
     with open(file, "r+b") as content:
         content.seek(bit // 8)
@@ -24,8 +23,3 @@ def flip(checkpoints: Path, where: float, fraction: float) -> str:
         content.seek(bit // 8)
         content.write(bytes([byte ^ 1 << bit % 8]))
     return f"{file.parent.name}/{file.name}: bit {bit} flipped"
-
-
-def _choose(checkpoints: Path, where: float) -> Path:
-    files = sorted(path for path in all_checkpoints(checkpoints)[0].iterdir() if path.stat().st_size)
-    return files[int(where * len(files))]

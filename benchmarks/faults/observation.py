@@ -6,6 +6,7 @@ from typing import Any
 
 from shards.files import parse_lines, read_file, read_lines
 from train.runs import checkpoint
+from train.runs.run_folder import METRICS_FILE
 
 TAIL = 16384  # bytes, enough for one point
 
@@ -17,7 +18,7 @@ def last_attempt(run: Path) -> dict[str, Any] | None:
 
 def last_point(run: Path) -> dict[str, Any] | None:
     """The last complete line of metrics.jsonl, or None."""
-    file = run / "metrics.jsonl"
+    file = run / METRICS_FILE
     with suppress(OSError):
         rows = parse_lines(read_file(file, start=max(0, file.stat().st_size - TAIL)))
         return next((row for row in reversed(rows) if "step" in row), None)
@@ -48,3 +49,12 @@ def is_saving(run: Path, since: float) -> bool:
     with suppress(OSError):
         return any(path.stat().st_mtime >= since for path in (run / "checkpoints").glob("step-*.tmp"))
     return False
+
+
+def first_step_of(run: Path, attempt: int) -> float | None:
+    """Unix time of the first step of an attempt, or None if it made no step."""
+    start = last_attempt(run)
+    if start is None or start["attempt"] != attempt:
+        return None
+    own = [row for row in read_lines(run / METRICS_FILE) if row["attempt"] == attempt]
+    return next((row["time"] for row in own if row["step"] > start["step"]), None)

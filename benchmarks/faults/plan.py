@@ -1,7 +1,7 @@
 """The kinds of fault, and a plan of faults that depends on a seed only."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +12,8 @@ WITHOUT_WANDB = 20
 # Steps that may pass between the planned moment of a fault and its effect.
 SLACK = 15
 
-KINDS = {
+# Of a training.
+TRAINING = {
     "kill rank 0": "SIGKILL of the process that writes checkpoints",
     "kill rank 1": "SIGKILL of the other process",
     "kill all ranks": "SIGKILL of both processes",
@@ -27,7 +28,22 @@ KINDS = {
     "flip a bit": "SIGKILL of everything, then a bit in the newest checkpoint is flipped",
     "kill W&B": f"SIGKILL of wandb-core, then STOP {WITHOUT_WANDB} steps later",
 }
-DAMAGING = ("cut the newest checkpoint", "flip a bit")
+# Of an encoding.
+ENCODING = {
+    "kill rank 0": "SIGKILL of the process that writes the shards",
+    "kill rank 1": "SIGKILL of the other one of two processes",
+    "kill all ranks": "SIGKILL of all processes",
+    "kill the launcher": "SIGKILL of accelerate launch alone, or of the only process",
+    "kill everything": "SIGKILL of launcher and ranks, like a node failure",
+    "kill during a save": "SIGKILL of everything while the shards are being written",
+    "kill at start-up": "SIGKILL of any of the above before the first recording",
+    "TERM": "SIGTERM to the launcher, or to the only process",
+    "halt and kill": "SIGSTOP of a process, SIGKILL of it seconds later",
+    "disk full": "no space left in the folder, in half of the cases for the next attempt as well",
+    "cut a file": "SIGKILL of everything, then the file of an encoded recording is truncated",
+    "flip a bit": "SIGKILL of everything, then a bit in such a file is flipped",
+}
+DAMAGING = ("cut the newest checkpoint", "cut a file", "flip a bit")
 # The run can save a checkpoint before it ends.
 GRACEFUL = ("STOP", "TERM", "kill the launcher", "kill W&B")
 
@@ -39,9 +55,9 @@ class Fault:
     """One fault.
 
     Attributes:
-        kind: A key of KINDS.
+        kind: A key of TRAINING or ENCODING.
         moment: What the attempt is doing when the fault occurs.
-        steps: Steps of the attempt before the fault.
+        steps: Steps of the attempt before the fault; of an encoding, recordings.
         fraction: In [0, 1), the position within the moment.
         where: In [0, 1), selects the process, file or byte if there is a choice.
     """
@@ -53,20 +69,38 @@ class Fault:
     where: float
 
 
-def plan(kills: int, seed: int, kinds: Sequence[str] = tuple(KINDS)) -> list[Fault]:
-    """A plan of `kills` faults: rounds in which every kind occurs once, each round in its own random order."""
+def steps_of_training(kind: str) -> tuple[int, int]:
+    """The fewest and the most steps of a training before a fault.
+
+    Damage needs a second checkpoint: a run whose only checkpoint is damaged refuses to continue.
+    """
+    return (2 * EVERY + 1, 4 * EVERY) if kind in DAMAGING else (1, 3 * EVERY)
+
+
+def plan(
+    kills: int,
+    seed: int,
+    kinds: Sequence[str] = tuple(TRAINING),
+    steps_before: Callable[[str], tuple[int, int]] = steps_of_training,
+) -> list[Fault]:
+    """A plan of `kills` faults: rounds in which every kind occurs once, each round in its own random order.
+
+    Args:
+        kills: Number of faults.
+        seed: Of the order and the moments.
+        kinds: Keys of TRAINING or ENCODING.
+        steps_before: Gives the fewest and the most steps before a fault of a kind.
+    """
     rng = random.Random(seed)
     chosen: list[str] = []
     while len(chosen) < kills:
         chosen += rng.sample(list(kinds), len(kinds))
-    return [_fault(kind, rng) for kind in chosen[:kills]]
+    return [_fault(kind, rng, steps_before) for kind in chosen[:kills]]
 
 
-def _fault(kind: str, rng: random.Random) -> Fault:
+def _fault(kind: str, rng: random.Random, steps_before: Callable[[str], tuple[int, int]]) -> Fault:
     moment: Moment = {"kill at start-up": "start-up", "kill during a save": "save"}.get(kind, "step")  # type: ignore
-    # Damage needs a second checkpoint: a run whose only checkpoint is damaged refuses to continue.
-    fewest, most = (2 * EVERY + 1, 4 * EVERY) if kind in DAMAGING else (1, 3 * EVERY)
-    steps = 0 if moment == "start-up" else rng.randint(fewest, most)
+    steps = 0 if moment == "start-up" else rng.randint(*steps_before(kind))
     return Fault(kind, moment, steps, rng.random(), rng.random())
 
 
@@ -84,7 +118,7 @@ def most_lost(kind: str, start: int, reached: int) -> int:
     because a save may report it only when the next one is due. A graceful stop costs nothing.
 
     Args:
-        kind: A key of KINDS.
+        kind: A key of TRAINING.
         start: The first step of the attempt; it saves every EVERY steps from there.
         reached: Its last step.
     """

@@ -19,7 +19,7 @@ GONE = (psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess, FileNot
 
 
 class FaultError(Exception):
-    """The run hung, or ended without a fault."""
+    """The command hung, or ended without a fault."""
 
 
 class Processes:
@@ -117,10 +117,13 @@ class Processes:
             time.sleep(0.02)
         return time.monotonic() - begin
 
+    def output(self) -> str:
+        """What this attempt has printed."""
+        return self.log.read_bytes()[self._log_start :].decode(errors="replace")
+
     def last_error(self) -> str:
         """The last error that this attempt printed, else its last line."""
-        output = self.log.read_bytes()[self._log_start :].decode(errors="replace")
-        lines = [line for line in output.splitlines() if line.strip()]
+        lines = [line for line in self.output().splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith(("error", "Error"))]
         return (errors or lines or ["no output"])[-1]
 
@@ -142,10 +145,10 @@ def kill(pid: int) -> None:
 
 
 def _rank_of(process: psutil.Process) -> int | None:
-    """The rank of a training process; None for other processes."""
+    """The rank of a process of the command, 0 without a launcher; None for other processes."""
     with suppress(*GONE):
-        words, rank = process.cmdline(), process.environ().get("RANK")
-        if rank is not None and "train" in words and "accelerate.commands.launch" not in words:
+        words, rank = process.cmdline(), process.environ().get("RANK", "0")
+        if "train" in words and "accelerate.commands.launch" not in words:
             return int(rank)
     return None
 

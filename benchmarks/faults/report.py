@@ -1,22 +1,23 @@
 """The results as rows and as a table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
 from rich.table import Table
 
-from benchmarks.faults.plan import DAMAGING, EVERY, KINDS
+from benchmarks.faults.plan import DAMAGING, EVERY, TRAINING
 from benchmarks.faults.runner import Outcome
 
 
-def rows_of(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
-    """A row for each kind of fault that was injected.
+def rows_of(outcomes: Sequence[Outcome], kinds: Mapping[str, str]) -> list[dict[str, Any]]:
+    """A row for each kind of fault that was injected, in the order of `kinds`.
 
-    `in_a_save` counts the faults that interrupted the writing of a checkpoint and cost an interval or more.
+    `in_a_save` counts the faults that interrupted the writing of a checkpoint and cost an interval or more; None where
+    that does not tell, and for encodings, which have no intervals.
     """
     rows = []
-    for kind in KINDS:
+    for kind in kinds:
         own = [outcome for outcome in outcomes if outcome.fault.kind == kind]
         recovered = [outcome.recovery_s for outcome in own if outcome.recovery_s is not None]
         if own:
@@ -26,7 +27,9 @@ def rows_of(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
                     "times": len(own),
                     "lost_mean": round(mean(outcome.lost for outcome in own), 1),
                     "lost_max": max(outcome.lost for outcome in own),
-                    "in_a_save": None if kind in DAMAGING else sum(outcome.lost >= EVERY for outcome in own),
+                    "in_a_save": None
+                    if kind in DAMAGING or kinds is not TRAINING
+                    else sum(outcome.lost >= EVERY for outcome in own),
                     "end_max_s": max(outcome.end_s for outcome in own),
                     "recovery_mean_s": round(mean(recovered), 1) if recovered else None,
                     "recovery_max_s": round(max(recovered), 1) if recovered else None,
@@ -35,12 +38,13 @@ def rows_of(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     return rows
 
 
-def table_of(rows: Sequence[dict[str, Any]], skipped: dict[str, str], seed: int) -> Table:
-    """The rows as a table for the terminal."""
+def table_of(result: dict[str, Any], unit: str) -> Table:
+    """The results as a table for the terminal; `unit` is what is lost."""
+    rows, skipped = result["rows"], result["skipped"]
     count = sum(row["times"] for row in rows)
-    table = Table(title=f"{count} faults, seed {seed}; a checkpoint every {EVERY} steps")
+    table = Table(title=f"{result['target']}: {count} faults, seed {result['seed']}")
     table.add_column("fault")
-    for column in ("times", "steps lost, mean", "most", "in a save", "s to end", "s to recover", "most "):
+    for column in ("times", f"{unit} lost, mean", "most", "in a save", "s to end", "s to recover", "most "):
         table.add_column(column, justify="right")
     for row in rows:
         values = [*row.values()]

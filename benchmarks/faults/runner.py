@@ -1,4 +1,4 @@
-"""Starts a run again and again under faults until it has finished."""
+"""Starts a command again and again under faults until it has finished."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,11 +8,9 @@ from typing import Any
 
 from benchmarks.faults.disk import Disk
 from benchmarks.faults.injection import finish, inject, wait_for_moment
-from benchmarks.faults.observation import last_attempt, newest_intact, reached, sizes
-from benchmarks.faults.plan import Fault, most_lost
+from benchmarks.faults.plan import Fault
 from benchmarks.faults.processes import FaultError, Processes
-from shards.files import read_lines
-from train.runs.run_folder import METRICS_FILE
+from benchmarks.faults.target import Attempt, Target
 
 END_S = 240  # from a fault to the end of the last process; launchers wait 30 s, the watchdog 60
 START_UP_S = 8.0  # an estimate for the first attempt
@@ -25,8 +23,8 @@ class Outcome:
 
     Attributes:
         fault: The fault.
-        attempt: The number of the affected attempt; None if it had not logged its start.
-        start: The step at which the attempt started.
+        attempt: The number of the affected attempt; None if it has none, or had not logged its start.
+        start: The step at which the attempt started; of an encoding, its recordings.
         reached: Its last step.
         saved: The step from which the next attempt must resume.
         allowed: Steps that may be lost.
@@ -58,29 +56,31 @@ class Outcome:
 
 
 class FaultRunner:
-    """Injects faults one after the other, each into a new attempt of the run.
+    """Injects faults one after the other, each into a new attempt of a command.
 
     Args:
-        command: The command that starts or resumes the run.
-        run: The folder of the run.
+        target: The command and its folder.
         disk: The disk of the folder.
         log: The file for the output of the attempts.
         tell: Is called with a line of progress for each fault.
     """
 
-    def __init__(self, command: list[str], run: Path, disk: Disk, log: Path, tell: Callable[[str], None]) -> None:
-        self._command, self._run, self._disk, self._log, self._tell = command, run, disk, log, tell
+    def __init__(self, target: Target, disk: Disk, log: Path, tell: Callable[[str], None]) -> None:
+        self._target, self._disk, self._log, self._tell = target, disk, log, tell
         self._start_up_s = START_UP_S
         self.outcomes: list[Outcome] = []
 
     def run_all(self, faults: Sequence[Fault]) -> list[Outcome]:
-        """Injects all faults, then lets the run finish undisturbed. Ctrl-C ends the injection early.
+        """Injects all faults, then lets the command finish undisturbed. Ctrl-C ends the injection early.
 
         Raises:
             FaultError: if an attempt hangs, or ends without a fault.
         """
         for number, fault in enumerate(faults, start=1):
             try:
+                if not self._target.has_room(fault):
+                    self._finish()
+                    self._target.set_aside()
                 outcome = self._run_attempt(fault)
             except FaultError as error:
                 raise FaultError(f"fault {number} ({fault.kind}): {error}") from None
@@ -89,73 +89,64 @@ class FaultRunner:
                 self._tell(f"no more faults after {number - 1} of {len(faults)}; the run may now finish")
                 break
             self._tell(
-                f"{number:3d} {fault.kind:26s} steps {outcome.start} to {outcome.reached}, lost {outcome.lost} "
-                f"of {outcome.allowed}, ended in {outcome.end_s:.1f} s {outcome.note}"
+                f"{number:3d} {fault.kind:26s} {self._target.unit} {outcome.start} to {outcome.reached}, lost "
+                f"{outcome.lost} of {outcome.allowed}, ended in {outcome.end_s:.1f} s {outcome.note}"
             )
             self.outcomes.append(outcome)
-        processes = Processes(self._command, self._log)
-        processes.wait_for_end(WHOLE_S)
-        if not (self._run / "DONE").exists():
-            raise FaultError(f"the run ended without a fault and has not finished: {processes.last_error()}")
-        self._note_recovery(processes)
+        self._finish()
         return self.outcomes
 
-    def _run_attempt(self, fault: Fault) -> Outcome:
-        run = self._run
-        noted = sizes(run)
-        before = last_attempt(run)
-        number = (before["attempt"] if before else 0) + 1
-        saved = newest_intact(run)
-        processes = Processes(self._command, self._log)
+    def _finish(self) -> None:
+        """Lets the command finish undisturbed."""
+        attempt = self._target.attempt()
+        processes = Processes(self._target.command(None), self._log)
         try:
-            wait_for_moment(fault, processes, run, number, self._start_up_s)
-            injected = inject(fault, processes, run, self._disk)
+            processes.wait_for_end(WHOLE_S)
+        finally:
+            processes.kill_all()
+        if not self._target.is_done():
+            raise FaultError(f"the run ended without a fault and has not finished: {processes.last_error()}")
+        attempt.end(processes.output())
+        self._note_recovery(processes, attempt)
+
+    def _run_attempt(self, fault: Fault) -> Outcome:
+        target, command = self._target, self._target.command(fault)
+        attempt = target.attempt()
+        ranks = target.ranks(fault)
+        processes = Processes(command, self._log)
+        try:
+            wait_for_moment(fault, processes, target, attempt, self._start_up_s)
+            injected = inject(fault, processes, target.run, self._disk, ranks)
             processes.wait_for_end(END_S)
             ended = time.time()
         finally:
             processes.kill_all()
-        start = last_attempt(run)
-        began = start is not None and start["attempt"] == number
-        first = start["step"] if began else saved  # type: ignore[index]
-        if first != saved:
-            raise FaultError(f"the attempt began at step {first}, the newest intact checkpoint is of step {saved}")
-        last = reached(run, noted)
-        last = saved if last is None else last
-        self._note_recovery(processes, number)
+        last = attempt.end(processes.output())
+        self._note_recovery(processes, attempt)
         if fault.kind == "disk full" and fault.where < 0.5:
-            self._start_on_full_disk()
-        note = finish(fault, run, self._disk)
-        allowed = most_lost(fault.kind, first, last)
+            self._start_on_full_disk(command)
+        note = finish(fault, target, self._disk)
         return Outcome(
             fault,
-            number if began else None,
-            first,
+            attempt.number,
+            attempt.kept,
             last,
-            newest_intact(run),
-            allowed,
+            target.kept(),
+            target.most_lost(fault.kind, attempt.kept, last),
             round(injected, 3),
             round(ended - injected, 2),
             note=note,
         )
 
-    def _start_on_full_disk(self) -> None:
+    def _start_on_full_disk(self, command: list[str]) -> None:
         """Runs an attempt without disk space, which must end on its own and change nothing."""
-        Processes(self._command, self._log).wait_for_end(END_S)
+        Processes(command, self._log).wait_for_end(END_S)
 
-    def _note_recovery(self, processes: Processes, number: int | None = None) -> None:
-        """Notes when the attempt that has ended made its first step, which is the recovery from the previous fault."""
-        first = first_step_of(self._run, number)
+    def _note_recovery(self, processes: Processes, attempt: Attempt) -> None:
+        """Notes when an attempt that has ended made its first step, which is the recovery from the previous fault."""
+        first = attempt.first_step()
         if first is None:
             return
         self._start_up_s = first - processes.began
         if self.outcomes and self.outcomes[-1].recovery_s is None:
             self.outcomes[-1].recovery_s = round(first - self.outcomes[-1].injected, 2)
-
-
-def first_step_of(run: Path, attempt: int | None) -> float | None:
-    """Unix time of the first step of an attempt (the last one if None), or None if it made no step."""
-    start = last_attempt(run)
-    if start is None or (attempt is not None and start["attempt"] != attempt):
-        return None
-    own = [row for row in read_lines(run / METRICS_FILE) if row["attempt"] == start["attempt"]]
-    return next((row["time"] for row in own if row["step"] > start["step"]), None)

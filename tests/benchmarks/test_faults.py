@@ -8,20 +8,23 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.faults import checks, corruption
-from benchmarks.faults.command import main, run_under_faults
+from benchmarks.faults.command import TARGETS, main, run_under_faults
 from benchmarks.faults.disk import small_disk
+from benchmarks.faults.encodings import Encoding, EncodingAttempt, differences, verify
 from benchmarks.faults.observation import last_point, newest_intact, reached, sizes
-from benchmarks.faults.plan import DAMAGING, EVERY, GRACEFUL, KINDS, Fault, most_lost, plan, steps_needed
+from benchmarks.faults.plan import DAMAGING, ENCODING, EVERY, GRACEFUL, TRAINING, Fault, most_lost, plan, steps_needed
 from benchmarks.faults.processes import FaultError, Processes
 from benchmarks.faults.report import rows_of, verdict
 from benchmarks.faults.runner import Outcome
-from benchmarks.faults.target import BATCH, training_chunks
+from benchmarks.faults.trainings import BATCH, training_chunks
 from shards.files import read_lines
+from train.encoding.sequence_file import DIGITS, write_sequence
 from train.runs import checkpoint
 from train.runs.record import checksum
 
@@ -178,7 +181,7 @@ def test_a_plan_is_a_function_of_its_seed(kills, seed):
     faults = plan(kills, seed)
     assert len(faults) == kills
     assert faults == plan(kills, seed)
-    often = [sum(fault.kind == kind for fault in faults) for kind in KINDS]
+    often = [sum(fault.kind == kind for fault in faults) for kind in TRAINING]
     assert max(often) - min(often) <= 1
     for fault in faults:
         assert 0 <= fault.fraction < 1
@@ -194,7 +197,90 @@ def test_another_seed_is_another_plan():
     assert {fault.kind for fault in plan(4, 0, ["STOP", "TERM"])} == {"STOP", "TERM"}
 
 
-@given(kind=st.sampled_from([*KINDS]), start=st.integers(0, 1000), made=st.integers(0, 100))
+@given(kills=st.integers(0, 40), seed=st.integers(0, 2**32))
+def test_a_plan_of_an_encoding_has_room_for_each_fault(kills, seed):
+    faults = Encoding.plan(kills, seed, tuple(ENCODING))
+    assert len(faults) == kills
+    assert faults == Encoding.plan(kills, seed, tuple(ENCODING))
+    for fault in faults:
+        assert (fault.steps > 0) == (fault.moment == "step")
+        assert fault.steps > 0 or fault.kind not in DAMAGING, "there must be a file to damage"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_an_encoding_under_faults_has_the_same_bytes(tmp_path):
+    kinds = ["flip a bit", "halt and kill", "kill during a save", "disk full"]
+    result = run_under_faults(tmp_path / "short", len(kinds), 1, kinds, "encode")
+    assert len(result["checks"]) == 3
+    assert result["checks"] == {name: [] for name in result["checks"]}
+    assert {row["fault"] for row in result["rows"]} | result["skipped"].keys() == set(kinds)
+    reference, run = tmp_path / "short" / "reference", tmp_path / "short" / "run"
+    assert differences(run, reference) == []
+    shard = next(run.glob("*.tar"))
+    with open(shard, "r+b") as file:
+        file.seek(3000)
+        file.write(b"damage")
+    (run / "leftover").touch()
+    (run / "dataset.json").rename(run / "gone")
+    assert differences(run, reference) == [
+        "run/gone is too much",
+        "run/leftover is too much",
+        "run/dataset.json is missing",
+        f"run/{shard.name} differs",
+    ]
+    assert len(verify(run)) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_prior_under_faults_loses_nothing(tmp_path):
+    kinds = ["kill rank 0", "flip a bit"]
+    result = run_under_faults(tmp_path / "short", len(kinds), 1, kinds, "prior")
+    assert result["checks"] == {name: [] for name in result["checks"]}
+    assert len(result["checks"]) == 6
+    autoencoder = tmp_path / "short" / "run" / "model" / "autoencoder" / "model.safetensors"
+    autoencoder.write_bytes(b"")
+    (problem,) = checks.weights(tmp_path / "short" / "run", tmp_path / "short" / "reference")
+    assert problem == "model/autoencoder/model.safetensors differs"
+
+
+def test_what_an_encoding_keeps_is_seen_from_outside(tmp_path):
+    target = Encoding(tmp_path, tmp_path / "run")
+    target.total = 9
+    folder = tmp_path / "run" / ".encode"
+    folder.mkdir(parents=True)
+    for number in (1, 2):
+        write_sequence(folder / f"{number:08d}.latents", "k" * DIGITS, np.zeros((3, 2), np.int16))
+    target.damageable()[0].write_bytes(b"torn")
+    attempt = EncodingAttempt(target)
+    assert attempt.kept == target.kept() == 1
+    assert attempt.made() == 0
+    assert attempt.first_step() is None
+    began = time.time()
+    write_sequence(folder / "00000001.latents", "k" * DIGITS, np.ones((3, 2), np.int16))
+    assert attempt.made() == 1
+    assert attempt.first_step() == pytest.approx(began, abs=1)
+    assert attempt.end("out: 1 of 9 recordings were encoded before") == 2 == target.kept()
+    with pytest.raises(FaultError, match="kept 2 recordings, but 1 intact"):
+        attempt.end("out: 2 of 9 recordings were encoded before")
+    hit = replace(HIT, where=0.0)
+    assert target.ranks(hit) == 2, "that kind needs two processes"
+    assert {target.ranks(replace(hit, kind="TERM", where=where / 64)) for where in range(8)} == {1, 2}
+    assert not target.has_room(hit)
+    target.total = 40
+    assert target.has_room(hit)
+    assert not attempt.is_saving(began)
+    (folder / "spool").mkdir()
+    assert attempt.is_saving(began - 1)
+    assert not attempt.is_saving(began + 60), "that of an attempt before"
+    (tmp_path / "run" / "dataset.json").touch()
+    assert target.is_done()
+    assert attempt.is_saving(began + 60)
+    assert attempt.made() == 39
+
+
+@given(kind=st.sampled_from([*TRAINING]), start=st.integers(0, 1000), made=st.integers(0, 100))
 def test_what_may_be_lost_is_the_interval_and_what_is_in_writing(kind, start, made):
     allowed = most_lost(kind, start, start + made)
     if kind in GRACEFUL:
@@ -207,15 +293,16 @@ def test_what_may_be_lost_is_the_interval_and_what_is_in_writing(kind, start, ma
 
 
 @given(where=st.floats(0, 1, exclude_max=True), fraction=st.floats(0, 1, exclude_max=True))
-def test_damage_is_to_one_file_of_the_newest(tmp_path_factory, where, fraction):
+def test_damage_is_to_one_file(tmp_path_factory, where, fraction):
     folder = tmp_path_factory.mktemp("checkpoints")
     for step in (1, 2):
         (folder / f"step-{step:08d}").mkdir()
         for name in ("a", "b"):
             (folder / f"step-{step:08d}" / name).write_bytes(bytes(range(7)))
+    files = sorted((folder / "step-00000002").iterdir())
     for act in (corruption.flip, corruption.cut):
         before = {path: path.read_bytes() for path in folder.rglob("?")}
-        act(folder, where, fraction)
+        act(files, where, fraction)
         (changed,) = (path for path in before if path.read_bytes() != before[path])
         assert changed.parent.name == "step-00000002"
 
@@ -275,10 +362,15 @@ def test_how_far_a_run_is(tmp_path):
 
 def test_the_report(capsys):
     outcomes = [Outcome(HIT, 1, 0, 15, 10, 15, 0.0, 1.0, 9.0), Outcome(HIT, 2, 10, 21, 10, 11, 0.0, 2.0)]
-    (row,) = rows_of(outcomes)
+    (row,) = rows_of(outcomes, TRAINING)
     assert (row["times"], row["lost_mean"], row["lost_max"], row["in_a_save"]) == (2, 8, 11, 1)
     assert (row["end_max_s"], row["recovery_mean_s"]) == (2.0, 9.0)
+    assert rows_of(outcomes, ENCODING)[0]["in_a_save"] is None
     assert verdict({"a": [], "b": ["c"]}) == ["ok   a", "FAIL b", "       c"]
     with pytest.raises(SystemExit):
         main(["--kinds", "kill rank 7"])
     assert "no kind of fault 'kill rank 7'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--target", "encode", "--kinds", "kill W&B"])
+    assert "no kind of fault 'kill W&B': choose from kill rank 0" in capsys.readouterr().err
+    assert [*TARGETS] == ["autoencoder", "prior", "encode"]

@@ -9,6 +9,7 @@ import pytest
 AT_ONCE = 6
 # These wait longest, for a clock, for Slurm or for a launcher, and are started first.
 LONG = (
+    "test_four_jobs_that_wait_for_each_other",
     "test_time_limit",
     "test_time_is_up_without_a_warning",
     "test_dying_nodes",

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import soundfile
 from beside import start_all
+from fake_node import Node
 from jobs import Desk
 from slurm_cluster import CLUSTER, Cluster, missing
 
@@ -68,3 +69,8 @@ def results(request, desk):
     for future in running.values():
         future.cancel()
     pool.shutdown(wait=True)
+
+
+@pytest.fixture
+def node(tmp_path):
+    return Node(tmp_path)

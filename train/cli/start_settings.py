@@ -27,8 +27,13 @@ def start_settings(source: str, family: str, run_dir: str) -> str:
         run_dir: Folder of the run. If it can be resumed, the settings are its own, so the source may be gone.
 
     Raises:
-        TrainError: when there is no model, or it is of another family.
+        TrainError: when there is no model, it is of another family, or the family's trainings start from none.
     """
+    if "start_from" in RUNS[family].unused:
+        raise TrainError(
+            f"--start_from: the training of a {family} always begins with random weights; leave it out, or pass the "
+            "--run-dir of a run to go on with"
+        )
     name = f"--start_from {source}"
     settings = _of_run(Path(run_dir), family) if run_dir else None
     if settings is None:
@@ -60,7 +65,10 @@ def _of_model(folder: Path, name: str, family: str) -> dict[str, Any]:
         if not is_sealed(about) or not isinstance(about["config"], dict):
             raise ValueError("damaged")
         if about["family"] != family:
-            raise TrainError(f"{name}: holds a model of another family, {about['family']!s:.40}; train that one")
+            there = f"{about['family']!s:.40}"
+            starts = there not in RUNS or "start_from" not in RUNS[there].unused
+            remedy = "train that one" if starts else f"choose a {family}"
+            raise TrainError(f"{name}: holds a model of another family, {there}; {remedy}")
         return {"model": about["config"]} | nested(known, ("weights",))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ModelError) as error:
         raise TrainError(f"{name}: no intact model ({str(error) or type(error).__name__}); choose another") from None

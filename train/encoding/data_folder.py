@@ -1,5 +1,6 @@
 """The data folder of latents: whether it can be used, and its shards and manifest when all sequences are there."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -55,13 +56,20 @@ def finished(job: Job) -> Manifest | None:
     about = _about(job)
     names = {path.name for path in out.iterdir()} if out.exists() else set()
     other = sorted(name for name in names if name not in (FOLDER, AUTOENCODER) and not is_leftover(name))
-    if other and not (about and all(name.endswith(".tar") for name in other)):
+    if about:
+        other = [name for name in other if not _is_shard(job, name)]
+    if other:
         raise TrainError(f"{out}: not empty ({printable(other[0])}) and no data folder; choose another folder")
     if about and about != job.identity:
         texts = {"model": "of another model", "data": "of other data", "labels": "with other labels"}
         what = next(text for name, text in texts.items() if about.get(name) != job.identity.get(name))
         raise TrainError(f"{job.folder}: an unfinished encoding {what}; choose another folder, or delete this one")
     return None
+
+
+def _is_shard(job: Job, name: str) -> bool:
+    """Whether a file has the name of a shard that an encoding of this data writes."""
+    return any(re.fullmatch(re.escape(split) + r"-00000-\d{3,}\.tar", name) for split in job.manifest.splits)
 
 
 def _compare(job: Job, there: Manifest) -> None:
@@ -181,7 +189,7 @@ def _publish(job: Job, manifest: Manifest, folder: Path) -> None:
     """Moves the shards to their places and writes the manifest: from then on the data set is there."""
     names = {shard.file for shards in manifest.splits.values() for shard in shards}
     for path in job.out.glob("*.tar"):  # of an encoding in other windows that was ended here
-        if path.name not in names:
+        if path.name not in names and _is_shard(job, path.name):
             remove_file(path)
     for name in sorted(names):
         sync(folder / name)

@@ -24,7 +24,7 @@ from train.encoding.data_folder import begin, clear, finish, finished
 from train.encoding.job import Job, open_job
 from train.encoding.recordings import Recording
 from train.encoding.sequence_file import read_sequence, write_sequence
-from train.errors import TrainError
+from train.errors import TrainError, TransientError
 from train.parallel.engine import Engine, is_lost_peer
 from train.runs.latest_model import folder_of_weights
 
@@ -48,7 +48,7 @@ def encode(settings: Any, engine: Engine) -> int:
         engine.wait_for_all()
     except RuntimeError as error:
         if engine.world > 1 and is_lost_peer(error):
-            raise TrainError(
+            raise TransientError(
                 "another process of this encoding ended; see its error and run the command again"
             ) from None
         raise

@@ -16,11 +16,13 @@ from audiovae.recordings.sequences import Frames, sequence_of
 from shards import Manifest, Split
 from shards.building.build import build
 from shards.chunk import parse_name
+from shards.files import sealed
 from shards.files.lease import Lease
 from shards.inspect import inspect
 from shards.verify import verify
 from tests import preloaded
 from tests.audiovae.tiny_models import awake, change_config, make
+from tests.shards.range_server import RangeServer
 from tests.train.conftest import RATE, SAMPLES, environment, flip_a_bit, train, tune
 from train.__main__ import run as main_run
 from train.evaluation.measuring.recordings import join_chunks
@@ -51,7 +53,7 @@ def whole(once, models, data_dir) -> Path:
     return once("latents", lambda at: train(words(models / KINDS[0], data_dir, at / "set"))) / "set"
 
 
-def words(model: Path, data: Path, out: Path, seconds: float = 1) -> list[str]:
+def words(model: Path, data: Path | str, out: Path, seconds: float = 1) -> list[str]:
     return ["encode", str(model), str(data), str(out), "--seconds", str(seconds)]
 
 
@@ -178,6 +180,29 @@ def test_killed_anywhere_and_run_again(whole, models, data_dir, tmp_path, capsys
     assert main_run(words(models / KINDS[0], data_dir, out)) == 0
     assert "finished already" in capsys.readouterr().out
     assert content(out) == content(whole)
+
+
+def test_a_url_gives_the_same_bytes(whole, models, data_dir, tmp_path):
+    with RangeServer(data_dir) as server:
+        assert main_run(words(models / KINDS[0], server.url, tmp_path / "set")) == 0
+    assert content(tmp_path / "set") == content(whole)
+
+
+def test_a_file_of_another_origin_is_not_removed(models, data_dir, tmp_path, capsys):
+    """In an unfinished folder, an archive that no encoding writes is the user's."""
+    out = tmp_path / "set"
+    (out / ".encode").mkdir(parents=True)
+    identity = {"model": audiovae.fingerprint(audiovae.load(models / KINDS[0]))}
+    identity["data"] = Manifest.load(data_dir).fingerprint
+    (out / ".encode" / "encoding.json").write_text(json.dumps(sealed(identity)))
+    mine = [out / "photos.tar", out / "train-00000-1.tar", out / "test-00000-000.tar"]
+    for file in mine:
+        file.write_bytes(b"mine")
+        assert f"not empty ({file.name})" in refusal(capsys, words(models / KINDS[0], data_dir, out))
+        file.unlink()
+    (out / "train-00000-000.tar").write_bytes(b"of an attempt before")
+    assert main_run(words(models / KINDS[0], data_dir, out)) == 0
+    assert Manifest.load(out).check_shards(out, "train") is None
 
 
 def test_other_windows_use_the_sequences_that_are_there(models, data_dir, tmp_path, capsys, monkeypatch):

@@ -3,7 +3,9 @@
 import dataclasses
 import json
 import shutil
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +24,9 @@ from tests.train.conftest import RATE, points, start, train
 from tests.train.tracking.test_panels import AXIS, NAMES, OF_PRIORS, pattern
 from tests.train.training.test_run import assert_same_state
 from train.__main__ import run as main_run
+from train.parallel.engine import Engine
 from train.training.held_out.likelihood import DRAWS, Likelihood
+from train.training.held_out.validation import Validation
 
 FAMILIES = ("vae", "vqvae")
 STEPS = 6
@@ -157,6 +161,10 @@ def test_what_does_not_fit_is_one_line(latents, straight, straight_prior, data_d
     refused(vae, "holds latents", "train a prior")
     refused(prior_flags(latents("vae"), tmp_path / "c", "--checkpoint.best_by", "mel"), "best_by is mel", "loss")
     refused(prior_flags(latents("vae"), tmp_path / "d", "--adversarial.start", "3"), "adversarial")
+    model = str(straight("vae"))
+    never = ("--start_from", "always begins with random weights", "--run-dir")
+    refused(prior_flags(latents("vae"), tmp_path / "e", "--start_from", model), *never)
+    refused([*vae, "--start_from", str(straight_prior("vae"))], "another family, prior; choose a vae")
     with pytest.raises(audiovae.ModelError, match="fingerprint"):
         audiovae.load_prior(straight_prior("vae"), straight("vqvae"))
     with pytest.raises(audiovae.ModelError, match="no prior"):
@@ -227,3 +235,34 @@ def test_every_held_out_sequence_is_measured_at_all_times():
         assert len(own) == DRAWS // 4
         assert min(own) < 0.15
         assert max(own) > 0.85
+
+
+@pytest.mark.parametrize("is_main", [True, False])
+def test_a_long_drawing_is_no_hang(is_main, straight_prior):
+    """While examples are drawn, each layer is a heartbeat; the processes that wait for them pause their watchdogs."""
+    run = straight_prior("vae")
+    prior, _ = audiovae.load_prior(run)
+    beats, pauses = [], []
+
+    @contextmanager
+    def paused() -> Iterator[None]:
+        pauses.append(True)
+        yield
+
+    engine = SimpleNamespace(is_main=is_main, device=torch.device("cpu"), share=lambda own: (True, None, False))
+    engine.on_main = partial(Engine.on_main, engine)
+    context = SimpleNamespace(
+        engine=engine,
+        learner=SimpleNamespace(model=prior, step=STEPS),
+        config=SimpleNamespace(tracking=SimpleNamespace(audio_every=1000), optim=SimpleNamespace(steps=STEPS)),
+        run=SimpleNamespace(path=run),
+        stop=SimpleNamespace(interruptible=nullcontext),
+    )
+    watchdog = SimpleNamespace(heartbeat=lambda: beats.append(1), paused=paused)
+    validation = Validation(context, object() if is_main else None, None, watchdog, None)
+    media, _ = validation._examples(prior, None)
+    assert (media is not None) == is_main
+    assert (len(beats) > 64) == is_main, "a flow passes its network 64 times"
+    assert bool(pauses) != is_main
+    context.learner.step -= 1
+    assert validation._examples(prior, None) == (None, {}), "they are not due"

@@ -13,7 +13,7 @@ from shards import Split
 from shards.chunk import parse_name
 from shards.files import write_atomically
 from train.evaluation.drawing.curves import curves_of_run
-from train.evaluation.generation.copying import Nearest
+from train.evaluation.generation.measures.copying import Nearest
 from train.evaluation.generation.references import passage_audio
 from train.evaluation.generation.summary import GENERATED, Sets
 from train.evaluation.generation.table import ROWS, cells, headings, key_figures

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from shards import Split
+from train.evaluation.generation.measures.windows import Windows, table_row, windows_of
 from train.evaluation.generation.sounds import Shape
-from train.evaluation.generation.windows import Windows, table_row, windows_of
 from train.evaluation.measuring.frechet import embed
 from train.evaluation.measuring.heldout import spread, to_audio
 from train.evaluation.measuring.metrics import SILENT_PEAK

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from audiovae import Autoencoder, sample_chunks
 from train.errors import TrainError
-from train.evaluation.generation.windows import Windows, table_row, windows_of
+from train.evaluation.generation.measures.windows import Windows, table_row, windows_of
 from train.evaluation.measuring.chunks import LARGEST
 from train.evaluation.measuring.sharing import whole_table
 from train.parallel.engine import Engine

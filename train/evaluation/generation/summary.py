@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from shards import Split
-from train.evaluation.generation.copying import Nearest, copies, nearest
-from train.evaluation.generation.distances import coherence, coherence_in_words, diversity, lags
-from train.evaluation.generation.kernel import kernel_distance, kernel_floor
-from train.evaluation.generation.pairs import Estimate
+from train.evaluation.generation.measures.copying import Nearest, copies, nearest
+from train.evaluation.generation.measures.distances import coherence, coherence_in_words, diversity, lags
+from train.evaluation.generation.measures.kernel import kernel_distance, kernel_floor
+from train.evaluation.generation.measures.pairs import Estimate
+from train.evaluation.generation.measures.windows import Windows
 from train.evaluation.generation.references import Passage, Training
 from train.evaluation.generation.sounds import Pieces, Shape
-from train.evaluation.generation.windows import Windows
 from train.evaluation.measuring.frechet import frechet, noise_floor
 from train.evaluation.statistics.bootstrap import COVERAGE
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shards.text import printable
-from train.evaluation.generation.copying import NEAR_SHARE
+from train.evaluation.generation.measures.copying import NEAR_SHARE
 from train.evaluation.generation.summary import GENERATED, HELD_OUT, RECONSTRUCTED, WITHOUT
 from train.evaluation.generation.verdict import findings
 from train.evaluation.report.measures import is_number

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from train.evaluation.generation.copying import NEAR_SHARE
+from train.evaluation.generation.measures.copying import NEAR_SHARE
 from train.evaluation.generation.summary import GENERATED, HELD_OUT, WITHOUT
 from train.evaluation.report.measures import is_number
 from train.evaluation.report.rendering import figure

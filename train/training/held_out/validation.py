@@ -1,6 +1,10 @@
 """Held-out evaluation while training: measures of the averaged weights, and examples for the tracker."""
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+
+from torch.nn.modules.module import register_module_forward_hook
 
 from audiovae import Autoencoder
 from audiovae.trainable import Trainable
@@ -51,10 +55,12 @@ class Validation:
         said = phase(what, context.engine.is_main, self._display.call)
         with self._meter.paused(), self._display.busy("measuring held-out chunks"), said:
             with learner.strategy.averaged() as model:
-                found = self._measure_here(model, split)
-            if context.engine.any(found is None) or found is None:
-                return None
-            share, media, more = found
+                share = self._measure_here(model, split)
+                if context.engine.any(share is None) or share is None:
+                    return None
+                if (examples := self._examples(model, split)) is None:
+                    return None
+            media, more = examples
             values = self._measured.values(context.engine.sum(share), context.engine) | more
         if self._tracker and media:
             self._tracker.show(media)
@@ -77,18 +83,48 @@ class Validation:
             phase = in_phase(config, learner.step)
             learner.patience.note(measure, learner.step, learner.valid.get(measure), phase)
 
-    def _measure_here(self, model: Trainable, split: Split) -> tuple[Sums, Media | None, dict[str, float]] | None:
-        """Sums of this process's chunks, and examples and values that are due; None after a stop request."""
-        config, step = self._context.config, self._context.learner.step
-        due = step % config.tracking.audio_every == 0 or step == config.optim.steps
+    def _measure_here(self, model: Trainable, split: Split) -> Sums | None:
+        """Sums of this process's chunks; None after a stop request."""
         try:
             with self._context.stop.interruptible():
-                share = self._measured.share(model, split, self._watchdog.heartbeat)
-                if not (self._tracker and due):
-                    return share, None, {}
-                return share, *self._measured.examples(model, split)
+                return self._measured.share(model, split, self._watchdog.heartbeat)
         except StopNowError:
             return None
+
+    def _examples(self, model: Trainable, split: Split) -> tuple[Media | None, dict[str, float]] | None:
+        """Examples and values that are due, on rank 0, for which the others wait; None on all after a stop request.
+
+        A prior may draw its examples for longer than a watchdog waits for a step: each pass through a layer counts as
+        progress on rank 0, and the watchdogs of the others pause.
+        """
+        config, step, engine = self._context.config, self._context.learner.step, self._context.engine
+        made: tuple[Media | None, dict[str, float]] = (None, {})
+
+        def make() -> bool:
+            nonlocal made
+            if not self._tracker:
+                return True
+            try:
+                with self._context.stop.interruptible(), at_each_layer(self._watchdog.heartbeat):
+                    made = self._measured.examples(model, split)
+            except StopNowError:
+                return False
+            return True
+
+        if step % config.tracking.audio_every and step != config.optim.steps:
+            return made
+        waiting = nullcontext if engine.is_main else self._watchdog.paused
+        return made if engine.on_main(make, waiting) else None
+
+
+@contextmanager
+def at_each_layer(heartbeat: Callable[[], None]) -> Iterator[None]:
+    """Calls `heartbeat` after each pass through a layer of any model."""
+    hook = register_module_forward_hook(lambda *_: heartbeat())
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def note_losses(context: Context, display: Display, finite: bool) -> None:

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from train.evaluation.generation.copying import NEAR_SHARE, copies, nearest
-from train.evaluation.generation.distances import coherence, coherence_in_words, diversity, lags
-from train.evaluation.generation.kernel import kernel_distance, kernel_floor, kernel_width
-from train.evaluation.generation.pairs import squared_distances
-from train.evaluation.generation.windows import AUDIBLE, MISSING, SILENT, Windows, table_row, windows_of
+from train.evaluation.generation.measures.copying import NEAR_SHARE, copies, nearest
+from train.evaluation.generation.measures.distances import coherence, coherence_in_words, diversity, lags
+from train.evaluation.generation.measures.kernel import kernel_distance, kernel_floor, kernel_width
+from train.evaluation.generation.measures.pairs import squared_distances
+from train.evaluation.generation.measures.windows import AUDIBLE, MISSING, SILENT, Windows, table_row, windows_of
 from train.evaluation.measuring.frechet import embed
 
 WIDE = 6  # numbers in a vector

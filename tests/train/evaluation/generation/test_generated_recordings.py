@@ -126,7 +126,7 @@ def test_one_and_two_processes_agree(straight_prior, straight, data_dir, tmp_pat
 def played(sounds: list[np.ndarray]):
     """A stand-in for a prior that plays these sounds."""
 
-    def generate(prior, autoencoder, items, seconds, temperature):
+    def generate(prior, autoencoder, items, seconds, temperature, **labels):
         return [torch.from_numpy(sounds[i][: round(seconds * RATE)]).float() for i in items]
 
     return generate

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from train.evaluation.generation.pairs import Estimate, mean_over_pairs
-from train.evaluation.generation.windows import Windows
+from train.evaluation.generation.measures.pairs import Estimate, mean_over_pairs
+from train.evaluation.generation.measures.windows import Windows
 from train.evaluation.statistics.bootstrap import MIN_GROUPS, mean_intervals
 
 # Lags at which coherence is measured, in seconds.

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from train.evaluation.generation.pairs import Estimate, interval_of, squared_distances
-from train.evaluation.generation.windows import Windows
+from train.evaluation.generation.measures.pairs import Estimate, interval_of, squared_distances
+from train.evaluation.generation.measures.windows import Windows
 from train.evaluation.statistics.bootstrap import MIN_GROUPS, resamples
 
 # A window counts as near if it is nearer to the training data than all but this share of the held-out windows.

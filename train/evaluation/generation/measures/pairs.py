@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from train.evaluation.generation.windows import Windows
+from train.evaluation.generation.measures.windows import Windows
 from train.evaluation.statistics.bootstrap import TAILS, resamples
 
 # Rows of a table of pairs at a time, to limit memory.

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from train.evaluation.generation.pairs import Estimate, interval_of, once, pair_sums, squared_distances
-from train.evaluation.generation.windows import Windows
+from train.evaluation.generation.measures.pairs import Estimate, interval_of, once, pair_sums, squared_distances
+from train.evaluation.generation.measures.windows import Windows
 from train.evaluation.statistics.bootstrap import resamples
 
 # The median is of the distances of at most so many windows, evenly spaced.
