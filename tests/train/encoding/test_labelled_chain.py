@@ -161,7 +161,7 @@ def refusal(capsys, place: Path, out: Path, *more: str) -> str:
 def test_a_table_of_labels_says_what_has_no_partner(place, latents, tmp_path, capsys):
     words = table(tmp_path, "high/a.wav,  bright ", '"low/a.wav","dark, deep"', "other.wav,bright", "low/b.wav,")
     assert encode(place, tmp_path / "out", *words) == 0
-    note = "1 of 4 paths of the table are not in the data; 4 of 7 recordings have no label in the table"
+    note = "1 of 4 paths of the table are not in the data; 5 of 7 recordings have no label in the table"
     assert f"--labels {words[1]}: {note}\n" in capsys.readouterr().err
     manifest = Manifest.load(tmp_path / "out")
     assert manifest.settings["latents"]["labels"] == ["bright", "dark, deep"]
