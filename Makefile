@@ -76,12 +76,12 @@ endif
 	$(LAUNCH) $(FAMILY) --config $(MODEL) --data $(SONG)/shards --run-dir $(SONG)/$(MODEL) --optim.steps $(STEPS) \
 	  --kl_warmup.steps 200 --checkpoint.every 100 --tracking.evaluate_every 300
 	$(call say,Latents: the recordings as the autoencoder describes them; takes seconds for an hour of audio)
-	$(BIN)/python -m train encode $(SONG)/$(MODEL) $(SONG)/shards $(SONG)/latents --seconds 10
+	$(BIN)/python -m train encode $(SONG)/$(MODEL) $(SONG)/shards $(SONG)/$(MODEL)-latents --seconds 10
 	$(call say,Prior: $(PRIOR_STEPS) steps of a small transformer; 1200 steps take about 15 minutes on two cores)
-	$(LAUNCH) prior --config prior_tiny --data $(SONG)/latents --run-dir $(SONG)/prior --data.batch 8 \
+	$(LAUNCH) prior --config prior_tiny --data $(SONG)/$(MODEL)-latents --run-dir $(SONG)/$(MODEL)-prior --data.batch 8 \
 	  --optim.steps $(PRIOR_STEPS) --checkpoint.every 200 --tracking.evaluate_every 200
 	$(call say,New pieces: eight of 30 seconds beside held-out recordings; about 3 minutes)
-	$(BIN)/python -m train evaluate $(SONG)/prior --data $(SONG)/shards --pieces 8 --seconds 30
+	$(BIN)/python -m train evaluate $(SONG)/$(MODEL)-prior --data $(SONG)/shards --pieces 8 --seconds 30
 
 test: lint
 	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow'

@@ -24,6 +24,8 @@ WIDEST_LOG_SCALE = 2.0
 EDGE = 1e-6
 # Frames that a coupling layer sees around each frame.
 KERNEL = 5
+# Shifts and factors that let every bit of a number depend on every other one (Steele, Lea and Flood 2014, "SplitMix").
+MIXERS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
 
 @dataclass
@@ -95,18 +97,15 @@ class MixturePrior(LatentPrior):
 
     def forward(self, latents: Tensor) -> Tensor:
         """The log density in nats, [B]."""
-        frames = latents.float().transpose(1, 2)
-        log_deviation = self._log_deviation()
-        precision = (-2 * log_deviation).exp()
         # (z - m)^2 / s^2 by its three parts: products of matrices, not a tensor [B, frames, components, channels].
-        squares = (
-            frames.square() @ precision.T
-            - 2 * frames @ (precision * self.mean.float()).T
-            + (precision * self.mean.float().square()).sum(1)
-        )
+        # They nearly cancel each other where a deviation is small, so they are in float64, which autocast leaves alone.
+        frames = latents.double().transpose(1, 2)
+        log_deviation, mean = self._log_deviation().double(), self.mean.double()
+        precision = (-2 * log_deviation).exp()
+        squares = frames.square() @ precision.T - 2 * frames @ (precision * mean).T + (precision * mean.square()).sum(1)
         constant = log_deviation.sum(1) + HALF_LOG_TAU * frames.shape[2]
-        each = self.weight.float().log_softmax(0) - 0.5 * squares - constant
-        return each.logsumexp(2).sum(1)
+        each = self.weight.double().log_softmax(0) - 0.5 * squares - constant
+        return each.logsumexp(2).sum(1).float()
 
     def sample(self, noise: Noise, frames: int, temperature: float) -> Tensor:
         """See `LatentPrior.sample`. The temperature also sharpens the choice of the component."""
@@ -164,6 +163,17 @@ class Coupling(nn.Module):
         return torch.cat([changed, kept] if self.flipped else [kept, changed], 1)
 
 
+def order_of(layer: int, channels: int) -> np.ndarray:
+    """The order of the channels before a layer, int64 [channels]: as if at random, and the same with every NumPy.
+
+    Weights mean nothing in another order, and model folders do not hold it.
+    """
+    keys = (np.arange(1, channels + 1, dtype=np.uint64) + np.uint64(layer << 32)) * np.uint64(0x9E3779B97F4A7C15)
+    for shift, factor in MIXERS:
+        keys = (keys ^ (keys >> np.uint64(shift))) * np.uint64(factor)
+    return keys.argsort(kind="stable")
+
+
 class FlowOfLatents(LatentPrior):
     """A normalising flow: coupling layers turn a chunk's latents into values that are N(0, I).
 
@@ -178,7 +188,7 @@ class FlowOfLatents(LatentPrior):
         self.log_scale = nn.Parameter(torch.zeros(channels, 1))
         self.shift = nn.Parameter(torch.zeros(channels, 1))
         self.layers = nn.ModuleList(Coupling(channels, width, flipped=bool(i % 2)) for i in range(layers))
-        orders = np.stack([np.random.default_rng(i).permutation(channels) for i in range(layers)])
+        orders = np.stack([order_of(layer, channels) for layer in range(layers)])
         self.orders = nn.Buffer(torch.from_numpy(orders), persistent=False)
         self.returns = nn.Buffer(torch.from_numpy(orders.argsort(1)), persistent=False)
 

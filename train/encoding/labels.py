@@ -78,7 +78,7 @@ def labels_of(manifest: Manifest, rows: Iterable[int], how: str) -> Labels:
         known = {source.path for source in manifest.sources}
         parts = [
             _count(len(table.keys() - known), len(table), "paths of the table are not in the data"),
-            _count(len(paths - table.keys()), len(paths), "recordings are not in the table and have no label"),
+            _count(sum(not table.get(path) for path in paths), len(paths), "recordings have no label in the table"),
         ]
     else:
         raise TrainError(f"--labels {how}: give `{FOLDER}`, or a CSV file with the columns path and label")

@@ -161,7 +161,7 @@ def refusal(capsys, place: Path, out: Path, *more: str) -> str:
 def test_a_table_of_labels_says_what_has_no_partner(place, latents, tmp_path, capsys):
     words = table(tmp_path, "high/a.wav,  bright ", '"low/a.wav","dark, deep"', "other.wav,bright", "low/b.wav,")
     assert encode(place, tmp_path / "out", *words) == 0
-    note = "1 of 4 paths of the table are not in the data; 4 of 7 recordings are not in the table and have no label"
+    note = "1 of 4 paths of the table are not in the data; 5 of 7 recordings have no label in the table"
     assert f"--labels {words[1]}: {note}\n" in capsys.readouterr().err
     manifest = Manifest.load(tmp_path / "out")
     assert manifest.settings["latents"]["labels"] == ["bright", "dark, deep"]
@@ -182,7 +182,7 @@ def test_a_table_of_labels_says_what_has_no_partner(place, latents, tmp_path, ca
         (["high/a.wav,x", "a, b.wav,x"], "line 3 has more values than columns; put a value with a comma in quotes"),
         (["high/a.wav,x", '"low/a.wav,y'], "cannot be read: after line 2, unexpected end of data"),
         (["high/a.wav,x", "high/a.wav,y"], "high/a.wav is listed twice, with different values"),
-        (["high/a.wav,"], "no recording has a label (6 of 7 recordings are not in the table"),
+        (["high/a.wav,"], "no recording has a label (7 of 7 recordings have no label in the table"),
         (["high/a.wav," + 101 * "x"], "use printable text of 1 to 100 characters"),
         (["high/a.wav,\x1b[31mred"], "use printable text of 1 to 100 characters"),
     ],

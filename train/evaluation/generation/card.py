@@ -32,5 +32,5 @@ def update_card(run: RunDir, split: Split, summary: dict[str, Any]) -> str:
     found["kernel_floor"] = (summary["kernel_floor"] or {}).get("high")
     found["frechet_floor"] = summary["frechet_floor"]
     measured_on = {"split": summary["split"], "fingerprint": split.fingerprint, "generated": summary["pieces"]}
-    measured_on |= {"seconds": summary["seconds"], "temperature": summary["temperature"]}
+    measured_on |= {"seconds": round(summary["seconds"], 3), "temperature": summary["temperature"]}
     return write_to_card(run, split, {name: value for name, value in found.items() if value is not None}, measured_on)
