@@ -121,6 +121,15 @@ class MixturePrior(LatentPrior):
         return self.log_deviation.float().clamp(-WIDEST_LOG_DEVIATION, WIDEST_LOG_DEVIATION)
 
 
+class ZeroConv(nn.Conv1d):
+    """A convolution that starts at zero, also where `trunk.start` is random: couplings start as the identity."""
+
+    def reset_parameters(self) -> None:
+        """Sets weight and bias to zero."""
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+
+
 class Coupling(nn.Module):
     """An affine coupling layer: half of the channels is shifted and scaled by what the other half says."""
 
@@ -132,9 +141,7 @@ class Coupling(nn.Module):
         kept, changed = self.sizes
         self.enter = nn.Conv1d(kept, width, KERNEL, padding=KERNEL // 2)
         self.inner = nn.Conv1d(width, width, 1)
-        self.leave = nn.Conv1d(width, 2 * changed, KERNEL, padding=KERNEL // 2)
-        for parameter in self.leave.parameters():
-            nn.init.zeros_(parameter)
+        self.leave = ZeroConv(width, 2 * changed, KERNEL, padding=KERNEL // 2)
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """[B, C, T] -> [B, C, T], and the log of the Jacobian's determinant, [B]."""

@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import all_terms, make, noise, tones
+from tiny_models import CONFIGS, all_terms, make, noise, tones
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from audiovae import Noise
@@ -162,6 +162,14 @@ def test_without_a_learned_prior_nothing_changes():
     plain, named = make("vae"), make("vae", prior={"kind": "normal"})
     assert plain.prior is None
     assert list(plain.state_dict()) == list(named.state_dict())
+
+
+@pytest.mark.parametrize("start", ["transform", "random"])
+def test_a_flow_starts_as_the_standard_normal(start):
+    trunk = CONFIGS["vae"]["trunk"] | {"start": start}
+    prior = make("vae", trunk=trunk, prior={"kind": "flow"}).prior
+    latents = torch.randn(2, 48, 21)
+    torch.testing.assert_close(prior(latents), Normal(0.0, 1.0).log_prob(latents).sum((1, 2)))
 
 
 def test_wrong_settings_are_named():
