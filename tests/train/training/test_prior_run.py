@@ -124,7 +124,8 @@ def test_recordings_are_drawn(family, straight_prior, tmp_path, capfd):
 
     two, one = draw("two", "--count", "2"), draw("one", "--count", "1")
     assert [len(audio) for audio in two] == [round(1.25 * RATE)] * 2
-    np.testing.assert_array_equal(two[0], one[0])
+    # Matrix products of another size round differently, so a sample may move by a step of 16 bits.
+    np.testing.assert_allclose(two[0], one[0], rtol=0, atol=2 / 32768)
     assert np.abs(two[0] - two[1]).max() > 0
     assert np.abs(draw("other", "--count", "1", "--seed", "1")[0] - one[0]).max() > 0
 
