@@ -233,13 +233,13 @@ def generate(
     targets = [output / f"{number:03d}.wav" for number in range(count)]
     if lead_to is not None and continue_from is None:
         raise ModelError("--lead_to needs --continue_from, the recording to come from")
-    known = [path for path in (continue_from, lead_to) if path is not None]
-    for path in known:
+    ends = (continue_from, lead_to)
+    for path in filter(None, ends):
         check_input(path, "audio")
         for target in targets:
             check_apart(target, path)
     loaded, model = load_prior(prior, autoencoder, device)
-    start, end = [*(read_recording(path, model.rate) for path in known), None, None][:2]
+    start, end = (None if path is None else read_recording(path, model.rate) for path in ends)
     what = loaded.full_name if label is None else f"{label}, {loaded.full_name}"
     begin = time.monotonic()
     found = generate_recordings(loaded, model, count, seconds, temperature, seed, start, label, guidance, end)

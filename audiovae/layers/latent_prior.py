@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from audiovae.layers.noise import Noise
+from audiovae.layers.noise import MIXERS, Noise
 
 HALF_LOG_TAU = 0.5 * math.log(2 * math.pi)
 # Log deviations of the mixture, and log scales of a coupling, stay within these bounds, so that no density overflows.
@@ -24,8 +24,6 @@ WIDEST_LOG_SCALE = 2.0
 EDGE = 1e-6
 # Frames that a coupling layer sees around each frame.
 KERNEL = 5
-# Shifts and factors that let every bit of a number depend on every other one (Steele, Lea and Flood 2014, "SplitMix").
-MIXERS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
 
 @dataclass
@@ -176,7 +174,7 @@ def order_of(layer: int, channels: int) -> np.ndarray:
     Weights mean nothing in another order, and model folders do not hold it.
     """
     keys = (np.arange(1, channels + 1, dtype=np.uint64) + np.uint64(layer << 32)) * np.uint64(0x9E3779B97F4A7C15)
-    for shift, factor in MIXERS:
+    for shift, factor in MIXERS[:2]:
         keys = (keys ^ (keys >> np.uint64(shift))) * np.uint64(factor)
     return keys.argsort(kind="stable")
 

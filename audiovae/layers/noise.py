@@ -5,6 +5,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+# Shifts and factors that let every bit of a number depend on every other one (Steele, Lea and Flood 2014, "SplitMix").
+MIXERS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))
+# Steps of random fractions; float32 holds a row of a batch and such a fraction.
+FINE = 1 << 20
+
 
 class Noise:
     """Random numbers for the items of one micro-batch, a function of (seed, step, row in the global batch).
@@ -65,6 +70,11 @@ class NoiseOfItems(Noise):
 
     def _stacked(self, draw: Callable[[torch.Generator], Tensor]) -> Tensor:
         return torch.stack([draw(generator) for generator in self._generators]).to(self.rows.device)
+
+
+def fractions(noise: Noise, count: int) -> Tensor:
+    """Random whole numbers in [0, FINE), [n, count] int64."""
+    return noise.integers(FINE, count)
 
 
 def seed_of(seed: int, step: int) -> int:

@@ -8,14 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from audiovae.errors import ModelError
-from audiovae.layers.noise import Noise
+from audiovae.layers.noise import FINE, Noise, fractions
 from shards.text import printable
 
 HIGHEST_GUIDANCE = 20.0
 # Labels that a message lists.
 LISTED = 50
-# Steps of the random numbers in [0, 1) that leave labels out.
-FINE = 1 << 20
 
 
 class LabelEmbedding(nn.Module):
@@ -85,7 +83,7 @@ class Guide:
 
 def left_out(labels: Tensor, noise: Noise, share: float) -> Tensor:
     """Labels [B] for training: a share of them is 0, none."""
-    return labels.masked_fill(noise.integers(FINE, 1).squeeze(1) < round(share * FINE), 0)
+    return labels.masked_fill(fractions(noise, 1).squeeze(1) < round(share * FINE), 0)
 
 
 def make_condition(

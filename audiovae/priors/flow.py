@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from audiovae.errors import ModelError
-from audiovae.layers.noise import Noise, fresh_noise
+from audiovae.layers.noise import FINE, Noise, fractions, fresh_noise
 from audiovae.priors.conditions import Condition, Guide, LabelEmbedding
 from audiovae.priors.latents import STEP
 from audiovae.priors.prior import Prior
@@ -20,8 +20,6 @@ LEAST_SCALE = 0.1
 LEAST_POWER = 1e-6
 # Times stay so far from 0 and 1.
 MARGIN = 1e-3
-# Steps of the random numbers in [0, 1); float32 holds a row of a batch and such a fraction.
-FINE = 1 << 20
 
 
 class FlowPrior(Prior):
@@ -200,11 +198,6 @@ class FlowPrior(Prior):
             middle = x + 0.5 / steps * guide(self.velocity, x, given, known, time)
             x = x + guide(self.velocity, middle, given, known, time + 0.5 / steps) / steps
         return x
-
-
-def fractions(noise: Noise, count: int) -> Tensor:
-    """Random whole numbers in [0, FINE), [B, count] int64."""
-    return noise.integers(FINE, count)
 
 
 def times(noise: Noise) -> Tensor:

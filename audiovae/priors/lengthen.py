@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from audiovae.errors import ModelError
-from audiovae.layers.noise import NoiseOfItems
+from audiovae.layers.noise import MIXERS, NoiseOfItems
 from audiovae.priors.conditions import Condition
 from audiovae.priors.prior import Prior
 
@@ -15,8 +15,6 @@ from audiovae.priors.prior import Prior
 MOST_ITEMS = 16
 # Odd multipliers keep neighbouring seeds, items and windows apart; a generator takes 63 bits.
 MULTIPLIERS = (0x9E3779B97F4A7C15, 0xD1B54A32D192ED03, 0x8CB92BA72F3D8DD7)
-# Shifts and factors that let every bit of a seed depend on every other one (Steele, Lea and Flood 2014, "SplitMix").
-MIXERS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))
 
 
 def noise_of(seed: int, items: Sequence[int], window: int, device: torch.device) -> NoiseOfItems:

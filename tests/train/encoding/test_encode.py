@@ -30,14 +30,6 @@ from train.evaluation.measuring.recordings import join_chunks
 KINDS = ["vae with levels", "hvae", "vqvae with levels"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> Path:
     """A folder for each kind of model."""
