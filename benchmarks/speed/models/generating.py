@@ -10,7 +10,8 @@ from benchmarks.speed.support.trial import in_new_process
 RATE = 22_050
 CODES = {"kind": "codes", "rows": 9, "size": 512, "stride": 210}
 REAL = {"kind": "real", "rows": 144, "size": 0, "stride": 490}
-SECONDS = 5.0
+# Without the cache the time grows with the square of the length: 5 s for eight would take longer than a trial may.
+SECONDS = 2.0
 ITEMS = (1, 8)
 
 
