@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from shards.chunk import ChunkFormat
-from shards.reading.arena import Arena
+from shards.reading.arena import Arena, arena_slots
 from shards.reading.order import EpochOrder
 from shards.reading.schedule import Cursor, Schedule
 from shards.reading.sources.local import OPEN_FILES
-from shards.reading.stream import arena_slots
 
 PER_SHARD = 2048
 STRIDE = ChunkFormat().stride

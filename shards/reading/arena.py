@@ -7,13 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from shards.errors import DataError
-from shards.reading.order import Window
+from shards.reading.order import EpochOrder, Window
 from shards.reading.ring import POLL_S
 from shards.reading.schedule import Step
 from shards.reading.sources.memory import allocate
 from shards.reading.sources.records import Records
 
 ALONE = 6  # steps after the start that do not wait for blocks: the ring's and a few
+READ_AHEAD = 1.25  # blocks held, relative to what is needed at once
 THREADS = 4  # large reads under way: what saturates an NVMe disk; network file systems like as many
 
 
@@ -194,3 +195,9 @@ class Arena:
         with self._changed:
             self._failure = self._failure or error
             self._changed.notify_all()
+
+
+def arena_slots(order: EpochOrder, batch: int, world: int, room: int) -> int:
+    """Blocks that a process of ``world`` holds if it has room for ``room``; 0 when it must read record by record."""
+    needed = order.resident_blocks(batch, world)
+    return min(room, int(needed * READ_AHEAD) + 16) if room >= needed else 0

@@ -26,8 +26,8 @@ class Damage:
 class DamageReplacer:
     """Checks records as they are read and puts sound ones in the place of damaged ones.
 
-    The replacement depends on the damaged chunk alone: every rank, and every run over the same damage, takes the
-    same one. Any number of threads may use it.
+    The replacement depends on the damaged chunk alone, and is of the same data set: every rank, and every run over
+    the same damage, takes the same one. Any number of threads may use it.
 
     Args:
         damaged: Which records, uint8 [n, stride], of chunks, int64 [n], are not as they were written: bool [n].
@@ -36,6 +36,7 @@ class DamageReplacer:
         read: Reads one record: chunk -> uint8 [stride].
         limit: The share of the split's chunks that may be damaged, beyond the first ``FREE``; 0 allows none.
         once: Whether to check a chunk only when it is first read: for bytes that stay in memory.
+        bounds: The first chunk of a chunk's data set, and the one behind its last; None where there is one set.
     """
 
     def __init__(
@@ -46,8 +47,10 @@ class DamageReplacer:
         read: Callable[[int], np.ndarray],
         limit: float,
         once: bool,
+        bounds: Callable[[int], tuple[int, int]] | None = None,
     ):
         self._damaged, self._count, self._place, self._read, self._limit = damaged, count, place, read, limit
+        self._bounds = bounds or (lambda chunk: (0, count))
         self._seen = np.zeros(count, bool) if once else None
         self._found: dict[int, Damage] = {}
         self._lock = threading.Lock()
@@ -80,8 +83,9 @@ class DamageReplacer:
         return news
 
     def _replacement(self, chunk: int) -> tuple[int, np.ndarray]:
+        first, end = self._bounds(chunk)
         for attempt in range(TRIES):
-            other = mix(chunk, attempt) % self._count
+            other = first + mix(chunk - first, attempt) % (end - first)
             record = self._read(other)
             if not self._damaged(np.array([other]), record[None])[0]:
                 self._note(chunk, other)

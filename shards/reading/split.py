@@ -8,40 +8,53 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shards.chunk import HEADERS, NAME_LENGTH, identity_bytes, read_names, stored_identities
+from shards.chunk import HEADERS, NAME_LENGTH, identity_bytes, member_name, read_names, stored_identities
 from shards.errors import DataError
 from shards.manifest import Manifest
+from shards.mixing.joining import DataSet, join_manifests, set_names
+from shards.mixing.places import SEPARATOR, parse_places
 from shards.reading.manifests import is_url, load_manifest, shown
-from shards.reading.remote.records import RemoteRecords
-from shards.reading.sources.local import LocalRecords
-from shards.reading.sources.local_cache import CachedRecords
+from shards.reading.parts import copied, parts_of
+from shards.reading.sources.joined import JoinedRecords
 from shards.reading.sources.mapped import MAX_SHARDS, MappedShards
-from shards.reading.sources.memory import allocate, available_memory, installed_memory
+from shards.reading.sources.memory import allocate, installed_memory
 from shards.reading.sources.records import Records
 
 AT_ONCE = 256  # records looked at together, 12 MB
 
 
 class Split:
-    """Random access to the chunks of a split, numbered through its shards.
+    """Random access to the chunks of a split of one data set, or of several, numbered through their shards.
 
     Reading keeps no state, so threads and forked processes may share it; a fork must call
     ``torch.set_num_threads(1)`` first, as always with torch.
 
     Args:
-        manifest: The manifest of the data.
+        manifest: The manifest of the data; of several data sets the joined one.
         name: The split's name.
         records: Where its bytes come from.
         mapped: The same as memory, where that is possible.
         where: What people call the data: its folder or URL.
+        sets: The data sets that have the split, in order; None for one.
     """
 
-    def __init__(self, manifest: Manifest, name: str, records: Records, mapped: MappedShards | None, where: str):
+    def __init__(
+        self,
+        manifest: Manifest,
+        name: str,
+        records: Records,
+        mapped: MappedShards | None,
+        where: str,
+        sets: Sequence[DataSet] | None = None,
+    ):
         self.manifest, self.name, self.records, self.mapped, self.where = manifest, name, records, mapped, where
         self._rows = manifest.splits[name]
         self._ends = np.cumsum([row.chunks for row in self._rows], dtype=np.int64)
         self._keys: tuple[np.ndarray, np.ndarray] | None = None
         self._identities = np.stack([identity_bytes(row.identity) for row in self._rows])
+        only = DataSet(set_names([where])[0], where, self.fingerprint, len(self), len(manifest.sources))
+        self.sets = tuple(sets or (only,))
+        self._set_ends = np.cumsum([one.chunks for one in self.sets], dtype=np.int64)
 
     @classmethod
     def open(
@@ -51,43 +64,43 @@ class Split:
         verify_sizes: bool = True,
         scratch: Path | None = None,
         scratch_bytes: int = 0,
-        manifest: Manifest | None = None,
+        manifests: Sequence[Manifest] | None = None,
         share: tuple[int, int] = (0, 1),
     ) -> "Split":
-        """Open a split of a data folder, or of the URL of one (s3://, gs://, https:// and others).
+        """Open a split of a data folder, or of the URL of one (s3://, gs://, https:// and others), or of several.
 
-        ``scratch`` is a folder to copy the data to while it is read from where it is, of ``scratch_bytes`` at
-        most, see ``CachedRecords``. ``manifest`` is the manifest where it has been read already. ``share`` is this
-        process's number and the number of processes that verify the shards together.
+        Several are named as ``music/ + speech/:0.3``, see ``parse_places``. Each must have the split if it is
+        "train"; of other splits those that have it are taken. ``scratch`` is a folder to copy the data to while it is
+        read from where it is, of ``scratch_bytes`` at most, see ``CachedRecords``. ``manifests`` are those of the data
+        sets where they have been read already. ``share`` is this process's number and the number of processes that
+        verify the shards together.
 
-        Raises DataError when the folder has no such split, or, unless ``verify_sizes`` is off, naming a shard
-        that is missing, or whose size or first and last record disagree with the manifest. The records of a
-        remote shard are compared when it is first read.
+        Raises DataError when there is no such split, when several do not fit together, or, unless ``verify_sizes`` is
+        off, naming a shard that is missing, or whose size or first and last record disagree with the manifest. The
+        records of a remote shard are compared when it is first read.
         """
-        where = shown(data_dir)
-        manifest = manifest or load_manifest(data_dir)[0]
-        if not manifest.splits.get(name):
-            there = ", ".join(key for key, rows in manifest.splits.items() if rows) or "nothing"
-            raise DataError(
-                f"{where} has no split {name!r}, only {there}; name one, or build from more recordings, or with "
-                "a larger share for it (--valid 0.2)"
-            )
-        rows, shape = manifest.splits[name], manifest.chunk_format
-        records: Records
-        if is_url(data_dir):
-            records, mapped = RemoteRecords(str(data_dir), rows, shape, verify_sizes=verify_sizes), None
-        else:
-            folder = Path(data_dir)
-            if verify_sizes:
-                manifest.check_shards(folder, name, *share)
-            # Mapping opens every shard. Of data that no memory holds, only blocks are read.
-            small = len(rows) <= MAX_SHARDS and sum(row.bytes for row in rows) <= installed_memory()
-            mapped = MappedShards(folder, rows, shape) if small and not scratch else None
-            records = LocalRecords(folder, rows, shape)
-        split = cls(manifest, name, records, mapped, where)
+        places = parse_places(data_dir)
+        manifests = manifests or [load_manifest(place.path)[0] for place in places]
+        parts = parts_of(places, manifests, name)
+        joined = join_manifests(manifests, set_names([shown(place.path) for place in places]))
+        chosen = [part for part in parts if part.set.chunks]
+        # Mapping opens every shard. Of data that no memory holds, only blocks are read.
+        rows, local = joined.splits[name], not any(is_url(part.path) for part in chosen)
+        small = len(rows) <= MAX_SHARDS and sum(row.bytes for row in rows) <= installed_memory()
+        if verify_sizes:
+            for part in chosen:
+                part.check(name, share)
+        sources: list[Records] = [part.records(name, verify_sizes) for part in chosen]
+        mapped = None
+        if small and local and not scratch:
+            paths = [Path(part.path) / row.file for part in chosen for row in part.manifest.splits[name]]
+            mapped = MappedShards(paths, rows, joined.chunk_format)
+        counts = [part.set.chunks for part in chosen]
         if scratch:
-            split._copy_to(scratch, scratch_bytes)
-        return split
+            sources = copied(sources, [part.set for part in chosen], joined.chunk_format, scratch, scratch_bytes)
+        records = sources[0] if len(sources) == 1 else JoinedRecords(sources, counts)
+        where = SEPARATOR.join(place.moved_to(shown(place.path)) for place in places)
+        return cls(joined, name, records, mapped, where, [part.set for part in parts])
 
     def check_batch(self, batch: int, world: int) -> None:
         """Raises DataError when ``world`` processes cannot share batches of ``batch`` chunks of this split."""
@@ -123,7 +136,7 @@ class Split:
         return self.manifest.split_fingerprint(self.name)
 
     def read(self, chunks: np.ndarray, out: Tensor | None = None) -> Tensor:
-        """Audio of the given chunks, int64 [n] -> int16 [n, samples], written to ``out`` when given.
+        """Audio of the given chunks, int64 [n] -> int16 [n, samples], written to ``out`` when given, with set gains.
 
         Raises IndexError for a chunk outside the split, DataError for a damaged one.
         """
@@ -141,13 +154,27 @@ class Split:
                     f"shard {shard}: member {member} ({_name(records[bad.argmax()])}) is damaged. "
                     f"Run: python -m shards verify {self.where}; copy the shard again or build the data again"
                 )
+            self.amplify(here, records)
             audio = records[:, HEADERS : shape.hashed].view(np.int16)
             out[begin : begin + AT_ONCE] = torch.from_numpy(audio)
         return out
 
     def names(self, chunks: np.ndarray | Sequence[int]) -> list[str]:
-        """Member names of the given chunks, int64 [n]."""
-        return [_name(row) for row in self._heads(self._inside(chunks))]
+        """Member names of the given chunks, int64 [n].
+
+        Of several data sets, recordings are numbered through all of them: as the rows of ``manifest.sources``.
+        """
+        chunks = self._inside(chunks)
+        heads, offsets = self._heads(chunks), self._offsets(chunks)
+        if not offsets.any():
+            return [_name(row) for row in heads]
+        source, start, good = read_names(heads)
+        return [
+            member_name(*key) if whole else _name(row)
+            for row, whole, key in zip(
+                heads, good.tolist(), zip((source + offsets).tolist(), start.tolist(), strict=True), strict=True
+            )
+        ]
 
     def keys(self) -> tuple[np.ndarray, np.ndarray]:
         """Source id and first sample of every chunk, two int64 [chunks], read from the tar headers once."""
@@ -162,7 +189,7 @@ class Split:
                         f"shard {shard}: the name of member {member} is damaged. "
                         f"Run: python -m shards verify {self.where}; copy the shard again or build the data again"
                     )
-                found.append((source, start))
+                found.append((source + self._offsets(here), start))
             source, start = (np.concatenate(column) for column in zip(*found, strict=True))
             self._keys = source, start
         return self._keys
@@ -170,7 +197,29 @@ class Split:
     def place(self, chunk: int) -> tuple[str, int]:
         """The path of a chunk's shard, and the chunk's row in it."""
         shard = int(np.searchsorted(self._ends, chunk, side="right"))
-        return f"{self.where}/{self._rows[shard].file}", chunk - int(self._ends[shard] - self._rows[shard].chunks)
+        where = self.sets[self.set_of(np.array([chunk]))[0]].where
+        return f"{where}/{self._rows[shard].file}", chunk - int(self._ends[shard] - self._rows[shard].chunks)
+
+    def set_of(self, chunks: np.ndarray) -> np.ndarray:
+        """Which of ``sets`` the given chunks are of: int64 [n] -> int64 [n]."""
+        return np.searchsorted(self._set_ends, chunks, side="right")
+
+    def bounds(self, chunk: int) -> tuple[int, int]:
+        """The first chunk of a chunk's data set, and the one behind its last."""
+        one = int(self.set_of(np.array([chunk]))[0])
+        return int(self._set_ends[one]) - self.sets[one].chunks, int(self._set_ends[one])
+
+    def amplify(self, chunks: np.ndarray, records: np.ndarray) -> None:
+        """Apply the gains of their data sets to whole records, uint8 [n, stride], of chunks, int64 [n], in place."""
+        if not any(one.gain_db for one in self.sets):
+            return
+        sets, shape = self.set_of(chunks), self.manifest.chunk_format
+        for number, one in enumerate(self.sets):
+            if one.gain_db and len(rows := np.flatnonzero(sets == number)):
+                audio = records[:, HEADERS : shape.hashed].view(np.int16)
+                # A gain that would clip more than rounding does is refused when the data set is opened.
+                louder = np.rint(audio[rows] * np.float32(10 ** (one.gain_db / 20)))
+                audio[rows] = np.clip(louder, -32768, 32767).astype(np.int16)
 
     def raw(self, chunks: np.ndarray) -> np.ndarray:
         """Whole records of the given chunks as they are stored, int64 [n] -> uint8 [n, stride]."""
@@ -198,13 +247,10 @@ class Split:
         if self.mapped:
             self.mapped.close()
 
-    def _copy_to(self, scratch: Path, limit: int) -> None:
-        shape, large = self.manifest.chunk_format, self.bytes > available_memory() // 2
-        try:
-            self.records = CachedRecords(self.records, scratch, self.fingerprint, len(self), shape, limit, direct=large)
-        except BaseException:
-            self.close()
-            raise
+    def _offsets(self, chunks: np.ndarray) -> np.ndarray:
+        """What to add to the source ids of chunks, int64 [n]: sources of the data sets before theirs."""
+        begins = np.cumsum([0, *(one.sources for one in self.sets[:-1])], dtype=np.int64)
+        return begins[self.set_of(chunks)]
 
     def _heads(self, chunks: np.ndarray) -> np.ndarray:
         """The names of chunks as they are stored, uint8 [n, 25]."""

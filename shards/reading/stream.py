@@ -10,8 +10,11 @@ from torch import Tensor
 
 from shards.chunk import HEADERS
 from shards.errors import DataError
-from shards.reading.arena import Arena, RowReader
+from shards.mixing.mixture import Mixture
+from shards.reading.arena import Arena, RowReader, arena_slots
 from shards.reading.damage import Damage, DamageReplacer
+from shards.reading.mixed_reader import MixedReader
+from shards.reading.mixed_schedule import MixedSchedule
 from shards.reading.order import EpochOrder
 from shards.reading.ring import Ring
 from shards.reading.schedule import Cursor, Schedule, Step
@@ -21,7 +24,6 @@ from shards.reading.split import Split
 FILLERS = 2  # threads that copy from mapped memory; one core does 300,000 chunks a second
 ROW_READS = 16  # single records under way when there is no memory for blocks
 BEGINNING = Cursor()
-READ_AHEAD = 1.25  # blocks held, relative to what is needed at once
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class BatchStream:
         share: Processes on this node that read, among which ``memory`` is shared.
         damage_limit: The share of the split's chunks that may be damaged.
         order: The order of an epoch.
+        mixture: The shares of several data sets, see ``MixedSchedule``; None takes all chunks alike.
 
     Raises DataError for impossible sizes, and from the iterator for damaged or unreachable data.
     """
@@ -98,9 +101,10 @@ class BatchStream:
         share: int = 1,
         damage_limit: float = 0.001,
         order: Callable[[int, int, int], EpochOrder] = EpochOrder,
+        mixture: Mixture | None = None,
     ):
         _check(split, batch, rank, world, cursor)
-        schedule = Schedule(len(split), batch, seed, rank, world, order)
+        schedule = schedule_of(split, batch, seed, rank, world, order, mixture)
         shape = split.manifest.chunk_format
         self._split, self._timeout, self._pin = split, timeout_s, pin_memory
         self._shape = shape
@@ -114,7 +118,9 @@ class BatchStream:
         memory = available_memory() // 2 if memory is None else memory
         self.reader, fillers = self._make_reader(schedule, cursor, memory, share)
         once = self.reader is None  # mapped memory stays as it was read
-        self._replacer = DamageReplacer(split.damaged, len(split), split.place, self._read_one, damage_limit, once)
+        self._replacer = DamageReplacer(
+            split.damaged, len(split), split.place, self._read_one, damage_limit, once, split.bounds
+        )
         self._steps = schedule.steps(cursor)
         self._claiming = threading.Lock()
         self._threads = [threading.Thread(target=self._fill, name=f"batches-{k}", daemon=True) for k in range(fillers)]
@@ -174,13 +180,16 @@ class BatchStream:
         self.close()
 
     def _make_reader(
-        self, schedule: Schedule, cursor: Cursor, memory: int, share: int
-    ) -> tuple[RowReader | Arena | None, int]:
+        self, schedule: Schedule | MixedSchedule, cursor: Cursor, memory: int, share: int
+    ) -> tuple[RowReader | Arena | MixedReader | None, int]:
         """What gathers the records of a step, None for the memory map, and how many threads may use it."""
         split, stride = self._split, self._shape.stride
         if split.mapped and split.bytes <= memory:
             split.mapped.prefault()
             return None, FILLERS
+        if isinstance(schedule, MixedSchedule):
+            blocks = memory // share // (schedule.order_of(0, 0).block * stride)
+            return MixedReader(schedule, cursor, split.records, self._shape, blocks), 1
         order = schedule.order(schedule.count, schedule.seed, 0)
         slots = arena_slots(order, schedule.batch, schedule.world, memory // share // (order.block * stride))
         if not slots:
@@ -214,6 +223,7 @@ class BatchStream:
             assert self._split.mapped is not None
             np.take(self._split.mapped.records, step.chunks, 0, out, "clip")
         chunks = self._replacer.replace(step.chunks, out)
+        self._split.amplify(chunks, out)
         rows = torch.from_numpy(step.rows)
         return Batch(
             torch.from_numpy(out).view(torch.int16),
@@ -236,10 +246,23 @@ class BatchStream:
         return ", ".join(shards[:3]) + (f" and {len(shards) - 3} more shards" if len(shards) > 3 else "")
 
 
-def arena_slots(order: EpochOrder, batch: int, world: int, room: int) -> int:
-    """Blocks that a process of ``world`` holds if it has room for ``room``; 0 when it must read record by record."""
-    needed = order.resident_blocks(batch, world)
-    return min(room, int(needed * READ_AHEAD) + 16) if room >= needed else 0
+def schedule_of(
+    split: Split,
+    batch: int,
+    seed: int,
+    rank: int = 0,
+    world: int = 1,
+    order: Callable[[int, int, int], EpochOrder] = EpochOrder,
+    mixture: Mixture | None = None,
+) -> Schedule | MixedSchedule:
+    """The steps of a rank over a split; see ``BatchStream`` for the arguments.
+
+    Raises ValueError where the mixture is of other data sets than the split.
+    """
+    if mixture is None:
+        return Schedule(len(split), batch, seed, rank, world, order)
+    sets = [(one.fingerprint, one.chunks) for one in split.sets]
+    return MixedSchedule.of(mixture, sets, batch, seed, rank, world, order)
 
 
 def _check(split: Split, batch: int, rank: int, world: int, cursor: Cursor) -> None:

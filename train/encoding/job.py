@@ -160,6 +160,6 @@ def _recordings(data: str, manifest: Manifest, share: tuple[int, int]) -> list[R
     """The recordings of all splits, by their rows."""
     recordings: list[Recording] = []
     for name in (name for name, shards in manifest.splits.items() if shards):
-        split = Split.open(data, name, manifest=manifest, share=share)
+        split = Split.open(data, name, manifests=[manifest], share=share)
         recordings += recordings_of(split)
     return sorted(recordings, key=lambda recording: recording.row)

@@ -34,7 +34,7 @@ class MappedShards:
     without the 1,024 bytes that end it. Processes of a node share the memory. No file stays open.
     """
 
-    def __init__(self, folder: Path, rows: list[Shard], shape: ChunkFormat):
+    def __init__(self, paths: list[Path], rows: list[Shard], shape: ChunkFormat):
         self._sizes = [row.chunks * shape.stride for row in rows]
         self._size = sum(self._sizes)
         base = _map(None, self._size, _NO_ACCESS, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE, -1)
@@ -44,8 +44,7 @@ class MappedShards:
         self._base = base
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        for row, size in zip(rows, self._sizes, strict=True):
-            path = folder / row.file
+        for path, size in zip(paths, self._sizes, strict=True):
             try:
                 handle = open_regular(path, follow_links=True)
                 try:
@@ -57,7 +56,7 @@ class MappedShards:
             base += size
         self.records = np.frombuffer(memoryview(area), np.uint8).reshape(-1, shape.stride)
         self.records.flags.writeable = False
-        watch(self._base, [(folder / row.file, row.bytes) for row in rows])
+        watch(self._base, [(path, row.bytes) for path, row in zip(paths, rows, strict=True)])
 
     def prefault(self) -> None:
         """Bring all pages into memory in the background, so that readers do not wait for each."""
