@@ -18,8 +18,10 @@ from audiovae.models.vqvae import VQVAEConfig
 from audiovae.priors.latents import LATENTS
 from audiovae.priors.settings import PriorConfig, PriorSettings
 from audiovae.saved.kinds import latents_of
+from shards import DataError
 from shards.files import is_number, is_whole
 from shards.manifest import Manifest
+from shards.mixing.places import join_places, parse_places
 from shards.reading.manifests import is_url
 from shards.reading.remote.failures import cleaned
 from train.adversarial.settings import AdversarialConfig
@@ -35,6 +37,8 @@ class DataConfig:
 
     Attributes:
         path: Folder made by `python -m shards build`, or its URL (s3://, gs://, https://); short form: `--data DIR`.
+            Several as `music/ + speech/:0.3`, or with `--data` for each: 30 % of the chunks are of the second, and the
+            sets without a share have the rest by their sizes. A gain follows: `speech/:0.3:-6dB`.
         batch: Chunks in an optimizer step, over all processes; it does not depend on the number of GPUs.
         microbatch: The most chunks in one pass of a process; 0 means its whole share of the batch. Smaller values
             save memory by accumulating gradients and change nothing else.
@@ -54,10 +58,26 @@ class DataConfig:
     scratch_gb: NonNegativeFloat = 0.0
     damage_limit: ClosedUnitInterval = 0.001
 
+    def __post_init__(self) -> None:
+        try:
+            parse_places(self.path)
+        except DataError as error:
+            raise ValueError(f"data.path: {error}") from None
+
     @property
     def place(self) -> str:
-        """The absolute path; or the URL without password and signature, so that it can be shown."""
-        return cleaned(self.path) if is_url(self.path) else str(Path(self.path).resolve())
+        """The absolute path; or the URL without password and signature, so that it can be shown. Of several all."""
+        return join_places([place.moved_to(_place_of(place.path)) for place in parse_places(self.path)])
+
+    @property
+    def mix(self) -> str | None:
+        """Shares and gains of the data sets, without their paths; None for one set as it is."""
+        settings = [place.settings for place in parse_places(self.path)]
+        return None if settings == ["rest"] else join_places(settings)
+
+
+def _place_of(path: str) -> str:
+    return cleaned(path) if is_url(path) else str(Path(path).resolve())
 
 
 @dataclass
@@ -344,8 +364,12 @@ FREE = (
 
 
 def settings_of(config: "RunConfig") -> dict[str, Any]:
-    """Settings as dotted keys with plain values, for the record: without secrets in the data's URL."""
-    return {**flat(config), "data.path": config.data.place}
+    """Settings as dotted keys with plain values, for the record: without secrets in the data's URL.
+
+    Of several data sets their shares and gains are a setting of its own, `data.mix`, as paths may change in a run.
+    """
+    mix = config.data.mix
+    return {**flat(config), "data.path": config.data.place} | ({"data.mix": mix} if mix else {})
 
 
 def phase_start_of(settings: dict[str, Any]) -> int | None:

@@ -33,13 +33,13 @@ class Place:
     @property
     def settings(self) -> str:
         """Share and gain as the user gave them, without the path: ``0.3``, ``rest -6dB``."""
-        share = "rest" if self.share is None else str(float(self.share))
-        return f"{share} {self.gain_db:+g}dB" if self.gain_db else share
+        share = "rest" if self.share is None else _decimal(self.share)
+        return f"{share} {_decimal(self.gain_db)}dB" if self.gain_db else share
 
     def moved_to(self, path: str) -> str:
         """The text that names the set at another path."""
-        share = "" if self.share is None else f":{float(self.share)}"
-        return path + share + (f":{self.gain_db:g}dB" if self.gain_db else "")
+        share = "" if self.share is None else f":{_decimal(self.share)}"
+        return path + share + (f":{_decimal(self.gain_db)}dB" if self.gain_db else "")
 
 
 def parse_places(text: str | Path) -> list[Place]:
@@ -61,6 +61,11 @@ def parse_places(text: str | Path) -> list[Place]:
 def join_places(texts: list[str]) -> str:
     """One text for the data sets that several texts name."""
     return SEPARATOR.join(texts)
+
+
+def _decimal(value: Fraction | float) -> str:
+    """Up to six digits behind the point, as they are read."""
+    return f"{float(value):.6f}".rstrip("0").rstrip(".")
 
 
 def _parse(text: str, shared: bool) -> Place:

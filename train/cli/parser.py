@@ -2,10 +2,12 @@
 
 import argparse
 import dataclasses
+from collections import deque
 from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from shards.mixing.places import join_places
 from shards.text import with_bytes, without_bytes
 from train.cli.help_text import HelpFormatter, Overview
 from train.cli.presets import presets, settings_file
@@ -35,7 +37,7 @@ FLAGS = "--optim.steps 20000 --seed 1"
 # Short forms of a training's flags, and the help of those whose long form is in a group of that name.
 SHORT = {"data": "data.path", "start_from": "start_from.path", "profile": "tracking.profile"}
 SHORT_HELP = {
-    "data": ("The folder of shards; short for --data.path.", "DIR"),
+    "data": ("The folder of shards; short for --data.path. Several: --data music/ --data speech/:0.3.", "DIR"),
     "start_from": ("A model, checkpoint or run to start from; short for --start_from.path.", "PATH"),
 }
 TRAINING_EPILOG = """
@@ -89,12 +91,13 @@ def normalised(words: list[str]) -> list[str]:
     """The words of a command line with flags as the parser names them.
 
     Dashes in flag names become underscores. For trainings `--data DIR` becomes `--data.path DIR`, and so do the other
-    flags of SHORT; `--start_from PATH` brings settings of its model; names of presets become paths, and `--config`
-    moves to the front, so that flags override settings files wherever they stand.
+    flags of SHORT; several `--data` become one that names all; `--start_from PATH` brings settings of its model; names
+    of presets become paths, and `--config` moves to the front, so that flags override settings files wherever they
+    stand.
 
     Raises:
-        TrainError: when a file of settings, or a value for a group of settings, is not fit for the parser; or a folder
-            is given twice.
+        TrainError: when a file of settings, or a value for a group of settings, is not fit for the parser; or the run
+            folder is given twice.
     """
     first = words[0].partition("=")[0].removeprefix("--").replace("-", "_") if words else ""
     if words and words[0].startswith("--") and first in ADVICE:  # the command is missing, or comes later
@@ -104,25 +107,26 @@ def normalised(words: list[str]) -> list[str]:
     groups = names_of(RUNS[words[0]]) if training else {}
     files: list[str] = []
     in_files: dict[str, str] = {}
-    folders: set[str] = set()
-    rest = iter(words)
-    for word in rest:
+    places: list[str] = []
+    rest = deque(words)
+    while rest:
+        word = rest.popleft()
         if not word.startswith("--"):
             result.append(word)
             continue
         name, equals, value = word[2:].partition("=")
         name = name.replace("-", "_")
-        if training and name in ("data", "data.path", "run_dir"):
-            flag = "--run-dir" if name == "run_dir" else "--data"
-            if flag in folders:  # for other settings the last value counts; here the user means both folders
-                raise TrainError(f"{flag} is given twice; pass it once")
-            folders.add(flag)
-        if training and name == "config" and (file := value if equals else next(rest, "")):
+        if training and name == "run_dir" and last_value(result, "--run_dir"):
+            # For other settings the last value counts; here the user means both folders.
+            raise TrainError("--run-dir is given twice; pass it once")
+        if name in ("data", "data.path") and (value or (not equals and rest and not rest[0].startswith("--"))):
+            places.append(value or rest.popleft())
+        elif training and name == "config" and (file := value if equals or not rest else rest.popleft()):
             path = settings_file(file)
             in_files |= plain_values(check_file(path, f"--config {file}", RUNS[words[0]]))
             files += ["--config", str(path)]
         elif training and groups.get(name) and name not in SHORT:
-            value = value if equals else next(rest, "")
+            value = value if equals or not rest else rest.popleft()
             check_group(name, value, RUNS[words[0]])
             result.append(f"--{name}={value}")
         else:
@@ -130,7 +134,8 @@ def normalised(words: list[str]) -> list[str]:
     source = last_value(result, "--start_from.path") or in_files.get("start_from.path", "")
     run_dir = last_value(result, "--run_dir") or in_files.get("run_dir", "")
     first_file = ["--config", start_settings(source, words[0], run_dir)] if source and training else []
-    return [*result[:1], *first_file, *files, *result[1:]]
+    data = [f"--{SHORT['data'] if training else 'data'}", join_places(places)] if places else []
+    return [*result[:1], *first_file, *files, *result[1:], *data]
 
 
 def plain_values(settings: dict[Any, Any]) -> dict[str, str]:

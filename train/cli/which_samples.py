@@ -11,10 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from shards import Batch, BatchStream, Cursor, DataError, Manifest, Split
+from shards import Batch, BatchStream, Cursor, DataError, Split
 from shards.chunk import parse_name
 from shards.files import make_folder, write_atomically
-from shards.reading.schedule import Schedule
+from shards.mixing.mixture import Mixture
+from shards.reading.stream import schedule_of
 from shards.text import printable
 from train.errors import TrainError
 from train.runs.requeue import ATTEMPTS_FILE
@@ -35,7 +36,7 @@ def which_samples(settings: Any) -> int:
         known = f"step {settings.step} of this run was trained on data with the fingerprint {fingerprint}"
         raise TrainError(f"{data}: other data ({split.fingerprint}); {known}; pass its folder as --data DIR")
     batch = batch_of_step(run, split, settings.step)
-    rows = rows_of(batch, split.names(batch.chunks), split.manifest)
+    rows = rows_of(batch, split)
     if settings.wav:
         write_wavs(batch, rows, split.rate, settings.wav)
     if settings.json:
@@ -63,16 +64,24 @@ def batch_of_step(run: RunDir, split: Split, step: int) -> Batch:
         raise TrainError(f"{run.path}/attempts.jsonl: no attempt reached step {step}; the file may have been edited")
     start = starts[-1]
     split.check_batch(start["batch"], 1)
-    schedule = Schedule(len(split), start["batch"], start["seed"])
+    try:
+        mixture = Mixture.from_json(start["mixture"]) if "mixture" in start else None
+        schedule = schedule_of(split, start["batch"], start["seed"], mixture=mixture)
+    except ValueError as error:
+        raise TrainError(f"{run.path}/{ATTEMPTS_FILE}: {error}; the file may have been edited") from None
     cursor = schedule.after(Cursor(start["epoch"], start["consumed"]), step - 1 - start["step"])
-    with BatchStream(split, start["batch"], start["seed"], cursor=cursor, prefetch=1, memory=0) as stream:
+    more: dict[str, Any] = {"cursor": cursor, "prefetch": 1, "memory": 0, "mixture": mixture}
+    with BatchStream(split, start["batch"], start["seed"], **more) as stream:
         return next(stream)
 
 
-def rows_of(batch: Batch, names: list[str], manifest: Manifest) -> list[dict[str, Any]]:
-    """Each row of a batch: its chunk, its member name, its recording and where in it, in seconds."""
-    rows = []
-    for row, (chunk, name) in enumerate(zip(batch.chunks.tolist(), names, strict=True)):
+def rows_of(batch: Batch, split: Split) -> list[dict[str, Any]]:
+    """Each row of a batch: its chunk, its member name, its recording and where in it, in seconds.
+
+    Of several data sets the recording's path begins with the name of its set.
+    """
+    rows, manifest = [], split.manifest
+    for row, (chunk, name) in enumerate(zip(batch.chunks.tolist(), split.names(batch.chunks), strict=True)):
         source, start = parse_name(name)
         known = source < len(manifest.sources)
         path = " + ".join(manifest.recordings_at(source, start)) if known else f"source {source}"

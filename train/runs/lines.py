@@ -100,6 +100,10 @@ def _is_seed(value: Any) -> bool:
     return type(value) is int and 0 <= value < 1 << 63
 
 
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
+
+
 Kinds = dict[str, Callable[[Any], bool]]
 _OF_A_POINT: Kinds = {"step": is_whole, "attempt": is_whole, "time": is_moment}
 _OF_AN_EVENT: Kinds = {
@@ -111,6 +115,7 @@ _OF_AN_EVENT: Kinds = {
     "reason": is_text,
     **dict.fromkeys(("world", "pid", "step", "epoch", "consumed", "batch"), is_whole),
     "seed": _is_seed,
+    "mixture": _is_list,
 }
 _OF_A_DECISION: Kinds = {
     "time": is_moment,

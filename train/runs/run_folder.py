@@ -239,7 +239,7 @@ class RunDir:
         return done.step >= config.optim.steps or bool(done.early and config.until == self.config.get("until", ""))
 
     def starts(self) -> list[dict[str, Any]]:
-        """The start of each attempt: step, epoch, consumed, batch, seed."""
+        """The start of each attempt: step, epoch, consumed, batch, seed; and mixture where it had several data sets."""
         rows = filter(_starts, read_events(self.path / ATTEMPTS_FILE))
         return [row for row in rows if {"step", "epoch", "consumed", "batch", "seed"} <= row.keys()]
 
@@ -248,7 +248,7 @@ class RunDir:
         counts = {name: damaged_lines(self.path / name) for name in SEALED_FILES}
         return {name: count for name, count in counts.items() if count}
 
-    def begin(self, world: int, place: dict[str, int]) -> list[Change]:
+    def begin(self, world: int, place: dict[str, Any]) -> list[Change]:
         """Records that an attempt starts, with its place in the data, and deletes STOPPED and DONE of the previous one.
 
         The settings of this attempt become those of the run. A STOP file that is newer than this process is a request

@@ -1,7 +1,6 @@
 """One attempt at a run: opens the data and the folder, resumes or starts, trains, and notes how it ended."""
 
-from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -16,12 +15,12 @@ from shards import Split
 from shards.files import remove_file
 from shards.presets import fitting_presets
 from shards.text import printable
-from train.config import DataConfig, RunConfig
+from train.config import RunConfig
 from train.errors import LostPeerError, TrainError
 from train.evaluation.measuring.heldout import spread_audio
 from train.optim.snapshot import Snapshot
 from train.parallel.engine import Engine, lost_peers_reported
-from train.parallel.sharing import shared_manifest, shared_snapshot, together
+from train.parallel.sharing import shared_snapshot
 from train.process.bus_errors import note_bus_errors
 from train.process.output_streams import write_stderr
 from train.process.phases import phase
@@ -35,6 +34,7 @@ from train.tracking.tracker import CLOSE_S, Tracker
 from train.tracking.wandb_environment import identity
 from train.training.companion import keep_autoencoder
 from train.training.context import Context
+from train.training.data_sets import mix_sets, open_splits
 from train.training.held_out.extra import check_measures
 from train.training.learner import make_learner, make_objective
 from train.training.loop import training_loop
@@ -114,6 +114,7 @@ def _run(
             f"set it to {learner.step:,} or more, or choose another --run-dir"
         )
     check_codebooks(config, model)
+    mix_sets(config, train_split, run, learner)
     context = Context(config, engine, run, train_split, valid_split, learner, stop)
     stop.nothing_unsaved(lambda reason: _end_before_training(context, reason))
     if learner.step == 0 and not calibrated:  # a checkpoint brings the calibration with it
@@ -153,10 +154,11 @@ def _end_before_training(context: Context, reason: str) -> None:
         write_stderr(f"stopped at step {step} ({reason}) before another step; run the same command to resume")
 
 
-def start_of(context: Context) -> dict[str, int]:
-    """Where an attempt starts: step, place in the data, batch and seed."""
+def start_of(context: Context) -> dict[str, Any]:
+    """Where an attempt starts: step, place in the data, batch and seed, and the shares of several data sets."""
     config, learner = context.config, context.learner
-    return {"step": learner.step, **asdict(learner.cursor), "batch": config.data.batch, "seed": config.seed}
+    start = {"step": learner.step, **asdict(learner.cursor), "batch": config.data.batch, "seed": config.seed}
+    return start | ({"mixture": learner.mixture.to_json()} if learner.mixture else {})
 
 
 def build_model(config: RunConfig, family: str, split: Split) -> Trainable:
@@ -242,19 +244,3 @@ def _train(context: Context, wandb_mode: str) -> int:
         if tracker:
             with phase("W&B receives the last points; Ctrl-C leaves them to `python -m train sync`", tell=write_stderr):
                 tracker.close(failed, CLOSE_STOPPED_S if context.stop.by_signal else CLOSE_S)
-
-
-@contextmanager
-def open_splits(data: DataConfig, engine: Engine) -> Iterator[tuple[Split, Split | None]]:
-    """Opens the training chunks, and the held-out chunks if there are any. The processes verify the shards together."""
-    manifest = shared_manifest(engine, data.path)
-    more: dict[str, Any] = {"scratch": data.scratch, "scratch_bytes": int(data.scratch_gb * 1e9)}
-    more |= {"manifest": manifest, "share": (engine.rank, engine.world)}
-    with ExitStack() as opened:
-
-        def open_one(name: str) -> Split:
-            return opened.enter_context(closing(Split.open(data.path, name, **more)))
-
-        train = together(engine, lambda: open_one("train"))
-        valid = together(engine, lambda: open_one("valid")) if manifest.splits.get("valid") else None
-        yield train, valid

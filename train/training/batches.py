@@ -37,6 +37,7 @@ class BatchFeed:
             memory=int(config.data.memory_gb * 1e9) or None,
             share=engine.local_world,
             damage_limit=config.data.damage_limit,
+            mixture=context.learner.mixture,
         )
 
     def __enter__(self) -> "BatchFeed":

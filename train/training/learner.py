@@ -12,6 +12,7 @@ from torch import Tensor
 from audiovae.models.parts import freeze_all_but
 from audiovae.trainable import Trainable
 from shards import Cursor
+from shards.mixing.mixture import Mixture
 from train.config import RunConfig
 from train.errors import TrainError
 from train.optim.divergence import Health
@@ -35,6 +36,7 @@ class Learner:
         adversary: The discriminator and its optimizer in the adversarial phase.
         step: Optimizer steps done, skipped ones included.
         cursor: Position in the data at which the next step begins.
+        mixture: The shares of several data sets, in which the cursor counts; None for one set.
         valid: The last held-out values by measure, those that are finite.
         patience: How long ago the best value of the measure of `until` was.
         unlogged: Values of this step by their names in the log, if its held-out evaluation is still to do, as at the
@@ -51,6 +53,7 @@ class Learner:
         self.strategy, self.adversary = strategy, adversary
         self.step = 0
         self.cursor = Cursor()
+        self.mixture: Mixture | None = None
         self.valid: dict[str, float] = {}
         self.patience = Patience()
         self.unlogged: dict[str, float] | None = {}
@@ -75,6 +78,8 @@ class Learner:
         snapshot.discriminator = self.adversary.gather(keep)
         self._copies.wait()
         snapshot.state = {"step": self.step, "epoch": self.cursor.epoch, "consumed": self.cursor.consumed}
+        if self.mixture:
+            snapshot.state["mixture"] = self.mixture.to_json()
         snapshot.state["health"] = self.health.to_state()
         if self.valid:
             snapshot.state[VALUES] = dict(self.valid)
@@ -100,6 +105,8 @@ class Learner:
         self._restore_players(snapshot)
         self.step = snapshot.state["step"]
         self.cursor = Cursor(snapshot.state["epoch"], snapshot.state["consumed"])
+        mixture = snapshot.state.get("mixture")
+        self.mixture = Mixture.from_json(mixture) if mixture is not None else None
         self.valid = held_out(snapshot.state)
         self.patience = Patience.from_state(snapshot.state.get("patience"))
         self.unlogged = snapshot.state.get("unlogged")

@@ -12,6 +12,7 @@ from train.tracking.tracker import Tracker
 from train.training.batches import BatchFeed
 from train.training.checkpointing import Checkpointer
 from train.training.context import Context
+from train.training.data_sets import sets_line
 from train.training.ending import early_end, end_before_a_step, end_finished, end_stopped
 from train.training.held_out.validation import Validation, note_losses
 from train.training.learner import begin_phase
@@ -149,6 +150,8 @@ def announce(context: Context, display: Display) -> None:
         f"{config.data.batch} a step over {engine.world} process(es) on {engine.device.type}, "
         f"precision {engine.precision}, from step {learner.step}; to stop and save: touch {context.run.path}/STOP"
     )
+    if learner.mixture:
+        display.say(sets_line(context.train_split, learner.mixture))
     if learner.adversary.discriminator is not None:
         display.say(of_phase(context))
     if context.valid_split is None:

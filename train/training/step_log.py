@@ -9,6 +9,7 @@ from train.errors import TrainError
 from train.optim.objective import Objective
 from train.training.batches import BatchFeed
 from train.training.context import Context
+from train.training.data_sets import epochs_of
 from train.training.meter import Meter
 
 
@@ -38,6 +39,8 @@ class StepLog:
         values |= learner.adversary.values(learner.step - 1)
         values["data/damaged_chunks"] = engine.sum({"damaged": self._batches.damaged})["damaged"].item()
         values["samples_seen"] = learner.step * config.data.batch
+        epochs = epochs_of(config, self._context.train_split, learner)
+        values |= {f"data/epochs_{name}": count for name, count in epochs.items()}
         weights = self._objective.weights_at(learner.step - 1)
         return values | {f"weight/{name}": weight for name, weight in weights.items() if name.startswith("kl")}
 

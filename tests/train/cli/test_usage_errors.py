@@ -112,7 +112,16 @@ def test_only_training_takes_files_of_settings():
     assert normalised(["evaluate", "x", "--config", "y"]) == ["evaluate", "x", "--config", "y"]
 
 
-@pytest.mark.parametrize("flag", ["--data", "--data.path", "--run-dir", "--run_dir"])
+@pytest.mark.parametrize("flag", ["--data", "--data.path"])
+def test_several_data_sets(flag):
+    data = parse(["vae", *NEEDED, flag, "b:0.3", f"{flag}=c/:0.1:-6dB"])[1].data
+    assert data.path == f"{NEEDED[NEEDED.index('--data') + 1]} + b:0.3 + c/:0.1:-6dB"
+    assert normalised(["evaluate", "x", "--data", "a", "--data=b"]) == ["evaluate", "x", "--data", "a + b"]
+    with pytest.raises(TrainError, match="--data.path: the value is missing"):
+        parse(["vae", "--data", "--run-dir", "x"])
+
+
+@pytest.mark.parametrize("flag", ["--run-dir", "--run_dir"])
 def test_two_folders_for_one_are_an_error(flag):
     with pytest.raises(TrainError, match="is given twice"):
         parse(["vae", *NEEDED, flag, "other"])

@@ -300,7 +300,7 @@ def test_a_finished_run_says_so_and_can_be_loaded(data_dir, straight):
     [
         (["--optim.lrr", "3"], "did you mean --optim.lr?"),
         (["--optim.lr", "fast"], "optim.lr"),
-        (["--data", "/nowhere"], "--data is given twice"),
+        (["--run-dir", "/nowhere"], "--run-dir is given twice"),
         (["--data.batch", "100000"], "lower the batch size"),
         (["--model.trunk.strides", "[4,5]"], "does not divide"),
         (["--model.trunk.strides", "[21]"], "there must be one width for each stride"),
