@@ -24,7 +24,7 @@ MAX_REPORTED = 5
 
 
 def all_checks(
-    run: Path, reference: Path, steps: int, chunks: int, batch: int, outcomes: Sequence[Outcome]
+    run: Path, reference: Path, steps: int, sets: Sequence[int], batch: int, outcomes: Sequence[Outcome]
 ) -> dict[str, list[str]]:
     """Runs every check; returns the problems by the name of the check.
 
@@ -32,13 +32,13 @@ def all_checks(
         run: The folder of the run under faults.
         reference: The folder of the same run without faults.
         steps: Optimizer steps of both.
-        chunks: Chunks of an epoch.
+        sets: Chunks of an epoch, of each data set.
         batch: Chunks of a step.
         outcomes: The outcomes of the faults.
     """
     return {
         "final weights and optimizer equal those of the reference run": weights(run, reference),
-        "every chunk is used once per epoch": samples(run, steps, chunks, batch),
+        "every chunk is used once per epoch": samples(run, steps, sets, batch),
         "no fault costs more steps than allowed": losses(outcomes),
         "metrics.jsonl has each step once, with the values of the reference run": points(run, reference, steps),
         "the W&B run has each step once": wandb_points(run, steps),
@@ -65,8 +65,8 @@ def weights(run: Path, reference: Path) -> list[str]:
     return problems
 
 
-def samples(run: Path, steps: int, chunks: int, batch: int) -> list[str]:
-    """Checks the logged samples: a repeated step has the same chunks, and an epoch has each chunk once."""
+def samples(run: Path, steps: int, sets: Sequence[int], batch: int) -> list[str]:
+    """Checks the logged samples: a repeated step has the same chunks, and an epoch of a set has each chunk once."""
     made: dict[int, dict[int, int]] = {}
     problems = []
     for file in sorted((run / "samples").glob("rank-*.jsonl")):
@@ -84,10 +84,38 @@ def samples(run: Path, steps: int, chunks: int, batch: int) -> list[str]:
         problems.append(f"the steps are not 1 to {steps}")
         return problems
     problems += [f"step {step}: rows are missing" for step in made if sorted(made[step]) != list(range(batch))]
-    an_epoch = chunks // batch
+    if problems:
+        return problems
+    if len(sets) > 1:
+        return problems + epochs_of_sets(
+            [made[step][row] for step in range(1, steps + 1) for row in range(batch)], sets
+        )
+    return problems + epochs_of_one([[*made[step].values()] for step in range(1, steps + 1)], sets[0], batch)
+
+
+def epochs_of_sets(taken: Sequence[int], sets: Sequence[int]) -> list[str]:
+    """Checks that each of several sets was gone through again and again: its chunks, in the order of training."""
+    problems = []
+    begin = 0
+    for number, count in enumerate(sets):
+        own = [chunk for chunk in taken if begin <= chunk < begin + count]
+        for first in range(0, len(own), count):
+            part = own[first : first + count]
+            if len({*part}) < len(part):
+                problems.append(f"set {number}, epoch {first // count}: a chunk more than once")
+        begin += count
+    if not all(0 <= chunk < begin for chunk in taken):
+        problems.append("a chunk is of no set")
+    return problems
+
+
+def epochs_of_one(made: Sequence[Sequence[int]], chunks: int, batch: int) -> list[str]:
+    """Checks that each epoch of the only set has each chunk once; what is less than a batch at its end is left out."""
+    problems = []
+    steps, an_epoch = len(made), chunks // batch
     for first in range(1, steps + 1, an_epoch):
         part = range(first, min(first + an_epoch, steps + 1))
-        often = Counter(chunk for step in part for chunk in made[step].values())
+        often = Counter(chunk for step in part for chunk in made[step - 1])
         if wrong := [chunk for chunk, count in often.items() if count > 1 or not 0 <= chunk < chunks]:
             problems.append(f"steps {part[0]} to {part[-1]}, an epoch: chunk {wrong[0]} more than once, or unknown")
         elif len(part) == an_epoch and len(often) != an_epoch * batch:

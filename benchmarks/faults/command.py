@@ -14,11 +14,13 @@ from benchmarks.faults.processes import FaultError, Processes
 from benchmarks.faults.report import rows_of, table_of, verdict
 from benchmarks.faults.runner import WHOLE_S, FaultRunner
 from benchmarks.faults.target import Target
-from benchmarks.faults.trainings import AutoencoderTraining, PriorTraining
+from benchmarks.faults.trainings import AutoencoderTraining, MixtureTraining, PriorTraining
 from benchmarks.results import make_console, work_folder, write_results
 from train.errors import TrainError
 
-TARGETS: dict[str, type[Target]] = {target.name: target for target in (AutoencoderTraining, PriorTraining, Encoding)}
+TARGETS: dict[str, type[Target]] = {
+    target.name: target for target in (AutoencoderTraining, MixtureTraining, PriorTraining, Encoding)
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -20,6 +20,7 @@ from benchmarks.faults.processes import FaultError
 from benchmarks.faults.runner import Outcome
 from benchmarks.faults.target import TRUNK, Attempt, Target, alone, finish, flags, launched, make_autoencoder, make_data
 from shards import Manifest
+from shards.mixing.places import parse_places
 from train.runs.checkpoint import all_checkpoints
 
 BATCH = 6
@@ -86,8 +87,8 @@ class Training(Target):
         return plan(kills, seed, kinds)
 
     @abstractmethod
-    def make_data(self) -> Path:
-        """Makes the data set to train on."""
+    def make_data(self) -> str | Path:
+        """Makes the data set to train on, or several."""
 
     def prepare(self, faults: Sequence[Fault]) -> int:
         """See `Target.prepare`."""
@@ -151,9 +152,21 @@ class AutoencoderTraining(Training):
         "adversarial.freeze": "false",
     }
 
-    def make_data(self) -> Path:
+    def make_data(self) -> str | Path:
         """See `Training.make_data`."""
         return make_data(self.folder)
+
+
+class MixtureTraining(AutoencoderTraining):
+    """The same on two data sets, one of which is small and read many times."""
+
+    name = "mixture"
+    about = "the training of a tiny VQ-VAE on two data sets in fixed shares, on two processes"
+
+    def make_data(self) -> str:
+        """See `Training.make_data`."""
+        small = make_data(self.folder / "small", recordings=2, seconds=1.1, valid=0.5)
+        return f"{make_data(self.folder)} + {small}:0.3"
 
 
 class PriorTraining(Training):
@@ -175,6 +188,6 @@ class PriorTraining(Training):
         return latents
 
 
-def training_chunks(data: Path) -> int:
-    """Chunks of an epoch."""
-    return Manifest.load(data).chunks("train")
+def training_chunks(data: str | Path) -> list[int]:
+    """Chunks of an epoch, of each data set."""
+    return [Manifest.load(place.path).chunks("train") for place in parse_places(data)]

@@ -16,6 +16,7 @@ from benchmarks.speed.support.rows import Row, table
 from shards.errors import DataError
 
 PARTS = {
+    "sets": "several data sets in fixed shares against one",
     "reading": "data in memory",
     "disk": "more data than memory",
     "busy": "a training thread next to the reader",

@@ -7,9 +7,9 @@ from pathlib import Path
 from shards.chunk import ChunkFormat
 from shards.errors import DataError
 from shards.manifest import Manifest
-from shards.mixing.joining import DataSet, check_gain, set_names
-from shards.mixing.places import Place
-from shards.reading.manifests import is_url, shown
+from shards.mixing.joining import DataSet, check_gain, join_manifests, set_names
+from shards.mixing.places import Place, join_places, parse_places
+from shards.reading.manifests import is_url, load_manifest, shown
 from shards.reading.remote.records import RemoteRecords
 from shards.reading.sources.local import LocalRecords
 from shards.reading.sources.local_cache import CachedRecords
@@ -70,6 +70,18 @@ def parts_of(places: Sequence[Place], manifests: Sequence[Manifest], name: str) 
         if len(same) > 1:
             raise DataError(f"{same[0]} and {same[1]} are the same data set: name it once, with a larger share")
     return parts
+
+
+def load_joined(data_dir: str | Path) -> tuple[Manifest, list[Manifest], str]:
+    """The joined manifest of the data sets that a text names, those of each, and what people call the place.
+
+    Raises DataError naming what is wrong.
+    """
+    places = parse_places(data_dir)
+    manifests = [load_manifest(place.path)[0] for place in places]
+    shown_places = [shown(place.path) for place in places]
+    where = join_places([place.moved_to(path) for place, path in zip(places, shown_places, strict=True)])
+    return join_manifests(manifests, set_names(shown_places)), manifests, where
 
 
 def copied(

@@ -114,10 +114,10 @@ def test_a_chunk_that_is_left_out_is_noticed(tmp_path):
         lines = [{"step": step, "rows": [rank], "chunks": [(2 * step + rank) % 4]} for step in (1, 2, 3)]
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (tmp_path / "samples" / f"rank-{rank:05d}.jsonl").write_text(text)
-    assert checks.samples(tmp_path, 3, 4, 2) == []
-    assert checks.samples(tmp_path, 3, 5, 2) == [], "the rest of an epoch, less than a step, is dropped"
-    assert "more than once" in checks.samples(tmp_path, 3, 6, 2)[0]
-    assert "unknown" in checks.samples(tmp_path, 3, 3, 2)[0]
+    assert checks.samples(tmp_path, 3, [4], 2) == []
+    assert checks.samples(tmp_path, 3, [5], 2) == [], "the rest of an epoch, less than a step, is dropped"
+    assert "more than once" in checks.samples(tmp_path, 3, [6], 2)[0]
+    assert "unknown" in checks.samples(tmp_path, 3, [3], 2)[0]
 
 
 @pytest.mark.slow
@@ -373,4 +373,12 @@ def test_the_report(capsys):
     with pytest.raises(SystemExit):
         main(["--target", "encode", "--kinds", "kill W&B"])
     assert "no kind of fault 'kill W&B': choose from kill rank 0" in capsys.readouterr().err
-    assert [*TARGETS] == ["autoencoder", "prior", "encode"]
+    assert [*TARGETS] == ["autoencoder", "mixture", "prior", "encode"]
+
+
+def test_epochs_of_several_sets_are_told_apart():
+    taken = [0, 5, 1, 6, 2, 5, 3, 6, 0, 5]  # four chunks of the first set; the second has two and begins again
+    assert checks.epochs_of_sets(taken, [5, 2]) == []
+    assert checks.epochs_of_sets([*taken[:4], 1], [5, 2]) == ["set 0, epoch 0: a chunk more than once"]
+    assert checks.epochs_of_sets([5, 5], [5, 2]) == ["set 1, epoch 0: a chunk more than once"]
+    assert checks.epochs_of_sets([7], [5, 2]) == ["a chunk is of no set"]

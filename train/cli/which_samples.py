@@ -43,7 +43,7 @@ def which_samples(settings: Any) -> int:
         json.dump({"step": settings.step, "epoch": batch.cursor.epoch, "chunks": rows}, sys.stdout, indent=1)
         print()
     else:
-        show(settings.step, batch, rows)
+        show(settings.step, batch, rows, mixed=len(split.sets) > 1)
     return 0
 
 
@@ -99,9 +99,10 @@ def write_wavs(batch: Batch, rows: list[dict[str, Any]], rate: int, folder: Path
     print(printable(f"wrote {len(rows)} files to {folder}"), file=sys.stderr)
 
 
-def show(step: int, batch: Batch, rows: list[dict[str, Any]]) -> None:
-    """Prints the chunks of a step as a table."""
-    table = Table(title=f"step {step}: epoch {batch.cursor.epoch}, from position {batch.cursor.consumed}")
+def show(step: int, batch: Batch, rows: list[dict[str, Any]], mixed: bool) -> None:
+    """Prints the chunks of a step as a table; `mixed` where they are of several data sets."""
+    where = f"epoch {batch.cursor.epoch}, from position {batch.cursor.consumed}"
+    table = Table(title=f"step {step}: {f'from chunk {batch.cursor.consumed} of its mixture' if mixed else where}")
     for column in ("row", "chunk", "name", "recording", "at s"):
         table.add_column(column, justify="right" if column in ("row", "chunk", "at s") else "left")
     for row in rows:

@@ -14,7 +14,7 @@ from shards import Manifest, Split
 from shards.audio.rates import HIGHEST
 from shards.files import canonical_json
 from shards.manifest.data_set import MAX_SAMPLES
-from shards.reading.manifests import load_manifest
+from shards.reading.parts import load_joined
 from train.encoding.labels import Labels, labels_of
 from train.encoding.recordings import Recording, recordings_of
 from train.errors import TrainError
@@ -66,7 +66,10 @@ class Job:
     @property
     def identity(self) -> dict[str, str]:
         """The model, the data and their labels if there are any, by their fingerprints."""
-        found = {"model": self.layout.model, "data": self.manifest.fingerprint}
+        data = self.manifest.fingerprint
+        if gains := {one.name: one.gain_db for one in self.recordings[0].split.sets if one.gain_db}:
+            data = xxhash.xxh3_128_hexdigest(canonical_json([data, gains]))
+        found = {"model": self.layout.model, "data": data}
         return found | ({"labels": self.labels.fingerprint} if self.labels else {})
 
     @property
@@ -84,8 +87,10 @@ class Job:
 
     def key(self, recording: Recording) -> str:
         """A hash of all that decides the sequence of a recording, 32 hexadecimal digits."""
-        name = recording.split.name
+        name, sets = recording.split.name, recording.split.set_of(recording.chunks[:1])
         content = [self._layout, self._fingerprints[name], name, recording.row, self.samples(recording)]
+        if gain := recording.split.sets[sets[0]].gain_db:
+            content.append(gain)
         return xxhash.xxh3_128_hexdigest(canonical_json(content))
 
     def file(self, recording: Recording) -> Path:
@@ -117,8 +122,8 @@ def open_job(settings: Any, source: Path, device: str, share: tuple[int, int]) -
     if settings.seconds > LONGEST_S:
         raise TrainError(f"--seconds {settings.seconds:g}: choose windows of at most a day ({LONGEST_S:g})")
     model = load_weights(source, device)
-    manifest, where = load_manifest(settings.data)
-    if LATENTS in manifest.settings:
+    manifest, manifests, where = load_joined(settings.data)
+    if any(LATENTS in one.settings for one in manifests):
         raise TrainError(f"{where}: holds latents already; pass a data folder of audio")
     if manifest.rate != model.rate:
         raise TrainError(
@@ -132,7 +137,7 @@ def open_job(settings: Any, source: Path, device: str, share: tuple[int, int]) -
         )
     check_ready(model)
     frames = Frames(model)
-    recordings = _recordings(settings.data, manifest, share)
+    recordings = _recordings(settings.data, manifests, share)
     labels = None
     if settings.labels:
         labels = labels_of(manifest, (recording.row for recording in recordings), settings.labels)
@@ -156,10 +161,11 @@ def _layout_of(model: Autoencoder, frames: int, labels: Labels | None, how: str 
         raise TrainError(f"--labels {how}: {str(error).removeprefix('latents: ')}") from None
 
 
-def _recordings(data: str, manifest: Manifest, share: tuple[int, int]) -> list[Recording]:
+def _recordings(data: str, manifests: list[Manifest], share: tuple[int, int]) -> list[Recording]:
     """The recordings of all splits, by their rows."""
     recordings: list[Recording] = []
-    for name in (name for name, shards in manifest.splits.items() if shards):
-        split = Split.open(data, name, manifests=[manifest], share=share)
+    names = sorted({name for manifest in manifests for name, shards in manifest.splits.items() if shards})
+    for name in names:
+        split = Split.open(data, name, manifests=manifests, share=share)
         recordings += recordings_of(split)
     return sorted(recordings, key=lambda recording: recording.row)

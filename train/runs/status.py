@@ -33,6 +33,10 @@ SCORES = {
 }
 
 
+# Before the name of one of several data sets.
+EPOCHS = "data/epochs_"
+
+
 @dataclass
 class Attempt:
     """One attempt at a run, from the start of its processes to their end.
@@ -134,6 +138,7 @@ def summary_of(run: RunDir, now: float) -> dict[str, Any]:
         "diverged": done.diverged if done else "",
         "ended_early": done.early if done else "",
         "adversarial": phase_of(run, rows, step),
+        "epochs_of_sets": epochs_of_sets(rows),
         "parent": run.record.parent,
         "changes": [change.to_json() for change in run.changes],
         "damaged_lines": run.damaged_lines(),
@@ -160,6 +165,12 @@ def ranked_by(run: RunDir) -> str:
     """The held-out measure that says which checkpoint of a run is the best."""
     by = run.config.get("checkpoint.best_by")
     return by if by in MEASURES else "si_sdr"
+
+
+def epochs_of_sets(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """How often each of several data sets has been gone through, by its name; empty for one set."""
+    newest: dict[str, Any] = next((row for row in reversed(rows) if any(name.startswith(EPOCHS) for name in row)), {})
+    return {name.removeprefix(EPOCHS): value for name, value in newest.items() if name.startswith(EPOCHS)}
 
 
 def phase_of(run: RunDir, rows: list[dict[str, Any]], step: int) -> dict[str, Any] | None:
@@ -267,6 +278,8 @@ def show(summary: dict[str, Any]) -> None:
             f"about {duration(summary['left_s'])} of training left; stopping takes up to "
             f"{summary['lead_s'] / 2:.0f} s: for batch jobs use sbatch --signal=B:USR2@{summary['lead_s']} or more"
         )
+    if epochs := summary["epochs_of_sets"]:
+        say("data sets: " + ", ".join(f"{name} {count:.2f} epochs" for name, count in epochs.items()))
     saved = summary["checkpoints"]
     if saved["newest"] is None:
         say("no checkpoint yet")

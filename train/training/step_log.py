@@ -7,6 +7,7 @@ from torch import Tensor
 from shards.files import write_atomically
 from train.errors import TrainError
 from train.optim.objective import Objective
+from train.runs.status import EPOCHS
 from train.training.batches import BatchFeed
 from train.training.context import Context
 from train.training.data_sets import epochs_of
@@ -40,7 +41,7 @@ class StepLog:
         values["data/damaged_chunks"] = engine.sum({"damaged": self._batches.damaged})["damaged"].item()
         values["samples_seen"] = learner.step * config.data.batch
         epochs = epochs_of(config, self._context.train_split, learner)
-        values |= {f"data/epochs_{name}": count for name, count in epochs.items()}
+        values |= {f"{EPOCHS}{name}": count for name, count in epochs.items()}
         weights = self._objective.weights_at(learner.step - 1)
         return values | {f"weight/{name}": weight for name, weight in weights.items() if name.startswith("kl")}
 

@@ -10,6 +10,8 @@ import torch
 
 from benchmarks.speed.support.data import SHAPE, array_path
 from shards import BatchStream, EpochOrder, Manifest, Split
+from shards.mixing.mixture import MixedSet, Mixture, whole_shares
+from shards.mixing.places import join_places
 from shards.reading.sources.local import LocalRecords
 from shards.reading.sources.memory import allocate
 
@@ -35,6 +37,17 @@ def ours(folder: Path, batch: int, memory: int | None = None, shuffled: bool = T
     """``BatchStream``."""
     order = EpochOrder if shuffled else Unshuffled
     with BatchStream(Split.open(folder, "train"), batch, seed=0, memory=memory, order=order) as stream:
+        for item in stream:
+            yield item.audio.numpy()
+
+
+def ours_mixed(folder: Path, batch: int, others: list[Path], memory: int | None = None):
+    """``BatchStream`` over several data sets, each with a share that is its size."""
+    split = Split.open(join_places([str(one) for one in (folder, *others)]), "train")
+    counts, names = [one.chunks for one in split.sets], [one.name for one in split.sets]
+    rows = zip(split.sets, whole_shares([None] * len(counts), counts, names), strict=True)
+    mixture = Mixture(tuple(MixedSet(one.fingerprint, k, parts) for k, (one, parts) in enumerate(rows)))
+    with BatchStream(split, batch, seed=0, memory=memory, mixture=mixture) as stream:
         for item in stream:
             yield item.audio.numpy()
 

@@ -19,6 +19,7 @@ TIMEOUT_S = 600
 # Readers: a folder, the batch size and options -> endless batches [n, samples]. Modules are imported when used.
 READERS = {
     "ours": "benchmarks.speed.readers.ours",
+    "ours_mixed": "benchmarks.speed.readers.ours",
     "gather": "benchmarks.speed.readers.ours",
     "direct_blocks": "benchmarks.speed.readers.ours",
     "webdataset_standard": "benchmarks.speed.readers.webdataset",

@@ -117,7 +117,7 @@ def test_several_data_sets(flag):
     data = parse(["vae", *NEEDED, flag, "b:0.3", f"{flag}=c/:0.1:-6dB"])[1].data
     assert data.path == f"{NEEDED[NEEDED.index('--data') + 1]} + b:0.3 + c/:0.1:-6dB"
     assert normalised(["evaluate", "x", "--data", "a", "--data=b"]) == ["evaluate", "x", "--data", "a + b"]
-    with pytest.raises(TrainError, match="--data.path: the value is missing"):
+    with pytest.raises(TrainError, match=r"--data\.path: the value is missing"):
         parse(["vae", "--data", "--run-dir", "x"])
 
 

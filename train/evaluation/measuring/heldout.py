@@ -19,6 +19,8 @@ from train.parallel.engine import Engine
 AT_A_TIME = 32
 # Among the measures: the mean square of the recordings.
 POWER = "power"
+# Measures of each of several data sets too.
+BY_SET = ("si_sdr", "stft", "mel")
 # Among the sums of `measure_share`: for each chunk the embeddings of recording and reconstruction.
 EMBEDDINGS = "embeddings"
 
@@ -89,14 +91,17 @@ def measure_share(
     """This process's part of `measure_split`, without the other processes: sums and counts [2] by measure.
 
     There is one more, `power`: the mean square of the chunks that count in `mse`. Those of `extra` count the same
-    chunks. For the Fréchet distance there is EMBEDDINGS [chunks, 2, D], 0 in the rows of other processes.
+    chunks. Of several data sets there are those of BY_SET for each: `mel_NAME`. For the Fréchet distance there is
+    EMBEDDINGS [chunks, 2, D], 0 in the rows of other processes.
     `heartbeat` is called after each batch as a sign of progress.
     """
     extra = extra or Extra()
     chosen = spread(len(split), limit)
     chunks = chosen[engine.rank :: engine.world]
     zero = torch.zeros(2, device=engine.device)
-    total = {name: zero.clone() for name in (*MEASURED, POWER, *extra.names)}
+    sets = [one.name if one.chunks else "" for one in split.sets] if len(split.sets) > 1 else []
+    of_sets = [f"{name}_{one}" for one in sets if one for name in BY_SET]
+    total = {name: zero.clone() for name in (*MEASURED, POWER, *extra.names, *of_sets)}
     embeddings: list[Tensor] = []
     for first in range(0, len(chunks), AT_A_TIME):
         audio = to_audio(split.read(chunks[first : first + AT_A_TIME]), engine.device)
@@ -107,6 +112,10 @@ def measure_share(
         found |= extra.values(audio, output)
         counted = torch.where((found["silent"] > 0) | found["mse"].isnan(), torch.nan, 0.0)
         found |= {name: value + counted for name, value in found.items() if name not in SHARES}
+        here = torch.from_numpy(split.set_of(chunks[first : first + AT_A_TIME])).to(engine.device)
+        for number, one in enumerate(sets):
+            if one:
+                found |= {f"{name}_{one}": found[name].where(here == number, torch.nan) for name in BY_SET}
         if extra.frechet:
             pair = [embed(sound.float(), model.rate) for sound in (audio, output)]
             embeddings.append(torch.stack(pair, 1) + counted[:, None, None])

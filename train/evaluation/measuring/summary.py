@@ -36,10 +36,11 @@ def build_summary(found: Findings, split: Split, code_size: int, seconds: float)
         "chunks": len(chunks),
         "silent_chunks": int(chunks.silent.sum()),
         "interval_coverage": COVERAGE,
-        **set_rows(found, split),
+        **split_rows(found, split),
         "silent": silence(chunks),
         "latents": latents_in_use(chunks, found.latents, code_size, split),
         "levels": [{"known": known, **averages(own, split.samples)} for known, own in found.levels],
+        **by_set(found, split),
         "recordings": by_recording(chunks, found.latents, code_size, split),
     }
     if found.speech is not None:
@@ -50,7 +51,24 @@ def build_summary(found: Findings, split: Split, code_size: int, seconds: float)
     return summary
 
 
-def set_rows(found: Findings, split: Split) -> dict[str, Any]:
+def by_set(found: Findings, split: Split) -> dict[str, Any]:
+    """The reconstruction of each data set by its name, with its Fréchet distance; nothing where there is only one."""
+    if len(split.sets) == 1:
+        return {}
+    chunks, rows = found.chunks, {}
+    sets = split.set_of(chunks.indices)
+    for number, one in enumerate(split.sets):
+        here = sets == number
+        if not here.any():
+            continue
+        loud = here & ~chunks.silent
+        row = {"chunks": int(here.sum()), **averages(chunks.where(here), split.samples)}
+        row["frechet"] = frechet(found.references[loud], chunks.columns["embedding"][loud])
+        rows[one.name] = row
+    return {"sets": rows}
+
+
+def split_rows(found: Findings, split: Split) -> dict[str, Any]:
     """Rows of the reconstruction, the floors and the samples, with Fréchet distances to the references."""
     chunks, samples = found.chunks, found.samples
     loud = ~chunks.silent

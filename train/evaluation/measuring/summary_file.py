@@ -45,8 +45,11 @@ def read_summary(path: Path) -> dict[str, Any]:
         raise ValueError("a value has the wrong type")
     if not isinstance(sent := summary.get("sent", {}), dict):  # earlier evaluations have none
         raise ValueError("'sent' is not an object")
+    if not isinstance(sets := summary.get("sets", {}), dict):  # there are only where there are several
+        raise ValueError("'sets' is not an object")
     rows = [
         *sent.values(),
+        *sets.values(),
         *summary["latents"],
         *summary["levels"],
         *summary["recordings"],
