@@ -1,4 +1,4 @@
-"""Several data sets as one: how they are named, their joined manifest, and which set each chunk of training is from.
+"""Several data sets as one: how they are named, and which set each chunk of training is from.
 
-Pure arithmetic and text. May import: shards.manifest, shards.splitmix, shards.errors.
+Pure arithmetic and text. May import: shards.splitmix, shards.errors.
 """

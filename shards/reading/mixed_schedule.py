@@ -111,22 +111,26 @@ class MixedSchedule:
         inverse[list(self.numbers)] = np.arange(len(self.numbers))
         sets = inverse[found]
         epochs, positions = np.divmod(taken, np.array(self.counts, np.int64)[sets])
+        places = self._places(sets, epochs, positions)
+        chunks = places + np.cumsum([0, *self.counts[:-1]], dtype=np.int64)[sets]
+        classes = positions % self.world
+        rows, own = share_of_rank(classes[:batch], self.rank, self.world)
         for k in range(count):
-            here = slice(k * batch, (k + 1) * batch)
-            rows, own = share_of_rank(positions[here] % self.world, self.rank, self.world)
+            here: np.ndarray | slice = slice(k * batch, (k + 1) * batch)
+            if self.world > 1:
+                rows, own = share_of_rank(classes[here], self.rank, self.world)
+                here = rows + k * batch
             before, after = (Cursor(0, begin + (k + more) * batch) for more in (0, 1))
-            parts = (sets[here][rows], epochs[here][rows], positions[here][rows])
-            places = self._places(*parts)
-            firsts = np.cumsum([0, *self.counts[:-1]], dtype=np.int64)[parts[0]]
-            yield MixedStep(rows, firsts + places, before, after, parts[0], parts[1], places, own)
+            yield MixedStep(rows, chunks[here], before, after, sets[here], epochs[here], places[here], own)
 
     def _places(self, sets: np.ndarray, epochs: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """Chunks within their sets, of places in the order of the mixture: the epochs of each set ascend."""
         places = np.empty_like(positions)
-        for one in np.unique(sets).tolist():
-            mine = sets == one
-            for epoch in np.unique(epochs[mine]).tolist():
-                rows = np.flatnonzero(mine & (epochs == epoch))
-                places[rows] = self.order_of(one, epoch).at(positions[rows])
+        for one in range(len(self.counts)):
+            mine = np.flatnonzero(sets == one)
+            for rows in np.split(mine, np.flatnonzero(np.diff(epochs[mine])) + 1):
+                if len(rows):
+                    places[rows] = self.order_of(one, int(epochs[rows[0]])).at(positions[rows])
         return places
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from shards.chunk import ChunkFormat
 from shards.errors import DataError
 from shards.manifest import Manifest
-from shards.mixing.joining import DataSet, check_gain, join_manifests, set_names
+from shards.manifest.joining import DataSet, check_gain, join_manifests, set_names
 from shards.mixing.places import Place, join_places, parse_places
 from shards.reading.manifests import is_url, load_manifest, shown
 from shards.reading.remote.records import RemoteRecords

@@ -11,7 +11,7 @@ from torch import Tensor
 from shards.chunk import HEADERS, NAME_LENGTH, identity_bytes, member_name, read_names, stored_identities
 from shards.errors import DataError
 from shards.manifest import Manifest
-from shards.mixing.joining import DataSet, join_manifests, set_names
+from shards.manifest.joining import DataSet, join_manifests, set_names
 from shards.mixing.places import join_places, parse_places
 from shards.reading.manifests import is_url, load_manifest, shown
 from shards.reading.parts import copied, parts_of

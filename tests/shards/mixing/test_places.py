@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shards import DataError
-from shards.mixing.joining import set_names
+from shards.manifest.joining import set_names
 from shards.mixing.places import Place, join_places, parse_places
 
 

@@ -8,7 +8,7 @@ from shards import DataError, Split
 from shards.building.build import build
 from shards.chunk import parse_name
 from shards.manifest import Manifest
-from shards.mixing.joining import join_manifests
+from shards.manifest.joining import join_manifests
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from shards.errors import DataError
-from shards.manifest import Level, Manifest, Source
+from shards.manifest.data_set import Manifest
+from shards.manifest.rows import Level, Source
 
 MARGIN_DB = 0.01  # by which rounding may take a peak beyond full scale
 
