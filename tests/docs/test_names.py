@@ -32,7 +32,7 @@ FOREIGN = {
 }
 GROUPS = {name for run in RUNS.values() for name, is_group in names_of(run).items() if is_group}
 # Names in the shape of a setting that are none.
-NO_SETTING = {"data.py", "weights.py", "model.safetensors", "optim.safetensors"}
+NO_SETTING = {"data.mix", "data.py", "weights.py", "model.safetensors", "optim.safetensors"}
 # What a loaded model has: `model` is a variable in examples of the library.
 MODEL = {f"model.{name}" for name in {*dir(Autoencoder), *get_type_hints(Autoencoder), "config"}}
 PANELS = (ROOT / "docs" / "tracking.md").read_text()
