@@ -146,7 +146,7 @@ def test_a_run_that_was_deleted_at_the_server(data_dir, tmp_path, server):
     advice = f"run {run_id} was deleted at W&B; restore it there and run python -m train sync {run}, or upload it"
     assert f"warning: this attempt is offline: {advice}" in said
     again = {"WANDB_X_GRAPHQL_RETRY_MAX": "0"}
-    assert f"error: {advice}" in train(["sync", str(run)], code=1, **reach(server.url), **again)
+    assert f"error: {advice}" in train(["sync", str(run)], code=1, **reach(server.url, 20), **again)
     command = re.search(r"wandb sync --include-online --id NEW_ID (\S+)", said)[0].replace("NEW_ID", "other")
     wandb = f"{sys.executable} -m {command}"
     subprocess.run(
