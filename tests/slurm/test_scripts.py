@@ -153,9 +153,10 @@ def test_a_failure_is_passed_on(node):
 
 def test_tasks_of_an_array_have_arguments_of_their_own(node):
     task = {"SLURM_ARRAY_JOB_ID": "10007", "SLURM_ARRAY_TASK_ID": "3"}
-    node.call("bash", TRAIN, "--data", "shards", "--run-dir", "runs/seed-%a", "--seed", "%a", **task)
+    own = ["--run-dir", "runs/seed-%a", "--seed", "%a", "--config", "grid/%a.yaml"]
+    node.call("bash", TRAIN, "--data", "shards", *own, **task)
     passed = node.lines("accelerate.args")
-    assert passed[-4:] == ["--run-dir", "runs/seed-3", "--seed", "3"]
+    assert passed[-6:] == ["--run-dir", "runs/seed-3", "--seed", "3", "--config", "grid/3.yaml"]
 
 
 def test_tasks_of_an_array_may_not_share_a_run(node):
