@@ -9,6 +9,8 @@ from shards.mixing.mixture import Mixture, seed_of
 from shards.reading.order import EpochOrder, Window
 from shards.reading.schedule import PIECE, Cursor, Step
 
+EPOCHS = 16  # of a small set that are computed together: the first batch after them is not to wait
+
 
 @dataclass(frozen=True)
 class MixedStep(Step):
@@ -74,7 +76,17 @@ class MixedSchedule:
         while True:
             yield from self._steps(cursor, piece)
             cursor = Cursor(0, cursor.consumed + piece * self.batch)
-            piece = max(1, PIECE * self.world // self.batch)
+            piece = max(1, min(PIECE * self.world, EPOCHS * self._shortest) // self.batch)
+
+    @property
+    def _shortest(self) -> int:
+        """Places of the mixture in which the set that begins again most often does so once."""
+        sets = self.mixture.sets
+        found = (
+            count * self.mixture.period // sets[number].parts
+            for count, number in zip(self.counts, self.numbers, strict=True)
+        )
+        return min(found)
 
     def after(self, cursor: Cursor, steps: int) -> Cursor:
         """The cursor some steps later."""
