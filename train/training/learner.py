@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -105,8 +106,7 @@ class Learner:
         self._restore_players(snapshot)
         self.step = snapshot.state["step"]
         self.cursor = Cursor(snapshot.state["epoch"], snapshot.state["consumed"])
-        mixture = snapshot.state.get("mixture")
-        self.mixture = Mixture.from_json(mixture) if mixture is not None else None
+        self.mixture = mixture_of(snapshot.state)
         self.valid = held_out(snapshot.state)
         self.patience = Patience.from_state(snapshot.state.get("patience"))
         self.unlogged = snapshot.state.get("unlogged")
@@ -127,6 +127,18 @@ class Learner:
         guard.state = torch.tensor(snapshot.state.get("gradient_norms", [0.0, 0.0]), device=guard.state.device)
         norms = snapshot.state.get("discriminator_gradient_norms", [])
         self.adversary.restore(snapshot.discriminator, norms, snapshot.state["step"])
+
+
+def mixture_of(state: Mapping[str, Any]) -> Mixture | None:
+    """The shares of several data sets in a saved state; raises TrainError where they cannot be."""
+    if "mixture" not in state:
+        return None
+    try:
+        return Mixture.from_json(state["mixture"])
+    except ValueError as error:
+        raise TrainError(
+            f"the newest checkpoint cannot be used: {error}; move it away to resume from an older one"
+        ) from None
 
 
 def make_learner(

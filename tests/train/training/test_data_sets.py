@@ -20,6 +20,7 @@ from train.errors import TrainError
 from train.runs.checkpoint import all_checkpoints
 from train.runs.settings_history import DATA
 from train.training.data_sets import epochs_of, mix_sets
+from train.training.learner import mixture_of
 
 BATCH = 6  # of `flags`
 
@@ -153,3 +154,9 @@ def test_paths_may_change_and_shares_are_a_setting(tmp_path):
     assert "pw" not in moved["data.path"]
     assert "data.mix" not in recorded("a")
     assert recorded("a:3dB")["data.mix"] == "rest 3dB"
+
+
+def test_a_state_with_shares_that_cannot_be_is_one_line():
+    assert mixture_of({}) is None
+    with pytest.raises(TrainError, match="the newest checkpoint cannot be used: a mixture must be a list of sets"):
+        mixture_of({"mixture": 3})
