@@ -23,6 +23,7 @@ from shards.manifest import Manifest
 from shards.reading.manifests import is_url
 from shards.reading.remote.failures import cleaned
 from train.adversarial.settings import AdversarialConfig
+from train.augment.settings import AugmentConfig
 from train.optim.objective import HVAEWeights, PriorWeights, VAEWeights, VQVAEWeights
 from train.optim.ranking import OF_AUTOENCODERS, OF_PRIORS, Measure, Until
 from train.optim.schedules import Ramp
@@ -44,6 +45,8 @@ class DataConfig:
             read from `path`, and then read from the copy. The processes of a node share it.
         scratch_gb: The most disk space for the copy, in GB; 0 means all free space except 5 % of the disk.
         damage_limit: Share of the training chunks that may be damaged; other chunks replace them. 0 allows none.
+        crop: Samples that the model takes: a window at a random place of each chunk, which may be longer, drawn anew
+            each time. Held-out chunks are divided into consecutive windows. 0 means whole chunks.
     """
 
     path: str
@@ -53,6 +56,7 @@ class DataConfig:
     scratch: Path | None = None
     scratch_gb: NonNegativeFloat = 0.0
     damage_limit: ClosedUnitInterval = 0.001
+    crop: NonNegativeInt = 0
 
     @property
     def place(self) -> str:
@@ -137,7 +141,8 @@ class RunConfig:
     Attributes:
         data: Shards and batches.
         run_dir: Folder of the run: new, or that of a run to resume.
-        seed: Seed of initial weights, data order and noise.
+        seed: Seed of initial weights, data order, noise, windows and augmentation.
+        augment: Random changes of training chunks; off by default.
         start_from: Weights to start from.
         kl_warmup: Rise of the KL weights (beta warm-up).
         optim: Optimisation.
@@ -167,6 +172,7 @@ class RunConfig:
     data: DataConfig
     run_dir: Path
     seed: NonNegativeInt = 0
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     start_from: StartConfig = field(default_factory=StartConfig)
     kl_warmup: Ramp = field(default_factory=Ramp)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -315,13 +321,18 @@ class PriorRun(RunConfig):
         checkpoint: Saving.
     """
 
-    unused: ClassVar[tuple[str, ...]] = ("start_from", "kl_warmup", "adversarial")
+    unused: ClassVar[tuple[str, ...]] = ("augment", "start_from", "kl_warmup", "adversarial")
     measures: ClassVar[tuple[str, ...]] = OF_PRIORS
     next_command: ClassVar[str] = "python -m audiovae generate {} OUT"
 
     model: PriorSettings = field(default_factory=PriorSettings)
     weights: PriorWeights = field(default_factory=PriorWeights)
     checkpoint: CheckpointConfig = field(default_factory=lambda: CheckpointConfig(best_by="loss"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.data.crop:
+            raise ValueError("data.crop is for autoencoders, and a prior learns whole windows of latents: leave it out")
 
     def model_settings(self, manifest: Manifest, where: str) -> PriorConfig:
         """See `RunConfig.model_settings`."""

@@ -14,7 +14,7 @@ from shards.chunk import parse_name
 from shards.files import check_place, make_folder, remove_file, write_atomically
 from shards.text import printable
 from train.errors import TrainError
-from train.evaluation.measuring.heldout import to_audio
+from train.evaluation.measuring.heldout import open_windows, to_audio
 from train.evaluation.measuring.picking import Picker, extremes
 from train.evaluation.measuring.summary_file import CHUNKS, read_chunks, read_summary
 from train.evaluation.report.comparison import (
@@ -59,7 +59,7 @@ def compare(settings: Any) -> int:
     check_folder(out)
     warnings = differences_of_data(runs)
     data = settings.data or runs[0].summary["data"]
-    split = open_split(data, runs[0].summary["split"])
+    split = open_split(data, runs[0].summary["split"], runs[0].run.config.get("data.crop", 0))
     comparable = [same_chunks(one, runs[0]) for one in runs]
     models, mismatches = load_models(runs, split, settings.device)
     warnings += mismatches
@@ -175,10 +175,10 @@ def make_out(out: Path) -> None:
         raise TrainError(f"{out}: cannot be created ({error.strerror}); choose another folder with --out DIR") from None
 
 
-def open_split(data: str, name: str) -> Split:
-    """Opens the split of the examples; raises TrainError if it cannot be read."""
+def open_split(data: str, name: str, crop: int) -> Split:
+    """Opens the split of the examples, or its windows of `crop` samples; raises TrainError if it cannot be read."""
     try:
-        return Split.open(data, name)
+        return open_windows(data, name, crop)
     except DataError as error:
         raise TrainError(f"{error}; if the data has moved, pass --data DIR") from None
 
