@@ -98,7 +98,8 @@ def windows_of(split: Split, samples: int) -> Split:
 def cut(values: Tensor, rows: np.ndarray, first: np.ndarray, samples: int, out: Tensor | None = None) -> Tensor:
     """Windows of ``samples`` values each: out of which rows, and from which places on.
 
-    values [n, T] with those of a row next to each other, rows and first int64 [m] -> [m, samples] on the same device, written to ``out`` when given. There is no check that the windows lie inside the rows.
+    values [n, T] with those of a row next to each other, rows and first int64 [m] -> [m, samples] on the same device,
+    written to ``out`` when given. There is no check that the windows lie inside the rows.
     """
     if not len(rows):
         return values.new_empty(0, samples) if out is None else out

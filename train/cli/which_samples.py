@@ -56,7 +56,7 @@ def which_samples(settings: Any) -> int:
         json.dump({"step": settings.step, "epoch": batch.cursor.epoch, "chunks": rows}, sys.stdout, indent=1)
         print()
     else:
-        show(settings.step, batch, rows)
+        show(settings.step, batch, rows, crop)
     return 0
 
 
@@ -137,9 +137,10 @@ def write_wavs(taken: Taken, preparation: Preparation, rows: list[dict[str, Any]
     print(printable(f"wrote {len(rows)} files to {folder}"), file=sys.stderr)
 
 
-def show(step: int, batch: Batch, rows: list[dict[str, Any]]) -> None:
+def show(step: int, batch: Batch, rows: list[dict[str, Any]], crop: int) -> None:
     """Prints the chunks of a step as a table."""
-    table = Table(title=f"step {step}: epoch {batch.cursor.epoch}, from position {batch.cursor.consumed}")
+    title = f"step {step}: epoch {batch.cursor.epoch}, from position {batch.cursor.consumed}"
+    table = Table(title=title + (f"; windows of {crop:,} samples" if crop else ""))
     for column in ("row", "chunk", "name", "recording", "at s"):
         table.add_column(column, justify="right" if column in ("row", "chunk", "at s") else "left")
     for row in rows:
