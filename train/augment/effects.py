@@ -1,6 +1,9 @@
 """Changes of audio, each for all rows at once: audio is float32 [n, T] with full scale 1, on any device."""
 
+from functools import cache
+
 import torch
+from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -12,28 +15,33 @@ GOLDEN = 0x9E3779B97F4A7C15
 ORDER = 8
 # Samples by which audio is continued at both ends before it is filtered.
 MARGIN = 1024
-# Sum of four uniform whole numbers of 16 bits: its mean, and its variance.
-MEAN, VARIANCE = 2 * 0xFFFF, (2**32 - 1) / 3
+# Samples of noise from one hash, and the values that a sample can have.
+PARTS, LEVELS = 4, 1 << 16
 
 
 def white_noise(bits: Tensor, samples: int) -> Tensor:
-    """White noise of mean 0 and variance 1, the same on every device: [n, samples] float32.
+    """White noise, normal with variance 1, the same on every device: [n, samples] float32.
 
-    Each sample is the sum of the four 16-bit parts of a hash (Steele, Lea and Flood 2014, "SplitMix"). That is close to
-    a normal distribution and takes whole numbers alone, which no device rounds in its own way.
+    Four samples are the 16-bit parts of a hash (Steele, Lea and Flood 2014, "SplitMix"), through a table of the normal
+    distribution. That takes whole numbers alone, which no device rounds in its own way.
 
     Args:
         bits: [n] int64, what the noise of a row is a function of.
         samples: Samples of a row.
     """
-    value = bits[:, None] + torch.arange(1, samples + 1, device=bits.device) * _signed(GOLDEN)
+    value = bits[:, None] + torch.arange(1, -(-samples // PARTS) + 1, device=bits.device) * _signed(GOLDEN)
     for shift, factor in MIXERS:
         value ^= (value >> shift) & ((1 << (64 - shift)) - 1)  # a logical shift
         value *= _signed(factor)
-    total = value & 0xFFFF
-    for shift in (16, 32, 48):
-        total += (value >> shift) & 0xFFFF
-    return (total - MEAN).float().mul_(VARIANCE**-0.5)
+    places = value.view(torch.int16).int().add_(LEVELS // 2)
+    drawn = _normal().to(bits.device, non_blocking=True).index_select(0, places.view(-1))
+    return drawn.view(len(bits), -1)[:, :samples]
+
+
+@cache
+def _normal() -> Tensor:
+    """Values of the standard normal distribution at evenly spaced probabilities, [LEVELS] float32 on the CPU."""
+    return torch.special.ndtri((torch.arange(LEVELS, dtype=torch.float64) + 0.5) / LEVELS).float()
 
 
 def _signed(number: int) -> int:
@@ -43,13 +51,17 @@ def _signed(number: int) -> int:
 
 def lowpass(audio: Tensor, cutoff: Tensor, rate: int) -> Tensor:
     """Audio without what is above `cutoff`, [n] in Hz: the magnitude of a Butterworth filter, and no phase shift."""
-    margin = min(MARGIN, audio.shape[1] - 1)
+    samples = audio.shape[1]
+    margin = min(MARGIN, samples - 1)
+    # More of the reflection for a length whose transform is fast, if there is enough of it.
+    behind = min(next_fast_len(samples + 2 * margin, real=True) - samples - margin, samples - 1)
     # Reflected at both ends: the filter is circular, and would carry the end of a chunk to its beginning.
-    whole = pad(audio, (margin, margin), mode="reflect")
-    frequency = torch.fft.rfftfreq(whole.shape[1], 1 / rate, device=audio.device)
+    whole = pad(audio, (margin, behind), mode="reflect")
+    length = whole.shape[1]
+    frequency = torch.fft.rfftfreq(length, 1 / rate, device=audio.device)
     response = (1 + (frequency / cutoff[:, None]) ** (2 * ORDER)).rsqrt()
-    filtered = torch.fft.irfft(torch.fft.rfft(whole) * response, whole.shape[1])
-    return filtered[:, margin : margin + audio.shape[1]]
+    filtered = torch.fft.irfft(torch.fft.rfft(whole) * response, length)
+    return filtered[:, margin : margin + samples]
 
 
 def with_noise(audio: Tensor, noise: Tensor, ratio: Tensor) -> Tensor:
