@@ -3,7 +3,6 @@
 from functools import cache
 
 import torch
-from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -51,6 +50,9 @@ def _signed(number: int) -> int:
 
 def lowpass(audio: Tensor, cutoff: Tensor, rate: int) -> Tensor:
     """Audio without what is above `cutoff`, [n] in Hz: the magnitude of a Butterworth filter, and no phase shift."""
+    # Imported here: a training that does not filter does not wait for it.
+    from scipy.fft import next_fast_len
+
     samples = audio.shape[1]
     margin = min(MARGIN, samples - 1)
     # More of the reflection for a length whose transform is fast, if there is enough of it.

@@ -28,9 +28,9 @@ def augment_of(settings: dict[str, Any]) -> AugmentConfig:
     return AugmentConfig(**found)
 
 
-def crop_of(settings: dict[str, Any], samples: int) -> int:
-    """The `data.crop` in recorded settings, for chunks of `samples` samples; raises ValueError as `augment_of` does."""
+def crop_of(settings: dict[str, Any]) -> int:
+    """The `data.crop` in recorded settings; raises ValueError as `augment_of` does."""
     crop = settings.get("data.crop") or 0
-    if not is_whole(crop) or not 0 <= crop <= samples:
+    if not is_whole(crop) or crop < 0:
         raise ValueError("data.crop is damaged")
     return crop

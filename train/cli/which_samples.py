@@ -44,7 +44,9 @@ def which_samples(settings: Any) -> int:
         known = f"step {settings.step} of this run was trained on data with the fingerprint {fingerprint}"
         raise TrainError(f"{data}: other data ({split.fingerprint}); {known}; pass its folder as --data DIR")
     try:
-        augment, crop = augment_of(then), crop_of(then, split.samples)
+        augment, crop = augment_of(then), crop_of(then)
+        if crop > split.samples:
+            raise ValueError("data.crop is longer than the chunks")
     except ValueError as error:
         raise TrainError(f"{run.path}/run.json: {error}; the file may have been edited") from None
     taken = batch_of_step(run, split, settings.step, mixed=bool(settings.wav and augment.mix))

@@ -12,9 +12,11 @@ from audiovae import FAMILIES, Autoencoder
 from shards import DataError, Split
 from shards.chunk import parse_name
 from shards.files import check_place, make_folder, remove_file, write_atomically
+from shards.reading.windows import windows_of
 from shards.text import printable
+from train.augment.recorded import crop_of
 from train.errors import TrainError
-from train.evaluation.measuring.heldout import open_windows, to_audio
+from train.evaluation.measuring.heldout import to_audio
 from train.evaluation.measuring.picking import Picker, extremes
 from train.evaluation.measuring.summary_file import CHUNKS, read_chunks, read_summary
 from train.evaluation.report.comparison import (
@@ -59,7 +61,7 @@ def compare(settings: Any) -> int:
     check_folder(out)
     warnings = differences_of_data(runs)
     data = settings.data or runs[0].summary["data"]
-    split = open_split(data, runs[0].summary["split"], runs[0].run.config.get("data.crop", 0))
+    split = open_split(data, runs[0])
     comparable = [same_chunks(one, runs[0]) for one in runs]
     models, mismatches = load_models(runs, split, settings.device)
     warnings += mismatches
@@ -175,10 +177,13 @@ def make_out(out: Path) -> None:
         raise TrainError(f"{out}: cannot be created ({error.strerror}); choose another folder with --out DIR") from None
 
 
-def open_split(data: str, name: str, crop: int) -> Split:
-    """Opens the split of the examples, or its windows of `crop` samples; raises TrainError if it cannot be read."""
+def open_split(data: str, one: EvaluatedRun) -> Split:
+    """Opens the split of the examples, as a run took its chunks; raises TrainError if it cannot be read."""
     try:
-        return open_windows(data, name, crop)
+        split = Split.open(data, one.summary["split"])
+        return windows_of(split, min(crop_of(one.run.config), split.samples))
+    except ValueError as error:
+        raise TrainError(f"{one.run.path}/run.json: {error}; the file may have been edited") from None
     except DataError as error:
         raise TrainError(f"{error}; if the data has moved, pass --data DIR") from None
 

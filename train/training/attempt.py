@@ -88,7 +88,7 @@ def _run(
 ) -> int:
     train_split.check_batch(config.data.batch, engine.world)
     windows = cropped(config, train_split)
-    valid_split = valid_split and windows_of(valid_split, config.data.crop)
+    valid_split = None if valid_split is None else windows_of(valid_split, config.data.crop)
     check_measures(config, valid_split)
     model = build_model(config, family, windows)
     run = engine.on_main(
