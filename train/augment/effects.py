@@ -50,13 +50,10 @@ def _signed(number: int) -> int:
 
 def lowpass(audio: Tensor, cutoff: Tensor, rate: int) -> Tensor:
     """Audio without what is above `cutoff`, [n] in Hz: the magnitude of a Butterworth filter, and no phase shift."""
-    # Imported here: a training that does not filter does not wait for it.
-    from scipy.fft import next_fast_len
-
     samples = audio.shape[1]
     margin = min(MARGIN, samples - 1)
     # More of the reflection for a length whose transform is fast, if there is enough of it.
-    behind = min(next_fast_len(samples + 2 * margin, real=True) - samples - margin, samples - 1)
+    behind = min(fast_length(samples + 2 * margin) - samples - margin, samples - 1)
     # Reflected at both ends: the filter is circular, and would carry the end of a chunk to its beginning.
     whole = pad(audio, (margin, behind), mode="reflect")
     length = whole.shape[1]
@@ -64,6 +61,12 @@ def lowpass(audio: Tensor, cutoff: Tensor, rate: int) -> Tensor:
     response = (1 + (frequency / cutoff[:, None]) ** (2 * ORDER)).rsqrt()
     filtered = torch.fft.irfft(torch.fft.rfft(whole) * response, length)
     return filtered[:, margin : margin + samples]
+
+
+def fast_length(least: int) -> int:
+    """The smallest number from `least` on without prime factors above 5: their transforms are fast."""
+    powers = [3**i * 5**j for i in range(20) for j in range(14)]
+    return min(power << max(0, (-(-least // power) - 1).bit_length()) for power in powers)
 
 
 def with_noise(audio: Tensor, noise: Tensor, ratio: Tensor) -> Tensor:

@@ -70,6 +70,16 @@ def test_lowpass_takes_short_audio(samples):
     assert effects.lowpass(audio, torch.tensor([100.0, 1000.0, 10_000.0]), RATE) == pytest.approx(audio, abs=1e-4)
 
 
+@given(st.integers(1, 10**6))
+def test_a_fast_length_has_small_factors_and_is_near(least):
+    found = effects.fast_length(least)
+    assert least <= found < 1.13 * least + 1
+    for factor in (2, 3, 5):
+        while found % factor == 0:
+            found //= factor
+    assert found == 1
+
+
 def test_the_end_of_a_chunk_does_not_reach_its_beginning():
     audio = torch.zeros(1, 22050)
     audio[0, -50:] = 1
