@@ -23,7 +23,7 @@ def measure(folder: Path, quick: bool) -> list[Row]:
     plain, *read = in_new_process(_reading, shards, batches, rounds)
     rows = [
         Row(
-            f"reading whole chunks of 1 s into float32 against {kind}, batch {BATCH}",
+            f"reading into float32: {kind} against whole chunks of 1 s, batch {BATCH}, CPU",
             BATCH * batches / min(spent),
             BATCH * batches / min(plain),
             min(plain) / min(spent),
