@@ -21,6 +21,7 @@ class Rule:
         multiple: The frames are rounded up to a multiple of this.
         n_fft: Length of the FFT in samples; 0 for a waveform.
         highest_rate: Hz. At a higher one, some of the mel bands would be empty.
+        lowest_rate: Hz. It can be trained at a lower one, and is not made for that.
     """
 
     strides: int
@@ -29,6 +30,7 @@ class Rule:
     n_fft: int = 0
     highest_rate: int = HIGHEST
     hold: int = 1
+    lowest_rate: int = 0
 
     def fits(self, samples: int, rate: int) -> bool:
         """Whether the preset's model takes chunks of `samples` samples at `rate` Hz."""
@@ -38,16 +40,17 @@ class Rule:
             samples > self.n_fft // 2
             and padding <= samples
             and frames % (self.strides * self.hold) == 0
-            and rate <= self.highest_rate
+            and self.lowest_rate <= rate <= self.highest_rate
         )
 
 
 _RATE_256, _RATE_80 = 71_131, 127_069  # Hz: of 256 bands with an FFT of 2,048, and of 80 with one of 1,024
+_WIDE = 32_000  # Hz, of presets for 44.1 and 48 kHz
 RULES = {
-    "hvae_44k": Rule(84 * 5 * 3 * 5 * 7),
-    "hvae_44k_tiny": Rule(140 * 3 * 3 * 5 * 7),
-    "hvae_48k": Rule(96 * 5 * 4 * 5 * 5),
-    "hvae_48k_tiny": Rule(160 * 3 * 4 * 5 * 5),
+    "hvae_44k": Rule(84 * 5 * 3 * 5 * 7, lowest_rate=_WIDE),
+    "hvae_44k_tiny": Rule(140 * 3 * 3 * 5 * 7, lowest_rate=_WIDE),
+    "hvae_48k": Rule(96 * 5 * 4 * 5 * 5, lowest_rate=_WIDE),
+    "hvae_48k_tiny": Rule(160 * 3 * 4 * 5 * 5, lowest_rate=_WIDE),
     "hvae_mel_tiny": Rule(2 * 3 * 5, hop=245, n_fft=2048, highest_rate=_RATE_256),
     "hvae_tiny": Rule(70 * 3 * 3 * 5 * 7),
     "study/batchnorm_vae": Rule(98 * 5),
@@ -56,16 +59,16 @@ RULES = {
     "study/single_vqvae": Rule(70 * 3),
     "study/spectrogram_vae": Rule(3 * 3, hop=245, n_fft=1024, highest_rate=_RATE_80),
     "study/two_level_hvae": Rule(70 * 3 * 5),
-    "vae_44k": Rule(98 * 5 * 2),
-    "vae_44k_tiny": Rule(196 * 5),
-    "vae_48k": Rule(100 * 5 * 2),
-    "vae_48k_tiny": Rule(200 * 5),
+    "vae_44k": Rule(98 * 5 * 2, lowest_rate=_WIDE),
+    "vae_44k_tiny": Rule(196 * 5, lowest_rate=_WIDE),
+    "vae_48k": Rule(100 * 5 * 2, lowest_rate=_WIDE),
+    "vae_48k_tiny": Rule(200 * 5, lowest_rate=_WIDE),
     "vae_mel_tiny": Rule(2, hop=245, n_fft=2048, highest_rate=_RATE_256),
     "vae_tiny": Rule(98 * 5),
-    "vqvae_44k": Rule(84 * 5, hold=3),
-    "vqvae_44k_tiny": Rule(140 * 3, hold=3),
-    "vqvae_48k": Rule(96 * 5, hold=4),
-    "vqvae_48k_tiny": Rule(160 * 3, hold=4),
+    "vqvae_44k": Rule(84 * 5, hold=3, lowest_rate=_WIDE),
+    "vqvae_44k_tiny": Rule(140 * 3, hold=3, lowest_rate=_WIDE),
+    "vqvae_48k": Rule(96 * 5, hold=4, lowest_rate=_WIDE),
+    "vqvae_48k_tiny": Rule(160 * 3, hold=4, lowest_rate=_WIDE),
     "vqvae_codes": Rule(70 * 3),
     "vqvae_mel_tiny": Rule(2, hop=245, n_fft=2048, highest_rate=_RATE_256),
     "vqvae_tiny": Rule(70 * 3, hold=3),

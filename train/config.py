@@ -20,6 +20,7 @@ from audiovae.saved.kinds import latents_of
 from shards.files import is_number, is_whole
 from shards.manifest import Manifest
 from train.adversarial.settings import AdversarialConfig
+from train.augment.settings import AugmentConfig
 from train.data_settings import DataConfig
 from train.optim.objective import HVAEWeights, PriorWeights, VAEWeights, VQVAEWeights
 from train.optim.ranking import OF_AUTOENCODERS, OF_PRIORS, Measure, Until
@@ -104,7 +105,8 @@ class RunConfig:
     Attributes:
         data: Shards and batches.
         run_dir: Folder of the run: new, or that of a run to resume.
-        seed: Seed of initial weights, data order and noise.
+        seed: Seed of initial weights, data order, noise, windows and augmentation.
+        augment: Random changes of training chunks; off by default.
         start_from: Weights to start from.
         kl_warmup: Rise of the KL weights (beta warm-up).
         optim: Optimisation.
@@ -134,6 +136,7 @@ class RunConfig:
     data: DataConfig
     run_dir: Path
     seed: NonNegativeInt = 0
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     start_from: StartConfig = field(default_factory=StartConfig)
     kl_warmup: Ramp = field(default_factory=Ramp)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -282,13 +285,18 @@ class PriorRun(RunConfig):
         checkpoint: Saving.
     """
 
-    unused: ClassVar[tuple[str, ...]] = ("start_from", "kl_warmup", "adversarial")
+    unused: ClassVar[tuple[str, ...]] = ("augment", "start_from", "kl_warmup", "adversarial")
     measures: ClassVar[tuple[str, ...]] = OF_PRIORS
     next_command: ClassVar[str] = "python -m audiovae generate {} OUT"
 
     model: PriorSettings = field(default_factory=PriorSettings)
     weights: PriorWeights = field(default_factory=PriorWeights)
     checkpoint: CheckpointConfig = field(default_factory=lambda: CheckpointConfig(best_by="loss"))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.data.crop:
+            raise ValueError("data.crop is for autoencoders, and a prior learns whole windows of latents: leave it out")
 
     def model_settings(self, manifest: Manifest, where: str) -> PriorConfig:
         """See `RunConfig.model_settings`."""

@@ -28,6 +28,8 @@ class DataConfig:
             read from `path`, and then read from the copy. The processes of a node share it.
         scratch_gb: The most disk space for the copy, in GB; 0 means all free space except 5 % of the disk.
         damage_limit: Share of the training chunks that may be damaged; other chunks replace them. 0 allows none.
+        crop: Samples that the model takes: a window at a random place of each chunk, which may be longer, drawn anew
+            each time. Held-out chunks are divided into consecutive windows. 0 means whole chunks.
     """
 
     path: str
@@ -37,6 +39,7 @@ class DataConfig:
     scratch: Path | None = None
     scratch_gb: NonNegativeFloat = 0.0
     damage_limit: ClosedUnitInterval = 0.001
+    crop: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
         try:

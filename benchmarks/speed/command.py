@@ -24,6 +24,7 @@ PARTS = {
     "elastic": "resuming an epoch on another number of processes",
     "loop": "a step of the loop against a bare one",
     "adversarial": "a step of the adversarial phase against one before it",
+    "augmenting": "windows of chunks and augmentation, in the reader and in a step",
     "generating": "drawing from a prior, with and without the cache",
     "pairs": "two processes on one model against two models on half of the batch",
     "waiting": "share of a training step spent waiting for data",
@@ -34,6 +35,7 @@ PARTS = {
 # The others are named like their part.
 MODULES = {
     "adversarial": "benchmarks.speed.models.adversarial",
+    "augmenting": "benchmarks.speed.models.augmenting",
     "generating": "benchmarks.speed.models.generating",
     "shuffling": "benchmarks.speed.mixing.shuffling",
 }

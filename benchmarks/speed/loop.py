@@ -52,11 +52,11 @@ def _both(shards: Path, run: Path, steps: int) -> tuple[list[float], list[float]
     bare: list[float] = []
     state: dict[str, Any] = {}
 
-    def step(config, engine, learner, objective, batch, meter):
+    def step(config, engine, learner, objective, batch, meter, prepare):
         begin = time.process_time()
         if "end" in state:
             spent.append(state["work"] + begin - state["end"])
-        result = true_step(config, engine, learner, objective, batch, meter)
+        result = true_step(config, engine, learner, objective, batch, meter, prepare)
         between = time.process_time()
         if "model" not in state:
             state["model"] = copy.deepcopy(learner.model)

@@ -40,6 +40,7 @@ def build(
     out_dir: Path,
     rate: int = 22050,
     samples: int = 0,
+    seconds: float = 0.0,
     hop: int = 0,
     level: Literal["peak", "rms", "robust", "none"] = "peak",
     valid: float = 0.1,
@@ -66,6 +67,7 @@ def build(
         out_dir: Data folder to make, or to add the new ones of the recordings to.
         rate: Sample rate of the chunks in Hz.
         samples: Samples per chunk; 0 is one second.
+        seconds: The same in seconds, such as 3.
         hop: Samples from one chunk of a recording to the next; less than a chunk makes them overlap. 0 is half a chunk.
         level: Loudness of each recording: peak at 0.95, RMS at -20 dBFS, robust (as peak, but clicks do not count), or
             left as it is.
@@ -88,7 +90,7 @@ def build(
         strict: Fail when any audio file had to be skipped, or is damaged or suspicious.
         dry_run: Look at all files, print what the build would do, write nothing, and end.
     """
-    samples = samples or rate
+    samples = _samples(samples, seconds, rate)
     settings = Settings(
         rate=rate,
         samples=samples,
@@ -128,6 +130,17 @@ def build(
     manifest = Manifest.load(out_dir)
     report.show_build(manifest, f"{out_dir}{outcome}")
     check_strict(manifest, out_dir, strict)
+
+
+def _samples(samples: int, seconds: float, rate: int) -> int:
+    """Samples of a chunk, which may be given in seconds. Raises DataError for both, and for no length of time."""
+    if not seconds:
+        return samples or rate
+    if samples:
+        raise DataError("--samples and --seconds are both given: leave one of them out")
+    if not (0 < seconds < float("inf")):
+        raise DataError(f"--seconds {seconds:g}: the length of a chunk is above 0 and finite")
+    return max(1, round(seconds * rate))
 
 
 def _check(settings: Settings, count: int) -> None:

@@ -20,6 +20,7 @@ LISTED = 20  # skipped files named one by one
 MOST_LABELS = 20  # named one by one
 LEAST_TRAINING = 0.6  # of the audio; with less there is a warning
 MOST_PADDING = 0.1  # of the chunks; with more there is a warning
+SHORTER = 25_000  # samples: how much shorter than a chunk a window is that a preset is looked for
 LEAST_HELD_OUT = 20  # chunks of the split valid; with less there is a warning
 
 
@@ -40,9 +41,17 @@ def show_build(manifest: Manifest, outcome: str) -> None:
 
 def presets_that_fit(samples: int, rate: int) -> str:
     """Which presets of the training can be used with chunks of that length."""
-    names = [name for name in fitting_presets(samples, rate) if "/" not in name]
     what = f"chunks of {samples:,} samples at {rate:,} Hz"
-    return f"presets that fit {what}: {', '.join(names)}" if names else f"warning: no preset fits {what}"
+    if names := _presets(samples, rate):
+        return f"presets that fit {what}: {', '.join(names)}"
+    crop = next((length for length in range(samples, max(0, samples - SHORTER), -1) if _presets(length, rate)), 0)
+    remedy = f"; train with --data.crop {crop} for windows that fit {', '.join(_presets(crop, rate))}" if crop else ""
+    return f"warning: no preset fits {what}{remedy}"
+
+
+def _presets(samples: int, rate: int) -> list[str]:
+    """Names of the presets for chunks of that length, without those of studies."""
+    return [name for name in fitting_presets(samples, rate) if "/" not in name]
 
 
 def show_plan(plan: Plan, out: Path) -> None:

@@ -53,12 +53,12 @@ class Manifest:
         rows = [[shard.file, shard.chunks, shard.xxh3] for shard in self.splits[name]]
         return _hash([self.rate, self.samples, rows])
 
-    def recordings_at(self, row: int, start: int) -> list[str]:
-        """Paths of the recordings in the chunk that begins at sample ``start`` of source ``row``."""
+    def recordings_at(self, row: int, start: int, samples: int = 0) -> list[str]:
+        """Paths of the recordings in ``samples`` samples (0: a chunk) of source ``row`` from sample ``start`` on."""
         source = self.sources[row]
         if source.members is None:
             return [source.path]
-        end = start + self.samples
+        end = start + (samples or self.samples)
         return [self.sources[one].path for one, begin, count in source.members if begin < end and begin + count > start]
 
     def chunks(self, name: str) -> int:

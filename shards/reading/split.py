@@ -52,8 +52,9 @@ class Split:
         self._ends = np.cumsum([row.chunks for row in self._rows], dtype=np.int64)
         self._keys: tuple[np.ndarray, np.ndarray] | None = None
         self._identities = np.stack([identity_bytes(row.identity) for row in self._rows])
-        only = DataSet(set_names([where])[0], where, self.fingerprint, len(self), len(manifest.sources))
-        self.sets = tuple(sets or (only,))
+        self.sets = tuple(
+            sets or [DataSet(set_names([where])[0], where, self.fingerprint, len(self), len(manifest.sources))]
+        )
         self._set_ends = np.cumsum([one.chunks for one in self.sets], dtype=np.int64)
 
     @classmethod
@@ -165,7 +166,7 @@ class Split:
         Of several data sets, recordings are numbered through all of them: as the rows of ``manifest.sources``.
         """
         chunks = self._inside(chunks)
-        heads, offsets = self._heads(chunks), self._offsets(chunks)
+        heads, offsets = self._heads(chunks), self.source_offsets(chunks)
         if not offsets.any():
             return [_name(row) for row in heads]
         source, start, good = read_names(heads)
@@ -189,7 +190,7 @@ class Split:
                         f"shard {shard}: the name of member {member} is damaged. "
                         f"Run: python -m shards verify {self.where}; copy the shard again or build the data again"
                     )
-                found.append((source + self._offsets(here), start))
+                found.append((source + self.source_offsets(here), start))
             source, start = (np.concatenate(column) for column in zip(*found, strict=True))
             self._keys = source, start
         return self._keys
@@ -247,7 +248,7 @@ class Split:
         if self.mapped:
             self.mapped.close()
 
-    def _offsets(self, chunks: np.ndarray) -> np.ndarray:
+    def source_offsets(self, chunks: np.ndarray) -> np.ndarray:
         """What to add to the source ids of chunks, int64 [n]: sources of the data sets before theirs."""
         begins = np.cumsum([0, *(one.sources for one in self.sets[:-1])], dtype=np.int64)
         return begins[self.set_of(chunks)]

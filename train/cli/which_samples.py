@@ -1,12 +1,15 @@
-"""`python -m train which-samples RUN_DIR --step S`: the chunks in the batch of a training step."""
+"""`python -m train which-samples RUN_DIR --step S`: what a training step learned from."""
 
 import io
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import soundfile
+import torch
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -17,10 +20,15 @@ from shards.files import make_folder, write_atomically
 from shards.mixing.mixture import Mixture
 from shards.reading.stream import schedule_of
 from shards.text import printable
+from train.augment.draws import seed_of_others
+from train.augment.preparation import Preparation
+from train.augment.recorded import augment_of, crop_of
 from train.errors import TrainError
 from train.runs.requeue import ATTEMPTS_FILE
 from train.runs.run_folder import RunDir
 from train.runs.settings_history import DATA, at_step
+
+AT_ONCE = 64  # rows that are written together
 
 
 def which_samples(settings: Any) -> int:
@@ -31,24 +39,51 @@ def which_samples(settings: Any) -> int:
         split = Split.open(data, "train")
     except DataError as error:
         raise TrainError(f"{error}; if the data has moved, pass --data DIR") from None
-    fingerprint = at_step(run.record.settings, run.changes, settings.step)[DATA]
+    then = at_step(run.record.settings, run.changes, settings.step)
+    fingerprint = then[DATA]
     if split.fingerprint != fingerprint:
         known = f"step {settings.step} of this run was trained on data with the fingerprint {fingerprint}"
         raise TrainError(f"{data}: other data ({split.fingerprint}); {known}; pass its folder as --data DIR")
-    batch = batch_of_step(run, split, settings.step)
-    rows = rows_of(batch, split)
+    try:
+        augment, crop = augment_of(then), crop_of(then)
+        if crop > split.samples:
+            raise ValueError("data.crop is longer than the chunks")
+    except ValueError as error:
+        raise TrainError(f"{run.path}/run.json: {error}; the file may have been edited") from None
+    taken = batch_of_step(run, split, settings.step, mixed=bool(settings.wav and augment.mix))
+    batch, preparation = taken.batch, Preparation(augment, crop, taken.seed, split)
+    rows = rows_of(batch, split, preparation.places(batch, taken.done), crop)
     if settings.wav:
-        write_wavs(batch, rows, split.rate, settings.wav)
+        write_wavs(taken, preparation, rows, split.rate, settings.wav)
     if settings.json:
         json.dump({"step": settings.step, "epoch": batch.cursor.epoch, "chunks": rows}, sys.stdout, indent=1)
         print()
     else:
-        show(settings.step, batch, rows, mixed=len(split.sets) > 1)
+        show(settings.step, batch, rows, crop, mixed=len(split.sets) > 1)
     return 0
 
 
-def batch_of_step(run: RunDir, split: Split, step: int) -> Batch:
+@dataclass(frozen=True)
+class Taken:
+    """What a step took from the shards.
+
+    Attributes:
+        batch: The whole global batch.
+        other: The chunks that are mixed in, if they were asked for.
+        seed: The seed of the attempt.
+        done: Steps done before this one.
+    """
+
+    batch: Batch
+    other: Batch | None
+    seed: int
+    done: int
+
+
+def batch_of_step(run: RunDir, split: Split, step: int, mixed: bool = False) -> Taken:
     """The global batch of a step, counted from 1 as in metrics.jsonl, as the last attempt consumed it.
+
+    `mixed` is whether to read the chunks that are mixed in, too.
 
     Raises:
         TrainError: when the run has no step with this number.
@@ -64,45 +99,58 @@ def batch_of_step(run: RunDir, split: Split, step: int) -> Batch:
         raise TrainError(f"{run.path}/attempts.jsonl: no attempt reached step {step}; the file may have been edited")
     start = starts[-1]
     split.check_batch(start["batch"], 1)
+    size, seed = start["batch"], start["seed"]
     try:
         mixture = Mixture.from_json(start["mixture"]) if "mixture" in start else None
-        schedule = schedule_of(split, start["batch"], start["seed"], mixture=mixture)
+        schedule = schedule_of(split, size, seed, mixture=mixture)
     except ValueError as error:
         raise TrainError(f"{run.path}/{ATTEMPTS_FILE}: {error}; the file may have been edited") from None
     cursor = schedule.after(Cursor(start["epoch"], start["consumed"]), step - 1 - start["step"])
     more: dict[str, Any] = {"cursor": cursor, "prefetch": 1, "memory": 0, "mixture": mixture}
-    with BatchStream(split, start["batch"], start["seed"], **more) as stream:
-        return next(stream)
+
+    def first(order: int) -> Batch:
+        with BatchStream(split, size, order, **more) as stream:
+            return next(stream)
+
+    return Taken(first(seed), first(seed_of_others(seed)) if mixed else None, seed, step - 1)
 
 
-def rows_of(batch: Batch, split: Split) -> list[dict[str, Any]]:
+def rows_of(batch: Batch, split: Split, places: np.ndarray, crop: int) -> list[dict[str, Any]]:
     """Each row of a batch: its chunk, its member name, its recording and where in it, in seconds.
 
-    Of several data sets the recording's path begins with the name of its set.
+    Of several data sets the recording's path begins with the name of its set. `places` are the first samples [n] of the
+    windows of `crop` samples in the chunks; without a crop, a row has no `window`.
     """
-    rows, manifest = [], split.manifest
-    for row, (chunk, name) in enumerate(zip(batch.chunks.tolist(), split.names(batch.chunks), strict=True)):
+    rows, manifest, names = [], split.manifest, split.names(batch.chunks)
+    for row, (chunk, name, place) in enumerate(zip(batch.chunks.tolist(), names, places.tolist(), strict=True)):
         source, start = parse_name(name)
+        start += place
         known = source < len(manifest.sources)
-        path = " + ".join(manifest.recordings_at(source, start)) if known else f"source {source}"
-        rows.append({"row": row, "chunk": chunk, "name": name, "recording": path, "start_s": start / manifest.rate})
+        path = " + ".join(manifest.recordings_at(source, start, crop)) if known else f"source {source}"
+        found = {"row": row, "chunk": chunk, "name": name, "recording": path, "start_s": start / manifest.rate}
+        rows.append(found | ({"window": place} if crop else {}))
     return rows
 
 
-def write_wavs(batch: Batch, rows: list[dict[str, Any]], rate: int, folder: Path) -> None:
-    """Writes each row of a batch as a WAV file named by row and chunk."""
+def write_wavs(taken: Taken, preparation: Preparation, rows: list[dict[str, Any]], rate: int, folder: Path) -> None:
+    """Writes each row of a batch as the model took it, as a WAV file named by row and chunk."""
     make_folder(folder)
-    for row, audio in zip(rows, batch.audio.numpy(), strict=True):
-        file = io.BytesIO()
-        soundfile.write(file, audio, rate, format="WAV", subtype="PCM_16")
-        write_atomically(folder / f"{row['row']:05d}-{row['name']}", file.getvalue())
+    for first in range(0, len(rows), AT_ONCE):
+        part = slice(first, first + AT_ONCE)
+        audio = preparation.audio(taken.batch, taken.other, taken.done, torch.device("cpu"), part)
+        numbers = (audio.squeeze(1) * 32768).round_().clamp_(-32768, 32767).short().numpy()
+        for row, samples in zip(rows[part], numbers, strict=True):
+            file = io.BytesIO()
+            soundfile.write(file, samples, rate, format="WAV", subtype="PCM_16")
+            write_atomically(folder / f"{row['row']:05d}-{row['name']}", file.getvalue())
     print(printable(f"wrote {len(rows)} files to {folder}"), file=sys.stderr)
 
 
-def show(step: int, batch: Batch, rows: list[dict[str, Any]], mixed: bool) -> None:
+def show(step: int, batch: Batch, rows: list[dict[str, Any]], crop: int, mixed: bool) -> None:
     """Prints the chunks of a step as a table; `mixed` where they are of several data sets."""
     where = f"epoch {batch.cursor.epoch}, from position {batch.cursor.consumed}"
-    table = Table(title=f"step {step}: {f'from chunk {batch.cursor.consumed} of its mixture' if mixed else where}")
+    title = f"step {step}: {f'from chunk {batch.cursor.consumed} of its mixture' if mixed else where}"
+    table = Table(title=title + (f"; windows of {crop:,} samples" if crop else ""))
     for column in ("row", "chunk", "name", "recording", "at s"):
         table.add_column(column, justify="right" if column in ("row", "chunk", "at s") else "left")
     for row in rows:

@@ -12,7 +12,9 @@ from audiovae import FAMILIES, Autoencoder
 from shards import DataError, Split
 from shards.chunk import parse_name
 from shards.files import check_place, make_folder, remove_file, write_atomically
+from shards.reading.windows import windows_of
 from shards.text import printable
+from train.augment.recorded import crop_of
 from train.errors import TrainError
 from train.evaluation.measuring.heldout import to_audio
 from train.evaluation.measuring.picking import Picker, extremes
@@ -59,7 +61,7 @@ def compare(settings: Any) -> int:
     check_folder(out)
     warnings = differences_of_data(runs)
     data = settings.data or runs[0].summary["data"]
-    split = open_split(data, runs[0].summary["split"])
+    split = open_split(data, runs[0])
     comparable = [same_chunks(one, runs[0]) for one in runs]
     models, mismatches = load_models(runs, split, settings.device)
     warnings += mismatches
@@ -175,10 +177,13 @@ def make_out(out: Path) -> None:
         raise TrainError(f"{out}: cannot be created ({error.strerror}); choose another folder with --out DIR") from None
 
 
-def open_split(data: str, name: str) -> Split:
-    """Opens the split of the examples; raises TrainError if it cannot be read."""
+def open_split(data: str, one: EvaluatedRun) -> Split:
+    """Opens the split of the examples, as a run took its chunks; raises TrainError if it cannot be read."""
     try:
-        return Split.open(data, name)
+        split = Split.open(data, one.summary["split"])
+        return windows_of(split, min(crop_of(one.run.config), split.samples))
+    except ValueError as error:
+        raise TrainError(f"{one.run.path}/run.json: {error}; the file may have been edited") from None
     except DataError as error:
         raise TrainError(f"{error}; if the data has moved, pass --data DIR") from None
 

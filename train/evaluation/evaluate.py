@@ -132,7 +132,7 @@ def open_run(settings: Any, engine: Engine, source: Path) -> tuple[RunDir, Autoe
         require_perceptual_packages()
     model = load_weights(source, engine.device_for(settings.device))
     data = str(settings.data or run.config["data.path"])
-    split = open_audio(data, settings.split)
+    split = open_audio(data, settings.split, model.samples)
     if (split.samples, split.rate) != (model.samples, model.rate):
         raise TrainError(
             f"{data}: chunks of {split.samples} samples at {split.rate} Hz, but the model was trained on "

@@ -8,6 +8,7 @@ from audiovae import Facts, ModelError
 from audiovae.card import CARD_FILE, FACTS_FILE, write_facts
 from shards import Split
 from shards.manifest import Manifest
+from train.augment.settings import AUGMENTATIONS
 from train.errors import TrainError
 from train.runs.latest_model import is_training_data
 from train.runs.lines import read_points
@@ -39,6 +40,10 @@ def facts_of(run: RunDir, step: int, manifest: Manifest, valid: Split | None, di
         data=data,
         settings={name: value for name, value in run.config.items() if name.startswith(CARD_SETTINGS)},
     )
+    if crop := run.config.get("data.crop"):
+        facts.settings["data.crop"] = crop
+    if any(run.config.get(f"augment.{name}") for name in AUGMENTATIONS):
+        facts.settings |= {name: value for name, value in run.config.items() if name.startswith("augment.")}
     if run.record.started_from:
         facts.settings["started from the model"] = run.record.started_from.get("fingerprint", "")
     if run.changes:

@@ -14,6 +14,7 @@ from audiovae.trainable import Trainable
 from shards import Split
 from shards.files import remove_file
 from shards.presets import fitting_presets
+from shards.reading.windows import windows_of
 from shards.text import printable
 from train.config import RunConfig
 from train.errors import LostPeerError, TrainError
@@ -86,8 +87,10 @@ def _run(
     valid_split: Split | None,
 ) -> int:
     train_split.check_batch(config.data.batch, engine.world)
+    windows = cropped(config, train_split)
+    valid_split = None if valid_split is None else windows_of(valid_split, config.data.crop)
     check_measures(config, valid_split)
-    model = build_model(config, family, train_split)
+    model = build_model(config, family, windows)
     run = engine.on_main(
         lambda: RunDir.create_or_resume(config, family, train_split.fingerprint, *identity(config.tracking))
     )
@@ -119,7 +122,7 @@ def _run(
     stop.nothing_unsaved(lambda reason: _end_before_training(context, reason))
     if learner.step == 0 and not calibrated:  # a checkpoint brings the calibration with it
         with phase("calibrating the model on training chunks", engine.is_main):
-            engine.on_main(lambda: model.calibrate(spread_audio(train_split, CALIBRATION_CHUNKS, engine.device)))
+            engine.on_main(lambda: model.calibrate(spread_audio(windows, CALIBRATION_CHUNKS, engine.device)))
             _share_calibration(model, engine)
     with phase("preflight: checking processes, data and disk", engine.is_main):
         wandb_mode = preflight(context)
@@ -161,6 +164,20 @@ def start_of(context: Context) -> dict[str, Any]:
     return start | ({"mixture": learner.mixture.to_json()} if learner.mixture else {})
 
 
+def cropped(config: RunConfig, split: Split) -> Split:
+    """The windows of `data.crop` samples of a split's records; the split itself where that is 0.
+
+    Raises:
+        TrainError: when the records are shorter.
+    """
+    if config.data.crop > split.samples:
+        raise TrainError(
+            f"data.crop is {config.data.crop:,} samples, and the chunks of {split.where} have {split.samples:,}: lower "
+            f"it, or build the data again into another folder, with --samples {config.data.crop} or more"
+        )
+    return windows_of(split, config.data.crop)
+
+
 def build_model(config: RunConfig, family: str, split: Split) -> Trainable:
     """The family's model for a split's chunks, with weights drawn from the run's seed.
 
@@ -184,10 +201,11 @@ def _lengths_that_fit(config: RunConfig, split: Split) -> str:
     """What to do about chunks of a length that the model cannot take."""
     near = nearest_lengths(config.model, split.samples)  # type: ignore[attr-defined]
     fitting = [name for name in fitting_presets(split.samples, split.rate) if "/" not in name]
-    return (
-        f"The nearest lengths that fit are {' and '.join(f'{length:,}' for length in near)} samples: build the data "
-        f"again into another folder, with python -m shards build ... --samples {near[-1]}"
-        + (f"; or use a preset that fits these chunks: {', '.join(fitting)}" if fitting else "")
+    fit = f"The nearest lengths that fit are {' and '.join(f'{length:,}' for length in near)} samples"
+    if config.data.crop:
+        return f"{fit}: set data.crop to one of them"
+    return f"{fit}: build the data again into another folder, with python -m shards build ... --samples {near[-1]}" + (
+        f"; or use a preset that fits these chunks: {', '.join(fitting)}" if fitting else ""
     )
 
 

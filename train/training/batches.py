@@ -3,9 +3,12 @@
 from dataclasses import asdict
 
 import torch
+from torch import Tensor
 
 from shards import Batch, BatchStream
 from shards.files import append_line, make_folder
+from train.augment.draws import seed_of_others
+from train.augment.preparation import Preparation
 from train.process.console import Display
 from train.runs.run_folder import DAMAGE_FILE
 from train.training.context import Context
@@ -25,17 +28,30 @@ class BatchFeed:
         config, engine = context.config, context.engine
         self._context, self._meter = context, meter
         self._last: Batch | None = None
+        self._other: Batch | None = None  # as many rows, to mix in
+        self._preparation = Preparation(config.augment, config.data.crop, config.seed, context.train_split)
         self.damaged = torch.zeros((), device=engine.device)
-        self._stream = BatchStream(
+        self._stream = self._opened(config.seed)
+        self._others = self._opened(seed_of_others(config.seed)) if config.augment.mix else None
+
+    @property
+    def _streams(self) -> list[BatchStream]:
+        return [self._stream, *([self._others] if self._others else [])]
+
+    def _opened(self, seed: int) -> BatchStream:
+        """Batches from the learner's cursor on, in the order of a seed."""
+        context = self._context
+        config, engine = context.config, context.engine
+        return BatchStream(
             context.train_split,
             config.data.batch,
-            config.seed,
+            seed,
             engine.rank,
             engine.world,
             context.learner.cursor,
             pin_memory=engine.device.type == "cuda",
             memory=int(config.data.memory_gb * 1e9) or None,
-            share=engine.local_world,
+            share=engine.local_world * (2 if config.augment.mix else 1),
             damage_limit=config.data.damage_limit,
             mixture=context.learner.mixture,
         )
@@ -44,13 +60,20 @@ class BatchFeed:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stream.close()
+        for stream in self._streams:
+            stream.close()
 
     def __next__(self) -> Batch:
-        self._stream.keep_pace()
+        for stream in self._streams:
+            stream.keep_pace()
         with self._meter.waiting():
             self._last = next(self._stream)
+            self._other = next(self._others) if self._others else None
         return self._last
+
+    def prepared(self, batch: Batch, device: torch.device, part: slice) -> Tensor:
+        """What the model takes of some rows of the last batch in this step: [m, 1, T] in [-1, 1]."""
+        return self._preparation.audio(batch, self._other, self._context.learner.step, device, part)
 
     def record_samples(self) -> None:
         """Appends the last batch's rows and chunks to `samples/` in the run folder if tracking.samples is set."""
@@ -65,7 +88,7 @@ class BatchFeed:
     def record_damage(self, display: Display) -> None:
         """Warns about damaged chunks found since the last call, and records them in the run folder."""
         step, rank = self._context.learner.step, self._context.engine.rank
-        for damage in self._stream.damage():
+        for damage in (found for stream in self._streams for found in stream.damage()):
             other = self._context.train_split.names([damage.replacement])[0]
             display.warn(f"{damage.shard}: member {damage.member} is damaged; training uses {other} instead")
             content = {"step": step, "rank": rank, "replacement": other, **asdict(damage)}

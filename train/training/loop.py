@@ -61,7 +61,7 @@ def training_loop(context: Context, objective: Objective, tracker: Tracker | Non
                 saver.model = learner.model
                 display.say(f"step {learner.step}: {of_phase(context)}")
             with first_step(context, display) if learner.step == first else nullcontext(), profile.around(learner.step):
-                norm = train_step(config, engine, learner, objective, next(batches), meter)
+                norm = train_step(config, engine, learner, objective, next(batches), meter, batches.prepared)
             if learner.step == first + 1:
                 stop_request.unsaved_work()
             watchdog.heartbeat()
@@ -112,9 +112,9 @@ def first_step(context: Context, display: Display) -> AbstractContextManager[Non
 
 def run_info(context: Context) -> RunInfo:
     """Title, steps, batch, chunk length, epoch and save interval for the display."""
-    config, split = context.config, context.train_split
-    title = f"{context.learner.model.family} {context.run.name}"
-    seconds = split.samples / split.rate
+    config, split, model = context.config, context.train_split, context.learner.model
+    title = f"{model.family} {context.run.name}"
+    seconds = model.samples / model.rate
     return RunInfo(title, config.optim.steps, config.data.batch, seconds, len(split), config.checkpoint.every)
 
 

@@ -1,6 +1,6 @@
 """One optimizer step on one global batch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -16,9 +16,23 @@ from train.parallel.engine import Engine
 from train.training.learner import Learner
 from train.training.meter import Meter
 
+# Makes audio [m, 1, T] in [-1, 1] of some rows of a batch on a device.
+Prepare = Callable[[Batch, torch.device, slice], Tensor]
+
+
+def whole_chunks(batch: Batch, device: torch.device, part: slice) -> Tensor:
+    """The chunks as they are."""
+    return to_audio(batch.on(device, part), device)
+
 
 def train_step(
-    config: RunConfig, engine: Engine, learner: Learner, objective: Objective, batch: Batch, meter: Meter
+    config: RunConfig,
+    engine: Engine,
+    learner: Learner,
+    objective: Objective,
+    batch: Batch,
+    meter: Meter,
+    prepare: Prepare = whole_chunks,
 ) -> Tensor:
     """Updates model, averages and cursor with one global batch.
 
@@ -31,14 +45,14 @@ def train_step(
         objective: The weighted sum of the model's loss terms.
         batch: This process's rows of the global batch.
         meter: Takes losses and metrics.
+        prepare: Makes what the model takes of the batch.
 
     Returns:
         The gradient's norm before clipping, the same on all processes: float scalar. A step whose norm is not
         finite, or refused by the gradient guard, is skipped: it counts, but weights, moments and the model's
         statistics stay as they are. So it is when the discriminator's norm is such.
     """
-    rows = batch.rows.to(engine.device, non_blocking=True)
-    statistics = accumulate_gradients(config, engine, learner, objective, batch, rows, meter)
+    rows, statistics = accumulate_gradients(config, engine, learner, objective, batch, meter, prepare)
     # Both players step, or neither does.
     norm = learner.strategy.step(config.optim.rate_at(learner.step), learner.adversary.clip())
     learner.adversary.update(learner.strategy.skipped)
@@ -57,14 +71,15 @@ def accumulate_gradients(
     learner: Learner,
     objective: Objective,
     batch: Batch,
-    rows: Tensor,
     meter: Meter,
-) -> Statistics:
-    """Forward and backward passes over this process's rows; returns the statistics of all its items."""
+    prepare: Prepare,
+) -> tuple[Tensor, Statistics]:
+    """Forward and backward passes over this process's rows; returns these, on the device, and all items' statistics."""
+    rows = batch.rows.to(engine.device, non_blocking=True)
     weights = objective.weights_at(learner.step)
     check_records(learner.model, batch.audio)
     parts = []
-    for audio, part_rows, last in micro_batches(batch, rows, config.data.microbatch):
+    for audio, part_rows, last in micro_batches(batch, rows, config.data.microbatch, prepare):
         share = len(part_rows) / config.data.batch
         noise = Noise(config.seed, learner.step, part_rows, config.data.batch)
         with learner.strategy.accumulating(last):
@@ -80,7 +95,7 @@ def accumulate_gradients(
         meter.add({f"adversarial/{name}": value for name, value in opposition.metrics.items()}, share)
         meter.add({f"model/{name}": value for name, value in output.metrics.items()}, share)
         meter.add({"loss/total": loss}, share)
-    return concatenated(parts)
+    return rows, concatenated(parts)
 
 
 def check_records(model: Trainable, numbers: Tensor) -> None:
@@ -91,22 +106,23 @@ def check_records(model: Trainable, numbers: Tensor) -> None:
         raise TrainError(str(error)) from None
 
 
-def micro_batches(batch: Batch, rows: Tensor, largest: int) -> Iterator[tuple[Tensor, Tensor, bool]]:
+def micro_batches(batch: Batch, rows: Tensor, largest: int, prepare: Prepare) -> Iterator[tuple[Tensor, Tensor, bool]]:
     """Splits a process's share of a batch into micro-batches.
 
     Args:
         batch: This process's rows of the global batch.
         rows: [n] int64, their numbers in the global batch, on the device.
         largest: The most chunks of a micro-batch; 0 for one micro-batch.
+        prepare: Makes audio of rows.
 
     Yields:
-        Audio [m, 1, T] in [-1, 1), rows [m], and whether this is the last micro-batch.
+        Audio [m, 1, T] in [-1, 1], rows [m], and whether this is the last micro-batch.
     """
     size = largest or len(rows)
     starts = range(0, len(rows), size)
     for start in starts:
         part = slice(start, start + size)
-        yield to_audio(batch.on(rows.device, part), rows.device), rows[part], start == starts[-1]
+        yield prepare(batch, rows.device, part), rows[part], start == starts[-1]
 
 
 def concatenated(parts: list[Statistics]) -> Statistics:

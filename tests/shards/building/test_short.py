@@ -63,6 +63,12 @@ def test_every_sample_is_there_once_and_every_name_is_kept(audio, tmp_path):
             inside = [(row, begin, count) for row, begin, count in members if start <= begin < start + 2205]
             names = joined.recordings_at(source, start)
             assert names == [joined.sources[row].path for row, _, _ in inside] or not members
+            for first in (0, 1500):  # windows of the chunk
+                heard = [
+                    row for row, begin, count in inside if begin - start < first + 500 and begin + count > start + first
+                ]
+                named = joined.recordings_at(source, start + first, 500)
+                assert named == [joined.sources[row].path for row in heard] or not members
             silence = np.ones(2205, bool)
             for row, begin, count in inside:
                 assert joined.sources[row].split == name

@@ -105,7 +105,7 @@ def open_all(settings: Any, engine: Engine, source: Path) -> Opened:
         )
     if settings.split == "train":
         raise TrainError("--split train: the prior has learned from these recordings; name a split that is held out")
-    split = open_audio(str(settings.data), settings.split)
+    data = str(settings.data)
     try:
         seconds = SECONDS if settings.seconds is None else settings.seconds
         check_drawing(seconds, TEMPERATURE if settings.temperature is None else settings.temperature)
@@ -114,6 +114,7 @@ def open_all(settings: Any, engine: Engine, source: Path) -> Opened:
         prior, autoencoder = load_prior(source, settings.autoencoder, device)
     except ModelError as error:
         raise TrainError(str(error)) from None
+    split = open_audio(data, settings.split, autoencoder.samples)
     if seconds * (settings.pieces or PIECES) > MOST_SECONDS:
         raise TrainError(f"--pieces times --seconds is more than {MOST_SECONDS:g} s of audio: lower one of them")
     if (split.samples, split.rate) != (autoencoder.samples, autoencoder.rate):
@@ -125,7 +126,7 @@ def open_all(settings: Any, engine: Engine, source: Path) -> Opened:
     if not shape.count:
         raise TrainError(f"--seconds {seconds:g}: shorter than a chunk of the data set ({shape.seconds:.3g} s)")
     has_training = bool(split.manifest.splits.get("train"))
-    training = open_audio(str(settings.data), "train") if has_training else None
+    training = open_audio(data, "train", autoencoder.samples) if has_training else None
     run = RunDir.open(settings.run_dir)
     return Opened(run, prior, autoencoder, split, training, shape, is_what_was_encoded(run, split))
 

@@ -19,7 +19,7 @@ from train.evaluation.measuring.chunks import (
     reference_embeddings,
     sample_embeddings,
 )
-from train.evaluation.measuring.heldout import spread, to_audio
+from train.evaluation.measuring.heldout import open_windows, spread, to_audio
 from train.evaluation.measuring.metrics import SILENT_PEAK
 from train.evaluation.measuring.recordings import measure_speech_of
 from train.evaluation.measuring.sharing import Columns
@@ -92,7 +92,9 @@ def measure_floors(engine: Engine, split: Split, data: str, device: torch.device
     """Measures two baselines on the same chunks: silence, and the mean of the training chunks."""
     baselines = {"silence": torch.zeros(1, split.samples, device=device)}
     if split.manifest.splits.get("train"):
-        baselines["mean of training chunks"] = engine.everywhere(lambda: mean_chunk(Split.open(data, "train"), device))
+        baselines["mean of training chunks"] = engine.everywhere(
+            lambda: mean_chunk(open_windows(data, "train", split.samples), device)
+        )
     return {name: measure_chunks(engine, split, device, audio.expand_as, name) for name, audio in baselines.items()}
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from audiovae import Autoencoder, Noise
 from audiovae.priors.latents import LATENTS
 from shards import DataError, Split
+from shards.reading.windows import windows_of
 from train.errors import TrainError
 from train.evaluation.measuring.frechet import embed, frechet
 from train.evaluation.measuring.metrics import MEASURED, SHARES, means, measure, sums_and_counts
@@ -45,10 +46,24 @@ def to_audio(samples: Tensor, device: torch.device) -> Tensor:
     return samples.to(device, non_blocking=True).unsqueeze(1).float().div_(32768.0)
 
 
-def open_audio(data: str, name: str) -> Split:
-    """A split of a data set of audio; raises TrainError where there is none."""
+def open_windows(data: str, name: str, samples: int) -> Split:
+    """The chunks of a split, or, where they are longer than `samples`, their consecutive windows of that length.
+
+    Raises:
+        DataError: when the split cannot be read.
+    """
+    split = Split.open(data, name)
+    return windows_of(split, min(samples, split.samples))
+
+
+def open_audio(data: str, name: str, samples: int = 0) -> Split:
+    """A split of a data set of audio, see `open_windows`; 0 samples are whole chunks.
+
+    Raises:
+        TrainError: when there is none.
+    """
     try:
-        split = Split.open(data, name)
+        split = open_windows(data, name, samples)
     except DataError as error:
         raise TrainError(f"{error}; if the data has moved, pass --data DIR") from None
     if LATENTS in split.manifest.settings:

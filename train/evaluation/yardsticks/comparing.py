@@ -9,6 +9,7 @@ from torch import Tensor
 from audiovae import Autoencoder, reconstruct_recording
 from shards import Split
 from train.evaluation.measuring.chunks import Measured
+from train.evaluation.measuring.heldout import open_windows
 from train.evaluation.measuring.metrics import measure
 from train.evaluation.measuring.recordings import join_chunks
 from train.evaluation.measuring.sharing import Columns, whole_table
@@ -88,7 +89,7 @@ def yardstick_codes(
         return codes, "", [*notes, "There is no linear optimum here, because the latents of this model are codes."]
     name = "train" if split.manifest.splits.get("train") else split.name
     values = sum(channels * frames for channels, frames in model.latent_shapes) / model.seconds
-    basis = engine.everywhere(lambda: fit(Split.open(data, name), values))
+    basis = engine.everywhere(lambda: fit(open_windows(data, name, split.samples), values))
     about: dict[str, float | str] = {"values_per_second": len(basis) * split.rate / basis.shape[1]}
     codes.append(Code("linear optimum", "linear", lambda audio: Coded(projected(audio, basis)), about))
     return codes, name, notes
