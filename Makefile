@@ -3,7 +3,7 @@
 # make test               style and all tests but the slow ones
 # make test-all           the slow ones too: runs under attack, and what befalls jobs on a Slurm
 # make bench [QUICK=1]    speed and shuffling beside other libraries -> a table and bench.json
-# make chaos [KILLS=100]  a tiny run killed that often: was anything lost? (TARGET=prior, SEED=0, JSON=file)
+# make chaos [KILLS=100]  a tiny run killed that often: was anything lost? (TARGET=mixture, SEED=0, JSON=file)
 # make quality [QUICK=1]  the claims about quality: models, baselines and seeds trained side by side (FOLDER=, JSON=)
 # make gpu                what only a GPU can answer, in minutes; goes on where it was cut (CPU=1, QUICK=1, PARTS=, DATA=)
 # make slurm-test         the batch scripts on a private Slurm; needs: apt-get install slurmctld slurmd slurm-client
@@ -20,7 +20,7 @@ SONG ?= song/$(if $(AUDIO),own,practice)
 MODEL ?= vae_mel_tiny
 PRIOR_STEPS ?= 1200
 PRACTICE_MINUTES ?= 30
-# What make chaos attacks (autoencoder, prior or encode), how often, and the seed of the plan.
+# What make chaos attacks (autoencoder, mixture, prior or encode), how often, and the seed of the plan.
 TARGET ?= autoencoder
 KILLS ?= 100
 SEED ?= 0

@@ -24,6 +24,7 @@ from benchmarks.faults.report import rows_of, verdict
 from benchmarks.faults.runner import Outcome
 from benchmarks.faults.trainings import BATCH, training_chunks
 from shards.files import read_lines
+from shards.mixing.places import parse_places
 from train.encoding.sequence_file import DIGITS, write_sequence
 from train.runs import checkpoint
 from train.runs.record import checksum
@@ -382,3 +383,10 @@ def test_epochs_of_several_sets_are_told_apart():
     assert checks.epochs_of_sets([*taken[:4], 1], [5, 2]) == ["set 0, epoch 0: a chunk more than once"]
     assert checks.epochs_of_sets([5, 5], [5, 2]) == ["set 1, epoch 0: a chunk more than once"]
     assert checks.epochs_of_sets([7], [5, 2]) == ["a chunk is of no set"]
+
+
+def test_the_mixture_is_of_two_sets_in_fixed_shares(tmp_path):
+    target = TARGETS["mixture"](tmp_path, tmp_path / "run")
+    data = target.make_data()
+    assert training_chunks(data) == [90, 11]
+    assert [place.settings for place in parse_places(data)] == ["rest", "0.3"]
