@@ -48,19 +48,21 @@ def stretched(model: Autoencoder, samples: int) -> Autoencoder | None:
 def reach(model: Autoencoder) -> int:
     """Samples on each side beyond which neither encoding nor decoding looks, an upper bound for each of the two."""
     trunk, mel = model.config.trunk, model.config.representation
+    sides = 2 if trunk.causal else 1  # causal layers reach as far in all, but to one side
     jumps = [math.prod(trunk.strides[: i + 1]) for i in range(len(trunk.strides))]
     widest = sum(_offsets(trunk))
     # A strided layer reaches at most two of its frames, each of two heads one.
-    frames = sum(jump * (2 + widest) for jump in jumps) + 2 * jumps[-1]
+    frames = sum(jump * (2 + widest) for jump in jumps) + 2 * sides * jumps[-1]
     if model.levels is not None:
         # The trunk decides the gain of a whole frame of levels, and interpolation carries it into the next one.
-        frames += 3 * jumps[-1] * model.config.levels.hold
+        frames += 3 * sides * jumps[-1] * model.config.levels.hold
     return frames * mel.hop + mel.n_fft if mel.kind == "mel" else frames
 
 
 def _offsets(trunk: TrunkConfig) -> list[int]:
-    """How far the residual blocks of a stage reach, in frames to each side."""
-    return [3 ** (i % 3) * (trunk.kernel - 1) // 2 for i in range(trunk.blocks)]
+    """How far the residual blocks of a stage reach, in frames to the side to which they reach farthest."""
+    kernel = 2 * trunk.kernel - 1 if trunk.causal else trunk.kernel
+    return [3 ** (i % 3) * (kernel - 1) // 2 for i in range(trunk.blocks)]
 
 
 def takes_one_pass(model: Autoencoder) -> bool:
