@@ -27,6 +27,7 @@ from audiovae.recordings.overlap_add import interpolate_recordings, reconstruct_
 from audiovae.results import Latents, Output, Partial, Statistics
 from audiovae.saved.model_folder import add_measures, fingerprint, load, save, save_with_card
 from audiovae.saved.prior_folder import load_prior
+from audiovae.streaming.stream import Stream, StreamState, stream
 
 DISTRIBUTION = "audio-autoencoder-training"
 try:
@@ -48,6 +49,8 @@ __all__ = [
     "Partial",
     "Prior",
     "Statistics",
+    "Stream",
+    "StreamState",
     "add_measures",
     "as_recording",
     "build",
@@ -71,6 +74,7 @@ __all__ = [
     "sample_chunks",
     "save",
     "stored_numbers",
+    "stream",
     "write_compressed",
     "write_latents",
     "write_recording",

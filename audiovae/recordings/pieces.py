@@ -15,8 +15,7 @@ from torch import Tensor
 
 from audiovae.layers.trunk import TrunkConfig
 from audiovae.models.autoencoder import Autoencoder
-from audiovae.models.families import build
-from audiovae.models.lengths import length_step
+from audiovae.models.lengths import length_step, stretched
 from audiovae.recordings.overlap_add import BATCH, chunk_starts, count_chunks, join_chunks, split_chunks
 
 BLOCK_S = 60
@@ -26,23 +25,6 @@ FADE_S = 0.02
 # From a model and audio [B, 1, samples] to tensors [B, rows, frames], one for each level; and back.
 Encode = Callable[[Autoencoder, Tensor], list[Tensor]]
 Decode = Callable[[Autoencoder, list[Tensor]], Tensor]
-
-
-def stretched(model: Autoencoder, samples: int) -> Autoencoder | None:
-    """The model for chunks of another length, with the same weights in memory; None if its weights fit one length only.
-
-    Raises:
-        ValueError: if the strides do not divide the length.
-    """
-    with torch.device("meta"):
-        other = build(model.family, model.config, samples, model.rate)
-    own = model.state_dict(keep_vars=True)
-    shapes = {name: value.shape for name, value in other.state_dict().items()}
-    if shapes != {name: value.shape for name, value in own.items()}:
-        return None
-    other.load_state_dict(own, assign=True)
-    other.level = model.level
-    return other.train(model.training)
 
 
 def reach(model: Autoencoder) -> int:

@@ -12,7 +12,8 @@ import audiovae
 from audiovae import ModelError, commands
 from audiovae.recordings import pieces
 from audiovae.recordings.compressed_file import from_bytes, to_bytes
-from audiovae.recordings.pieces import OnePass, reach, stretched, takes_one_pass
+from audiovae.models.lengths import stretched
+from audiovae.recordings.pieces import OnePass, reach, takes_one_pass
 
 REAL = ["hvae", "vae", "hvae with levels", "vae with levels"]
 
