@@ -222,10 +222,11 @@ class BandLevels(Causal):
                 there = self.power(own)
                 missing = (1 - there / wanted.clamp_min(FLOOR)).clamp_min(0.0)
                 added = wanted.sqrt() * missing / (missing + SOFT).sqrt()
-                if self.causal:
-                    return audio + self.noise_of_the_past(own, added, noise)
                 kept = (wanted / there.clamp_min(FLOOR)).clamp_max(1.0).sqrt()
-                added, kept = (self.spread(gain, own.shape[2]) for gain in (added, kept))
+                if not self.causal:
+                    added, kept = (self.spread(gain, own.shape[2]) for gain in (added, kept))
+            if self.causal:
+                return audio + self.noise_of_the_past(own, added, noise)
             change = added * self.noise_for(own, noise) + (kept - 1) * own
             difference = nn.functional.conv_transpose1d(change, self.kernel.to(audio.device), stride=self.hop)
             start = self.hop // 2
@@ -240,7 +241,7 @@ class BandLevels(Causal):
         """The noise that causal levels add: [B, 1, T].
 
         Args:
-            own: Coefficients of the audio to fill, [B, coefficients, frames of the transform].
+            own: Coefficients of the audio to fill, [B, coefficients, frames of the transform]; their shape counts.
             gains: Of the noise, [B, bands, frames of levels].
             noise: As in `fill`.
         """
