@@ -23,7 +23,8 @@ from audiovae.recordings.files import decode_file, encode_file, reconstruct_file
 from audiovae.recordings.generated import generate_recordings
 from audiovae.recordings.latents import CodedRecording, decode_recording, encode_recording
 from audiovae.recordings.latents_file import read_latents, write_latents
-from audiovae.recordings.overlap_add import interpolate_recordings, reconstruct_recording, sample_chunks
+from audiovae.recordings.overlap_add import interpolate_recordings, sample_chunks
+from audiovae.recordings.reconstruction import reconstruct_recording
 from audiovae.results import Latents, Output, Partial, Statistics
 from audiovae.saved.model_folder import add_measures, fingerprint, load, save, save_with_card
 from audiovae.saved.prior_folder import load_prior

@@ -54,7 +54,7 @@ def takes_one_pass(model: Autoencoder) -> bool:
     levels = model.config.levels
     if levels.bands and levels.frames(model.latent_shapes[0][1]) == 1:
         return False
-    return stretched(model, _up(2 * model.samples, length_step(model.config))) is not None
+    return stretched(model, round_up(2 * model.samples, length_step(model.config))) is not None
 
 
 class OnePass:
@@ -65,11 +65,11 @@ class OnePass:
         self.model, self.length = model, length
         self.step = length_step(model.config)
         self.fade = int(FADE_S * model.rate / 2)
-        self.padded = _up(max(length, model.samples), self.step)
-        self.context = _up(reach(model) + self.fade, self.step)
-        self.block = _up(int(BLOCK_S * model.rate), self.step)
+        self.padded = round_up(max(length, model.samples), self.step)
+        self.context = round_up(reach(model) + self.fade, self.step)
+        self.block = round_up(int(BLOCK_S * model.rate), self.step)
         self._models = {} if models is None else models
-        ((_, frames),) = self._model(self.padded).latent_shapes
+        ((_, frames),) = self.model_for(self.padded).latent_shapes
         self.frames = [frames]
         self.stride = self.padded // frames
 
@@ -78,9 +78,9 @@ class OnePass:
         device = next(self.model.parameters()).device
         audio = torch.nn.functional.pad(audio, (0, self.padded - len(audio)))
         parts = []
-        for start, end in self._blocks():
-            first, last = self._around(start, end)
-            (found,) = run(self._model(last - first), audio[first:last].view(1, 1, -1).to(device))
+        for start, end in self.blocks():
+            first, last = self.around(start, end)
+            (found,) = run(self.model_for(last - first), audio[first:last].view(1, 1, -1).to(device))
             parts.append(found[0, :, (start - first) // self.stride : (end - first) // self.stride].cpu())
         return [torch.cat(parts, dim=1)]
 
@@ -89,10 +89,10 @@ class OnePass:
         device = next(self.model.parameters()).device
         ramp = torch.sin(torch.linspace(0, math.pi / 2, 2 * self.fade + 2)[1:-1]).square()
         whole = torch.zeros(self.padded)
-        for start, end in self._blocks():
-            first, last = self._around(start, end)
+        for start, end in self.blocks():
+            first, last = self.around(start, end)
             own = levels[0][None, :, first // self.stride : last // self.stride].to(device)
-            model = self._model(last - first)
+            model = self.model_for(last - first)
             left, right = max(start - self.fade, 0), min(end + self.fade, self.padded)
             with model.decoding_at([first]):
                 piece = run(model, [own]).float().cpu().flatten()[left - first : right - first]
@@ -103,18 +103,19 @@ class OnePass:
             whole[left:right] += piece
         return whole[: self.length]
 
-    def _blocks(self) -> list[tuple[int, int]]:
+    def blocks(self) -> list[tuple[int, int]]:
         """Start and end of the blocks, in samples."""
         starts = list(range(0, self.padded, self.block))
         if len(starts) > 1 and self.padded - starts[-1] < self.context:
             starts.pop()  # too short to cross-fade at both ends
         return list(zip(starts, [*starts[1:], self.padded], strict=True))
 
-    def _around(self, start: int, end: int) -> tuple[int, int]:
+    def around(self, start: int, end: int) -> tuple[int, int]:
         """A block with its surroundings."""
         return max(0, start - self.context), min(self.padded, end + self.context)
 
-    def _model(self, samples: int) -> Autoencoder:
+    def model_for(self, samples: int) -> Autoencoder:
+        """The model for a block of so many samples."""
         if samples not in self._models:
             model = stretched(self.model, samples)
             assert model is not None, "the caller asked takes_one_pass"
@@ -151,5 +152,6 @@ class Chunked:
         return join_chunks(torch.cat(outputs), self.fade)[: self.length]
 
 
-def _up(count: int, step: int) -> int:
+def round_up(count: int, step: int) -> int:
+    """The next multiple of the step."""
     return -(-count // step) * step
