@@ -19,7 +19,7 @@ from audiovae.priors.prior import Prior
 from audiovae.recordings.audio_file import as_recording, read_recording, write_recording
 from audiovae.recordings.compressed import compress_recording, decompress_recording, stored_numbers
 from audiovae.recordings.compressed_file import CompressedRecording, read_compressed, write_compressed
-from audiovae.recordings.files import decode_file, encode_file, reconstruct_file
+from audiovae.recordings.files import Streamed, decode_file, encode_file, reconstruct_file, stream_file
 from audiovae.recordings.generated import generate_recordings
 from audiovae.recordings.latents import CodedRecording, decode_recording, encode_recording
 from audiovae.recordings.latents_file import read_latents, write_latents
@@ -52,6 +52,7 @@ __all__ = [
     "Statistics",
     "Stream",
     "StreamState",
+    "Streamed",
     "add_measures",
     "as_recording",
     "build",
@@ -76,6 +77,7 @@ __all__ = [
     "save",
     "stored_numbers",
     "stream",
+    "stream_file",
     "write_compressed",
     "write_latents",
     "write_recording",

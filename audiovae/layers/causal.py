@@ -30,7 +30,7 @@ class Memory:
     def extended(self, x: Tensor, frames: int) -> Tensor:
         """[B, C, T] with the `frames` frames before it, zeros at the start: [B, C, frames + T]."""
         joined = torch.cat([self._taken(x.new_zeros(*x.shape[:2], frames)), x], 2)
-        self._keep(joined[..., joined.shape[2] - frames :])
+        self._keep(joined[..., joined.shape[2] - frames :].clone())  # not a view, which would hold the whole block
         return joined
 
     def counted(self, x: Tensor, frames: int) -> Tensor:

@@ -203,9 +203,7 @@ def residual_stack(channels: int, blocks: int, kernel: int, causal: bool = False
     return nn.Sequential(*(ResidualBlock(channels, kernel, 3 ** (i % 3), causal) for i in range(blocks)))
 
 
-def downsample(
-    inputs: int, outputs: int, stride: int, signal: Signal = "features", causal: bool = False
-) -> nn.Conv1d:
+def downsample(inputs: int, outputs: int, stride: int, signal: Signal = "features", causal: bool = False) -> nn.Conv1d:
     """[B, inputs, T] -> [B, outputs, T / stride] with a kernel of twice the stride."""
     if causal:
         layer: nn.Conv1d = CausalConv1d(inputs, outputs, 2 * stride, stride=stride)

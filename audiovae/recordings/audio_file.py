@@ -134,7 +134,9 @@ def write_pieces(path: str | Path, pieces: Iterable[Tensor], length: int, rate: 
     """
     check_wav(path)
     if length > LONGEST_WAV:
-        raise ModelError(f"{path}: not written, a WAV file holds {LONGEST_WAV:,} samples, not {length:,}; cut the input")
+        raise ModelError(
+            f"{path}: not written, a WAV file holds {LONGEST_WAV:,} samples, not {length:,}; cut the input"
+        )
     beyond, peak = 0, 0.0
 
     def content() -> Iterator[bytes]:

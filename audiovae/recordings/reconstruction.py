@@ -72,9 +72,7 @@ def reconstructed(
 
 
 @torch.no_grad()
-def _in_chunks(
-    model: Autoencoder, read: Read, length: int, gain: float, fade: int, batch: int
-) -> Iterator[Tensor]:
+def _in_chunks(model: Autoencoder, read: Read, length: int, gain: float, fade: int, batch: int) -> Iterator[Tensor]:
     """Chunks that share `fade` samples; what two batches share waits for the second one."""
     size, hop = model.samples, model.samples - fade
     window, waiting = fade_window(size, fade), torch.zeros(2, 0)

@@ -18,6 +18,10 @@ from audiovae.models.lengths import length_step, stretched
 LARGEST = 1 << 15
 
 
+class NotCausalError(ModelError):
+    """A model whose layers see the future cannot stream."""
+
+
 class Stepper:
     """Encodes and decodes whole frames with the weights of a model, which stays as it is.
 
@@ -28,9 +32,9 @@ class Stepper:
     """
 
     def __init__(self, model: Autoencoder) -> None:
-        """Raises ModelError if the model is not causal, or its codebooks have not started."""
+        """Raises NotCausalError if the model is not causal, and ModelError if its codebooks have not started."""
         if not model.config.trunk.causal:
-            raise ModelError(
+            raise NotCausalError(
                 "the model is not causal: its layers see the future; train one with model.trunk.causal true, "
                 "such as the preset vae_causal_tiny"
             )

@@ -141,8 +141,10 @@ class Stream:
 
     def _encode(self, audio: Tensor) -> list[Tensor]:
         """[B, 1, n] -> tensors of the latents of whole frames."""
-        joined = torch.cat([self._state.samples, audio * self.gain], 2) if self._state.samples.shape[2] else (
-            audio * self.gain
+        joined = (
+            torch.cat([self._state.samples, audio * self.gain], 2)
+            if self._state.samples.shape[2]
+            else (audio * self.gain)
         )
         whole = joined.shape[2] // self.frame * self.frame
         self._state.samples = joined[..., whole:].clone()

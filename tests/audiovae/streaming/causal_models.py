@@ -12,13 +12,13 @@ SAMPLES = 4410
 KINDS = [*FAMILIES, *(f"{family} with levels" for family in FAMILIES)]
 
 
-def causal(kind: str, seed: int = 0, **changes: object) -> Autoencoder:
+def causal(kind: str, rate: int = RATE) -> Autoencoder:
     """A tiny causal model in evaluation mode whose weights have left their start and whose codebooks are in use."""
     family, _, leveled = kind.partition(" ")
-    config = copy.deepcopy(CONFIGS[family]) | ({"levels": LEVELS[family]} if leveled else {}) | changes
+    config = copy.deepcopy(CONFIGS[family]) | ({"levels": LEVELS[family]} if leveled else {})
     config["trunk"] = {**TRUNK, "causal": True}
-    torch.manual_seed(seed)
-    model = audiovae.build(family, config, SAMPLES, RATE)
+    torch.manual_seed(0)
+    model = audiovae.build(family, config, SAMPLES, rate)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))
