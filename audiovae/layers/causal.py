@@ -35,7 +35,7 @@ class Memory:
 
     def counted(self, x: Tensor, frames: int) -> Tensor:
         """How many frames came before this block of `frames`: int64 [B, 1]; x [B, ...] gives the batch and device."""
-        before = self._taken(torch.zeros(len(x), 1, dtype=torch.int64, device=x.device))
+        before = self._taken(torch.zeros(x.shape[0], 1, dtype=torch.int64, device=x.device))
         self._keep(before + frames)
         return before
 

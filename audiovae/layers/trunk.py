@@ -3,8 +3,8 @@
 Every stride divides the number of frames that reaches it, so no layer pads or crops. The first layer already
 strides, because many channels at the full sample rate make waveform autoencoders slow. By default the trunk is
 initialized as a linear transform codec: a lapped cosine transform that keeps the lowest bands, with residual
-branches at zero. A causal trunk has the same layers, padded on the side of the past only, and begins as a codec of cosine
-transforms that do not overlap: overlap would need the next frame.
+branches at zero. A causal trunk has the same layers, padded on the side of the past only, and begins as a codec of
+cosine transforms that do not overlap: overlap would need the next frame.
 """
 
 import math

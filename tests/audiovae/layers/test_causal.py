@@ -1,5 +1,7 @@
 """Causal layers: what they may see, how they start, and what they refuse."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -62,7 +64,7 @@ def test_a_layer_with_a_memory_takes_any_blocks(stride, taps, dilation, cuts, up
     remember(layer, memory)
     edges = [0, *sorted(cuts), 12]
     found = []
-    for first, last in zip(edges, edges[1:], strict=False):
+    for first, last in itertools.pairwise(edges):
         if first < last:
             memory.begin()
             found.append(layer(x[..., first * size : last * size]))

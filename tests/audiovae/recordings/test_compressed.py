@@ -10,9 +10,9 @@ from tiny_models import FAMILIES, LEVELED, RATE, SAMPLES, awake, make, plucked
 
 import audiovae
 from audiovae import ModelError, commands
+from audiovae.models.lengths import stretched
 from audiovae.recordings import pieces
 from audiovae.recordings.compressed_file import from_bytes, to_bytes
-from audiovae.models.lengths import stretched
 from audiovae.recordings.pieces import OnePass, reach, takes_one_pass
 
 REAL = ["hvae", "vae", "hvae with levels", "vae with levels"]
