@@ -33,6 +33,7 @@ from audiovae.recordings.overlap_add import interpolate_recordings, sample_chunk
 from audiovae.saved.export import export_model
 from audiovae.saved.model_folder import check_device, load
 from audiovae.saved.prior_folder import load_prior
+from audiovae.streaming.export_stream import export_stream
 from audiovae.streaming.stepper import NotCausalError
 from shards.text import printable
 
@@ -298,7 +299,7 @@ def generate(
     say(f"{drawn} in {spent:.0f} s: {count * seconds / spent:.1f} s of audio a second")
 
 
-def export(model: Path, output: Path, format: Literal["torch", "onnx"] = "torch") -> None:
+def export(model: Path, output: Path, format: Literal["torch", "onnx"] = "torch", stream: bool = False) -> None:
     """Export encoder and decoder as programs that run without this package, and compare them with the model.
 
     Example: python -m audiovae export runs/vae vae-onnx --format onnx
@@ -307,11 +308,15 @@ def export(model: Path, output: Path, format: Literal["torch", "onnx"] = "torch"
         model: A run folder, or a folder with config.json and model.safetensors.
         output: The folder to write encoder, decoder and export.json into.
         format: torch writes .pt2 files of torch.export. onnx needs: pip install onnx onnxscript onnxruntime.
+        stream: For causal models: programs that take one frame and their state, and return the next state.
     """
     loaded = load(model)
-    written = export_model(loaded, output, format)
+    try:
+        written = export_stream(loaded, output, format) if stream else export_model(loaded, output, format)
+    except NotCausalError as error:
+        raise ModelError(f"{model}: {error}") from None
     for file, difference in written.items():
-        say(f"{output / file}: differs from PyTorch by at most {difference:.2g}")
+        say(f"{output / file}: differs from {'the stream' if stream else 'PyTorch'} by at most {difference:.2g}")
     say(f"{output / 'export.json'}: describes inputs and outputs, {loaded.family} of {model}")
 
 

@@ -97,8 +97,8 @@ def export_stream(model: Autoencoder, folder: str | Path, format: Format = "torc
         `Autoencoder.disagreement`.
 
     Raises:
-        ModelError: if the model is not causal, a package is missing, or a program differs by more than its limit, see LIMITS. Then
-            nothing is written.
+        ModelError: if the model is not causal, a package is missing, or a program differs by more than LIMITS.
+            Then nothing is written.
     """
     check_format(model, format)
     frame = Stepper(model).frame
