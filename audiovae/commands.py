@@ -31,9 +31,9 @@ from audiovae.recordings.generated import check_drawing, generate_recordings
 from audiovae.recordings.latents import CodedRecording
 from audiovae.recordings.overlap_add import interpolate_recordings, sample_chunks
 from audiovae.saved.export import export_model
+from audiovae.saved.export_stream import export_stream
 from audiovae.saved.model_folder import check_device, load
 from audiovae.saved.prior_folder import load_prior
-from audiovae.streaming.export_stream import export_stream
 from audiovae.streaming.stepper import NotCausalError
 from shards.text import printable
 

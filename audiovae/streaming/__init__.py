@@ -1,4 +1,4 @@
-"""Causal models on audio that is still coming in: streams, and programs that carry their state.
+"""Causal models on audio that is still coming in: blocks of any size, with a state that is explicit.
 
-May import `audiovae.layers`, `audiovae.models` and `audiovae.saved`.
+May import `audiovae.layers` and `audiovae.models`.
 """

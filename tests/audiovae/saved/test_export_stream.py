@@ -12,8 +12,8 @@ from tiny_models import awake
 import audiovae
 from audiovae import ModelError
 from audiovae.__main__ import main
-from audiovae.streaming import export_stream
-from audiovae.streaming.export_stream import StreamDecoder, StreamEncoder
+from audiovae.saved import export_stream
+from audiovae.saved.export_stream import StreamDecoder, StreamEncoder
 
 EXACT = {"atol": 1e-5, "rtol": 0}
 
