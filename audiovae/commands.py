@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from audiovae.errors import ModelError
+from audiovae.export_stream import export_stream
 from audiovae.inputs import check_input, check_temperature
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.output import check_apart
@@ -31,7 +32,6 @@ from audiovae.recordings.generated import check_drawing, generate_recordings
 from audiovae.recordings.latents import CodedRecording
 from audiovae.recordings.overlap_add import interpolate_recordings, sample_chunks
 from audiovae.saved.export import export_model
-from audiovae.saved.export_stream import export_stream
 from audiovae.saved.model_folder import check_device, load
 from audiovae.saved.prior_folder import load_prior
 from audiovae.streaming.stepper import NotCausalError

@@ -1,4 +1,4 @@
 """Models on disk: folders of safetensors and JSON, checksums, exported programs.
 
-May import `audiovae.models`, `audiovae.priors` and `audiovae.streaming`.
+May import `audiovae.models` and `audiovae.priors`.
 """

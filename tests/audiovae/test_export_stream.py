@@ -10,10 +10,9 @@ from causal_models import KINDS, causal, sounds
 from tiny_models import awake
 
 import audiovae
-from audiovae import ModelError
+from audiovae import ModelError, export_stream
 from audiovae.__main__ import main
-from audiovae.saved import export_stream
-from audiovae.saved.export_stream import StreamDecoder, StreamEncoder
+from audiovae.export_stream import StreamDecoder, StreamEncoder
 
 EXACT = {"atol": 1e-5, "rtol": 0}
 
