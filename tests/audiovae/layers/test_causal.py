@@ -1,12 +1,16 @@
 """Causal layers: what they may see, how they start, and what they refuse."""
 
+import copy
+import dataclasses
+import hashlib
 import itertools
+import json
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import CONFIGS, RATE, SAMPLES, TRUNK, si_sdr
+from tiny_models import CONFIGS, RATE, SAMPLES, TRUNK, make, si_sdr
 
 import audiovae
 from audiovae.layers.causal import CausalConv1d, CausalConvTranspose1d, Memory, remember
@@ -104,6 +108,42 @@ def test_a_fresh_causal_vae_is_already_a_codec_of_low_tones():
     low, high = (torch.sin(2 * torch.pi * hertz * t).view(1, 1, -1) for hertz in (330, 5000))
     assert si_sdr(model.reconstruct(0.5 * low), low) > 12
     assert si_sdr(model.reconstruct(0.5 * high), high) < 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "signature"),
+    [
+        ("hvae", "c3ea8f8d539ca6d8"),
+        ("vae", "977e29c40ac85e8c"),
+        ("vqvae", "10a6cc321cc80f2d"),
+        ("hvae with levels", "b1340e2567364480"),
+        ("vae with levels", "011ce3ba91476061"),
+        ("vqvae with levels", "568260c293bc8363"),
+    ],
+)
+def test_models_without_it_are_as_before(kind, signature):
+    """Names and shapes of all weights have the hash of the version before; a causal twin has the same ones."""
+    model = make(kind)
+    names = json.dumps([(name, list(value.shape)) for name, value in model.state_dict().items()])
+    assert hashlib.sha256(names.encode()).hexdigest()[:16] == signature
+    assert not any(isinstance(layer, CausalConv1d | CausalConvTranspose1d) for layer in model.modules())
+    config = dataclasses.asdict(model.config)
+    again, twin = copy.deepcopy(config), copy.deepcopy(config)
+    del again["trunk"]["causal"]
+    twin["trunk"]["causal"] = True
+    torch.manual_seed(0)
+    assert audiovae.fingerprint(audiovae.build(model.family, again, SAMPLES, RATE)) == audiovae.fingerprint(model)
+    torch.manual_seed(0)
+    twin = audiovae.build(model.family, twin, SAMPLES, RATE)
+    assert [*twin.state_dict()] == [*model.state_dict()]
+    assert audiovae.fingerprint(twin) != audiovae.fingerprint(model)
+    assert not any(type(layer) in (torch.nn.Conv1d, torch.nn.ConvTranspose1d) for layer in padded_layers(twin))
+
+
+def padded_layers(model: torch.nn.Module) -> list[torch.nn.Module]:
+    """All convolutions that see more than their own frame."""
+    kinds = torch.nn.Conv1d | torch.nn.ConvTranspose1d
+    return [layer for layer in model.modules() if isinstance(layer, kinds) and layer.kernel_size[0] > 1]
 
 
 @pytest.mark.parametrize("family", sorted(CONFIGS))
