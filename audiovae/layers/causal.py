@@ -29,21 +29,23 @@ class Memory:
 
     def extended(self, x: Tensor, frames: int) -> Tensor:
         """[B, C, T] with the `frames` frames before it, zeros at the start: [B, C, frames + T]."""
-        joined = torch.cat([self._taken(x.new_zeros(*x.shape[:2], frames)), x], 2)
+        if self._at_start():
+            self.states.append(x.new_zeros(*x.shape[:2], frames))
+        joined = torch.cat([self.states[self._next], x], 2)
         self._keep(joined[..., joined.shape[2] - frames :].clone())  # not a view, which would hold the whole block
         return joined
 
     def counted(self, x: Tensor, frames: int) -> Tensor:
         """How many frames came before this block of `frames`: int64 [B, 1]; x [B, ...] gives the batch and device."""
-        before = self._taken(torch.zeros(x.shape[0], 1, dtype=torch.int64, device=x.device))
+        if self._at_start():
+            self.states.append(torch.zeros(x.shape[0], 1, dtype=torch.int64, device=x.device))
+        before = self.states[self._next]
         self._keep(before + frames)
         return before
 
-    def _taken(self, first: Tensor) -> Tensor:
-        """The state of this use; `first` at the start of a stream."""
-        if self._next == len(self.states):
-            self.states.append(first)
-        return self.states[self._next]
+    def _at_start(self) -> bool:
+        """Whether this use of a layer has no state yet: in the first pass of a stream."""
+        return self._next == len(self.states)
 
     def _keep(self, state: Tensor) -> None:
         self.states[self._next] = state

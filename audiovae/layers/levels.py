@@ -222,8 +222,8 @@ class BandLevels(Causal):
                 there = self.power(own)
                 missing = (1 - there / wanted.clamp_min(FLOOR)).clamp_min(0.0)
                 added = wanted.sqrt() * missing / (missing + SOFT).sqrt()
-                kept = (wanted / there.clamp_min(FLOOR)).clamp_max(1.0).sqrt()
                 if not self.causal:
+                    kept = (wanted / there.clamp_min(FLOOR)).clamp_max(1.0).sqrt()
                     added, kept = (self.spread(gain, own.shape[2]) for gain in (added, kept))
             if self.causal:
                 return audio + self.noise_of_the_past(own, added, noise)
