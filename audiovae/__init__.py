@@ -19,14 +19,16 @@ from audiovae.priors.prior import Prior
 from audiovae.recordings.audio_file import as_recording, read_recording, write_recording
 from audiovae.recordings.compressed import compress_recording, decompress_recording, stored_numbers
 from audiovae.recordings.compressed_file import CompressedRecording, read_compressed, write_compressed
-from audiovae.recordings.files import decode_file, encode_file, reconstruct_file
+from audiovae.recordings.files import Streamed, decode_file, encode_file, reconstruct_file, stream_file
 from audiovae.recordings.generated import generate_recordings
 from audiovae.recordings.latents import CodedRecording, decode_recording, encode_recording
 from audiovae.recordings.latents_file import read_latents, write_latents
-from audiovae.recordings.overlap_add import interpolate_recordings, reconstruct_recording, sample_chunks
+from audiovae.recordings.overlap_add import interpolate_recordings, sample_chunks
+from audiovae.recordings.reconstruction import reconstruct_recording
 from audiovae.results import Latents, Output, Partial, Statistics
 from audiovae.saved.model_folder import add_measures, fingerprint, load, save, save_with_card
 from audiovae.saved.prior_folder import load_prior
+from audiovae.streaming.stream import Stream, StreamState, stream
 
 DISTRIBUTION = "audio-autoencoder-training"
 try:
@@ -48,6 +50,9 @@ __all__ = [
     "Partial",
     "Prior",
     "Statistics",
+    "Stream",
+    "StreamState",
+    "Streamed",
     "add_measures",
     "as_recording",
     "build",
@@ -71,6 +76,8 @@ __all__ = [
     "sample_chunks",
     "save",
     "stored_numbers",
+    "stream",
+    "stream_file",
     "write_compressed",
     "write_latents",
     "write_recording",

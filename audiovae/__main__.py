@@ -1,4 +1,4 @@
-"""Use a trained model: reconstruct, encode, decode, interpolate or sample audio, or export the model."""
+"""Use a trained model: reconstruct, stream, encode, decode, interpolate or sample audio, or export the model."""
 
 import difflib
 import inspect

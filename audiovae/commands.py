@@ -12,26 +12,43 @@ import torch
 from torch import Tensor
 
 from audiovae.errors import ModelError
+from audiovae.export_stream import export_stream
 from audiovae.inputs import check_input, check_temperature
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.output import check_apart
 from audiovae.recordings.audio_file import check_wav, read_recording, write_recording
 from audiovae.recordings.compressed import LARGEST_STEP, SMALLEST_STEP, STEP
 from audiovae.recordings.compressed_file import CompressedRecording
-from audiovae.recordings.files import check_encoded_file, decode_file, encode_file, reconstruct_file
+from audiovae.recordings.files import (
+    BLOCK,
+    LARGEST_BLOCK,
+    check_encoded_file,
+    decode_file,
+    encode_file,
+    reconstruct_file,
+    stream_file,
+)
 from audiovae.recordings.generated import check_drawing, generate_recordings
 from audiovae.recordings.latents import CodedRecording
 from audiovae.recordings.overlap_add import interpolate_recordings, sample_chunks
 from audiovae.saved.export import export_model
 from audiovae.saved.model_folder import check_device, load
 from audiovae.saved.prior_folder import load_prior
+from audiovae.streaming.stepper import NotCausalError
 from shards.text import printable
 
 GAP_S = 0.25  # seconds of silence between the parts of a file
 MAX_PARTS = 1000
 
 
-def reconstruct(model: Path, input: Sequence[Path], output: str, device: str = "cpu", overlap: float = 0.25) -> None:
+def reconstruct(
+    model: Path,
+    input: Sequence[Path],
+    output: str,
+    device: str = "cpu",
+    overlap: float = 0.25,
+    one_pass: bool = False,
+) -> None:
     """Pass recordings through a trained model and write the reconstructions as WAV files.
 
     Example: python -m audiovae reconstruct runs/hvae song.flac song-hvae.wav
@@ -43,6 +60,7 @@ def reconstruct(model: Path, input: Sequence[Path], output: str, device: str = "
             name ends in / or is a folder: the folder to write NAME.wav into; it is created if it does not exist.
         device: cpu or cuda.
         overlap: Share of each chunk that is cross-faded with the next chunk, 0 to 0.5.
+        one_pass: Take recordings in one pass where the model allows it, without chunks, as `encode` does.
     """
     many = len(input) > 1 or output.endswith("/") or Path(output).is_dir()
     targets = targets_in(output, input) if many else [Path(output)]
@@ -56,7 +74,7 @@ def reconstruct(model: Path, input: Sequence[Path], output: str, device: str = "
     failed = 0
     for source, target in zip(input, targets, strict=True):
         try:
-            seconds = reconstruct_file(loaded, source, target, overlap)
+            seconds = reconstruct_file(loaded, source, target, None if one_pass else overlap)
             say(f"{target}: {seconds:.1f} s at {loaded.rate} Hz, {loaded.family} of {model}")
         except ModelError as error:
             if not many:
@@ -65,6 +83,36 @@ def reconstruct(model: Path, input: Sequence[Path], output: str, device: str = "
             print(f"error: {error}", file=sys.stderr, flush=True)
     if failed:
         raise ModelError(f"{failed} of {len(input)} recordings failed; see the errors above")
+
+
+def stream(model: Path, input: Path, output: Path, block: int = BLOCK, device: str = "cpu") -> None:
+    """Pass a recording through a causal model block by block, and print latency and real-time factor.
+
+    Example: python -m audiovae stream runs/causal song.flac song-causal.wav --block 512
+
+    Args:
+        model: A run folder, or a folder with config.json and model.safetensors, of a model with trunk.causal.
+        input: A recording in any format that libsndfile or FFmpeg read, at any sample rate and of any length.
+        output: The WAV file to write, mono at the model's rate, as long as the input and in time with it.
+        block: Samples that the model gets at once, 1 to 1,048,576.
+        device: cpu or cuda.
+    """
+    check_apart(output, input)
+    check_wav(output)
+    check_input(input, "audio")
+    check_device(device)
+    if not 1 <= block <= LARGEST_BLOCK:
+        raise ModelError(f"--block {block}: choose 1 to {LARGEST_BLOCK:,}")
+    loaded = load(model, device)
+    try:
+        done = stream_file(loaded, input, output, block)
+    except NotCausalError as error:
+        raise ModelError(f"{model}: {error}") from None
+    say(f"{output}: {done.seconds:.1f} s at {done.rate} Hz in blocks of {block} samples, {loaded.family} of {model}")
+    say(
+        f"latency {done.latency} samples, {1000 * done.latency / done.rate:.1f} ms; real-time factor "
+        f"{done.real_time_factor:.3f} ({device}, {torch.get_num_threads()} threads)"
+    )
 
 
 def encode(
@@ -251,7 +299,7 @@ def generate(
     say(f"{drawn} in {spent:.0f} s: {count * seconds / spent:.1f} s of audio a second")
 
 
-def export(model: Path, output: Path, format: Literal["torch", "onnx"] = "torch") -> None:
+def export(model: Path, output: Path, format: Literal["torch", "onnx"] = "torch", stream: bool = False) -> None:
     """Export encoder and decoder as programs that run without this package, and compare them with the model.
 
     Example: python -m audiovae export runs/vae vae-onnx --format onnx
@@ -260,16 +308,21 @@ def export(model: Path, output: Path, format: Literal["torch", "onnx"] = "torch"
         model: A run folder, or a folder with config.json and model.safetensors.
         output: The folder to write encoder, decoder and export.json into.
         format: torch writes .pt2 files of torch.export. onnx needs: pip install onnx onnxscript onnxruntime.
+        stream: For causal models: programs that take one frame and their state, and return the next state.
     """
     loaded = load(model)
-    written = export_model(loaded, output, format)
+    try:
+        written = export_stream(loaded, output, format) if stream else export_model(loaded, output, format)
+    except NotCausalError as error:
+        raise ModelError(f"{model}: {error}") from None
     for file, difference in written.items():
-        say(f"{output / file}: differs from PyTorch by at most {difference:.2g}")
+        say(f"{output / file}: differs from {'the stream' if stream else 'PyTorch'} by at most {difference:.2g}")
     say(f"{output / 'export.json'}: describes inputs and outputs, {loaded.family} of {model}")
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "reconstruct": reconstruct,
+    "stream": stream,
     "encode": encode,
     "decode": decode,
     "interpolate": interpolate,

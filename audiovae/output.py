@@ -1,7 +1,7 @@
 """Files to write: looked at before the work that fills them, then written whole or not at all."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -33,10 +33,11 @@ def check_apart(output: str | Path, *inputs: str | Path) -> None:
                 raise ModelError(f"{output}: the output is the input {source} itself; name another output")
 
 
-def write_whole(path: str | Path, content: bytes) -> None:
+def write_whole(path: str | Path, content: bytes | Iterable[bytes]) -> None:
     """Writes a file whole or not at all; the folder is made when missing.
 
-    The content is made in memory, since libraries that write files themselves do not tell that the disk is full.
+    The content is made in memory, or in pieces while it is written, since libraries that write files themselves do not
+    tell that the disk is full.
 
     Raises:
         ModelError: when it cannot be written; then nothing is left of it.

@@ -19,14 +19,14 @@ class GaussianLevels(nn.Module):
     common. With config.hold, a frame of levels takes that many latent frames.
     """
 
-    def __init__(self, config: LevelsConfig) -> None:
+    def __init__(self, config: LevelsConfig, causal: bool = False) -> None:
         super().__init__()
         self.hold, channels = config.hold, config.latents * config.hold
-        self.before = residual_stack(config.bands, 1, 3)
-        self.mean = project(config.bands, channels)
+        self.before = residual_stack(config.bands, 1, 3, causal)
+        self.mean = project(config.bands, channels, causal)
         self.log_variance = silent_head(config.bands, channels, POSTERIOR_START)
-        self.back = project(channels, config.bands)
-        self.after = residual_stack(config.bands, 1, 3)
+        self.back = project(channels, config.bands, causal)
+        self.after = residual_stack(config.bands, 1, 3, causal)
 
     def encode(self, levels: Tensor) -> tuple[Tensor, Tensor]:
         """[B, bands, frames] -> posterior mean and log variance, [B, latents, frames * hold] each."""
@@ -46,11 +46,11 @@ class LevelPyramid(nn.Module):
     run from the finest of these stages to the coarsest; the finest has the frames of the levels.
     """
 
-    def __init__(self, bands: int, widths: Sequence[int], frames: Sequence[int]) -> None:
+    def __init__(self, bands: int, widths: Sequence[int], frames: Sequence[int], causal: bool = False) -> None:
         super().__init__()
         self.frames = list(frames)
-        self.enter = nn.ModuleList(project(bands, width) for width in widths)
-        self.leave = nn.ModuleList(project(width, bands) for width in widths)
+        self.enter = nn.ModuleList(project(bands, width, causal) for width in widths)
+        self.leave = nn.ModuleList(project(width, bands, causal) for width in widths)
 
     def at_each(self, levels: Tensor) -> list[Tensor]:
         """Means of levels [B, bands, T] over the frames of each stage, [B, bands, T_i]."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from audiovae.layers.causal import Causal
 from audiovae.layers.noise import Noise
 from audiovae.layers.trunk import lapped_cosines
 
@@ -143,11 +144,15 @@ def members(edges: list[int]) -> Tensor:
     return member
 
 
-class BandLevels(nn.Module):
+class BandLevels(Causal):
     """Measures levels of the upper bands, and fills a waveform up to given levels.
 
     Levels are natural logarithms of the mean power of a coefficient, one for each band and frame; normalised levels
     have mean 0 and standard deviation 1 over the training recordings.
+
+    Causal levels use the past only: frames of the transform end where others have their middle, gains run from the
+    frame before to this one, and the noise comes one hop later. Bands that are too loud are not turned down, because
+    this would need the frame of the transform that is still to come.
 
     Attributes:
         hop: Samples between frames of the transform.
@@ -159,9 +164,10 @@ class BandLevels(nn.Module):
 
     start: Tensor | int = 0
 
-    def __init__(self, config: LevelsConfig, samples: int, frames: int, rate: int) -> None:
+    def __init__(self, config: LevelsConfig, samples: int, frames: int, rate: int, causal: bool = False) -> None:
         """`frames`: frames of levels in a chunk of `samples` samples."""
         super().__init__()
+        self.causal = causal
         self.hop = hop_for(samples, frames, rate)
         self.times = samples // frames // self.hop
         edges = band_edges(config.bands, config.lowest, self.hop, rate)
@@ -174,8 +180,11 @@ class BandLevels(nn.Module):
 
     def coefficients(self, audio: Tensor) -> Tensor:
         """[B, 1, T] -> [B, coefficients, T / hop] of the upper bands."""
-        start = self.hop // 2
-        padded = nn.functional.pad(audio, (start, self.hop - start))
+        if self.causal:
+            padded = self.extended(audio, self.hop)
+        else:
+            start = self.hop // 2
+            padded = nn.functional.pad(audio, (start, self.hop - start))
         return nn.functional.conv1d(padded, self.kernel.to(audio.device), stride=self.hop)
 
     def power(self, coefficients: Tensor) -> Tensor:
@@ -213,8 +222,11 @@ class BandLevels(nn.Module):
                 there = self.power(own)
                 missing = (1 - there / wanted.clamp_min(FLOOR)).clamp_min(0.0)
                 added = wanted.sqrt() * missing / (missing + SOFT).sqrt()
-                kept = (wanted / there.clamp_min(FLOOR)).clamp_max(1.0).sqrt()
-                added, kept = (self.spread(gain, own.shape[2]) for gain in (added, kept))
+                if not self.causal:
+                    kept = (wanted / there.clamp_min(FLOOR)).clamp_max(1.0).sqrt()
+                    added, kept = (self.spread(gain, own.shape[2]) for gain in (added, kept))
+            if self.causal:
+                return audio + self.noise_of_the_past(own, added, noise)
             change = added * self.noise_for(own, noise) + (kept - 1) * own
             difference = nn.functional.conv_transpose1d(change, self.kernel.to(audio.device), stride=self.hop)
             start = self.hop // 2
@@ -225,6 +237,22 @@ class BandLevels(nn.Module):
         smooth = nn.functional.interpolate(gains, frames, mode="linear", align_corners=False)
         return self.member.to(gains.device).T @ smooth
 
+    def noise_of_the_past(self, own: Tensor, gains: Tensor, noise: Noise | None) -> Tensor:
+        """The noise that causal levels add: [B, 1, T].
+
+        Args:
+            own: Coefficients of the audio to fill, [B, coefficients, frames of the transform]; their shape counts.
+            gains: Of the noise, [B, bands, frames of levels].
+            noise: As in `fill`.
+        """
+        joined = self.extended(gains, 1)
+        share = (torch.arange(self.times, device=gains.device) + 1) / self.times
+        before, after = joined[..., :-1].unsqueeze(3), joined[..., 1:].unsqueeze(3)
+        smooth = (before + (after - before) * share).flatten(2)
+        made = self.extended(self.member.to(gains.device).T @ smooth * self.noise_for(own, noise), 1)
+        kernel = self.kernel.to(own.device)
+        return nn.functional.conv_transpose1d(made, kernel, stride=self.hop, padding=self.hop)
+
     def noise_for(self, coefficients: Tensor, noise: Noise | None) -> Tensor:
         """White noise for `fill`, of the shape of the coefficients [B, coefficients, frames of the transform].
 
@@ -233,6 +261,8 @@ class BandLevels(nn.Module):
         """
         items, count, frames = coefficients.shape
         positions = torch.arange(frames, device=coefficients.device)
+        if noise is None and self.memory is not None:
+            return noise_at(self.memory.counted(coefficients, frames) + positions, count).transpose(1, 2)
         if noise is None:
             if isinstance(self.start, int):
                 return noise_at(positions + self.start // self.hop, count).T.expand(items, -1, -1)

@@ -3,7 +3,8 @@
 Every stride divides the number of frames that reaches it, so no layer pads or crops. The first layer already
 strides, because many channels at the full sample rate make waveform autoencoders slow. By default the trunk is
 initialized as a linear transform codec: a lapped cosine transform that keeps the lowest bands, with residual
-branches at zero.
+branches at zero. A causal trunk has the same layers, padded on the side of the past only, and begins as a codec of
+cosine transforms that do not overlap: overlap would need the next frame.
 """
 
 import math
@@ -14,6 +15,8 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+from audiovae.layers.causal import CausalConv1d, CausalConvTranspose1d
 
 # The share of the random initialization that remains in layers that start as a transform: enough to break ties.
 RANDOM_SHARE = 0.02
@@ -34,6 +37,8 @@ class TrunkConfig:
         kernel: Odd kernel size of the residual blocks, in frames.
         start: "transform": the towers begin as a codec of overlapping cosine transforms, with residual branches at
             zero. "random": PyTorch's usual start in every convolution, residual branches and heads included.
+        causal: Whether every layer sees only the past, so that audio can be processed while it comes in (see
+            `audiovae.stream`). Needs the waveform as representation and latents along time.
     """
 
     strides: list[int]
@@ -41,6 +46,7 @@ class TrunkConfig:
     blocks: int = 2
     kernel: int = 3
     start: Literal["transform", "random"] = "transform"
+    causal: bool = False
 
     def __post_init__(self) -> None:
         if len(self.strides) != len(self.channels) or not self.strides:
@@ -56,6 +62,12 @@ class TrunkConfig:
             raise ValueError(f"trunk.kernel is {self.kernel}: it must be odd")
         if self.start not in ("transform", "random"):
             raise ValueError(f"trunk.start is {reprlib.repr(self.start)}: choose transform or random")
+
+    def check(self, representation: str, pooled: bool = False) -> None:
+        """Raises ValueError if a model of this representation, pooled over time or not, cannot have this trunk."""
+        if self.causal and (representation != "waveform" or pooled):
+            what = "pooled latents need the whole chunk" if pooled else "Griffin-Lim needs the whole spectrogram"
+            raise ValueError(f"trunk.causal is true, but {what}: set trunk.causal to false")
 
 
 class LengthError(ValueError):
@@ -109,6 +121,23 @@ def start_as_lapped_cosines(weight: Tensor, stride: int) -> None:
     weight[channel, channel % inputs] += lapped_cosines(stride)[channel // inputs]
 
 
+def block_cosines(bands: int) -> Tensor:
+    """The orthonormal cosine transform of a block, DCT-II: [bands, bands] (Ahmed, Natarajan and Rao 1974)."""
+    place = (torch.arange(bands) + 0.5).unsqueeze(0)
+    cosines = torch.cos(math.pi / bands * torch.arange(bands).unsqueeze(1) * place) * math.sqrt(2 / bands)
+    cosines[0] /= math.sqrt(2)
+    return cosines
+
+
+@torch.no_grad()
+def start_as_block_cosines(weight: Tensor, stride: int, padding: int) -> None:
+    """As `start_as_lapped_cosines`, but each frame is transformed alone, from kernel position `padding` on."""
+    inputs = weight.shape[1]
+    channel = torch.arange(min(weight.shape[0], stride * inputs))
+    weight.mul_(RANDOM_SHARE)
+    weight[channel, channel % inputs, padding : padding + stride] += block_cosines(stride)[channel // inputs]
+
+
 @torch.no_grad()
 def start_as_selection(weight: Tensor, stride: int = 1, padding: int = 0) -> None:
     """Initializes a strided layer, weight [coarse, fine, kernel], so that it folds time into channels.
@@ -131,9 +160,7 @@ def start_as_band_cosines(weight: Tensor, stride: int = 1, padding: int = 0) -> 
     """
     coarse, bands, _ = weight.shape
     weight.mul_(RANDOM_SHARE)
-    place = (torch.arange(bands) + 0.5).unsqueeze(0)
-    cosines = torch.cos(math.pi / bands * torch.arange(bands).unsqueeze(1) * place) * math.sqrt(2 / bands)
-    cosines[0] /= math.sqrt(2)
+    cosines = block_cosines(bands)
     for channel in range(min(coarse, bands * stride)):
         weight[channel, :, padding + channel % stride] += cosines[channel // stride]
 
@@ -153,10 +180,13 @@ class ResidualBlock(nn.Module):
     Initialization").
     """
 
-    def __init__(self, channels: int, kernel: int, dilation: int) -> None:
+    def __init__(self, channels: int, kernel: int, dilation: int, causal: bool = False) -> None:
         super().__init__()
-        padding = dilation * (kernel - 1) // 2
-        self.wide = nn.Conv1d(channels, channels, kernel, padding=padding, dilation=dilation)
+        if causal:
+            self.wide: nn.Conv1d = CausalConv1d(channels, channels, kernel, dilation=dilation)
+        else:
+            padding = dilation * (kernel - 1) // 2
+            self.wide = nn.Conv1d(channels, channels, kernel, padding=padding, dilation=dilation)
         self.point = nn.Conv1d(channels, channels, 1)
         self.act = nn.SiLU()
         nn.init.zeros_(self.point.weight)
@@ -168,21 +198,31 @@ class ResidualBlock(nn.Module):
         return x + self.point(self.act(self.wide(self.act(x))))
 
 
-def residual_stack(channels: int, blocks: int, kernel: int) -> nn.Sequential:
+def residual_stack(channels: int, blocks: int, kernel: int, causal: bool = False) -> nn.Sequential:
     """`blocks` residual blocks with dilations 1, 3, 9, 1, ... on [B, C, T]."""
-    return nn.Sequential(*(ResidualBlock(channels, kernel, 3 ** (i % 3)) for i in range(blocks)))
+    return nn.Sequential(*(ResidualBlock(channels, kernel, 3 ** (i % 3), causal) for i in range(blocks)))
 
 
-def downsample(inputs: int, outputs: int, stride: int, signal: Signal = "features") -> nn.Conv1d:
+def downsample(inputs: int, outputs: int, stride: int, signal: Signal = "features", causal: bool = False) -> nn.Conv1d:
     """[B, inputs, T] -> [B, outputs, T / stride] with a kernel of twice the stride."""
+    if causal:
+        layer: nn.Conv1d = CausalConv1d(inputs, outputs, 2 * stride, stride=stride)
+        start_as_block_transform(layer.weight, stride, stride, signal)
+        return layer
     padding = math.ceil(stride / 2)
     layer = nn.Conv1d(inputs, outputs, 2 * stride, stride=stride, padding=padding)
     start_as_transform(layer.weight, stride, padding, signal)
     return layer
 
 
-def upsample(inputs: int, outputs: int, stride: int, signal: Signal = "features") -> nn.ConvTranspose1d:
+def upsample(
+    inputs: int, outputs: int, stride: int, signal: Signal = "features", causal: bool = False
+) -> nn.ConvTranspose1d:
     """[B, inputs, T] -> [B, outputs, T * stride], the mirror of `downsample`."""
+    if causal:
+        layer: nn.ConvTranspose1d = CausalConvTranspose1d(inputs, outputs, stride)
+        start_as_block_transform(layer.weight, stride, 0, signal)
+        return layer
     padding = math.ceil(stride / 2)
     layer = nn.ConvTranspose1d(inputs, outputs, 2 * stride, stride=stride, padding=padding, output_padding=stride % 2)
     start_as_transform(layer.weight, stride, padding, signal)
@@ -205,15 +245,25 @@ def start_as_transform(weight: Tensor, stride: int, padding: int, signal: Signal
         start_as_selection(weight, stride, padding)
 
 
-def project(inputs: int, outputs: int) -> nn.Conv1d:
+def start_as_block_transform(weight: Tensor, stride: int, padding: int, signal: Signal) -> None:
+    """As `start_as_transform`, for a causal layer: each frame alone, from kernel position `padding` on."""
+    if weight.is_meta:
+        return
+    if signal == "waveform":
+        start_as_block_cosines(weight, stride, padding)
+    else:
+        start_as_selection(weight, stride, padding)
+
+
+def project(inputs: int, outputs: int, causal: bool = False) -> nn.Conv1d:
     """[B, inputs, T] -> [B, outputs, T] with a kernel of 3, initialized to copy the first channels."""
-    layer = nn.Conv1d(inputs, outputs, 3, padding=1)
+    layer = CausalConv1d(inputs, outputs, 3) if causal else nn.Conv1d(inputs, outputs, 3, padding=1)
     if layer.weight.is_meta:
         return layer
     with torch.no_grad():
         layer.weight.mul_(RANDOM_SHARE)
         channel = torch.arange(min(inputs, outputs))
-        layer.weight[channel, channel, 1] += 1
+        layer.weight[channel, channel, 2 if causal else 1] += 1
     return layer
 
 
@@ -240,8 +290,8 @@ class Encoder(nn.Module):
         widths = [inputs, *config.channels]
         self.stages = nn.ModuleList(
             nn.Sequential(
-                downsample(before, after, stride, "features" if i else signal),
-                residual_stack(after, config.blocks, config.kernel),
+                downsample(before, after, stride, "features" if i else signal, config.causal),
+                residual_stack(after, config.blocks, config.kernel, config.causal),
             )
             for i, (before, after, stride) in enumerate(zip(widths, config.channels, config.strides, strict=False))
         )
@@ -263,8 +313,8 @@ class Decoder(nn.Module):
         widths = [outputs, *config.channels]
         stages = [
             nn.Sequential(
-                residual_stack(after, config.blocks, config.kernel),
-                upsample(after, before, stride, "features" if i else signal),
+                residual_stack(after, config.blocks, config.kernel, config.causal),
+                upsample(after, before, stride, "features" if i else signal, config.causal),
             )
             for i, (before, after, stride) in enumerate(zip(widths, config.channels, config.strides, strict=False))
         ]

@@ -60,6 +60,7 @@ class HVAEConfig:
 
     def __post_init__(self) -> None:
         self.levels.check(self.representation.kind)
+        self.trunk.check(self.representation.kind)
         levels = len(self.latents)
         if not 2 <= levels <= 4:
             raise ValueError(f"latents has {levels} levels: an HVAE has 2 to 4")
@@ -84,6 +85,7 @@ class HVAEConfig:
             [*self.trunk.channels, *self.level_channels],
             self.trunk.blocks,
             self.trunk.kernel,
+            causal=self.trunk.causal,
         )
 
 
@@ -100,7 +102,7 @@ class TopDown(nn.Module):
             for i, (width, latent) in enumerate(zip(widths, config.latents, strict=True))
         )
         self.ups = nn.ModuleList(
-            upsample(above, below, stride)
+            upsample(above, below, stride, causal=config.trunk.causal)
             for below, above, stride in zip(widths, config.level_channels, config.level_strides, strict=False)
         )
         self.tower = Decoder(outputs, config.trunk, signal)
@@ -135,8 +137,9 @@ class HVAE(Autoencoder):
         self.pyramid: LevelPyramid | None = None
         if config.levels.bands:
             self.loss_names = (*self.loss_names, "levels")
-            self.levels = BandLevels(config.levels, samples, self.frames[1], rate)
-            self.pyramid = LevelPyramid(config.levels.bands, config.level_channels, self.frames[1:])
+            causal = config.trunk.causal
+            self.levels = BandLevels(config.levels, samples, self.frames[1], rate, causal)
+            self.pyramid = LevelPyramid(config.levels.bands, config.level_channels, self.frames[1:], causal)
 
     @property
     def latent_shapes(self) -> list[tuple[int, int]]:

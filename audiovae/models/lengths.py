@@ -3,6 +3,10 @@
 import math
 from typing import Any
 
+import torch
+
+from audiovae.models.autoencoder import Autoencoder
+from audiovae.models.families import build
 from audiovae.models.settings import LONGEST_CHUNK
 
 
@@ -32,3 +36,20 @@ def nearest_lengths(config: Any, samples: int) -> list[int]:
     least = config.representation.n_fft // 2 + 1 if config.representation.kind == "mel" else 1
     shorter = (samples - 1) // step * step
     return [length for length in (shorter, samples // step * step + step) if least <= length <= LONGEST_CHUNK]
+
+
+def stretched(model: Autoencoder, samples: int) -> Autoencoder | None:
+    """The model for chunks of another length, with the same weights in memory; None if its weights fit one length only.
+
+    Raises:
+        ValueError: if the strides do not divide the length.
+    """
+    with torch.device("meta"):
+        other = build(model.family, model.config, samples, model.rate)
+    own = model.state_dict(keep_vars=True)
+    shapes = {name: value.shape for name, value in other.state_dict().items()}
+    if shapes != {name: value.shape for name, value in own.items()}:
+        return None
+    other.load_state_dict(own, assign=True)
+    other.level = model.level
+    return other.train(model.training)

@@ -46,11 +46,12 @@ class TopDownLevel(nn.Module):
     def __init__(self, width: int, latent: int, trunk: TrunkConfig, finest: bool) -> None:
         super().__init__()
         self.prior = silent_head(width, 2 * latent)
-        self.mix = nn.Sequential(project(2 * width, width), residual_stack(width, 1, trunk.kernel))
-        self.shift = project(width, latent)
+        causal = trunk.causal
+        self.mix = nn.Sequential(project(2 * width, width, causal), residual_stack(width, 1, trunk.kernel, causal))
+        self.shift = project(width, latent, causal)
         self.log_scale = silent_head(width, latent, FINEST_START if finest else 0.0)
-        self.enter = project(latent, width)
-        self.after = residual_stack(width, trunk.blocks, trunk.kernel)
+        self.enter = project(latent, width, causal)
+        self.after = residual_stack(width, trunk.blocks, trunk.kernel, causal)
         if not finest:
             # The posterior starts as wide as the prior, so noise enters only as far as training finds it useful. The
             # mean starts at full scale: at a tenth of it, the noise dominated and the level was never used.

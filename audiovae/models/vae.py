@@ -59,6 +59,7 @@ class VAEConfig:
 
     def __post_init__(self) -> None:
         self.levels.check(self.representation.kind, self.pooled)
+        self.trunk.check(self.representation.kind, self.pooled)
         if self.latent < 1 or self.free_nats < 0:
             raise ValueError(f"latent is {self.latent} and free_nats {self.free_nats}: at least 1 and 0")
         if self.batch_norm_scale <= 0:
@@ -139,7 +140,7 @@ class GaussianEncoder(nn.Module):
         width = config.trunk.channels[-1]
         self.pooled = config.pooled
         self.tower = Encoder(inputs, config.trunk, signal)
-        self.mean = project(width, config.latent)
+        self.mean = project(width, config.latent, config.trunk.causal)
         self.log_variance = silent_head(width, config.latent, POSTERIOR_START)
 
     def forward(self, target: Tensor) -> tuple[Tensor, Tensor]:
@@ -166,14 +167,18 @@ class VAE(Autoencoder):
         self.loss_names = ("kl", *["likelihood"] * config.learned_variance, *["levels"] * bool(config.levels.bands))
         self.encoder = GaussianEncoder(channels, config, signal)
         # A pooled latent becomes all frames, each with its own weights.
-        enter = nn.ConvTranspose1d(config.latent, width, frames) if config.pooled else project(config.latent, width)
+        if config.pooled:
+            enter: nn.Module = nn.ConvTranspose1d(config.latent, width, frames)
+        else:
+            enter = project(config.latent, width, config.trunk.causal)
         self.decoder = nn.Sequential(enter, Decoder(channels, config.trunk, signal))
         self.norm = RunningNorm(config.latent, config.batch_norm_scale) if config.batch_norm else None
         self.likelihood = Likelihood() if config.learned_variance else None
         self.level_latents: GaussianLevels | None = None
         if config.levels.bands:
-            self.levels = BandLevels(config.levels, samples, config.levels.frames(self.frames), rate)
-            self.level_latents = GaussianLevels(config.levels)
+            frames, causal = config.levels.frames(self.frames), config.trunk.causal
+            self.levels = BandLevels(config.levels, samples, frames, rate, causal)
+            self.level_latents = GaussianLevels(config.levels, causal)
         self.prior: LatentPrior | None = make_latent_prior(config.prior, self.channels)
 
     @property

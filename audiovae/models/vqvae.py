@@ -42,6 +42,7 @@ class VQVAEConfig:
 
     def __post_init__(self) -> None:
         self.levels.check(self.representation.kind)
+        self.trunk.check(self.representation.kind)
         if self.levels.channels * self.levels.hold > LARGEST_STACK:
             raise ValueError(
                 f"levels.latents is {self.levels.latents} and levels.hold {self.levels.hold}: their product is the "
@@ -57,7 +58,7 @@ class LatentEncoder(nn.Module):
     def __init__(self, inputs: int, config: VQVAEConfig, signal: Signal) -> None:
         super().__init__()
         self.tower = Encoder(inputs, config.trunk, signal)
-        self.project = project(config.trunk.channels[-1], config.latent)
+        self.project = project(config.trunk.channels[-1], config.latent, config.trunk.causal)
 
     def forward(self, target: Tensor) -> Tensor:
         """[B, C, T] -> [B, latent, frames]."""
@@ -81,12 +82,13 @@ class VQVAE(Autoencoder):
         self.encoder = LatentEncoder(channels, config, signal)
         self.quantizer = ResidualQuantizer(config.quantizer, config.latent)
         self.decoder = nn.Sequential(
-            project(config.latent, config.trunk.channels[-1]),
+            project(config.latent, config.trunk.channels[-1], config.trunk.causal),
             Decoder(channels, config.trunk, signal),
         )
         self.level_codes: ResidualQuantizer | None = None
         if config.levels.bands:
-            self.levels = BandLevels(config.levels, samples, config.levels.frames(self.frames), rate)
+            frames = config.levels.frames(self.frames)
+            self.levels = BandLevels(config.levels, samples, frames, rate, config.trunk.causal)
             stages = config.levels.latents * config.levels.hold
             self.level_codes = ResidualQuantizer(level_quantizer(config.quantizer, stages), config.levels.bands)
 

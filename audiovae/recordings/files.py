@@ -1,11 +1,19 @@
-"""Reconstructs, encodes and decodes whole files."""
+"""Reconstructs, streams, encodes and decodes whole files."""
 
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from audiovae.errors import ModelError
+import torch
+from torch import Tensor
+
+from audiovae.errors import ModelError, ModelWarning
 from audiovae.models.autoencoder import Autoencoder
-from audiovae.output import check_apart
-from audiovae.recordings.audio_file import check_wav, read_recording, write_recording
+from audiovae.output import check_apart, model_errors
+from audiovae.recordings.audio_file import check_wav, read_recording, write_pieces, write_recording
 from audiovae.recordings.compressed import STEP, compress_recording, decompress_recording
 from audiovae.recordings.compressed_file import (
     SUFFIX,
@@ -17,19 +25,30 @@ from audiovae.recordings.compressed_file import (
 )
 from audiovae.recordings.latents import CodedRecording, Precision, decode_recording, encode_recording
 from audiovae.recordings.latents_file import check_latents_file, read_latents, write_latents
-from audiovae.recordings.overlap_add import reconstruct_recording
+from audiovae.recordings.on_disk import DecodedRecording, decoded_recording
+from audiovae.recordings.overlap_add import check_overlap
+from audiovae.recordings.reconstruction import OVERLAP, reconstructed
+from audiovae.streaming.stream import Stream, stream
+from shards.files import made_folder
 
-EXACT_OVERLAP = 0.25  # of exact latents, as of reconstructions
+EXACT_OVERLAP = OVERLAP  # of exact latents, as of reconstructions
+# Samples of a block of `stream_file`, 23 ms at 22,050 Hz, and the most.
+BLOCK = 512
+LARGEST_BLOCK = 1 << 20
 
 
-def reconstruct_file(model: Autoencoder, source: str | Path, output: str | Path, overlap: float = 0.25) -> float:
-    """Encodes and decodes a recording with a model.
+def reconstruct_file(
+    model: Autoencoder, source: str | Path, output: str | Path, overlap: float | None = OVERLAP
+) -> float:
+    """Encodes and decodes a recording with a model, piece by piece: the memory does not depend on the length.
+
+    A recording of more than 64 MB in float32 waits beside the output, in a file without a name.
 
     Args:
         model: A model in evaluation mode.
         source: A recording in any format that libsndfile or FFmpeg read, any rate, length and channels.
         output: The 16-bit WAV file to write, mono at the model's rate.
-        overlap: As in `reconstruct_recording`.
+        overlap: As in `reconstruct_recording`; None takes the recording in one pass where the model allows it.
 
     Returns:
         The length in seconds.
@@ -37,11 +56,88 @@ def reconstruct_file(model: Autoencoder, source: str | Path, output: str | Path,
     Raises:
         ModelError: if a file cannot be read or written, or the output is the source itself.
     """
+    check_overlap(overlap or 0.0)
+    with _beside(source, output, model.rate) as recording:
+        pieces = reconstructed(model, recording.read, recording.length, recording.gain(model.level), overlap)
+        clipped = write_pieces(output, pieces, recording.length, model.rate)
+        seconds = recording.length / model.rate
+    if clipped:
+        warnings.warn(clipped, ModelWarning, stacklevel=2)
+    return seconds
+
+
+@contextmanager
+def _beside(source: str | Path, output: str | Path, rate: int) -> Iterator[DecodedRecording]:
+    """The decoded source, with room for it in the folder of the output WAV file, which is made when missing."""
     check_apart(output, source)
     check_wav(output)
-    audio = reconstruct_recording(model, read_recording(source, model.rate), overlap)
-    write_recording(output, audio, model.rate)
-    return len(audio) / model.rate
+    folder = Path(output).parent
+    with model_errors(Path(output)), made_folder(folder), decoded_recording(source, rate, folder) as recording:
+        yield recording
+
+
+@dataclass
+class Streamed:
+    """What `stream_file` measured.
+
+    Attributes:
+        seconds: Length of the recording.
+        latency: By which the stream's output is later than its input, in samples.
+        rate: Of the model in Hz.
+        real_time_factor: Seconds of computing for a second of audio, without reading and writing.
+    """
+
+    seconds: float
+    latency: int
+    rate: int
+    real_time_factor: float
+
+
+def stream_file(model: Autoencoder, source: str | Path, output: str | Path, block: int = BLOCK) -> Streamed:
+    """Passes a recording through a causal model block by block; the output is as long and begins with it.
+
+    Args:
+        model: A causal model in evaluation mode.
+        source, output: As in `reconstruct_file`.
+        block: Samples of a block, 1 to LARGEST_BLOCK.
+
+    Raises:
+        ModelError: if the model is not causal, a file cannot be read or written, or the output is the source itself.
+    """
+    if not 1 <= block <= LARGEST_BLOCK:
+        raise ModelError(f"--block {block}: choose 1 to {LARGEST_BLOCK:,}")
+    stream(model)  # whether it can, before the work begins
+    spent = [0.0]
+    with _beside(source, output, model.rate) as recording:
+        through = stream(model, recording.gain(model.level))
+        pieces = _streamed(through, recording, block, spent)
+        clipped = write_pieces(output, pieces, recording.length, model.rate)
+        seconds = recording.length / model.rate
+    if clipped:
+        warnings.warn(clipped, ModelWarning, stacklevel=2)
+    return Streamed(seconds, through.latency, model.rate, spent[0] / seconds)
+
+
+def _streamed(through: Stream, recording: DecodedRecording, block: int, spent: list[float]) -> Iterator[Tensor]:
+    """The output of a stream without its latency; adds the seconds that the stream took."""
+    late, waiting, kept = through.latency, [], 0
+
+    def timed(samples: Tensor | None) -> Tensor:
+        begin = time.perf_counter()
+        found = through.finish()[0, 0] if samples is None else through.process_block(samples)
+        found = found.cpu()
+        spent[0] += time.perf_counter() - begin
+        return found
+
+    for first in range(0, recording.length, block):
+        found = timed(recording.read(first, min(first + block, recording.length)))
+        waiting.append(found[min(late, len(found)) :])
+        late -= min(late, len(found))
+        kept += len(waiting[-1])
+        if kept >= LARGEST_BLOCK:
+            yield torch.cat(waiting)
+            waiting, kept = [], 0
+    yield torch.cat([*waiting, timed(None)[late:]])
 
 
 def encode_file(

@@ -34,13 +34,18 @@ def split_chunks(audio: Tensor, size: int, fade: int) -> Tensor:
     return padded.unfold(0, size, hop).unsqueeze(1)
 
 
+def fade_window(size: int, fade: int) -> Tensor:
+    """The weight of a chunk's samples where chunks share `fade` samples: [size]."""
+    ramp = torch.sin(torch.linspace(0, math.pi / 2, fade + 2)[1:-1]).square()
+    return torch.cat([ramp, torch.ones(size - 2 * fade), ramp.flip(0)])
+
+
 def join_chunks(chunks: Tensor, fade: int) -> Tensor:
     """[n, 1, size] -> [(n - 1) * (size - fade) + size], cross-faded with raised cosines that add up to one."""
     count, _, size = chunks.shape
     hop = size - fade
     # Dividing by the total weight undoes the fades at the start of the first and the end of the last chunk.
-    ramp = torch.sin(torch.linspace(0, math.pi / 2, fade + 2)[1:-1]).square()
-    window = torch.cat([ramp, torch.ones(size - 2 * fade), ramp.flip(0)])
+    window = fade_window(size, fade)
     total, weight = torch.zeros(2, (count - 1) * hop + size)
     for i, chunk in enumerate(chunks.squeeze(1)):
         total[i * hop : i * hop + size] += window * chunk
@@ -60,10 +65,15 @@ def gain_of(audio: Tensor, level: str) -> float:
     return gain(level, float(peaks.max()), audio.double().square().mean().sqrt().item(), robust_peak(peaks))
 
 
-def check_audio(audio: Tensor | np.ndarray, overlap: float) -> Tensor:
-    """Returns the audio as a tensor; raises ModelError unless it is [T] of finite floats and overlap is in [0, 0.5]."""
+def check_overlap(overlap: float) -> None:
+    """Raises ModelError unless the overlap is in [0, 0.5]."""
     if not 0 <= overlap <= 0.5:
         raise ModelError(f"overlap is {overlap}: choose 0 to 0.5")
+
+
+def check_audio(audio: Tensor | np.ndarray, overlap: float) -> Tensor:
+    """Returns the audio as a tensor; raises ModelError unless it is [T] of finite floats and overlap is in [0, 0.5]."""
+    check_overlap(overlap)
     if isinstance(audio, np.ndarray) and audio.dtype.kind == "f":
         audio = torch.from_numpy(np.ascontiguousarray(audio))
     if not isinstance(audio, Tensor | np.ndarray):
@@ -73,36 +83,6 @@ def check_audio(audio: Tensor | np.ndarray, overlap: float) -> Tensor:
     if not audio.isfinite().all():
         raise ModelError("audio holds values that are not finite")
     return audio
-
-
-@torch.no_grad()
-def reconstruct_recording(
-    model: Autoencoder, audio: Tensor | np.ndarray, overlap: float = 0.25, batch: int = BATCH
-) -> Tensor:
-    """Encodes and decodes a recording.
-
-    Args:
-        model: A model in evaluation mode.
-        audio: [T] floats in [-1, 1] at the model's rate, T at least 1; a tensor or an array.
-        overlap: Share of a chunk, in [0, 0.5], that neighbouring chunks have in common and cross-fade over.
-        batch: Chunks per batch.
-
-    Returns:
-        [T] float32 at the level of the input.
-
-    Raises:
-        ModelError: if the audio or the overlap is invalid.
-    """
-    audio = check_audio(audio, overlap)
-    device = next(model.parameters()).device
-    fade, gain = fade_of(model.samples, overlap), gain_of(audio, model.level)
-    chunks = split_chunks(audio.float() * gain, model.samples, fade)
-    outputs: list[Tensor] = []
-    for first in range(0, len(chunks), batch):
-        part = chunks[first : first + batch]
-        with model.decoding_at(chunk_starts(first, len(part), model.samples, fade)):
-            outputs.append(model.reconstruct(part.to(device)).float().cpu())
-    return join_chunks(torch.cat(outputs), fade)[: len(audio)] / gain
 
 
 @torch.no_grad()
@@ -119,7 +99,7 @@ def interpolate_recordings(
         model: A model in evaluation mode.
         first, second: [T] floats in [-1, 1] at the model's rate, tensors or arrays. The longer one is cut.
         weights: Shares of the second recording, in [0, 1].
-        overlap: As in `reconstruct_recording`.
+        overlap: As in `audiovae.reconstruct_recording`.
 
     Returns:
         [T] float32 for each weight, at a level between those of the recordings.

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from audiovae.layers.trunk import TrunkConfig
 from audiovae.models.autoencoder import Autoencoder
-from audiovae.models.families import build
-from audiovae.models.lengths import length_step
+from audiovae.models.lengths import length_step, stretched
 from audiovae.recordings.overlap_add import BATCH, chunk_starts, count_chunks, join_chunks, split_chunks
 
 BLOCK_S = 60
@@ -28,39 +27,24 @@ Encode = Callable[[Autoencoder, Tensor], list[Tensor]]
 Decode = Callable[[Autoencoder, list[Tensor]], Tensor]
 
 
-def stretched(model: Autoencoder, samples: int) -> Autoencoder | None:
-    """The model for chunks of another length, with the same weights in memory; None if its weights fit one length only.
-
-    Raises:
-        ValueError: if the strides do not divide the length.
-    """
-    with torch.device("meta"):
-        other = build(model.family, model.config, samples, model.rate)
-    own = model.state_dict(keep_vars=True)
-    shapes = {name: value.shape for name, value in other.state_dict().items()}
-    if shapes != {name: value.shape for name, value in own.items()}:
-        return None
-    other.load_state_dict(own, assign=True)
-    other.level = model.level
-    return other.train(model.training)
-
-
 def reach(model: Autoencoder) -> int:
     """Samples on each side beyond which neither encoding nor decoding looks, an upper bound for each of the two."""
     trunk, mel = model.config.trunk, model.config.representation
+    sides = 2 if trunk.causal else 1  # causal layers reach as far in all, but to one side
     jumps = [math.prod(trunk.strides[: i + 1]) for i in range(len(trunk.strides))]
     widest = sum(_offsets(trunk))
     # A strided layer reaches at most two of its frames, each of two heads one.
-    frames = sum(jump * (2 + widest) for jump in jumps) + 2 * jumps[-1]
+    frames = sum(jump * (2 + widest) for jump in jumps) + 2 * sides * jumps[-1]
     if model.levels is not None:
         # The trunk decides the gain of a whole frame of levels, and interpolation carries it into the next one.
-        frames += 3 * jumps[-1] * model.config.levels.hold
+        frames += 3 * sides * jumps[-1] * model.config.levels.hold
     return frames * mel.hop + mel.n_fft if mel.kind == "mel" else frames
 
 
 def _offsets(trunk: TrunkConfig) -> list[int]:
-    """How far the residual blocks of a stage reach, in frames to each side."""
-    return [3 ** (i % 3) * (trunk.kernel - 1) // 2 for i in range(trunk.blocks)]
+    """How far the residual blocks of a stage reach, in frames to the side to which they reach farthest."""
+    kernel = 2 * trunk.kernel - 1 if trunk.causal else trunk.kernel
+    return [3 ** (i % 3) * (kernel - 1) // 2 for i in range(trunk.blocks)]
 
 
 def takes_one_pass(model: Autoencoder) -> bool:
@@ -70,7 +54,7 @@ def takes_one_pass(model: Autoencoder) -> bool:
     levels = model.config.levels
     if levels.bands and levels.frames(model.latent_shapes[0][1]) == 1:
         return False
-    return stretched(model, _up(2 * model.samples, length_step(model.config))) is not None
+    return stretched(model, round_up(2 * model.samples, length_step(model.config))) is not None
 
 
 class OnePass:
@@ -81,11 +65,11 @@ class OnePass:
         self.model, self.length = model, length
         self.step = length_step(model.config)
         self.fade = int(FADE_S * model.rate / 2)
-        self.padded = _up(max(length, model.samples), self.step)
-        self.context = _up(reach(model) + self.fade, self.step)
-        self.block = _up(int(BLOCK_S * model.rate), self.step)
+        self.padded = round_up(max(length, model.samples), self.step)
+        self.context = round_up(reach(model) + self.fade, self.step)
+        self.block = round_up(int(BLOCK_S * model.rate), self.step)
         self._models = {} if models is None else models
-        ((_, frames),) = self._model(self.padded).latent_shapes
+        ((_, frames),) = self.model_for(self.padded).latent_shapes
         self.frames = [frames]
         self.stride = self.padded // frames
 
@@ -94,9 +78,9 @@ class OnePass:
         device = next(self.model.parameters()).device
         audio = torch.nn.functional.pad(audio, (0, self.padded - len(audio)))
         parts = []
-        for start, end in self._blocks():
-            first, last = self._around(start, end)
-            (found,) = run(self._model(last - first), audio[first:last].view(1, 1, -1).to(device))
+        for start, end in self.blocks():
+            first, last = self.around(start, end)
+            (found,) = run(self.model_for(last - first), audio[first:last].view(1, 1, -1).to(device))
             parts.append(found[0, :, (start - first) // self.stride : (end - first) // self.stride].cpu())
         return [torch.cat(parts, dim=1)]
 
@@ -105,10 +89,10 @@ class OnePass:
         device = next(self.model.parameters()).device
         ramp = torch.sin(torch.linspace(0, math.pi / 2, 2 * self.fade + 2)[1:-1]).square()
         whole = torch.zeros(self.padded)
-        for start, end in self._blocks():
-            first, last = self._around(start, end)
+        for start, end in self.blocks():
+            first, last = self.around(start, end)
             own = levels[0][None, :, first // self.stride : last // self.stride].to(device)
-            model = self._model(last - first)
+            model = self.model_for(last - first)
             left, right = max(start - self.fade, 0), min(end + self.fade, self.padded)
             with model.decoding_at([first]):
                 piece = run(model, [own]).float().cpu().flatten()[left - first : right - first]
@@ -119,18 +103,19 @@ class OnePass:
             whole[left:right] += piece
         return whole[: self.length]
 
-    def _blocks(self) -> list[tuple[int, int]]:
+    def blocks(self) -> list[tuple[int, int]]:
         """Start and end of the blocks, in samples."""
         starts = list(range(0, self.padded, self.block))
         if len(starts) > 1 and self.padded - starts[-1] < self.context:
             starts.pop()  # too short to cross-fade at both ends
         return list(zip(starts, [*starts[1:], self.padded], strict=True))
 
-    def _around(self, start: int, end: int) -> tuple[int, int]:
+    def around(self, start: int, end: int) -> tuple[int, int]:
         """A block with its surroundings."""
         return max(0, start - self.context), min(self.padded, end + self.context)
 
-    def _model(self, samples: int) -> Autoencoder:
+    def model_for(self, samples: int) -> Autoencoder:
+        """The model for a block of so many samples."""
         if samples not in self._models:
             model = stretched(self.model, samples)
             assert model is not None, "the caller asked takes_one_pass"
@@ -167,5 +152,6 @@ class Chunked:
         return join_chunks(torch.cat(outputs), self.fade)[: self.length]
 
 
-def _up(count: int, step: int) -> int:
+def round_up(count: int, step: int) -> int:
+    """The next multiple of the step."""
     return -(-count // step) * step

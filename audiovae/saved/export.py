@@ -37,8 +37,20 @@ LIMIT = 1e-4
 TRACED, COMPARED = 2, (1, 3)
 
 
-class EncoderProgram(nn.Module):
+class Program(nn.Module):
+    """What is exported.
+
+    Attributes:
+        named: How many inputs are parameters of their own; the others come as one `*args` parameter.
+    """
+
+    named: int
+
+
+class EncoderProgram(Program):
     """audio [B, 1, samples] -> the tensors of the latents."""
+
+    named = 1
 
     def __init__(self, model: Autoencoder) -> None:
         super().__init__()
@@ -49,8 +61,10 @@ class EncoderProgram(nn.Module):
         return tuple(self.model.to_tensors(self.model.encode(audio)))
 
 
-class DecoderProgram(nn.Module):
+class DecoderProgram(Program):
     """The tensors of the latents -> (audio [B, 1, samples],)."""
+
+    named = 0
 
     def __init__(self, model: Autoencoder) -> None:
         super().__init__()
@@ -85,13 +99,14 @@ def export_model(model: Autoencoder, folder: str | Path, format: Format = "torch
         ModelError: if the format does not support the model, a package is missing, or a program differs by more than
             LIMIT. Then nothing is written.
     """
-    _check_format(model, format)
+    check_format(model, format)
     found: dict[str, float] = {}
     write_together(folder, lambda aside: found.update(_write(model, aside, format)), ABOUT_FILE)
     return found
 
 
-def _check_format(model: Autoencoder, format: Format) -> None:
+def check_format(model: Autoencoder, format: Format) -> None:
+    """Raises ModelError if the format does not support the model, or a package is missing."""
     if format not in SUFFIX:
         raise ModelError(f"--format {format}: choose {' or '.join(SUFFIX)}")
     if format == "onnx":
@@ -110,16 +125,7 @@ def _write(model: Autoencoder, folder: Path, format: Format) -> dict[str, float]
         "encoder": (EncoderProgram(model), (audio,), ["audio"], names),
         "decoder": (DecoderProgram(model), latents, names, ["audio"]),
     }
-    about = {
-        "format": format,
-        "family": model.family,
-        "model": fingerprint(model),
-        "rate": model.rate,
-        "samples": model.samples,
-        "level": model.level,
-        "peak": PEAK if model.level == "peak" else None,
-        "code_size": model.code_size,
-    }
+    about = describe(model, format)
     found = {}
     for half, (program, inputs, takes, gives) in halves.items():
         file = folder / f"{half}{SUFFIX[format]}"
@@ -135,12 +141,26 @@ def _write(model: Autoencoder, folder: Path, format: Format) -> dict[str, float]
             )
         about[half] = {
             "file": file.name,
-            "inputs": _signature(takes, inputs),
-            "outputs": _signature(gives, outputs),
+            "inputs": signature(takes, inputs),
+            "outputs": signature(gives, outputs),
             "largest_difference": found[file.name],
         }
     (folder / ABOUT_FILE).write_text(json.dumps(about, indent=1) + "\n")
     return found
+
+
+def describe(model: Autoencoder, format: Format) -> dict[str, Any]:
+    """What `export.json` says of the model."""
+    return {
+        "format": format,
+        "family": model.family,
+        "model": fingerprint(model),
+        "rate": model.rate,
+        "samples": model.samples,
+        "level": model.level,
+        "peak": PEAK if model.level == "peak" else None,
+        "code_size": model.code_size,
+    }
 
 
 def probe(items: int, samples: int) -> Tensor:
@@ -166,18 +186,20 @@ def _of_audio(model: Autoencoder, run: Callable[..., Sequence[Tensor]], inputs: 
     return (found - wanted).abs().max().item() if found.shape == wanted.shape else float("inf")
 
 
-def _signature(names: Sequence[str], tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
+def signature(names: Sequence[str], tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
+    """Names, types and shapes of inputs or outputs for `export.json`."""
     return [
         {"name": name, "dtype": str(tensor.dtype).removeprefix("torch."), "shape": ["batch", *tensor.shape[1:]]}
         for name, tensor in zip(names, tensors, strict=True)
     ]
 
 
-def _dynamic(inputs: tuple[Tensor, ...], program: nn.Module) -> tuple:
+def _dynamic(inputs: tuple[Tensor, ...], program: Program) -> tuple:
     """Dynamic shapes: only the batch size varies. A `*args` parameter counts as one argument."""
     batch = torch.export.Dim("batch", min=1)
     each = tuple({0: batch} for _ in inputs)
-    return (each,) if isinstance(program, DecoderProgram) else each
+    own, rest = each[: program.named], each[program.named :]
+    return (*own, rest) if rest else own
 
 
 @contextmanager
@@ -194,7 +216,7 @@ def _quiet() -> Iterator[None]:
         talkative.setLevel(level)
 
 
-def _write_torch(program: nn.Module, inputs: tuple[Tensor, ...], takes: list[str], gives: list[str], file: Path) -> Any:
+def _write_torch(program: Program, inputs: tuple[Tensor, ...], takes: list[str], gives: list[str], file: Path) -> Any:
     # Through memory, because PyTorch's own writer ends the process on a full disk.
     content = io.BytesIO()
     with _quiet():
@@ -203,7 +225,7 @@ def _write_torch(program: nn.Module, inputs: tuple[Tensor, ...], takes: list[str
         return torch.export.load(file).module()
 
 
-def _write_onnx(program: nn.Module, inputs: tuple[Tensor, ...], takes: list[str], gives: list[str], file: Path) -> Any:
+def _write_onnx(program: Program, inputs: tuple[Tensor, ...], takes: list[str], gives: list[str], file: Path) -> Any:
     import onnxruntime  # an optional extra
 
     with _quiet():

@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,22 +15,26 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _ASIDE = re.compile(r"\.[0-9a-f]{16}\.tmp")
 
 
-def write_atomically(path: Path, content: str | bytes, inside: Path | None = None) -> None:
+def write_atomically(path: Path, content: str | bytes | Iterable[bytes], inside: Path | None = None) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new, never a part.
 
-    Text is written as UTF-8; of what that cannot hold, such as half of a surrogate pair, the number is written.
+    Text is written as UTF-8; of what that cannot hold, such as half of a surrogate pair, the number is written. Content
+    that is made while it is written comes in pieces; when making it fails, the file stays as it was.
 
     Raises:
         UnsafePathError: when something else than a regular file is there, or no real folder is on the way.
         OSError: with the file's name, which writing alone would not tell: a full disk.
     """
     aside = _name_aside()
+    if isinstance(content, str):
+        content = content.encode(errors="backslashreplace")
     with naming_errors(path), open_folder(path.parent, inside) as folder:
         check_place(path, folder)
         try:
             handle = os.open(aside, _NEW, 0o666, dir_fd=folder)
             try:
-                write_all(handle, content.encode(errors="backslashreplace") if isinstance(content, str) else content)
+                for piece in [content] if isinstance(content, bytes) else content:
+                    write_all(handle, piece)
                 os.fsync(handle)
             finally:
                 os.close(handle)

@@ -10,9 +10,10 @@ from tiny_models import FAMILIES, LEVELED, RATE, SAMPLES, awake, make, plucked
 
 import audiovae
 from audiovae import ModelError, commands
+from audiovae.models.lengths import stretched
 from audiovae.recordings import pieces
 from audiovae.recordings.compressed_file import from_bytes, to_bytes
-from audiovae.recordings.pieces import OnePass, reach, stretched, takes_one_pass
+from audiovae.recordings.pieces import OnePass, reach, takes_one_pass
 
 REAL = ["hvae", "vae", "hvae with levels", "vae with levels"]
 
@@ -103,7 +104,7 @@ def test_blocks_are_one_pass(family, models, monkeypatch):
     for seconds in (60, 0.15):
         monkeypatch.setattr(pieces, "BLOCK_S", seconds)
         layout = OnePass(model, len(audio))
-        assert (len(layout._blocks()) > 3) == (seconds < 1)
+        assert (len(layout.blocks()) > 3) == (seconds < 1)
         with torch.no_grad():
             latents = layout.encode(audio, lambda piece, part: [piece.encode(part)])
             values[seconds] = latents[0], layout.decode(latents, lambda piece, own: piece.decode(own[0]))

@@ -153,7 +153,9 @@ def test_clipped_samples_are_counted(tmp_path, values):
 
 
 def test_the_commands_say_in_one_line_that_they_clipped(model_dir, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("audiovae.recordings.files.reconstruct_recording", lambda model, audio, overlap: 4 * audio)
+    monkeypatch.setattr(
+        "audiovae.recordings.files.reconstructed", lambda model, read, length, *_: [4 * read(0, length)]
+    )
     soundfile.write(tmp_path / "a.wav", plucked(1), RATE)
     for name in ("b.wav", "c.wav"):  # the second time too
         assert run(monkeypatch, "reconstruct", model_dir, tmp_path / "a.wav", tmp_path / name) == 0

@@ -1,0 +1,106 @@
+"""A recording that is read from its file once and then part by part: a long one waits on disk, not in memory."""
+
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from audiovae.errors import ModelError, ModelWarning
+from audiovae.recordings.audio_file import decode_into
+from shards.audio import levels
+
+# Samples that stay in memory: 64 MB.
+IN_MEMORY = 1 << 24
+# Samples that are looked at together for the level; whole blocks of `levels.block_peaks`.
+AT_ONCE = 1 << 20
+BYTES = 4  # of a sample
+
+
+class DecodedRecording:
+    """A decoded recording, float32 at the rate of a model, whose parts can be read in any order.
+
+    Attributes:
+        length: In samples, at least 1.
+    """
+
+    def __init__(self, source: str | Path, rate: int, folder: Path) -> None:
+        """Decodes a file; `folder` takes what does not fit into memory.
+
+        Raises:
+            ModelError: as `audiovae.read_recording`.
+        """
+        self.length = 0
+        self._folder = folder
+        self._pieces: list[np.ndarray] = []
+        self._file: BinaryIO | None = None
+        note = decode_into(source, rate, self)
+        self._whole = np.concatenate([np.zeros(0, np.float32), *self._pieces])
+        self._pieces.clear()
+        if not self.length:
+            raise ModelError(f"{source}: holds no audio")
+        self._peaks, self._square = self._look(source)
+        if note:
+            warnings.warn(note, ModelWarning, stacklevel=3)
+
+    def add(self, audio: np.ndarray) -> None:
+        """Takes a block of the decoder."""
+        if self._file is None and self.length + len(audio) > IN_MEMORY:
+            self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115, `close` closes it
+            for piece in self._pieces:
+                self._file.write(piece.tobytes())
+            self._pieces.clear()
+        if self._file is None:
+            self._pieces.append(audio.copy())
+        else:
+            self._file.write(audio.tobytes())
+        self.length += len(audio)
+
+    def restart(self) -> None:
+        """Forgets all blocks: another decoder begins."""
+        self._pieces.clear()
+        self.close()
+        self.length = 0
+
+    def read(self, first: int, last: int) -> Tensor:
+        """Samples from number `first` to before `last`, [n] float32; fewer at the end of the recording."""
+        if self._file is None:
+            return torch.from_numpy(self._whole[first:last])
+        self._file.seek(first * BYTES)
+        return torch.from_numpy(np.frombuffer(self._file.read((last - first) * BYTES), np.float32).copy())
+
+    def gain(self, level: str) -> float:
+        """The factor that brings the recording to the level of training, see `shards.audio.levels.gain`."""
+        return levels.gain(level, float(self._peaks.max()), self._square**0.5, levels.robust_peak(self._peaks))
+
+    def close(self) -> None:
+        """Removes what is on disk."""
+        if self._file is not None:
+            self._file.close()
+        self._file = None
+
+    def _look(self, source: str | Path) -> tuple[np.ndarray, float]:
+        """The block peaks and the mean square; raises ModelError for values that are not finite."""
+        peaks, total = [], 0.0
+        for first in range(0, self.length, AT_ONCE):
+            part = self.read(first, first + AT_ONCE).numpy()
+            if not np.isfinite(part).all():
+                raise ModelError(f"{source}: holds values that are not finite (NaN or infinity)")
+            peaks.append(levels.block_peaks(part))
+            total += float(np.square(part, dtype=np.float64).sum())
+        return np.concatenate(peaks), total / self.length
+
+
+@contextmanager
+def decoded_recording(source: str | Path, rate: int, folder: Path) -> Iterator[DecodedRecording]:
+    """A `DecodedRecording`, closed at the end."""
+    recording = DecodedRecording(source, rate, folder)
+    try:
+        yield recording
+    finally:
+        recording.close()
