@@ -22,11 +22,10 @@ from train.training.learner import Learner
 def open_splits(data: DataConfig, engine: Engine) -> Iterator[tuple[Split, Split | None]]:
     """Opens the training chunks, and the held-out chunks if there are any. The processes verify the shards together."""
     manifests = [shared_manifest(engine, place.path) for place in parse_places(data.path)]
-    layouts = [manifest.settings.get(LATENTS) for manifest in manifests]
-    if any(layout != layouts[0] for layout in layouts):
+    if data.mix and any(LATENTS in manifest.settings for manifest in manifests):
         raise DataError(
-            f"{data.place}: these are latents of several models, or latents and audio; make latents of all recordings "
-            "at once: python -m train encode RUN 'music/ + speech/' OUT"
+            f"{data.place}: latents have no shares and no gains; make latents of all recordings at once: "
+            "python -m train encode RUN 'music/ + speech/' OUT"
         )
     more: dict[str, Any] = {"scratch": data.scratch, "scratch_bytes": int(data.scratch_gb * 1e9)}
     more |= {"manifests": manifests, "share": (engine.rank, engine.world)}

@@ -1,6 +1,8 @@
 """Several data sets in fixed shares: the real command, and what it takes from each."""
 
 import json
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +12,8 @@ import soundfile
 import torch
 from safetensors.torch import load_file
 
-from shards import Cursor, Split
+from audiovae.priors.latents import LATENTS
+from shards import Cursor, DataError, Manifest, Split
 from shards.building.build import build
 from shards.mixing.mixture import Mixture
 from shards.reading.order import EpochOrder
@@ -19,7 +22,7 @@ from train.config import DataConfig, VAERun, settings_of
 from train.errors import TrainError
 from train.runs.checkpoint import all_checkpoints
 from train.runs.settings_history import DATA
-from train.training.data_sets import epochs_of, mix_sets
+from train.training.data_sets import epochs_of, mix_sets, open_splits
 from train.training.learner import mixture_of
 
 BATCH = 6  # of `flags`
@@ -106,6 +109,20 @@ def test_sets_that_cannot_be_mixed_are_one_line(more, expected, data_dir, other_
     said = train(words, code=1)
     assert expected in said
     assert "Traceback" not in said
+
+
+def test_latents_have_no_shares(other_dir, tmp_path):
+    folders = [tmp_path / name for name in ("one", "two")]
+    manifest = Manifest.load(other_dir)
+    for number, folder in enumerate(folders):
+        folder.mkdir()
+        replace(manifest, settings={**manifest.settings, LATENTS: {"number": number}}).save(folder)
+    for text in (f"{folders[0]} + {folders[1]}", f"{folders[0]}:-6dB", f"{folders[0]} + {other_dir}"):
+        with pytest.raises(DataError, match="latents have no shares and no gains"), ExitStack() as opened:
+            engine = SimpleNamespace(
+                rank=0, world=1, is_main=True, share=lambda value: value, first=lambda value: value
+            )
+            opened.enter_context(open_splits(DataConfig(text), engine))
 
 
 def settings(text: str) -> SimpleNamespace:
