@@ -1,6 +1,7 @@
 """Gathers the steps of a mixture from the readers of its data sets."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -8,7 +9,6 @@ from shards.chunk import ChunkFormat
 from shards.reading.arena import Arena, RowReader, arena_slots
 from shards.reading.mixed_schedule import MixedSchedule, MixedStep
 from shards.reading.schedule import Cursor, Step
-from shards.reading.sources.memory import allocate
 from shards.reading.sources.records import Records
 
 ROW_READS = 16  # single records under way
@@ -26,7 +26,7 @@ class MixedReader:
     """
 
     def __init__(self, schedule: MixedSchedule, cursor: Cursor, records: Records, shape: ChunkFormat, blocks: int):
-        self._schedule, self._stride = schedule, shape.stride
+        self._schedule = schedule
         self._rows = RowReader(records, ROW_READS)
         self._arenas: list[Arena | None] = []
         firsts = np.cumsum([0, *schedule.counts[:-1]]).tolist()
@@ -46,18 +46,20 @@ class MixedReader:
     def gather(self, step: Step, out: np.ndarray) -> None:
         """The records of a step, in its order, into uint8 [n, stride]."""
         assert isinstance(step, MixedStep)
+        taken = self._schedule.mixture.taken(step.cursor.consumed)
         single = ~step.own
-        for one, arena in enumerate(self._arenas):
-            mine = (step.sets == one) & step.own
-            if arena is None:
-                single |= mine
+        keys = np.stack([step.sets, step.epochs, step.own])
+        ends = np.flatnonzero((keys[:, 1:] != keys[:, :-1]).any(axis=0)) + 1
+        for begin, end in pairwise([0, *ends.tolist(), len(step.sets)]):
+            one, epoch = int(step.sets[begin]), int(step.epochs[begin])
+            arena, here = self._arenas[one], slice(begin, end)
+            if not step.own[begin]:
                 continue
-            for epoch in np.unique(step.epochs[mine]).tolist():
-                places = np.flatnonzero(mine & (step.epochs == epoch))
-                part = Step(places, step.places[places], self._cursor(one, epoch, step.cursor), step.next_cursor)
-                found = allocate(len(places) * self._stride).reshape(-1, self._stride)
-                arena.gather(part, found)
-                out[places] = found
+            if arena is None:
+                single[here] = True
+                continue
+            cursor = self._cursor(one, epoch, taken)
+            arena.gather(Step(step.rows[here], step.places[here], cursor, step.next_cursor), out[here])
         places = np.flatnonzero(single)
         if len(places):
             self._rows.read(step.chunks[places], out, places)
@@ -68,11 +70,11 @@ class MixedReader:
         for arena in filter(None, self._arenas):
             arena.close()
 
-    def _cursor(self, one: int, epoch: int, cursor: Cursor) -> Cursor:
+    def _cursor(self, one: int, epoch: int, taken: list[int]) -> Cursor:
         """The first position that the step takes from an epoch of a data set, over all ranks."""
         schedule = self._schedule
-        taken = schedule.mixture.taken(cursor.consumed)[schedule.numbers[one]]
-        return Cursor(epoch, max(0, taken - epoch * schedule.counts[one]))
+        begin = taken[schedule.numbers[one]]
+        return Cursor(epoch, max(0, begin - epoch * schedule.counts[one]))
 
 
 class ShiftedRecords:

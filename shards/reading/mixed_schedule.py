@@ -14,7 +14,10 @@ EPOCHS = 16  # of a small set that are computed together: the first batch after 
 
 @dataclass(frozen=True)
 class MixedStep(Step):
-    """One rank's share of a step of a mixture. Chunks are numbered through all data sets of the split."""
+    """One rank's share of a step of a mixture. Chunks are numbered through all data sets of the split.
+
+    Rows are ordered by set, epoch and ``own``, and then ascend.
+    """
 
     sets: np.ndarray  # int64 [n], data sets of the split
     epochs: np.ndarray  # int64 [n], of these sets
@@ -126,12 +129,12 @@ class MixedSchedule:
         places = self._places(sets, epochs, positions)
         chunks = places + np.cumsum([0, *self.counts[:-1]], dtype=np.int64)[sets]
         classes = positions % self.world
-        rows, own = share_of_rank(classes[:batch], self.rank, self.world)
         for k in range(count):
-            here: np.ndarray | slice = slice(k * batch, (k + 1) * batch)
-            if self.world > 1:
-                rows, own = share_of_rank(classes[here], self.rank, self.world)
-                here = rows + k * batch
+            rows, own = share_of_rank(classes[k * batch : (k + 1) * batch], self.rank, self.world)
+            # Rows that one reader gathers stand together, so that it writes them where they belong.
+            here = rows + k * batch
+            order = np.lexsort((rows, ~own, epochs[here], sets[here]))
+            rows, own, here = rows[order], own[order], here[order]
             before, after = (Cursor(0, begin + (k + more) * batch) for more in (0, 1))
             yield MixedStep(rows, chunks[here], before, after, sets[here], epochs[here], places[here], own)
 

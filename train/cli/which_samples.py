@@ -55,6 +55,7 @@ def which_samples(settings: Any) -> int:
     rows = rows_of(batch, split, preparation.places(batch, taken.done), crop)
     if settings.wav:
         write_wavs(taken, preparation, rows, split.rate, settings.wav)
+    rows.sort(key=lambda row: row["row"])
     if settings.json:
         json.dump({"step": settings.step, "epoch": batch.cursor.epoch, "chunks": rows}, sys.stdout, indent=1)
         print()
@@ -116,13 +117,14 @@ def batch_of_step(run: RunDir, split: Split, step: int, mixed: bool = False) -> 
 
 
 def rows_of(batch: Batch, split: Split, places: np.ndarray, crop: int) -> list[dict[str, Any]]:
-    """Each row of a batch: its chunk, its member name, its recording and where in it, in seconds.
+    """Each row of a batch, in its order: number, chunk, member name, recording and where in it, in seconds.
 
     Of several data sets the recording's path begins with the name of its set. `places` are the first samples [n] of the
     windows of `crop` samples in the chunks; without a crop, a row has no `window`.
     """
     rows, manifest, names = [], split.manifest, split.names(batch.chunks)
-    for row, (chunk, name, place) in enumerate(zip(batch.chunks.tolist(), names, places.tolist(), strict=True)):
+    numbers = batch.rows.tolist()
+    for row, chunk, name, place in zip(numbers, batch.chunks.tolist(), names, places.tolist(), strict=True):
         source, start = parse_name(name)
         start += place
         known = source < len(manifest.sources)

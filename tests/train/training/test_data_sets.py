@@ -1,7 +1,6 @@
 """Several data sets in fixed shares: the real command, and what it takes from each."""
 
 import json
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -117,12 +116,12 @@ def test_latents_have_no_shares(other_dir, tmp_path):
     for number, folder in enumerate(folders):
         folder.mkdir()
         replace(manifest, settings={**manifest.settings, LATENTS: {"number": number}}).save(folder)
+    same = {"share": lambda value: value, "first": lambda value: value}
+    engine = SimpleNamespace(rank=0, world=1, is_main=True, **same)
     for text in (f"{folders[0]} + {folders[1]}", f"{folders[0]}:-6dB", f"{folders[0]} + {other_dir}"):
-        with pytest.raises(DataError, match="latents have no shares and no gains"), ExitStack() as opened:
-            engine = SimpleNamespace(
-                rank=0, world=1, is_main=True, share=lambda value: value, first=lambda value: value
-            )
-            opened.enter_context(open_splits(DataConfig(text), engine))
+        opened = open_splits(DataConfig(text), engine)
+        with pytest.raises(DataError, match="latents have no shares and no gains"):
+            opened.__enter__()
 
 
 def settings(text: str) -> SimpleNamespace:
