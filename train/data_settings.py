@@ -6,7 +6,7 @@ from pathlib import Path
 from jsonargparse.typing import ClosedUnitInterval, NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from shards import DataError
-from shards.mixing.places import join_places, parse_places
+from shards.mixing.places import join_places, parse_places, text_of
 from shards.reading.manifests import is_url
 from shards.reading.remote.failures import cleaned
 
@@ -50,7 +50,7 @@ class DataConfig:
     @property
     def place(self) -> str:
         """The absolute path; or the URL without password and signature, so that it can be shown. Of several all."""
-        return join_places([place.moved_to(_place_of(place.path)) for place in parse_places(self.path)])
+        return text_of(parse_places(self.path), _place_of)
 
     @property
     def mix(self) -> str | None:

@@ -1,6 +1,7 @@
 """How several data sets are named in one text: ``music/ + speech/:0.3``, with shares and gains."""
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +14,7 @@ MOST_DB = 60.0
 _GAIN = re.compile(r":([+-]?\d{1,3}(?:\.\d{1,6})?) ?dB$", re.IGNORECASE)
 # As many digits as keep sums of 64 shares in small whole numbers.
 _SHARE = re.compile(r":(\d{1,6}(?:\.\d{0,6})?|\.\d{1,6})$")
+_PLUSES = re.compile(r"(?<= )\++(?= |$)")  # what would pass for a separator
 _HOST_ONLY = re.compile(r"[a-z][a-z0-9+.-]*://[^/]*$", re.IGNORECASE)
 
 
@@ -36,17 +38,22 @@ class Place:
         share = "rest" if self.share is None else _decimal(self.share)
         return f"{share} {_decimal(self.gain_db)}dB" if self.gain_db else share
 
-    def moved_to(self, path: str) -> str:
-        """The text that names the set at another path."""
+    def moved_to(self, path: str, shared: bool = True) -> str:
+        """The text that names the set at another path; ``shared`` where it is one of several."""
+        path = _PLUSES.sub(lambda found: found[0] + "+", path)
         share = "" if self.share is None else f":{_decimal(self.share)}"
-        return path + share + (f":{_decimal(self.gain_db)}dB" if self.gain_db else "")
+        gain = f":{_decimal(self.gain_db)}dB" if self.gain_db else ""
+        # A slash ends a name that would pass for one with a share or a gain.
+        if not share and ((shared and _share_in(path)) or (not gain and _GAIN.search(path))):
+            path += "/"
+        return path + share + gain
 
 
 def parse_places(text: str | Path) -> list[Place]:
     """The data sets that a text names, in its order.
 
     A single path has no share: ``data:1`` is a folder of that name. A share of a folder whose own name ends like one
-    follows a slash: ``data:1/:0.3``.
+    follows a slash: ``data:1/:0.3``. A plus between spaces in the name of a folder is written twice: ``rock ++ pop``.
 
     Raises DataError for shares and gains that cannot be.
     """
@@ -63,6 +70,16 @@ def join_places(texts: list[str]) -> str:
     return SEPARATOR.join(texts)
 
 
+def text_of(places: Sequence[Place], move: Callable[[str], str]) -> str:
+    """The text that names data sets whose paths have become others: ``parse_places`` reads it as the same."""
+    return join_places([place.moved_to(move(place.path), len(places) > 1) for place in places])
+
+
+def _share_in(text: str) -> re.Match[str] | None:
+    """The share at the end of a text; the digits at the end of a URL without a path are its port."""
+    return None if _HOST_ONLY.match(text) else _SHARE.search(text)
+
+
 def _decimal(value: Fraction | float) -> str:
     """Up to six digits behind the point, as they are read."""
     return f"{float(value):.6f}".rstrip("0").rstrip(".")
@@ -74,9 +91,8 @@ def _parse(text: str, shared: bool) -> Place:
         gain, text = float(found[1]), text[: found.start()]
         if abs(gain) > MOST_DB:
             raise DataError(f"{text}: a gain of {gain:g} dB is beyond {MOST_DB:g} dB: is it meant?")
-    # The digits at the end of a URL without a path are its port.
-    if shared and not _HOST_ONLY.match(text) and (found := _SHARE.search(text)):
+    if shared and (found := _share_in(text)):
         share, text = Fraction(found[1]), text[: found.start()]
         if not share:
             raise DataError(f"{text}: a share of 0 leaves the data set out: leave it out of --data")
-    return Place(text, share, gain)
+    return Place(_PLUSES.sub(lambda found: found[0][1:] or "+", text), share, gain)

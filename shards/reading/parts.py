@@ -8,7 +8,7 @@ from shards.chunk import ChunkFormat
 from shards.errors import DataError
 from shards.manifest import Manifest
 from shards.manifest.joining import DataSet, check_gain, join_manifests, set_names
-from shards.mixing.places import Place, join_places, parse_places
+from shards.mixing.places import Place, parse_places, text_of
 from shards.reading.manifests import is_url, load_manifest, shown
 from shards.reading.remote.records import RemoteRecords
 from shards.reading.sources.local import LocalRecords
@@ -80,7 +80,7 @@ def load_joined(data_dir: str | Path) -> tuple[Manifest, list[Manifest], str]:
     places = parse_places(data_dir)
     manifests = [load_manifest(place.path)[0] for place in places]
     shown_places = [shown(place.path) for place in places]
-    where = join_places([place.moved_to(path) for place, path in zip(places, shown_places, strict=True)])
+    where = text_of(places, shown)
     return join_manifests(manifests, set_names(shown_places)), manifests, where
 
 

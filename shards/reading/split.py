@@ -12,7 +12,7 @@ from shards.chunk import HEADERS, NAME_LENGTH, identity_bytes, member_name, read
 from shards.errors import DataError
 from shards.manifest import Manifest
 from shards.manifest.joining import DataSet, join_manifests, set_names
-from shards.mixing.places import join_places, parse_places
+from shards.mixing.places import parse_places, text_of
 from shards.reading.manifests import is_url, load_manifest, shown
 from shards.reading.parts import copied, parts_of
 from shards.reading.sources.joined import JoinedRecords
@@ -100,7 +100,7 @@ class Split:
         if scratch:
             sources = copied(sources, [part.set for part in chosen], joined.chunk_format, scratch, scratch_bytes)
         records = sources[0] if len(sources) == 1 else JoinedRecords(sources, counts)
-        where = join_places([place.moved_to(shown(place.path)) for place in places])
+        where = text_of(places, shown)
         return cls(joined, name, records, mapped, where, [part.set for part in parts])
 
     def check_batch(self, batch: int, world: int) -> None:

@@ -8,6 +8,7 @@ from audiovae import ModelError
 from audiovae.priors.latents import LATENTS
 from audiovae.saved.prior_folder import AUTOENCODER, copy_autoencoder
 from shards import Split
+from shards.mixing.places import parse_places
 from shards.reading.manifests import is_url
 from train.errors import TrainError
 from train.runs.checkpoint import write_folder
@@ -16,20 +17,20 @@ from train.runs.checkpoint import write_folder
 def keep_autoencoder(run_folder: Path, data: str, split: Split) -> None:
     """Copies the autoencoder from a data set of latents into the run's folder, once; of other data, nothing.
 
+    Of several data sets of the same model, which `data` names, the first with a copy gives it.
+
     Raises:
         TrainError: when it is another model than the one that made the latents, or cannot be copied.
     """
     if LATENTS not in split.manifest.settings:
         return
-    target, source, wanted = (
-        run_folder / AUTOENCODER,
-        Path(data) / AUTOENCODER,
-        split.manifest.settings[LATENTS]["model"],
-    )
+    target, wanted = run_folder / AUTOENCODER, split.manifest.settings[LATENTS]["model"]
     with suppress(ModelError):  # missing, or damaged: it is copied anew
         if audiovae.fingerprint(audiovae.load(target)) == wanted:
             return
-    if is_url(data) or not source.is_dir():
+    folders = [Path(place.path) / AUTOENCODER for place in parse_places(data) if not is_url(place.path)]
+    source = next((folder for folder in folders if folder.is_dir()), None)
+    if source is None:
         print("note: these latents have no copy of their autoencoder; `audiovae generate` needs --autoencoder")
         return
     try:

@@ -10,7 +10,6 @@ from shards.mixing.mixture import MixedSet, Mixture, whole_shares
 from shards.mixing.places import parse_places
 from shards.reading.mixed_schedule import MixedSchedule
 from train.config import DataConfig, RunConfig
-from train.errors import TrainError
 from train.parallel.engine import Engine
 from train.parallel.sharing import shared_manifest, together
 from train.runs.run_folder import RunDir
@@ -22,11 +21,14 @@ from train.training.learner import Learner
 def open_splits(data: DataConfig, engine: Engine) -> Iterator[tuple[Split, Split | None]]:
     """Opens the training chunks, and the held-out chunks if there are any. The processes verify the shards together."""
     manifests = [shared_manifest(engine, place.path) for place in parse_places(data.path)]
-    if data.mix and any(LATENTS in manifest.settings for manifest in manifests):
+    layouts = [manifest.settings.get(LATENTS) for manifest in manifests]
+    if any(layout != layouts[0] for layout in layouts):
         raise DataError(
-            f"{data.place}: latents have no shares and no gains; make latents of all recordings at once: "
-            "python -m train encode RUN 'music/ + speech/' OUT"
+            f"{data.place}: these are latents of several models, or latents and audio; make latents of all recordings "
+            "at once: python -m train encode RUN 'music/ + speech/' OUT"
         )
+    if layouts[0] is not None and any(place.gain_db for place in parse_places(data.path)):
+        raise DataError(f"{data.place}: these are latents, which have no level: leave out the gain")
     more: dict[str, Any] = {"scratch": data.scratch, "scratch_bytes": int(data.scratch_gb * 1e9)}
     more |= {"manifests": manifests, "share": (engine.rank, engine.world)}
     with ExitStack() as opened:
@@ -35,6 +37,7 @@ def open_splits(data: DataConfig, engine: Engine) -> Iterator[tuple[Split, Split
             return opened.enter_context(closing(Split.open(data.path, name, **more)))
 
         train = together(engine, lambda: open_one("train"))
+        shares_of(data, train)  # before there is a run folder
         is_held_out = any(manifest.splits.get("valid") for manifest in manifests)
         yield train, together(engine, lambda: open_one("valid")) if is_held_out else None
 
@@ -44,15 +47,8 @@ def mix_sets(config: RunConfig, split: Split, run: RunDir, learner: Learner) -> 
 
     Shares as at the step before go on. Other shares, or other sets, begin now: each set goes on where it is, and a new
     one begins at its first chunk. A run of one set that has never had others has no shares.
-
-    Raises:
-        TrainError: when the shares leave nothing for a set.
     """
-    names = [one.fingerprint for one in split.sets]
-    try:
-        parts = shares_of(config.data, split)
-    except DataError as error:
-        raise TrainError(str(error)) from None
+    names, parts = [one.fingerprint for one in split.sets], shares_of(config.data, split)
     before = learner.mixture
     if before is None:
         if len(names) == 1:

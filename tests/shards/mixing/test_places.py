@@ -1,3 +1,4 @@
+from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -6,7 +7,7 @@ from hypothesis import strategies as st
 
 from shards import DataError
 from shards.manifest.joining import set_names
-from shards.mixing.places import Place, join_places, parse_places
+from shards.mixing.places import Place, join_places, parse_places, text_of
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,7 @@ from shards.mixing.places import Place, join_places, parse_places
         ("s3://bucket/x:.25 + https://host:8080", [Place("s3://bucket/x", Fraction(1, 4)), Place("https://host:8080")]),
         ("https://host:8080/:0.5 + b", [Place("https://host:8080/", Fraction(1, 2)), Place("b")]),
         ("a+b + c++", [Place("a+b"), Place("c++")]),
+        ("rock ++ pop + x", [Place("rock + pop"), Place("x")]),
     ],
 )
 def test_names_of_data_sets(text, places):
@@ -41,7 +43,7 @@ def test_what_cannot_be_meant_is_refused(text, message):
         parse_places(text)
 
 
-names = st.text("abc/._- 1", min_size=1, max_size=9).map(lambda text: f"x{text.strip()}x")
+names = st.text("abc/._-+: 1", min_size=1, max_size=9).map(lambda text: f"x{text.strip()}x")
 shares = st.integers(1, 10**12 - 1).map(lambda count: Fraction(count, 10**6))
 gains = st.integers(-600, 600).map(lambda tenths: tenths / 10)
 
@@ -50,6 +52,15 @@ gains = st.integers(-600, 600).map(lambda tenths: tenths / 10)
 def test_a_set_at_another_path_keeps_share_and_gain(places):
     text = join_places([place.moved_to(place.path) for place in places])
     assert parse_places(text) == places
+
+
+@pytest.mark.parametrize("name", ["x:2", "x:-6dB", "x:2:-6dB", "rock + pop", "rock ++ pop", "x +", "http://host:80"])
+@pytest.mark.parametrize("others", [[], ["b:0.3"], ["b:-1dB"]])
+@pytest.mark.parametrize("gain", [0.0, -3.0])
+def test_a_name_that_looks_like_a_share_or_several_sets_stays_a_name(name, others, gain):
+    places = [Place(name, None, gain), *(parse_places("z + " + other)[1] for other in others)]
+    found = parse_places(text_of(places, str))
+    assert [replace(one, path=one.path.rstrip("/")) for one in found] == places
 
 
 @given(st.lists(st.sampled_from(["a", "b", "x/a", "y/a", "a-2", "s3://b/a", "a/"]), min_size=1, max_size=7))

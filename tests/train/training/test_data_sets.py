@@ -15,6 +15,7 @@ from audiovae.priors.latents import LATENTS
 from shards import Cursor, DataError, Manifest, Split
 from shards.building.build import build
 from shards.mixing.mixture import Mixture
+from shards.mixing.places import parse_places
 from shards.reading.order import EpochOrder
 from tests.train.conftest import BETWEEN_EVALUATIONS, RATE, SAMPLES, flags, points, train, tune
 from train.config import DataConfig, VAERun, settings_of
@@ -108,9 +109,10 @@ def test_sets_that_cannot_be_mixed_are_one_line(more, expected, data_dir, other_
     said = train(words, code=1)
     assert expected in said
     assert "Traceback" not in said
+    assert not (tmp_path / "run").exists()
 
 
-def test_latents_have_no_shares(other_dir, tmp_path):
+def test_latents_of_several_models_and_gains_of_latents_are_refused(other_dir, tmp_path):
     folders = [tmp_path / name for name in ("one", "two")]
     manifest = Manifest.load(other_dir)
     for number, folder in enumerate(folders):
@@ -118,9 +120,13 @@ def test_latents_have_no_shares(other_dir, tmp_path):
         replace(manifest, settings={**manifest.settings, LATENTS: {"number": number}}).save(folder)
     same = {"share": lambda value: value, "first": lambda value: value}
     engine = SimpleNamespace(rank=0, world=1, is_main=True, **same)
-    for text in (f"{folders[0]} + {folders[1]}", f"{folders[0]}:-6dB", f"{folders[0]} + {other_dir}"):
+    for text, message in (
+        (f"{folders[0]} + {folders[1]}", "latents of several models"),
+        (f"{folders[0]} + {other_dir}", "latents and audio"),
+        (f"{folders[0]}:-6dB", "have no level: leave out the gain"),
+    ):
         opened = open_splits(DataConfig(text), engine)
-        with pytest.raises(DataError, match="latents have no shares and no gains"):
+        with pytest.raises(DataError, match=message):
             opened.__enter__()
 
 
@@ -156,7 +162,7 @@ def test_what_a_run_goes_on_with(data_dir, other_dir):
     stranger = learner_at(9, Cursor(2, 30))
     mix_sets(settings(both), two, run_on("elsewhere"), stranger)
     assert next((row.fingerprint, row.parts) for row in stranger.mixture.sets) == ("elsewhere", 0)
-    with pytest.raises(TrainError, match="leave nothing for set"):
+    with pytest.raises(DataError, match="leave nothing for set"):
         mix_sets(settings(both.replace("0.5", "1")), two, run_on(two.fingerprint), learner)
 
 
@@ -170,6 +176,12 @@ def test_paths_may_change_and_shares_are_a_setting(tmp_path):
     assert "pw" not in moved["data.path"]
     assert "data.mix" not in recorded("a")
     assert recorded("a:3dB")["data.mix"] == "rest 3dB"
+
+
+def test_a_folder_whose_name_looks_like_a_share_is_recorded_as_it_is(tmp_path):
+    config = DataConfig(f"{tmp_path}/x:2/ + {tmp_path}/rock ++ pop/y:0.3")
+    assert [place.path for place in parse_places(config.place)] == [f"{tmp_path}/x:2/", f"{tmp_path}/rock + pop/y"]
+    assert DataConfig(f"{tmp_path}/x:2").place == f"{tmp_path}/x:2"
 
 
 def test_a_state_with_shares_that_cannot_be_is_one_line():

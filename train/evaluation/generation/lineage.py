@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from shards import DataError, Split
-from shards.reading.manifests import load_manifest
+from shards.reading.parts import load_joined
 from train.errors import TrainError
 from train.runs.run_folder import RunDir
 
@@ -20,12 +20,14 @@ def is_what_was_encoded(run: RunDir, split: Split) -> bool | None:
         TrainError: when the prior has learned from a recording of the split.
     """
     try:
-        latents = load_manifest(str(run.config["data.path"]))[0]
+        sets = load_joined(run.config["data.path"])[1]
     except (DataError, OSError):
         return None
-    if latents.settings.get(ENCODED) == split.manifest.fingerprint:
+    others = [latents for latents in sets if latents.settings.get(ENCODED) != split.manifest.fingerprint]
+    if not others:
         return True
-    known = {source.fingerprint for source in latents.sources if source.split == "train" and source.chunks}
+    sources = [source for latents in others for source in latents.sources]
+    known = {source.fingerprint for source in sources if source.split == "train" and source.chunks}
     own = [source for source in split.manifest.sources if source.split == split.name and source.chunks]
     seen = [source.path for source in own if source.fingerprint in known]
     if seen:
@@ -58,10 +60,15 @@ def labels_in_turn(run: RunDir, names: Sequence[str], pieces: int) -> list[str |
 def _counts(run: RunDir, labels: int) -> list[int] | None:
     """How many training recordings have no label and each label; None if the latents do not say so."""
     try:
-        about = load_manifest(str(run.config["data.path"]))[0].settings.get(LABELS)
+        sets = load_joined(run.config["data.path"])[1]
     except (DataError, OSError):
         return None
-    found = about.get("recordings") if isinstance(about, dict) else None
-    if not isinstance(found, list) or len(found) != labels:
-        return None
-    return found if all(type(one) is int and 0 <= one < MOST for one in found) and sum(found) else None
+    total = [0] * labels
+    for about in (latents.settings.get(LABELS) for latents in sets):
+        found = about.get("recordings") if isinstance(about, dict) else None
+        if not isinstance(found, list) or len(found) != labels:
+            return None
+        if not all(type(one) is int and 0 <= one < MOST for one in found):
+            return None
+        total = [before + more for before, more in zip(total, found, strict=True)]
+    return total if sum(total) else None
