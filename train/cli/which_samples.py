@@ -103,6 +103,8 @@ def batch_of_step(run: RunDir, split: Split, step: int, mixed: bool = False) -> 
     size, seed = start["batch"], start["seed"]
     try:
         mixture = Mixture.from_json(start["mixture"]) if "mixture" in start else None
+        if mixture is None and len(split.sets) > 1:
+            raise ValueError("an attempt has no shares of its data sets")
         schedule = schedule_of(split, size, seed, mixture=mixture)
     except ValueError as error:
         raise TrainError(f"{run.path}/{ATTEMPTS_FILE}: {error}; the file may have been edited") from None

@@ -13,6 +13,7 @@ from torch import Tensor
 from audiovae.models.parts import freeze_all_but
 from audiovae.trainable import Trainable
 from shards import Cursor
+from shards.files import is_whole
 from shards.mixing.mixture import Mixture
 from train.config import RunConfig
 from train.errors import TrainError
@@ -105,8 +106,7 @@ class Learner:
         """Restores a saved state."""
         self._restore_players(snapshot)
         self.step = snapshot.state["step"]
-        self.cursor = Cursor(snapshot.state["epoch"], snapshot.state["consumed"])
-        self.mixture = mixture_of(snapshot.state)
+        self.cursor, self.mixture = cursor_of(snapshot.state), mixture_of(snapshot.state)
         self.valid = held_out(snapshot.state)
         self.patience = Patience.from_state(snapshot.state.get("patience"))
         self.unlogged = snapshot.state.get("unlogged")
@@ -127,6 +127,16 @@ class Learner:
         guard.state = torch.tensor(snapshot.state.get("gradient_norms", [0.0, 0.0]), device=guard.state.device)
         norms = snapshot.state.get("discriminator_gradient_norms", [])
         self.adversary.restore(snapshot.discriminator, norms, snapshot.state["step"])
+
+
+def cursor_of(state: Mapping[str, Any]) -> Cursor:
+    """The place in the data in a saved state; raises TrainError where there is none."""
+    if not all(is_whole(state.get(name)) for name in ("epoch", "consumed")):
+        raise TrainError(
+            "the newest checkpoint cannot be used: its state has no place in the data; move it away to resume from an "
+            "older one"
+        )
+    return Cursor(state["epoch"], state["consumed"])
 
 
 def mixture_of(state: Mapping[str, Any]) -> Mixture | None:

@@ -18,12 +18,18 @@ from shards.mixing.mixture import Mixture
 from shards.mixing.places import parse_places
 from shards.reading.order import EpochOrder
 from tests.train.conftest import BETWEEN_EVALUATIONS, RATE, SAMPLES, flags, points, train, tune
+from train.cli.which_samples import batch_of_step
 from train.config import DataConfig, VAERun, settings_of
 from train.errors import TrainError
 from train.runs.checkpoint import all_checkpoints
 from train.runs.settings_history import DATA
+<<<<<<< HEAD
 from train.training.data_sets import epochs_of, mix_sets, open_splits
 from train.training.learner import mixture_of
+=======
+from train.training.data_sets import epochs_of, mix_sets
+from train.training.learner import cursor_of, mixture_of
+>>>>>>> h33
 
 BATCH = 6  # of `flags`
 
@@ -188,3 +194,19 @@ def test_a_state_with_shares_that_cannot_be_is_one_line():
     assert mixture_of({}) is None
     with pytest.raises(TrainError, match="the newest checkpoint cannot be used: a mixture must be a list of sets"):
         mixture_of({"mixture": 3})
+
+
+@pytest.mark.parametrize("state", [{}, {"epoch": 0, "consumed": "1"}, {"epoch": 0, "consumed": 1 << 62}, {"epoch": -1}])
+def test_a_state_without_a_place_in_the_data_is_one_line(state):
+    with pytest.raises(TrainError, match="its state has no place in the data; move it away"):
+        cursor_of(state)
+
+
+def test_an_attempt_on_several_sets_without_shares_is_one_line(data_dir, other_dir, tmp_path):
+    start = {"step": 0, "epoch": 0, "consumed": 0, "batch": BATCH, "seed": 0}
+    run = SimpleNamespace(
+        path=tmp_path, config={"optim.steps": 9}, damaged_lines=dict, starts=lambda: [start, start | {"step": 7}]
+    )
+    split = Split.open(f"{data_dir} + {other_dir}", "train")
+    with pytest.raises(TrainError, match=r"attempts.jsonl: an attempt has no shares of its data sets; the file may"):
+        batch_of_step(run, split, 3)
