@@ -23,13 +23,8 @@ from train.config import DataConfig, VAERun, settings_of
 from train.errors import TrainError
 from train.runs.checkpoint import all_checkpoints
 from train.runs.settings_history import DATA
-<<<<<<< HEAD
 from train.training.data_sets import epochs_of, mix_sets, open_splits
-from train.training.learner import mixture_of
-=======
-from train.training.data_sets import epochs_of, mix_sets
 from train.training.learner import cursor_of, mixture_of
->>>>>>> h33
 
 BATCH = 6  # of `flags`
 
