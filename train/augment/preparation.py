@@ -113,7 +113,10 @@ def lengths_of(manifest: Manifest) -> np.ndarray | None:
     """
     most = manifest.samples
     found = np.array(
-        [most if source.members else round(min(most, source.duration_s * manifest.rate)) for source in manifest.sources],
+        [
+            most if source.members else round(min(most, source.duration_s * manifest.rate))
+            for source in manifest.sources
+        ],
         np.int64,
     )
     used = np.array([bool(source.chunks) for source in manifest.sources], bool)
