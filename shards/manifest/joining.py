@@ -35,7 +35,8 @@ class DataSet:
 
 def set_names(places: Sequence[str]) -> list[str]:
     """Short names for data sets: the last part of the path, with a number where that is not unique."""
-    plain = [PurePosixPath(place.split("?")[0]).name or "data" for place in places]
+    lasts = [PurePosixPath(place.split("?")[0]).name for place in places]
+    plain = ["data" if name in ("", "..") else name for name in lasts]
     taken: set[str] = set()
     names = []
     for name in plain:

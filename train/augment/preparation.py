@@ -25,7 +25,7 @@ class Preparation:
         """`split` is what batches are from; its records are at least `crop` samples long."""
         self.augment, self.crop, self.seed = augment, crop, seed
         self._rate, self._samples, self._split = split.rate, split.samples, split
-        self._lengths = _lengths(split.manifest)
+        self._lengths = lengths_of(split.manifest)
 
     def audio(
         self, batch: Batch, other: Batch | None, step: int, device: torch.device, part: slice = slice(None)
@@ -106,14 +106,18 @@ class Preparation:
         return effects.fitted(audio)
 
 
-def _lengths(manifest: Manifest) -> np.ndarray | None:
+def lengths_of(manifest: Manifest) -> np.ndarray | None:
     """By source, how many samples of its chunks are its recording and no padding: int64 [sources].
 
     None where no recording is shorter than a chunk.
     """
     most = manifest.samples
     found = np.array(
-        [most if source.members else min(most, round(source.duration_s * manifest.rate)) for source in manifest.sources]
+        [
+            most if source.members else round(min(most, source.duration_s * manifest.rate))
+            for source in manifest.sources
+        ],
+        np.int64,
     )
-    used = np.array([bool(source.chunks) for source in manifest.sources])
+    used = np.array([bool(source.chunks) for source in manifest.sources], bool)
     return found if (found[used] < most).any() else None

@@ -63,8 +63,12 @@ def test_a_name_that_looks_like_a_share_or_several_sets_stays_a_name(name, other
     assert [replace(one, path=one.path.rstrip("/")) for one in found] == places
 
 
-@given(st.lists(st.sampled_from(["a", "b", "x/a", "y/a", "a-2", "s3://b/a", "a/"]), min_size=1, max_size=7))
+@given(st.lists(st.sampled_from(["a", "b", "x/a", "y/a", "a-2", "s3://b/a", "a/", "x/b"]), min_size=1, max_size=7))
 def test_short_names_are_unique(places):
     found = set_names(places)
     assert len({*found}) == len(places)
     assert all(name.startswith(place.rstrip("/").split("/")[-1]) for name, place in zip(found, places, strict=True))
+
+
+def test_places_without_a_name_have_one():
+    assert set_names([".", "..", "/"]) == ["data", "data-2", "data-3"]

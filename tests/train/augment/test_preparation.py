@@ -13,7 +13,7 @@ from shards import Batch, BatchStream, Cursor, Split
 from shards.building.build import build
 from shards.chunk import ChunkFormat
 from train.augment.draws import seed_of_others
-from train.augment.preparation import Preparation
+from train.augment.preparation import Preparation, lengths_of
 from train.augment.recorded import augment_of, crop_of
 from train.augment.settings import AUGMENTATIONS, AugmentConfig
 from train.config import flat
@@ -215,3 +215,11 @@ def test_short_recordings_of_a_second_set_are_known_by_their_set(folder, tmp_pat
     batch = Batch(records, SAMPLES, torch.arange(2), chunks, START, START)
     long, short = np.array([preparation.places(batch, step) for step in range(50)]).T
     assert 0 <= short.min() < short.max() <= 500 - CROP < long.max() <= SAMPLES - CROP
+
+
+def test_lengths_of_any_manifest_are_found(folder):
+    manifest = Split.open(folder, "train").manifest
+    assert lengths_of(manifest).tolist() == [1200, 1200, 1200, 500, 300]
+    assert lengths_of(replace(manifest, sources=[])) is None
+    endless = [replace(source, duration_s=1e308) for source in manifest.sources]
+    assert lengths_of(replace(manifest, sources=endless)) is None
