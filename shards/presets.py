@@ -50,6 +50,7 @@ RULES = {
     "study/single_vqvae": Rule(70 * 3),
     "study/spectrogram_vae": Rule(3 * 3, hop=245, n_fft=1024, highest_rate=_RATE_80),
     "study/two_level_hvae": Rule(70 * 3 * 5),
+    "vae_causal_tiny": Rule(98 * 5),
     "vae_mel_tiny": Rule(2, hop=245, n_fft=2048, highest_rate=_RATE_256),
     "vae_tiny": Rule(98 * 5),
     "vqvae_codes": Rule(70 * 3),
