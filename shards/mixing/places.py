@@ -43,8 +43,9 @@ class Place:
         path = _PLUSES.sub(lambda found: found[0] + "+", path)
         share = "" if self.share is None else f":{_decimal(self.share)}"
         gain = f":{_decimal(self.gain_db)}dB" if self.gain_db else ""
-        # A slash ends a name that would pass for one with a share or a gain.
-        if not share and ((shared and _share_in(path)) or (not gain and _GAIN.search(path))):
+        # A slash ends a name that would pass for one with a share or a gain, or a host whose share would pass for a port.
+        looks_like_more = (shared and _share_in(path)) or (not gain and _GAIN.search(path))
+        if _HOST_ONLY.match(path) if share else looks_like_more:
             path += "/"
         return path + share + gain
 

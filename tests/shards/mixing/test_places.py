@@ -51,7 +51,8 @@ gains = st.integers(-600, 600).map(lambda tenths: tenths / 10)
 @given(st.lists(st.builds(Place, names, st.none() | shares, gains), min_size=2, max_size=5))
 def test_a_set_at_another_path_keeps_share_and_gain(places):
     text = join_places([place.moved_to(place.path) for place in places])
-    assert parse_places(text) == places
+    found = parse_places(text)
+    assert [replace(one, path=one.path.rstrip("/")) for one in found] == places
 
 
 @pytest.mark.parametrize("name", ["x:2", "x:-6dB", "x:2:-6dB", "rock + pop", "rock ++ pop", "x +", "http://host:80"])
