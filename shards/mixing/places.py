@@ -43,7 +43,7 @@ class Place:
         path = _PLUSES.sub(lambda found: found[0] + "+", path)
         share = "" if self.share is None else f":{_decimal(self.share)}"
         gain = f":{_decimal(self.gain_db)}dB" if self.gain_db else ""
-        # A slash ends a name that would pass for one with a share or a gain, or a host whose share would pass for a port.
+        # A slash ends a name that would pass for one with a share or a gain, or a host whose share could be its port.
         looks_like_more = (shared and _share_in(path)) or (not gain and _GAIN.search(path))
         if _HOST_ONLY.match(path) if share else looks_like_more:
             path += "/"
