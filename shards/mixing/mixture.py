@@ -71,14 +71,18 @@ class Mixture:
         order = np.lexsort((sets, (2 * ranks + 1) / (2 * parts)))
         return sets[order], ranks[order]
 
+    @cached_property
+    def _columns(self) -> tuple[np.ndarray, ...]:
+        """For each place of a period its set, its rank, and parts and begin of the set: int64 [period] each."""
+        sets, ranks = self._pattern
+        parts, begins = np.array([(one.parts, one.begin) for one in self.sets], np.int64).T
+        return sets, ranks, parts[sets], begins[sets]
+
     def at(self, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Sets of the given places, and the places in them over all their epochs: int64 [n] -> two int64 [n]."""
         cycle, inside = np.divmod(np.asarray(places, np.int64), self.period)
-        pattern, ranks = self._pattern
-        sets = pattern[inside]
-        parts = np.array([one.parts for one in self.sets], np.int64)[sets]
-        begins = np.array([one.begin for one in self.sets], np.int64)[sets]
-        return sets, begins + cycle * parts + ranks[inside]
+        sets, ranks, parts, begins = (values[inside] for values in self._columns)
+        return sets, begins + cycle * parts + ranks
 
     def taken(self, place: int) -> list[int]:
         """Chunks of each set that were taken before a place, over all its epochs."""

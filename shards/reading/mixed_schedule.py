@@ -128,15 +128,23 @@ class MixedSchedule:
         epochs, positions = np.divmod(taken, np.array(self.counts, np.int64)[sets])
         places = self._places(sets, epochs, positions)
         chunks = places + np.cumsum([0, *self.counts[:-1]], dtype=np.int64)[sets]
-        classes = positions % self.world
+        step = np.arange(count * batch) // batch
+        # Rows that one reader gathers stand together, so that it writes them where they belong.
+        if self.world == 1:
+            order = np.argsort(step * len(self.counts) + sets, kind="stable")  # epochs of a set ascend
+            own, bounds = np.ones(count * batch, bool), np.arange(count + 1) * batch
+        else:
+            mine, own = share_of_rank(positions % self.world, self.rank, self.world, batch)
+            order = np.lexsort((mine, ~own, epochs[mine], sets[mine], step[mine]))
+            own, order = own[order], mine[order]
+            bounds = np.searchsorted(step[order], np.arange(count + 1))
+        rows, chunks, sets, epochs, places = (
+            values[order] for values in (np.arange(count * batch) % batch, chunks, sets, epochs, places)
+        )
         for k in range(count):
-            rows, own = share_of_rank(classes[k * batch : (k + 1) * batch], self.rank, self.world)
-            # Rows that one reader gathers stand together, so that it writes them where they belong.
-            here = rows + k * batch
-            order = np.lexsort((rows, ~own, epochs[here], sets[here]))
-            rows, own, here = rows[order], own[order], here[order]
+            here = slice(bounds[k], bounds[k + 1])
             before, after = (Cursor(0, begin + (k + more) * batch) for more in (0, 1))
-            yield MixedStep(rows, chunks[here], before, after, sets[here], epochs[here], places[here], own)
+            yield MixedStep(rows[here], chunks[here], before, after, sets[here], epochs[here], places[here], own[here])
 
     def _places(self, sets: np.ndarray, epochs: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """Chunks within their sets, of places in the order of the mixture: the epochs of each set ascend."""
@@ -149,27 +157,29 @@ class MixedSchedule:
         return places
 
 
-def share_of_rank(classes: np.ndarray, rank: int, world: int) -> tuple[np.ndarray, np.ndarray]:
-    """The rows of a step that a rank takes, ascending, and which of them are of its own class.
+def share_of_rank(classes: np.ndarray, rank: int, world: int, batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows that a rank takes of each step, ascending, and which of them are of its own class.
 
-    Rank r gets ``len(range(r, n, world))`` rows: the first of its class, and where these are too few, some that are
-    too many for others, so that every row has one rank.
+    Rank r gets ``len(range(r, batch, world))`` rows of a step: the first of its class, and where these are too few,
+    some that are too many for others, so that every row has one rank.
 
     Args:
-        classes: int64 [n], the rank that would like each row.
+        classes: int64 [steps * batch], the rank that would like each row.
         rank, world: This process, and all.
+        batch: Rows of a step.
     """
-    count = len(classes)
-    if world == 1:
-        return np.arange(count), np.ones(count, bool)
-    order = np.argsort(classes, kind="stable")
-    sizes = np.bincount(classes, minlength=world)
-    quotas = (count - np.arange(world) + world - 1) // world
-    place = np.arange(count) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # in its class
-    surplus = order[place >= quotas[classes[order]]]
-    lacking = np.maximum(quotas - sizes, 0)
-    first = int(lacking[:rank].sum())
-    mine = order[(classes[order] == rank) & (place < quotas[rank])]
-    rows = np.concatenate([mine, surplus[first : first + int(lacking[rank])]])
-    rows.sort()
-    return rows, classes[rows] == rank
+    quotas = (batch - np.arange(world) + world - 1) // world
+    rows, own = [], []
+    for first in range(0, len(classes), batch):
+        wanted = classes[first : first + batch]
+        order = np.argsort(wanted, kind="stable")
+        sizes = np.bincount(wanted, minlength=world)
+        place = np.arange(batch) - np.repeat(np.cumsum(sizes) - sizes, sizes)  # in its class
+        surplus = order[place >= quotas[wanted[order]]]
+        lacking = np.maximum(quotas - sizes, 0)
+        begin = int(lacking[:rank].sum())
+        mine = order[(wanted[order] == rank) & (place < quotas[rank])]
+        taken = np.sort(np.concatenate([mine, surplus[begin : begin + int(lacking[rank])]]))
+        rows.append(first + taken)
+        own.append(wanted[taken] == rank)
+    return np.concatenate(rows), np.concatenate(own)

@@ -118,7 +118,7 @@ def test_a_mixture_of_other_sets_is_refused(split):
 @given(st.integers(1, 9), st.lists(st.integers(0, 8), min_size=1, max_size=60))
 def test_every_row_has_one_rank(world, classes):
     classes = np.array(classes) % world
-    shares = [share_of_rank(classes, rank, world) for rank in range(world)]
+    shares = [share_of_rank(classes, rank, world, len(classes)) for rank in range(world)]
     assert sorted(np.concatenate([rows for rows, _ in shares]).tolist()) == [*range(len(classes))]
     for rank, (rows, own) in enumerate(shares):
         assert len(rows) == len(range(rank, len(classes), world))
