@@ -43,7 +43,8 @@ def which_samples(settings: Any) -> int:
     fingerprint = then[DATA]
     if split.fingerprint != fingerprint:
         known = f"step {settings.step} of this run was trained on data with the fingerprint {fingerprint}"
-        raise TrainError(f"{data}: other data ({split.fingerprint}); {known}; pass its folder as --data DIR")
+        remedy = "pass its folder as --data DIR, or several in their order"
+        raise TrainError(f"{data}: other data ({split.fingerprint}); {known}; {remedy}")
     try:
         augment, crop = augment_of(then), crop_of(then)
         if crop > split.samples:
