@@ -315,6 +315,7 @@ def _damaged(file: Path, how: str) -> ModelError:
 def _phrase(error: Exception) -> str:
     """What is wrong with a model description, without Python's terms."""
     text = str(error).splitlines()[0] if str(error) else ""
+    text = re.sub(r"\S{200,}", lambda long: f"{long[0][:80]}...", text)  # a value of a stranger's file
     if isinstance(error, KeyError):
         return f"{text} is missing"
     if found := re.search(r"unexpected keyword argument ('\w+')", text):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import reprlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -84,7 +85,8 @@ class Record:
             if expected is not None and expected != checksum(values):
                 raise ValueError("its checksum does not match")
             if values["format"] != FORMAT:
-                raise OtherVersionError(f"format {values['format']} belongs to another version of the program")
+                found = reprlib.repr(values["format"])
+                raise OtherVersionError(f"format {found} belongs to another version of the program")
             texts = [values[name] for name in ("run_id", "family", "data_fingerprint")]
             if not all(isinstance(text, str) for text in texts) or not isinstance(values["config"], dict):
                 raise ValueError("it does not describe a run")
