@@ -40,7 +40,6 @@ def build(
     out_dir: Path,
     rate: int = 22050,
     samples: int = 0,
-    seconds: float = 0.0,
     hop: int = 0,
     level: Literal["peak", "rms", "robust", "none"] = "peak",
     valid: float = 0.1,
@@ -59,6 +58,7 @@ def build(
     reread: bool = False,
     strict: bool = False,
     dry_run: bool = False,
+    seconds: float = 0.0,
 ) -> None:
     """Turn a folder of recordings into shards; run it again to continue, or to add recordings that came later.
 

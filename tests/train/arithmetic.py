@@ -66,7 +66,9 @@ class Share:
 
 
 class HeldOut:
-    """Held-out chunks; two are silent, and the ratios leave them out."""
+    """Held-out chunks of one data set; two are silent, and the ratios leave them out."""
+
+    sets = ("the only one",)
 
     def __init__(self) -> None:
         self.audio = chunks(HELD_OUT, 100)

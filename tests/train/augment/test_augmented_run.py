@@ -60,7 +60,7 @@ def test_a_stop_changes_no_bit_and_two_processes_take_the_same(augmented, long_c
 def fed(words: list[str], data: Path, steps: int) -> torch.Tensor:
     """What the model takes in the last of some steps, by the feed of the training loop: [n, T]."""
     _, config = parse(words)
-    learner = SimpleNamespace(step=0, cursor=Cursor())
+    learner = SimpleNamespace(step=0, cursor=Cursor(), mixture=None)
     engine = SimpleNamespace(rank=0, world=1, local_world=1, device=torch.device("cpu"))
     context = SimpleNamespace(config=config, engine=engine, learner=learner, train_split=Split.open(data, "train"))
     with BatchFeed(context, Meter()) as feed:  # type: ignore[arg-type]

@@ -146,7 +146,7 @@ def test_names_of_files_that_an_error_names(tmp_path, capsys):
 
 def test_which_samples(capsys):
     row = {"row": 0, "chunk": 1, "name": OWNED, "recording": OWNED, "start_s": 0.0}
-    which_samples.show(1, SimpleNamespace(cursor=SimpleNamespace(epoch=0, consumed=0)), [row])
+    which_samples.show(1, SimpleNamespace(cursor=SimpleNamespace(epoch=0, consumed=0)), [row], 0, False)
     assert harmless(capsys.readouterr().out).count(printable(OWNED)) == 2
 
 

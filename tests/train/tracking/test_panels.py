@@ -17,6 +17,8 @@ OF_GPUS = {"perf/mfu", "perf/gpu_memory_gb", "perf/gpu_hours"}
 # Runs of priors have them, see tests/train/training/test_prior_run.py.
 OF_PRIORS = {"loss/prior", "valid/loss", "valid/bits_per_second", "model/bits_per_second", "model/explained"}
 OF_PRIORS |= {"generated/audio", "generated/spectrograms"}
+# Runs on several data sets have them, see tests/train/training/test_data_sets.py.
+OF_SETS = {"data/epochs_SET", "valid/si_sdr_SET", "valid/stft_SET", "valid/mel_SET"}
 # It needs longer chunks.
 OF_CHUNKS = {"valid/zimtohrli"}
 
@@ -55,4 +57,4 @@ def test_the_list_of_panels_is_complete(data_dir, tmp_path):
     patterns = {name: pattern(name) for name in NAMES}
     assert not {name for name in seen if not any(one.fullmatch(name) for one in patterns.values())}, "not documented"
     never = {name for name, one in patterns.items() if not any(map(one.fullmatch, seen))}
-    assert never == OF_GPUS | OF_CHUNKS | OF_PRIORS, "never logged"
+    assert never == OF_GPUS | OF_CHUNKS | OF_PRIORS | OF_SETS, "never logged"

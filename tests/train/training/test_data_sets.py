@@ -39,7 +39,7 @@ def other_dir(once) -> Path:
             soundfile.write(folder / "tunes" / f"other-{seed}.wav", tune(1.0, 50 + seed), RATE)
         build(folder / "tunes", folder / "other", samples=SAMPLES, hop=SAMPLES, valid=0.5, workers=1)
 
-    return once("other-data", make) / "other"
+    return once("second-set", make) / "other"
 
 
 def samples_of(run: Path) -> dict[int, list[int]]:

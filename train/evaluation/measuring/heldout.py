@@ -127,9 +127,9 @@ def measure_share(
         found |= extra.values(audio, output)
         counted = torch.where((found["silent"] > 0) | found["mse"].isnan(), torch.nan, 0.0)
         found |= {name: value + counted for name, value in found.items() if name not in SHARES}
-        here = torch.from_numpy(split.set_of(chunks[first : first + AT_A_TIME])).to(engine.device)
         for number, one in enumerate(sets):
             if one:
+                here = torch.from_numpy(split.set_of(chunks[first : first + AT_A_TIME])).to(engine.device)
                 found |= {f"{name}_{one}": found[name].where(here == number, torch.nan) for name in BY_SET}
         if extra.frechet:
             pair = [embed(sound.float(), model.rate) for sound in (audio, output)]

@@ -15,7 +15,7 @@ from audiovae import ModelError
 from audiovae.models.lengths import stretched
 
 EXACT = {"atol": 1e-5, "rtol": 0}
-CONFIGS = Path(__file__).parents[3] / "train" / "configs"
+CONFIGS = Path(__file__).parents[2] / "train" / "configs"
 MODELS = {kind: causal(kind) for kind in KINDS}
 BLOCKS = st.lists(st.one_of(st.integers(1, 4096), st.integers(1, 30)), min_size=1, max_size=12)
 
