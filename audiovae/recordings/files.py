@@ -57,6 +57,7 @@ def reconstruct_file(
         ModelError: if a file cannot be read or written, or the output is the source itself.
     """
     check_overlap(overlap or 0.0)
+    check_apart(output, source)
     check_wav(output)
     with _beside(source, output, model.rate) as recording:
         pieces = reconstructed(model, recording.read, recording.length, recording.gain(model.level), overlap)
