@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 
 from audiovae.errors import ModelError
-from audiovae.layers.causal import Memory, remember
+from audiovae.layers.causal import Memory
 from audiovae.models.autoencoder import Autoencoder
-from audiovae.models.lengths import stretched
 from audiovae.output import write_together
 from audiovae.saved.export import (
     ABOUT_FILE,
@@ -34,7 +33,7 @@ from audiovae.saved.export import (
     probe,
     signature,
 )
-from audiovae.streaming.stepper import Stepper
+from audiovae.streaming.stepper import Stepper, with_memory
 
 # The largest difference from the stream that counts as rounding: of latents, among them logarithms of small levels, and
 # of audio.
@@ -49,15 +48,8 @@ class StreamProgram(Program):
 
     def __init__(self, model: Autoencoder, frame: int) -> None:
         super().__init__()
-        copy = stretched(model, frame)
-        assert copy is not None, "the weights of a causal model fit every length"
-        self.copy, self.memory = copy.eval(), Memory()
-        remember(self.copy, self.memory)
-
-    def prepare(self, states: Sequence[Tensor]) -> None:
-        """Sets the states for the next pass."""
-        self.memory.states = list(states)
-        self.memory.begin()
+        self.memory = Memory()
+        self.copy = with_memory(model, frame, self.memory)
 
 
 class StreamEncoder(StreamProgram):
@@ -67,7 +59,7 @@ class StreamEncoder(StreamProgram):
 
     def forward(self, audio: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
-        self.prepare(states)
+        self.memory.resume(states)
         return (*self.copy.to_tensors(self.copy.encode(audio)), *self.memory.states)
 
 
@@ -79,7 +71,7 @@ class StreamDecoder(StreamProgram):
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """See the class."""
         levels = len(self.copy.latent_shapes)
-        self.prepare(inputs[levels:])
+        self.memory.resume(inputs[levels:])
         return (self.copy.decode(self.copy.from_tensors(inputs[:levels])), *self.memory.states)
 
 
@@ -153,7 +145,7 @@ def _of_encoder(model: Autoencoder, frame: int, run: Run, audio: Tensor) -> floa
     for block in audio.split(frame, 2):
         found = list(run(block.contiguous(), *states))
         wanted = own(block, *states)
-        own.prepare(states)
+        own.memory.resume(states)
         apart = own.copy.disagreement(block, own.copy.from_tensors(found[:levels])).item()
         states = found[levels:]
         worst = max(worst, apart, _difference(states, wanted[levels:]))

@@ -27,6 +27,11 @@ class Memory:
         """Starts a pass over a block."""
         self._next = 0
 
+    def resume(self, states: Sequence[Tensor]) -> None:
+        """Starts a pass over a block that continues from these states; the list itself stays as it is."""
+        self.states = list(states)
+        self.begin()
+
     def extended(self, x: Tensor, frames: int) -> Tensor:
         """[B, C, T] with the `frames` frames before it, zeros at the start: [B, C, frames + T]."""
         if self._at_start():

@@ -42,7 +42,7 @@ def reconstruct_file(
 ) -> float:
     """Encodes and decodes a recording with a model, piece by piece: the memory does not depend on the length.
 
-    A recording of more than 64 MB in float32 waits beside the output, in a file without a name.
+    A recording of more than 64 MB in float32 is kept in a temporary file beside the output.
 
     Args:
         model: A model in evaluation mode.
@@ -57,9 +57,7 @@ def reconstruct_file(
         ModelError: if a file cannot be read or written, or the output is the source itself.
     """
     check_overlap(overlap or 0.0)
-    check_apart(output, source)
-    check_wav(output)
-    with _beside(source, output, model.rate) as recording:
+    with _beside(model, source, output) as recording:
         pieces = reconstructed(model, recording.read, recording.length, recording.gain(model.level), overlap)
         clipped = write_pieces(output, pieces, recording.length, model.rate)
         seconds = recording.length / model.rate
@@ -69,12 +67,12 @@ def reconstruct_file(
 
 
 @contextmanager
-def _beside(source: str | Path, output: str | Path, rate: int) -> Iterator[DecodedRecording]:
+def _beside(model: Autoencoder, source: str | Path, output: str | Path) -> Iterator[DecodedRecording]:
     """The decoded source, with room for it in the folder of the output WAV file, which is made when missing."""
     check_apart(output, source)
     check_wav(output)
     folder = Path(output).parent
-    with model_errors(Path(output)), made_folder(folder), decoded_recording(source, rate, folder) as recording:
+    with model_errors(Path(output)), made_folder(folder), decoded_recording(source, model.rate, folder) as recording:
         yield recording
 
 
@@ -110,7 +108,7 @@ def stream_file(model: Autoencoder, source: str | Path, output: str | Path, bloc
         raise ModelError(f"--block {block}: choose 1 to {LARGEST_BLOCK:,}")
     stream(model)  # whether it can, before the work begins
     spent = [0.0]
-    with _beside(source, output, model.rate) as recording:
+    with _beside(model, source, output) as recording:
         through = stream(model, recording.gain(model.level))
         pieces = _streamed(through, recording, block, spent)
         clipped = write_pieces(output, pieces, recording.length, model.rate)

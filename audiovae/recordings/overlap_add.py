@@ -34,9 +34,14 @@ def split_chunks(audio: Tensor, size: int, fade: int) -> Tensor:
     return padded.unfold(0, size, hop).unsqueeze(1)
 
 
+def raised_cosine(count: int) -> Tensor:
+    """Weights that rise from above 0 to below 1, [count]; with those of a fall they add up to 1."""
+    return torch.sin(torch.linspace(0, math.pi / 2, count + 2)[1:-1]).square()
+
+
 def fade_window(size: int, fade: int) -> Tensor:
     """The weight of a chunk's samples where chunks share `fade` samples: [size]."""
-    ramp = torch.sin(torch.linspace(0, math.pi / 2, fade + 2)[1:-1]).square()
+    ramp = raised_cosine(fade)
     return torch.cat([ramp, torch.ones(size - 2 * fade), ramp.flip(0)])
 
 

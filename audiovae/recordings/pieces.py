@@ -16,7 +16,7 @@ from torch import Tensor
 from audiovae.layers.trunk import TrunkConfig
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.models.lengths import length_step, stretched
-from audiovae.recordings.overlap_add import BATCH, chunk_starts, count_chunks, join_chunks, split_chunks
+from audiovae.recordings.overlap_add import BATCH, chunk_starts, count_chunks, join_chunks, raised_cosine, split_chunks
 
 BLOCK_S = 60
 # Seconds over which blocks cross-fade. Models of waveforms have equal samples there; Griffin-Lim has not.
@@ -87,7 +87,7 @@ class OnePass:
     def decode(self, levels: Sequence[Tensor], run: Decode) -> Tensor:
         """The inverse of `encode`: audio [length] on the CPU. Blocks cross-fade with raised cosines."""
         device = next(self.model.parameters()).device
-        ramp = torch.sin(torch.linspace(0, math.pi / 2, 2 * self.fade + 2)[1:-1]).square()
+        ramp = raised_cosine(2 * self.fade)
         whole = torch.zeros(self.padded)
         for start, end in self.blocks():
             first, last = self.around(start, end)

@@ -1,6 +1,5 @@
 """Reconstructs recordings of any length piece by piece, so that the memory does not depend on the length."""
 
-import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -16,6 +15,7 @@ from audiovae.recordings.overlap_add import (
     fade_of,
     fade_window,
     gain_of,
+    raised_cosine,
     split_chunks,
 )
 from audiovae.recordings.pieces import OnePass, reach, round_up, takes_one_pass
@@ -98,7 +98,7 @@ def _in_one_pass(model: Autoencoder, read: Read, length: int, gain: float) -> It
     layout = OnePass(model, length)
     layout.context = round_up(2 * reach(model) + layout.fade, layout.step)
     fade, device = layout.fade, model.device
-    ramp = torch.sin(torch.linspace(0, math.pi / 2, 2 * fade + 2)[1:-1]).square()
+    ramp = raised_cosine(2 * fade)
     waiting = torch.zeros(0)
     for start, end in layout.blocks():
         first, last = layout.around(start, end)

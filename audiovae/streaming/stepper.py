@@ -90,14 +90,18 @@ class Stepper:
 
     def _ready(self, frames: int, states: Sequence[Tensor]) -> Autoencoder:
         """The model for this many frames, whose layers continue from the states."""
-        self._memory.states = list(states)
-        self._memory.begin()
+        self._memory.resume(states)
         return self._copy(frames)
 
     def _copy(self, frames: int) -> Autoencoder:
         if frames not in self._copies:
-            copy = stretched(self.model, frames * self.frame)
-            assert copy is not None, "the weights of a causal model fit every length"
-            remember(copy, self._memory)
-            self._copies[frames] = copy.eval()
+            self._copies[frames] = with_memory(self.model, frames * self.frame, self._memory)
         return self._copies[frames]
+
+
+def with_memory(model: Autoencoder, samples: int, memory: Memory) -> Autoencoder:
+    """A causal model for blocks of so many samples, with the same weights, whose layers keep what came before there."""
+    copy = stretched(model, samples)
+    assert copy is not None, "the weights of a causal model fit every length"
+    remember(copy, memory)
+    return copy.eval()

@@ -1,7 +1,7 @@
 """Streams: a causal model on audio that comes in blocks of any size."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -31,6 +31,10 @@ class StreamState:
     samples: Tensor = field(default_factory=lambda: torch.zeros(0, 1, 0))
     latents: list[Tensor] = field(default_factory=list)
     output: Tensor = field(default_factory=lambda: torch.zeros(0, 1, 0))
+
+    def copy(self) -> "StreamState":
+        """The same tensors in lists of its own."""
+        return replace(self, encoder=[*self.encoder], decoder=[*self.decoder], latents=[*self.latents])
 
 
 class Stream:
@@ -73,14 +77,11 @@ class Stream:
     @property
     def state(self) -> StreamState:
         """The state; assigning an earlier one continues from there."""
-        now = self._state
-        return StreamState(now.items, [*now.encoder], [*now.decoder], now.samples, [*now.latents], now.output)
+        return self._state.copy()
 
     @state.setter
     def state(self, state: StreamState) -> None:
-        self._state = StreamState(
-            state.items, [*state.encoder], [*state.decoder], state.samples, [*state.latents], state.output
-        )
+        self._state = state.copy()
 
     def reset(self) -> None:
         """Forgets the past: the next block is the first one."""

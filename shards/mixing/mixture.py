@@ -1,7 +1,7 @@
 """Several data sets in fixed shares, as arithmetic: which set a place of the mixture belongs to, and which place of it.
 
 Shares are whole numbers of chunks in a period. Inside a period the chunks of each set are spread evenly: the j-th of a
-set with ``a`` of ``A`` places wants the time ``(j + 1/2) / a``, and all are sorted by it (Webster's method). At every
+set with ``a`` of ``A`` places is due at ``(j + 1/2) / a``, and all are sorted by that (Webster's method). At every
 place the count of a set is at most ``(1 + number of sets) / 2`` chunks from its share.
 """
 

@@ -91,7 +91,7 @@ def _parse(text: str, shared: bool) -> Place:
     if found := _GAIN.search(text):
         gain, text = float(found[1]), text[: found.start()]
         if abs(gain) > MOST_DB:
-            raise DataError(f"{text}: a gain of {gain:g} dB is beyond {MOST_DB:g} dB: is it meant?")
+            raise DataError(f"{text}: a gain of {gain:g} dB is beyond {MOST_DB:g} dB: give less")
     if shared and (found := _share_in(text)):
         share, text = Fraction(found[1]), text[: found.start()]
         if not share:

@@ -15,13 +15,14 @@ from shards.reading.sources.records import Records
 
 ALONE = 6  # steps after the start that do not wait for blocks: the ring's and a few
 READ_AHEAD = 1.25  # blocks held, relative to what is needed at once
+ROW_READS = 16  # single records under way when there is no memory for blocks
 THREADS = 4  # large reads under way: what saturates an NVMe disk; network file systems like as many
 
 
 class RowReader:
     """Records read one by one, some at a time: when there is no room for whole blocks, or no time."""
 
-    def __init__(self, records: Records, threads: int):
+    def __init__(self, records: Records, threads: int = ROW_READS):
         self._records = records
         self._pool = ThreadPoolExecutor(threads, "rows")
         self._threads, self._stop = threads, False

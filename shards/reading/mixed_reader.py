@@ -11,8 +11,6 @@ from shards.reading.mixed_schedule import MixedSchedule, MixedStep
 from shards.reading.schedule import Cursor, Step
 from shards.reading.sources.records import Records
 
-ROW_READS = 16  # single records under way
-
 
 class MixedReader:
     """Blocks of each data set read ahead where there is memory for them, single records where there is not.
@@ -27,11 +25,10 @@ class MixedReader:
 
     def __init__(self, schedule: MixedSchedule, cursor: Cursor, records: Records, shape: ChunkFormat, blocks: int):
         self._schedule = schedule
-        self._rows = RowReader(records, ROW_READS)
+        self._rows = RowReader(records)
         self._arenas: list[Arena | None] = []
-        firsts = np.cumsum([0, *schedule.counts[:-1]]).tolist()
         rooms = shared_room(schedule, blocks)
-        for one, (first, count) in enumerate(zip(firsts, schedule.counts, strict=True)):
+        for one, (first, count) in enumerate(zip(schedule.firsts.tolist(), schedule.counts, strict=True)):
             order = schedule.order_of(one, 0)
             slots = arena_slots(order, schedule.most(one), schedule.world, rooms[one])
             windows = schedule.windows(one, cursor)

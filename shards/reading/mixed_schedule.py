@@ -95,10 +95,10 @@ class MixedSchedule:
         """The cursor some steps later."""
         return Cursor(0, cursor.consumed + steps * self.batch)
 
-    def epochs(self, cursor: Cursor) -> list[float]:
-        """How often each data set has been gone through."""
-        taken = self.mixture.taken(cursor.consumed)
-        return [taken[number] / count for number, count in zip(self.numbers, self.counts, strict=True)]
+    @property
+    def firsts(self) -> np.ndarray:
+        """The first chunk of each data set of the split, int64."""
+        return np.cumsum([0, *self.counts[:-1]], dtype=np.int64)
 
     def order_of(self, one: int, epoch: int) -> EpochOrder:
         """The order of a data set of the split."""
@@ -127,7 +127,7 @@ class MixedSchedule:
         sets = inverse[found]
         epochs, positions = np.divmod(taken, np.array(self.counts, np.int64)[sets])
         places = self._places(sets, epochs, positions)
-        chunks = places + np.cumsum([0, *self.counts[:-1]], dtype=np.int64)[sets]
+        chunks = places + self.firsts[sets]
         step = np.arange(count * batch) // batch
         # Rows that one reader gathers stand together, so that it writes them where they belong.
         if self.world == 1:

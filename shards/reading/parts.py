@@ -44,13 +44,17 @@ class Part:
         return LocalRecords(Path(self.path), rows, shape)
 
 
+def names_of(places: Sequence[Place]) -> list[str]:
+    """What tables call the data sets."""
+    return set_names([shown(place.path) for place in places])
+
+
 def parts_of(places: Sequence[Place], manifests: Sequence[Manifest], name: str) -> list[Part]:
     """All data sets, with what each has of a split.
 
     Raises DataError where none has it, where one has nothing to train on, or where one is named twice.
     """
-    names = set_names([shown(place.path) for place in places])
-    parts = []
+    names, parts = names_of(places), []
     for place, manifest, own in zip(places, manifests, names, strict=True):
         where = shown(place.path)
         has = bool(manifest.splits.get(name))
@@ -79,9 +83,7 @@ def load_joined(data_dir: str | Path) -> tuple[Manifest, list[Manifest], str]:
     """
     places = parse_places(data_dir)
     manifests = [load_manifest(place.path)[0] for place in places]
-    shown_places = [shown(place.path) for place in places]
-    where = text_of(places, shown)
-    return join_manifests(manifests, set_names(shown_places)), manifests, where
+    return join_manifests(manifests, names_of(places)), manifests, text_of(places, shown)
 
 
 def copied(

@@ -83,7 +83,7 @@ class Split:
         places = parse_places(data_dir)
         manifests = manifests or [load_manifest(place.path)[0] for place in places]
         parts = parts_of(places, manifests, name)
-        joined = join_manifests(manifests, set_names([shown(place.path) for place in places]))
+        joined = join_manifests(manifests, [part.set.name for part in parts])
         chosen = [part for part in parts if part.set.chunks]
         # Mapping opens every shard. Of data that no memory holds, only blocks are read.
         rows, local = joined.splits[name], not any(is_url(part.path) for part in chosen)

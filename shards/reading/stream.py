@@ -22,7 +22,6 @@ from shards.reading.sources.memory import allocate, available_memory
 from shards.reading.split import Split
 
 FILLERS = 2  # threads that copy from mapped memory; one core does 300,000 chunks a second
-ROW_READS = 16  # single records under way when there is no memory for blocks
 BEGINNING = Cursor()
 
 
@@ -193,7 +192,7 @@ class BatchStream:
         order = schedule.order(schedule.count, schedule.seed, 0)
         slots = arena_slots(order, schedule.batch, schedule.world, memory // share // (order.block * stride))
         if not slots:
-            return RowReader(split.records, ROW_READS), 1
+            return RowReader(split.records), 1
         windows = schedule.windows(cursor)
         return Arena(split.records, len(split), order.block, stride, slots, windows), 1
 

@@ -12,11 +12,10 @@ from audiovae import FAMILIES, Autoencoder
 from shards import DataError, Split
 from shards.chunk import parse_name
 from shards.files import check_place, make_folder, remove_file, write_atomically
-from shards.reading.windows import windows_of
 from shards.text import printable
 from train.augment.recorded import crop_of
 from train.errors import TrainError
-from train.evaluation.measuring.heldout import to_audio
+from train.evaluation.measuring.heldout import open_windows, to_audio
 from train.evaluation.measuring.picking import Picker, extremes
 from train.evaluation.measuring.summary_file import CHUNKS, read_chunks, read_summary
 from train.evaluation.report.comparison import (
@@ -180,8 +179,7 @@ def make_out(out: Path) -> None:
 def open_split(data: str, one: EvaluatedRun) -> Split:
     """Opens the split of the examples, as a run took its chunks; raises TrainError if it cannot be read."""
     try:
-        split = Split.open(data, one.summary["split"])
-        return windows_of(split, min(crop_of(one.run.config), split.samples))
+        return open_windows(data, one.summary["split"], crop_of(one.run.config))
     except ValueError as error:
         raise TrainError(f"{one.run.path}/run.json: {error}; the file may have been edited") from None
     except DataError as error:

@@ -8,7 +8,6 @@ from audiovae.priors.latents import LATENTS
 from shards import Cursor, DataError, Split
 from shards.mixing.mixture import MixedSet, Mixture, whole_shares
 from shards.mixing.places import parse_places
-from shards.reading.mixed_schedule import MixedSchedule
 from train.config import DataConfig, RunConfig
 from train.parallel.engine import Engine
 from train.parallel.sharing import shared_manifest, together
@@ -79,13 +78,14 @@ def alone_before(split: Split, run: RunDir, learner: Learner) -> Mixture:
     return Mixture((MixedSet(first.fingerprint, 0, 1, begin),))
 
 
-def epochs_of(config: RunConfig, split: Split, learner: Learner) -> dict[str, float]:
+def epochs_of(split: Split, learner: Learner) -> dict[str, float]:
     """How often each data set has been gone through, by name; empty without shares."""
-    if learner.mixture is None:
+    mixture = learner.mixture
+    if mixture is None:
         return {}
-    sets = [(one.fingerprint, one.chunks) for one in split.sets]
-    schedule = MixedSchedule.of(learner.mixture, sets, config.data.batch, config.seed)
-    return dict(zip((one.name for one in split.sets), schedule.epochs(learner.cursor), strict=True))
+    taken = mixture.taken(learner.cursor.consumed)
+    chunks = {one.fingerprint: count for one, count in zip(mixture.sets, taken, strict=True)}
+    return {one.name: chunks[one.fingerprint] / one.chunks for one in split.sets}
 
 
 def sets_line(split: Split, mixture: Mixture) -> str:

@@ -132,10 +132,7 @@ class Learner:
 def cursor_of(state: Mapping[str, Any]) -> Cursor:
     """The place in the data in a saved state; raises TrainError where there is none."""
     if not all(is_whole(state.get(name)) for name in ("epoch", "consumed")):
-        raise TrainError(
-            "the newest checkpoint cannot be used: its state has no place in the data; move it away to resume from an "
-            "older one"
-        )
+        raise unusable("its state has no place in the data")
     return Cursor(state["epoch"], state["consumed"])
 
 
@@ -146,9 +143,12 @@ def mixture_of(state: Mapping[str, Any]) -> Mixture | None:
     try:
         return Mixture.from_json(state["mixture"])
     except ValueError as error:
-        raise TrainError(
-            f"the newest checkpoint cannot be used: {error}; move it away to resume from an older one"
-        ) from None
+        raise unusable(str(error)) from None
+
+
+def unusable(what: str) -> TrainError:
+    """The error for a saved state that nothing can resume from."""
+    return TrainError(f"the newest checkpoint cannot be used: {what}; move it away to resume from an older one")
 
 
 def make_learner(

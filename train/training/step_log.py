@@ -40,7 +40,7 @@ class StepLog:
         values |= learner.adversary.values(learner.step - 1)
         values["data/damaged_chunks"] = engine.sum({"damaged": self._batches.damaged})["damaged"].item()
         values["samples_seen"] = learner.step * config.data.batch
-        epochs = epochs_of(config, self._context.train_split, learner)
+        epochs = epochs_of(self._context.train_split, learner)
         values |= {f"{EPOCHS}{name}": count for name, count in epochs.items()}
         weights = self._objective.weights_at(learner.step - 1)
         return values | {f"weight/{name}": weight for name, weight in weights.items() if name.startswith("kl")}

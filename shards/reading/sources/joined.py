@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from shards.reading.sources.records import Records
+from shards.reading.sources.records import Records, runs
 
 
 class JoinedRecords:
@@ -16,13 +16,8 @@ class JoinedRecords:
 
     def read(self, first: int, out: np.ndarray) -> None:
         """Read the records from ``first`` on into uint8 [n, stride], C-contiguous, beginning at a page."""
-        done = 0
-        while done < len(out):
-            one = int(np.searchsorted(self._ends, first + done, side="right"))
-            begin = int(self._ends[one - 1]) if one else 0
-            count = min(len(out) - done, int(self._ends[one]) - first - done)
-            self._sources[one].read(first + done - begin, out[done : done + count])
-            done += count
+        for source, begin, here in runs(self._ends, first, len(out)):
+            self._sources[source].read(begin, out[here])
 
     def close(self) -> None:
         """Let go of all sources."""

@@ -14,6 +14,7 @@ from shards.chunk import ChunkFormat
 from shards.errors import DataError
 from shards.files import open_regular
 from shards.manifest import Shard
+from shards.reading.sources.records import runs
 
 OPEN_FILES = 256  # kept open, far below the usual limit of 1,024
 REFUSED = (errno.EINVAL, errno.EOPNOTSUPP)
@@ -61,13 +62,8 @@ class LocalRecords:
 
     def read(self, first: int, out: np.ndarray) -> None:
         """Read the records from ``first`` on into uint8 [n, stride], C-contiguous, beginning at a page."""
-        done = 0
-        while done < len(out):
-            shard = int(np.searchsorted(self._ends, first + done, side="right"))
-            begin = int(self._ends[shard - 1]) if shard else 0
-            count = min(len(out) - done, int(self._ends[shard]) - first - done)
-            self._read_shard(shard, (first + done - begin) * self._stride, out[done : done + count])
-            done += count
+        for shard, begin, here in runs(self._ends, first, len(out)):
+            self._read_shard(shard, begin * self._stride, out[here])
 
     def close(self) -> None:
         """Close the files; reads that are under way end first."""

@@ -156,7 +156,7 @@ def test_what_a_run_goes_on_with(data_dir, other_dir):
     kept = learner.mixture
     mix_sets(settings(both), two, run_on(two.fingerprint), learner)
     assert (learner.cursor, learner.mixture) == (Cursor(0, 40), kept)
-    assert epochs_of(settings(both), two, learner)["other"] == 20 / len(other)
+    assert epochs_of(two, learner)["other"] == 20 / len(other)
     # The second alone, and the run before knew another set.
     mix_sets(settings(str(other_dir)), other, run_on(two.fingerprint), learner)
     assert [(row.begin, row.parts) for row in learner.mixture.sets] == [(2 * len(one) + 50, 0), (20, 1)]

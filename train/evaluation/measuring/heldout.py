@@ -114,8 +114,8 @@ def measure_share(
     chosen = spread(len(split), limit)
     chunks = chosen[engine.rank :: engine.world]
     zero = torch.zeros(2, device=engine.device)
-    sets = [one.name if one.chunks else "" for one in split.sets] if len(split.sets) > 1 else []
-    of_sets = [f"{name}_{one}" for one in sets if one for name in BY_SET]
+    sets = {number: one.name for number, one in enumerate(split.sets) if one.chunks} if len(split.sets) > 1 else {}
+    of_sets = [f"{name}_{one}" for one in sets.values() for name in BY_SET]
     total = {name: zero.clone() for name in (*MEASURED, POWER, *extra.names, *of_sets)}
     embeddings: list[Tensor] = []
     for first in range(0, len(chunks), AT_A_TIME):
@@ -127,10 +127,10 @@ def measure_share(
         found |= extra.values(audio, output)
         counted = torch.where((found["silent"] > 0) | found["mse"].isnan(), torch.nan, 0.0)
         found |= {name: value + counted for name, value in found.items() if name not in SHARES}
-        for number, one in enumerate(sets):
-            if one:
-                here = torch.from_numpy(split.set_of(chunks[first : first + AT_A_TIME])).to(engine.device)
-                found |= {f"{name}_{one}": found[name].where(here == number, torch.nan) for name in BY_SET}
+        if sets:
+            here = torch.from_numpy(split.set_of(chunks[first : first + AT_A_TIME])).to(engine.device)
+        for number, one in sets.items():
+            found |= {f"{name}_{one}": found[name].where(here == number, torch.nan) for name in BY_SET}
         if extra.frechet:
             pair = [embed(sound.float(), model.rate) for sound in (audio, output)]
             embeddings.append(torch.stack(pair, 1) + counted[:, None, None])
