@@ -210,7 +210,7 @@ def interpolate(
     if not 2 <= steps <= MAX_PARTS:
         raise ModelError(f"--steps {steps}: choose 2 to {MAX_PARTS}")
     loaded = load(model, device)
-    ends = [read_recording(path, loaded.rate) for path in (first, second)]
+    ends = [read_recording(path, loaded.rate, loaded.audio_channels) for path in (first, second)]
     weights = [float(weight) for weight in np.linspace(0, 1, steps)]
     write(output, interpolate_recordings(loaded, ends[0], ends[1], weights, overlap), loaded, model)
 
@@ -287,14 +287,16 @@ def generate(
         for target in targets:
             check_apart(target, path)
     loaded, model = load_prior(prior, autoencoder, device)
-    start, end = (None if path is None else read_recording(path, model.rate) for path in ends)
+    start, end = (
+        None if path is None else read_recording(path, model.rate, model.audio_channels) for path in ends
+    )
     what = loaded.full_name if label is None else f"{label}, {loaded.full_name}"
     begin = time.monotonic()
     found = generate_recordings(loaded, model, count, seconds, temperature, seed, start, label, guidance, end)
     spent = time.monotonic() - begin
     for target, audio in zip(targets, found, strict=True):
         write_recording(target, audio, model.rate)
-        say(f"{target}: {len(audio) / model.rate:.1f} s at {model.rate} Hz, {what} of {prior}")
+        say(f"{target}: {audio.shape[-1] / model.rate:.1f} s at {model.rate} Hz, {what} of {prior}")
     drawn = f"{count} recording{'s' * (count > 1)} of {seconds:.1f} s"
     say(f"{drawn} in {spent:.0f} s: {count * seconds / spent:.1f} s of audio a second")
 
@@ -360,11 +362,11 @@ def check(device: str, overlap: float = 0.0) -> None:
 
 
 def write(output: Path, parts: Sequence[Tensor], loaded: Autoencoder, model: Path) -> None:
-    """Writes parts [T] one after the other to a 16-bit WAV file and prints a summary line; raises ModelError."""
-    gap = torch.zeros(int(GAP_S * loaded.rate))
-    audio = torch.cat([piece for part in parts for piece in (gap, part)][1:])
+    """Writes parts, [T] or [2, T], one after the other to a 16-bit WAV file and prints a summary line; raises ModelError."""
+    gap = torch.zeros(*parts[0].shape[:-1], int(GAP_S * loaded.rate))
+    audio = torch.cat([piece for part in parts for piece in (gap, part)][1:], dim=-1)
     write_recording(output, audio, loaded.rate)
-    say(f"{output}: {len(audio) / loaded.rate:.1f} s at {loaded.rate} Hz, {loaded.family} of {model}")
+    say(f"{output}: {audio.shape[-1] / loaded.rate:.1f} s at {loaded.rate} Hz, {loaded.family} of {model}")
 
 
 def say(line: str) -> None:

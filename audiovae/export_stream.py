@@ -1,7 +1,7 @@
 """Exports a causal model as programs for streams, whose state is among their inputs and outputs.
 
-    encoder: audio [batch, 1, frame], state_0, ...  ->  the latents of a frame, next_state_0, ...
-    decoder: the latents of a frame, state_0, ...   ->  audio [batch, 1, frame], next_state_0, ...
+    encoder: audio [batch, A, frame], state_0, ...  ->  the latents of a frame, next_state_0, ...
+    decoder: the latents of a frame, state_0, ...   ->  audio [batch, A, frame], next_state_0, ...
 
 All states are zero at first; the outputs `next_state_N` are the inputs `state_N` of the next call. Files and checks are
 otherwise those of `audiovae.saved.export`.
@@ -53,7 +53,7 @@ class StreamProgram(Program):
 
 
 class StreamEncoder(StreamProgram):
-    """(audio [B, 1, frame], *states) -> (*tensors of the latents, *next states)."""
+    """(audio [B, A, frame], *states) -> (*tensors of the latents, *next states)."""
 
     named = 1
 
@@ -64,7 +64,7 @@ class StreamEncoder(StreamProgram):
 
 
 class StreamDecoder(StreamProgram):
-    """(*tensors of the latents, *states) -> (audio [B, 1, frame], *next states)."""
+    """(*tensors of the latents, *states) -> (audio [B, A, frame], *next states)."""
 
     named = 0
 
@@ -102,7 +102,7 @@ def export_stream(model: Autoencoder, folder: str | Path, format: Format = "torc
 def _write(model: Autoencoder, frame: int, folder: Path, format: Format) -> dict[str, float]:
     names = latent_names(model)
     encoder, decoder = StreamEncoder(model, frame), StreamDecoder(model, frame)
-    audio = probe(max(TRACED, *COMPARED), FRAMES * frame)
+    audio = probe(max(TRACED, *COMPARED), FRAMES * frame, model.audio_channels)
     latents = encoder(audio[..., :frame])[: len(names)]  # a first pass also shows the shapes of the states
     decoder(*latents)
     about = describe(model, format) | {"frame": frame, "latency": frame - 1}

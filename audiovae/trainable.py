@@ -1,7 +1,7 @@
 """What training, checkpoints and model folders need of a model, whatever it is a model of."""
 
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,8 @@ from audiovae.results import Output, Statistics
 class Trainable(nn.Module):
     """Base class of autoencoders and priors; its constructor takes `config`, `samples` and `rate`.
 
+    That of autoencoders takes `audio_channels` too.
+
     Attributes:
         family: The name of the family in commands and saved models.
         full_name: The name of the family in texts.
@@ -22,8 +24,9 @@ class Trainable(nn.Module):
         distance_names: Loss terms that `distances` returns.
         loss_names: Loss terms that `forward` returns in addition.
         config: The settings of the model, a dataclass.
-        samples: Values in a chunk of the data set.
+        samples: Values in a channel of a chunk of the data set.
         rate: Values a second in a chunk; Hz for audio.
+        audio_channels: Channels of a chunk: 1 for mono and for latents, 2 for stereo.
         level: How the levels of its training recordings were normalised, one of `shards.audio.levels.LEVELS`.
         facts: Facts about its training for the model card, if it was loaded from a folder with `facts.json`.
     """
@@ -36,12 +39,17 @@ class Trainable(nn.Module):
     loss_names: tuple[str, ...]
     facts: Facts | None = None
     level: str = "peak"
+    audio_channels: int = 1
 
     def __init__(self, config: Any, samples: int, rate: int) -> None:
         super().__init__()
         self.config = config
         self.samples = samples
         self.rate = rate
+
+    def unloaded(self) -> Self:
+        """A model of the same settings with freshly initialized weights."""
+        return type(self)(self.config, self.samples, self.rate)
 
     def check_records(self, numbers: Tensor) -> None:
         """Raises ModelError if the model cannot learn from these records, int16 [B, samples] on the CPU."""

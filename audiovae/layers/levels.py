@@ -9,7 +9,7 @@ there has exactly the wanted power in the output.
 import itertools
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +47,7 @@ class LevelsConfig:
     Attributes:
         bands: Number of bands, equally wide on the mel scale, up to half the sample rate; 0 means none.
         lowest: Lower edge of the lowest band in Hz.
-        latents: Latent channels (of a VQ-VAE: codebooks) that carry the levels.
+        latents: Latent channels (of a VQ-VAE: codebooks) that carry the levels of an audio channel.
         hold: Latent frames for each frame of levels; they carry one part each.
     """
 
@@ -67,6 +67,10 @@ class LevelsConfig:
     def channels(self) -> int:
         """Latent channels in use: none without bands."""
         return self.latents if self.bands else 0
+
+    def for_channels(self, count: int) -> "LevelsConfig":
+        """The settings of the bands and latents of `count` audio channels together."""
+        return replace(self, bands=self.bands * count, latents=self.latents * count)
 
     def frames(self, latent_frames: int) -> int:
         """Frames of levels of a chunk with this many latent frames.
@@ -154,47 +158,53 @@ class BandLevels(Causal):
     frame before to this one, and the noise comes one hop later. Bands that are too loud are not turned down, because
     this would need the frame of the transform that is still to come.
 
+    Each of C channels of audio has its own bands, those of the first channel first, and its own noise.
+
     Attributes:
         hop: Samples between frames of the transform.
         times: Frames of the transform in a frame of levels.
-        mean, std: [bands, 1] each, of the levels; rough guesses until `calibrate`.
+        channels: C.
+        mean, std: [C * bands, 1] each, of the levels; rough guesses until `calibrate`.
         start: Samples of the recording at which the items to fill begin, int64 [B], or 0 for all. If these are
             multiples of `hop`, parts that are decoded apart have the same noise where they overlap.
     """
 
     start: Tensor | int = 0
 
-    def __init__(self, config: LevelsConfig, samples: int, frames: int, rate: int, causal: bool = False) -> None:
+    def __init__(
+        self, config: LevelsConfig, samples: int, frames: int, rate: int, causal: bool = False, channels: int = 1
+    ) -> None:
         """`frames`: frames of levels in a chunk of `samples` samples."""
         super().__init__()
-        self.causal = causal
+        self.causal, self.channels = causal, channels
         self.hop = hop_for(samples, frames, rate)
         self.times = samples // frames // self.hop
         edges = band_edges(config.bands, config.lowest, self.hop, rate)
         # What follows from the settings is in no file, and has values even in a model on the device "meta".
         with torch.device("cpu"):
-            self.member = nn.Buffer(members(edges), persistent=False)
-            self.kernel = nn.Buffer(lapped_cosines(self.hop)[edges[0] : edges[-1]].unsqueeze(1), persistent=False)
-        self.mean = nn.Buffer(torch.full((config.bands, 1), START[0]))
-        self.std = nn.Buffer(torch.full((config.bands, 1), START[1]))
+            self.member = nn.Buffer(torch.block_diag(*[members(edges)] * channels), persistent=False)
+            kernel = lapped_cosines(self.hop)[edges[0] : edges[-1]].unsqueeze(1)
+            self.kernel = nn.Buffer(kernel.repeat(channels, 1, 1), persistent=False)
+        self.mean = nn.Buffer(torch.full((channels * config.bands, 1), START[0]))
+        self.std = nn.Buffer(torch.full((channels * config.bands, 1), START[1]))
 
     def coefficients(self, audio: Tensor) -> Tensor:
-        """[B, 1, T] -> [B, coefficients, T / hop] of the upper bands."""
+        """[B, C, T] -> [B, C * coefficients, T / hop] of the upper bands."""
         if self.causal:
             padded = self.extended(audio, self.hop)
         else:
             start = self.hop // 2
             padded = nn.functional.pad(audio, (start, self.hop - start))
-        return nn.functional.conv1d(padded, self.kernel.to(audio.device), stride=self.hop)
+        return nn.functional.conv1d(padded, self.kernel.to(audio.device), stride=self.hop, groups=self.channels)
 
     def power(self, coefficients: Tensor) -> Tensor:
-        """Mean power of a coefficient in each band and frame: [B, coefficients, t] -> [B, bands, frames]."""
+        """Mean power of a coefficient in each band and frame: [B, C * coefficients, t] -> [B, C * bands, frames]."""
         member = self.member.to(coefficients.device)
         power = (member / member.sum(1, keepdim=True)) @ coefficients.square()
         return power.unflatten(2, (-1, self.times)).mean(3)
 
     def measure(self, audio: Tensor) -> Tensor:
-        """Normalised levels: [B, 1, samples] -> [B, bands, frames] float32."""
+        """Normalised levels: [B, C, samples] -> [B, C * bands, frames] float32."""
         with torch.autocast(audio.device.type, enabled=False):
             power = self.power(self.coefficients(audio.float()))
             # Not `power + FLOOR`: optimizers of ONNX programs take so small a summand for zero.
@@ -207,12 +217,12 @@ class BandLevels(Causal):
         adds to their errors.
 
         Args:
-            audio: [B, 1, samples], the output of the trunk.
-            levels: [B, bands, frames] normalised.
+            audio: [B, C, samples], the output of the trunk.
+            levels: [B, C * bands, frames] normalised.
             noise: Draws positions in the noise, see `noise_for`.
 
         Returns:
-            [B, 1, samples] float32.
+            [B, C, samples] float32.
         """
         with torch.autocast(audio.device.type, enabled=False):
             audio = audio.float()
@@ -228,21 +238,23 @@ class BandLevels(Causal):
             if self.causal:
                 return audio + self.noise_of_the_past(own, added, noise)
             change = added * self.noise_for(own, noise) + (kept - 1) * own
-            difference = nn.functional.conv_transpose1d(change, self.kernel.to(audio.device), stride=self.hop)
+            difference = nn.functional.conv_transpose1d(
+                change, self.kernel.to(audio.device), stride=self.hop, groups=self.channels
+            )
             start = self.hop // 2
             return audio + difference[..., start : start + audio.shape[2]]
 
     def spread(self, gains: Tensor, frames: int) -> Tensor:
-        """Gains of bands [B, bands, frames of levels] -> of coefficients [B, coefficients, frames of the transform]."""
+        """Gains of all bands [B, rows, frames of levels] -> of coefficients [B, rows, frames of the transform]."""
         smooth = nn.functional.interpolate(gains, frames, mode="linear", align_corners=False)
         return self.member.to(gains.device).T @ smooth
 
     def noise_of_the_past(self, own: Tensor, gains: Tensor, noise: Noise | None) -> Tensor:
-        """The noise that causal levels add: [B, 1, T].
+        """The noise that causal levels add: [B, C, T].
 
         Args:
-            own: Coefficients of the audio to fill, [B, coefficients, frames of the transform]; their shape counts.
-            gains: Of the noise, [B, bands, frames of levels].
+            own: Coefficients of the audio to fill, [B, C * coefficients, frames of the transform]; their shape counts.
+            gains: Of the noise, [B, C * bands, frames of levels].
             noise: As in `fill`.
         """
         joined = self.extended(gains, 1)
@@ -251,10 +263,12 @@ class BandLevels(Causal):
         smooth = (before + (after - before) * share).flatten(2)
         made = self.extended(self.member.to(gains.device).T @ smooth * self.noise_for(own, noise), 1)
         kernel = self.kernel.to(own.device)
-        return nn.functional.conv_transpose1d(made, kernel, stride=self.hop, padding=self.hop)
+        return nn.functional.conv_transpose1d(
+            made, kernel, stride=self.hop, padding=self.hop, groups=self.channels
+        )
 
     def noise_for(self, coefficients: Tensor, noise: Noise | None) -> Tensor:
-        """White noise for `fill`, of the shape of the coefficients [B, coefficients, frames of the transform].
+        """White noise for `fill`, of the shape of the coefficients [B, C * coefficients, frames].
 
         It is a pure function of the position in the recording: `start`; in training, a position that `noise` draws for
         each item, so that the model cannot learn the noise itself.
@@ -272,7 +286,7 @@ class BandLevels(Causal):
 
     @torch.no_grad()
     def calibrate(self, chunks: Iterable[Tensor]) -> None:
-        """Sets mean and standard deviation of the levels from represented chunks [B, 1, samples] of training audio."""
+        """Sets mean and standard deviation of the levels from represented chunks [B, C, samples] of training audio."""
         levels = torch.cat([self.measure(chunk) * self.std + self.mean for chunk in chunks])
         self.mean.copy_(levels.mean((0, 2)).unsqueeze(1))
         self.std.copy_(levels.std((0, 2), unbiased=False).clamp_min(MIN_DEVIATION).unsqueeze(1))

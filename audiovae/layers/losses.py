@@ -46,15 +46,16 @@ def stft_distance(output: Tensor, target: Tensor, resolutions: Sequence[int] = R
     the same order as music.
 
     Args:
-        output: [B, 1, T], any float type.
-        target: [B, 1, T].
+        output: [B, C, T], any float type.
+        target: [B, C, T].
         resolutions: Window sizes in samples, each at most 2 T.
 
     Returns:
-        [B] float32.
+        [B] float32, the mean over the channels, each of which is compared alone.
     """
     with torch.autocast(output.device.type, enabled=False):
-        output, target = output.float().squeeze(1), target.float().squeeze(1)
+        channels = output.shape[1]
+        output, target = output.float().flatten(0, 1), target.float().flatten(0, 1)
         total = output.new_zeros(output.shape[0])
         for window in resolutions:
             guess, truth = stft_magnitude(output, window), stft_magnitude(target, window)
@@ -62,4 +63,4 @@ def stft_distance(output: Tensor, target: Tensor, resolutions: Sequence[int] = R
             convergence = (guess - truth).flatten(1).norm(dim=1) / (level * truth[0].numel() ** 0.5)
             log_difference = (guess.log() - truth.log()).abs().flatten(1).mean(1)
             total = total + convergence + log_difference
-        return total / len(resolutions)
+        return (total / len(resolutions)).unflatten(0, (-1, channels)).mean(1)

@@ -1,4 +1,8 @@
-"""Input and output of the trunk: the waveform at a fixed level, or its log-mel spectrogram."""
+"""Input and output of the trunk: the waveform at a fixed level, or its log-mel spectrogram.
+
+Of stereo, both are of mid and side, (left + right) / sqrt(2) and (left - right) / sqrt(2): an orthonormal transform, so
+that squared errors are the same as those of left and right. Most of the energy of music is in the middle.
+"""
 
 import math
 from collections.abc import Iterable
@@ -58,17 +62,31 @@ class RepresentationConfig:
             )
 
 
-def make_representation(config: RepresentationConfig, samples: int, rate: int) -> "Waveform | Mel":
-    """The representation of chunks of `samples` samples at `rate` Hz.
+def make_representation(
+    config: RepresentationConfig, samples: int, rate: int, audio_channels: int = 1
+) -> "Waveform | Mel":
+    """The representation of chunks of `samples` samples at `rate` Hz in 1 or 2 audio channels.
 
     Raises:
         ValueError: if a setting does not fit; the message names it.
     """
-    return Mel(config, samples, rate) if config.kind == "mel" else Waveform(samples)
+    if config.kind == "mel":
+        return Mel(config, samples, rate, audio_channels)
+    return Waveform(samples, audio_channels)
+
+
+def mid_side(audio: Tensor) -> Tensor:
+    """Left and right [B, 2, T] -> mid and side, and back: the transform is its own inverse. Mono [B, 1, T] stays."""
+    if audio.shape[1] == 1:
+        return audio
+    left, right = audio.unbind(1)
+    return torch.stack([left + right, left - right], 1) * math.sqrt(0.5)
 
 
 class Waveform(nn.Module):
-    """Audio times one gain, [B, 1, T], so that the balance of the losses does not depend on the level of the data.
+    """Audio times one gain, [B, C, T], so that the balance of the losses does not depend on the level of the data.
+
+    C is 1 for mono, and 2 for mid and side of stereo.
 
     Attributes:
         channels, frames: Shape of a represented chunk.
@@ -77,12 +95,12 @@ class Waveform(nn.Module):
         not_in_onnx: Why an ONNX program cannot contain it; empty if it can.
     """
 
-    channels = 1
     signal: ClassVar[Signal] = "waveform"
     not_in_onnx = ""
 
-    def __init__(self, samples: int) -> None:
+    def __init__(self, samples: int, audio_channels: int = 1) -> None:
         super().__init__()
+        self.channels = audio_channels
         self.frames = samples
         self.gain = nn.Buffer(torch.ones(()))
         self.register_load_state_dict_pre_hook(Waveform._before_load)
@@ -92,20 +110,28 @@ class Waveform(nn.Module):
         state.setdefault(f"{prefix}gain", torch.ones(()))
 
     def represent(self, audio: Tensor) -> Tensor:
-        """[B, 1, T] audio -> [B, 1, T]."""
-        return audio * self.gain
+        """[B, C, T] audio -> [B, C, T]."""
+        return mid_side(audio) * self.gain
 
     def render(self, representation: Tensor) -> Tensor:
-        """[B, 1, T] -> [B, 1, T] audio."""
-        return representation / self.gain
+        """[B, C, T] -> [B, C, T] audio."""
+        return mid_side(representation / self.gain)
 
     def distances(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """The reconstruction terms of training, each [B]: `mse` and `stft`, at the trunk's level."""
-        return {"mse": squared_error(output.float(), target), "stft": stft_distance(output, target)}
+        """The reconstruction terms of training, each [B]: `mse` and `stft`, at the trunk's level.
+
+        Of stereo, `stft` is the mean over mid, side, left and right, as errors of each of them can be heard (Steinmetz,
+        Pons, Pascual and Serra 2021, "Automatic multitrack mixing with a differentiable mixing console of neural
+        audio effects", for sum and difference).
+        """
+        mse = squared_error(output.float(), target)
+        if self.channels == 2:
+            output, target = (torch.cat([signal, mid_side(signal)], 1) for signal in (output, target))
+        return {"mse": mse, "stft": stft_distance(output, target)}
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Tensor]) -> None:
-        """Sets the gain that brings audio [B, 1, T] to a root mean square of `LEVEL`; silence leaves it unchanged."""
+        """Sets the gain that brings audio [B, C, T] to a root mean square of `LEVEL`; silence leaves it unchanged."""
         count, squares = 0, 0.0
         for audio in batches:
             count += audio.numel()
@@ -116,22 +142,22 @@ class Waveform(nn.Module):
 
 
 class Mel(nn.Module):
-    """Log-mel magnitudes [B, bands, frames]; each band has mean 0 and standard deviation 1 over the training chunks.
+    """Log-mel magnitudes [B, C * bands, frames]; each band has mean 0 and standard deviation 1 over the training chunks.
 
-    Audio is padded with silence to whole frames, and rendered audio is cut to the chunk length.
+    C is 1 for mono; of stereo, the bands of mid come first, then those of side. Audio is padded with silence to whole frames, and rendered audio is cut to the chunk length.
 
     Attributes:
-        mean, std: [bands, 1] each, in natural-log units; rough guesses until `calibrate`.
+        mean, std: [C * bands, 1] each, in natural-log units; rough guesses until `calibrate`.
         channels, frames, signal, not_in_onnx: As in `Waveform`.
     """
 
-    signal: ClassVar[Signal] = "spectrum"
     not_in_onnx = "a mel model renders with Griffin-Lim, and ONNX has no inverse STFT"
 
-    def __init__(self, config: RepresentationConfig, samples: int, rate: int) -> None:
+    def __init__(self, config: RepresentationConfig, samples: int, rate: int, audio_channels: int = 1) -> None:
         super().__init__()
         self.config, self.samples, self.rate = config, samples, rate
-        self.channels = config.bands
+        self.audio_channels, self.channels = audio_channels, audio_channels * config.bands
+        self.signal: Signal = "spectrum" if audio_channels == 1 else "two spectra"
         self.frames = math.ceil(math.ceil(samples / config.hop) / config.multiple) * config.multiple
         self._shape = (config.bands, config.n_fft, config.hop, rate)
         if config.n_fft // 2 >= samples:
@@ -145,21 +171,22 @@ class Mel(nn.Module):
             raise ValueError(
                 f"representation.multiple is {config.multiple}: {self.frames} frames would consist mostly of padding"
             )
-        self.mean = nn.Buffer(torch.full((config.bands, 1), -6.0))
-        self.std = nn.Buffer(torch.full((config.bands, 1), 2.0))
+        self.mean = nn.Buffer(torch.full((self.channels, 1), -6.0))
+        self.std = nn.Buffer(torch.full((self.channels, 1), 2.0))
 
     def _log_mel(self, audio: Tensor) -> Tensor:
-        """[B, 1, samples] -> [B, bands, frames] in natural-log units."""
+        """[B, C, samples] -> [B, C * bands, frames] in natural-log units."""
         # Drop the frame that is centred on the end.
-        return log_mel(nn.functional.pad(audio.float(), (0, self.padding)), *self._shape)[..., : self.frames]
+        padded = nn.functional.pad(mid_side(audio.float()), (0, self.padding))
+        return log_mel(padded, *self._shape)[..., : self.frames]
 
     def represent(self, audio: Tensor) -> Tensor:
-        """[B, 1, samples] audio -> [B, bands, frames] float32, normalised."""
+        """[B, C, samples] audio -> [B, C * bands, frames] float32, normalised."""
         return (self._log_mel(audio) - self.mean) / self.std
 
     @torch.no_grad()
     def render(self, representation: Tensor) -> Tensor:
-        """[B, bands, frames] -> [B, 1, samples] audio in float32; deterministic.
+        """[B, C * bands, frames] -> [B, C, samples] audio in float32; deterministic. Mid and side are rendered apart.
 
         Magnitudes come from least squares (the pseudo-inverse of the filters, with negative values set to zero), phases
         from the fast Griffin-Lim algorithm (Perraudin, Balazs and Sondergaard 2013), which starts with phases of zero.
@@ -168,6 +195,7 @@ class Mel(nn.Module):
         with torch.autocast(representation.device.type, enabled=False):
             # A full-scale sine has a log magnitude of -0.7. The bounds keep exp() finite for untrained models.
             mel = (representation.float() * self.std + self.mean).clamp(-20.0, 5.0).exp()
+            mel = mel.unflatten(1, (self.audio_channels, -1)).flatten(0, 1)
             magnitude = (inverse_mel_filters(*self._inverse(mel)) @ mel).clamp_min(0.0)
             window = torch.hann_window(config.n_fft, device=mel.device)
             # Griffin-Lim expects the frame that is centred on the end: repeat the last one.
@@ -184,13 +212,13 @@ class Mel(nn.Module):
                 length=self.frames * config.hop,
                 rand_init=False,
             )
-        return audio[:, : self.samples].unsqueeze(1)
+        return mid_side(audio[:, : self.samples].unflatten(0, (-1, self.audio_channels)))
 
     def _inverse(self, like: Tensor) -> tuple[int, int, int, str]:
         return self.config.bands, self.config.n_fft, self.rate, str(like.device)
 
     def distances(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """The reconstruction terms of training, each [B], on [B, bands, frames].
+        """The reconstruction terms of training, each [B], on [B, C * bands, frames].
 
         `mse` is on normalised bands; `stft`, a distance of spectra as for the waveform, is the mean absolute
         difference of log-mel in natural-log units (0.115 is 1 dB).
@@ -202,7 +230,7 @@ class Mel(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Tensor]) -> None:
-        """Sets mean and std of each band from audio [B, 1, samples], in float64; without batches they stay."""
+        """Sets mean and std of each band from audio [B, C, samples], in float64; without batches they stay."""
         count = 0
         total = squares = torch.zeros((), dtype=torch.float64)
         for audio in batches:

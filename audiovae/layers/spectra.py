@@ -47,26 +47,27 @@ def log_mel(audio: Tensor, bands: int, n_fft: int, hop: int, rate: int) -> Tenso
     floor as in `audiovae.layers.losses.stft_magnitude`.
 
     Args:
-        audio: [B, 1, T], any float type.
+        audio: [B, C, T], any float type.
         bands: Number of mel bands.
         n_fft: FFT and Hann window in samples.
         hop: Samples between frames.
         rate: Sample rate in Hz.
 
     Returns:
-        [B, bands, 1 + T // hop] float32.
+        [B, C * bands, 1 + T // hop] float32: the bands of the first channel, then those of the next.
     """
     with torch.autocast(audio.device.type, enabled=False):
         window = torch.hann_window(n_fft, device=audio.device)
         spectrum = torch.stft(
-            audio.float().squeeze(1), n_fft, hop, window=window, return_complex=True, pad_mode="constant"
+            audio.float().flatten(0, 1), n_fft, hop, window=window, return_complex=True, pad_mode="constant"
         )
         filters = mel_filters(bands, n_fft, rate, str(audio.device))
-        return (filters @ (spectrum.abs() / window.sum())).clamp_min(MAGNITUDE_FLOOR).log()
+        found = (filters @ (spectrum.abs() / window.sum())).clamp_min(MAGNITUDE_FLOOR).log()
+        return found.unflatten(0, (-1, audio.shape[1])).flatten(1, 2)
 
 
 def mel_distance(output: Tensor, target: Tensor, rate: int) -> Tensor:
-    """Mean absolute difference of 80-band log-mel spectra, in natural-log units: [B, 1, T] twice -> [B].
+    """Mean absolute difference of 80-band log-mel spectra, in natural-log units: [B, C, T] twice -> [B].
 
     As in Kong, Kim and Bae 2020 ("HiFi-GAN", equation 3), with windows of 46 ms at 22,050 Hz. It ignores phase, so
     it is fair to outputs whose phases are synthetic.

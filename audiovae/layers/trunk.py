@@ -21,8 +21,10 @@ from audiovae.layers.causal import CausalConv1d, CausalConvTranspose1d
 # The share of the random initialization that remains in layers that start as a transform: enough to break ties.
 RANDOM_SHARE = 0.02
 
-# What the channels of a layer's finer side are: audio channels, the bands of a spectrum, or learned features.
-Signal = Literal["waveform", "spectrum", "features"]
+# What the channels of a layer's finer side are: audio channels, the bands of a spectrum, those of two spectra one after
+# the other, or learned features.
+Signal = Literal["waveform", "spectrum", "two spectra", "features"]
+SPECTRA = {"spectrum": 1, "two spectra": 2}
 
 
 @dataclass
@@ -152,17 +154,21 @@ def start_as_selection(weight: Tensor, stride: int = 1, padding: int = 0) -> Non
 
 
 @torch.no_grad()
-def start_as_band_cosines(weight: Tensor, stride: int = 1, padding: int = 0) -> None:
-    """Initializes a strided layer on a spectrum, weight [coarse, bands, kernel], as cosines over the bands.
+def start_as_band_cosines(weight: Tensor, stride: int = 1, padding: int = 0, spectra: int = 1) -> None:
+    """Initializes a strided layer on spectra, weight [coarse, spectra * bands, kernel], as cosines over the bands.
 
-    Coarse channel b * stride + j carries coefficient b of the orthonormal DCT-II over the bands at phase j, as in
-    cepstra. The lowest bands alone would drop the treble; the lowest cosines keep the whole spectrum, smoothed.
+    Coarse channel (b * spectra + s) * stride + j carries coefficient b of the orthonormal DCT-II over the bands of
+    spectrum s at phase j, as in cepstra. The lowest bands alone would drop the treble; the lowest cosines keep the
+    whole spectrum, smoothed.
     """
-    coarse, bands, _ = weight.shape
+    coarse, rows, _ = weight.shape
+    bands = rows // spectra
     weight.mul_(RANDOM_SHARE)
     cosines = block_cosines(bands)
-    for channel in range(min(coarse, bands * stride)):
-        weight[channel, :, padding + channel % stride] += cosines[channel // stride]
+    for channel in range(min(coarse, rows * stride)):
+        coefficient, spectrum = divmod(channel // stride, spectra)
+        own = slice(spectrum * bands, (spectrum + 1) * bands)
+        weight[channel, own, padding + channel % stride] += cosines[coefficient]
 
 
 @torch.no_grad()
@@ -239,8 +245,8 @@ def start_as_transform(weight: Tensor, stride: int, padding: int, signal: Signal
         return
     if signal == "waveform":
         start_as_lapped_cosines(weight, stride)
-    elif signal == "spectrum":
-        start_as_band_cosines(weight, stride, padding)
+    elif signal in SPECTRA:
+        start_as_band_cosines(weight, stride, padding, SPECTRA[signal])
     else:
         start_as_selection(weight, stride, padding)
 

@@ -4,7 +4,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 from audiovae.errors import ModelError
 from audiovae.hub import Shareable
 from audiovae.inputs import check_temperature
-from audiovae.layers.levels import BandLevels
+from audiovae.layers.levels import BandLevels, LevelsConfig
 from audiovae.layers.noise import Noise
 from audiovae.layers.representation import make_representation
 from audiovae.results import Latents, Output, Partial
@@ -26,8 +26,11 @@ Choice = Callable[[int, Tensor, Tensor], Tensor]
 class Autoencoder(Trainable, Shareable):
     """Base class of the families of autoencoders; see also the attributes of `Trainable`.
 
+    In shapes, A is `audio_channels`: 1 for mono, 2 for left and right.
+
     Attributes:
         levels: Measures and fills the levels of the upper bands; None for models without them.
+        all_levels: The settings of the levels of all audio channels together.
     """
 
     synthesis: ClassVar[tuple[str, ...]] = ("decoder",)
@@ -36,10 +39,16 @@ class Autoencoder(Trainable, Shareable):
     # every model.
     distance_names: ClassVar[tuple[str, ...]] = ("mse", "stft")
 
-    def __init__(self, config: Any, samples: int, rate: int) -> None:
+    def __init__(self, config: Any, samples: int, rate: int, audio_channels: int = 1) -> None:
         super().__init__(config, samples, rate)
+        self.audio_channels = audio_channels
         self.levels: BandLevels | None = None
-        self.representation = make_representation(config.representation, samples, rate)
+        self.all_levels: LevelsConfig = config.levels.for_channels(audio_channels)
+        self.representation = make_representation(config.representation, samples, rate, audio_channels)
+
+    def unloaded(self) -> Self:
+        """See `Trainable.unloaded`."""
+        return type(self)(self.config, self.samples, self.rate, self.audio_channels)
 
     @property
     def seconds(self) -> float:
@@ -84,7 +93,7 @@ class Autoencoder(Trainable, Shareable):
         return tensors[0]
 
     def disagreement(self, audio: Tensor, latents: Any) -> Tensor:
-        """Distance, a scalar, of another program's latents for `audio` [B, 1, samples] from those of `encode`.
+        """Distance, a scalar, of another program's latents for `audio` [B, A, samples] from those of `encode`.
 
         This is the largest difference of two values; families with codes define their own measure.
         """
@@ -92,8 +101,8 @@ class Autoencoder(Trainable, Shareable):
         return torch.stack([(own - other).abs().max() for own, other in pairs]).max()
 
     def represent(self, audio: Tensor) -> Tensor:
-        """[B, 1, samples] audio in [-1, 1] -> [B, C, T]; raises ModelError for audio of another shape."""
-        _check_shape("audio", audio, (1, self.samples))
+        """[B, A, samples] audio in [-1, 1] -> [B, C, T]; raises ModelError for audio of another shape."""
+        _check_shape("audio", audio, (self.audio_channels, self.samples))
         return self.representation.represent(audio)
 
     def check_target(self, target: Tensor) -> None:
@@ -112,7 +121,7 @@ class Autoencoder(Trainable, Shareable):
             _check_shape("latents", level, shape, whole=bool(self.code_size))
 
     def render(self, representation: Tensor) -> Tensor:
-        """[B, C, T] -> [B, 1, samples] audio."""
+        """[B, C, T] -> [B, A, samples] audio."""
         return self.representation.render(representation)
 
     def distances(self, recon: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -120,7 +129,7 @@ class Autoencoder(Trainable, Shareable):
         return self.representation.distances(recon, target)
 
     def calibrate(self, audio_batches: Iterable[Tensor]) -> None:
-        """Fits the representation and the scale of levels to batches [B, 1, samples] of training audio.
+        """Fits the representation and the scale of levels to batches [B, A, samples] of training audio.
 
         Call it before the first step of a new run.
         """
@@ -146,7 +155,7 @@ class Autoencoder(Trainable, Shareable):
 
     @abstractmethod
     def encode(self, audio: Tensor) -> Latents:
-        """[B, 1, samples] audio -> the family's latents, without noise; of an HVAE a list, finest level first."""
+        """[B, A, samples] audio -> the family's latents, without noise; of an HVAE a list, finest level first."""
 
     # A family takes only its own latents, so the base class can name no narrower type for them than Any.
 
@@ -157,13 +166,13 @@ class Autoencoder(Trainable, Shareable):
         and finer ones know what was chosen. For families with real latents only.
 
         Args:
-            audio: [B, 1, samples].
+            audio: [B, A, samples].
             choose: Gets mean and log variance of each level's posterior, and returns the values to go on with.
         """
         raise NotImplementedError(f"the latents of a {self.family} are codes")
 
     def decode_relative(self, values: Sequence[Tensor]) -> Tensor:
-        """The result of `encode_relative`, finest level first -> [B, 1, samples] audio."""
+        """The result of `encode_relative`, finest level first -> [B, A, samples] audio."""
         raise NotImplementedError(f"the latents of a {self.family} are codes")
 
     @contextmanager
@@ -188,7 +197,7 @@ class Autoencoder(Trainable, Shareable):
 
     @abstractmethod
     def decode(self, latents: Any) -> Tensor:
-        """Latents -> [B, 1, samples] audio."""
+        """Latents -> [B, A, samples] audio."""
 
     @abstractmethod
     def blend(self, first: Any, second: Any, weight: float) -> Any:
@@ -196,7 +205,7 @@ class Autoencoder(Trainable, Shareable):
 
     @torch.no_grad()
     def sample(self, items: int, temperature: float = 1.0, noise: Noise | None = None) -> Tensor:
-        """Samples audio from the prior: [items, 1, samples].
+        """Samples audio from the prior: [items, A, samples].
 
         Args:
             items: Number of chunks.
@@ -214,14 +223,14 @@ class Autoencoder(Trainable, Shareable):
         """`sample`, for a temperature in its range and without gradients."""
 
     def divergences(self, audio: Tensor, noise: Noise) -> Tensor:
-        """KL divergence of the posterior from the prior on each level: [B, 1, samples] -> [B, levels] in nats.
+        """KL divergence of the posterior from the prior on each level: [B, A, samples] -> [B, levels] in nats.
 
         [B, 0] for families whose latents are codes.
         """
         return audio.new_zeros(len(audio), 0)
 
     def partial_reconstructions(self, audio: Tensor, noise: Noise) -> list[Partial]:
-        """Reconstructions of audio [B, 1, samples] from some levels of latents only, which show what each contributes.
+        """Reconstructions of audio [B, A, samples] from some levels of latents only, which show what each contributes.
 
         Empty for families whose latents have no levels.
         """
@@ -229,7 +238,7 @@ class Autoencoder(Trainable, Shareable):
 
     @torch.no_grad()
     def reconstruct(self, audio: Tensor) -> Tensor:
-        """Encodes and decodes [B, 1, samples] audio without noise."""
+        """Encodes and decodes [B, A, samples] audio without noise."""
         return self.decode(self.encode(audio))
 
 

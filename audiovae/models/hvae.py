@@ -124,8 +124,8 @@ class HVAE(Autoencoder):
     # The levels' priors and posteriors depend on the state above; below the finest latents there are only these.
     synthesis = ("decoder.tower", "decoder.levels.0.enter", "decoder.levels.0.after")
 
-    def __init__(self, config: HVAEConfig, samples: int, rate: int) -> None:
-        super().__init__(config, samples, rate)
+    def __init__(self, config: HVAEConfig, samples: int, rate: int, audio_channels: int = 1) -> None:
+        super().__init__(config, samples, rate, audio_channels)
         frames = frames_after(self.representation.frames, config.tower.strides)
         self.frames = frames[len(config.trunk.strides) - 1 :]
         self.loss_names = tuple(f"kl_{i}" for i in range(len(config.latents)))
@@ -138,8 +138,8 @@ class HVAE(Autoencoder):
         if config.levels.bands:
             self.loss_names = (*self.loss_names, "levels")
             causal = config.trunk.causal
-            self.levels = BandLevels(config.levels, samples, self.frames[1], rate, causal)
-            self.pyramid = LevelPyramid(config.levels.bands, config.level_channels, self.frames[1:], causal)
+            self.levels = BandLevels(config.levels, samples, self.frames[1], rate, causal, audio_channels)
+            self.pyramid = LevelPyramid(self.all_levels.bands, config.level_channels, self.frames[1:], causal)
 
     @property
     def latent_shapes(self) -> list[tuple[int, int]]:
@@ -246,14 +246,14 @@ class HVAE(Autoencoder):
             self.balance.update(statistics, step)
 
     def encode(self, audio: Tensor) -> list[Tensor]:
-        """[B, 1, samples] -> posterior means of each level, finest first."""
+        """[B, A, samples] -> posterior means of each level, finest first."""
         target = self.represent(audio)
         _, levels = self.descend(target.shape[0], None, self.features(target))
         return [level.latents for level in levels]
 
     @torch.no_grad()
     def divergences(self, audio: Tensor, noise: Noise) -> Tensor:
-        """[B, 1, samples] -> [B, levels] nats, finest first, for one sample from the posterior."""
+        """[B, A, samples] -> [B, levels] nats, finest first, for one sample from the posterior."""
         _, levels = self.descend(len(audio), noise, self.features(self.represent(audio)))
         spent = [level.divergence().flatten(1).sum(1) for level in levels]
         return torch.stack(spent, dim=1)
@@ -268,7 +268,7 @@ class HVAE(Autoencoder):
         return self._walk(len(audio), chosen)[1]
 
     def decode_relative(self, values: Sequence[Tensor]) -> Tensor:
-        """Values of every level relative to its prior, finest first -> [B, 1, samples]."""
+        """Values of every level relative to its prior, finest first -> [B, A, samples]."""
         return self.render(self.filled(*self._walk(len(values[0]), lambda index, *_: values[index])[::2]))
 
     def _walk(
@@ -297,7 +297,7 @@ class HVAE(Autoencoder):
         return self.decoder.below(index, state)
 
     def decode(self, latents: Sequence[Tensor]) -> Tensor:
-        """Latents of every level, finest first -> [B, 1, samples]."""
+        """Latents of every level, finest first -> [B, A, samples]."""
         self.check_latents(latents)
         return self.render(self.filled(*self.descend(latents[0].shape[0], None, latents=latents)))
 
@@ -322,6 +322,6 @@ class HVAE(Autoencoder):
         return found
 
     def _sample(self, items: int, temperature: float, noise: Noise | None) -> Tensor:
-        """Samples every level from its conditional prior: [items, 1, samples]."""
+        """Samples every level from its conditional prior: [items, A, samples]."""
         noise = noise or fresh_noise(items, self.decoder.start.state.device)
         return self.render(self.filled(*self.descend(items, noise, temperature=temperature)))

@@ -45,7 +45,7 @@ def stretched(model: Autoencoder, samples: int) -> Autoencoder | None:
         ValueError: if the strides do not divide the length.
     """
     with torch.device("meta"):
-        other = build(model.family, model.config, samples, model.rate)
+        other = build(model.family, model.config, samples, model.rate, model.audio_channels)
     own = model.state_dict(keep_vars=True)
     shapes = {name: value.shape for name, value in other.state_dict().items()}
     if shapes != {name: value.shape for name, value in own.items()}:

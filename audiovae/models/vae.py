@@ -158,8 +158,8 @@ class VAE(Autoencoder):
     full_name = "variational autoencoder"
     synthesis = ("decoder", "likelihood", "prior")
 
-    def __init__(self, config: VAEConfig, samples: int, rate: int) -> None:
-        super().__init__(config, samples, rate)
+    def __init__(self, config: VAEConfig, samples: int, rate: int, audio_channels: int = 1) -> None:
+        super().__init__(config, samples, rate, audio_channels)
         width, channels = config.trunk.channels[-1], self.representation.channels
         signal = self.representation.signal
         frames = frames_after(self.representation.frames, config.trunk.strides)[-1]
@@ -177,14 +177,14 @@ class VAE(Autoencoder):
         self.level_latents: GaussianLevels | None = None
         if config.levels.bands:
             frames, causal = config.levels.frames(self.frames), config.trunk.causal
-            self.levels = BandLevels(config.levels, samples, frames, rate, causal)
-            self.level_latents = GaussianLevels(config.levels, causal)
+            self.levels = BandLevels(config.levels, samples, frames, rate, causal, audio_channels)
+            self.level_latents = GaussianLevels(self.all_levels, causal)
         self.prior: LatentPrior | None = make_latent_prior(config.prior, self.channels)
 
     @property
     def channels(self) -> int:
         """Latent channels of a frame: those of the trunk, then those of the levels."""
-        return self.config.latent + self.config.levels.channels
+        return self.config.latent + self.all_levels.channels
 
     @property
     def latent_shapes(self) -> list[tuple[int, int]]:
@@ -253,13 +253,13 @@ class VAE(Autoencoder):
         return self.levels.fill(recon, levels, noise), levels
 
     def encode(self, audio: Tensor) -> Tensor:
-        """[B, 1, samples] -> posterior means [B, channels, frames]."""
+        """[B, A, samples] -> posterior means [B, channels, frames]."""
         target = self.represent(audio)
         return self._whole_posterior(target, *self.encoder(target))[0]
 
     @torch.no_grad()
     def divergences(self, audio: Tensor, noise: Noise) -> Tensor:
-        """[B, 1, samples] -> [B, 1] nats."""
+        """[B, A, samples] -> [B, 1] nats."""
         target = self.represent(audio)
         mean, log_variance, _ = self._whole_posterior(target, *self.encoder(target))
         drawn = mean if self.prior is None else gaussian.draw(mean, log_variance, noise.normal(*mean.shape[1:]))
@@ -275,11 +275,11 @@ class VAE(Autoencoder):
         return [choose(0, mean, log_variance)]
 
     def decode_relative(self, values: Sequence[Tensor]) -> Tensor:
-        """[B, channels, frames] of the single level -> [B, 1, samples]."""
+        """[B, channels, frames] of the single level -> [B, A, samples]."""
         return self.decode(values[0])
 
     def decode(self, latents: Tensor) -> Tensor:
-        """[B, channels, frames] -> [B, 1, samples]."""
+        """[B, channels, frames] -> [B, A, samples]."""
         self.check_latents(latents)
         return self.render(self._synthesize(latents)[0])
 
@@ -288,7 +288,7 @@ class VAE(Autoencoder):
         return torch.lerp(first, second, weight)
 
     def _sample(self, items: int, temperature: float, noise: Noise | None) -> Tensor:
-        """Decodes latents sampled from the prior, of which `temperature` scales the deviation: [items, 1, samples]."""
+        """Decodes latents sampled from the prior, of which `temperature` scales the deviation: [items, A, samples]."""
         noise = noise or fresh_noise(items, next(self.parameters()).device)
         if self.prior is None:
             return self.decode(temperature * noise.normal(self.channels, self.frames))

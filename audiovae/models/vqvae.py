@@ -75,8 +75,8 @@ class VQVAE(Autoencoder):
     )
     loss_names = ("commitment", "anchor", "diversity")
 
-    def __init__(self, config: VQVAEConfig, samples: int, rate: int) -> None:
-        super().__init__(config, samples, rate)
+    def __init__(self, config: VQVAEConfig, samples: int, rate: int, audio_channels: int = 1) -> None:
+        super().__init__(config, samples, rate, audio_channels)
         self.frames = frames_after(self.representation.frames, config.trunk.strides)[-1]
         channels, signal = self.representation.channels, self.representation.signal
         self.encoder = LatentEncoder(channels, config, signal)
@@ -88,14 +88,14 @@ class VQVAE(Autoencoder):
         self.level_codes: ResidualQuantizer | None = None
         if config.levels.bands:
             frames = config.levels.frames(self.frames)
-            self.levels = BandLevels(config.levels, samples, frames, rate, config.trunk.causal)
-            stages = config.levels.latents * config.levels.hold
-            self.level_codes = ResidualQuantizer(level_quantizer(config.quantizer, stages), config.levels.bands)
+            self.levels = BandLevels(config.levels, samples, frames, rate, config.trunk.causal, audio_channels)
+            stages = self.all_levels.latents * config.levels.hold
+            self.level_codes = ResidualQuantizer(level_quantizer(config.quantizer, stages), self.all_levels.bands)
 
     @property
     def latent_shapes(self) -> list[tuple[int, int]]:
         """A single entry (codebooks, frames): codebooks of the levels, then those of the trunk."""
-        return [(self.config.levels.channels + self.config.quantizer.codebooks, self.frames)]
+        return [(self.all_levels.channels + self.config.quantizer.codebooks, self.frames)]
 
     @property
     def code_size(self) -> int:
@@ -123,7 +123,7 @@ class VQVAE(Autoencoder):
 
     def _apart(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Codes [B, codebooks, frames] -> those of the levels, one row for each residual stage, and of the trunk."""
-        levels = self.config.levels
+        levels = self.all_levels
         return unfold(codes[:, : levels.channels], levels.hold), codes[:, levels.channels :]
 
     def _together(self, of_levels: Tensor, of_trunk: Tensor) -> Tensor:
@@ -186,7 +186,7 @@ class VQVAE(Autoencoder):
         return torch.cat([turns, nn.functional.pad(own, (0, 0, 0, hold - 1))])
 
     def encode(self, audio: Tensor) -> Tensor:
-        """[B, 1, samples] -> codes [B, codebooks, frames] int64."""
+        """[B, A, samples] -> codes [B, codebooks, frames] int64."""
         target = self.represent(audio)
         codes = self.quantizer.encode(self.encoder(target))
         if self.levels is None or self.level_codes is None:
@@ -194,7 +194,7 @@ class VQVAE(Autoencoder):
         return self._together(self.level_codes.encode(self.levels.measure(target)), codes)
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Codes [B, codebooks, frames] -> [B, 1, samples]; the last codebooks may be missing."""
+        """Codes [B, codebooks, frames] -> [B, A, samples]; the last codebooks may be missing."""
         self.check_latents(latents)
         if self.levels is None or self.level_codes is None:
             return self.render(self.decoder(self.quantizer.decode(latents)))
@@ -218,7 +218,7 @@ class VQVAE(Autoencoder):
         )
 
     def _sample(self, items: int, temperature: float, noise: Noise | None) -> Tensor:
-        """Decodes codes sampled independently with their frequencies of use: [items, 1, samples].
+        """Decodes codes sampled independently with their frequencies of use: [items, A, samples].
 
         A VQ-VAE has no learned prior, so expect texture rather than melody. A temperature above 1 flattens the
         frequencies, one below 1 sharpens them.

@@ -38,7 +38,7 @@ def compress_recording(
 
     Args:
         model: A model in evaluation mode.
-        audio: [T] floats in [-1, 1] at the model's rate, T at least 1; a tensor or an array.
+        audio: [T], of stereo [2, T], floats in [-1, 1] at the model's rate, T at least 1; a tensor or an array.
         step: Width of the quantiser's steps in posterior deviations, 0.125 to 32; more takes fewer bits. Codes have no
             steps.
         overlap: Share of a chunk, in [0, 0.5], that neighbouring chunks have in common. None takes the recording in one
@@ -47,9 +47,9 @@ def compress_recording(
     Raises:
         ModelError: if an argument is invalid, or the codebooks of the model have not started.
     """
-    audio = check_audio(audio, overlap or 0.0)
-    if len(audio) > LONGEST:
-        raise ModelError(f"the recording has {len(audio):,} samples, and a file holds {LONGEST:,}: cut it in parts")
+    audio = check_audio(model, audio, overlap or 0.0)
+    if (length := audio.shape[-1]) > LONGEST:
+        raise ModelError(f"the recording has {length:,} samples, and a file holds {LONGEST:,}: cut it in parts")
     if not SMALLEST_STEP <= step <= LARGEST_STEP:
         raise ModelError(f"step is {step}: choose {SMALLEST_STEP:g} to {LARGEST_STEP:g}")
     if not model.ready:
@@ -58,7 +58,7 @@ def compress_recording(
         fade = -1
     else:
         fade = fade_of(model.samples, OVERLAP if overlap is None else overlap)
-    layout, gain = _layout(model, len(audio), fade), gain_of(audio, model.level)
+    layout, gain = _layout(model, length, fade), gain_of(audio, model.level)
     scaled = audio.detach().cpu().float() * gain
     indices: list[np.ndarray] = []
     if model.code_size:
@@ -75,7 +75,7 @@ def compress_recording(
     return CompressedRecording(
         payload=range_coder.encode(intervals),
         steps=indices,
-        length=len(audio),
+        length=length,
         rate=model.rate,
         fade=fade,
         gain=gain,
@@ -86,7 +86,7 @@ def compress_recording(
 
 @torch.no_grad()
 def decompress_recording(model: Autoencoder, coded: CompressedRecording) -> Tensor:
-    """Decodes a compressed recording: [T] float32 at the level of the input.
+    """Decodes a compressed recording: [T], of stereo [2, T], float32 at the level of the input.
 
     Args:
         model: The model that encoded the recording, in evaluation mode.

@@ -47,7 +47,7 @@ def reconstruct_file(
     Args:
         model: A model in evaluation mode.
         source: A recording in any format that libsndfile or FFmpeg read, any rate, length and channels.
-        output: The 16-bit WAV file to write, mono at the model's rate.
+        output: The 16-bit WAV file to write, with the model's rate and channels.
         overlap: As in `reconstruct_recording`; None takes the recording in one pass where the model allows it.
 
     Returns:
@@ -59,7 +59,7 @@ def reconstruct_file(
     check_overlap(overlap or 0.0)
     with _beside(model, source, output) as recording:
         pieces = reconstructed(model, recording.read, recording.length, recording.gain(model.level), overlap)
-        clipped = write_pieces(output, pieces, recording.length, model.rate)
+        clipped = write_pieces(output, pieces, recording.length, model.rate, model.audio_channels)
         seconds = recording.length / model.rate
     if clipped:
         warnings.warn(clipped, ModelWarning, stacklevel=2)
@@ -72,7 +72,9 @@ def _beside(model: Autoencoder, source: str | Path, output: str | Path) -> Itera
     check_apart(output, source)
     check_wav(output)
     folder = Path(output).parent
-    with model_errors(Path(output)), made_folder(folder), decoded_recording(source, model.rate, folder) as recording:
+    with model_errors(Path(output)), made_folder(folder), decoded_recording(
+        source, model.rate, folder, model.audio_channels
+    ) as recording:
         yield recording
 
 
@@ -111,7 +113,7 @@ def stream_file(model: Autoencoder, source: str | Path, output: str | Path, bloc
     with _beside(model, source, output) as recording:
         through = stream(model, recording.gain(model.level))
         pieces = _streamed(through, recording, block, spent)
-        clipped = write_pieces(output, pieces, recording.length, model.rate)
+        clipped = write_pieces(output, pieces, recording.length, model.rate, model.audio_channels)
         seconds = recording.length / model.rate
     if clipped:
         warnings.warn(clipped, ModelWarning, stacklevel=2)
@@ -124,20 +126,20 @@ def _streamed(through: Stream, recording: DecodedRecording, block: int, spent: l
 
     def timed(samples: Tensor | None) -> Tensor:
         begin = time.perf_counter()
-        found = through.finish()[0, 0] if samples is None else through.process_block(samples)
+        found = through.finish()[0].squeeze(0) if samples is None else through.process_block(samples)
         found = found.cpu()
         spent[0] += time.perf_counter() - begin
         return found
 
     for first in range(0, recording.length, block):
         found = timed(recording.read(first, min(first + block, recording.length)))
-        waiting.append(found[min(late, len(found)) :])
-        late -= min(late, len(found))
-        kept += len(waiting[-1])
+        waiting.append(found[..., min(late, found.shape[-1]) :])
+        late -= min(late, found.shape[-1])
+        kept += waiting[-1].shape[-1]
         if kept >= LARGEST_BLOCK:
-            yield torch.cat(waiting)
+            yield torch.cat(waiting, dim=-1)
             waiting, kept = [], 0
-    yield torch.cat([*waiting, timed(None)[late:]])
+    yield torch.cat([*waiting, timed(None)[..., late:]], dim=-1)
 
 
 def encode_file(
@@ -167,11 +169,11 @@ def encode_file(
     check_apart(output, source)
     check_encoded_file(output)
     if Path(output).suffix == SUFFIX:
-        compressed = compress_recording(model, read_recording(source, model.rate), step, overlap)
+        compressed = compress_recording(model, read_recording(source, model.rate, model.audio_channels), step, overlap)
         write_compressed(output, compressed)
         return compressed
     share = EXACT_OVERLAP if overlap is None else overlap
-    coded = encode_recording(model, read_recording(source, model.rate), share, precision)
+    coded = encode_recording(model, read_recording(source, model.rate, model.audio_channels), share, precision)
     write_latents(output, coded)
     return coded
 
@@ -182,7 +184,7 @@ def decode_file(model: Autoencoder, source: str | Path, output: str | Path) -> C
     Args:
         model: The model that encoded the recording, in evaluation mode.
         source: A file that `encode_file` wrote, of either format.
-        output: The 16-bit WAV file to write, mono at the model's rate.
+        output: The 16-bit WAV file to write, with the model's rate and channels.
 
     Returns:
         The latents that were read.

@@ -33,7 +33,7 @@ def generate_recordings(
     guidance: float = 1.0,
     end: Tensor | np.ndarray | None = None,
 ) -> list[Tensor]:
-    """Draws recordings: [T] float32 each, in about [-1, 1] at the autoencoder's rate.
+    """Draws recordings: [T], of stereo [2, T], float32 each, in about [-1, 1] at the autoencoder's rate.
 
     A recording depends on the seed, on its number and on the other arguments; on those drawn with it only by rounding.
 
@@ -46,12 +46,12 @@ def generate_recordings(
         temperature: Of real latents, the factor on the deviation of the noise; of codes, the divisor of the
             log-probabilities. 0.05 to 10; lower values give more typical recordings.
         seed: Seed of the random numbers.
-        start: A recording [T] in [-1, 1] at the autoencoder's rate to continue; each result begins with what the
+        start: A recording, [T] or [2, T], in [-1, 1] at the autoencoder's rate to continue; each result begins with what the
             autoencoder makes of it, up to its last whole unit of latents.
         label: What the recordings are to be, one of `prior.latents.labels`, or one for each recording; None for any.
         guidance: How much the label counts, 0 to 20. 1 draws as the prior has learned it; higher values give recordings
             that are more typical of the label, and more alike.
-        end: A recording [T], as `start`, to lead to from `start`; each result ends with what the autoencoder makes of
+        end: A recording, as `start`, to lead to from `start`; each result ends with what the autoencoder makes of
             it. For priors of real latents.
 
     Raises:
@@ -70,17 +70,17 @@ def generate_recordings(
         return _between(prior, frames, (start, end), numbers, seconds, temperature, seed, condition)
     given, gain, whole = None, 1.0, max(1, round(seconds * autoencoder.rate))
     if start is not None:
-        audio = check_audio(start, 0.0)
+        audio = check_audio(autoencoder, start, 0.0)
         gain = gain_of(audio, autoencoder.level)
         given = _beginning(frames, audio * gain)
         whole += frames.samples(given.shape[1])
     sequences = generate(prior, seed, numbers, frames.fitting(whole, up=True), temperature, given, condition)
-    return [audio_of(autoencoder, sequence)[:whole] / gain for sequence in sequences]
+    return [audio_of(autoencoder, sequence)[..., :whole] / gain for sequence in sequences]
 
 
 def _beginning(frames: Frames, audio: Tensor) -> Tensor:
     """The latents [rows, n] of a recording at the level of training, without the last unit if it is not whole."""
-    if not (known := frames.fitting(len(audio))):
+    if not (known := frames.fitting(audio.shape[-1])):
         least = frames.samples(frames.grain) / frames.model.rate
         raise ModelError(f"the recording to continue is shorter than {least:.3g} s, a unit of latents")
     return sequence_of(frames.model, audio.float(), frames)[:, :known]
@@ -98,16 +98,16 @@ def _between(
 ) -> list[Tensor]:
     """Both recordings with new sound between them, see `generate_recordings`."""
     check_filling(prior)
-    start, end = (check_audio(one, 0.0).detach().cpu().float() for one in ends)
+    start, end = (check_audio(frames.model, one, 0.0).detach().cpu().float() for one in ends)
     # One gain for both, which keeps how loud they are beside each other.
-    gain = gain_of(torch.cat([start, end]), frames.model.level)
+    gain = gain_of(torch.cat([start, end], dim=-1), frames.model.level)
     before = _beginning(frames, start * gain)
     after = sequence_of(frames.model, end * gain, frames)
     step = frames.samples(2 * frames.grain) - frames.samples(frames.grain)
     gap = frames.grain * max(1, round(seconds * frames.model.rate / step))
     drawn = fill(prior, seed, numbers, gap, (before, after), temperature, condition)
-    whole = (before.shape[1] + gap) // frames.grain * step + len(end)
-    return [audio_of(frames.model, torch.cat([before, one, after], 1))[:whole] / gain for one in drawn]
+    whole = (before.shape[1] + gap) // frames.grain * step + end.shape[-1]
+    return [audio_of(frames.model, torch.cat([before, one, after], 1))[..., :whole] / gain for one in drawn]
 
 
 def check_latents(prior: Prior, frames: Frames) -> None:

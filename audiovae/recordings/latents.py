@@ -85,7 +85,7 @@ def encode_recording(
 
     Args:
         model: A model in evaluation mode.
-        audio: [T] floats in [-1, 1] at the model's rate, T at least 1; a tensor or an array.
+        audio: [T], of stereo [2, T], floats in [-1, 1] at the model's rate, T at least 1; a tensor or an array.
         overlap: Share of a chunk, in [0, 0.5], that neighbouring chunks have in common and cross-fade over. Latents of
             the overlap are stored twice: 0 takes the fewest bits, but chunk boundaries may be audible.
         precision: Number format of real latents; it does not affect codes.
@@ -95,7 +95,7 @@ def encode_recording(
         ModelError: if the audio or the overlap is invalid, latents exceed the range of the precision, or the codebooks
             of the model have not started.
     """
-    audio = check_audio(audio, overlap)
+    audio = check_audio(model, audio, overlap)
     if precision not in DTYPES:
         raise ModelError(f"precision is {precision}: choose {' or '.join(DTYPES)}")
     if not model.ready:
@@ -112,7 +112,7 @@ def encode_recording(
         raise ModelError(f"the latents exceed the range of {precision}; choose float32")
     return CodedRecording(
         latents=latents,
-        length=len(audio),
+        length=audio.shape[-1],
         rate=model.rate,
         samples=model.samples,
         fade=fade,
@@ -133,7 +133,7 @@ def decode_recording(model: Autoencoder, coded: CodedRecording, batch: int = BAT
         batch: Chunks per batch.
 
     Returns:
-        [T] float32 at the level of the input.
+        [T], of stereo [2, T], float32 at the level of the input.
 
     Raises:
         ModelError: if another model encoded the recording, or the latents are inconsistent.
@@ -157,4 +157,4 @@ def decode_recording(model: Autoencoder, coded: CodedRecording, batch: int = BAT
         levels = [level.float() if level.is_floating_point() else level for level in levels]
         with model.decoding_at(chunk_starts(first, len(levels[0]), model.samples, coded.fade)):
             outputs.append(model.decode(model.from_tensors(levels)).float().cpu())
-    return join_chunks(torch.cat(outputs), coded.fade)[: coded.length] / coded.gain
+    return join_chunks(torch.cat(outputs), coded.fade)[..., : coded.length] / coded.gain

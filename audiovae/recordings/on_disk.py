@@ -26,21 +26,22 @@ class DecodedRecording:
     """A decoded recording, float32 at the rate of a model, whose parts can be read in any order.
 
     Attributes:
-        length: In samples, at least 1.
+        length: In samples a channel, at least 1.
+        channels: 1 for mono, 2 for left and right.
     """
 
-    def __init__(self, source: str | Path, rate: int, folder: Path) -> None:
+    def __init__(self, source: str | Path, rate: int, folder: Path, channels: int = 1) -> None:
         """Decodes a file; `folder` takes what does not fit into memory.
 
         Raises:
             ModelError: as `audiovae.read_recording`.
         """
-        self.length = 0
+        self.length, self.channels = 0, channels
         self._folder = folder
         self._pieces: list[np.ndarray] = []
         self._file: BinaryIO | None = None
-        note = decode_into(source, rate, self)
-        self._whole = np.concatenate([np.zeros(0, np.float32), *self._pieces])
+        note = decode_into(source, rate, self, channels)
+        self._whole = np.concatenate([np.zeros(0, np.float32), *(piece.reshape(-1) for piece in self._pieces)])
         self._pieces.clear()
         if not self.length:
             raise ModelError(f"{source}: holds no audio")
@@ -49,8 +50,8 @@ class DecodedRecording:
             warnings.warn(note, ModelWarning, stacklevel=3)
 
     def add(self, audio: np.ndarray) -> None:
-        """Takes a block of the decoder."""
-        if self._file is None and self.length + len(audio) > IN_MEMORY:
+        """Takes a block of the decoder, [n] or [n, 2]."""
+        if self._file is None and self.channels * (self.length + len(audio)) > IN_MEMORY:
             self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115, `close` closes it
             for piece in self._pieces:
                 self._file.write(piece.tobytes())
@@ -68,11 +69,14 @@ class DecodedRecording:
         self.length = 0
 
     def read(self, first: int, last: int) -> Tensor:
-        """Samples from number `first` to before `last`, [n] float32; fewer at the end of the recording."""
+        """Samples from number `first` to before `last`, [n] or [2, n] float32; fewer at the end of the recording."""
+        begin, end = first * self.channels, last * self.channels
         if self._file is None:
-            return torch.from_numpy(self._whole[first:last])
-        self._file.seek(first * BYTES)
-        return torch.from_numpy(np.frombuffer(self._file.read((last - first) * BYTES), np.float32).copy())
+            values = torch.from_numpy(self._whole[begin:end])
+        else:
+            self._file.seek(begin * BYTES)
+            values = torch.from_numpy(np.frombuffer(self._file.read((end - begin) * BYTES), np.float32).copy())
+        return values if self.channels == 1 else values.view(-1, self.channels).T
 
     def gain(self, level: str) -> float:
         """The factor that brings the recording to the level of training, see `shards.audio.levels.gain`."""
@@ -91,15 +95,15 @@ class DecodedRecording:
             part = self.read(first, first + AT_ONCE).numpy()
             if not np.isfinite(part).all():
                 raise ModelError(f"{source}: holds values that are not finite (NaN or infinity)")
-            peaks.append(levels.block_peaks(part))
+            peaks.append(levels.block_peaks(part.T))
             total += float(np.square(part, dtype=np.float64).sum())
-        return np.concatenate(peaks), total / self.length
+        return np.concatenate(peaks), total / (self.length * self.channels)
 
 
 @contextmanager
-def decoded_recording(source: str | Path, rate: int, folder: Path) -> Iterator[DecodedRecording]:
+def decoded_recording(source: str | Path, rate: int, folder: Path, channels: int = 1) -> Iterator[DecodedRecording]:
     """A `DecodedRecording`, closed at the end."""
-    recording = DecodedRecording(source, rate, folder)
+    recording = DecodedRecording(source, rate, folder, channels)
     try:
         yield recording
     finally:

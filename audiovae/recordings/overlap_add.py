@@ -1,4 +1,7 @@
-"""Processes recordings of any length as overlapping, cross-faded chunks."""
+"""Processes recordings of any length as overlapping, cross-faded chunks.
+
+A recording is [T] for a mono model, and left and right [2, T] for a stereo one.
+"""
 
 import math
 from collections.abc import Sequence
@@ -27,11 +30,15 @@ def count_chunks(length: int, size: int, fade: int) -> int:
 
 
 def split_chunks(audio: Tensor, size: int, fade: int) -> Tensor:
-    """[T] -> [n, 1, size]. Neighbours share `fade` samples; the end is padded with silence."""
-    hop = size - fade
-    count = count_chunks(len(audio), size, fade)
-    padded = torch.nn.functional.pad(audio, (0, (count - 1) * hop + size - len(audio)))
-    return padded.unfold(0, size, hop).unsqueeze(1)
+    """[T] -> [n, 1, size], or [2, T] -> [n, 2, size].
+
+    Neighbours share `fade` samples; the end is padded with silence.
+    """
+    hop, length = size - fade, audio.shape[-1]
+    count = count_chunks(length, size, fade)
+    padded = torch.nn.functional.pad(audio, (0, (count - 1) * hop + size - length))
+    chunks = padded.unfold(-1, size, hop)
+    return chunks.unsqueeze(1) if audio.ndim == 1 else chunks.transpose(0, 1)
 
 
 def raised_cosine(count: int) -> Tensor:
@@ -46,16 +53,19 @@ def fade_window(size: int, fade: int) -> Tensor:
 
 
 def join_chunks(chunks: Tensor, fade: int) -> Tensor:
-    """[n, 1, size] -> [(n - 1) * (size - fade) + size], cross-faded with raised cosines that add up to one."""
-    count, _, size = chunks.shape
+    """The inverse of `split_chunks` but for the padding: cross-faded with raised cosines that add up to one.
+
+    [n, A, size] -> [(n - 1) * (size - fade) + size], of stereo [2, ...].
+    """
+    count, channels, size = chunks.shape
     hop = size - fade
     # Dividing by the total weight undoes the fades at the start of the first and the end of the last chunk.
     window = fade_window(size, fade)
-    total, weight = torch.zeros(2, (count - 1) * hop + size)
-    for i, chunk in enumerate(chunks.squeeze(1)):
-        total[i * hop : i * hop + size] += window * chunk
+    total, weight = torch.zeros(channels, (count - 1) * hop + size), torch.zeros((count - 1) * hop + size)
+    for i, chunk in enumerate(chunks):
+        total[:, i * hop : i * hop + size] += window * chunk
         weight[i * hop : i * hop + size] += window
-    return total / weight
+    return (total / weight).squeeze(0)
 
 
 def chunk_starts(first: int, count: int, size: int, fade: int) -> range:
@@ -65,8 +75,8 @@ def chunk_starts(first: int, count: int, size: int, fade: int) -> range:
 
 
 def gain_of(audio: Tensor, level: str) -> float:
-    """The factor that brings a recording [T] to the level of training, one of `shards.audio.levels.LEVELS`."""
-    peaks = block_peaks(audio.detach().cpu().float().numpy())
+    """The factor that brings a recording to the level of training, one of `shards.audio.levels.LEVELS`."""
+    peaks = block_peaks(audio.detach().cpu().float().numpy().T)
     return gain(level, float(peaks.max()), audio.double().square().mean().sqrt().item(), robust_peak(peaks))
 
 
@@ -76,15 +86,21 @@ def check_overlap(overlap: float) -> None:
         raise ModelError(f"overlap is {overlap}: choose 0 to 0.5")
 
 
-def check_audio(audio: Tensor | np.ndarray, overlap: float) -> Tensor:
-    """Returns the audio as a tensor; raises ModelError unless it is [T] of finite floats and overlap is in [0, 0.5]."""
+def check_audio(model: Autoencoder, audio: Tensor | np.ndarray, overlap: float) -> Tensor:
+    """Returns a recording as a tensor; raises ModelError for one that the model cannot take.
+
+    It is [T] finite floats, of stereo [2, T], and the overlap is in [0, 0.5].
+    """
+    stereo = model.audio_channels == 2
+    wanted = "[2, T]" if stereo else "[T]"
     check_overlap(overlap)
     if isinstance(audio, np.ndarray) and audio.dtype.kind == "f":
         audio = torch.from_numpy(np.ascontiguousarray(audio))
     if not isinstance(audio, Tensor | np.ndarray):
-        raise ModelError(f"audio is a {type(audio).__name__}: expected a tensor or an array of [T] floats")
-    if isinstance(audio, np.ndarray) or audio.ndim != 1 or not len(audio) or not audio.is_floating_point():
-        raise ModelError(f"audio of shape {list(audio.shape)}, {audio.dtype}: expected [T] floats, T at least 1")
+        raise ModelError(f"audio is a {type(audio).__name__}: expected a tensor or an array of {wanted} floats")
+    fits = list(audio.shape[:-1]) == ([2] if stereo else []) and audio.ndim and audio.shape[-1]
+    if isinstance(audio, np.ndarray) or not fits or not audio.is_floating_point():
+        raise ModelError(f"audio of shape {list(audio.shape)}, {audio.dtype}: expected {wanted} floats, T at least 1")
     if not audio.isfinite().all():
         raise ModelError("audio holds values that are not finite")
     return audio
@@ -102,24 +118,24 @@ def interpolate_recordings(
 
     Args:
         model: A model in evaluation mode.
-        first, second: [T] floats in [-1, 1] at the model's rate, tensors or arrays. The longer one is cut.
+        first, second: [T], of stereo [2, T], floats in [-1, 1] at the model's rate, tensors or arrays. The longer one is cut.
         weights: Shares of the second recording, in [0, 1].
         overlap: As in `audiovae.reconstruct_recording`.
 
     Returns:
-        [T] float32 for each weight, at a level between those of the recordings.
+        [T] or [2, T] float32 for each weight, at a level between those of the recordings.
 
     Raises:
         ModelError: if the audio or the overlap is invalid.
     """
-    first, second = check_audio(first, overlap), check_audio(second, overlap)
+    first, second = check_audio(model, first, overlap), check_audio(model, second, overlap)
     device = next(model.parameters()).device
-    length = min(len(first), len(second))
+    length = min(first.shape[-1], second.shape[-1])
     fade = fade_of(model.samples, overlap)
-    gains = gain_of(first[:length], model.level), gain_of(second[:length], model.level)
+    both = first[..., :length], second[..., :length]
+    gains = [gain_of(audio, model.level) for audio in both]
     chunks = [
-        split_chunks(audio[:length].float() * gain, model.samples, fade)
-        for audio, gain in zip((first, second), gains, strict=True)
+        split_chunks(audio.float() * gain, model.samples, fade) for audio, gain in zip(both, gains, strict=True)
     ]
     versions: list[list[Tensor]] = [[] for _ in weights]
     for number, parts in enumerate(zip(*(each.split(BATCH) for each in chunks), strict=True)):
@@ -128,14 +144,14 @@ def interpolate_recordings(
             for weight, version in zip(weights, versions, strict=True):
                 version.append(model.decode(model.blend(ends[0], ends[1], weight)).float().cpu())
     return [
-        join_chunks(torch.cat(version), fade)[:length] / (gains[0] ** (1 - weight) * gains[1] ** weight)
+        join_chunks(torch.cat(version), fade)[..., :length] / (gains[0] ** (1 - weight) * gains[1] ** weight)
         for weight, version in zip(weights, versions, strict=True)
     ]
 
 
 @torch.no_grad()
 def sample_chunks(model: Autoencoder, count: int, temperature: float = 1.0, seed: int = 0) -> list[Tensor]:
-    """Samples chunks from the prior, [samples] float32 each; the same seed and count give the same chunks.
+    """Samples chunks from the prior, [samples] or [2, samples] float32 each; the same seed and count give the same chunks.
 
     Args:
         model: A model in evaluation mode.
@@ -151,5 +167,6 @@ def sample_chunks(model: Autoencoder, count: int, temperature: float = 1.0, seed
     chunks: list[Tensor] = []
     for rows in torch.arange(count, device=next(model.parameters()).device).split(BATCH):
         with model.decoding_at([int(row) * model.samples for row in rows]):
-            chunks += model.sample(len(rows), temperature, Noise(seed, 0, rows, count)).squeeze(1).float().cpu()
+            found = model.sample(len(rows), temperature, Noise(seed, 0, rows, count)).float().cpu()
+            chunks += [chunk.squeeze(0) for chunk in found]
     return chunks

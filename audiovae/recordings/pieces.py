@@ -22,7 +22,7 @@ BLOCK_S = 60
 # Seconds over which blocks cross-fade. Models of waveforms have equal samples there; Griffin-Lim has not.
 FADE_S = 0.02
 
-# From a model and audio [B, 1, samples] to tensors [B, rows, frames], one for each level; and back.
+# From a model and audio [B, A, samples] to tensors [B, rows, frames], one for each level; and back.
 Encode = Callable[[Autoencoder, Tensor], list[Tensor]]
 Decode = Callable[[Autoencoder, list[Tensor]], Tensor]
 
@@ -74,34 +74,34 @@ class OnePass:
         self.stride = self.padded // frames
 
     def encode(self, audio: Tensor, run: Encode) -> list[Tensor]:
-        """Audio [length] -> the tensor [rows, frames] of the single level, on the CPU."""
+        """A recording of `length` samples -> the tensor [rows, frames] of the single level, on the CPU."""
         device = next(self.model.parameters()).device
-        audio = torch.nn.functional.pad(audio, (0, self.padded - len(audio)))
+        audio = torch.nn.functional.pad(audio, (0, self.padded - audio.shape[-1]))
         parts = []
         for start, end in self.blocks():
             first, last = self.around(start, end)
-            (found,) = run(self.model_for(last - first), audio[first:last].view(1, 1, -1).to(device))
+            (found,) = run(self.model_for(last - first), audio[..., first:last].reshape(1, -1, last - first).to(device))
             parts.append(found[0, :, (start - first) // self.stride : (end - first) // self.stride].cpu())
         return [torch.cat(parts, dim=1)]
 
     def decode(self, levels: Sequence[Tensor], run: Decode) -> Tensor:
-        """The inverse of `encode`: audio [length] on the CPU. Blocks cross-fade with raised cosines."""
+        """The inverse of `encode`, on the CPU. Blocks cross-fade with raised cosines."""
         device = next(self.model.parameters()).device
         ramp = raised_cosine(2 * self.fade)
-        whole = torch.zeros(self.padded)
+        whole = torch.zeros(self.model.audio_channels, self.padded)
         for start, end in self.blocks():
             first, last = self.around(start, end)
             own = levels[0][None, :, first // self.stride : last // self.stride].to(device)
             model = self.model_for(last - first)
             left, right = max(start - self.fade, 0), min(end + self.fade, self.padded)
             with model.decoding_at([first]):
-                piece = run(model, [own]).float().cpu().flatten()[left - first : right - first]
+                piece = run(model, [own])[0].float().cpu()[:, left - first : right - first]
             if start:
-                piece[: len(ramp)] *= ramp
+                piece[:, : len(ramp)] *= ramp
             if end < self.padded:
-                piece[len(piece) - len(ramp) :] *= ramp.flip(0)
-            whole[left:right] += piece
-        return whole[: self.length]
+                piece[:, piece.shape[1] - len(ramp) :] *= ramp.flip(0)
+            whole[:, left:right] += piece
+        return whole[:, : self.length].squeeze(0)
 
     def blocks(self) -> list[tuple[int, int]]:
         """Start and end of the blocks, in samples."""
@@ -133,7 +133,7 @@ class Chunked:
         self.frames = [self.chunks * frames for _, frames in model.latent_shapes]
 
     def encode(self, audio: Tensor, run: Encode) -> list[Tensor]:
-        """Audio [length] -> tensors [rows, frames] of each level on the CPU."""
+        """A recording of `length` samples -> tensors [rows, frames] of each level on the CPU."""
         device = next(self.model.parameters()).device
         parts = []
         for part in split_chunks(audio, self.model.samples, self.fade).split(BATCH):
@@ -141,7 +141,7 @@ class Chunked:
         return [torch.cat(level, dim=1) for level in zip(*parts, strict=True)]
 
     def decode(self, levels: Sequence[Tensor], run: Decode) -> Tensor:
-        """The inverse of `encode`: audio [length] on the CPU."""
+        """The inverse of `encode`, on the CPU."""
         device = next(self.model.parameters()).device
         apart = [level.unflatten(1, (self.chunks, -1)).transpose(0, 1) for level in levels]
         outputs = []
@@ -149,7 +149,7 @@ class Chunked:
             own = [level[first : first + BATCH].contiguous().to(device) for level in apart]
             with self.model.decoding_at(chunk_starts(first, len(own[0]), self.model.samples, self.fade)):
                 outputs.append(run(self.model, own).float().cpu())
-        return join_chunks(torch.cat(outputs), self.fade)[: self.length]
+        return join_chunks(torch.cat(outputs), self.fade)[..., : self.length]
 
 
 def round_up(count: int, step: int) -> int:

@@ -22,7 +22,7 @@ from audiovae.recordings.pieces import OnePass, reach, round_up, takes_one_pass
 
 OVERLAP = 0.25
 
-# From the first sample and the one after the last to that part of a recording, [n].
+# From the first sample and the one after the last to that part of a recording, [n] or [2, n].
 Read = Callable[[int, int], Tensor]
 
 
@@ -34,26 +34,28 @@ def reconstruct_recording(
 
     Args:
         model: A model in evaluation mode.
-        audio: [T] floats in [-1, 1] at the model's rate, T at least 1; a tensor or an array.
+        audio: [T], of stereo [2, T], floats in [-1, 1] at the model's rate, T at least 1; a tensor or an array.
         overlap: Share of a chunk, in [0, 0.5], that neighbouring chunks have in common and cross-fade over. None takes
             the recording in one pass where the model allows it, see `audiovae.recordings.pieces`, and 0.25 elsewhere.
         batch: Chunks per batch.
 
     Returns:
-        [T] float32 at the level of the input.
+        [T] or [2, T] float32 at the level of the input.
 
     Raises:
         ModelError: if the audio or the overlap is invalid.
     """
-    audio = check_audio(audio, overlap or 0.0)
+    audio = check_audio(model, audio, overlap or 0.0)
     gain = gain_of(audio, model.level)
-    return torch.cat([*reconstructed(model, lambda a, b: audio[a:b].float(), len(audio), gain, overlap, batch)])
+    length = audio.shape[-1]
+    pieces = reconstructed(model, lambda a, b: audio[..., a:b].float(), length, gain, overlap, batch)
+    return torch.cat([*pieces], dim=-1)
 
 
 def reconstructed(
     model: Autoencoder, read: Read, length: int, gain: float, overlap: float | None = OVERLAP, batch: int = BATCH
 ) -> Iterator[Tensor]:
-    """The pieces of `reconstruct_recording` one after the other, [n] float32 on the CPU.
+    """The pieces of `reconstruct_recording` one after the other, [n] or [2, n] float32 on the CPU.
 
     Args:
         model: A model in evaluation mode.
@@ -75,21 +77,22 @@ def reconstructed(
 def _in_chunks(model: Autoencoder, read: Read, length: int, gain: float, fade: int, batch: int) -> Iterator[Tensor]:
     """Chunks that share `fade` samples; what two batches share waits for the second one."""
     size, hop = model.samples, model.samples - fade
-    window, waiting = fade_window(size, fade), torch.zeros(2, 0)
+    window, channels = fade_window(size, fade), model.audio_channels
+    waiting = torch.zeros(channels + 1, 0)
     count, device = count_chunks(length, size, fade), next(model.parameters()).device
     for first in range(0, count, batch):
         starts = chunk_starts(first, min(batch, count - first), size, fade)
         part = split_chunks(read(starts[0], min(starts[-1] + size, length)) * gain, size, fade)
         with model.decoding_at(starts):
             output = model.reconstruct(part.to(device)).float().cpu()
-        sums = torch.zeros(2, (len(starts) - 1) * hop + size)  # weighted samples, and weights
+        sums = torch.zeros(channels + 1, (len(starts) - 1) * hop + size)  # weighted samples, and weights
         sums[:, : waiting.shape[1]] = waiting
-        for place, chunk in zip(range(0, len(starts) * hop, hop), output.squeeze(1), strict=True):
-            sums[0, place : place + size] += window * chunk
-            sums[1, place : place + size] += window
+        for place, chunk in zip(range(0, len(starts) * hop, hop), output, strict=True):
+            sums[:channels, place : place + size] += window * chunk
+            sums[channels, place : place + size] += window
         ready = sums.shape[1] - (fade if first + batch < count else 0)
         waiting = sums[:, ready:]
-        yield (sums[0, :ready] / sums[1, :ready])[: length - starts[0]]
+        yield (sums[:channels, :ready] / sums[channels, :ready])[:, : length - starts[0]].squeeze(0)
 
 
 @torch.no_grad()
@@ -99,18 +102,18 @@ def _in_one_pass(model: Autoencoder, read: Read, length: int, gain: float) -> It
     layout.context = round_up(2 * reach(model) + layout.fade, layout.step)
     fade, device = layout.fade, model.device
     ramp = raised_cosine(2 * fade)
-    waiting = torch.zeros(0)
+    waiting = torch.zeros(model.audio_channels, 0)
     for start, end in layout.blocks():
         first, last = layout.around(start, end)
         audio = read(first, min(last, length)) * gain
-        audio = torch.nn.functional.pad(audio, (0, last - first - len(audio))).view(1, 1, -1)
+        audio = torch.nn.functional.pad(audio, (0, last - first - audio.shape[-1])).reshape(1, -1, last - first)
         part = layout.model_for(last - first)
         with part.decoding_at([first]):
-            output = part.reconstruct(audio.to(device)).float().cpu().flatten()
+            output = part.reconstruct(audio.to(device))[0].float().cpu()
         left, right = max(start - fade, 0), min(end + fade, layout.padded)
-        piece = output[left - first : right - first].clone()
+        piece = output[:, left - first : right - first].clone()
         if start:
-            piece[: len(ramp)] = piece[: len(ramp)] * ramp + waiting
-        ready = len(piece) if end == layout.padded else len(piece) - len(ramp)
-        waiting = piece[ready:] * ramp.flip(0)[: len(piece) - ready]
-        yield piece[: max(0, min(ready, length - left))]
+            piece[:, : len(ramp)] = piece[:, : len(ramp)] * ramp + waiting
+        ready = right - left if end == layout.padded else right - left - len(ramp)
+        waiting = piece[:, ready:] * ramp.flip(0)[: right - left - ready]
+        yield piece[:, : max(0, min(ready, length - left))].squeeze(0)

@@ -142,7 +142,7 @@ def sequence_of(model: Autoencoder, audio: Tensor | np.ndarray, frames: Frames |
 
     Args:
         model: A model in evaluation mode.
-        audio: [T] floats in [-1, 1] at the model's rate and level, T at least 1.
+        audio: [T], of stereo [2, T], floats in [-1, 1] at the model's rate and level, T at least 1.
         frames: `Frames(model)`, if there is one.
 
     Returns:
@@ -152,9 +152,9 @@ def sequence_of(model: Autoencoder, audio: Tensor | np.ndarray, frames: Frames |
     Raises:
         ModelError: if the audio is invalid, or the codebooks of the model have not started.
     """
-    audio = check_audio(audio, 0.0)
+    audio = check_audio(model, audio, 0.0)
     check_ready(model)
-    layout = (frames or Frames(model)).layout(len(audio))
+    layout = (frames or Frames(model)).layout(audio.shape[-1])
     levels = layout.encode(audio.detach().cpu().float(), lambda piece, part: piece.to_tensors(piece.encode(part)))
     return join_levels([level if model.code_size else level.float() for level in levels])
 
@@ -169,7 +169,7 @@ def audio_of(model: Autoencoder, sequence: Tensor) -> Tensor:
             chunks.
 
     Returns:
-        [T] float32 on the CPU at the level of training: in one pass frames * stride samples.
+        [T] or [2, T] float32 on the CPU at the level of training: in one pass frames * stride samples.
 
     Raises:
         ModelError: if the sequence does not fit the model.
@@ -188,7 +188,7 @@ def audio_of(model: Autoencoder, sequence: Tensor) -> Tensor:
     if missing := math.gcd(*layout.frames) - count:
         sequence = _lengthened(sequence, missing, frames.grain)
     levels = part_levels(sequence, model.latent_shapes)
-    return layout.decode(levels, lambda piece, own: piece.decode(piece.from_tensors(own)))[:length]
+    return layout.decode(levels, lambda piece, own: piece.decode(piece.from_tensors(own)))[..., :length]
 
 
 def to_numbers(sequence: Tensor) -> np.ndarray:

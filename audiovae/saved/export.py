@@ -48,7 +48,7 @@ class Program(nn.Module):
 
 
 class EncoderProgram(Program):
-    """audio [B, 1, samples] -> the tensors of the latents."""
+    """audio [B, A, samples] -> the tensors of the latents."""
 
     named = 1
 
@@ -62,7 +62,7 @@ class EncoderProgram(Program):
 
 
 class DecoderProgram(Program):
-    """The tensors of the latents -> (audio [B, 1, samples],)."""
+    """The tensors of the latents -> (audio [B, A, samples],)."""
 
     named = 0
 
@@ -118,7 +118,7 @@ def check_format(model: Autoencoder, format: Format) -> None:
 
 
 def _write(model: Autoencoder, folder: Path, format: Format) -> dict[str, float]:
-    audio = probe(max(TRACED, *COMPARED), model.samples)
+    audio = probe(max(TRACED, *COMPARED), model.samples, model.audio_channels)
     latents = EncoderProgram(model)(audio)
     names = latent_names(model)
     halves: dict[str, Any] = {
@@ -157,16 +157,26 @@ def describe(model: Autoencoder, format: Format) -> dict[str, Any]:
         "model": fingerprint(model),
         "rate": model.rate,
         "samples": model.samples,
+        "audio_channels": model.audio_channels,
         "level": model.level,
         "peak": PEAK if model.level == "peak" else None,
         "code_size": model.code_size,
     }
 
 
-def probe(items: int, samples: int) -> Tensor:
-    """Test audio [items, 1, samples]: sine sweeps with a little noise, each item at half the level of the last."""
+def probe(items: int, samples: int, channels: int = 1) -> Tensor:
+    """Test audio [items, channels, samples]: sine sweeps with a little noise, each item at half the level of the last.
+
+    A second channel has the sweep backwards, and other noise.
+    """
+    first = _probe(items, samples, 0)
+    return first if channels == 1 else torch.cat([first, _probe(items, samples, 1).flip(2)], 1)
+
+
+def _probe(items: int, samples: int, seed: int) -> Tensor:
+    """One channel of `probe`, [items, 1, samples]."""
     time = torch.linspace(0, 1, samples)
-    noise = torch.randn(items, samples, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(items, samples, generator=torch.Generator().manual_seed(seed))
     level = PEAK * 0.5 ** torch.arange(items).unsqueeze(1)
     pitch = 1 + torch.arange(items).unsqueeze(1)
     sweep = torch.sin(2 * torch.pi * samples / 50 * pitch * time.square())

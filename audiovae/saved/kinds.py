@@ -15,13 +15,13 @@ PRIOR = "prior"
 KINDS = frozenset({*FAMILIES, PRIOR})
 
 
-def build_any(family: str, config: Any, samples: int, rate: int) -> Trainable:
+def build_any(family: str, config: Any, samples: int, rate: int, audio_channels: int = 1) -> Trainable:
     """Builds an autoencoder or a prior with freshly initialized weights; `family` is one of KINDS.
 
     Args, errors: as `audiovae.build`.
     """
     if family != PRIOR:
-        return build(family, config, samples, rate)
+        return build(family, config, samples, rate, audio_channels)
     return make_prior(from_dict(PriorConfig, config) if isinstance(config, dict) else config, samples, rate)
 
 

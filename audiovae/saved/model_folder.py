@@ -43,7 +43,10 @@ HASHES = "sha256"
 
 
 def describe(model: Trainable) -> dict[str, Any]:
-    """The content of `config.json` without checksums. `level` is left out at its default, "peak"."""
+    """The content of `config.json` without checksums.
+
+    `level` and `audio_channels` are left out at their defaults, "peak" and 1.
+    """
     about = {
         "format": FORMAT,
         "family": model.family,
@@ -51,7 +54,8 @@ def describe(model: Trainable) -> dict[str, Any]:
         "rate": model.rate,
         "config": dataclasses.asdict(model.config),
     }
-    return about if model.level == Trainable.level else about | {"level": model.level}
+    defaults = {name: getattr(Trainable, name) for name in ("level", "audio_channels")}
+    return about | {name: own for name, usual in defaults.items() if (own := getattr(model, name)) != usual}
 
 
 def fingerprint(model: Trainable) -> str:
@@ -266,7 +270,9 @@ def _load(path: Path, device: str) -> Trainable:
         check_chunk(samples, rate, lowest=1 if about["family"] == PRIOR else LOWEST)
         if level not in LEVELS:
             raise ValueError(f"level is {reprlib.repr(level)}: choose {' or '.join(LEVELS)}")
-        needed = shapes_of_model(about["family"], about["config"], samples, rate)
+        channels = about.get("audio_channels", Trainable.audio_channels)
+        shape = about["family"], about["config"], samples, rate, channels
+        needed = shapes_of_model(*shape)
         if damaged := damaged_file(folder, dict(about.get(HASHES, {})), largest_file(needed)):
             if read_file(folder / CONFIG_FILE, follow_links=True, limit=MIB) != description:
                 return _load(path, device)  # another model was saved over it in the meantime
@@ -276,7 +282,7 @@ def _load(path: Path, device: str) -> Trainable:
             raise _damaged(folder / WEIGHTS_FILE, "it is not a safetensors file")
         if not fits(there, needed):
             raise _damaged(folder / WEIGHTS_FILE, f"its shapes do not match {CONFIG_FILE}")
-        model = build_any(about["family"], about["config"], samples, rate)
+        model = build_any(*shape)
         model.level = level
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(

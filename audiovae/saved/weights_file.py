@@ -15,7 +15,9 @@ HEADER = 16 * MIB  # bytes of the largest header
 SPARE = 1 << 20
 
 
-def shapes_of_model(family: str, config: object, samples: int, rate: int) -> dict[str, tuple[int, ...]]:
+def shapes_of_model(
+    family: str, config: object, samples: int, rate: int, audio_channels: int = 1
+) -> dict[str, tuple[int, ...]]:
     """The shape of each tensor of a model, computed without allocating any.
 
     Raises:
@@ -23,7 +25,7 @@ def shapes_of_model(family: str, config: object, samples: int, rate: int) -> dic
     """
     try:
         with torch.device("meta"):
-            model = build_any(family, config, samples, rate)
+            model = build_any(family, config, samples, rate, audio_channels)
         return {name: tuple(value.shape) for name, value in model.state_dict().items()}
     except RuntimeError:  # a product of sizes that overflows
         raise ValueError("the model is too large") from None

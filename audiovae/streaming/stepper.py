@@ -51,7 +51,7 @@ class Stepper:
         """Encodes whole frames.
 
         Args:
-            audio: [B, 1, n * frame], n at least 1.
+            audio: [B, A, n * frame], n at least 1.
             states: What the last call returned; empty at the start.
 
         Returns:
@@ -65,7 +65,7 @@ class Stepper:
         return [torch.cat(level, 2) if len(level) > 1 else level[0] for level in zip(*found, strict=True)], [*states]
 
     def decode(self, latents: Sequence[Tensor], states: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """The inverse of `encode`: tensors of latents of n frames -> [B, 1, n * frame], and the states."""
+        """The inverse of `encode`: tensors of latents of n frames -> [B, A, n * frame], and the states."""
         count = latents[0].shape[2] // self.latent_shapes[0][1]
         levels = [
             level.split(self._parts(count, frames), 2)

@@ -20,9 +20,9 @@ class StreamState:
     Attributes:
         items: Recordings that stream side by side, B; 0 before the first block.
         encoder, decoder: What the layers keep, one tensor [B, ...] for each use of a layer.
-        samples: [B, 1, n] audio of a frame that is not whole yet.
+        samples: [B, A, n] audio of a frame that is not whole yet.
         latents: Latents of a frame that is not whole yet, [B, C, n] for each level.
-        output: [B, 1, n] audio of `process_block` that has not been returned.
+        output: [B, A, n] audio of `process_block` that has not been returned.
     """
 
     items: int = 0
@@ -44,7 +44,7 @@ class Stream:
 
         stream = audiovae.stream(model)
         while ...:
-            output = stream.process_block(samples)   # [n] or [B, 1, n] -> the same shape, `latency` samples later
+            output = stream.process_block(samples)   # [n] or [B, A, n] -> the same shape, `latency` samples later
 
     One stream belongs to one thread. Several streams may share a model.
 
@@ -92,7 +92,7 @@ class Stream:
         """Encodes a block.
 
         Args:
-            samples: [n] or [B, 1, n] floats in [-1, 1] at the model's rate, n at least 0.
+            samples: [n] (of stereo [2, n]) or [B, A, n] floats in [-1, 1] at the model's rate, n at least 0.
 
         Returns:
             Latents as of `model.encode`, of the frames that are whole now, possibly none. The B of the first block
@@ -105,7 +105,7 @@ class Stream:
 
     @torch.no_grad()
     def decode_block(self, latents: Latents) -> Tensor:
-        """Decodes latents of any number of frames: [B, 1, n] audio of the frames that are whole now, possibly n = 0.
+        """Decodes latents of any number of frames: [B, A, n] audio of the frames that are whole now, possibly n = 0.
 
         Raises:
             ModelError: if the latents have another shape or type; the state stays as it was.
@@ -117,7 +117,7 @@ class Stream:
 
     @torch.no_grad()
     def process_block(self, samples: Tensor | np.ndarray) -> Tensor:
-        """Reconstructs a block: [n] or [B, 1, n] -> as many samples of output, `latency` samples later.
+        """Reconstructs a block: [n], of stereo [2, n], or [B, A, n] -> the same shape, `latency` samples later.
 
         The first `latency` samples of a stream are zero. Do not mix it with the other two methods without `reset`.
 
@@ -128,20 +128,20 @@ class Stream:
         ready = self._decode(self._encode(audio))
         before = self._state.output
         if not len(before):
-            before = ready.new_zeros(len(audio), 1, self.latency)
+            before = ready.new_zeros(*audio.shape[:2], self.latency)
         waiting = torch.cat([before, ready], 2)
         count = audio.shape[2]
         self._state.output = waiting[..., count:].clone()
-        return waiting[0, 0, :count] if np.ndim(samples) == 1 else waiting[..., :count]
+        return waiting[..., :count] if np.ndim(samples) == 3 else waiting[0, :, :count].reshape(np.shape(samples))
 
     def finish(self) -> Tensor:
-        """The last `latency` samples of `process_block`, [B, 1, latency], as if silence followed; then resets."""
-        rest = self.process_block(torch.zeros(max(1, self._state.items), 1, self.latency))
+        """The last `latency` samples of `process_block`, [B, A, latency], as if silence followed; then resets."""
+        rest = self.process_block(torch.zeros(max(1, self._state.items), self.model.audio_channels, self.latency))
         self.reset()
         return rest
 
     def _encode(self, audio: Tensor) -> list[Tensor]:
-        """[B, 1, n] -> tensors of the latents of whole frames."""
+        """[B, A, n] -> tensors of the latents of whole frames."""
         joined = (
             torch.cat([self._state.samples, audio * self.gain], 2)
             if self._state.samples.shape[2]
@@ -157,7 +157,7 @@ class Stream:
         return found
 
     def _decode(self, latents: Sequence[Tensor]) -> Tensor:
-        """Tensors of latents -> [B, 1, n] of whole frames."""
+        """Tensors of latents -> [B, A, n] of whole frames."""
         waiting = self._state.latents or [level[..., :0] for level in latents]
         joined = [torch.cat(pair, 2) for pair in zip(waiting, latents, strict=True)]
         sizes = [frames for _, frames in self._stepper.latent_shapes]
@@ -165,24 +165,26 @@ class Stream:
         cuts = [whole * size for size in sizes]
         self._state.latents = [level[..., cut:].clone() for level, cut in zip(joined, cuts, strict=True)]
         if not whole:
-            return torch.zeros(len(joined[0]), 1, 0, device=joined[0].device)
+            return torch.zeros(len(joined[0]), self.model.audio_channels, 0, device=joined[0].device)
         ready = [level[..., :cut] for level, cut in zip(joined, cuts, strict=True)]
         audio, self._state.decoder = self._stepper.decode(ready, self._state.decoder)
         return audio / self.gain
 
     def _audio(self, samples: Tensor | np.ndarray) -> Tensor:
-        """A block as [B, 1, n] float32 on the device of the model; raises ModelError."""
+        """A block as [B, A, n] float32 on the device of the model; raises ModelError."""
         if isinstance(samples, np.ndarray) and samples.dtype.kind == "f":
             samples = torch.from_numpy(np.ascontiguousarray(samples))
         if not isinstance(samples, Tensor) or not samples.is_floating_point():
             raise ModelError(f"samples are a {type(samples).__name__}: expected floats, a tensor or an array")
-        shape = list(samples.shape)
-        if not (samples.ndim == 1 or (samples.ndim == 3 and shape[0] and shape[1] == 1)):
-            raise ModelError(f"samples of shape {shape}: expected [n] or [B, 1, n]")
+        shape, channels = list(samples.shape), self.model.audio_channels
+        whole = samples.ndim == 3 and shape[0] and shape[1] == channels
+        if not (whole or shape[:-1] == ([] if channels == 1 else [channels])):
+            one = "[n]" if channels == 1 else f"[{channels}, n]"
+            raise ModelError(f"samples of shape {shape}: expected {one} or [B, {channels}, n]")
         if not samples.isfinite().all():
             raise ModelError("the samples are not finite (NaN or infinity)")
-        self._begin(1 if samples.ndim == 1 else shape[0])
-        return samples.reshape(self._state.items, 1, -1).to(self.model.device, torch.float32)
+        self._begin(shape[0] if whole else 1)
+        return samples.reshape(self._state.items, channels, shape[-1]).to(self.model.device, torch.float32)
 
     def _begin(self, items: int) -> None:
         """Notes B at the first block; raises ModelError if a later block has another."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 from torch.nn.utils.parametrizations import weight_norm
 
+from audiovae.layers.representation import mid_side
 from train.adversarial.settings import AdversarialConfig
 
 SLOPE = 0.2
@@ -55,29 +56,30 @@ def spectrum(audio: Tensor, window: int) -> Tensor:
     """The complex spectrum with compressed magnitudes.
 
     Args:
-        audio: [B, 1, T], any float type.
+        audio: [B, A, T], any float type.
         window: Hann window and FFT in samples; the hop is a quarter. The first frame begins at the first sample.
 
     Returns:
-        [B, 2, frames, window / 2] float32: real and imaginary part, without the bin at half the rate.
+        [B, 2 A, frames, window / 2] float32: real and imaginary part of each channel, without the bin at half the rate.
     """
     with torch.autocast(audio.device.type, enabled=False):
         taper = torch.hann_window(window, device=audio.device)
         found = torch.stft(
-            audio.float().squeeze(1), window, window // 4, window=taper, center=False, return_complex=True
+            audio.float().flatten(0, 1), window, window // 4, window=taper, center=False, return_complex=True
         )
         parts = torch.view_as_real(found[:, :-1] * (2 / taper.sum())).permute(0, 3, 2, 1)
         power = parts.square().sum(1, keepdim=True) + MAGNITUDE_FLOOR**2
-        return parts * power ** ((COMPRESSION - 1) / 2)
+        compressed = parts * power ** ((COMPRESSION - 1) / 2)
+        return compressed.unflatten(0, (-1, audio.shape[1])).flatten(1, 2)
 
 
 class SpectralNetwork(nn.Module):
     """Convolutions over time and frequency of one complex spectrum (Defossez et al. 2022, "EnCodec", figure 2)."""
 
-    def __init__(self, window: int, filters: int) -> None:
+    def __init__(self, window: int, filters: int, channels: int = 1) -> None:
         super().__init__()
         self.window = window
-        layers = [nn.Conv2d(2, filters, (3, 9), padding=(0, 4))]
+        layers = [nn.Conv2d(2 * channels, filters, (3, 9), padding=(0, 4))]
         layers += [
             nn.Conv2d(filters, filters, (3, 9), stride=(1, 2), dilation=(dilation, 1), padding=(0, 4))
             for dilation in DILATIONS
@@ -93,17 +95,17 @@ class SpectralNetwork(nn.Module):
         return window + (frames - 1) * (window // 4)
 
     def forward(self, audio: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """[B, 1, T] -> scores [B, 1, frames, bands] and the features of each layer [B, C, frames, bands]."""
+        """[B, A, T] -> scores [B, 1, frames, bands] and the features of each layer [B, C, frames, bands]."""
         return _through(self.layers, self.score, spectrum(audio, self.window))
 
 
 class PeriodNetwork(nn.Module):
     """Convolutions over a waveform that is folded by a period (Kong et al. 2020, "HiFi-GAN", figure 2)."""
 
-    def __init__(self, period: int, filters: int) -> None:
+    def __init__(self, period: int, filters: int, channels: int = 1) -> None:
         super().__init__()
         self.period = period
-        widths = [1, *(filters * width for width in PERIOD_WIDTHS)]
+        widths = [channels, *(filters * width for width in PERIOD_WIDTHS)]
         self.layers = nn.ModuleList(
             weight_norm(nn.Conv2d(before, after, (5, 1), stride=(stride, 1)))
             for before, after, stride in zip(widths, widths[1:], PERIOD_STRIDES, strict=False)
@@ -119,7 +121,7 @@ class PeriodNetwork(nn.Module):
         return rows * period
 
     def forward(self, audio: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """[B, 1, T] -> scores [B, 1, frames, period] and the features of each layer [B, C, frames, period].
+        """[B, A, T] -> scores [B, 1, frames, period] and the features of each layer [B, C, frames, period].
 
         Samples that do not fill a row are left out.
         """
@@ -149,25 +151,25 @@ def check_length(config: AdversarialConfig, samples: int) -> None:
 
 
 class Discriminator(nn.Module):
-    """Several networks, each with a view of its own on the waveform.
+    """Several networks, each with a view of its own on the waveform, of stereo on mid and side.
 
     Raises:
         ValueError: if chunks of `samples` samples are too short for one of them.
     """
 
-    def __init__(self, config: AdversarialConfig, samples: int) -> None:
+    def __init__(self, config: AdversarialConfig, samples: int, channels: int = 1) -> None:
         super().__init__()
         check_length(config, samples)
-        self.networks = nn.ModuleList(SpectralNetwork(window, config.filters) for window in config.windows)
-        self.networks.extend(PeriodNetwork(period, config.filters) for period in config.periods)
+        self.networks = nn.ModuleList(SpectralNetwork(window, config.filters, channels) for window in config.windows)
+        self.networks.extend(PeriodNetwork(period, config.filters, channels) for period in config.periods)
 
     def forward(self, audio: Tensor) -> Judgement:
-        """Judges audio [B, 1, T]."""
-        found = [network(audio) for network in self.networks]
+        """Judges audio [B, A, T]."""
+        found = [network(mid_side(audio)) for network in self.networks]
         return Judgement([scores for scores, _ in found], [features for _, features in found])
 
 
-def make_discriminator(config: AdversarialConfig, samples: int, seed: int) -> Discriminator:
+def make_discriminator(config: AdversarialConfig, samples: int, seed: int, channels: int = 1) -> Discriminator:
     """A discriminator with weights drawn from a seed; the random state of the process stays as it is.
 
     Raises:
@@ -175,4 +177,4 @@ def make_discriminator(config: AdversarialConfig, samples: int, seed: int) -> Di
     """
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
         torch.manual_seed(seed)
-        return Discriminator(config, samples)
+        return Discriminator(config, samples, channels)

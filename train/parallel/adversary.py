@@ -62,8 +62,8 @@ class NoAdversary:
         """Judges a micro-batch, and adds the gradient of the discriminator's own loss to its weights.
 
         Args:
-            recon: Reconstructions [B, 1, T], with their gradient.
-            target: The recordings [B, 1, T].
+            recon: Reconstructions [B, A, T], with their gradient.
+            target: The recordings [B, A, T].
             step: Optimizer steps done.
             share: The micro-batch's share of the global batch.
             last: Whether it is this process's last micro-batch of the step.
@@ -109,16 +109,17 @@ class Adversary(NoAdversary):
     """
 
     def __init__(
-        self, config: RunConfig, engine: Engine, samples: int, first: Mapping[str, Tensor] | None = None
+        self, config: RunConfig, engine: Engine, model: Trainable, first: Mapping[str, Tensor] | None = None
     ) -> None:
-        """Makes a discriminator for chunks of `samples` samples, random or with the weights `first`.
+        """Makes a discriminator for the chunks of a model, random or with the weights `first`.
 
         `check_phase` says before whether chunks of this length can have it.
         """
         super().__init__(engine)
         self.config: AdversarialConfig = config.adversarial
         self._start, self._engine = config.phase_start or 0, engine
-        self.discriminator = make_discriminator(self.config, samples, config.seed + SEED)
+        seed = config.seed + SEED
+        self.discriminator = make_discriminator(self.config, model.samples, seed, model.audio_channels)
         if first is not None:
             _check(first, self.discriminator)
             self.discriminator.load_state_dict(first)

@@ -128,7 +128,7 @@ class ZeRO(Strategy):
     @contextmanager
     def averaged(self) -> Iterator[Trainable]:
         """A separate model, which exists as long as the block: it is whole, so its passes need no other process."""
-        whole = type(self.model)(self.model.config, self.model.samples, self.model.rate).to(self._engine.device)
+        whole = self.model.unloaded().to(self._engine.device)
         buffers = self._buffers()
         whole.load_state_dict({**buffers, **dict(zip(self._names, self._whole_averages(), strict=True))})
         yield whole.eval()

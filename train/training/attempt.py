@@ -188,7 +188,7 @@ def build_model(config: RunConfig, family: str, split: Split) -> Trainable:
     try:
         settings = config.model_settings(split.manifest, split.where)
         from_dict(type(settings), asdict(settings))  # bounds that a saved model has to keep
-        model = build_any(family, settings, split.samples, split.rate)
+        model = build_any(family, settings, split.samples, split.rate, split.channels)
     except LengthError as error:
         raise TrainError(f"model: {error}. {_lengths_that_fit(config, split)}") from None
     except ValueError as error:

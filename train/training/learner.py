@@ -198,7 +198,7 @@ def _players(
         check_phase(config, model)
     adversary = NoAdversary(engine)
     if in_phase(config, step):
-        adversary = Adversary(config, engine, model.samples, first)
+        adversary = Adversary(config, engine, model, first)
         if config.adversarial.freeze:
             freeze_all_but(model, model.synthesis)
     if config.compile:
@@ -215,7 +215,7 @@ def begin_phase(config: RunConfig, engine: Engine, learner: Learner) -> None:
     shared = shared_snapshot(engine, snapshot if engine.is_main else None)
     # Frozen weights need another wrapper, and a model that ZeRO has sharded cannot be wrapped again.
     old = learner.model
-    model = type(old)(old.config, old.samples, old.rate).to(engine.device)
+    model = old.unloaded().to(engine.device)
     model.level = old.level
     learner.replace_players(*_players(config, model, engine, learner.step, learner.first_discriminator), shared)
     learner.strategy.wrapped.train()

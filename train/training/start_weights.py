@@ -68,7 +68,7 @@ def _keep_discriminator(config: RunConfig, model: Trainable, run: RunDir, folder
         about = "\n  not taken: its discriminator, as --start_from.only names parts of the model"
     elif weights is not None:
         try:
-            wanted = make_discriminator(config.adversarial, model.samples, 0).state_dict()
+            wanted = make_discriminator(config.adversarial, model.samples, 0, model.audio_channels).state_dict()
         except ValueError as error:
             raise TrainError(str(error)) from None
         if {name: value.shape for name, value in weights.items()} == {k: v.shape for k, v in wanted.items()}:
