@@ -4,13 +4,14 @@
 
     split = Split.open(DATA_DIR, "train")
     with BatchStream(split, batch=256, seed=0) as batches:
-        for batch in batches: ...  # for ever; batch.audio is int16 [256, samples]
+        for batch in batches: ...  # for ever; batch.audio is int16 [256, samples * channels]
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the names that are imported on first use, with their types
+    from shards.reading.channels import by_channel as by_channel
     from shards.errors import DataError as DataError
     from shards.manifest import Manifest as Manifest
     from shards.reading.order import EpochOrder as EpochOrder
@@ -29,6 +30,7 @@ _HOMES = {
     "EpochOrder": "reading.order",
     "Manifest": "manifest",
     "Split": "reading.split",
+    "by_channel": "reading.channels",
     "steps_left": "reading.schedule",
 }
 __all__ = [*_HOMES]

@@ -17,6 +17,7 @@ _SWITCHES = {  # flags that take no value
     "split_by_folder": "Take the splits from the folders train, valid and test in the audio folder.",
     "valid_within": "Hold out the end of each recording instead of whole recordings.",
     "join_short": "Let recordings shorter than a chunk share chunks, with short silences between them.",
+    "keep_one_sided": "Leave a silent side of stereo silent. Without it the side with sound goes to both.",
     "reread": "Read all recordings again to see whether they have changed.",
     "json": "Print a summary to plot instead of tables.",
 }
@@ -24,6 +25,7 @@ _EXAMPLES = {
     "build": (
         "build recordings/ data/",
         "build recordings/ data/ --valid 0.2 --level rms --max-silence 0.1",
+        "build recordings/ data/ --channels 2",
         "build recordings/ data/ --task 3/16",
     ),
     "merge": ("merge data/",),

@@ -55,18 +55,24 @@ def parse_name(name: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class ChunkFormat:
-    """Mono 16-bit PCM WAV chunks of ``samples`` samples at ``rate`` Hz.
+    """16-bit PCM WAV chunks of ``samples`` samples of each of ``channels`` channels at ``rate`` Hz.
 
-    The default makes a record of 45,056 bytes, exactly 11 memory pages.
+    Channels are interleaved. The default makes a record of 45,056 bytes, exactly 11 memory pages.
     """
 
     rate: int = 22050
     samples: int = 22050
+    channels: int = 1
+
+    @property
+    def frame(self) -> int:
+        """Bytes of one sample of all channels."""
+        return 2 * self.channels
 
     @property
     def hashed(self) -> int:
         """Bytes of a record that its checksum covers: both headers and the samples."""
-        return HEADERS + 2 * self.samples
+        return HEADERS + self.frame * self.samples
 
     @property
     def stride(self) -> int:
@@ -91,9 +97,9 @@ class ChunkFormat:
     @cached_property
     def wav_header(self) -> bytes:
         """The 44 bytes before the samples, the same in every chunk."""
-        data = 2 * self.samples
+        data = self.frame * self.samples
         riff = struct.pack("<4sI4s", b"RIFF", self.wav_bytes - RIFF_HEADER, b"WAVE")
-        fmt = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, self.rate, 2 * self.rate, 2, 16)
+        fmt = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, self.channels, self.rate, self.frame * self.rate, self.frame, 16)
         return riff + fmt + struct.pack("<4sI", b"data", data)
 
     @cached_property
@@ -131,7 +137,7 @@ class ChunkFormat:
     def records(self, audio: np.ndarray, source: np.ndarray, start: np.ndarray, identity: str = "") -> np.ndarray:
         """Tar records of many chunks at once.
 
-        audio int16 [n, samples], source int [n], start int [n] -> uint8 [n, stride]; ``identity`` as in ``headers``.
+        audio int16 [n, samples * channels], source int [n], start int [n] -> uint8 [n, stride]; ``identity`` as in ``headers``.
         """
         rows = np.empty((len(audio), self.stride), np.uint8)
         rows[:, :HEADERS] = self.headers(source, start, identity)

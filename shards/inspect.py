@@ -45,6 +45,7 @@ def summary(manifest: Manifest) -> dict:
         "rate": manifest.rate,
         "samples": manifest.samples,
         "hop": manifest.hop,
+        "channels": manifest.channels,
         "splits": {
             name: {
                 "recordings": sum(source.split == name for source in kept),

@@ -1,4 +1,4 @@
-"""Audio files of any format, rate and number of channels as mono blocks at a wanted rate.
+"""Audio files of any format, rate and number of channels as mono or stereo blocks at a wanted rate.
 
 `shards` and `audiovae` decode by this module alone: a file is whole for both of them, or for none. There are two
 decoders. libsndfile reads first; FFmpeg reads what libsndfile cannot, what it would read short, and what it did.
@@ -18,7 +18,7 @@ from shards.audio.belief import PADDING_S, Heard, first_is_believed, judged
 from shards.audio.errors import DecodingError, reason
 from shards.audio.ffmpeg import open_ffmpeg
 from shards.audio.libsndfile import SndFile, open_sndfile
-from shards.audio.mixing import MEAN, Mixer, parse_channels
+from shards.audio.mixing import MEAN, Channels, Mixer, parse_channels
 from shards.audio.rates import HIGHEST, LOWEST, USUAL_HIGHEST, USUAL_LOWEST
 
 RATE = "unreadable: its header names a rate of"
@@ -57,7 +57,7 @@ class Output(Protocol):
     """Where a decoder puts the audio."""
 
     def add(self, audio: np.ndarray) -> None:
-        """Takes float32 [n], which is valid during the call."""
+        """Takes float32 [n], of stereo [n, 2], which is valid during the call."""
 
     def restart(self) -> None:
         """Forgets everything: another decoder begins."""
@@ -72,10 +72,11 @@ class _Pass:
         output: Output,
         on_progress: Callable[[float], None],
         channels: tuple[int, ...] | None = None,
+        outputs: int = 1,
     ) -> None:
-        self._rate, self._output, self._on_progress = rate, output, on_progress
+        self._rate, self._output, self._on_progress, self._outputs = rate, output, on_progress, outputs
         self.channels = channels
-        self.mixer, self.seconds = Mixer(rate, channels), 0.0
+        self.mixer, self.seconds = Mixer(rate, channels, outputs), 0.0
 
     def take(self, block: np.ndarray, rate: int, full_scale: float = 1) -> None:
         """Hands on a block, float32 [n, channels] at `rate` Hz."""
@@ -93,7 +94,7 @@ class _Pass:
         """Throws away what came, for another decoder or for other channels."""
         self._output.restart()
         self._on_progress(-self.seconds)
-        self.mixer, self.seconds = Mixer(self._rate, self.channels), 0.0
+        self.mixer, self.seconds = Mixer(self._rate, self.channels, self._outputs), 0.0
 
 
 def decode(
@@ -102,8 +103,13 @@ def decode(
     output: Output,
     on_progress: Callable[[float], None] = lambda seconds: None,
     channels: str = MEAN,
+    outputs: int = 1,
+    keep_one_sided: bool = False,
 ) -> Facts:
-    """Decodes a file into `output` at `rate` Hz: the mean of the channels, or the loudest where they cancel each other.
+    """Decodes a file into `output` at `rate` Hz, as mono or stereo.
+
+    Mono is the mean of the channels, or the loudest where they cancel each other. Stereo is the first two channels, or
+    one of them on both sides where the file has no other, or where the other is silent.
 
     Args:
         path: The file.
@@ -111,6 +117,8 @@ def decode(
         output: Takes the blocks.
         on_progress: Gets the seconds of each block; negative ones when another decoder begins.
         channels: Those that are used, as `parse_channels` reads them.
+        outputs: Channels of the output: 1 or 2.
+        keep_one_sided: Whether a silent side of stereo stays silent.
 
     Returns:
         What is known of the file; its note says what is missing or odd.
@@ -118,8 +126,8 @@ def decode(
     Raises:
         DecodingError: when no decoder finds audio, or less than half of what the file announces.
     """
-    chosen = parse_channels(channels)
-    work = _Pass(rate, output, on_progress, chosen.indices)
+    chosen = parse_channels(channels, outputs)
+    work = _Pass(rate, output, on_progress, chosen.indices, outputs)
     facts = _decode(path, work)
     notes = [facts.note] if facts.note else []
     if not USUAL_LOWEST <= facts.rate <= USUAL_HIGHEST:
@@ -136,10 +144,16 @@ def decode(
     absent = [index + 1 for index in used if index >= facts.channels > 1]
     if absent:
         notes.append(f"channels: it has only {facts.channels}, so the last is used for channel {absent[0]}")
+    if outputs == 2 and chosen == Channels() and facts.channels > 2:
+        notes.append(f"channels: it has {facts.channels}, so the first two are left and right")
     loudest = used[work.mixer.loudest] if work.mixer.loudest < len(used) else 0
+    only = None if keep_one_sided or chosen.louder else work.mixer.only_side
     if work.mixer.cancels:
         notes.append(f"cancelling: its channels cancel each other, so only channel {loudest + 1} is used")
-    if work.mixer.cancels or (chosen.louder and facts.channels > 1):
+    elif only is not None:
+        loudest = used[only] if only < len(used) else only
+        notes.append(f"one-sided: only channel {loudest + 1} has sound, so it is on both sides")
+    if work.mixer.cancels or only is not None or (chosen.louder and facts.channels > 1):
         work.channels = (loudest,)
         work.again()
         _decode(path, work)

@@ -12,9 +12,12 @@ FEWEST = 20  # blocks of which one may be left out
 
 
 def block_peaks(audio: np.ndarray) -> np.ndarray:
-    """The peaks of each BLOCK samples and of the rest of a recording, or of a piece of it: float32 [n] -> [blocks]."""
+    """The peaks of each BLOCK samples and of the rest of a recording, or of a piece of it: float32 [n] -> [blocks].
+
+    Of several channels, [n, channels], a peak is the largest over all of them.
+    """
     whole = len(audio) // BLOCK * BLOCK
-    rows = audio[:whole].reshape(-1, BLOCK)
+    rows = audio[:whole].reshape(whole // BLOCK, -1) if whole else audio[:0].reshape(0, 1)
     peaks = np.maximum(rows.max(axis=1), -rows.min(axis=1))
     rest = audio[whole:]
     return np.append(peaks, max(rest.max(), -rest.min())) if len(rest) else peaks

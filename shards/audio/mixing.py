@@ -1,4 +1,4 @@
-"""Blocks of several channels as mono at a wanted rate, and what is odd about them."""
+"""Blocks of several channels as mono or stereo at a wanted rate, and what is odd about them."""
 
 import re
 from collections.abc import Iterator
@@ -14,6 +14,8 @@ _NUMBERS = re.compile(r"[1-9]\d{0,2}(,[1-9]\d{0,2})*")
 SAMPLED = 61
 # The mean of channels that cancel each other is so much weaker than the loudest of them: 20 dB.
 CANCELLED = 0.01
+# In stereo, a side that is so much weaker than the other has no sound: 60 dB.
+ONE_SIDED = 1e-6
 LEAST_FRAMES = 256  # looked at, before anything is said about the channels
 # A sample beyond full scale by 12 dB that is so many times larger than all around it is a fault, no sound.
 WILD, WILD_RATIO = 4.0, 20.0
@@ -23,10 +25,10 @@ MOST_WILD = 8  # of a block and a channel; more of them are no glitch
 
 @dataclass(frozen=True)
 class Channels:
-    """The mean of some channels, by index from 0.
+    """Some channels, by index from 0: for mono their mean, for stereo left and right.
 
     Attributes:
-        indices: The channels; None for all.
+        indices: The channels; None for all, of which stereo takes the first two. One stands for both sides.
         louder: Whether only the loudest channel is used, which is known when all of them were read once.
     """
 
@@ -34,8 +36,11 @@ class Channels:
     louder: bool = False
 
 
-def parse_channels(text: str) -> Channels:
-    """Reads `mean`, `left`, `right`, `louder` or numbers from 1 such as `1,2`. Raises ValueError."""
+def parse_channels(text: str, outputs: int = 1) -> Channels:
+    """Reads `mean`, `left`, `right`, `louder` or numbers from 1 such as `1,2`, for mono (1 output) or stereo (2).
+
+    Raises ValueError; for stereo also where more than two channels are named.
+    """
     if text == MEAN:
         return Channels()
     if text == LOUDER:
@@ -44,11 +49,16 @@ def parse_channels(text: str) -> Channels:
         return Channels(_NAMES[text])
     if not _NUMBERS.fullmatch(text):
         raise ValueError(f"{text} names no channels: give mean, left, right, louder or numbers from 1 such as 1,2")
-    return Channels(tuple(sorted({int(number) - 1 for number in text.split(",")})))
+    indices = [int(number) - 1 for number in text.split(",")]
+    if outputs == 1:
+        return Channels(tuple(sorted({*indices})))
+    if len(indices) > outputs:
+        raise ValueError(f"{text} names {len(indices)} channels: stereo has two, give one or two numbers such as 3,4")
+    return Channels(tuple(indices))
 
 
 class Mixer:
-    """Takes blocks as they are decoded and gives mono at `rate` Hz; rate and channels of the blocks may change.
+    """Takes blocks as they are decoded and gives mono or stereo at `rate` Hz; rate and channels of them may change.
 
     Files that were joined end to end may have other rates in their parts. Each part is resampled for itself.
 
@@ -56,17 +66,23 @@ class Mixer:
         repaired: Single wild samples that were replaced by their neighbours.
     """
 
-    def __init__(self, rate: int, channels: tuple[int, ...] | None = None) -> None:
-        """Mixes the mean of all channels, or of those with the indices `channels`; a missing one is the last."""
+    def __init__(self, rate: int, channels: tuple[int, ...] | None = None, outputs: int = 1) -> None:
+        """Uses all channels, or those with the indices `channels`; a missing one is the last.
+
+        Args:
+            rate: Wanted rate in Hz.
+            channels: The channels, as in `Channels`.
+            outputs: 1 for their mean; 2 for the first two as left and right, where one alone is both.
+        """
         self.repaired = 0
-        self._rate, self._channels = rate, channels
+        self._rate, self._channels, self._outputs = rate, channels, outputs
         self._own_rate = 0
         self._resampler: soxr.ResampleStream | None = None
-        self._mono = np.empty(0, np.float32)
+        self._mixed = np.empty(self._shape(0), np.float32)
         self._power, self._mixed_power, self._frames = np.zeros(1), 0.0, 0
 
     def add(self, block: np.ndarray, rate: int, full_scale: float = 1) -> Iterator[np.ndarray]:
-        """The mono audio that is complete now, float32 [n]; each array is valid until the next call.
+        """The audio that is complete now, float32 [n] or [n, 2]; each array is valid until the next call.
 
         Args:
             block: Float32 [n, channels]; wild samples in it are repaired.
@@ -77,22 +93,28 @@ class Mixer:
             yield from self.end()
             self._own_rate = rate
             if rate != self._rate:
-                self._resampler = soxr.ResampleStream(rate, self._rate, 1, dtype="float32", quality="HQ")
+                self._resampler = soxr.ResampleStream(rate, self._rate, self._outputs, dtype="float32", quality="HQ")
         if full_scale == 1 and len(block) and not max(block.max(), -block.min()) <= WILD:
             self.repaired += sum(repair(column) for column in block.T)
-        if len(self._mono) < len(block):
-            self._mono = np.empty(len(block), np.float32)
+        if len(self._mixed) < len(block):
+            self._mixed = np.empty(self._shape(len(block)), np.float32)
         if self._channels is not None:
-            block = block[:, sorted({min(index, block.shape[1] - 1) for index in self._channels})]
-        mixed = _sum(block, self._mono[: len(block)])
-        mixed *= np.float32(1 / (block.shape[1] * full_scale))
+            last = block.shape[1] - 1
+            columns = [min(index, last) for index in self._channels]
+            block = block[:, sorted({*columns}) if self._outputs == 1 else columns]
+        mixed = self._mixed[: len(block)]
+        if self._outputs == 1:
+            _sum(block, mixed)
+            mixed *= np.float32(1 / (block.shape[1] * full_scale))
+        else:
+            np.multiply(block[:, :2], np.float32(1 / full_scale), out=mixed)  # one channel goes to both sides
         self._compare(block, mixed, full_scale)
         yield self._resampler.resample_chunk(mixed) if self._resampler else mixed
 
     def end(self) -> Iterator[np.ndarray]:
         """What the resampler still holds."""
         if self._resampler:
-            yield self._resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+            yield self._resampler.resample_chunk(np.zeros(self._shape(0), np.float32), last=True)
         self._resampler, self._own_rate = None, 0
 
     @property
@@ -102,14 +124,29 @@ class Mixer:
 
     @property
     def cancels(self) -> bool:
-        """Whether the channels cancel each other in the mean."""
-        return self._frames >= LEAST_FRAMES and self._mixed_power < CANCELLED * self._power[self.loudest]
+        """Whether the channels cancel each other in the mean; stereo has none."""
+        enough = self._outputs == 1 and self._frames >= LEAST_FRAMES
+        return enough and self._mixed_power < CANCELLED * self._power[self.loudest]
+
+    @property
+    def only_side(self) -> int | None:
+        """The side of stereo that has all the sound, 0 or 1; None where both have some, and in mono."""
+        if self._outputs == 1 or self._frames < LEAST_FRAMES or len(self._power) < 2:
+            return None
+        left, right = self._power[:2]
+        return 0 if right < ONE_SIDED * left else 1 if left < ONE_SIDED * right else None
+
+    def _shape(self, frames: int) -> tuple[int, ...]:
+        return (frames,) if self._outputs == 1 else (frames, self._outputs)
 
     def _compare(self, block: np.ndarray, mixed: np.ndarray, full_scale: float) -> None:
-        channels = block.shape[1]
-        if channels == 1:
-            return
+        if block.shape[1] == 1:
+            if self._outputs == 1:
+                return
         some = block[::SAMPLED] * np.float32(1 / full_scale)
+        if some.shape[1] == 1:  # it is on both sides
+            some = some[:, [0, 0]]
+        channels = some.shape[1]
         if len(self._power) < channels:
             self._power = np.concatenate([self._power, np.zeros(channels - len(self._power))])
         self._frames += len(some)

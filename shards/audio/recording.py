@@ -1,4 +1,4 @@
-"""One recording: decoded, mixed to mono, resampled, levelled, as 16-bit samples."""
+"""One recording: decoded, mixed to mono or stereo, resampled, levelled, as 16-bit samples."""
 
 import math
 import tempfile
@@ -20,15 +20,18 @@ BEYOND = 2.0  # peaks above it, 6 dB over full scale, are samples in another sca
 CLICK = 10.0  # a peak so many times above the robust one, 20 dB, is a click
 RAISED = 100.0  # gains above it, 40 dB, raise noise
 CONSTANT = 0.1  # the largest share of a constant in the peak
-IN_MEMORY = 1 << 24  # samples of a recording kept in memory, 64 MB; the rest waits in a file
+IN_MEMORY = 1 << 24  # values of a recording kept in memory, 64 MB; the rest waits in a file
 
 
 class _Signal:
-    """The mono samples of one recording, float32; whenever the buffer is full they move to a file without a name."""
+    """The samples of one recording, float32; whenever the buffer is full they move to a file without a name.
 
-    def __init__(self, buffer: np.ndarray, folder: Path):
-        self._buffer, self._folder = buffer, folder
-        self._wide = np.empty(BLOCK, np.float64)
+    Samples are counted for each channel. Those of several channels are interleaved.
+    """
+
+    def __init__(self, buffer: np.ndarray, folder: Path, channels: int):
+        self._buffer, self._folder, self.channels = buffer, folder, channels
+        self._wide = np.empty(BLOCK * channels, np.float64)
         self._file: BinaryIO | None = None
         self.restart()
 
@@ -36,13 +39,14 @@ class _Signal:
         """Forget all samples."""
         self.samples = 0
         self.peaks: list[np.ndarray] = []
-        self.squares = self.sum = 0.0
+        self.squares = 0.0
+        self.sums = [0.0] * self.channels
         self._filled = 0
         self.close()
         self._file = None
 
     def add(self, audio: np.ndarray) -> None:
-        """Append float32 [n]. Raises DecodingError when a sample is no finite number."""
+        """Append float32 [n], of several channels [n, channels]. Raises DecodingError for one that is not finite."""
         for begin in range(0, len(audio), BLOCK):  # raising the rate makes long blocks
             self._add(audio[begin : begin + BLOCK])
 
@@ -51,20 +55,22 @@ class _Signal:
         if not math.isfinite(peaks.max()):
             raise DecodingError("not finite: it has NaN or infinite samples")
         self.peaks.append(peaks)
-        wide = self._wide[: len(block)]
-        wide[:] = block
-        self.sum += float(block.sum())
-        self.squares += float(np.square(wide, out=wide).sum())
         self.samples += len(block)
-        if self._filled + len(block) > len(self._buffer):
+        columns = block.reshape(-1, self.channels).T
+        self.sums = [total + float(column.sum()) for total, column in zip(self.sums, columns, strict=True)]
+        flat = block.reshape(-1)
+        wide = self._wide[: len(flat)]
+        wide[:] = flat
+        self.squares += float(np.square(wide, out=wide).sum())
+        if self._filled + len(flat) > len(self._buffer):
             self._file = self._file or tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115 - see close
             self._file.write(self._buffer[: self._filled].data)
             self._filled = 0
-        self._buffer[self._filled : self._filled + len(block)] = block
-        self._filled += len(block)
+        self._buffer[self._filled : self._filled + len(flat)] = flat
+        self._filled += len(flat)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """All of them, in blocks of at most BLOCK."""
+        """All of them, interleaved, in blocks of at most BLOCK values."""
         if self._file:
             self._file.seek(0)
             while len(block := np.frombuffer(self._file.read(4 * BLOCK), np.float32)):
@@ -83,12 +89,12 @@ class Recording:
     """A decoded recording and its facts."""
 
     signal: _Signal
-    samples: int
+    samples: int  # of each channel
     duration_s: float
     rate: int  # Hz, as recorded
-    channels: int
+    channels: int  # as recorded
     gain: float
-    peak: float  # of the mono recording before the gain, full scale 1
+    peak: float  # over the channels that are used, before the gain, full scale 1
     rms: float
     note: str
 
@@ -98,7 +104,7 @@ class Recording:
         return self.peak < SILENCE
 
     def audio(self) -> Iterator[np.ndarray]:
-        """Its samples after the gain, as blocks of int16 [n] that are valid until the next one."""
+        """Its samples after the gain, interleaved, as blocks of int16 [n] that are valid until the next one."""
         scale = np.float32(self.gain * 32768)
         clips = self.peak * float(scale) > 32767
         scaled, rounded = np.empty(BLOCK, np.float32), np.empty(BLOCK, "<i2")
@@ -112,15 +118,25 @@ class Recording:
 
 
 class Decoder:
-    """Reads files as mono at ``rate`` Hz, one at a time.
+    """Reads files as mono or stereo at ``rate`` Hz, one at a time.
 
-    ``level`` is one of ``levels.LEVELS``, ``channels`` as ``decode`` takes it. Of a recording that is longer than
-    ``IN_MEMORY`` samples the rest waits in a file in ``scratch``.
+    ``level`` is one of ``levels.LEVELS``, the gain is one for all channels; ``channels``, ``outputs`` and
+    ``keep_one_sided`` as ``decode`` takes them. Of a recording that is longer than ``IN_MEMORY`` values the rest waits
+    in a file in ``scratch``.
     """
 
-    def __init__(self, rate: int, level: str, scratch: Path, channels: str = MEAN):
+    def __init__(
+        self,
+        rate: int,
+        level: str,
+        scratch: Path,
+        channels: str = MEAN,
+        outputs: int = 1,
+        keep_one_sided: bool = False,
+    ):
         self._rate, self._level, self._scratch, self._channels = rate, level, scratch, channels
-        self._buffer = np.empty(max(IN_MEMORY, BLOCK), np.float32)
+        self._outputs, self._keep_one_sided = outputs, keep_one_sided
+        self._buffer = np.empty(max(IN_MEMORY, BLOCK * outputs), np.float32)
 
     @contextmanager
     def read(
@@ -131,9 +147,11 @@ class Decoder:
         Raises DecodingError with the reason when the file is unreadable, truncated, empty or not finite,
         OSError when the scratch folder cannot be written.
         """
-        signal = _Signal(self._buffer, self._scratch)
+        signal = _Signal(self._buffer, self._scratch, self._outputs)
         try:
-            facts = decode(path, self._rate, signal, on_progress, self._channels)
+            facts = decode(
+                path, self._rate, signal, on_progress, self._channels, self._outputs, self._keep_one_sided
+            )
             if not signal.samples:
                 raise DecodingError("empty: it has no samples")
             yield self._levelled(signal, facts)
@@ -143,10 +161,10 @@ class Decoder:
     def _levelled(self, signal: _Signal, facts: Facts) -> Recording:
         peaks = np.concatenate(signal.peaks)
         peak, robust = float(peaks.max()), robust_peak(peaks)
-        rms = math.sqrt(signal.squares / signal.samples)
+        rms = math.sqrt(signal.squares / (signal.samples * signal.channels))
         factor = 1.0 if peak < SILENCE else gain(self._level, peak, rms, robust)
         notes = [facts.note] if facts.note else []
-        constant = abs(signal.sum) / signal.samples
+        constant = max(map(abs, signal.sums)) / signal.samples
         if peak < SILENCE:
             notes.append("silent: never above -80 dBFS")
         elif peak > BEYOND:

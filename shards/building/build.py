@@ -59,6 +59,8 @@ def build(
     strict: bool = False,
     dry_run: bool = False,
     seconds: float = 0.0,
+    channels: int = 1,
+    keep_one_sided: bool = False,
 ) -> None:
     """Turn a folder of recordings into shards; run it again to continue, or to add recordings that came later.
 
@@ -81,8 +83,10 @@ def build(
             the name of the group in the path, or a CSV file with the columns path and group.
         splits: CSV file with the columns path and split (train, valid or test) for all recordings.
         copies: Recordings with the same sound as another go into its split (`together`), or are only named (`ignore`).
+        channels: Channels of the chunks: 1 for mono, 2 for stereo. A recording with one channel gives both sides.
         use_channels: Channels of a recording that are mixed to mono: mean (of all), left, right, louder, or numbers
-            such as 1,2.
+            such as 1,2. For stereo mean is the first two, two numbers are left and right, and one is both.
+        keep_one_sided: Leave a silent side of stereo silent. Without it the side with sound goes to both.
         join_short: Let recordings shorter than a chunk share chunks, with short silences between them.
         split_by_folder: Take the splits from the folders train, valid and test in the audio folder.
         valid_within: Hold out the end of each recording instead of whole recordings.
@@ -107,6 +111,8 @@ def build(
         copies=copies,
         use_channels=use_channels,
         join_short=join_short,
+        channels=channels,
+        keep_one_sided=keep_one_sided,
     )
     _check(settings, workers)
     share = Task.parse(task)
@@ -147,8 +153,13 @@ def _check(settings: Settings, count: int) -> None:
     for name, least in (("rate", 1), ("samples", 1), ("chunks_per_shard", 1)):
         if getattr(settings, name) < least:
             raise DataError(f"--{name} must be at least {least}")
-    if settings.samples >= 2**30:
-        raise DataError("--samples must be less than 2**30: a WAV file cannot be larger")
+    if settings.channels not in (1, 2):
+        raise DataError(f"--channels {settings.channels}: give 1 for mono or 2 for stereo")
+    if settings.keep_one_sided and settings.channels == 1:
+        raise DataError("--keep_one_sided has no meaning for mono: leave it out, or build with --channels 2")
+    if settings.samples * settings.channels >= 2**30:
+        most = "2**30" if settings.channels == 1 else "2**29 in stereo"
+        raise DataError(f"--samples must be less than {most}: a WAV file cannot be larger")
     if not 1 <= settings.hop <= settings.samples:
         raise DataError(f"--hop must be between 1 and the {settings.samples} samples of a chunk: none may be lost")
     if not (settings.valid >= 0 and settings.test >= 0 and settings.valid + settings.test < 1):
@@ -156,7 +167,7 @@ def _check(settings: Settings, count: int) -> None:
     if not 0 <= settings.max_silence <= 1:
         raise DataError("--max_silence is a share of a recording's chunks: from 0 to 1")
     try:
-        parse_channels(settings.use_channels)
+        parse_channels(settings.use_channels, settings.channels)
     except ValueError as error:
         raise DataError(f"--use_channels {error}") from None
     if count < 0:
@@ -323,7 +334,7 @@ def _built(out_dir: Path, settings: Settings) -> Manifest | None:
     if not (out_dir / FILE_NAME).exists():
         return None
     manifest = Manifest.load(out_dir)
-    built = {"rate": manifest.rate, "samples": manifest.samples, "hop": manifest.hop, "level": manifest.level}
+    built = {name: getattr(manifest, name) for name in ("rate", "samples", "hop", "level", "channels")}
     differing = settings.differing(built | manifest.settings)
     if differing:
         raise DataError(f"{out_dir} was built with {differing}: build into another folder, or delete {out_dir} first")
@@ -340,8 +351,7 @@ def _look_at(
         if known is None:
             found.append(probe(audio_dir, path))
         else:
-            decoder = settings.rate, settings.level, settings.use_channels
-            found.append(recheck(audio_dir, path, known, decoder, reread))
+            found.append(recheck(audio_dir, path, known, settings.decoder, reread))
         count_done(1)
     return found
 

@@ -40,10 +40,10 @@ def join(spool: Spool, settings: Settings, name: str, row: int, split: str) -> P
     def blocks():
         place = 0
         for piece, begin in zip(short, begins, strict=True):
-            yield np.zeros(begin - place, "<i2")
+            yield np.zeros((begin - place) * settings.channels, "<i2")
             yield spool.read(piece.offset, piece.samples)
             place = begin + piece.samples
-        yield np.zeros(end - place, "<i2")
+        yield np.zeros((end - place) * settings.channels, "<i2")
 
     offset, samples, digest = spool.write(blocks())
     source = Source(
@@ -55,7 +55,7 @@ def join(spool: Spool, settings: Settings, name: str, row: int, split: str) -> P
         left_out=0,
         duration_s=0.0,
         rate=settings.rate,
-        channels=1,
+        channels=settings.channels,
         gain_db=0.0,
         peak=0.0,
         rms=0.0,

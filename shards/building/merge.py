@@ -236,9 +236,10 @@ def _merged(plan: Plan, base: Manifest | None, results: list[PartResult]) -> Man
     for row, first in plan.copies.items():
         if row in found:
             sources[row] = replace(sources[row], copy_of=sources[first].path)
-    settings = asdict(plan.settings)
+    settings = plan.settings.content()
+    settings.setdefault("channels", 1)
     return Manifest(
-        **{name: settings.pop(name) for name in ("rate", "samples", "hop", "level")},
+        **{name: settings.pop(name) for name in ("rate", "samples", "hop", "level", "channels")},
         settings=settings,
         splits=dict(sorted(splits.items())),
         levels={split: Level.of([s for s in sources if s.split == split]) for split in sorted(splits)},

@@ -14,14 +14,14 @@ import xxhash
 
 from shards.audio.errors import DecodingError, reason
 from shards.audio.levels import SILENCE
-from shards.audio.recording import Decoder, Recording
+from shards.audio.recording import Recording
 from shards.building.build_folder import BuildFolder
 from shards.building.joining import join
 from shards.building.plan import Part, Settings
 from shards.building.probe import Candidate
 from shards.building.shuffle import Shuffler
 from shards.building.spool import Leftover, PartShard, Piece, Spool
-from shards.chunk import ChunkFormat
+from shards.copies.mono import mono_reader
 from shards.copies.prints import SUFFIX, make_print, to_bytes
 from shards.errors import DataError
 from shards.files import write_atomically
@@ -92,7 +92,7 @@ def _build(
     part: Part,
     on_progress: Callable[[float], None],
 ) -> PartResult:
-    with Spool(folder, part.key) as spool:
+    with Spool(folder, part.key, settings.channels) as spool:
         splits = {row: candidate.split for row, candidate in part.sources.items()}
         spool.take_over(left, splits, build_folder.shards)
         intake = _Intake(audio_dir, settings, spool)
@@ -104,8 +104,7 @@ def _build(
             progress.rest_of(math.fsum(candidate.seconds for candidate in rows.values()))
         for split, row in part.joined.items():
             spool.commit(join(spool, settings, f"(joined {part.index:05d} {split})", row, split))
-        shape = ChunkFormat(settings.rate, settings.samples)
-        shuffler = Shuffler(spool, shape, settings.hop, settings.chunks_per_shard, part.index)
+        shuffler = Shuffler(spool, settings.shape, settings.hop, settings.chunks_per_shard, part.index)
         shards = shuffler.write(build_folder.shards)
         sources = {row: piece.source for row, piece in spool.pieces.items()}
         return PartResult(shards, sources, _write_prints(build_folder.shards, spool, settings.rate, part.index))
@@ -120,7 +119,12 @@ def _by_path(sources: Mapping[int, Candidate]) -> list[dict[int, Candidate]]:
 
 
 def _reader(spool: Spool, piece: Piece) -> Callable[[int, int], np.ndarray]:
-    return lambda begin, count: spool.read(piece.offset + 2 * begin, count)
+    """Reads a recording as mono."""
+
+    def read(begin: int, count: int) -> np.ndarray:
+        return spool.read(piece.offset + spool.frame * begin, count)
+
+    return mono_reader(read, piece.samples, spool.channels)
 
 
 def _write_prints(folder: Path, spool: Spool, rate: int, index: int) -> Listed | None:
@@ -132,7 +136,7 @@ def _write_prints(folder: Path, spool: Spool, rate: int, index: int) -> Listed |
     ]
     if not pieces:
         return None
-    content = to_bytes([make_print(piece.row, _reader(spool, piece), piece.samples, rate) for piece in pieces])
+    content = to_bytes([make_print(one.row, _reader(spool, one), one.samples, rate) for one in pieces])
     path = folder / f"prints-{index:05d}{SUFFIX}"
     write_atomically(path, content)
     return Listed(path.name, len(content), xxhash.xxh3_128_hexdigest(content))
@@ -166,7 +170,7 @@ class _Intake:
 
     def __init__(self, audio_dir: Path, settings: Settings, spool: Spool):
         self._audio_dir, self._settings, self._spool = audio_dir, settings, spool
-        self._decoder = Decoder(settings.rate, settings.level, spool.folder, settings.use_channels)
+        self._decoder = settings.decoder(spool.folder)
 
     def take(self, rows: dict[int, Candidate], on_progress: Callable[[float], None]) -> list[Piece]:
         """Write one recording, or find out why it gives nothing; the rows are those of its parts."""
@@ -194,7 +198,7 @@ class _Intake:
         span = parts.get(str(candidate.split))
         if span is None:
             return _nothing(row, candidate, "held out: nothing, since the recording is too short to divide")
-        digest = self._spool.digest(offset + 2 * span[0], span[1] - span[0])
+        digest = self._spool.digest(offset + self._spool.frame * span[0], span[1] - span[0])
         piece = self._piece(row, candidate, heard, offset, span, digest)
         if len(parts) == 1 or piece.source.split is None:
             return piece
@@ -207,7 +211,8 @@ class _Intake:
         self, row: int, candidate: Candidate, heard: "_Heard", offset: int, span: tuple[int, int], digest: str
     ) -> Piece:
         begin, samples = span[0], span[1] - span[0]
-        silent, repeated = self._look_over(offset + 2 * begin, samples)
+        first = offset + self._spool.frame * begin
+        silent, repeated = self._look_over(first, samples)
         without = left_out(silent, self._settings.max_silence)
         if len(without) == len(silent):
             return _nothing(row, candidate, "silent: left out by --max_silence")
@@ -218,7 +223,7 @@ class _Intake:
         if repeated:
             note = f"repeating: {repeated} chunks have the samples of the one before"
             source = replace(source, note="; ".join(filter(None, (source.note, note))))
-        return Piece(row, source, offset + 2 * begin, samples, digest, without.tolist(), begin)
+        return Piece(row, source, first, samples, digest, without.tolist(), begin)
 
     def _check_unchanged(self, candidate: Candidate) -> None:
         try:
@@ -233,19 +238,19 @@ class _Intake:
         )
 
     def _look_over(self, offset: int, samples: int) -> tuple[np.ndarray, int]:
-        """Which chunks of a recording in the spool never rise above -80 dBFS, and how many others repeat.
+        """Which chunks of a recording in the spool never rise above -80 dBFS in any channel, and how many others repeat.
 
         Returns bool [chunks], and the number of audible chunks with the samples of the one before.
         """
         length, hop, limit = self._settings.samples, self._settings.hop, SILENCE * 32768
-        starts = chunk_starts(samples, length, hop)
+        starts, channels, frame = chunk_starts(samples, length, hop), self._spool.channels, self._spool.frame
         found, repeated = [], 0
-        at_once = max(1, (1 << 20) // hop)  # some 2 MB
+        at_once = max(1, (1 << 20) // hop)  # some 2 MB a channel
         for begin in range(0, len(starts), at_once):
             here = starts[begin : begin + at_once]
             first, last = int(here[0]), int(here[-1])
-            audio = self._spool.read(offset + 2 * first, min(last + length, samples) - first)
-            windows = np.lib.stride_tricks.sliding_window_view(audio, min(length, samples))
+            audio = self._spool.read(offset + frame * first, min(last + length, samples) - first)
+            windows = np.lib.stride_tricks.sliding_window_view(audio, min(length, samples) * channels)[::channels]
             # All but the recording's last lie ``hop`` apart: by slices, as indices would copy the chunks.
             for group in (windows[: last - first : hop], windows[last - first :]):
                 found.append((group.max(axis=1) < limit) & (group.min(axis=1) > -limit))

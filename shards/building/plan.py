@@ -8,12 +8,14 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import xxhash
 
 from shards.audio.mixing import MEAN
+from shards.audio.recording import Decoder
 from shards.building.probe import DANGLING, Candidate
-from shards.chunk import MAX_SOURCE
+from shards.chunk import MAX_SOURCE, ChunkFormat
 from shards.errors import DataError
 from shards.manifest import Manifest, Source
 from shards.splits.chance import Unit, draw
@@ -21,6 +23,7 @@ from shards.splits.given import grouping, splits_of_folders, splits_of_table
 from shards.splits.units import joined
 from shards.text import first_few
 
+LATER = {"channels": 1, "keep_one_sided": False}  # settings that versions before do not have, with their defaults
 PART_CHUNKS = 16384  # chunks of one unit of work: about eight shards
 
 
@@ -29,7 +32,7 @@ class Settings:
     """What decides the bytes of a data set, beside its recordings."""
 
     rate: int  # Hz
-    samples: int  # of a chunk
+    samples: int  # of a chunk, in each channel
     hop: int  # samples
     level: str
     valid: float  # share of the audio
@@ -43,6 +46,21 @@ class Settings:
     copies: str = "together"
     use_channels: str = MEAN
     join_short: bool = False
+    channels: int = 1
+    keep_one_sided: bool = False
+
+    @property
+    def shape(self) -> ChunkFormat:
+        """Sizes of chunks and records."""
+        return ChunkFormat(self.rate, self.samples, self.channels)
+
+    def decoder(self, scratch: Path) -> Decoder:
+        """What reads the recordings; ``scratch`` as ``Decoder`` takes it."""
+        return Decoder(self.rate, self.level, scratch, self.use_channels, self.channels, self.keep_one_sided)
+
+    def content(self) -> dict[str, Any]:
+        """All of them by name, for files; those of ``LATER`` only where they are set, so that mono stays as it was."""
+        return {name: value for name, value in vars(self).items() if name not in LATER or value != LATER[name]}
 
     @property
     def shares(self) -> dict[str, float]:
@@ -126,7 +144,7 @@ class Plan:
 
         def key(group: dict[int, Candidate]) -> str:
             rows = {row: vars(one) for row, one in group.items()}
-            content = [asdict(settings), self.audio_dir, rows, joined if group is not undivided else None]
+            content = [settings.content(), self.audio_dir, rows, joined if group is not undivided else None]
             return xxhash.xxh3_128_hexdigest(json.dumps(content).encode())
 
         return Part(index, group, key(group), key(undivided), joined)
@@ -138,7 +156,8 @@ class Plan:
 
     def to_json(self) -> str:
         """As text that ``from_json`` reads."""
-        return json.dumps({one.name: getattr(self, one.name) for one in fields(self)}, default=vars)
+        content = {one.name: getattr(self, one.name) for one in fields(self)} | {"settings": self.settings.content()}
+        return json.dumps(content, default=vars)
 
     @classmethod
     def from_json(cls, text: str) -> "Plan":

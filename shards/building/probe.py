@@ -1,6 +1,7 @@
 """The files of an audio folder before any is decoded."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -108,11 +109,11 @@ def probe(folder: Path, path: str) -> Candidate:
     return Candidate(path, size, modified, fingerprint, seconds, problem)
 
 
-def recheck(folder: Path, path: str, known: Source, decoder: tuple[int, str, str], reread: bool) -> Candidate:
+def recheck(folder: Path, path: str, known: Source, decoder: Callable[[Path], Decoder], reread: bool) -> Candidate:
     """Look at a recording of the data set again: what it was, or with another fingerprint what it is now.
 
     It is the same when size and time of change are, unless `reread` asks to read it; else when its bytes are; else
-    when its audio is, such as after a change of its tags. ``decoder`` are the rate, level and channels of the build.
+    when its audio is, such as after a change of its tags. ``decoder`` makes the decoder of the build, which may use a folder.
     """
     file = folder / path
     try:
@@ -125,17 +126,17 @@ def recheck(folder: Path, path: str, known: Source, decoder: tuple[int, str, str
     if not reread and (status.st_size, status.st_mtime_ns) == (known.size, known.modified_ns):
         return Candidate.of(known)
     try:
-        if xxh3_of(file) == known.content or _hash_audio(file, *decoder) == known.audio:
+        if xxh3_of(file) == known.content or _hash_audio(file, decoder) == known.audio:
             return Candidate.of(known)
     except (DecodingError, OSError):
         pass
     return replace(probe(folder, path), fingerprint="changed")
 
 
-def _hash_audio(file: Path, rate: int, level: str, channels: str) -> str:
+def _hash_audio(file: Path, decoder: Callable[[Path], Decoder]) -> str:
     """xxh3-128 of the samples that a build would take. Raises DecodingError, OSError."""
     checksum = xxhash.xxh3_128()
-    with TemporaryDirectory() as scratch, Decoder(rate, level, Path(scratch), channels).read(file) as recording:
+    with TemporaryDirectory() as scratch, decoder(Path(scratch)).read(file) as recording:
         for block in recording.audio():
             checksum.update(block.data)
     return checksum.hexdigest()

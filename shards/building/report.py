@@ -11,7 +11,6 @@ from rich.text import Text
 
 from shards.building.plan import Plan
 from shards.building.probe import NOT_AUDIO
-from shards.chunk import ChunkFormat
 from shards.manifest import FILE_NAME, Manifest, Source
 from shards.presets import fitting_presets
 from shards.text import printable
@@ -58,8 +57,9 @@ def show_plan(plan: Plan, out: Path) -> None:
     """What a build would do: its files by split, what it would skip and why, and the disk space that it takes."""
     console = Console(soft_wrap=True)
     settings = plan.settings
-    shape = ChunkFormat(settings.rate, settings.samples)
-    table = Table(title=f"chunks of {settings.samples / settings.rate:g} s at {settings.rate} Hz that would be added")
+    shape = settings.shape
+    what = f"{kind(settings.channels)}chunks of {settings.samples / settings.rate:g} s at {settings.rate} Hz"
+    table = Table(title=f"{what} that would be added")
     table.add_column("split")
     for name in ("recordings", "hours", "chunks", "MB"):
         table.add_column(name, justify="right")
@@ -87,10 +87,16 @@ def show_plan(plan: Plan, out: Path) -> None:
     )
 
 
+def kind(channels: int) -> str:
+    """What comes before "chunks" in a title: nothing for mono."""
+    return "stereo " if channels == 2 else ""
+
+
 def splits_table(manifest: Manifest) -> Table:
     """One row a split."""
     length = manifest.samples / manifest.rate
-    table = Table(title=f"chunks of {length:g} s at {manifest.rate} Hz, one every {manifest.hop / manifest.rate:g} s")
+    what = f"{kind(manifest.channels)}chunks of {length:g} s at {manifest.rate} Hz"
+    table = Table(title=f"{what}, one every {manifest.hop / manifest.rate:g} s")
     table.add_column("split")
     capped = any(level.left_out for level in manifest.levels.values())
     for name in ("recordings", "hours", "chunks", "shards", "MB", "rms dBFS", "silent", *["left out"] * capped):

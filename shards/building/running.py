@@ -41,9 +41,9 @@ def run_parts(pool: Workers, build_folder: BuildFolder, plan: Plan, parts: list[
 
 def _has_room(folder: Path, plan: Plan) -> bool:
     """Whether the disk can hold the shards of a plan beside all its decoded audio, and has room left."""
-    samples = plan.settings.rate * math.fsum(part.seconds for part in plan.parts)
-    shards = 2 * samples * plan.settings.samples / plan.settings.hop
-    return shutil.disk_usage(folder).free > ROOM * (2 * samples + shards)
+    decoded = plan.settings.shape.frame * plan.settings.rate * math.fsum(part.seconds for part in plan.parts)
+    shards = decoded * plan.settings.samples / plan.settings.hop
+    return shutil.disk_usage(folder).free > ROOM * (decoded + shards)
 
 
 def _run_part(audio_dir: Path, build_folder: BuildFolder, settings: Settings, part: Part) -> PartResult:

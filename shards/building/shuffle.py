@@ -24,7 +24,7 @@ class _Chunks:
     source: np.ndarray
     start: np.ndarray  # samples into the recording
     offset: np.ndarray  # bytes into the spool
-    length: np.ndarray  # samples that are there; zeros follow
+    length: np.ndarray  # bytes that are there; zeros follow
 
     def take(self, order: np.ndarray | slice) -> "_Chunks":
         return _Chunks(self.source[order], self.start[order], self.offset[order], self.length[order])
@@ -62,6 +62,7 @@ class Shuffler:
         for about, one in zip(audio, pieces, strict=True):
             about += [one.tail] if one.tail else []  # shards without tails keep their identity
         content = [name, count, self._shape.rate, self._shape.samples, self._hop, audio]
+        content += [self._shape.channels] if self._shape.channels > 1 else []  # mono shards keep theirs, too
         return xxhash.xxh3_128_hexdigest(canonical_json(content))[:IDENTITY_DIGITS]
 
     def _chunks(self, pieces: list[Piece]) -> _Chunks:
@@ -69,11 +70,11 @@ class Shuffler:
         return _Chunks(*(np.concatenate(column) for column in zip(*columns, strict=True)))
 
     def _tile(self, piece: Piece) -> tuple[np.ndarray, ...]:
-        window = self._shape.samples - len(piece.tail)
+        window, frame = self._shape.samples - len(piece.tail), self._shape.frame
         start = np.delete(chunk_starts(piece.samples, window, piece.hop or self._hop), piece.left_out)
         source = np.full(len(start), piece.row)
         length = np.minimum(window, piece.samples - start)
-        return source, piece.begin + start, piece.offset + 2 * start, length
+        return source, piece.begin + start, piece.offset + frame * start, frame * length
 
     def _write(self, path: Path, chunks: _Chunks, identity: str) -> Shard:
         shape, count = self._shape, len(chunks.start)
@@ -89,9 +90,9 @@ class Shuffler:
                 audio = records[:, HEADERS : shape.hashed]
                 places = zip(here.source.tolist(), here.offset.tolist(), here.length.tolist(), strict=True)
                 for row, (source, offset, length) in zip(audio, places, strict=True):
-                    if os.preadv(spool.fileno(), [row[: 2 * length]], offset) != 2 * length:
+                    if os.preadv(spool.fileno(), [row[:length]], offset) != length:
                         raise OSError(None, "became shorter while it was read", str(self._spool.path))
-                    row[2 * length :] = 0
+                    row[length:] = 0
                     if tail := self._spool.pieces[source].tail:
                         row[-2 * len(tail) :] = np.array(tail, "<i2").view(np.uint8)
                 shape.stored_checksums(records)[:] = shape.checksums(records)

@@ -22,12 +22,12 @@ _BLOCK = 1 << 20  # bytes copied at a time
 
 @dataclass(frozen=True)
 class Piece:
-    """One recording of a part, int16 samples in a spool; none when it was skipped."""
+    """One recording of a part, int16 samples in a spool, interleaved; none when it was skipped."""
 
     row: int  # in the manifest
     source: Source
     offset: int  # bytes
-    samples: int
+    samples: int  # of each channel
     xxh3: str
     left_out: list[int]  # silent chunks
     begin: int = 0  # its first sample in the recording
@@ -46,9 +46,9 @@ class PartShard:
 class Spool:
     """What one attempt at a part has done so far, in its own folder."""
 
-    def __init__(self, folder: Path, key: str):
+    def __init__(self, folder: Path, key: str, channels: int = 1):
         """``key`` is that of the part with its splits, which decide what is in the shards."""
-        self._key = key
+        self._key, self.channels = key, channels
         folder.mkdir(parents=True)
         self.folder = folder
         self.pieces: dict[int, Piece] = {}
@@ -67,6 +67,11 @@ class Spool:
             self._journal.close()
 
     @property
+    def frame(self) -> int:
+        """Bytes of one sample of all channels."""
+        return 2 * self.channels
+
+    @property
     def path(self) -> Path:
         """The file of samples."""
         return self.folder / "audio.s16"
@@ -82,23 +87,23 @@ class Spool:
             digest.update(block)
             written += self._audio.write(block)
         self._audio.flush()
-        return self._end, written // 2, digest.hexdigest()
+        return self._end, written // self.frame, digest.hexdigest()
 
     def read(self, offset: int, samples: int) -> np.ndarray:
-        """Samples that were written, int16 [samples]."""
-        return np.frombuffer(os.pread(self._audio.fileno(), 2 * samples, offset), "<i2")
+        """Samples that were written, interleaved, int16 [samples * channels]."""
+        return np.frombuffer(os.pread(self._audio.fileno(), self.frame * samples, offset), "<i2")
 
     def digest(self, offset: int, samples: int) -> str:
         """The hash of samples that were written, as ``write`` returns it."""
         digest = xxhash.xxh3_128()
         for begin in range(0, samples, _BLOCK):
-            digest.update(self.read(offset + 2 * begin, min(_BLOCK, samples - begin)).data)
+            digest.update(self.read(offset + self.frame * begin, min(_BLOCK, samples - begin)).data)
         return digest.hexdigest()
 
     def commit(self, piece: Piece) -> None:
         """Note that a recording is complete."""
         self.pieces[piece.row] = piece
-        self._end = max(self._end, piece.offset + 2 * piece.samples)
+        self._end = max(self._end, piece.offset + self.frame * piece.samples)
         self._note({"piece": vars(piece) | {"source": vars(piece.source)}})
 
     def commit_shard(self, made: PartShard) -> None:
@@ -130,7 +135,7 @@ class Spool:
         offset = self._end
         if piece.samples:
             try:
-                offset, samples, xxh3 = self.write(_blocks(folder / "audio.s16", piece))
+                offset, samples, xxh3 = self.write(_blocks(folder / "audio.s16", piece.offset, self.frame * piece.samples))
             except FileNotFoundError:
                 return False
             if (samples, xxh3) != (piece.samples, piece.xxh3):
@@ -144,10 +149,10 @@ class Spool:
         self._journal.flush()
 
 
-def _blocks(path: Path, piece: Piece) -> Iterator[bytes]:
+def _blocks(path: Path, offset: int, size: int) -> Iterator[bytes]:
     with open(path, "rb") as file:
-        file.seek(piece.offset)
-        left = 2 * piece.samples
+        file.seek(offset)
+        left = size
         while left and (block := file.read(min(left, _BLOCK))):
             left -= len(block)
             yield block

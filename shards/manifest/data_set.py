@@ -19,8 +19,9 @@ from shards.manifest.rows import Level, Listed, Shard, Source, parse_level, pars
 
 FILE_NAME = "dataset.json"
 FORMAT_VERSION = 2
+STEREO_VERSION = 3  # of data sets with two channels, so that versions that know mono alone refuse them
 LIMIT = 256 * MIB  # bytes of the file: about 500,000 recordings
-MAX_SAMPLES = 1 << 26
+MAX_SAMPLES = 1 << 26  # of a chunk, all channels together
 CHECKERS = 16  # shards looked at at once
 
 
@@ -29,7 +30,7 @@ class Manifest:
     """What a data folder holds."""
 
     rate: int  # Hz
-    samples: int  # of a chunk
+    samples: int  # of a chunk, in each channel
     hop: int  # samples
     level: str  # how recordings were normalised
     settings: dict[str, Any]  # the other settings of the build
@@ -37,11 +38,12 @@ class Manifest:
     levels: dict[str, Level]
     sources: list[Source]
     prints: list[Listed] = field(default_factory=list)  # acoustic fingerprints of the recordings
+    channels: int = 1  # 2 for stereo
 
     @property
     def chunk_format(self) -> ChunkFormat:
         """Sizes of chunks and records."""
-        return ChunkFormat(self.rate, self.samples)
+        return ChunkFormat(self.rate, self.samples, self.channels)
 
     @property
     def fingerprint(self) -> str:
@@ -51,7 +53,7 @@ class Manifest:
     def split_fingerprint(self, name: str) -> str:
         """The same for one split."""
         rows = [[shard.file, shard.chunks, shard.xxh3] for shard in self.splits[name]]
-        return _hash([self.rate, self.samples, rows])
+        return _hash([self.rate, self.samples, rows] + [self.channels] * (self.channels != 1))
 
     def recordings_at(self, row: int, start: int, samples: int = 0) -> list[str]:
         """Paths of the recordings in ``samples`` samples (0: a chunk) of source ``row`` from sample ``start`` on."""
@@ -78,6 +80,10 @@ class Manifest:
     def save(self, folder: Path) -> None:
         """Write ``dataset.json`` into the folder, whole or not at all. Raises DataError where it would be too large."""
         content = {"format_version": FORMAT_VERSION, **vars(self), "fingerprint": self.fingerprint}
+        if self.channels == 1:  # versions before write nothing of channels
+            del content["channels"]
+        else:
+            content["format_version"] = STEREO_VERSION
         text = json.dumps(content, indent=1, default=vars) + "\n"
         if len(text) > LIMIT:
             raise DataError(
@@ -145,8 +151,13 @@ def _hash(content: Any) -> str:
 def _parse(content: Any) -> Manifest:
     top = Fields(content, "the file")
     version = top.integer("format_version")
-    if version != FORMAT_VERSION:
-        raise InvalidError(f"format_version is {short(version)}, this version reads {FORMAT_VERSION}")
+    if version not in (FORMAT_VERSION, STEREO_VERSION):
+        raise InvalidError(
+            f"format_version is {short(version)}, this version reads {FORMAT_VERSION} and {STEREO_VERSION}"
+        )
+    channels = top.integer("channels", least=1, most=2) if "channels" in top.content else 1
+    if (channels == 1) != (version == FORMAT_VERSION):
+        raise InvalidError(f"channels are {channels}, which does not fit format_version {version}")
     splits = {
         name: [parse_shard(row, f"shard {i} of {name}") for i, row in enumerate(as_list(rows, f"splits.{name}"))]
         for name, rows in top.mapping("splits").items()
@@ -156,7 +167,7 @@ def _parse(content: Any) -> Manifest:
     prints = as_list(top.optional("prints", []), "prints")
     manifest = Manifest(
         rate=top.integer("rate", least=1, most=HIGHEST),
-        samples=top.integer("samples", least=1, most=MAX_SAMPLES),
+        samples=top.integer("samples", least=1, most=MAX_SAMPLES // channels),
         hop=top.integer("hop", least=1),
         level=top.text("level"),
         settings=top.mapping("settings"),
@@ -164,6 +175,7 @@ def _parse(content: Any) -> Manifest:
         levels=levels,
         sources=sources,
         prints=[parse_listed(row, f"prints {i}") for i, row in enumerate(prints)],
+        channels=channels,
     )
     files = [shard.file for shards in splits.values() for shard in shards]
     if len(set(files)) < len(files):

@@ -58,7 +58,7 @@ def join_manifests(manifests: Sequence[Manifest], names: Sequence[str]) -> Manif
     if len(manifests) == 1:
         return first
     for name, other in zip(names, manifests, strict=True):
-        for what, unit in (("samples", "samples"), ("rate", "Hz"), ("level", "")):
+        for what, unit in (("samples", "samples"), ("rate", "Hz"), ("level", ""), ("channels", "")):
             one, two = getattr(first, what), getattr(other, what)
             if one != two:
                 raise DataError(

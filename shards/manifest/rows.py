@@ -23,9 +23,9 @@ class Source:
     left_out: int  # more silent chunks, which the build left out
     duration_s: float
     rate: int  # Hz, as recorded
-    channels: int
+    channels: int  # as recorded
     gain_db: float
-    peak: float  # of the mono recording before the gain, full scale 1
+    peak: float  # over the channels that are used, before the gain, full scale 1
     rms: float
     silent: bool
     note: str  # why it was skipped, or what is remarkable about it
@@ -33,7 +33,7 @@ class Source:
     size: int = 0  # bytes of the file
     modified_ns: int = 0  # when the file was changed last
     content: str = ""  # xxh3-128 of the file
-    audio: str = ""  # xxh3-128 of the samples, int16 at the rate of the chunks, after the gain
+    audio: str = ""  # xxh3-128 of the samples, int16 at the rate of the chunks, interleaved, after the gain
     group: str = ""  # name of the recordings that stay together, as --group-by gives it
     copy_of: str = ""  # path of the first recording with the same sound
     span: list[int] | None = None  # first sample and end of the part that this row stands for; None is the whole

@@ -36,27 +36,31 @@ _PENTATONIC = [0, 3, 5, 7, 10]
 _PROGRESSIONS = [(0, 5, 2, 6), (0, 3, 5, 4), (0, 6, 5, 6), (0, 2, 3, 6)]  # steps of the minor scale
 
 
-def practice(out_dir: Path, minutes: float = 4.0, seed: int = 0) -> None:
+def practice(out_dir: Path, minutes: float = 4.0, seed: int = 0, channels: int = 1) -> None:
     """Write a dozen short pieces of music in many formats, to try everything without recordings.
 
     Args:
         out_dir: Folder to write the recordings to.
         minutes: Length of all of them together.
         seed: Another seed plays other tunes.
+        channels: Least number of channels of each: 1, where some are mono, or 2, where all are stereo.
     """
     if not 0.2 <= minutes <= 600:
         raise DataError("--minutes must be between 0.2 and 600")
+    if channels not in (1, 2):
+        raise DataError(f"--channels {channels}: give 1, where some recordings are mono, or 2, where all are stereo")
     out_dir.mkdir(parents=True, exist_ok=True)
     shares = np.random.default_rng([seed, len(_FILES)]).uniform(0.7, 1.3, len(_FILES))
     lengths = 60 * minutes * shares / shares.sum()
     with progress("playing", len(_FILES)) as update:
-        for number, ((rate, channels, ending, subtype), seconds) in enumerate(zip(_FILES, lengths, strict=True)):
+        for number, ((rate, own, ending, subtype), seconds) in enumerate(zip(_FILES, lengths, strict=True)):
             audio = _play(np.random.default_rng([seed, number]), seconds)
-            audio = audio if channels == 2 else audio.mean(axis=1)
+            sides = max(own, channels)
+            audio = audio if sides == 2 else audio.mean(axis=1)
             audio = soxr.resample(audio, RATE, rate, "HQ")
             audio *= (0.5 + 0.35 * number / len(_FILES)) / np.abs(audio).max()
             path = out_dir / f"practice-{number:02d}.{ending}"
-            with soundfile.SoundFile(path, "w", rate, channels, subtype) as file:
+            with soundfile.SoundFile(path, "w", rate, sides, subtype) as file:
                 for begin in range(0, len(audio), _BLOCK):
                     file.write(audio[begin : begin + _BLOCK])
             if ending == "ogg":  # for the same bytes each time, and so the same split

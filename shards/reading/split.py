@@ -123,8 +123,13 @@ class Split:
 
     @property
     def samples(self) -> int:
-        """Samples per chunk."""
+        """Samples per chunk, in each channel."""
         return self.manifest.samples
+
+    @property
+    def channels(self) -> int:
+        """Channels, whose samples are interleaved; see ``by_channel``."""
+        return self.manifest.channels
 
     @property
     def bytes(self) -> int:
@@ -137,13 +142,13 @@ class Split:
         return self.manifest.split_fingerprint(self.name)
 
     def read(self, chunks: np.ndarray, out: Tensor | None = None) -> Tensor:
-        """Audio of the given chunks, int64 [n] -> int16 [n, samples], written to ``out`` when given, with set gains.
+        """Audio of the given chunks, int64 [n] -> int16 [n, samples * channels], with the gains of the data sets.
 
-        Raises IndexError for a chunk outside the split, DataError for a damaged one.
+        It is written to ``out`` when given. Raises IndexError for a chunk outside the split, DataError for a damaged one.
         """
         chunks = self._inside(chunks)
         if out is None:
-            out = torch.empty(len(chunks), self.samples, dtype=torch.int16)
+            out = torch.empty(len(chunks), self.samples * self.channels, dtype=torch.int16)
         shape = self.manifest.chunk_format
         for begin in range(0, len(chunks), AT_ONCE):
             here = chunks[begin : begin + AT_ONCE]

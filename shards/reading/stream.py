@@ -31,11 +31,12 @@ class Batch:
 
     Attributes:
         records: int16 [n, stride / 2], tar records with the audio in them.
-        samples: Samples of a chunk.
+        samples: Samples of a chunk, in each channel.
         rows: int64 [n], which rows of the global batch these are.
         chunks: int64 [n], chunk numbers in the split.
         cursor: Before this step.
         next_cursor: After it: what to save once the step is done.
+        channels: Of a chunk; their samples are interleaved, see ``by_channel``.
     """
 
     records: Tensor
@@ -44,19 +45,24 @@ class Batch:
     chunks: np.ndarray
     cursor: Cursor
     next_cursor: Cursor
+    channels: int = 1
 
     @property
     def audio(self) -> Tensor:
-        """int16 [n, samples], a view."""
-        return self.records[:, HEADERS // 2 : HEADERS // 2 + self.samples]
+        """int16 [n, samples * channels], a view."""
+        return self.records[:, self._place]
+
+    @property
+    def _place(self) -> slice:
+        return slice(HEADERS // 2, HEADERS // 2 + self.samples * self.channels)
 
     def on(self, device: torch.device, part: slice = slice(None)) -> Tensor:
-        """The audio of some rows on a device, int16 [n, samples].
+        """The audio of some rows on a device, int16 [n, samples * channels].
 
         Whole records go there, as a copy of one piece, and are cut there.
         """
         moved = self.records[part].to(device, non_blocking=True)
-        return moved[:, HEADERS // 2 : HEADERS // 2 + self.samples]
+        return moved[:, self._place]
 
 
 class BatchStream:
@@ -231,6 +237,7 @@ class BatchStream:
             chunks,
             step.cursor,
             step.next_cursor,
+            self._shape.channels,
         )
 
     def _read_one(self, chunk: int) -> np.ndarray:

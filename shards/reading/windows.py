@@ -36,7 +36,7 @@ class Windows(Split):
 
     @property
     def samples(self) -> int:
-        """Samples per window."""
+        """Samples per window, in each channel."""
         return self._samples
 
     @property
@@ -50,8 +50,8 @@ class Windows(Split):
         needed, row = np.unique(records, return_inverse=True)
         whole = self._whole.read(needed)
         if out is None:
-            out = torch.empty(len(records), self._samples, dtype=torch.int16)
-        return cut(whole, row, self._offsets[window], self._samples, out)
+            out = torch.empty(len(records), self._samples * self.channels, dtype=torch.int16)
+        return cut(whole, row, self._offsets[window], self._samples, out, self.channels)
 
     def names(self, chunks: np.ndarray | Sequence[int]) -> list[str]:
         """Names of the given windows, as if each were a member: source and first sample in the recording."""
@@ -99,12 +99,20 @@ def windows_of(split: Split, samples: int) -> Split:
     return split if samples in (0, split.samples) else Windows(split, samples)
 
 
-def cut(values: Tensor, rows: np.ndarray, first: np.ndarray, samples: int, out: Tensor | None = None) -> Tensor:
-    """Windows of ``samples`` values each: out of which rows, and from which places on.
+def cut(
+    values: Tensor,
+    rows: np.ndarray,
+    first: np.ndarray,
+    samples: int,
+    out: Tensor | None = None,
+    channels: int = 1,
+) -> Tensor:
+    """Windows of ``samples`` samples each: out of which rows, and from which samples on.
 
-    values [n, T] with those of a row next to each other, rows and first int64 [m] -> [m, samples] on the same device,
-    written to ``out`` when given. There is no check that the windows lie inside the rows.
+    values [n, T * channels] with those of a row next to each other and the channels interleaved, rows and first
+    int64 [m] -> [m, samples * channels] on the same device, written to ``out`` when given. There is no check that the windows lie inside the rows.
     """
+    samples, first = samples * channels, first * channels
     if not len(rows):
         return values.new_empty(0, samples) if out is None else out
     step = values.stride(0)
