@@ -287,9 +287,7 @@ def generate(
         for target in targets:
             check_apart(target, path)
     loaded, model = load_prior(prior, autoencoder, device)
-    start, end = (
-        None if path is None else read_recording(path, model.rate, model.audio_channels) for path in ends
-    )
+    start, end = (None if path is None else read_recording(path, model.rate, model.audio_channels) for path in ends)
     what = loaded.full_name if label is None else f"{label}, {loaded.full_name}"
     begin = time.monotonic()
     found = generate_recordings(loaded, model, count, seconds, temperature, seed, start, label, guidance, end)
@@ -362,7 +360,7 @@ def check(device: str, overlap: float = 0.0) -> None:
 
 
 def write(output: Path, parts: Sequence[Tensor], loaded: Autoencoder, model: Path) -> None:
-    """Writes parts, [T] or [2, T], one after the other to a 16-bit WAV file and prints a summary line; raises ModelError."""
+    """Writes parts one after the other to a 16-bit WAV file and prints a summary line; raises ModelError."""
     gap = torch.zeros(*parts[0].shape[:-1], int(GAP_S * loaded.rate))
     audio = torch.cat([piece for part in parts for piece in (gap, part)][1:], dim=-1)
     write_recording(output, audio, loaded.rate)

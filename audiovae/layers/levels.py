@@ -263,9 +263,7 @@ class BandLevels(Causal):
         smooth = (before + (after - before) * share).flatten(2)
         made = self.extended(self.member.to(gains.device).T @ smooth * self.noise_for(own, noise), 1)
         kernel = self.kernel.to(own.device)
-        return nn.functional.conv_transpose1d(
-            made, kernel, stride=self.hop, padding=self.hop, groups=self.channels
-        )
+        return nn.functional.conv_transpose1d(made, kernel, stride=self.hop, padding=self.hop, groups=self.channels)
 
     def noise_for(self, coefficients: Tensor, noise: Noise | None) -> Tensor:
         """White noise for `fill`, of the shape of the coefficients [B, C * coefficients, frames].

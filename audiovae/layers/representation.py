@@ -142,9 +142,10 @@ class Waveform(nn.Module):
 
 
 class Mel(nn.Module):
-    """Log-mel magnitudes [B, C * bands, frames]; each band has mean 0 and standard deviation 1 over the training chunks.
+    """Log-mel magnitudes [B, C * bands, frames]; each band has mean 0 and standard deviation 1 over training chunks.
 
-    C is 1 for mono; of stereo, the bands of mid come first, then those of side. Audio is padded with silence to whole frames, and rendered audio is cut to the chunk length.
+    C is 1 for mono; of stereo, the bands of mid come first, then those of side. Audio is padded with silence to whole
+    frames, and rendered audio is cut to the chunk length.
 
     Attributes:
         mean, std: [C * bands, 1] each, in natural-log units; rough guesses until `calibrate`.

@@ -180,8 +180,9 @@ def write_pieces(path: str | Path, pieces: Iterable[Tensor], length: int, rate: 
     write_whole(path, content())
     if not beyond:
         return ""
+    whole = length * channels
     return (
-        f"{path}: {beyond:,} of {length * channels:,} samples ({100 * beyond / (length * channels):.2g} %) were beyond full scale and are "
+        f"{path}: {beyond:,} of {whole:,} samples ({100 * beyond / whole:.2g} %) were beyond full scale and are "
         f"clipped; the peak was {peak:.3g}"
     )
 

@@ -72,9 +72,11 @@ def _beside(model: Autoencoder, source: str | Path, output: str | Path) -> Itera
     check_apart(output, source)
     check_wav(output)
     folder = Path(output).parent
-    with model_errors(Path(output)), made_folder(folder), decoded_recording(
-        source, model.rate, folder, model.audio_channels
-    ) as recording:
+    with (
+        model_errors(Path(output)),
+        made_folder(folder),
+        decoded_recording(source, model.rate, folder, model.audio_channels) as recording,
+    ):
         yield recording
 
 

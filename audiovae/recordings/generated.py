@@ -46,8 +46,8 @@ def generate_recordings(
         temperature: Of real latents, the factor on the deviation of the noise; of codes, the divisor of the
             log-probabilities. 0.05 to 10; lower values give more typical recordings.
         seed: Seed of the random numbers.
-        start: A recording, [T] or [2, T], in [-1, 1] at the autoencoder's rate to continue; each result begins with what the
-            autoencoder makes of it, up to its last whole unit of latents.
+        start: A recording, [T] or [2, T], in [-1, 1] at the autoencoder's rate to continue; each result begins with
+            what the autoencoder makes of it, up to its last whole unit of latents.
         label: What the recordings are to be, one of `prior.latents.labels`, or one for each recording; None for any.
         guidance: How much the label counts, 0 to 20. 1 draws as the prior has learned it; higher values give recordings
             that are more typical of the label, and more alike.

@@ -118,7 +118,8 @@ def interpolate_recordings(
 
     Args:
         model: A model in evaluation mode.
-        first, second: [T], of stereo [2, T], floats in [-1, 1] at the model's rate, tensors or arrays. The longer one is cut.
+        first, second: [T], of stereo [2, T], floats in [-1, 1] at the model's rate, tensors or arrays. The longer one is
+            cut.
         weights: Shares of the second recording, in [0, 1].
         overlap: As in `audiovae.reconstruct_recording`.
 
@@ -134,9 +135,7 @@ def interpolate_recordings(
     fade = fade_of(model.samples, overlap)
     both = first[..., :length], second[..., :length]
     gains = [gain_of(audio, model.level) for audio in both]
-    chunks = [
-        split_chunks(audio.float() * gain, model.samples, fade) for audio, gain in zip(both, gains, strict=True)
-    ]
+    chunks = [split_chunks(audio.float() * gain, model.samples, fade) for audio, gain in zip(both, gains, strict=True)]
     versions: list[list[Tensor]] = [[] for _ in weights]
     for number, parts in enumerate(zip(*(each.split(BATCH) for each in chunks), strict=True)):
         ends = [model.encode(part.to(device)) for part in parts]
@@ -151,7 +150,7 @@ def interpolate_recordings(
 
 @torch.no_grad()
 def sample_chunks(model: Autoencoder, count: int, temperature: float = 1.0, seed: int = 0) -> list[Tensor]:
-    """Samples chunks from the prior, [samples] or [2, samples] float32 each; the same seed and count give the same chunks.
+    """Samples chunks from the prior, [samples] or [2, samples] float32 each, the same for the same seed and count.
 
     Args:
         model: A model in evaluation mode.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import audiovae
 from shards import Split
-from train.evaluation.measuring.heldout import spread, to_audio
+from train.evaluation.measuring.heldout import read_audio, spread
 from train.evaluation.measuring.metrics import measure
 from train.runs.run_folder import RunDir
 
@@ -66,7 +66,7 @@ def si_sdr_at_rate(ceiling: Path, bits_per_frame: float) -> float:
     """
     run = RunDir.open(ceiling)
     model, split = audiovae.load(ceiling), Split.open(run.config["data.path"], "valid")
-    audio = to_audio(split.read(spread(len(split), CHUNKS)), torch.device("cpu"))
+    audio = read_audio(split, spread(len(split), CHUNKS), torch.device("cpu"))
     latents = torch.cat([model.encode(part) for part in audio.split(AT_A_TIME)])
     items, _, frames = latents.shape
     vectors = latents.transpose(1, 2).flatten(0, 1)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shards import Split
+from shards import Split, by_channel
 
 AT_ONCE = 256  # chunks read together
 
@@ -38,17 +38,18 @@ class Recording:
         return self.split.manifest.sources[self.row].path
 
     def audio(self, samples: int) -> Tensor:
-        """[samples] float32 in [-1, 1), at least its length; what is not in the shards is silent.
+        """[samples], of stereo [2, samples], float32 in [-1, 1), at least its length; what is not there is silent.
 
         Raises:
             DataError: when a chunk is damaged.
         """
-        whole = torch.zeros(samples, dtype=torch.int16)
+        channels, length = self.split.channels, self.split.samples
+        whole = torch.zeros(channels, samples, dtype=torch.int16)
         for first in range(0, len(self.chunks), AT_ONCE):
-            pieces = self.split.read(self.chunks[first : first + AT_ONCE])
+            pieces = by_channel(self.split.read(self.chunks[first : first + AT_ONCE]), channels)
             for start, piece in zip(self.starts[first : first + AT_ONCE].tolist(), pieces, strict=True):
-                whole[start : start + len(piece)] = piece
-        return whole.float().div_(32768.0)
+                whole[:, start : start + length] = piece
+        return whole.squeeze(0).float().div_(32768.0)
 
 
 def recordings_of(split: Split) -> list[Recording]:

@@ -15,7 +15,7 @@ from shards.files import check_place, make_folder, remove_file, write_atomically
 from shards.text import printable
 from train.augment.recorded import crop_of
 from train.errors import TrainError
-from train.evaluation.measuring.heldout import open_windows, to_audio
+from train.evaluation.measuring.heldout import misfit, open_windows, read_audio
 from train.evaluation.measuring.picking import Picker, extremes
 from train.evaluation.measuring.summary_file import CHUNKS, read_chunks, read_summary
 from train.evaluation.report.comparison import (
@@ -26,9 +26,8 @@ from train.evaluation.report.comparison import (
     difference_text,
     write_comparison,
 )
-from train.evaluation.report.examples import to_mono
 from train.evaluation.report.measures import LEVEL_ERROR, PERCEPTUAL, is_number, mean_use
-from train.evaluation.report.sounds import write_wav
+from train.evaluation.report.sounds import to_host, write_wav
 from train.evaluation.report.terminal import print_table
 from train.evaluation.report.verdict import listening_row
 from train.evaluation.statistics.paired import paired_difference
@@ -105,11 +104,8 @@ def load_models(runs: list[EvaluatedRun], split: Split, device: str) -> tuple[di
     for one in runs:
         source = weights_of(one.run)
         model = load_weights(source, device)
-        if (model.samples, model.rate) != (split.samples, split.rate):
-            warnings.append(
-                f"{one.name} takes chunks of {model.samples} samples at {model.rate} Hz, but the data has "
-                f"{split.samples} at {split.rate} Hz: the examples leave it out."
-            )
+        if problem := misfit(split, model, "but it takes"):
+            warnings.append(f"The examples leave out {one.name}: the data has {problem}.")
             continue
         if source.name != one.summary["model"]:
             warnings.append(
@@ -251,10 +247,10 @@ def reconstruct_chunk(
     """Reads a chunk, reconstructs it with each model, and adds the SI-SDR values of the reports."""
     name = split.names(np.array([index]))[0]
     source, start = parse_name(name)
-    samples = split.read(np.array([index]))
-    sounds = {REFERENCE: to_mono(to_audio(samples, torch.device("cpu")))}
+    audio = read_audio(split, np.array([index]), torch.device("cpu"))
+    sounds = {REFERENCE: to_host(audio[0])}
     for run, model in models.items():
-        sounds[run] = to_mono(model.reconstruct(to_audio(samples, next(model.parameters()).device)))
+        sounds[run] = to_host(model.reconstruct(audio.to(model.device))[0])
     measured = [one for one in runs if was_measured_on(one, split)]
     scores = {one.name: one.chunks[name] for one in measured if np.isfinite(one.chunks.get(name, np.nan))}
     return ExampleChunk(kind, place, split.manifest.sources[source].path, start / split.rate, sounds, scores)

@@ -18,7 +18,7 @@ from train.evaluation.before.earlier import Earlier, checkpoint_before, measure_
 from train.evaluation.before.examples import before_examples
 from train.evaluation.generation.command import evaluate_prior
 from train.evaluation.measuring.findings import Findings, measure_all
-from train.evaluation.measuring.heldout import open_audio
+from train.evaluation.measuring.heldout import misfit, open_audio
 from train.evaluation.measuring.speech import require_packages
 from train.evaluation.measuring.summary import build_summary
 from train.evaluation.measuring.summary_file import summary_text
@@ -133,11 +133,8 @@ def open_run(settings: Any, engine: Engine, source: Path) -> tuple[RunDir, Autoe
     model = load_weights(source, engine.device_for(settings.device))
     data = str(settings.data or run.config["data.path"])
     split = open_audio(data, settings.split, model.samples)
-    if (split.samples, split.rate) != (model.samples, model.rate):
-        raise TrainError(
-            f"{data}: chunks of {split.samples} samples at {split.rate} Hz, but the model was trained on "
-            f"{model.samples} at {model.rate} Hz; pass other shards with --data DIR"
-        )
+    if problem := misfit(split, model, "but the model was trained on"):
+        raise TrainError(f"{data}: {problem}; pass other shards with --data DIR")
     return run, model, data, split
 
 

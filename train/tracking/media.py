@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Audio:
-    """Samples [T] in [-1, 1] and the sample rate in Hz."""
+    """Samples, [T] or left and right [2, T], in [-1, 1], and the sample rate in Hz."""
 
     samples: np.ndarray
     rate: int

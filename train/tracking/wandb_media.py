@@ -18,7 +18,7 @@ def to_wandb(item: Item) -> Any:
     from PIL import Image
 
     if isinstance(item, Audio):
-        return wandb.Audio(item.samples, item.rate)
+        return wandb.Audio(item.samples.T, item.rate)
     if isinstance(item, Picture):
         return wandb.Image(Image.open(io.BytesIO(item.png)))
     if isinstance(item, Histogram):

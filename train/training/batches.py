@@ -72,7 +72,7 @@ class BatchFeed:
         return self._last
 
     def prepared(self, batch: Batch, device: torch.device, part: slice) -> Tensor:
-        """What the model takes of some rows of the last batch in this step: [m, 1, T] in [-1, 1]."""
+        """What the model takes of some rows of the last batch in this step: [m, A, T] in [-1, 1]."""
         return self._preparation.audio(batch, self._other, self._context.learner.step, device, part)
 
     def record_samples(self) -> None:

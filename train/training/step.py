@@ -16,13 +16,13 @@ from train.parallel.engine import Engine
 from train.training.learner import Learner
 from train.training.meter import Meter
 
-# Makes audio [m, 1, T] in [-1, 1] of some rows of a batch on a device.
+# Makes audio [m, A, T] in [-1, 1] of some rows of a batch on a device.
 Prepare = Callable[[Batch, torch.device, slice], Tensor]
 
 
 def whole_chunks(batch: Batch, device: torch.device, part: slice) -> Tensor:
     """The chunks as they are."""
-    return to_audio(batch.on(device, part), device)
+    return to_audio(batch.on(device, part), device, batch.channels)
 
 
 def train_step(

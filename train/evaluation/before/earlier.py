@@ -81,7 +81,7 @@ def measure_earlier(
 
     def load() -> Autoencoder:
         found = load_weights(path, str(device))
-        if (found.samples, found.rate) != (model.samples, model.rate):
+        if (found.samples, found.rate, found.audio_channels) != (model.samples, model.rate, model.audio_channels):
             raise TrainError(f"{path}: its model takes other chunks than that of the run")
         return found
 

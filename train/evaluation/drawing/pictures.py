@@ -21,8 +21,11 @@ MIN_SHARE = 1e-6
 
 
 def decibels(audio: np.ndarray, hop: int = WINDOW // 4) -> np.ndarray:
-    """Hann-window magnitude spectrogram of [T] in dBFS, one frame per `hop` samples: [WINDOW / 2 + 1, frames]."""
-    padded = np.pad(audio, WINDOW // 2)
+    """Hann-window magnitude spectrogram in dBFS, one frame per `hop` samples: [WINDOW / 2 + 1, frames].
+
+    Of [T], or of the mean of the channels [2, T].
+    """
+    padded = np.pad(audio if audio.ndim == 1 else audio.mean(0), WINDOW // 2)
     frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::hop]
     taper = np.hanning(WINDOW)
     magnitude = np.abs(np.fft.rfft(frames * taper)) * 2 / taper.sum()
@@ -36,7 +39,7 @@ def difference_of(reference: np.ndarray, other: np.ndarray) -> tuple[np.ndarray,
 
 
 def comparison(reference: np.ndarray, reconstruction: np.ndarray, rate: int) -> bytes:
-    """PNG with the spectrograms of two recordings [T] at `rate` Hz on one scale, and their difference."""
+    """PNG with the spectrograms of two recordings at `rate` Hz on one scale, and their difference."""
     figure = Figure(figsize=(12, 2.6), dpi=100, layout="constrained")
     axes = figure.subplots(1, 3, sharey=True)
     levels = decibels(reference), decibels(reconstruction)
@@ -47,7 +50,7 @@ def comparison(reference: np.ndarray, reconstruction: np.ndarray, rate: int) -> 
     ]
     pictures = []
     for axis, (title, values, colours, low, high) in zip(axes, panels, strict=True):
-        extent = (0, len(reference) / rate, 0, rate / 2000)
+        extent = (0, reference.shape[-1] / rate, 0, rate / 2000)
         pictures.append(
             axis.imshow(values, origin="lower", aspect="auto", extent=extent, vmin=low, vmax=high, cmap=MAPS[colours])
         )
@@ -59,10 +62,10 @@ def comparison(reference: np.ndarray, reconstruction: np.ndarray, rate: int) -> 
 
 
 def spectrogram(audio: np.ndarray, rate: int) -> bytes:
-    """PNG with the spectrogram of a recording [T] at `rate` Hz."""
+    """PNG with the spectrogram of a recording at `rate` Hz."""
     figure = Figure(figsize=(12, 2.6), dpi=100, layout="constrained")
     axes = figure.subplots()
-    extent = (0, len(audio) / rate, 0, rate / 2000)
+    extent = (0, audio.shape[-1] / rate, 0, rate / 2000)
     drawn = axes.imshow(
         decibels(audio),
         origin="lower",

@@ -1,4 +1,7 @@
-"""Spectrogram pictures of a page: pixels on one dB scale; the page adds axes and labels."""
+"""Spectrogram pictures of a page: pixels on one dB scale; the page adds axes and labels.
+
+Sounds are [T], or [2, T] in stereo, of which the mean of the channels is drawn.
+"""
 
 import io
 from dataclasses import dataclass
@@ -84,19 +87,19 @@ def draw(values: np.ndarray, low: float, high: float, colours: str, kept: Pictur
 
 
 def levels_of(audio: np.ndarray, kept: PictureFormat) -> np.ndarray:
-    """Spectrogram of audio [T] in dBFS, with at least about one frame per pixel column: [frequencies, frames]."""
-    return decibels(np.nan_to_num(audio), hop=min(WINDOW // 4, max(16, len(audio) // kept.width)))
+    """Spectrogram of audio in dBFS, with at least about one frame per pixel column: [frequencies, frames]."""
+    return decibels(np.nan_to_num(audio), hop=min(WINDOW // 4, max(16, audio.shape[-1] // kept.width)))
 
 
 def spectrogram(audio: np.ndarray, name: str, kept: PictureFormat) -> Picture:
-    """The spectrogram of audio [T]; `name` describes the audio in the text alternative."""
+    """The spectrogram of audio; `name` describes the audio in the text alternative."""
     levels = levels_of(audio, kept)
     alt = f"Spectrogram of {name}: loudest point {levels.max():.0f} dBFS, median {np.median(levels):.0f} dBFS"
     return Picture(draw(levels, FLOOR_DB, CEILING_DB, "level", kept), alt, kept.width, kept.height)
 
 
 def difference(reference: np.ndarray, other: np.ndarray, rate: int, name: str, kept: PictureFormat) -> Picture:
-    """Difference of the spectrograms of a sound [T] and the reference [T], in dB per point."""
+    """Difference of the spectrograms of a sound and the reference, in dB per point."""
     louder, audible = difference_of(levels_of(reference, kept), levels_of(other, kept))
     mean = np.abs(louder)[audible].mean() if audible.any() else 0.0
     alt = (
@@ -106,12 +109,13 @@ def difference(reference: np.ndarray, other: np.ndarray, rate: int, name: str, k
 
 
 def band_levels(reference: np.ndarray, other: np.ndarray, rate: int) -> list[tuple[str, float]]:
-    """Level of a sound [T] relative to the reference [T] in dB, for each band where either exceeds QUIET_DB."""
+    """Level of a sound relative to the reference in dB, for each band where either exceeds QUIET_DB."""
     edges = [0.0, *(edge for edge in BANDS_HZ if edge < rate / 2), rate / 2]
-    energies = [np.abs(np.fft.rfft(np.nan_to_num(audio))) ** 2 for audio in (reference, other)]
-    places = np.fft.rfftfreq(len(reference), 1 / rate)
+    energies = [np.abs(np.fft.rfft(np.atleast_2d(np.nan_to_num(audio)))) ** 2 for audio in (reference, other)]
+    energies = [energy.mean(0) for energy in energies]  # over the channels
+    places = np.fft.rfftfreq(length := reference.shape[-1], 1 / rate)
     # Energy of noise with root mean square QUIET_DB: Parseval's sum over half a spectrum.
-    least = len(reference) ** 2 / 2 * 10 ** (QUIET_DB / 10)
+    least = length**2 / 2 * 10 ** (QUIET_DB / 10)
     rows = []
     for low, high in pairwise(edges):
         inside = (places >= low) & (places <= high)

@@ -29,7 +29,7 @@ from train.evaluation.generation.references import (
 from train.evaluation.generation.sounds import Shape, drawn_without_prior, make_pieces
 from train.evaluation.generation.summary import Sets, csv_text, measures_of
 from train.evaluation.generation.table import print_summary
-from train.evaluation.measuring.heldout import open_audio, spread
+from train.evaluation.measuring.heldout import misfit, open_audio, spread
 from train.evaluation.measuring.summary_file import summary_text
 from train.evaluation.report.evaluated import check_folder, outermost, warn_of_earlier_report
 from train.parallel.engine import Engine
@@ -117,11 +117,8 @@ def open_all(settings: Any, engine: Engine, source: Path) -> Opened:
     split = open_audio(data, settings.split, autoencoder.samples)
     if seconds * (settings.pieces or PIECES) > MOST_SECONDS:
         raise TrainError(f"--pieces times --seconds is more than {MOST_SECONDS:g} s of audio: lower one of them")
-    if (split.samples, split.rate) != (autoencoder.samples, autoencoder.rate):
-        raise TrainError(
-            f"{settings.data}: chunks of {split.samples} samples at {split.rate} Hz, but the autoencoder takes "
-            f"{autoencoder.samples} at {autoencoder.rate} Hz; pass the data set that was encoded with --data DIR"
-        )
+    if problem := misfit(split, autoencoder, "but the autoencoder takes"):
+        raise TrainError(f"{settings.data}: {problem}; pass the data set that was encoded with --data DIR")
     shape = Shape(split.samples, split.rate, round(seconds * split.rate))
     if not shape.count:
         raise TrainError(f"--seconds {seconds:g}: shorter than a chunk of the data set ({shape.seconds:.3g} s)")

@@ -18,11 +18,11 @@ from train.evaluation.generation.references import passage_audio
 from train.evaluation.generation.summary import GENERATED, Sets
 from train.evaluation.generation.table import ROWS, cells, headings, key_figures
 from train.evaluation.generation.verdict import findings
-from train.evaluation.measuring.heldout import to_audio
+from train.evaluation.measuring.heldout import read_audio
 from train.evaluation.report.facts import Facts, facts_of
 from train.evaluation.report.page import WIDE_S, ExampleView, Forms, by_kind, compared, player
 from train.evaluation.report.rendering import figure, render
-from train.evaluation.report.sounds import write_wavs
+from train.evaluation.report.sounds import to_host, write_wavs
 from train.runs.lines import read_points
 from train.runs.run_folder import METRICS_FILE, RunDir
 
@@ -45,7 +45,7 @@ class Heard:
         kind: generated, prior, reconstructed or nearest; also the beginning of the names of its files.
         place: Number within its kind, from 1.
         title: What it is.
-        sounds: Audio [T] float32 by the words of the page.
+        sounds: Audio, [T] or [2, T] float32, by the words of the page.
         path: Path of a recording, or "".
         text: What is to be said about it.
     """
@@ -86,7 +86,7 @@ def sounds_to_hear(
     pairs = zip(sets.originals, sets.reconstructed.audio[:OTHERS], strict=False)
     for i, (passage, output) in enumerate(pairs, 1):
         audio = passage_audio(split, passage, sets.shape).numpy()
-        sounds = {"reference": audio, "reconstruction": output[: len(audio)]}
+        sounds = {"reference": audio, "reconstruction": output[..., : audio.shape[-1]]}
         text = f"starting at {passage.first / split.rate:.2f} s"
         heard.append(
             Heard("reconstructed", i, f"Passage {i}", sounds, split.manifest.sources[passage.source].path, text)
@@ -107,8 +107,8 @@ def nearest_to_hear(sets: Sets, found: Nearest, training: Split) -> list[Heard]:
         chunk = known.chunks[[found.windows[row]]]
         source, start = parse_name(training.names(chunk)[0])
         sounds = {
-            "generated": sets.generated.audio[piece, first : first + shape.samples],
-            "nearest in training": to_audio(training.read(chunk), torch.device("cpu")).flatten().numpy(),
+            "generated": sets.generated.audio[piece][..., first : first + shape.samples],
+            "nearest in training": to_host(read_audio(training, chunk, torch.device("cpu"))[0]),
         }
         text = f"recording {piece + 1} from {first / shape.rate:.2f} s on; the training chunk starts at "
         text += f"{start / shape.rate:.2f} s; distance {figure(float(found.distances[row]))}"
@@ -150,7 +150,7 @@ def write_page(
 
 def view(one: Heard, rate: int, forms: Forms, ready: bool) -> ExampleView:
     """The players and spectrograms of what belongs together."""
-    longest = max(len(audio) for audio in one.sounds.values())
+    longest = max(audio.shape[-1] for audio in one.sounds.values())
     wide = longest > WIDE_S * rate or len(one.sounds) == 1
     name = f"{one.title[:1].lower()}{one.title[1:]}" + (f", file {one.path}" if one.path else "")
     players = [

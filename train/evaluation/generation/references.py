@@ -10,7 +10,7 @@ from shards import Split
 from train.evaluation.generation.measures.windows import Windows, table_row, windows_of
 from train.evaluation.generation.sounds import Shape
 from train.evaluation.measuring.frechet import embed
-from train.evaluation.measuring.heldout import spread, to_audio
+from train.evaluation.measuring.heldout import read_audio, spread
 from train.evaluation.measuring.metrics import SILENT_PEAK
 from train.evaluation.measuring.recordings import join_chunks
 from train.evaluation.measuring.sharing import whole_table
@@ -79,10 +79,9 @@ def groups_of(passages: list[Passage]) -> tuple[np.ndarray, str]:
 
 
 def passage_audio(split: Split, passage: Passage, shape: Shape) -> Tensor:
-    """The audio of a passage: [T] float32, shorter than a piece at the end of a recording."""
-    return torch.from_numpy(join_chunks(split, passage.source, passage.first, shape.length / shape.rate))[
-        : shape.length
-    ]
+    """The audio of a passage: [T] or [2, T] float32, shorter than a piece at the end of a recording."""
+    audio = join_chunks(split, passage.source, passage.first, shape.length / shape.rate)
+    return torch.from_numpy(audio[..., : shape.length])
 
 
 def held_out_windows(
@@ -103,7 +102,7 @@ def training_chunks(engine: Engine, split: Split, device: torch.device) -> Train
     chosen = spread(len(split), TRAINING)
 
     def columns(rows: np.ndarray) -> dict[str, Tensor]:
-        audio = to_audio(split.read(chosen[rows]), device)
+        audio = read_audio(split, chosen[rows], device)
         return {"embedding": embed(audio, split.rate), "silent": audio.abs().amax((1, 2)) < SILENT_PEAK}
 
     table = whole_table(engine, "reading training chunks", len(chosen), columns)

@@ -45,7 +45,7 @@ class Pieces:
     """Pieces of audio with their windows.
 
     Attributes:
-        audio: [n, T] float32, with silence after shorter ones.
+        audio: [n, T], of stereo [n, 2, T], float32, with silence after shorter ones.
         windows: Their windows; piece i is row i.
     """
 
@@ -68,7 +68,7 @@ def make_pieces(
         title: What is made, in the plural, for the progress bar and for errors.
         groups: [n] int64, see `Windows`; n is the number of pieces.
         shape: The length of pieces and windows.
-        make: From the numbers of pieces to the audio [T] of each, T at most the length of a piece.
+        make: From the numbers of pieces to the audio of each, [T] or [2, T], T at most the length of a piece.
         at_a_time: Pieces in a call of `make`.
 
     Raises:
@@ -90,7 +90,7 @@ def make_pieces(
 
 
 def _row(audio: Tensor, shape: Shape) -> dict[str, Tensor]:
-    whole = torch.nn.functional.pad(audio.float(), (0, shape.length - len(audio)))
+    whole = torch.nn.functional.pad(audio.float(), (0, shape.length - audio.shape[-1]))
     return {"audio": whole.unsqueeze(0), **table_row(audio.float(), shape.samples, shape.rate, shape.count)}
 
 
@@ -98,6 +98,6 @@ def drawn_without_prior(engine: Engine, autoencoder: Autoencoder, shape: Shape, 
     """Pieces of chunks that the autoencoder draws from its own prior, one after the other."""
 
     def make(pieces: list[int]) -> list[Tensor]:
-        return [torch.cat(sample_chunks(autoencoder, shape.count, seed=piece)) for piece in pieces]
+        return [torch.cat(sample_chunks(autoencoder, shape.count, seed=piece), dim=-1) for piece in pieces]
 
     return make_pieces(engine, "draws from the autoencoder's prior", groups, shape, make)

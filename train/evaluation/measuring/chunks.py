@@ -11,7 +11,7 @@ from audiovae import Autoencoder, Noise
 from shards import Split
 from train.errors import TrainError
 from train.evaluation.measuring.frechet import embed
-from train.evaluation.measuring.heldout import noise_at, spread, to_audio
+from train.evaluation.measuring.heldout import noise_at, read_audio, spread
 from train.evaluation.measuring.latents import latent_columns
 from train.evaluation.measuring.metrics import log_mel_error_high, measure
 from train.evaluation.measuring.sharing import Columns, whole_table
@@ -35,7 +35,7 @@ class Measured:
     Attributes:
         indices, sources, starts: [n] int64: number in the split, recording, first sample.
         columns: [n, ...] each: those of MEASURES, `silent` (1 or 0), `reference_dbfs`, `output_dbfs`, and `embedding`
-            of the output; on request `log_mel_high`.
+            of the output; of stereo those of `channel_measures`; on request `log_mel_high`.
     """
 
     indices: np.ndarray
@@ -58,7 +58,7 @@ class Measured:
 
 
 def dbfs(audio: Tensor) -> Tensor:
-    """20 log10 of the root mean square of each item, at least SILENCE_DBFS: [B, 1, T] -> [B]."""
+    """20 log10 of the root mean square of each item, at least SILENCE_DBFS: [B, A, T] -> [B]."""
     return (10 * audio.float().square().flatten(1).mean(1).log10()).clamp_min(SILENCE_DBFS)
 
 
@@ -70,7 +70,7 @@ def measure_chunks(
     title: str,
     with_high: bool = False,
 ) -> Measured:
-    """Measures every chunk of the split against the output of `reconstruct` (audio [B, 1, T] to the same shape).
+    """Measures every chunk of the split against the output of `reconstruct` (audio [B, A, T] to the same shape).
 
     Args:
         engine: The processes.
@@ -85,7 +85,7 @@ def measure_chunks(
     """
 
     def columns(rows: np.ndarray) -> dict[str, Tensor]:
-        audio = to_audio(split.read(rows), device)
+        audio = read_audio(split, rows, device)
         output = reconstruct(audio).float()
         usable = output.abs().amax((1, 2)) < LARGEST  # False for NaN
         if not usable.all():
@@ -107,7 +107,7 @@ def reference_embeddings(engine: Engine, split: Split, device: torch.device) -> 
     """Embeddings of the original chunks: [n, D]."""
 
     def columns(rows: np.ndarray) -> dict[str, Tensor]:
-        return {"embedding": embed(to_audio(split.read(rows), device), split.rate)}
+        return {"embedding": embed(read_audio(split, rows, device), split.rate)}
 
     return whole_table(engine, "reading references", len(split), columns)["embedding"]
 
@@ -117,7 +117,7 @@ def measure_latents(engine: Engine, split: Split, model: Autoencoder) -> Columns
     device = next(model.parameters()).device
 
     def columns(rows: np.ndarray) -> dict[str, Tensor]:
-        audio = to_audio(split.read(rows), device)
+        audio = read_audio(split, rows, device)
         return latent_columns(model, audio, noise_at(int(rows[0]), audio))
 
     return whole_table(engine, "encoding chunks", len(split), columns)
@@ -133,7 +133,7 @@ def measure_levels(engine: Engine, split: Split, model: Autoencoder) -> list[tup
     device = next(model.parameters()).device
 
     def columns(rows: np.ndarray) -> dict[str, Tensor]:
-        audio = to_audio(split.read(chosen[rows]), device)
+        audio = read_audio(split, chosen[rows], device)
         return {
             f"{' '.join(map(str, partial.known))}|{name}": values
             for partial in model.partial_reconstructions(audio, noise_at(int(rows[0]), audio))

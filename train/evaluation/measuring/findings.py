@@ -1,5 +1,6 @@
 """Measures everything about a model on a split, with all processes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
@@ -19,7 +20,7 @@ from train.evaluation.measuring.chunks import (
     reference_embeddings,
     sample_embeddings,
 )
-from train.evaluation.measuring.heldout import open_windows, spread, to_audio
+from train.evaluation.measuring.heldout import open_windows, read_audio, spread
 from train.evaluation.measuring.metrics import SILENT_PEAK
 from train.evaluation.measuring.recordings import measure_speech_of
 from train.evaluation.measuring.sharing import Columns
@@ -89,18 +90,21 @@ def measure_all(
 
 
 def measure_floors(engine: Engine, split: Split, data: str, device: torch.device) -> dict[str, Measured]:
-    """Measures two baselines on the same chunks: silence, and the mean of the training chunks."""
-    baselines = {"silence": torch.zeros(1, split.samples, device=device)}
+    """Measures baselines on the same chunks: silence, the mean of the training chunks, and of stereo its mono mix."""
+    baselines = {"silence": torch.zeros(split.channels, split.samples, device=device)}
     if split.manifest.splits.get("train"):
         baselines["mean of training chunks"] = engine.everywhere(
             lambda: mean_chunk(open_windows(data, "train", split.samples), device)
         )
-    return {name: measure_chunks(engine, split, device, audio.expand_as, name) for name, audio in baselines.items()}
+    makers: dict[str, Callable[[Tensor], Tensor]] = {name: audio.expand_as for name, audio in baselines.items()}
+    if split.channels == 2:
+        makers["mono of the recordings"] = lambda audio: audio.mean(1, keepdim=True).expand_as(audio)
+    return {name: measure_chunks(engine, split, device, make, name) for name, make in makers.items()}
 
 
 def mean_chunk(train: Split, device: torch.device) -> Tensor:
-    """The mean of up to MEAN_OF chunks spread evenly over a split: [1, T]."""
+    """The mean of up to MEAN_OF chunks spread evenly over a split: [A, T]."""
     taken = spread(len(train), MEAN_OF)
-    parts = (to_audio(train.read(part), device).sum(0) for part in np.array_split(taken, 16) if len(part))
+    parts = (read_audio(train, part, device).sum(0) for part in np.array_split(taken, 16) if len(part))
     total = cast(Tensor, sum(parts))
     return total / len(taken)

@@ -28,13 +28,13 @@ def embed(audio: Tensor, rate: int) -> Tensor:
     by the number of frames.
 
     Args:
-        audio: [B, 1, T].
+        audio: [B, A, T]; of stereo, the mean of the channels counts.
         rate: Hz.
 
     Returns:
         [B, 64] float32: 32 means, then 32 standard deviations, in natural-log units.
     """
-    bands = log_mel(audio, BANDS, 1024 if rate <= 32000 else 2048, HOP, rate)
+    bands = log_mel(audio.mean(1, keepdim=True), BANDS, 1024 if rate <= 32000 else 2048, HOP, rate)
     return torch.cat([bands.mean(2), bands.var(2, unbiased=False).sqrt()], dim=1)
 
 

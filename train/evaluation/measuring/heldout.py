@@ -10,11 +10,11 @@ from torch import Tensor
 
 from audiovae import Autoencoder, Noise
 from audiovae.priors.latents import LATENTS
-from shards import DataError, Split
+from shards import DataError, Split, by_channel
 from shards.reading.windows import windows_of
 from train.errors import TrainError
 from train.evaluation.measuring.frechet import embed, frechet
-from train.evaluation.measuring.metrics import MEASURED, SHARES, means, measure, sums_and_counts
+from train.evaluation.measuring.metrics import SHARES, means, measure, names_for, sums_and_counts
 from train.parallel.engine import Engine
 
 AT_A_TIME = 32
@@ -32,7 +32,7 @@ class Extra:
 
     Attributes:
         names: Names of the values of each chunk.
-        values: From audio and output [B, 1, T] to these values: [B] each, NaN where there is none.
+        values: From audio and output [B, A, T] to these values: [B] each, NaN where there is none.
         frechet: Whether to collect what `frechet_of` needs.
     """
 
@@ -41,9 +41,28 @@ class Extra:
     frechet: bool = False
 
 
-def to_audio(samples: Tensor, device: torch.device) -> Tensor:
-    """int16 [n, T] -> float32 [n, 1, T] in [-1, 1) on the device."""
-    return samples.to(device, non_blocking=True).unsqueeze(1).float().div_(32768.0)
+def to_audio(samples: Tensor, device: torch.device, channels: int = 1) -> Tensor:
+    """int16 [n, T * channels], interleaved -> float32 [n, channels, T] in [-1, 1) on the device."""
+    return by_channel(samples.to(device, non_blocking=True), channels).float().contiguous().div_(32768.0)
+
+
+def read_audio(split: Split, chunks: np.ndarray, device: torch.device) -> Tensor:
+    """Chunks of a split, int64 [n], as audio [n, A, T] on the device; raises DataError for a damaged one."""
+    return to_audio(split.read(chunks), device, split.channels)
+
+
+def misfit(split: Split, model: Autoencoder, whose: str) -> str:
+    """How the chunks of a split differ from those that a model takes, in words; empty where they do not.
+
+    `whose` stands before the chunks of the model, such as "but the model was trained on".
+    """
+    here = split.samples, split.rate, split.channels
+    wanted = model.samples, model.rate, model.audio_channels
+    return "" if here == wanted else f"chunks of {_in_words(*here)}, {whose} {_in_words(*wanted)}"
+
+
+def _in_words(samples: int, rate: int, channels: int) -> str:
+    return f"{samples} samples at {rate} Hz" + (" in stereo" if channels == 2 else "")
 
 
 def open_windows(data: str, name: str, samples: int) -> Split:
@@ -80,10 +99,10 @@ def spread(count: int, limit: int) -> np.ndarray:
 
 
 def spread_audio(split: Split, limit: int, device: torch.device) -> Iterator[Tensor]:
-    """Yields audio [1, 1, T] of up to `limit` evenly spread chunks, the same on every process; skips damaged chunks."""
+    """Yields audio [1, A, T] of up to `limit` evenly spread chunks, the same on every process; skips damaged chunks."""
     for chunk in spread(len(split), limit):
         with suppress(DataError):
-            yield to_audio(split.read(np.array([chunk])), device)
+            yield read_audio(split, np.array([chunk]), device)
 
 
 def measure_split(model: Autoencoder, split: Split, limit: int, engine: Engine) -> dict[str, float]:
@@ -116,10 +135,10 @@ def measure_share(
     zero = torch.zeros(2, device=engine.device)
     sets = {number: one.name for number, one in enumerate(split.sets) if one.chunks} if len(split.sets) > 1 else {}
     of_sets = [f"{name}_{one}" for one in sets.values() for name in BY_SET]
-    total = {name: zero.clone() for name in (*MEASURED, POWER, *extra.names, *of_sets)}
+    total = {name: zero.clone() for name in (*names_for(split.channels), POWER, *extra.names, *of_sets)}
     embeddings: list[Tensor] = []
     for first in range(0, len(chunks), AT_A_TIME):
-        audio = to_audio(split.read(chunks[first : first + AT_A_TIME]), engine.device)
+        audio = read_audio(split, chunks[first : first + AT_A_TIME], engine.device)
         with engine.autocast():
             output = model.reconstruct(audio)
         found = measure(output, audio, model.rate)
@@ -138,7 +157,7 @@ def measure_share(
             total[name] += value
         heartbeat()
     if extra.frechet:
-        width = embed(torch.zeros(1, 1, model.samples, device=engine.device), model.rate).shape[1]
+        width = embed(torch.zeros(1, model.audio_channels, model.samples, device=engine.device), model.rate).shape[1]
         table = total[EMBEDDINGS] = torch.zeros(len(chosen), 2, width, device=engine.device)
         if embeddings:
             table[engine.rank :: engine.world] = torch.cat(embeddings)
@@ -153,5 +172,5 @@ def frechet_of(table: Tensor) -> float:
 
 
 def noise_at(first: int, audio: Tensor) -> Noise:
-    """Reproducible noise for the chunks of a split from position `first` on: audio [n, 1, T]."""
+    """Reproducible noise for the chunks of a split from position `first` on: audio [n, A, T]."""
     return Noise(0, first, torch.arange(len(audio), device=audio.device), len(audio))

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from audiovae import Autoencoder, Noise
 from shards import Split
-from train.evaluation.measuring.heldout import AT_A_TIME, noise_at, spread, to_audio
+from train.evaluation.measuring.heldout import AT_A_TIME, noise_at, read_audio, spread
 
 # A unit whose posterior mean has a smaller variance is inactive (Burda et al. 2016, section 5).
 ACTIVE_VARIANCE = 0.01
@@ -16,7 +16,7 @@ Row = dict[str, float]
 
 @torch.no_grad()
 def latent_columns(model: Autoencoder, audio: Tensor, noise: Noise) -> dict[str, Tensor]:
-    """Values of the latents of each item: audio [n, 1, T] to columns [n, ...].
+    """Values of the latents of each item: audio [n, A, T] to columns [n, ...].
 
     Codes: `codes` [n, codebooks, frames]. Real latents: `nats` [n, levels], the divergence of each level from its
     prior, and for each level l `mean_l` and `variance_l`, the mean and variance over time of each channel,
@@ -103,7 +103,7 @@ def latent_use(model: Autoencoder, split: Split, limit: int = 512) -> list[Row]:
     device = next(model.parameters()).device
     parts = []
     for first in range(0, len(chunks), AT_A_TIME):
-        audio = to_audio(split.read(chunks[first : first + AT_A_TIME]), device)
+        audio = read_audio(split, chunks[first : first + AT_A_TIME], device)
         parts.append({k: v.cpu().numpy() for k, v in latent_columns(model, audio, noise_at(first, audio)).items()})
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return latent_rows(columns, model.code_size, model.seconds)

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from audiovae.layers.losses import squared_error, stft_distance
+from audiovae.layers.representation import mid_side
 from audiovae.layers.spectra import log_mel, mel_distance, mel_filters
 
 # A chunk that never exceeds -60 dBFS is silent. Ratios are meaningless for it, so it is counted separately.
@@ -21,6 +22,11 @@ HIGH_FLOOR = 0.5e-4
 
 # Keys of the result of `measure`.
 MEASURED = ("mse", "cosine", "si_sdr", "stft", "mel", "silent", "not_finite")
+# Of stereo there are more, such as `mid_mel`.
+CHANNELS = ("left", "right", "mid", "side")
+BY_CHANNEL = ("si_sdr", "mel", "level")
+# Levels below this count as this one in `level`.
+QUIET_DBFS = -80.0
 # Measures that are 1 or 0, so their means are shares of all chunks.
 SHARES = ("silent", "not_finite")
 
@@ -49,14 +55,15 @@ def measure(output: Tensor, target: Tensor, rate: int) -> dict[str, Tensor]:
     """Measures each item of a batch.
 
     Args:
-        output, target: [B, 1, T] audio.
+        output, target: [B, A, T] audio.
         rate: Hz.
 
     Returns:
-        Each [B] float32: `mse`, `cosine` in [-1, 1], `si_sdr` in dB from SI_SDR_FLOOR_DB up (Le Roux et al. 2019),
-        `stft` (see `audiovae.layers.losses.stft_distance`), `mel` (see `audiovae.layers.spectra.mel_distance`),
-        `silent` and `not_finite` 1 or 0. For silent items `cosine` and `si_sdr` are NaN. Where the output is not
-        finite, all but `silent` and `not_finite` are NaN.
+        Those of `names_for`, each [B] float32: `mse`, `cosine` in [-1, 1], `si_sdr` in dB from SI_SDR_FLOOR_DB up (Le
+        Roux et al. 2019), `stft` (see `audiovae.layers.losses.stft_distance`), `mel` (see
+        `audiovae.layers.spectra.mel_distance`), `silent` and `not_finite` 1 or 0. For silent items `cosine` and `si_sdr`
+        are NaN. Where the output is not finite, all but `silent` and `not_finite` are NaN. Of stereo, they are of both
+        channels together, and those of `channel_measures` are there too.
     """
     output, target = output.float(), target.float()
     silent = target.abs().amax((1, 2)) < SILENT_PEAK
@@ -74,6 +81,30 @@ def measure(output: Tensor, target: Tensor, rate: int) -> dict[str, Tensor]:
         "mel": mel_distance(output, target, rate),
         "silent": silent.float(),
         "not_finite": (~finite).float(),
+    } | (channel_measures(output, target, rate) if target.shape[1] == 2 else {})
+
+
+def names_for(channels: int) -> tuple[str, ...]:
+    """The keys of the result of `measure` for audio of so many channels."""
+    return MEASURED if channels == 1 else (*MEASURED, *(f"{c}_{name}" for c in CHANNELS for name in BY_CHANNEL))
+
+
+def channel_measures(output: Tensor, target: Tensor, rate: int) -> dict[str, Tensor]:
+    """Measures of left, right, mid and side of stereo [B, 2, T]: [B] each, by names such as `side_mel`.
+
+    `mel` and `si_sdr` are as in `measure`; SI-SDR is NaN where the channel of the target is silent. `level` is the
+    level of the output minus that of the target in dB, both at least QUIET_DBFS.
+    """
+    whole = [torch.cat([audio, mid_side(audio)], 1).flatten(0, 1) for audio in (output, target)]
+    mel = mel_distance(whole[0].unsqueeze(1), whole[1].unsqueeze(1), rate)
+    ratio = torch.where(whole[0].abs().amax(1) == 0, SI_SDR_FLOOR_DB, si_sdr(*whole)).clamp_min(SI_SDR_FLOOR_DB)
+    ratio = torch.where(whole[1].abs().amax(1) < SILENT_PEAK, torch.nan, ratio)
+    levels = [10 * audio.square().mean(1).clamp_min(10 ** (QUIET_DBFS / 10)).log10() for audio in whole]
+    values = {"si_sdr": ratio, "mel": mel, "level": levels[0] - levels[1]}
+    return {
+        f"{channel}_{name}": values[name].view(-1, len(CHANNELS))[:, place]
+        for place, channel in enumerate(CHANNELS)
+        for name in BY_CHANNEL
     }
 
 
@@ -86,7 +117,7 @@ def log_mel_error_high(output: Tensor, target: Tensor, rate: int) -> Tensor:
     8.7 dB. The floor keeps what nobody hears from counting. It ignores phase.
 
     Args:
-        output, target: [B, 1, T] audio.
+        output, target: [B, A, T] audio.
         rate: Hz.
 
     Returns:
@@ -98,7 +129,8 @@ def log_mel_error_high(output: Tensor, target: Tensor, rate: int) -> Tensor:
     high = (filters * (bins < HIGH_HZ)).sum(1) == 0
     if not high.any():
         return torch.full((len(output),), torch.nan, device=output.device)
-    pair = [log_mel(audio, 80, n_fft, 256, rate)[:, high] for audio in (output, target)]
+    both = high.repeat(output.shape[1])
+    pair = [log_mel(audio, 80, n_fft, 256, rate)[:, both] for audio in (output, target)]
     first, second = (bands.clamp_min(math.log(HIGH_FLOOR)) for bands in pair)
     return (first - second).abs().flatten(1).mean(1)
 

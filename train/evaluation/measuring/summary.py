@@ -1,5 +1,6 @@
 """Converts findings to the content of metrics.json."""
 
+from dataclasses import replace
 from typing import Any
 
 from shards import Split
@@ -7,6 +8,7 @@ from train.evaluation.measuring.chunks import Measured
 from train.evaluation.measuring.findings import Findings
 from train.evaluation.measuring.frechet import EMBEDDING, frechet, noise_floor
 from train.evaluation.measuring.latents import latent_rates
+from train.evaluation.measuring.metrics import BY_CHANNEL, CHANNELS
 from train.evaluation.measuring.recordings import speech_averages
 from train.evaluation.measuring.tables import (
     averages,
@@ -41,6 +43,7 @@ def build_summary(found: Findings, split: Split, code_size: int, seconds: float)
         "latents": latents_in_use(chunks, found.latents, code_size, split),
         "levels": [{"known": known, **averages(own, split.samples)} for known, own in found.levels],
         **by_set(found, split),
+        **by_channel(found, split),
         "recordings": by_recording(chunks, found.latents, code_size, split),
     }
     if found.speech is not None:
@@ -66,6 +69,17 @@ def by_set(found: Findings, split: Split) -> dict[str, Any]:
         row["frechet"] = frechet(found.references[loud], chunks.columns["embedding"][loud])
         rows[one.name] = row
     return {"sets": rows}
+
+
+def by_channel(found: Findings, split: Split) -> dict[str, Any]:
+    """The reconstruction of each channel of stereo by its name; nothing for mono."""
+    if split.channels == 1:
+        return {}
+    chunks, rows = found.chunks, {}
+    for channel in CHANNELS:
+        own = {name: chunks.columns[f"{channel}_{name}"] for name in BY_CHANNEL}
+        rows[channel] = averages(replace(chunks, columns={"silent": chunks.columns["silent"], **own}), split.samples)
+    return {"channels": rows}
 
 
 def split_rows(found: Findings, split: Split) -> dict[str, Any]:

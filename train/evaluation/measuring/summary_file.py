@@ -47,9 +47,12 @@ def read_summary(path: Path) -> dict[str, Any]:
         raise ValueError("'sent' is not an object")
     if not isinstance(sets := summary.get("sets", {}), dict):  # there are only where there are several
         raise ValueError("'sets' is not an object")
+    if not isinstance(channels := summary.get("channels", {}), dict):  # there are only of stereo
+        raise ValueError("'channels' is not an object")
     rows = [
         *sent.values(),
         *sets.values(),
+        *channels.values(),
         *summary["latents"],
         *summary["levels"],
         *summary["recordings"],

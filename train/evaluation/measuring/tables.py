@@ -11,6 +11,7 @@ from shards.text import for_csv
 from train.evaluation.measuring.chunks import MEASURES, Measured
 from train.evaluation.measuring.frechet import frechet
 from train.evaluation.measuring.latents import latent_rows
+from train.evaluation.measuring.metrics import BY_CHANNEL, CHANNELS
 from train.evaluation.measuring.sharing import Columns
 from train.evaluation.statistics.bootstrap import grouping, mean_intervals, median_interval
 from train.evaluation.statistics.jackknife import jackknife_intervals
@@ -19,6 +20,9 @@ from train.evaluation.statistics.jackknife import jackknife_intervals
 RATES = ("kl_nats_per_second", "kl_bits_per_second", "bits_per_second", "entropy_bits_per_second")
 SHARES = ("active_units", "codes_used")
 LEVELS = ("reference_dbfs", "output_dbfs")
+# Of a channel of stereo: the level of the output minus that of the recording, in dB.
+LEVEL = "level"
+STEREO = tuple(f"{channel}_{name}" for channel in CHANNELS for name in BY_CHANNEL)
 
 
 def none_if_nan(value: float) -> float | None:
@@ -39,7 +43,7 @@ def averages(measured: Measured, samples: int) -> dict[str, Any]:
         samples: Length of a chunk in samples.
     """
     loud = measured.where(~measured.silent)
-    names = [name for name in (*MEASURES, *RATES) if name in loud.columns]
+    names = [name for name in (*MEASURES, LEVEL, *RATES) if name in loud.columns]
     groups, over = grouping(loud.sources, loud.starts, samples)
     values = np.stack([loud.columns[name] for name in names], axis=1).astype(np.float64)
     row: dict[str, Any] = {}
@@ -124,7 +128,7 @@ def frechet_interval(references: np.ndarray, others: np.ndarray, groups: np.ndar
 
 def csv_text(measured: Measured, split: Split) -> str:
     """CSV with one line per chunk in the order of the split; values that a silent chunk lacks are empty."""
-    names = [name for name in (*MEASURES, *RATES, *LEVELS) if name in measured.columns]
+    names = [name for name in (*MEASURES, *RATES, *LEVELS, *STEREO) if name in measured.columns]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(["chunk", "recording", "start_second", *names, "silent"])

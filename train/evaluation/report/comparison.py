@@ -39,7 +39,7 @@ class ExampleChunk:
         place: Number within its kind, from 1.
         path: Path of its recording.
         start_s: Start in the recording, in seconds.
-        sounds: Audio [T] float32 by name: the reference, then each run.
+        sounds: Audio [T] or [2, T] float32 by name: the reference, then each run.
         scores: SI-SDR in dB by run, for runs that were measured on this chunk.
     """
 
@@ -176,7 +176,7 @@ def state(run: RunDir) -> list[str]:
 def example_view(example: ExampleChunk, rate: int, forms: Forms, ready: bool) -> ExampleView:
     """The players, spectrograms and captions of one example."""
     name = f"{example.kind} example {example.place}"
-    seconds = len(example.sounds["reference"]) / rate
+    seconds = example.sounds["reference"].shape[-1] / rate
     scores = ", ".join(f"{run} {figure(score)} dB" for run, score in example.scores.items())
     return ExampleView(
         title=f"{name[0].upper()}{name[1:]}",

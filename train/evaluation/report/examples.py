@@ -2,16 +2,16 @@
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from audiovae import Autoencoder, reconstruct_recording
 from shards import Split
 from train.evaluation.measuring.chunks import MEASURES, Measured
-from train.evaluation.measuring.heldout import to_audio
+from train.evaluation.measuring.heldout import read_audio
 from train.evaluation.measuring.metrics import measure
 from train.evaluation.measuring.picking import Picker, extremes
 from train.evaluation.measuring.recordings import join_chunks
 from train.evaluation.report.page import Example
+from train.evaluation.report.sounds import to_host
 
 # Longest passage of a recording, and number of recordings with a passage.
 SECONDS = 20.0
@@ -27,9 +27,9 @@ def pick_examples(model: Autoencoder, split: Split, chunks: Measured, count: int
     examples = []
     for kind, chosen in zip(("best", "median", "worst"), found, strict=True):
         for place, chunk in enumerate(chosen, start=1):
-            audio = to_audio(split.read(chunks.indices[[chunk]]), next(model.parameters()).device)
+            audio = read_audio(split, chunks.indices[[chunk]], model.device)
             path, start = split.manifest.sources[chunks.sources[chunk]].path, chunks.starts[chunk] / split.rate
-            pair = to_mono(audio), to_mono(model.reconstruct(audio))
+            pair = to_host(audio[0]), to_host(model.reconstruct(audio)[0])
             measures = {name: float(chunks.columns[name][chunk]) for name in MEASURES}
             examples.append(Example(f"{kind}-{place}", kind, place, path, float(start), *pair, measures))
     return examples
@@ -64,14 +64,9 @@ def passages(model: Autoencoder, split: Split, chunks: Measured, starts: dict[in
         first = starts[source]
         recording = join_chunks(split, source, first, SECONDS)
         output = reconstruct_recording(model, torch.from_numpy(recording)).cpu()
-        reference = torch.from_numpy(recording).view(1, 1, -1)
-        values = {k: v.item() for k, v in measure(output.view(1, 1, -1), reference, split.rate).items()}
+        whole = [audio.view(1, split.channels, -1) for audio in (output, torch.from_numpy(recording).contiguous())]
+        values = {k: v.item() for k, v in measure(whole[0], whole[1], split.rate).items()}
         path, start = split.manifest.sources[source].path, first / split.rate
         pair = recording, output.numpy()
         examples.append(Example(f"recording-{source}", "recording", place, path, start, *pair, values))
     return examples
-
-
-def to_mono(audio: Tensor) -> np.ndarray:
-    """Copies audio [1, 1, T] to the host as [T] float32."""
-    return audio.squeeze().float().cpu().numpy()

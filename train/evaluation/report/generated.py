@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from audiovae import Autoencoder, interpolate_recordings, sample_chunks
 from shards import Split
 from train.evaluation.measuring.recordings import join_chunks
+from train.evaluation.report.sounds import to_host
 
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 TEMPERATURES = (1.0, 0.7)
@@ -19,7 +19,7 @@ SECONDS = 4.0
 
 @dataclass
 class Clip:
-    """Audio [T] float32 with its file name, a short name, and a label for screen readers."""
+    """Audio, [T] or [2, T] float32, with its file name, a short name, and a label for screen readers."""
 
     file: str
     name: str
@@ -71,8 +71,3 @@ def prior_samples(model: Autoencoder) -> dict[float, list[Clip]]:
             for i, audio in enumerate(drawn, start=1)
         ]
     return result
-
-
-def to_host(audio: Tensor) -> np.ndarray:
-    """Copies audio [T] to the host as float32."""
-    return audio.float().cpu().numpy()

@@ -29,10 +29,12 @@ MEASURES = (
 SPEECH = (Measure("pesq", "PESQ", True), Measure("stoi", "STOI", True))
 PERCEPTUAL = (Measure("zimtohrli", "Zimtohrli, MOS", True), Measure("visqol", "ViSQOL, MOS", True))
 LEVEL_ERROR = Measure("level_error_high", "level error above 4 kHz, dB", False)
-KNOWN = {measure.key: measure for measure in (*MEASURES, LEVEL_ERROR, *PERCEPTUAL, *SPEECH)}
+SIDE = (Measure("side_mel", "mel distance of side", False), Measure("side_level", "level of side, dB"))
+KNOWN = {measure.key: measure for measure in (*MEASURES, *SIDE, LEVEL_ERROR, *PERCEPTUAL, *SPEECH)}
 # Columns of the table of passages, after the rate.
 OF_PASSAGES = (
     *(KNOWN[key] for key in ("si_sdr", "mel", "stft")),
+    *SIDE,
     LEVEL_ERROR,
     *PERCEPTUAL,
 )
@@ -44,6 +46,7 @@ NOT_MEASURES = ("chunks", "silent", "not_finite", "silent_chunks", "source", "re
 # The same value in two units: pages show the second.
 IN_BITS = {"kl_nats_per_second": "kl_bits_per_second"}
 HEADINGS = {
+    "level": "level error, dB",
     "kl_nats_per_second": "KL, nats/s",
     "active_units": "active units, share",
     "codes_used": "codes used, share",

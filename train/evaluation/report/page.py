@@ -48,7 +48,7 @@ PHASE = {"phase": "Examples before and after"}
 
 @dataclass
 class Example:
-    """Reference and reconstruction, [T] float32 each, with their measures.
+    """Reference and reconstruction, [T] or [2, T] float32 each, with their measures.
 
     Attributes:
         file: Prefix of the names of its audio files.
@@ -56,7 +56,7 @@ class Example:
         place: Number within its kind, from 1.
         path: Path of its recording.
         start_s: Start in the recording, in seconds.
-        before: The reconstruction from before the adversarial phase, [T] float32, for those of kind `phase`.
+        before: The reconstruction from before the adversarial phase, [T] or [2, T] float32, for those of kind `phase`.
         title, figures: The name of an example of this kind, and its measures in words.
     """
 
@@ -204,11 +204,11 @@ def template_variables(page: Page) -> dict[str, Any]:
 def example_view(example: Example, rate: int, forms: Forms, ready: bool) -> ExampleView:
     """The players, spectrograms and captions of one example."""
     whole = example.kind == "recording"
-    wide = len(example.reference) > WIDE_S * rate
+    wide = example.reference.shape[-1] > WIDE_S * rate
     name = f"passage {example.place}" if whole else f"{example.kind} example {example.place}"
     name = f"{example.title[:1].lower()}{example.title[1:]}" or name
     sounds = example.sounds
-    seconds = len(example.reference) / rate
+    seconds = example.reference.shape[-1] / rate
     return ExampleView(
         title=f"{name[0].upper()}{name[1:]}",
         anchor=f"{example.kind}-{example.place}",
@@ -234,7 +234,7 @@ def figures_text(values: dict[str, float]) -> str:
 
 
 def levels_text(sounds: dict[str, np.ndarray], rate: int) -> str:
-    """The levels of one or more sounds [T] relative to the first in words, with their names where there are several."""
+    """The levels of one or more sounds relative to the first in words, with their names where there are several."""
     (_, reference), *others = sounds.items()
     texts = {word: spectrograms.band_text(reference, audio, rate) for word, audio in others}
     return "; ".join(f"{word}: {text}" if len(texts) > 1 else text for word, text in texts.items())
@@ -243,7 +243,7 @@ def levels_text(sounds: dict[str, np.ndarray], rate: int) -> str:
 def compared(
     sounds: dict[str, np.ndarray], rate: int, name: str, kept: PictureFormat, with_difference: bool = True
 ) -> list[tuple[str, Picture]]:
-    """Spectrograms of sounds [T] by name, the reference first; for two sounds optionally their difference too."""
+    """Spectrograms of sounds by name, the reference first; for two sounds optionally their difference too."""
     pictures = [(word, spectrograms.spectrogram(audio, f"the {word}, {name}", kept)) for word, audio in sounds.items()]
     if with_difference and len(sounds) == 2:
         reference, other = sounds.values()
@@ -252,8 +252,8 @@ def compared(
 
 
 def player(name: str, label: str, audio: np.ndarray, rate: int, forms: Forms, ready: bool = True) -> Player:
-    """A player for audio [T] in the page's audio format."""
-    return Player(name, label, sound_url(audio, rate, forms.sound), len(audio) / rate, ready)
+    """A player for audio in the page's audio format."""
+    return Player(name, label, sound_url(audio, rate, forms.sound), audio.shape[-1] / rate, ready)
 
 
 def clip_view(clip: Clip, rate: int, forms: Forms) -> ExampleView:
@@ -267,7 +267,7 @@ def clip_view(clip: Clip, rate: int, forms: Forms) -> ExampleView:
         players=[player(clip.name, clip.label, clip.audio, rate, forms)],
         pictures=[(clip.name, spectrograms.spectrogram(clip.audio, clip.label, forms.picture))],
         wide=False,
-        seconds=len(clip.audio) / rate,
+        seconds=clip.audio.shape[-1] / rate,
         top_khz=rate / 2000,
     )
 

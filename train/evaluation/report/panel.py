@@ -21,7 +21,7 @@ def examples_table(
 
     Args:
         names: The names of n examples.
-        reference, reconstruction: Audio, [n, T] each.
+        reference, reconstruction: Audio, [n, T] or [n, 2, T] each.
         measures: Values [n] by the keys of `MEASURES`; other keys are left out, and NaN is shown as a dash.
         rate: Sample rate in Hz.
         step: Number of completed optimizer steps.
@@ -39,5 +39,5 @@ def examples_table(
                 "figures": [float(measures[measure.key][i]) for measure in shown],
             }
         )
-    seconds, top_khz = reference.shape[1] / rate, rate / 2000
+    seconds, top_khz = reference.shape[-1] / rate, rate / 2000
     return render("panel.html", rows=rows, columns=shown, step=step, seconds=seconds, top_khz=top_khz)

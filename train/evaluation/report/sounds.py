@@ -1,4 +1,4 @@
-"""Audio inside a page, and exact WAV files next to it."""
+"""Audio inside a page, and exact WAV files next to it: [T] for mono, left and right [2, T] for stereo."""
 
 import io
 import re
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+from torch import Tensor
 
 from shards.files import make_folder, remove_file, remove_leftovers, write_atomically
 from train.evaluation.drawing.data_url import data_url
@@ -46,29 +47,34 @@ VORBIS = SoundFormat("Ogg Vorbis", "audio/ogg", "OGG", "VORBIS", exact=False)
 
 
 def sound_url(audio: np.ndarray, rate: int, kept: SoundFormat = FLAC) -> str:
-    """Audio [T] as a data URL; samples are clipped to [-1, 1], and NaN becomes 0."""
-    if kept is FLAC and len(audio) < SHORT_S * rate:
+    """Audio as a data URL; samples are clipped to [-1, 1], and NaN becomes 0."""
+    if kept is FLAC and audio.shape[-1] < SHORT_S * rate:
         kept = WAV
     file = io.BytesIO()
     more = {} if kept.exact else {"compression_level": COMPRESSION}
-    samples = clipped(audio)
-    with soundfile.SoundFile(file, "w", rate, 1, kept.codec, format=kept.container, **more) as writer:
+    samples = clipped(audio).T
+    with soundfile.SoundFile(file, "w", rate, audio.ndim, kept.codec, format=kept.container, **more) as writer:
         for begin in range(0, len(samples), BLOCK):
             writer.write(samples[begin : begin + BLOCK])
     return data_url(kept.media, file.getvalue())
 
 
+def to_host(audio: Tensor) -> np.ndarray:
+    """Copies a sound, [T], [1, T] or [2, T], to the host: [T] or [2, T] float32."""
+    return (audio.squeeze(0) if audio.ndim == 2 else audio).float().cpu().numpy()
+
+
 def clipped(audio: np.ndarray) -> np.ndarray:
-    """Audio [T] as float32 clipped to [-1, 1], with NaN replaced by 0."""
+    """Audio as float32 clipped to [-1, 1], with NaN replaced by 0."""
     return np.nan_to_num(audio.astype(np.float32), nan=0.0, posinf=1.0, neginf=-1.0).clip(-1, 1)
 
 
 def write_wavs(folder: Path, sounds: dict[str, np.ndarray], rate: int, inside: Path | None = None) -> None:
-    """Writes sounds [T] by name as 16-bit WAV files, and deletes those of an earlier report that this one lacks.
+    """Writes sounds by name as 16-bit WAV files, and deletes those of an earlier report that this one lacks.
 
     Args:
         folder: Created when missing.
-        sounds: Audio [T] by file name without ending.
+        sounds: Audio by file name without ending.
         rate: Hz.
         inside: The outermost folder, see `shards.files`; by default the one that holds `folder`.
     """
@@ -83,7 +89,7 @@ def write_wavs(folder: Path, sounds: dict[str, np.ndarray], rate: int, inside: P
 
 
 def write_wav(path: Path, audio: np.ndarray, rate: int, inside: Path | None = None) -> None:
-    """Writes audio [T] atomically as a 16-bit WAV file; see `shards.files` for `inside`."""
+    """Writes audio atomically as a 16-bit WAV file; see `shards.files` for `inside`."""
     file = io.BytesIO()  # libsndfile does not report why a write failed
-    soundfile.write(file, clipped(audio), rate, format="WAV", subtype="PCM_16")
+    soundfile.write(file, clipped(audio).T, rate, format="WAV", subtype="PCM_16")
     write_atomically(path, file.getvalue(), inside)

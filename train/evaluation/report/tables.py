@@ -32,10 +32,11 @@ def extent(summary: dict[str, Any]) -> str:
 
 
 def table_rows(summary: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """The rows of the first table: the reconstruction, of each data set, from some levels only, and the floors."""
+    """The rows of the first table: the reconstruction, of each set and channel, from some levels only, and floors."""
     own, levels = summary["reconstruction"], len(summary["latents"])
     rows = [("reconstruction", own)]
     rows += [(f"set: {name}", row) for name, row in summary.get("sets", {}).items()]
+    rows += [(f"channel: {name}", row) for name, row in summary.get("channels", {}).items()]
     rows += [(SENT[name], row) for name, row in summary.get("sent", {}).items() if name in SENT]
     for level in summary["levels"]:
         # Large splits measure levels on a part of the chunks, so there all levels together get a row too.

@@ -14,7 +14,7 @@ from audiovae import Autoencoder, compress_recording, decompress_recording
 from audiovae.layers import gaussian
 from shards import Split
 from train.evaluation.measuring.chunks import MEASURES, Measured
-from train.evaluation.measuring.heldout import AT_A_TIME, noise_at, spread, to_audio
+from train.evaluation.measuring.heldout import AT_A_TIME, noise_at, read_audio, spread
 from train.evaluation.measuring.metrics import measure
 from train.evaluation.measuring.recordings import join_chunks
 from train.evaluation.measuring.sharing import whole_table
@@ -51,7 +51,7 @@ def measure_draws(engine: Engine, split: Split, model: Autoencoder) -> Measured:
     device = next(model.parameters()).device
 
     def columns(rows: np.ndarray) -> dict[str, Tensor]:
-        audio = to_audio(split.read(rows), device)
+        audio = read_audio(split, rows, device)
         noise = noise_at(int(rows[0]), audio)
 
         def draw(level: int, mean: Tensor, log_variance: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ def measure_files(engine: Engine, split: Split, model: Autoencoder) -> dict[str,
         first = int(own.min())
         longest = max(split.samples, LONGEST_S * split.rate)
         own = own[own - first + split.samples <= longest]
-        audio = torch.from_numpy(join_chunks(split, int(source), first)[:longest])
+        audio = torch.from_numpy(join_chunks(split, int(source), first)[..., :longest])
         coded = compress_recording(model, audio)
         output = decompress_recording(model, coded)
         sums = chunk_sums(output, audio, own - first, split)
@@ -93,10 +93,13 @@ def measure_files(engine: Engine, split: Split, model: Autoencoder) -> dict[str,
 
 
 def chunk_sums(output: Tensor, audio: Tensor, starts: np.ndarray, split: Split) -> dict[str, Tensor]:
-    """Sum and count of each measure over the chunks of a recording [T] that are not silent, [1, 2] each."""
+    """Sum and count of each measure over the chunks of a recording, [T] or [2, T], that are not silent, [1, 2] each."""
     parts = []
     for some in np.array_split(starts, -(-len(starts) // AT_A_TIME)):
-        pairs = [torch.stack([whole[i : i + split.samples] for i in some]).unsqueeze(1) for whole in (output, audio)]
+        pairs = [
+            torch.stack([whole.view(split.channels, -1)[:, i : i + split.samples] for i in some])
+            for whole in (output, audio.contiguous())
+        ]
         parts.append(measure(pairs[0], pairs[1], split.rate))
     found = {name: torch.cat([part[name] for part in parts]) for name in (*MEASURES, "silent")}
     loud = found.pop("silent") == 0

@@ -19,11 +19,12 @@ def delay_of(reference: np.ndarray, output: np.ndarray, most: int) -> float:
     Between samples, the cross-correlation of the band-limited signals is its exact trigonometric interpolation.
 
     Args:
-        reference, output: [T] each.
+        reference, output: [T] each; of stereo [2, T], whose cross-correlations are added.
         most: The largest delay in samples, positive or negative.
     """
-    size = fast_size(max(len(reference), len(output)) + most + 1)
+    size = fast_size(max(reference.shape[-1], output.shape[-1]) + most + 1)
     cross = np.conj(np.fft.rfft(reference.astype(np.float64), size)) * np.fft.rfft(output.astype(np.float64), size)
+    cross = np.atleast_2d(cross).sum(0)
     correlation = np.fft.irfft(cross, size)
     lags = np.arange(-most, most + 1)
     whole = int(lags[np.argmax(correlation[lags])])
@@ -38,15 +39,17 @@ def delay_of(reference: np.ndarray, output: np.ndarray, most: int) -> float:
 
 
 def advanced(audio: np.ndarray, delay: float) -> np.ndarray:
-    """Audio [T] earlier by `delay` samples, which may be fractional; silence follows its end: [T] float32."""
-    size = fast_size(len(audio) + 2 * int(np.ceil(abs(delay))) + 1)
+    """Audio, [T] or [2, T], earlier by `delay` samples, which may be fractional; silence follows its end: float32."""
+    length = audio.shape[-1]
+    size = fast_size(length + 2 * int(np.ceil(abs(delay))) + 1)
     spectrum = np.fft.rfft(audio.astype(np.float64), size)
-    turned = spectrum * np.exp(2j * np.pi * np.arange(len(spectrum)) / size * delay)
-    return np.fft.irfft(turned, size)[: len(audio)].astype(np.float32)
+    turned = spectrum * np.exp(2j * np.pi * np.arange(spectrum.shape[-1]) / size * delay)
+    return np.fft.irfft(turned, size)[..., :length].astype(np.float32)
 
 
 def aligned(reference: np.ndarray, output: np.ndarray, rate: int) -> np.ndarray:
-    """`output` without its delay to `reference`, cut or padded to its length: [T] float32."""
+    """`output` without its delay to `reference`, cut or padded to its length: [T] or [2, T] float32."""
     delay = delay_of(reference, output, int(MOST_S * rate))
-    result = advanced(output, delay)[: len(reference)]
-    return np.pad(result, (0, len(reference) - len(result)))
+    length = reference.shape[-1]
+    result = advanced(output, delay)[..., :length]
+    return np.pad(result, [(0, 0)] * (result.ndim - 1) + [(0, length - result.shape[-1])])

@@ -48,7 +48,7 @@ def band_errors(reference: np.ndarray, output: np.ndarray, rate: int) -> dict[st
     in which both signals are that quiet do not count. The error of a band is the mean over its parts.
 
     Args:
-        reference, output: [T] each.
+        reference, output: [T] each; of stereo [2, T], whose frames count together.
         rate: Hz.
 
     Returns:
@@ -58,7 +58,10 @@ def band_errors(reference: np.ndarray, output: np.ndarray, rate: int) -> dict[st
         `level_error_high`: the mean of `level_error` over all parts from HIGH_HZ up, NaN without such a part.
     """
     size = 2 ** round(np.log2(FRAME_S * rate))
-    spectra = [power_frames(audio, size) for audio in (reference, output)]
+    spectra = [
+        np.concatenate([power_frames(channel, size) for channel in np.atleast_2d(audio)])
+        for audio in (reference, output)
+    ]
     powers = [np.abs(each) ** 2 for each in (*spectra, spectra[1] - spectra[0])]
     places = np.arange(size // 2 + 1) * rate / size
     edges = octave_edges(rate)

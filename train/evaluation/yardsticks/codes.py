@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Coded:
-    """A passage after coding: audio [T] float32, and the bits that it took (NaN where they are not known)."""
+    """A passage after coding: audio, [T] or [2, T] float32, and the bits that it took (NaN where it is not known)."""
 
     audio: np.ndarray
     bits: float = float("nan")
@@ -21,7 +21,7 @@ class Code:
     Attributes:
         name: Its name in tables.
         kind: "model", "opus" or "linear".
-        run: From audio [T] float32 to the coded passage.
+        run: From audio, [T] or [2, T] float32, to the coded passage.
         about: Further fields of its row in metrics.json.
     """
 

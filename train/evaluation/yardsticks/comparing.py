@@ -24,7 +24,7 @@ from train.parallel.engine import Engine
 # Bit rates of Opus, in kbit/s. A model's own rate is added if it is beyond them by more than this factor, and in RANGE.
 OPUS_KBITS = (8.0, 12.0, 16.0, 24.0)
 BEYOND, RANGE = 1.15, (6.0, 256.0)
-MEASURES = ("si_sdr", "mel", "stft", "level_error_high")
+MEASURES = ("si_sdr", "mel", "stft", "side_mel", "side_level", "level_error_high")
 PERCEPTUAL = ("zimtohrli", "visqol")
 BY_BAND = ("snr", "level_error", "level_bias")
 
@@ -36,7 +36,8 @@ class Compared:
     Attributes:
         passages: The passages.
         codes: The codes, the model first.
-        columns: By code, in their order: each of MEASURES, PERCEPTUAL if measured, and `bits` [n]; BY_BAND [n, bands].
+        columns: By code, in their order: each of MEASURES, those of `side` for stereo only, PERCEPTUAL if measured,
+            and `bits` [n]; BY_BAND [n, bands].
         edges: Edges of the bands in Hz.
         linear_from: The split that the linear code was fitted to; empty without one.
         notes: Sentences on yardsticks that were left out.
@@ -184,17 +185,17 @@ def measure_codes(
 
 
 def passage_audio(split: Split, passage: Passage) -> np.ndarray:
-    """The samples of a passage, [length] float32; a chunk may be longer."""
-    return join_chunks(split, passage.source, passage.first, passage.length / split.rate)[: passage.length]
+    """The samples of a passage, [length] or [2, length] float32; a chunk may be longer."""
+    return join_chunks(split, passage.source, passage.first, passage.length / split.rate)[..., : passage.length]
 
 
 def through(model: Autoencoder, audio: np.ndarray) -> np.ndarray:
-    """A passage [T] as reconstructed by a model in one piece: [T] float32."""
+    """A passage, [T] or [2, T], as reconstructed by a model in one piece: of the same shape, float32."""
     return reconstruct_recording(model, torch.from_numpy(audio)).cpu().numpy()
 
 
 def measure_passage(reference: np.ndarray, output: np.ndarray, rate: int) -> dict[str, float | np.ndarray]:
-    """The measures MEASURES and BY_BAND of an output [T]."""
-    pair = [torch.from_numpy(np.ascontiguousarray(audio)).view(1, 1, -1) for audio in (output, reference)]
+    """The measures MEASURES and BY_BAND of an output, [T] or [2, T]."""
+    pair = [torch.from_numpy(np.ascontiguousarray(np.atleast_2d(audio))).unsqueeze(0) for audio in (output, reference)]
     whole = {name: value.item() for name, value in measure(pair[0], pair[1], rate).items() if name in MEASURES}
     return whole | band_errors(reference, output, rate)

@@ -77,6 +77,17 @@ def _visqol() -> Any:
 
 
 def measure_perceptual(reference: np.ndarray, output: np.ndarray, rate: int, with_visqol: bool) -> dict[str, float]:
-    """`zimtohrli` of a passage [T] and, on request, `visqol` of its begin; else NaN."""
-    pair = [at_48_khz(audio, rate) for audio in (reference, output)]
-    return {"zimtohrli": zimtohrli(*pair), "visqol": visqol(*pair) if with_visqol else float("nan")}
+    """`zimtohrli` of a passage and, on request, `visqol` of its begin; else NaN.
+
+    Of stereo, [2, T], Zimtohrli is the mean over the two channels that have a value, and ViSQOL that of the mean of the
+    channels: both know mono only.
+    """
+    channels = [
+        zimtohrli(at_48_khz(one, rate), at_48_khz(other, rate))
+        for one, other in zip(np.atleast_2d(reference), np.atleast_2d(output), strict=True)
+    ]
+    there = [value for value in channels if not np.isnan(value)]
+    found = {"zimtohrli": float(np.mean(there)) if there else float("nan"), "visqol": float("nan")}
+    if with_visqol:
+        found["visqol"] = visqol(*(at_48_khz(np.atleast_2d(audio).mean(0), rate) for audio in (reference, output)))
+    return found

@@ -13,7 +13,7 @@ class Drawn:
     """Recordings that are drawn from a prior, of any lengths.
 
     Attributes:
-        recordings: [T] each, in about [-1, 1].
+        recordings: [T], of stereo [2, T], each, in about [-1, 1].
         rate: Sampling rate in Hz.
     """
 
@@ -25,8 +25,8 @@ class Drawn:
         # Imported here: it draws with Matplotlib, which a run without W&B does not need.
         from train.evaluation.drawing.pictures import spectrogram
 
-        pause = np.zeros(int(PAUSE_S * self.rate), dtype=np.float32)
-        audio = np.concatenate([part for one in self.recordings for part in (one, pause)]).clip(-1, 1)
+        pause = np.zeros((*self.recordings[0].shape[:-1], int(PAUSE_S * self.rate)), dtype=np.float32)
+        audio = np.concatenate([part for one in self.recordings for part in (one, pause)], axis=-1).clip(-1, 1)
         return {
             "generated/audio": Audio(audio, self.rate),
             "generated/spectrograms": Picture(spectrogram(audio, self.rate)),

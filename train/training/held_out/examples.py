@@ -19,8 +19,8 @@ class Examples:
     Attributes:
         step: The optimizer step.
         names: Names of n held-out chunks.
-        reference: The chunks, [n, T] in [-1, 1].
-        reconstruction: The model's outputs for them, [n, T].
+        reference: The chunks, [n, T], of stereo [n, 2, T], in [-1, 1].
+        reconstruction: The model's outputs for them, of the same shape.
         measures: By name in `MEASURED` (measuring/metrics.py), the value of each chunk [n]; NaN where undefined.
         rate: Sampling rate in Hz.
         usage: By codebook, the share of each code [K]; empty for families without codes.
@@ -40,7 +40,8 @@ class Examples:
         from train.evaluation.drawing.pictures import comparison, ranking
         from train.evaluation.report.panel import examples_table
 
-        picture = comparison(self.reference.reshape(-1), self.reconstruction.reshape(-1), self.rate)
+        pair = [np.concatenate([*each], axis=-1) for each in (self.reference, self.reconstruction)]
+        picture = comparison(pair[0], pair[1], self.rate)
         table = examples_table(self.names, self.reference, self.reconstruction, self.measures, self.rate, self.step)
         items: dict[str, Item] = {
             "valid/reference_then_reconstruction": Audio(self._audio(), self.rate),
@@ -54,10 +55,10 @@ class Examples:
         return items
 
     def _audio(self) -> np.ndarray:
-        """Reference, pause, reconstruction, pause for each chunk in turn: [samples] in [-1, 1]."""
-        pause = np.zeros(int(PAUSE_S * self.rate), dtype=np.float32)
+        """Reference, pause, reconstruction, pause for each chunk in turn: [T] or [2, T] in [-1, 1]."""
+        pause = np.zeros((*self.reference.shape[1:-1], int(PAUSE_S * self.rate)), dtype=np.float32)
         pairs = zip(self.reference, self.reconstruction, strict=True)
-        return np.concatenate([part for a, b in pairs for part in (a, pause, b, pause)]).clip(-1, 1)
+        return np.concatenate([part for a, b in pairs for part in (a, pause, b, pause)], axis=-1).clip(-1, 1)
 
 
 def histogram_of_use(share: np.ndarray) -> Histogram:

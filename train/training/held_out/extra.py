@@ -76,7 +76,7 @@ def judged(discriminator: Discriminator, audio: Tensor, output: Tensor) -> dict[
 
     Args:
         discriminator: The networks.
-        audio, output: [B, 1, T].
+        audio, output: [B, A, T].
 
     Returns:
         `real_score` and `fake_score`, the mean scores of recording and reconstruction, and `features`, the distance
@@ -93,11 +93,14 @@ def judged(discriminator: Discriminator, audio: Tensor, output: Tensor) -> dict[
 
 
 def heard(audio: Tensor, output: Tensor, rate: int) -> Tensor:
-    """Zimtohrli's mean opinion scores of [B, 1, T] audio: [B]; NaN where an output is silent or not finite."""
+    """Zimtohrli's mean opinion scores of [B, A, T] audio: [B], of stereo the mean over the channels that have a value.
+
+    NaN where an output is silent or not finite.
+    """
     pairs: Iterable[tuple[np.ndarray, np.ndarray]] = zip(
-        *(value.squeeze(1).float().cpu().numpy() for value in (audio, output)), strict=True
+        *(value.flatten(0, 1).float().cpu().numpy() for value in (audio, output)), strict=True
     )
     values = [
         zimtohrli(*(at_48_khz(one, rate) for one in pair)) if np.isfinite(pair[1]).all() else np.nan for pair in pairs
     ]
-    return torch.tensor(values, device=audio.device)
+    return torch.tensor(values, device=audio.device).view(audio.shape[:2]).nanmean(1)

@@ -6,7 +6,7 @@ from typing import cast
 from audiovae import Autoencoder
 from audiovae.trainable import Trainable
 from shards import Split
-from train.evaluation.measuring.heldout import EMBEDDINGS, POWER, frechet_of, measure_share, spread, to_audio
+from train.evaluation.measuring.heldout import EMBEDDINGS, POWER, frechet_of, measure_share, read_audio, spread
 from train.evaluation.measuring.latents import latent_use
 from train.evaluation.measuring.metrics import means, measure
 from train.optim.ranking import ON_REQUEST
@@ -60,9 +60,9 @@ class Reconstruction:
         """The same few chunks each time, their reconstructions, and how the latents are used."""
         model = cast(Autoencoder, model)
         chunks = spread(len(split), EXAMPLES)
-        audio = to_audio(split.read(chunks), self._context.engine.device)
+        audio = read_audio(split, chunks, self._context.engine.device)
         output = model.reconstruct(audio).float()
-        pair = audio.squeeze(1).cpu().numpy(), output.squeeze(1).cpu().numpy()
+        pair = [value.squeeze(1).cpu().numpy() for value in (audio, output)]
         measures = {name: values.cpu().numpy() for name, values in measure(output, audio, split.rate).items()}
         usage = {name: share.cpu().numpy() for name, share in model.usage().items()}
         step = self._context.learner.step

@@ -61,9 +61,10 @@ def windows_of(vectors: np.ndarray, kinds: np.ndarray, groups: np.ndarray) -> Wi
 
 
 def cut(audio: Tensor, samples: int) -> Tensor:
-    """Audio [T] -> [T // samples, 1, samples]: neighbouring windows; the rest is left out."""
-    count = len(audio) // samples
-    return audio[: count * samples].view(count, 1, samples)
+    """Audio, [T] or [A, T] -> [T // samples, A, samples]: neighbouring windows; the rest is left out."""
+    count = audio.shape[-1] // samples
+    rows = audio if audio.ndim == 2 else audio.unsqueeze(0)
+    return rows[:, : count * samples].unflatten(1, (count, samples)).transpose(0, 1)
 
 
 @torch.no_grad()
@@ -71,7 +72,7 @@ def table_row(audio: Tensor, samples: int, rate: int, count: int) -> dict[str, T
     """The row of one piece in a table that `windows_of` takes.
 
     Args:
-        audio: [T] float32.
+        audio: [T] or [2, T] float32.
         samples: Length of a window in samples.
         rate: Hz.
         count: Windows of the longest piece of the table.
