@@ -118,7 +118,7 @@ def interpolate_recordings(
 
     Args:
         model: A model in evaluation mode.
-        first, second: [T], of stereo [2, T], floats in [-1, 1] at the model's rate, tensors or arrays. The longer one is
+        first, second: [T], of stereo [2, T], floats in [-1, 1] at the model's rate. The longer one is
             cut.
         weights: Shares of the second recording, in [0, 1].
         overlap: As in `audiovae.reconstruct_recording`.

@@ -61,7 +61,8 @@ def measure(output: Tensor, target: Tensor, rate: int) -> dict[str, Tensor]:
     Returns:
         Those of `names_for`, each [B] float32: `mse`, `cosine` in [-1, 1], `si_sdr` in dB from SI_SDR_FLOOR_DB up (Le
         Roux et al. 2019), `stft` (see `audiovae.layers.losses.stft_distance`), `mel` (see
-        `audiovae.layers.spectra.mel_distance`), `silent` and `not_finite` 1 or 0. For silent items `cosine` and `si_sdr`
+        `audiovae.layers.spectra.mel_distance`), `silent` and `not_finite` 1 or 0. For silent items `cosine` and
+        `si_sdr`
         are NaN. Where the output is not finite, all but `silent` and `not_finite` are NaN. Of stereo, they are of both
         channels together, and those of `channel_measures` are there too.
     """
