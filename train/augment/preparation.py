@@ -125,8 +125,8 @@ def check_channels(augment: AugmentConfig, split: Split) -> None:
     for name in OF_STEREO:
         if split.channels == 1 and (share := getattr(augment, name)):
             raise TrainError(
-                f"augment.{name} is {share:g}, and the chunks of {split.where} are mono: set it to 0, or build the data "
-                "again into another folder, with --channels 2"
+                f"augment.{name} is {share:g}, and the chunks of {split.where} are mono: set it to 0, or build the "
+                "data again into another folder, with --channels 2"
             )
 
 

@@ -28,7 +28,8 @@ class AugmentConfig:
         swap: Share of the chunks whose left and right channel are exchanged. Mono data has none.
         lowpass: Share of the chunks that pass through a low-pass filter without phase shift, 48 dB an octave.
         lowpass_hz: Range of its cutoff in Hz, drawn evenly on a logarithmic scale.
-        noise: Share of the chunks to which white noise is added, in each channel another one. The model then learns to reproduce the noise too.
+        noise: Share of the chunks to which white noise is added, another one in each channel. The model then learns to
+            reproduce the noise too.
         noise_db: Range of the signal-to-noise ratio in dB.
         polarity: Share of the chunks whose samples change their sign.
         gain: Share of the chunks whose level changes.

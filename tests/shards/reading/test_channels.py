@@ -48,7 +48,8 @@ def split(folders):
 
 def original(folders, split, chunk: int) -> np.ndarray:
     """The samples of a chunk in its file, int16 [samples, 2]."""
-    source, start = (int(column[chunk]) for column in split.keys())
+    sources, starts = split.keys()
+    source, start = int(sources[chunk]), int(starts[chunk])
     path = folders / "music-audio" / split.manifest.sources[source].path
     return soundfile.read(path, dtype="int16", start=start, frames=SAMPLES)[0]
 
@@ -136,9 +137,9 @@ def test_damage_in_either_channel_is_found_and_replaced(folders, tmp_path, side,
         file.seek(-1, 1)
         file.write(bytes([byte ^ 4]))
     split = Split.open(tmp_path / "set", "train")
-    with pytest.raises(DataError, match="member 3 .* is damaged"):
+    with pytest.raises(DataError, match=r"member 3 .* is damaged"):
         split.read(np.array([bad]))
-    with pytest.raises(DataError, match="1 of . shards in .* are damaged"):
+    with pytest.raises(DataError, match=r"1 of . shards in .* are damaged"):
         verify(tmp_path / "set")
     with BatchStream(split, len(split), 0, memory=memory) as stream:
         batch = next(stream)
