@@ -11,9 +11,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the names that are imported on first use, with their types
-    from shards.reading.channels import by_channel as by_channel
     from shards.errors import DataError as DataError
     from shards.manifest import Manifest as Manifest
+    from shards.reading.channels import by_channel as by_channel
     from shards.reading.order import EpochOrder as EpochOrder
     from shards.reading.schedule import Cursor as Cursor
     from shards.reading.schedule import steps_left as steps_left

@@ -99,7 +99,8 @@ class ChunkFormat:
         """The 44 bytes before the samples, the same in every chunk."""
         data = self.frame * self.samples
         riff = struct.pack("<4sI4s", b"RIFF", self.wav_bytes - RIFF_HEADER, b"WAVE")
-        fmt = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, self.channels, self.rate, self.frame * self.rate, self.frame, 16)
+        speed = self.frame * self.rate  # bytes a second
+        fmt = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, self.channels, self.rate, speed, self.frame, 16)
         return riff + fmt + struct.pack("<4sI", b"data", data)
 
     @cached_property
@@ -137,7 +138,8 @@ class ChunkFormat:
     def records(self, audio: np.ndarray, source: np.ndarray, start: np.ndarray, identity: str = "") -> np.ndarray:
         """Tar records of many chunks at once.
 
-        audio int16 [n, samples * channels], source int [n], start int [n] -> uint8 [n, stride]; ``identity`` as in ``headers``.
+        audio int16 [n, samples * channels], source int [n], start int [n] -> uint8 [n, stride]; ``identity`` as in
+        ``headers``.
         """
         rows = np.empty((len(audio), self.stride), np.uint8)
         rows[:, :HEADERS] = self.headers(source, start, identity)

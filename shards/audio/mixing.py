@@ -140,9 +140,8 @@ class Mixer:
         return (frames,) if self._outputs == 1 else (frames, self._outputs)
 
     def _compare(self, block: np.ndarray, mixed: np.ndarray, full_scale: float) -> None:
-        if block.shape[1] == 1:
-            if self._outputs == 1:
-                return
+        if block.shape[1] == 1 and self._outputs == 1:
+            return
         some = block[::SAMPLED] * np.float32(1 / full_scale)
         if some.shape[1] == 1:  # it is on both sides
             some = some[:, [0, 0]]

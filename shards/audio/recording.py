@@ -149,9 +149,7 @@ class Decoder:
         """
         signal = _Signal(self._buffer, self._scratch, self._outputs)
         try:
-            facts = decode(
-                path, self._rate, signal, on_progress, self._channels, self._outputs, self._keep_one_sided
-            )
+            facts = decode(path, self._rate, signal, on_progress, self._channels, self._outputs, self._keep_one_sided)
             if not signal.samples:
                 raise DecodingError("empty: it has no samples")
             yield self._levelled(signal, facts)

@@ -238,9 +238,10 @@ class _Intake:
         )
 
     def _look_over(self, offset: int, samples: int) -> tuple[np.ndarray, int]:
-        """Which chunks of a recording in the spool never rise above -80 dBFS in any channel, and how many others repeat.
+        """Which chunks of a recording in the spool never rise above -80 dBFS, and how many others repeat.
 
-        Returns bool [chunks], and the number of audible chunks with the samples of the one before.
+        No channel of a silent chunk does. Returns bool [chunks], and the number of audible chunks with the samples of
+        the one before.
         """
         length, hop, limit = self._settings.samples, self._settings.hop, SILENCE * 32768
         starts, channels, frame = chunk_starts(samples, length, hop), self._spool.channels, self._spool.frame

@@ -113,7 +113,8 @@ def recheck(folder: Path, path: str, known: Source, decoder: Callable[[Path], De
     """Look at a recording of the data set again: what it was, or with another fingerprint what it is now.
 
     It is the same when size and time of change are, unless `reread` asks to read it; else when its bytes are; else
-    when its audio is, such as after a change of its tags. ``decoder`` makes the decoder of the build, which may use a folder.
+    when its audio is, such as after a change of its tags. ``decoder`` makes the decoder of the build, which gets a
+    folder for what does not fit into memory.
     """
     file = folder / path
     try:

@@ -135,7 +135,7 @@ class Spool:
         offset = self._end
         if piece.samples:
             try:
-                offset, samples, xxh3 = self.write(_blocks(folder / "audio.s16", piece.offset, self.frame * piece.samples))
+                offset, samples, xxh3 = self.write(self._blocks(folder, piece))
             except FileNotFoundError:
                 return False
             if (samples, xxh3) != (piece.samples, piece.xxh3):
@@ -144,18 +144,17 @@ class Spool:
         self.commit(replace(piece, offset=offset, source=source))
         return True
 
+    def _blocks(self, folder: Path, piece: Piece) -> Iterator[bytes]:
+        with open(folder / "audio.s16", "rb") as file:
+            file.seek(piece.offset)
+            left = self.frame * piece.samples
+            while left and (block := file.read(min(left, _BLOCK))):
+                left -= len(block)
+                yield block
+
     def _note(self, entry: dict) -> None:
         self._journal.write(json.dumps(entry) + "\n")
         self._journal.flush()
-
-
-def _blocks(path: Path, offset: int, size: int) -> Iterator[bytes]:
-    with open(path, "rb") as file:
-        file.seek(offset)
-        left = size
-        while left and (block := file.read(min(left, _BLOCK))):
-            left -= len(block)
-            yield block
 
 
 class Leftover:

@@ -144,7 +144,8 @@ class Split:
     def read(self, chunks: np.ndarray, out: Tensor | None = None) -> Tensor:
         """Audio of the given chunks, int64 [n] -> int16 [n, samples * channels], with the gains of the data sets.
 
-        It is written to ``out`` when given. Raises IndexError for a chunk outside the split, DataError for a damaged one.
+        It is written to ``out`` when given. Raises IndexError for a chunk outside the split, DataError for a damaged
+        one.
         """
         chunks = self._inside(chunks)
         if out is None:

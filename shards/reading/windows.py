@@ -110,7 +110,8 @@ def cut(
     """Windows of ``samples`` samples each: out of which rows, and from which samples on.
 
     values [n, T * channels] with those of a row next to each other and the channels interleaved, rows and first
-    int64 [m] -> [m, samples * channels] on the same device, written to ``out`` when given. There is no check that the windows lie inside the rows.
+    int64 [m] -> [m, samples * channels] on the same device, written to ``out`` when given. There is no check that the
+    windows lie inside the rows.
     """
     samples, first = samples * channels, first * channels
     if not len(rows):

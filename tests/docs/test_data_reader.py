@@ -42,6 +42,20 @@ def test_the_reader_in_the_document(folder, monkeypatch):
     assert {*manifest, *manifest["sources"][0], *shard} <= names, "keys that the document does not explain"
 
 
+def test_the_reader_in_the_document_reads_stereo(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = {"samples": 2205, "hop": 2205, "chunks_per_shard": 50, "workers": 1, "channels": 2}
+    build(folder / "audio", tmp_path / "data", **settings)
+    found: dict = {}
+    exec(next(block for block in blocks(TEXT, "python") if "xxhash" in block), found)
+    split = Split.open("data", "train")
+    assert found["channels"] == split.channels == 2
+    audio = split.read(np.arange(len(split)))
+    assert np.array_equal(audio.numpy(), np.stack([chunk for _, _, chunk in found["chunks"]]))
+    split.close()
+    assert "`channels`" in TEXT
+
+
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
 def test_webdataset_needs_a_shard_for_each_worker(folder):
     manifest = Manifest.load(folder / "data")

@@ -1,5 +1,6 @@
 import io
 import tarfile
+import wave
 
 import numpy as np
 import pytest
@@ -15,9 +16,10 @@ def test_the_default_record_is_eleven_pages():
     assert shape.stride == 11 * 4096
 
 
-@given(st.integers(1, 10**6))
-def test_every_record_is_whole_pages_and_its_parts_fill_it(samples):
-    shape = ChunkFormat(16000, samples)
+@given(st.integers(1, 10**6), st.sampled_from([1, 2]))
+def test_every_record_is_whole_pages_and_its_parts_fill_it(samples, channels):
+    shape = ChunkFormat(16000, samples, channels)
+    assert shape.hashed == 556 + 2 * channels * samples
     assert shape.stride % 4096 == 0
     assert shape.stride - shape.hashed - 16 < 4096
     assert len(shape.trailer) == shape.stride - shape.hashed
@@ -37,12 +39,17 @@ def test_a_damaged_record_is_seen_wherever_the_damage_is():
 
 # JobExit in the tar's own padding, with none at all, and in a JUNK chunk.
 @pytest.mark.parametrize(
-    "shape", [ChunkFormat(), ChunkFormat(16000, 16000), ChunkFormat(8000, 1), ChunkFormat(48000, 777)]
+    "shape",
+    [
+        *(ChunkFormat(), ChunkFormat(16000, 16000), ChunkFormat(8000, 1), ChunkFormat(48000, 777)),
+        *(ChunkFormat(22050, 22050, 2), ChunkFormat(8000, 1, 2), ChunkFormat(48000, 777, 2)),
+    ],
+    ids=str,
 )
 @pytest.mark.parametrize("identity", ["", "0123456789abcdef01234567"])
 def test_records_are_sound_members_of_a_tar(shape, identity):
     rng = np.random.default_rng(0)
-    audio = rng.integers(-32768, 32768, (5, shape.samples)).astype(np.int16)
+    audio = rng.integers(-32768, 32768, (5, shape.samples * shape.channels)).astype(np.int16)
     source = np.array([0, 1, 7, 12345678, 99999999])
     start = np.array([0, 11025, 10**9, 123456789012, 10**12 - 1])
     ours = shape.records(audio, source, start, identity).tobytes() + END_OF_TAR
@@ -60,7 +67,23 @@ def test_records_are_sound_members_of_a_tar(shape, identity):
             assert parse_name(member.name) == (source[row], start[row])
             decoded, rate = soundfile.read(io.BytesIO(tar.extractfile(member).read()), dtype="int16")
             assert rate == shape.rate
-            np.testing.assert_array_equal(decoded, audio[row])
+            np.testing.assert_array_equal(decoded, audio[row].reshape(decoded.shape))
+
+
+@given(st.integers(1, 1500), st.integers(1, 4), st.integers(0, 2**32 - 1))
+def test_any_wav_reader_finds_both_channels(samples, count, seed):
+    shape = ChunkFormat(44100, samples, 2)
+    audio = np.random.default_rng(seed).integers(-32768, 32768, (count, samples, 2)).astype(np.int16)
+    records = shape.records(audio.reshape(count, -1), np.arange(count), np.arange(count))
+    assert not shape.damaged(records).any()
+    for record, chunk in zip(records, audio, strict=True):
+        file = record[512 : 512 + shape.wav_bytes].tobytes()
+        decoded, rate = soundfile.read(io.BytesIO(file), dtype="int16")
+        assert (rate, decoded.shape) == (44100, (samples, 2))
+        assert np.array_equal(decoded, chunk)
+        with wave.open(io.BytesIO(file)) as other:
+            assert (other.getnchannels(), other.getsampwidth(), other.getnframes()) == (2, 2, samples)
+            assert other.readframes(samples) == chunk.astype("<i2").tobytes()
 
 
 @given(st.lists(st.tuples(st.integers(0, 10**8 - 1), st.integers(0, 10**12 - 1)), min_size=1, max_size=5))

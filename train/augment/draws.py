@@ -24,6 +24,8 @@ class Purpose(IntEnum):
     POLARITY = 12
     GAIN = 13
     GAIN_LEVEL = 14
+    SWAP = 15
+    NOISE_WAVEFORM_RIGHT = 16
 
 
 class Draws:

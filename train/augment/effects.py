@@ -1,4 +1,7 @@
-"""Changes of audio, each for all rows at once: audio is float32 [n, T] with full scale 1, on any device."""
+"""Changes of audio, each for all rows at once: audio is float32 with full scale 1, on any device.
+
+It is [n, T], or [n, channels, T], whose channels change alike.
+"""
 
 from functools import cache
 
@@ -50,6 +53,9 @@ def _signed(number: int) -> int:
 
 def lowpass(audio: Tensor, cutoff: Tensor, rate: int) -> Tensor:
     """Audio without what is above `cutoff`, [n] in Hz: the magnitude of a Butterworth filter, and no phase shift."""
+    if audio.ndim == 3:
+        channels = audio.shape[1]
+        return lowpass(audio.flatten(0, 1), cutoff.repeat_interleave(channels), rate).unflatten(0, (-1, channels))
     samples = audio.shape[1]
     margin = min(MARGIN, samples - 1)
     # More of the reflection for a length whose transform is fast, if there is enough of it.
@@ -70,10 +76,17 @@ def fast_length(least: int) -> int:
 
 
 def with_noise(audio: Tensor, noise: Tensor, ratio: Tensor) -> Tensor:
-    """Audio with noise of variance 1 added, so that the ratio of their amplitudes is `ratio`, [n]."""
-    return audio + noise * (audio.square().mean(1).sqrt() / ratio)[:, None]
+    """Audio with noise of variance 1 added, so that the ratio of their amplitudes is `ratio`, [n].
+
+    Of several channels the amplitude is that over all of them: each has as much noise.
+    """
+    level = audio.flatten(1).square().mean(1).sqrt() / ratio
+    return audio + noise * level.view(-1, *[1] * (audio.ndim - 1))
 
 
 def fitted(audio: Tensor) -> Tensor:
-    """Audio whose rows above full scale are scaled down to it; the others stay as they are, bit for bit."""
-    return audio / audio.abs().amax(1, keepdim=True).clamp(min=1.0)
+    """Audio whose rows above full scale are scaled down to it; the others stay as they are, bit for bit.
+
+    The channels of a row keep their ratio.
+    """
+    return audio / audio.abs().amax([*range(1, audio.ndim)], keepdim=True).clamp(min=1.0)

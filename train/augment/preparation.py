@@ -6,10 +6,12 @@ from torch import Tensor
 
 from shards import Batch, Manifest, Split
 from shards.chunk import NAME_LENGTH, read_names
+from shards.reading.channels import by_channel
 from shards.reading.windows import cut
 from train.augment import effects
 from train.augment.draws import Draws, Purpose
-from train.augment.settings import AugmentConfig
+from train.augment.settings import OF_STEREO, AugmentConfig
+from train.errors import TrainError
 
 
 class Preparation:
@@ -22,7 +24,12 @@ class Preparation:
     """
 
     def __init__(self, augment: AugmentConfig, crop: int, seed: int, split: Split) -> None:
-        """`split` is what batches are from; its records are at least `crop` samples long."""
+        """`split` is what batches are from; its records are at least `crop` samples long.
+
+        Raises:
+            TrainError: when `augment` needs two channels and the split has one.
+        """
+        check_channels(augment, split)
         self.augment, self.crop, self.seed = augment, crop, seed
         self._rate, self._samples, self._split = split.rate, split.samples, split
         self._lengths = lengths_of(split.manifest)
@@ -40,13 +47,13 @@ class Preparation:
             part: Which of the rows.
 
         Returns:
-            [n, 1, T] float32, full scale 1.
+            [n, channels, T] float32, full scale 1.
         """
         draws = Draws(self.seed, step, batch.rows[part].numpy())
         audio = self._cut(batch, draws, Purpose.CROP, device, part)
         if self.augment.active:
             audio = self._changed(audio, other, draws, part)
-        return audio.unsqueeze(1)
+        return audio
 
     def places(self, batch: Batch, step: int) -> np.ndarray:
         """The first sample of each row's window in its record, int64 [n]; 0 for whole records."""
@@ -66,14 +73,16 @@ class Preparation:
         return draws.below(np.maximum(room - self.crop, 0) + 1, purpose)
 
     def _cut(self, batch: Batch, draws: Draws, purpose: Purpose, device: torch.device, part: slice) -> Tensor:
-        """The windows of some rows on the device: [n, T] float32."""
+        """The windows of some rows on the device: [n, channels, T] float32."""
         audio = batch.on(device, part)
         if self.crop:
-            audio = cut(audio, np.arange(len(audio)), self._places(batch, draws, purpose, part), self.crop)
-        return audio.float().div_(32768.0)
+            places = self._places(batch, draws, purpose, part)
+            audio = cut(audio, np.arange(len(audio)), places, self.crop, channels=batch.channels)
+        sides = by_channel(audio, batch.channels)
+        return sides.to(torch.float32, memory_format=torch.contiguous_format).div_(32768.0)
 
     def _changed(self, audio: Tensor, other: Batch | None, draws: Draws, part: slice) -> Tensor:
-        """Augmented audio [n, T]; the changes are those of `AugmentConfig`, in their order."""
+        """Augmented audio [n, channels, T]; the changes are those of `AugmentConfig`, in their order."""
         own, device = self.augment, audio.device
 
         def number(values: np.ndarray) -> Tensor:
@@ -85,8 +94,11 @@ class Preparation:
         if other is not None and len(rows := draws.chosen(own.mix, Purpose.MIX)):
             at = number(rows)
             added = self._cut(other, draws, Purpose.OTHER_CROP, device, part)[at]
-            audio[at] += added * factors(Purpose.MIX_LEVEL, own.mix_db, rows)[:, None]
+            audio[at] += added * factors(Purpose.MIX_LEVEL, own.mix_db, rows)[:, None, None]
         if len(rows := draws.chosen(own.reverse, Purpose.REVERSE)):
+            at = number(rows)
+            audio[at] = audio[at].flip(2)
+        if len(rows := draws.chosen(own.swap, Purpose.SWAP)):
             at = number(rows)
             audio[at] = audio[at].flip(1)
         if len(rows := draws.chosen(own.lowpass, Purpose.LOWPASS)):
@@ -95,15 +107,27 @@ class Preparation:
             audio[at] = effects.lowpass(audio[at], cutoff, self._rate)
         if len(rows := draws.chosen(own.noise, Purpose.NOISE)):
             at = number(rows)
-            noise = effects.white_noise(number(draws.bits(Purpose.NOISE_WAVEFORM)[rows].view(np.int64)), audio.shape[1])
+            sides = (Purpose.NOISE_WAVEFORM, Purpose.NOISE_WAVEFORM_RIGHT)[: audio.shape[1]]
+            bits = (number(draws.bits(side)[rows].view(np.int64)) for side in sides)
+            noise = torch.stack([effects.white_noise(one, audio.shape[2]) for one in bits], 1)
             audio[at] = effects.with_noise(audio[at], noise, factors(Purpose.NOISE_LEVEL, own.noise_db, rows))
         if len(rows := draws.chosen(own.polarity, Purpose.POLARITY)):
             at = number(rows)
             audio[at] = -audio[at]
         if len(rows := draws.chosen(own.gain, Purpose.GAIN)):
             at = number(rows)
-            audio[at] *= factors(Purpose.GAIN_LEVEL, own.gain_db, rows)[:, None]
+            audio[at] *= factors(Purpose.GAIN_LEVEL, own.gain_db, rows)[:, None, None]
         return effects.fitted(audio)
+
+
+def check_channels(augment: AugmentConfig, split: Split) -> None:
+    """Raises TrainError when a change needs two channels and the chunks of a split have one."""
+    for name in OF_STEREO:
+        if split.channels == 1 and (share := getattr(augment, name)):
+            raise TrainError(
+                f"augment.{name} is {share:g}, and the chunks of {split.where} are mono: set it to 0, or build the "
+                "data again into another folder, with --channels 2"
+            )
 
 
 def lengths_of(manifest: Manifest) -> np.ndarray | None:

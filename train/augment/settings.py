@@ -8,7 +8,9 @@ from jsonargparse.typing import ClosedUnitInterval
 # Decibels, so that no factor is 0 or infinite in float32.
 MOST_DB = 100.0
 # Settings that are a share of the chunks: the changes there are.
-AUGMENTATIONS = ("mix", "reverse", "lowpass", "noise", "polarity", "gain")
+AUGMENTATIONS = ("mix", "reverse", "swap", "lowpass", "noise", "polarity", "gain")
+# Those that need two channels.
+OF_STEREO = ("swap",)
 
 
 @dataclass
@@ -23,9 +25,11 @@ class AugmentConfig:
         mix: Share of the chunks to which another training chunk is added.
         mix_db: Range of the other chunk's gain in dB.
         reverse: Share of the chunks that run backwards.
+        swap: Share of the chunks whose left and right channel are exchanged. Mono data has none.
         lowpass: Share of the chunks that pass through a low-pass filter without phase shift, 48 dB an octave.
         lowpass_hz: Range of its cutoff in Hz, drawn evenly on a logarithmic scale.
-        noise: Share of the chunks to which white noise is added. The model then learns to reproduce the noise too.
+        noise: Share of the chunks to which white noise is added, another one in each channel. The model then learns to
+            reproduce the noise too.
         noise_db: Range of the signal-to-noise ratio in dB.
         polarity: Share of the chunks whose samples change their sign.
         gain: Share of the chunks whose level changes.
@@ -35,6 +39,7 @@ class AugmentConfig:
     mix: ClosedUnitInterval = 0.0
     mix_db: tuple[float, float] = (-20.0, 0.0)
     reverse: ClosedUnitInterval = 0.0
+    swap: ClosedUnitInterval = 0.0
     lowpass: ClosedUnitInterval = 0.0
     lowpass_hz: tuple[float, float] = (1000.0, 10000.0)
     noise: ClosedUnitInterval = 0.0

@@ -143,7 +143,7 @@ def write_wavs(taken: Taken, preparation: Preparation, rows: list[dict[str, Any]
     for first in range(0, len(rows), AT_ONCE):
         part = slice(first, first + AT_ONCE)
         audio = preparation.audio(taken.batch, taken.other, taken.done, torch.device("cpu"), part)
-        numbers = (audio.squeeze(1) * 32768).round_().clamp_(-32768, 32767).short().numpy()
+        numbers = (audio.transpose(1, 2) * 32768).round_().clamp_(-32768, 32767).short().numpy()
         for row, samples in zip(rows[part], numbers, strict=True):
             file = io.BytesIO()
             soundfile.write(file, samples, rate, format="WAV", subtype="PCM_16")

@@ -44,9 +44,9 @@ def measure(folder: Path, quick: bool) -> list[Row]:
 def _preparations(split: Any) -> list[Any]:
     """Nothing, then each of KINDS."""
     from train.augment.preparation import Preparation
-    from train.augment.settings import AUGMENTATIONS, AugmentConfig
+    from train.augment.settings import AUGMENTATIONS, OF_STEREO, AugmentConfig
 
-    off, on = AugmentConfig(), AugmentConfig(**dict.fromkeys(AUGMENTATIONS, 0.5))
+    off, on = AugmentConfig(), AugmentConfig(**dict.fromkeys(set(AUGMENTATIONS) - set(OF_STEREO), 0.5))
     return [Preparation(augment, crop, 0, split) for augment, crop in ((off, 0), (off, CROP), (on, 0), (on, CROP))]
 
 

@@ -15,7 +15,7 @@ from shards.building.build import build
 from shards.reading.windows import windows_of
 from tests.train.conftest import SAMPLES, flags, points, train
 from train.__main__ import run as main_run
-from train.augment.settings import AUGMENTATIONS
+from train.augment.settings import AUGMENTATIONS, OF_STEREO
 from train.cli.parser import parse
 from train.cli.verify_resume import compare
 from train.errors import TrainError
@@ -24,7 +24,8 @@ from train.training.batches import BatchFeed
 from train.training.meter import Meter
 
 STEPS = 6
-CHANGES = [word for name in AUGMENTATIONS for word in (f"--augment.{name}", "0.5")]
+MONO = [name for name in AUGMENTATIONS if name not in OF_STEREO]
+CHANGES = [word for name in MONO for word in (f"--augment.{name}", "0.5")]
 MORE = ["--data.crop", str(SAMPLES), *CHANGES, "--optim.steps", str(STEPS), "--tracking.samples", "true"]
 MORE += ["--checkpoint.every", "100", "--tracking.audio_every", "100"]
 

@@ -15,11 +15,11 @@ from shards.chunk import ChunkFormat
 from train.augment.draws import seed_of_others
 from train.augment.preparation import Preparation, lengths_of
 from train.augment.recorded import augment_of, crop_of
-from train.augment.settings import AUGMENTATIONS, AugmentConfig
+from train.augment.settings import AUGMENTATIONS, OF_STEREO, AugmentConfig
 from train.config import flat
 
 RATE, SAMPLES, CROP = 8000, 1200, 400
-ALL = AugmentConfig(**dict.fromkeys(AUGMENTATIONS, 0.6))
+ALL = AugmentConfig(**{name: 0.6 for name in AUGMENTATIONS if name not in OF_STEREO})
 CPU = torch.device("cpu")
 START = Cursor()
 
