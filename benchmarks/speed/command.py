@@ -17,6 +17,7 @@ from shards.errors import DataError
 
 PARTS = {
     "sets": "several data sets in fixed shares against one",
+    "stereo": "stereo chunks against mono ones of as many bytes",
     "reading": "data in memory",
     "disk": "more data than memory",
     "busy": "a training thread next to the reader",

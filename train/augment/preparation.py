@@ -4,14 +4,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shards import Batch, Manifest, Split
+from shards import Batch, DataError, Manifest, Split
 from shards.chunk import NAME_LENGTH, read_names
 from shards.reading.channels import by_channel
 from shards.reading.windows import cut
 from train.augment import effects
 from train.augment.draws import Draws, Purpose
 from train.augment.settings import OF_STEREO, AugmentConfig
-from train.errors import TrainError
 
 
 class Preparation:
@@ -27,7 +26,7 @@ class Preparation:
         """`split` is what batches are from; its records are at least `crop` samples long.
 
         Raises:
-            TrainError: when `augment` needs two channels and the split has one.
+            DataError: when `augment` needs two channels and the split has one.
         """
         check_channels(augment, split)
         self.augment, self.crop, self.seed = augment, crop, seed
@@ -121,10 +120,10 @@ class Preparation:
 
 
 def check_channels(augment: AugmentConfig, split: Split) -> None:
-    """Raises TrainError when a change needs two channels and the chunks of a split have one."""
+    """Raises DataError when a change needs two channels and the chunks of a split have one."""
     for name in OF_STEREO:
         if split.channels == 1 and (share := getattr(augment, name)):
-            raise TrainError(
+            raise DataError(
                 f"augment.{name} is {share:g}, and the chunks of {split.where} are mono: set it to 0, or build the "
                 "data again into another folder, with --channels 2"
             )

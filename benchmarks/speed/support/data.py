@@ -17,8 +17,12 @@ POOL = 2048  # distinct chunks; a larger set repeats their audio under other nam
 AT_ONCE = 256
 
 
-def make_shards(folder: Path, chunks: int) -> Path:
-    """A data folder whose split ``train`` has `chunks` chunks; it is made if it does not exist."""
+def make_shards(folder: Path, chunks: int, channels: int = 1) -> Path:
+    """A data folder whose split ``train`` has `chunks` chunks; it is made if it does not exist.
+
+    Stereo chunks have half as many samples in each channel: as many bytes.
+    """
+    shape = ChunkFormat(SHAPE.rate, SHAPE.samples // channels, channels)
     if (folder / FILE_NAME).exists() and Manifest.load(folder).chunks("train") == chunks:
         return folder
     check_room(folder, chunks * SHAPE.stride)
@@ -33,19 +37,19 @@ def make_shards(folder: Path, chunks: int) -> Path:
         with open(folder / name, "wb") as file:
             for begin in range(first, first + count, AT_ONCE):
                 number = np.arange(begin, min(begin + AT_ONCE, first + count))
-                records = SHAPE.records(audio[number % len(audio)], np.zeros_like(number), number * 11025)
+                records = shape.records(audio[number % len(audio)], np.zeros_like(number), number * 11025)
                 checksum.update(records.data)
                 file.write(records.data)
             checksum.update(END_OF_TAR)
             file.write(END_OF_TAR)
             file.flush()
             os.fsync(file.fileno())  # only clean pages can be dropped from the page cache
-        shards.append(Shard(name, count, SHAPE.shard_bytes(count), checksum.hexdigest()))
-    save_manifest(folder, shards)
+        shards.append(Shard(name, count, shape.shard_bytes(count), checksum.hexdigest()))
+    save_manifest(folder, shards, shape)
     return folder
 
 
-def save_manifest(folder: Path, shards: list[Shard]) -> None:
+def save_manifest(folder: Path, shards: list[Shard], shape: ChunkFormat = SHAPE) -> None:
     """Writes the manifest of a single recording in the split ``train``."""
     chunks = sum(shard.chunks for shard in shards)
     seconds = chunks * 0.5
@@ -57,8 +61,8 @@ def save_manifest(folder: Path, shards: list[Shard]) -> None:
         silent_chunks=0,
         left_out=0,
         duration_s=seconds,
-        rate=SHAPE.rate,
-        channels=1,
+        rate=shape.rate,
+        channels=shape.channels,
         gain_db=0.0,
         peak=0.1,
         rms=0.05,
@@ -66,7 +70,8 @@ def save_manifest(folder: Path, shards: list[Shard]) -> None:
         note="",
     )
     level = Level.of([source])
-    Manifest(SHAPE.rate, SHAPE.samples, 11025, "none", {}, {"train": shards}, {"train": level}, [source]).save(folder)
+    rows: tuple[dict, dict, list] = {"train": shards}, {"train": level}, [source]
+    Manifest(shape.rate, shape.samples, 11025, "none", {}, *rows, channels=shape.channels).save(folder)
 
 
 def random_audio(chunks: int) -> np.ndarray:

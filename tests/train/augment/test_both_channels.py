@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import torch
 
-from shards import Batch, BatchStream, Cursor, Split, by_channel
+from shards import Batch, BatchStream, Cursor, DataError, Split, by_channel
 from shards.building.build import build
 from shards.chunk import ChunkFormat
 from train.augment import effects
@@ -16,7 +16,6 @@ from train.augment.draws import Draws, Purpose, seed_of_others
 from train.augment.preparation import Preparation
 from train.augment.settings import AUGMENTATIONS, OF_STEREO, AugmentConfig
 from train.cli.which_samples import Taken, write_wavs
-from train.errors import TrainError
 
 RATE, SAMPLES, CROP = 8000, 1200, 400
 CPU = torch.device("cpu")
@@ -169,7 +168,7 @@ def test_full_scale_is_one_for_both_channels():
 
 def test_swap_is_refused_for_mono(folders):
     mono = Split.open(folders / "mono", "train")
-    with pytest.raises(TrainError) as raised:
+    with pytest.raises(DataError) as raised:
         Preparation(AugmentConfig(swap=0.5), 0, 0, mono)
     assert str(raised.value) == (
         f"augment.swap is 0.5, and the chunks of {mono.where} are mono: set it to 0, or build the data again into "
