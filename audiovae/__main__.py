@@ -19,7 +19,7 @@ MIN_SIMILARITY = 0.65  # of a suggestion
 # Help of `reconstruct`, which takes any number of recordings.
 INPUT = "Recordings in any format that libsndfile or FFmpeg read, at any sample rate and of any length."
 OUTPUT = (
-    "For one recording: the WAV file to write, mono at the model's rate. For several recordings, or if the name ends "
+    "For one recording: the WAV file to write, at the model's rate. For several recordings, or if the name ends "
     "in / or is a folder: the folder to write NAME.wav into for each recording; it is created if it does not exist."
 )
 

@@ -56,7 +56,7 @@ def reconstruct(
     Args:
         model: A run folder, or a folder with config.json and model.safetensors.
         input: Recordings in any format that libsndfile or FFmpeg read, at any sample rate and of any length.
-        output: For one recording: the WAV file to write, mono at the model's rate. For several recordings, or if the
+        output: For one recording: the WAV file to write, at the model's rate. For several recordings, or if the
             name ends in / or is a folder: the folder to write NAME.wav into; it is created if it does not exist.
         device: cpu or cuda.
         overlap: Share of each chunk that is cross-faded with the next chunk, 0 to 0.5.
@@ -93,7 +93,8 @@ def stream(model: Path, input: Path, output: Path, block: int = BLOCK, device: s
     Args:
         model: A run folder, or a folder with config.json and model.safetensors, of a model with trunk.causal.
         input: A recording in any format that libsndfile or FFmpeg read, at any sample rate and of any length.
-        output: The WAV file to write, mono at the model's rate, as long as the input and in time with it.
+        output: The WAV file to write, at the model's rate, mono or stereo as the model is. It is as long as the input
+            and in time with it.
         block: Samples that the model gets at once, 1 to 1,048,576.
         device: cpu or cuda.
     """
@@ -174,7 +175,7 @@ def decode(model: Path, input: Path, output: Path, device: str = "cpu") -> None:
     Args:
         model: The model that encoded the file: a run folder, or a folder with config.json and model.safetensors.
         input: The .coded or .safetensors file that `encode` wrote.
-        output: The WAV file to write, mono at the model's rate.
+        output: The WAV file to write, at the model's rate, mono or stereo as the model is.
         device: cpu or cuda.
     """
     check_apart(output, input)

@@ -2,6 +2,9 @@
 
 from torch import Tensor
 
+# What audio of so many channels is called.
+LAYOUTS = {1: "mono", 2: "stereo"}
+
 
 def by_channel(values: Tensor, channels: int) -> Tensor:
     """A view of interleaved samples by channel: [n, samples * channels] -> [n, channels, samples].

@@ -14,6 +14,7 @@ from shards import Manifest, Split
 from shards.audio.rates import HIGHEST
 from shards.files import canonical_json
 from shards.manifest.data_set import MAX_SAMPLES
+from shards.reading.channels import LAYOUTS
 from shards.reading.parts import load_joined
 from train.encoding.labels import Labels, labels_of
 from train.encoding.recordings import Recording, recordings_of
@@ -129,6 +130,11 @@ def open_job(settings: Any, source: Path, device: str, share: tuple[int, int]) -
         raise TrainError(
             f"{where}: recordings at {manifest.rate} Hz, but the model was trained at {model.rate} Hz; "
             f"build the data with --rate {model.rate}"
+        )
+    if manifest.channels != model.audio_channels:
+        raise TrainError(
+            f"{where}: recordings in {LAYOUTS[manifest.channels]}, but the model was trained in "
+            f"{LAYOUTS[model.audio_channels]}; build the data with --channels {model.audio_channels}"
         )
     if manifest.level != model.level:
         raise TrainError(

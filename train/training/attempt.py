@@ -11,11 +11,12 @@ from audiovae.models.lengths import nearest_lengths
 from audiovae.models.settings import from_dict
 from audiovae.saved.kinds import build_any
 from audiovae.trainable import Trainable
-from shards import Split
+from shards import DataError, Split
 from shards.files import remove_file
 from shards.presets import fitting_presets
 from shards.reading.windows import windows_of
 from shards.text import printable
+from train.augment.preparation import check_channels
 from train.config import RunConfig
 from train.errors import LostPeerError, TrainError
 from train.evaluation.measuring.heldout import spread_audio
@@ -168,8 +169,12 @@ def cropped(config: RunConfig, split: Split) -> Split:
     """The windows of `data.crop` samples of a split's records; the split itself where that is 0.
 
     Raises:
-        TrainError: when the records are shorter.
+        TrainError: when the records are shorter, or mono and `augment` changes stereo.
     """
+    try:
+        check_channels(config.augment, split)
+    except DataError as error:
+        raise TrainError(str(error)) from None
     if config.data.crop > split.samples:
         raise TrainError(
             f"data.crop is {config.data.crop:,} samples, and the chunks of {split.where} have {split.samples:,}: lower "

@@ -10,6 +10,7 @@ from audiovae import Autoencoder, ModelError
 from audiovae.models.parts import Taken, check_parts, freeze, take
 from audiovae.quantizing.ema_codebooks import EMACodebooks
 from audiovae.trainable import Trainable
+from shards.reading.channels import LAYOUTS
 from shards.text import printable
 from train.adversarial.discriminator import make_discriminator
 from train.adversarial.discriminator_file import DISCRIMINATOR_FILE, digest_of, read_discriminator, write_discriminator
@@ -126,6 +127,9 @@ def described(folder: Path, taken: Taken, source: Autoencoder, model: Trainable)
     ]
     if source.rate != model.rate:
         lines.append(f"  it was trained at {source.rate:,} Hz, and these chunks have {model.rate:,} Hz")
+    if source.audio_channels != model.audio_channels:
+        layouts = [LAYOUTS[one.audio_channels] for one in (source, model)]
+        lines.append(f"  it was trained on {layouts[0]}, and these chunks are {layouts[1]}")
     if source.samples != model.samples:
         lines.append(f"  it was trained on chunks of {source.samples:,} samples, and these have {model.samples:,}")
     return "\n".join(lines)

@@ -22,6 +22,8 @@ AT_A_TIME = 32
 POWER = "power"
 # Measures of each of several data sets too.
 BY_SET = ("si_sdr", "stft", "mel")
+# Channels of stereo with measures of their own. Left and right differ less from both together.
+SHOWN = ("mid", "side")
 # Among the sums of `measure_share`: for each chunk the embeddings of recording and reconstruction.
 EMBEDDINGS = "embeddings"
 
@@ -135,7 +137,8 @@ def measure_share(
     zero = torch.zeros(2, device=engine.device)
     sets = {number: one.name for number, one in enumerate(split.sets) if one.chunks} if len(split.sets) > 1 else {}
     of_sets = [f"{name}_{one}" for one in sets.values() for name in BY_SET]
-    total = {name: zero.clone() for name in (*names_for(split.channels), POWER, *extra.names, *of_sets)}
+    names = (*names_for(split.channels, SHOWN), POWER, *extra.names, *of_sets)
+    total = {name: zero.clone() for name in names}
     embeddings: list[Tensor] = []
     for first in range(0, len(chunks), AT_A_TIME):
         audio = read_audio(split, chunks[first : first + AT_A_TIME], engine.device)
@@ -153,7 +156,7 @@ def measure_share(
         if extra.frechet:
             pair = [embed(sound.float(), model.rate) for sound in (audio, output)]
             embeddings.append(torch.stack(pair, 1) + counted[:, None, None])
-        for name, value in sums_and_counts(found).items():
+        for name, value in sums_and_counts({name: found[name] for name in names}).items():
             total[name] += value
         heartbeat()
     if extra.frechet:

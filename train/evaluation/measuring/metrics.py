@@ -85,9 +85,9 @@ def measure(output: Tensor, target: Tensor, rate: int) -> dict[str, Tensor]:
     } | (channel_measures(output, target, rate) if target.shape[1] == 2 else {})
 
 
-def names_for(channels: int) -> tuple[str, ...]:
-    """The keys of the result of `measure` for audio of so many channels."""
-    return MEASURED if channels == 1 else (*MEASURED, *(f"{c}_{name}" for c in CHANNELS for name in BY_CHANNEL))
+def names_for(channels: int, shown: tuple[str, ...] = CHANNELS) -> tuple[str, ...]:
+    """The keys of the result of `measure` for audio of so many channels, those of `shown` among CHANNELS."""
+    return MEASURED if channels == 1 else (*MEASURED, *(f"{c}_{name}" for c in shown for name in BY_CHANNEL))
 
 
 def channel_measures(output: Tensor, target: Tensor, rate: int) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ import numpy as np
 import soxr
 from av.audio.codeccontext import AudioCodecContext
 
+from shards.reading.channels import LAYOUTS
 from train.evaluation.yardsticks.alignment import aligned
 from train.evaluation.yardsticks.codes import Coded
 
@@ -16,8 +17,6 @@ from train.evaluation.yardsticks.codes import Coded
 OPUS_RATE = 48000
 FRAME = 960
 ENCODER = "libopus"
-# By the number of channels.
-LAYOUTS = {1: "mono", 2: "stereo"}
 
 
 @functools.cache
@@ -68,7 +67,7 @@ def encode(audio: np.ndarray, bits_per_second: int) -> list[bytes]:
     return [bytes(packet) for packet in (*packets, *encoder.encode(None))]
 
 
-def decode(packets: list[bytes], channels: int) -> np.ndarray:
+def decode(packets: list[bytes], channels: int = 1) -> np.ndarray:
     """The audio at 48 kHz of Opus packets, [T], of 2 channels [2, T], float32."""
     decoder = av.CodecContext.create("opus", "r")
     decoder.sample_rate, decoder.layout = OPUS_RATE, LAYOUTS[channels]
