@@ -68,7 +68,7 @@ def test_killed_and_resumed_on_others_consumes_the_same(alone, data_dir, tmp_pat
         assert time.monotonic() < end
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=200)
+    process.communicate(timeout=1000)
     train(flags("vae", data_dir, run, *more, "--data.microbatch", "1"), processes=3)
     assert consumed(run) == consumed(alone)
     assert [row["chunk"] for row in which(run, 6)["chunks"]] == consumed(alone)[6]

@@ -40,7 +40,7 @@ def test_compiling_is_no_hang():
 
 def test_a_stuck_process_writes_stacks_and_ends(tmp_path):
     command = [sys.executable, "-c", STUCK, str(tmp_path / "hang.txt"), "0.6"]
-    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=200)
+    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=1000)
     assert done.returncode == 1
     assert done.stdout.startswith("was fine\nlast: no progress for 0.6 s")
     assert done.stderr == f"error: no progress for 0.6 s; stacks of all threads: {tmp_path}/hang.txt\n"
@@ -82,7 +82,7 @@ def test_rank_0_does_not_wait_for_ever_after_its_own_work(tmp_path):
         env=environment(),
         text=True,
         capture_output=True,
-        timeout=280,
+        timeout=1000,
     )
     assert done.returncode == 1
     assert done.stdout == "work was done: True\n"
@@ -107,7 +107,7 @@ def test_a_process_that_hangs_ends_the_run(data_dir, tmp_path):
         if child.environ().get("RANK") == "1" and "vae" in child.cmdline()
     )
     halted.send_signal(signal.SIGSTOP)
-    _, err = launcher.communicate(timeout=300)
+    _, err = launcher.communicate(timeout=1000)
     assert launcher.returncode != 0
     assert "error: no progress for 6 s" in err
     text = (run / "hang-rank-0.txt").read_text()
