@@ -155,8 +155,8 @@ def train(
     return out + err
 
 
-def _train_without_launcher(words: list[str], processes: int, code: int) -> str:
-    """The processes of a launcher, with the environment that it sets, as forks of one interpreter.
+def start_ranks(words: list[str], processes: int, module: str = "train") -> list[preloaded.Process]:
+    """The processes of a launcher, with the environment that it sets, as forks of one interpreter, by their rank.
 
     Each ends with STOPPED when it was asked to stop, which a launcher takes for a crash.
     """
@@ -171,10 +171,14 @@ def _train_without_launcher(words: list[str], processes: int, code: int) -> str:
         "ACCELERATE_MIXED_PRECISION": "no",
         "ACCELERATE_DYNAMO_BACKEND": "NO",
     }
-    ranks = [
-        preloaded.start("train", words, environment(**shared, RANK=str(rank), LOCAL_RANK=str(rank)))
+    return [
+        preloaded.start(module, words, environment(**shared, RANK=str(rank), LOCAL_RANK=str(rank)))
         for rank in range(processes)
     ]
+
+
+def _train_without_launcher(words: list[str], processes: int, code: int) -> str:
+    ranks = start_ranks(words, processes)
     try:
         with ThreadPoolExecutor(processes) as pool:
             texts = list(pool.map(lambda rank: "".join(rank.communicate(timeout=PATIENCE_S)), ranks))
