@@ -48,7 +48,7 @@ def test_a_stuck_process_writes_stacks_and_ends(tmp_path):
 
 
 def test_rank_0_does_not_wait_for_ever_after_its_own_work(tmp_path):
-    process, other = start_ranks([str(tmp_path)], 2, "tests.train.absent_rank")
+    process, other = start_ranks([str(tmp_path)], 2, "tests.train.process.absent_rank")
     out, err = process.communicate(timeout=1000)
     other.kill()
     assert process.returncode == 1

@@ -38,7 +38,7 @@ def reach(url: str, wait_s: int = 240) -> dict[str, str]:
 
 def begin(words: list[str], close_s: float = CLOSE_S, **more: str) -> preloaded.Process:
     """Starts the command with another limit for W&B at the end."""
-    return start(words, module="tests.train.impatient", AUDIO_TRAIN_CLOSE_S=str(close_s), **more)
+    return start(words, module="tests.train.tracking.impatient", AUDIO_TRAIN_CLOSE_S=str(close_s), **more)
 
 
 def finish(process: preloaded.Process, code: int = 0, last: str = "finished at step") -> str:

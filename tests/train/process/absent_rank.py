@@ -1,4 +1,4 @@
-"""One of two processes of test_watchdog.py: `python -m tests.train.absent_rank OUT`.
+"""One of two processes of test_watchdog.py: `python -m tests.train.process.absent_rank OUT`.
 
 Rank 0 works for longer than the limit, which is no hang; then it waits for a process that does not come.
 """
