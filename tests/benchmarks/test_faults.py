@@ -29,7 +29,7 @@ from train.encoding.sequence_file import DIGITS, write_sequence
 from train.runs import checkpoint
 from train.runs.record import checksum
 
-SHORT = ["kill during a save", "kill the launcher", "flip a bit", "disk full", "kill W&B"]
+SHORT = ["kill during a save", "flip a bit", "disk full", "kill W&B"]
 HIT = Fault("kill rank 1", "step", 5, 0.5, 0.5)
 
 
