@@ -1,4 +1,4 @@
-"""`python -m tests.train.tracking.impatient ...` is `python -m train ...` with another limit for W&B at the end of an attempt.
+"""`python -m tests.train.tracking.impatient ...` is `python -m train ...` with another limit for W&B at its end.
 
 AUDIO_TRAIN_CLOSE_S is the limit in seconds.
 """
