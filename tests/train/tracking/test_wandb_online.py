@@ -23,6 +23,7 @@ sys.path.append(str(ROOT / "tests" / "shards"))
 from range_server import RangeServer
 
 CLOSE_S = 3  # replaces the longer default
+SELDOM = ["--tracking.evaluate_every", "20", "--tracking.audio_every", "20"]
 BOUNDED = f"W&B did not receive all points within {CLOSE_S} s; run python -m train sync"
 
 
@@ -85,7 +86,7 @@ def test_attempts_are_one_run_and_no_secret_gets_out(data_dir, tmp_path, server)
     secrets = (SECRET, "pass%40word", "pass@word", "abc123signature")
     with RangeServer(data_dir) as far:
         url = far.url.replace("://", "://reader:pass%40word@") + "/?X-Signature=abc123signature"
-        words = flags("vqvae", url, run, "--tracking.wandb", "online", "--optim.steps", "40")
+        words = flags("vqvae", url, run, "--tracking.wandb", "online", "--optim.steps", "40", *SELDOM)
         # No limit of the product may cut the last points off, however slow the machine is.
         said = finish(begin([*words, "--stop_at", "5"], 1000, **reach(server.url)), 85, "stopped at step 5")
         assert server.steps("loss/total") == [1, 2, 3, 4, 5], said
@@ -99,9 +100,9 @@ def test_attempts_are_one_run_and_no_secret_gets_out(data_dir, tmp_path, server)
     steps = [*range(41)]
     assert [row["step"] for row in points(run)] == steps
     assert server.steps("loss/total") == steps[1:]
-    assert server.steps("valid/si_sdr") == steps[::4]
+    assert server.steps("valid/si_sdr") == steps[::20]
     assert {row["attempt"] for row in server.history if "attempt" in row} == {1, 2, 3}
-    assert set(server.steps("codebook/use_0")) <= {*steps[4::4]}
+    assert set(server.steps("codebook/use_0")) <= {*steps[20::20]}
     for name in ("reference_then_reconstruction", "spectrograms", "examples"):
         assert any(f"valid/{name}" in file for file in server.files), name
     for secret in secrets:
@@ -179,7 +180,7 @@ def test_wandbs_process_halted_killed_or_without_room(data_dir, tmp_path):
     }
     begun = {}
     for name in trouble:
-        words = flags("vae", data_dir, tmp_path / name, "--tracking.wandb", "offline", "--optim.steps", "40")
+        words = flags("vae", data_dir, tmp_path / name, "--tracking.wandb", "offline", "--optim.steps", "40", *SELDOM)
         begun[name] = begin(words)
     cores = {name: core_of(process) for name, process in begun.items()}
     for name, process in begun.items():
