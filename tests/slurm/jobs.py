@@ -94,6 +94,16 @@ class Job:
         (process,) = self.processes(rank)
         process.send_signal(number)
 
+    def ends_in(self, seconds: int) -> None:
+        """Sets its time limit. Slurm looks at limits every half minute; a job that is short from the start may be over
+        before a busy machine has begun it.
+        """
+        self.cluster.inside("scontrol", "update", f"jobid={self.number}", f"endtime=now+{seconds}")
+
+    def gets_an_hour(self) -> None:
+        """Sets the time limit of a job that has one from its life before, or from the job that it continues."""
+        self.cluster.inside("scontrol", "update", f"jobid={self.number}", "timelimit=60")
+
     @contextmanager
     def slowed(self) -> Iterator[None]:
         """Meanwhile its training processes stand still most of the time: waiting for a clock needs no core.
