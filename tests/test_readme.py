@@ -35,7 +35,6 @@ def desk(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.timeout(600)
 def test_on_a_workstation_and_as_a_library(desk):
     short = "train/configs/hvae_tiny.yaml --optim.steps 3 --tracking.evaluate_every 3"
     commands = block("## On a workstation").replace("train/configs/hvae_tiny.yaml", short)
@@ -45,7 +44,7 @@ def test_on_a_workstation_and_as_a_library(desk):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
     environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        ["bash", "-euxc", commands + more], cwd=desk, env=environment, text=True, capture_output=True, timeout=500
+        ["bash", "-euxc", commands + more], cwd=desk, env=environment, text=True, capture_output=True, timeout=1000
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert (desk / "runs/first/report/index.html").exists()

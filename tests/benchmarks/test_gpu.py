@@ -193,7 +193,6 @@ def test_one_part_for_real_and_then_not_again(tmp_path, capfd):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_every_part_runs_on_a_cpu(tmp_path, capfd):
     """The command with tiny models: no part and no measurement fails. One preset stands for three."""
     began = time.monotonic()

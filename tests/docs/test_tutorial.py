@@ -36,11 +36,10 @@ def shell(commands: str, folder: Path, **more: str) -> subprocess.CompletedProce
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
     kept |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), **more}
     return subprocess.run(
-        ["bash", "-euc", commands], cwd=folder, env=kept, text=True, capture_output=True, timeout=500, check=False
+        ["bash", "-euc", commands], cwd=folder, env=kept, text=True, capture_output=True, timeout=1000, check=False
     )
 
 
-@pytest.mark.timeout(600)
 def test_every_command_runs_and_says_what_is_shown(desk):
     commands = [block for block in REST if "demo" not in block]
     assert len(commands) == 8
@@ -76,7 +75,6 @@ def test_every_command_runs_and_says_what_is_shown(desk):
     assert soundfile.info(desk / "options1-vae.wav").samplerate == 22050
 
 
-@pytest.mark.timeout(600)
 def test_the_installation(tmp_path):
     """Without what it depends on, which takes minutes; making the package itself needs an index for setuptools."""
     for name in ("train", "shards", "audiovae"):

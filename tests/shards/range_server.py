@@ -77,7 +77,7 @@ class RangeServer:
         self.closing.set()
         self._server.shutdown()
         self._server.server_close()
-        self._thread.join(10)
+        self._thread.join(120)
 
 
 class _Handler(BaseHTTPRequestHandler):

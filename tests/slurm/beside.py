@@ -15,7 +15,7 @@ LONG = (
     "test_dying_nodes",
     "test_hanging_rank",
     "test_crashes_without_progress",
-    "test_killed_rank",
+    "test_killed_rank_and_launcher",
     "test_deepspeed_over_nodes",
 )
 # Seconds of each scenario; pytest's own durations tell how long a test waited for it.
@@ -25,7 +25,7 @@ took: dict[str, float] = {}
 def beside(scenario: Callable) -> Callable:
     """Makes a test of a function that takes a Desk. The first test to run starts all that were selected."""
 
-    @pytest.mark.timeout(1500)
+    @pytest.mark.timeout(3600)
     def test(results: Callable[[Callable], None], record_property: Callable[[str, float], None]) -> None:
         try:
             results(scenario)

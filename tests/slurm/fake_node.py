@@ -137,7 +137,7 @@ class Node:
     def call(self, *words: object, **env: str) -> tuple[int, str, str]:
         """Exit code, output and errors of a script or a command."""
         process = self.start(*words, **env)
-        out, err = process.communicate(timeout=200)
+        out, err = process.communicate(timeout=1000)
         return process.returncode, out, err
 
     def library(self, commands: str, *words: object, **env: str) -> tuple[int, str, str]:
@@ -157,12 +157,12 @@ class Node:
         """A job, of training by default, that gets a signal when its program is ready."""
         words = words or (TRAIN, "--data", "shards", "--run-dir", self.run_dir)
         process = self.start("bash", *words, **env)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 200
         while not (self.fakes / "ready").exists():
             assert time.monotonic() < deadline, "the fake program was not started"
             time.sleep(0.02)
         process.send_signal(number)
-        out, err = process.communicate(timeout=200)
+        out, err = process.communicate(timeout=1000)
         return process.returncode, out, err
 
 

@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from slurm_cluster import HOME, Cluster, until
+from slurm_cluster import HOME, PATIENCE_S, Cluster, until
 
+from tests import preloaded
 from tests.train.conftest import flags
 
 # No job of these tests reaches it: they are stopped when they have shown what they should.
@@ -49,9 +48,9 @@ class Job:
         """For messages of tests."""
         return f"{self.cluster.facts(self.number)}\n{self.log[-6000:]}"
 
-    def over(self, seconds: float = 480) -> str:
+    def over(self) -> str:
         """Waits for its end; returns the state."""
-        until(lambda: self.state in OVER, self.told, seconds)
+        until(lambda: self.state in OVER, self.told)
         return self.state
 
     def attempts(self, event: str = "started") -> list[dict]:
@@ -60,7 +59,7 @@ class Job:
         rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
         return [row for row in rows if row["event"] == event]
 
-    def begun(self, attempt: int, steps: int = 0, seconds: float = 480) -> None:
+    def begun(self, attempt: int, steps: int = 0) -> None:
         """Waits until an attempt has made so many steps that a checkpoint of it is there, or just begun."""
 
         def there() -> bool:
@@ -68,7 +67,7 @@ class Job:
             assert self.state not in OVER, self.told()
             return len(started) >= attempt and self.newest() >= started[attempt - 1]["step"] + steps
 
-        until(there, self.told, seconds)
+        until(there, self.told)
 
     def newest(self) -> int:
         """Step of the newest checkpoint."""
@@ -95,9 +94,22 @@ class Job:
         (process,) = self.processes(rank)
         process.send_signal(number)
 
+    def ends_in(self, seconds: int) -> None:
+        """Sets its time limit. Slurm looks at limits every half minute; a job that is short from the start may be over
+        before a busy machine has begun it.
+        """
+        self.cluster.inside("scontrol", "update", f"jobid={self.number}", f"endtime=now+{seconds}")
+
+    def gets_an_hour(self) -> None:
+        """Sets the time limit of a job that has one from its life before, or from the job that it continues."""
+        self.cluster.inside("scontrol", "update", f"jobid={self.number}", "timelimit=60")
+
     @contextmanager
     def slowed(self) -> Iterator[None]:
-        """Meanwhile its training processes stand still most of the time: waiting for a clock needs no core."""
+        """Meanwhile its training processes stand still most of the time: waiting for a clock needs no core.
+
+        They run freely once they are asked to stop, as a save must fit into the time that Slurm leaves them.
+        """
         over = threading.Event()
 
         def send(processes: list[psutil.Process], number: signal.Signals) -> None:
@@ -106,7 +118,7 @@ class Job:
                     process.send_signal(number)
 
         def hold() -> None:
-            while not over.wait(0.1):
+            while not over.wait(0.1) and not (self.run / "STOP").exists():
                 found = self.processes(0)
                 send(found, signal.SIGSTOP)
                 over.wait(0.9)
@@ -127,12 +139,10 @@ class Job:
 
     def status(self) -> str:
         """What `python -m train status` prints."""
-        words = [sys.executable, "-m", "train", "status", str(self.run)]
-        done = subprocess.run(
-            words, cwd=HOME, env=self.cluster.env | {"COLUMNS": "200"}, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        process = preloaded.start("train", ["status", str(self.run)], self.cluster.env | {"COLUMNS": "200"})
+        out, err = process.communicate(timeout=PATIENCE_S)
+        assert process.returncode == 0, err
+        return out
 
     def decisions(self) -> list[dict]:
         """Lines of jobs.jsonl."""

@@ -13,6 +13,8 @@ HOME = Path(__file__).resolve().parents[2]
 CLUSTER = Path(__file__).parent / "cluster"
 PROGRAMS = ("slurmctld", "slurmd", "sbatch")
 FRESH_S = 0.2
+# Only a failing test waits so long. A job starts in 10 s, and in minutes on a small machine with six jobs at once.
+PATIENCE_S = 480.0
 
 
 def missing() -> list[str]:
@@ -47,7 +49,7 @@ class Cluster:
         return self._call([str(CLUSTER), "in", *map(str, words)], self.env | env, check, cwd).stdout
 
     def _call(self, words, env, check=True, cwd=None) -> subprocess.CompletedProcess:
-        done = subprocess.run(words, env=env, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(words, env=env, cwd=cwd, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
         assert not check or done.returncode == 0, f"{words}: {done.stderr}"
         return done
 
@@ -67,7 +69,7 @@ class Cluster:
             return self._jobs[job]
 
 
-def until(happens, what: str, seconds: float = 120.0) -> None:
+def until(happens, what: str, seconds: float = PATIENCE_S) -> None:
     """Waits for something; fails with `what` when it does not happen in time."""
     deadline = time.monotonic() + seconds
     while not happens():

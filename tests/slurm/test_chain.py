@@ -92,7 +92,7 @@ def interrupt(desk: Desk, chain: Chain, jobs: list[Job]) -> None:
     desk.cluster.inside("scancel", "--batch", "--signal=USR2", shards.number)
     vqvae.begun(1, steps=10)
     vqvae.hit(signal.SIGKILL, rank=0)
-    until(lambda: any(chain.latents.glob(".encode/*.latents")), encode.told, 480)
+    until(lambda: any(chain.latents.glob(".encode/*.latents")), encode.told)
     encode.hit(signal.SIGKILL, rank=1)
     prior.begun(1, steps=10)
     desk.cluster.inside("scancel", "--batch", "--signal=USR2", prior.number)

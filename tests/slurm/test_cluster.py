@@ -17,7 +17,7 @@ def test_it_leaves_no_trace(cluster, tmp_path):
     env = cluster.env | {"SLURM_TEST_ROOT": str(root)}
 
     def call(*words: str) -> str:
-        return subprocess.run(words, env=env, capture_output=True, text=True, check=True, timeout=60).stdout
+        return subprocess.run(words, env=env, capture_output=True, text=True, check=True, timeout=1000).stdout
 
     call(str(CLUSTER), "start")
     try:

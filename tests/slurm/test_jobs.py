@@ -2,7 +2,9 @@
 
 import shutil
 import signal
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from beside import beside
@@ -11,31 +13,22 @@ from slurm_cluster import HOME, until
 
 
 @beside
-def test_killed_rank(desk: Desk):
-    """One of two processes is killed: the job goes on from the newest checkpoint, and status tells it."""
+def test_killed_rank_and_launcher(desk: Desk):
+    """A process is killed, then the launcher: the job goes on from the newest checkpoint, and status tells it."""
     job = desk.train("killed-rank", *ENDLESS, AUDIO_TRAIN_PROCS="2")
     job.begun(1, steps=5)
     job.hit(signal.SIGKILL, rank=1)
     job.begun(2, steps=5)
     assert job.attempts()[1]["step"] >= 5
+    job.hit(signal.SIGKILL)
+    job.begun(3, steps=5)
+    assert job.attempts()[2]["step"] > job.attempts()[1]["step"]
     job.stop()
-    assert job.lives == 2
+    assert job.lives == 3
     assert "exit code 1" in job.decisions()[0]["why"]
     told = job.status()
     assert "killed" in told
     assert "saved and stopped as requested" in told
-
-
-@beside
-def test_killed_launcher(desk: Desk):
-    """As a killed process."""
-    job = desk.train("killed-launcher", *ENDLESS)
-    job.begun(1, steps=5)
-    job.hit(signal.SIGKILL)
-    job.begun(2, steps=5)
-    assert job.attempts()[1]["step"] >= 5
-    job.stop()
-    assert job.lives == 2
 
 
 @pytest.mark.slow
@@ -73,10 +66,10 @@ def test_scancel(desk: Desk):
     desk.cluster.inside("scancel", job.number)
     assert job.over() == "CANCELLED"
     assert job.lives == 1
-    until(lambda: job.attempts("ended"), job.told, 20)
+    until(lambda: job.attempts("ended"), job.told)
     # Slurm's signal and the STOP file of the batch script arrive in any order.
     assert any(word in job.attempts("ended")[0]["reason"] for word in ("SIGTERM", "STOP"))
-    until(lambda: "slurm: Slurm ended the job" in job.log, job.told, 20)
+    until(lambda: "slurm: Slurm ended the job" in job.log, job.told)
     assert "Traceback" not in job.log, "the launcher waits for its processes, without a traceback for the signal"
     assert "stopped" in job.status()
 
@@ -114,21 +107,35 @@ def test_preemption_that_cancels(desk: Desk):
 
 @beside
 def test_environments_that_are_not_exported(desk: Desk):
-    """Whatever part of the user's environment Slurm hands on, the launcher gets that of the script."""
+    """Whatever part of the user's environment Slurm hands on, the launcher gets that of the script.
+
+    A stand-in for the launcher notes where it and Python are found, and the folder of the packages.
+    """
+    programs = desk.folder / "programs"
+    programs.mkdir()
+    noting = f'printf "%s\\n" "$(command -v accelerate python)" "$PYTHONPATH" "$*" > "{programs}/$SLURM_JOB_ID"'
+    (programs / "accelerate").write_text(f"#!/bin/bash\n{noting}\n")
+    (programs / "accelerate").chmod(0o755)
+    hook = programs / "env.sh"
+    hook.write_text(f"PATH={programs}:{Path(sys.executable).parent}:$PATH\n")
     project = desk.folder / "project"  # without the user's variables, the script looks where sbatch was called
     (project / ".venv" / "bin").mkdir(parents=True)
-    shutil.copy(desk.hook, project / ".venv" / "bin" / "activate")
+    shutil.copy(hook, project / ".venv" / "bin" / "activate")
     for path in HOME.glob("[a-z]*"):
         (project / path.name).symlink_to(path)
     named = ["--export=AUDIO_TRAIN_HOME,AUDIO_TRAIN_ENV"]
+    desk = replace(desk, hook=hook)
     jobs = [
-        desk.train("export-list", "--optim.steps", "1", slurm=[*CPU, *named]),
-        desk.train("export-srun", "--optim.steps", "1", slurm=CPU, SLURM_EXPORT_ENV="NONE"),
-        replace(desk, folder=project).train("export-none", "--optim.steps", "1", slurm=CPU, SBATCH_EXPORT="NONE"),
+        (HOME, desk.train("export-list", slurm=[*CPU, *named])),
+        (HOME, desk.train("export-srun", slurm=CPU, SLURM_EXPORT_ENV="NONE")),
+        (project, replace(desk, folder=project).train("export-none", slurm=CPU, SBATCH_EXPORT="NONE")),
     ]
-    for job in jobs:
+    for home, job in jobs:
         assert job.over() == "COMPLETED", job.told()
-        assert job.attempts("ended")[0]["reason"] == "finished"
+        accelerate, python, packages, words = (programs / job.number).read_text().splitlines()
+        assert (accelerate, python) == (str(programs / "accelerate"), str(Path(sys.executable).parent / "python"))
+        assert packages.split(":")[0] == str(home)
+        assert f"-m train vae --data {desk.data} --run-dir {job.run}" in words
 
 
 @pytest.mark.slow
@@ -139,7 +146,7 @@ def test_dying_nodes(desk: Desk):
     for life, node in enumerate(("n8", "n7"), 1):
         job.begun(life, steps=5)
         desk.cluster.order("node", "crash", node)
-        until(lambda life=life: job.lives > life, job.told, 60)
+        until(lambda life=life: job.lives > life, job.told)
         desk.cluster.order("node", "start", node)
     job.begun(3, steps=5)
     assert job.attempts()[2]["step"] >= 10

@@ -1,4 +1,4 @@
-"""One rank of test_adversarial_strategies.py: python adversarial_ranks.py RESULT.json [STRATEGY ...].
+"""One rank of test_adversarial_strategies.py: python -m tests.train.adversarial_ranks RESULT.json [STRATEGY ...].
 
 Each strategy trains a model past the start of its adversarial phase. Rank 0 writes the results as a dict from strategy
 to facts.

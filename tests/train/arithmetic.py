@@ -1,7 +1,7 @@
-"""`python arithmetic.py OUT`: the same training on one, two and three processes over gloo, for test_arithmetic.py.
+"""`python -m tests.train.arithmetic OUT`: the same training on one, two and three processes over gloo.
 
-Each process writes its results to OUT/WORLD-RANK.safetensors. The processes are forks of one that has imported
-everything, so all six together take little longer than one.
+test_arithmetic.py compares them. Each process writes its results to OUT/WORLD-RANK.safetensors. The processes are forks
+of one that has imported everything, so all six together take little longer than one.
 """
 
 import multiprocessing

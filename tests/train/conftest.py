@@ -15,11 +15,14 @@ import soundfile
 
 from shards.building.build import build
 from tests import preloaded
+from train.process.stop_requests import STOPPED
 
 ROOT = Path(__file__).parents[2]
 RATE = 22050
 SAMPLES = 2205
 STEPS = 8
+# Only a failing test waits so long.
+PATIENCE_S = 1000.0
 
 # Chunks of 0.1 s and towers of a few channels: a run takes seconds.
 TRUNK = ["--model.trunk.strides", "[21,5]", "--model.trunk.channels", "[24,24]", "--model.trunk.blocks", "1"]
@@ -103,7 +106,7 @@ def environment(**more: str) -> dict[str, str]:
 
 
 # What tests set and a fork of an interpreter that has imported torch sees, too.
-HARMLESS = ("WANDB_", "AUDIO_TRAIN_", "SLURM_", "RANK", "WORLD_SIZE")
+HARMLESS = ("WANDB_", "AUDIO_TRAIN_", "SLURM_", "SLOW_", "RANK", "WORLD_SIZE")
 
 
 def start(
@@ -117,17 +120,17 @@ def start(
 ) -> subprocess.Popen | preloaded.Process:
     """The real command: alone, or under the launcher with as many processes.
 
-    Alone it is a fork of an interpreter that has imported torch, unless it has to be ``fresh``.
+    What is started is a fork of an interpreter that has imported torch, unless it has to be ``fresh``. The processes of
+    a launcher are started by it, and are always fresh.
     """
     fresh = fresh or any(not name.startswith(HARMLESS) for name in more)
-    if processes == 1 and not launcher and not fresh:
-        return preloaded.start(module, words, environment(**more), session)
-    command = [sys.executable, "-m"]
     if processes > 1:
         config = ["--config_file", str(ROOT / "accelerate_config.yaml"), "--num_processes", str(processes)]
-        command += ["accelerate.commands.launch", *config, *launcher, "-m"]
+        module, words = "accelerate.commands.launch", [*config, *launcher, "-m", module, *words]
+    if not launcher and not fresh:
+        return preloaded.start(module, words, environment(**more), session)
     return subprocess.Popen(
-        [*command, module, *words],
+        [sys.executable, "-m", module, *words],
         env=environment(**more),
         cwd=ROOT,
         text=True,
@@ -141,19 +144,22 @@ def train(
     words: list[str], processes: int = 1, code: int = 0, launcher: Sequence[str] = (), fresh: bool = False, **more: str
 ) -> str:
     """Runs the command to its end and returns what it printed; its exit code must be `code`."""
-    if processes > 1 and code == 0 and not launcher and not fresh and not more:
-        return _train_without_launcher(words, processes)
+    if processes > 1 and code in (0, STOPPED) and not launcher and not fresh and not more:
+        return _train_without_launcher(words, processes, code)
     process = start(words, processes, launcher=launcher, fresh=fresh, **more)
     try:
-        out, err = process.communicate(timeout=400)
+        out, err = process.communicate(timeout=PATIENCE_S)
     finally:
         process.kill()
     assert process.returncode == code, err[-4000:]
     return out + err
 
 
-def _train_without_launcher(words: list[str], processes: int) -> str:
-    """The processes of a launcher, with the environment that it sets, as forks of one interpreter."""
+def start_ranks(words: list[str], processes: int, module: str = "train") -> list[preloaded.Process]:
+    """The processes of a launcher, with the environment that it sets, as forks of one interpreter, by their rank.
+
+    Each ends with STOPPED when it was asked to stop, which a launcher takes for a crash.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -165,17 +171,21 @@ def _train_without_launcher(words: list[str], processes: int) -> str:
         "ACCELERATE_MIXED_PRECISION": "no",
         "ACCELERATE_DYNAMO_BACKEND": "NO",
     }
-    ranks = [
-        preloaded.start("train", words, environment(**shared, RANK=str(rank), LOCAL_RANK=str(rank)))
+    return [
+        preloaded.start(module, words, environment(**shared, RANK=str(rank), LOCAL_RANK=str(rank)))
         for rank in range(processes)
     ]
+
+
+def _train_without_launcher(words: list[str], processes: int, code: int) -> str:
+    ranks = start_ranks(words, processes)
     try:
         with ThreadPoolExecutor(processes) as pool:
-            texts = list(pool.map(lambda rank: "".join(rank.communicate(timeout=400)), ranks))
+            texts = list(pool.map(lambda rank: "".join(rank.communicate(timeout=PATIENCE_S)), ranks))
     finally:
         for rank in ranks:
             rank.kill()
-    assert [rank.returncode for rank in ranks] == [0] * processes, "\n".join(text[-2000:] for text in texts)
+    assert [rank.returncode for rank in ranks] == [code] * processes, "\n".join(text[-2000:] for text in texts)
     return "".join(texts)
 
 
@@ -186,7 +196,7 @@ def points(run: Path) -> list[dict]:
 
 def wait_for_step(run: Path, step: int, process: subprocess.Popen | preloaded.Process) -> None:
     """Until metrics.jsonl has a step, while the command runs."""
-    for _ in range(15000):
+    for _ in range(50000):
         if (run / "metrics.jsonl").exists() and (rows := points(run)) and rows[-1]["step"] >= step:
             return
         assert process.poll() is None, process.communicate()

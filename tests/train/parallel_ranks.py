@@ -1,4 +1,4 @@
-"""One rank of the experiments of test_parallel.py: python parallel_ranks.py RESULT.json [STRATEGY ...].
+"""One rank of the experiments of test_parallel.py: python -m tests.train.parallel_ranks RESULT.json [STRATEGY ...].
 
 Each strategy trains each family for some steps and saves in the middle, from where a new model resumes. Rank 0 writes
 the results as a dict from "FAMILY STRATEGY" to facts.

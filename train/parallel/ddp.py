@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from audiovae.trainable import Trainable
+from train.optim.adamw import AdamW
 from train.optim.gradient_guard import GradientGuard
 from train.optim.settings import OptimConfig
 from train.optim.snapshot import Snapshot
@@ -23,8 +24,9 @@ class DDP(Strategy):
         self._engine, self._clip = engine, config.clip
         self.gradient_guard = GradientGuard(config.explode, engine.device)
         self._parameters = dict(model.named_parameters())
-        self._optimizer = adamw(model, config)
-        self.wrapped: nn.Module = engine.accelerator.prepare_model(model)
+        self._optimizer = adamw(model, config, AdamW)
+        # Placement is named, as accelerate would import torch's tensors over several devices to choose it.
+        self.wrapped: nn.Module = engine.accelerator.prepare_model(model, device_placement=True)
         sum_in_order(self.wrapped, engine)
         super().__init__(config.ema, averages)
 

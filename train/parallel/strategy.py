@@ -95,7 +95,9 @@ class Strategy(ABC):
         torch._foreach_lerp_(self._averages, self.local_parameters(), 1 - ema_decay(step, self._max_decay))
 
 
-def adamw(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
+def adamw(
+    model: nn.Module, config: OptimConfig, kind: type[torch.optim.AdamW] = torch.optim.AdamW
+) -> torch.optim.AdamW:
     """The optimizer of every strategy: torch's fused AdamW, one group for each factor on the learning rate."""
     factors = factors_of(config.part_lr)
     groups: dict[float, list[nn.Parameter]] = {}
@@ -103,7 +105,7 @@ def adamw(model: nn.Module, config: OptimConfig) -> torch.optim.AdamW:
         if parameter.requires_grad:
             own = max((part for part in factors if is_within(name, part)), key=len, default="")
             groups.setdefault(factors.get(own, 1.0), []).append(parameter)
-    return torch.optim.AdamW(
+    return kind(
         [{"params": parameters, FACTOR: factor} for factor, parameters in groups.items()],
         lr=config.lr,
         betas=config.betas,

@@ -15,7 +15,7 @@ from train.runs.run_folder import RunDir
 from train.tracking.wandb_environment import name_of, project_of, restore_environment
 from train.tracking.wandb_settings import load_wandb, run_wandb
 
-READING_S = 60
+READING_S = 600  # W&B takes a second; only where it hangs, so long
 STEPS_FILE = "steps.json"  # in the folder of the parts
 STEPS_LIMIT = 64 * MIB  # bytes
 # Seconds to wait for the server; WANDB_INIT_TIMEOUT overrides it.

@@ -94,7 +94,6 @@ def test_at_some_calls(recordings, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_at_every_call_of_a_first_build(recordings, tmp_path):
     walk = Walk(recordings, tmp_path)
     ended = [walk.check(fault) for fault in every_fault(walk)]
@@ -115,7 +114,6 @@ def test_at_every_call_of_a_first_build(recordings, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_at_every_call_while_recordings_are_added(recordings, tmp_path):
     """The old data set stays readable until the new one is whole."""
     early, origin = tmp_path / "early", tmp_path / "origin"

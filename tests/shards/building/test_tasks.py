@@ -111,7 +111,7 @@ def test_tasks_that_start_together_wait_for_one_plan(audio, whole, tmp_path, mon
 
     def slowly(*arguments):
         made.append(1)
-        assert waited.wait(60), "no other task waited"
+        assert waited.wait(120), "no other task waited"
         return original(*arguments)
 
     monkeypatch.setattr(build_module, "make_plan", slowly)

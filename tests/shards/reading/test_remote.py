@@ -500,7 +500,7 @@ def test_closing_ends_a_read_that_the_server_keeps_waiting(split, server):
     while not records._files._busy:
         assert thread.is_alive()
     records.close()
-    thread.join(20)
+    thread.join(120)
     assert not thread.is_alive()
     assert re.search("reading was stopped", failures[0])
 

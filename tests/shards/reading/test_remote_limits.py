@@ -79,7 +79,7 @@ def serve():
     listening.close()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_manifest_without_end_is_one_line(kind, serve, monkeypatch):
     monkeypatch.setattr(records, "LIMIT", LIMIT)

@@ -64,7 +64,7 @@ class FaultyS3:
     def close(self):
         self.server.shutdown()
         self.server.server_close()
-        self.thread.join(10)
+        self.thread.join(120)
 
 
 @pytest.fixture(scope="module")

@@ -89,7 +89,7 @@ def test_threads_never_lose_or_mix_items(fillers, slots):
         assert memory[number % slots] == number
     ring.close()
     for thread in threads:
-        thread.join(20)
+        thread.join(120)
         assert not thread.is_alive()
 
 
@@ -112,7 +112,7 @@ def test_closing_wakes_everybody():
         thread.start()
     ring.close()
     for thread in threads:
-        thread.join(20)
+        thread.join(120)
     assert sorted(results, key=str) == [None, "stopped"]
     with pytest.raises(StopIteration):
         ring.take(1)

@@ -72,7 +72,7 @@ def test_threads_and_forks_share_a_split(split):
     queue = context.Queue()
     child = context.Process(target=_sum, args=(split, queue), daemon=True)
     child.start()
-    assert queue.get(timeout=30) == expected
+    assert queue.get(timeout=120) == expected
     child.join()
 
 

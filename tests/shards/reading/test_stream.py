@@ -93,7 +93,7 @@ def test_close_leaves_no_thread_and_no_file(data_dir, kind):
     assert len(os.listdir("/proc/self/fd")) <= before[1]
 
 
-def wait_for(condition, seconds=10):
+def wait_for(condition, seconds=120):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -144,7 +144,7 @@ class Late:
 
     def read(self, first, out):
         if len(out) > 1:
-            assert self.come.wait(60)
+            assert self.come.wait(120)
         self.records.read(first, out)
 
     def close(self):
@@ -175,7 +175,7 @@ def test_closing_while_records_are_read_finds_no_damage(split, kind, threads):
     class Waiting(Late):
         def read(self, first, out):
             reading.append(first)
-            assert go_on.wait(60)
+            assert go_on.wait(120)
             self.records.read(first, out)
 
     stream = open_stream(Split(split.manifest, "train", Waiting(split.records), None, split.where), kind, 64, 0)
@@ -248,7 +248,7 @@ class Event:
 
     def synchronize(self):
         self.waited.append(threading.current_thread())
-        assert self.reached.wait(30)
+        assert self.reached.wait(120)
 
 
 @pytest.fixture

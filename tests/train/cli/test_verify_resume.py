@@ -2,20 +2,54 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import pytest
 
-from tests.train.conftest import flags, train
+from tests.train.conftest import ROOT, flags, train
+from train.__main__ import run
+from train.cli import verify_resume
 from train.cli.verify_resume import compare
+from train.errors import TrainError
+from train.process.stop_requests import STOPPED
+
+MACHINE = ["--config_file", "accelerate_config.yaml", "--num_processes"]
 
 
-@pytest.mark.timeout(600)
-def test_a_correct_run_is_verified(data_dir, tmp_path):
+def attempt_in_forks(command: list[str], **options: object) -> subprocess.CompletedProcess:
+    """Runs the command of an attempt by `train` of these tests, which starts no launcher and imports nothing again."""
+    python, module, *rest = command
+    assert (python, module) == (sys.executable, "-m")
+    processes = 1
+    if rest[0] == "accelerate.commands.launch":
+        assert rest[1:4] == MACHINE
+        assert rest[5] == "-m"
+        processes, rest = int(rest[4]), rest[6:]
+    assert rest[0] == "train"
+    stops = rest[rest.index("--stop_at") + 1] != "0"
+    train(rest[1:], processes, code=STOPPED if stops else 0)
+    return subprocess.CompletedProcess(command, 0, "", "")
+
+
+def test_a_correct_run_is_verified(data_dir, tmp_path, monkeypatch, capsys):
+    """Launchers with these flags are started in test_run."""
     words = flags("vqvae", data_dir, tmp_path, "--data.microbatch", "4")
     words = [word for word in words if word not in ("--run-dir", str(tmp_path))]
-    printed = train(["verify-resume", *words])
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(verify_resume.subprocess, "run", attempt_in_forks)
+    assert run(["verify-resume", *words]) == 0
+    printed = capsys.readouterr().out
     assert printed.count("the same") == 7
     assert "DIFFERENT" not in printed
+
+
+def test_an_attempt_is_the_real_command(data_dir, tmp_path):
+    """Its error is the error of verify-resume."""
+    words = flags("vae", data_dir, tmp_path)[1:]
+    words = [word for word in words if word not in ("--run-dir", str(tmp_path))]
+    with pytest.raises(TrainError, match=r"an attempt failed: error: .*lower the batch"):
+        verify_resume._attempt(["vae", *words, "--data.batch", "9999"], tmp_path / "run", 1, 0)
 
 
 def test_wrong_input_is_one_line(data_dir):

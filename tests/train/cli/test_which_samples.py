@@ -1,7 +1,5 @@
 import json
-import os
 import shutil
-import signal
 import sys
 import time
 from contextlib import closing
@@ -12,7 +10,7 @@ import pytest
 import soundfile
 
 from shards import Manifest, Split
-from tests.train.conftest import STEPS, flags, points, start, train
+from tests.train.conftest import STEPS, flags, points, start_ranks, train
 from train.cli.verify_resume import consumed
 
 sys.path.append(str(Path(__file__).parents[2] / "shards"))
@@ -62,13 +60,15 @@ def test_four_processes_consume_the_same(alone, data_dir, tmp_path):
 def test_killed_and_resumed_on_others_consumes_the_same(alone, data_dir, tmp_path):
     run = tmp_path / "run"
     more = ["--tracking.samples", "true", "--checkpoint.every", "1"]
-    process = start(flags("vae", data_dir, run, *more), processes=2, session=True)
-    end = time.monotonic() + 300
+    ranks = start_ranks(flags("vae", data_dir, run, *more), 2)
+    end = time.monotonic() + 1000
     while not (run / "checkpoints/step-00000003").exists():
         assert time.monotonic() < end
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=200)
+    for rank in ranks:
+        rank.kill()
+    for rank in ranks:
+        rank.wait(1000)
     train(flags("vae", data_dir, run, *more, "--data.microbatch", "1"), processes=3)
     assert consumed(run) == consumed(alone)
     assert [row["chunk"] for row in which(run, 6)["chunks"]] == consumed(alone)[6]
@@ -120,7 +120,7 @@ def test_the_next_attempt_on_a_node_reads_from_the_copy(alone, data_dir, tmp_pat
     with RangeServer(data_dir) as server:
         for name in ("train", "valid"):
             with closing(Split.open(server.url, name, scratch=scratch)) as split:
-                end = time.monotonic() + 300
+                end = time.monotonic() + 1000
                 while split.records.present < split.records.blocks:
                     assert time.monotonic() < end
                     time.sleep(0.05)

@@ -153,7 +153,7 @@ def test_killed_anywhere_and_run_again(whole, models, data_dir, tmp_path, capsys
             words(models / KINDS[0], data_dir, out),
             environment(AUDIO_TRAIN_KILL_AT=place, OMP_NUM_THREADS="1"),
         )
-        said = process.communicate(timeout=100)[1]
+        said = process.communicate(timeout=1000)[1]
         assert process.returncode == -9, said
         return said
 

@@ -6,8 +6,6 @@ of the largest value, a hundred times the rounding of float32. Values that must 
 and so are the processes of one group.
 """
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,8 @@ from arithmetic import AT_A_TIME, BATCH, CLIP, FAR, HELD_OUT, SILENT, WORLDS
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.train.conftest import ROOT, environment
+from tests import preloaded
+from tests.train.conftest import PATIENCE_S, environment
 from train.evaluation.measuring.metrics import MEASURED
 from train.training.held_out.extra import SCORES
 
@@ -44,9 +43,10 @@ class Results:
 @pytest.fixture(scope="module")
 def results(tmp_path_factory) -> Results:
     folder = tmp_path_factory.mktemp("arithmetic")
-    command = [sys.executable, str(Path(__file__).parents[1] / "arithmetic.py"), str(folder)]
     more = {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    subprocess.run(command, env=environment(**more), cwd=ROOT, check=True, timeout=580)
+    process = preloaded.start("tests.train.arithmetic", [str(folder)], environment(**more))
+    said = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, said
     return Results(folder)
 
 

@@ -4,15 +4,16 @@ import importlib.util
 import json
 import os
 import socket
-import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.train.conftest import environment, flags, points, train
+from tests import preloaded
+from tests.train.conftest import PATIENCE_S, environment, flags, points, train
 from train.errors import TrainError
 from train.parallel.launch_settings import ZeROSettings
 from train.training.learner import passes_of_ranks
@@ -22,26 +23,23 @@ needs_deepspeed = pytest.mark.skipif(
 )
 
 
-def ranks(
-    result: Path, world: int, *strategies: str, script: str = "parallel_ranks.py", **more: str
-) -> dict[str, dict]:
-    """The results of a script of ranks on `world` processes."""
+def ranks(result: Path, world: int, *strategies: str, script: str = "parallel_ranks", **more: str) -> dict[str, dict]:
+    """The results of a script of ranks on `world` processes, which are forks of one that has imported torch."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     started = [
-        subprocess.Popen(
-            [sys.executable, str(Path(__file__).parents[1] / script), str(result), *strategies],
-            env=environment(**{k: str(v) for k, v in {**shared, **more, "RANK": rank, "LOCAL_RANK": rank}.items()}),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+        preloaded.start(
+            f"tests.train.{script}",
+            [str(result), *strategies],
+            environment(**{k: str(v) for k, v in {**shared, **more, "RANK": rank, "LOCAL_RANK": rank}.items()}),
         )
         for rank in range(world)
     ]
     try:
-        said = [process.communicate(timeout=500)[0] for process in started]
+        with ThreadPoolExecutor(world) as pool:
+            said = list(pool.map(lambda process: "".join(process.communicate(timeout=PATIENCE_S)), started))
     finally:
         for process in started:
             process.kill()
@@ -55,7 +53,6 @@ def experiments(tmp_path_factory) -> dict[str, dict]:
 
 
 @needs_deepspeed
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("family", ["vae", "hvae", "vqvae"])
 def test_every_strategy_trains_the_same(experiments, family):
     mine = {name: facts for name, facts in experiments.items() if name.startswith(family)}
@@ -72,7 +69,6 @@ def test_every_strategy_trains_the_same(experiments, family):
 
 
 @needs_deepspeed
-@pytest.mark.timeout(600)
 def test_bf16_is_the_same_too(experiments, tmp_path):
     """Passes under autocast are close to float32, and resuming is exact here too."""
     found = ranks(tmp_path / "result.json", 2, "ddp", "zero 3", ACCELERATE_MIXED_PRECISION="bf16")
@@ -87,7 +83,6 @@ def test_bf16_is_the_same_too(experiments, tmp_path):
 
 
 @needs_deepspeed
-@pytest.mark.timeout(400)
 def test_the_command_with_deepspeed(data_dir, straight, tmp_path):
     """Two processes with sharded weights stop, two with offloaded moments resume, and one process finishes."""
     run = tmp_path / "run"

@@ -8,7 +8,7 @@ import pytest
 
 from shards import Manifest
 from tests import preloaded
-from tests.train.conftest import environment
+from tests.train.conftest import PATIENCE_S, environment
 
 WORLD = 3
 
@@ -35,8 +35,8 @@ def found(data_dir, tmp_path_factory) -> list[dict]:
         )
         for rank in range(WORLD)
     ]
-    said = [process.communicate(timeout=300) for process in started]
-    assert [process.wait(60) for process in started] == [0] * WORLD, said
+    said = [process.communicate(timeout=PATIENCE_S) for process in started]
+    assert [process.wait(PATIENCE_S) for process in started] == [0] * WORLD, said
     return [json.loads((folder / f"found-{rank}.json").read_text()) for rank in range(WORLD)]
 
 

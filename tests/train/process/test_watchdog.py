@@ -7,9 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-import psutil
-
-from tests.train.conftest import environment, flags, start
+from tests.train.conftest import flags, start_ranks
 from train.process.watchdog import watchdog_limit
 
 ROOT = Path(__file__).parents[3]
@@ -40,7 +38,7 @@ def test_compiling_is_no_hang():
 
 def test_a_stuck_process_writes_stacks_and_ends(tmp_path):
     command = [sys.executable, "-c", STUCK, str(tmp_path / "hang.txt"), "0.6"]
-    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=200)
+    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True, timeout=1000)
     assert done.returncode == 1
     assert done.stdout.startswith("was fine\nlast: no progress for 0.6 s")
     assert done.stderr == f"error: no progress for 0.6 s; stacks of all threads: {tmp_path}/hang.txt\n"
@@ -49,44 +47,13 @@ def test_a_stuck_process_writes_stacks_and_ends(tmp_path):
     assert text.endswith("chunks 1 2 3\n")
 
 
-# Rank 0 works for longer than the limit, which is no hang; then it waits for a process that does not come.
-ABSENT = """
-import sys, time
-from pathlib import Path
-from train.parallel.engine import Engine
-from train.process.watchdog import Watchdog
-engine = Engine()
-report = lambda message: print("work was done:", worked, flush=True)
-worked = False
-def work():
-    global worked
-    time.sleep(5.0)
-    worked = True
-file = Path(sys.argv[1]) / f"rank-{engine.rank}.txt"
-with Watchdog(2.0, file, lambda: "at a meeting", report) as dog:
-    engine.on_main(work, dog.paused)  # both are there
-    worked = False
-    if engine.rank == 1:
-        with dog.paused():
-            time.sleep(300)
-    engine.on_main(work, dog.paused)
-"""
-
-
 def test_rank_0_does_not_wait_for_ever_after_its_own_work(tmp_path):
-    (tmp_path / "absent.py").write_text(ABSENT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    done = subprocess.run(
-        [*command, str(tmp_path / "absent.py"), str(tmp_path)],
-        cwd=ROOT,
-        env=environment(),
-        text=True,
-        capture_output=True,
-        timeout=280,
-    )
-    assert done.returncode == 1
-    assert done.stdout == "work was done: True\n"
-    assert "error: no progress for 2 s" in done.stderr
+    process, other = start_ranks([str(tmp_path)], 2, "tests.train.process.absent_rank")
+    out, err = process.communicate(timeout=1000)
+    other.kill()
+    assert process.returncode == 1
+    assert out == "work was done: True\n"
+    assert "error: no progress for 2 s" in err
     assert "at a meeting" in (tmp_path / "rank-0.txt").read_text()
     assert not (tmp_path / "rank-1.txt").exists()
 
@@ -96,19 +63,15 @@ def test_a_process_that_hangs_ends_the_run(data_dir, tmp_path):
     run = tmp_path / "run"
     words = flags("vae", data_dir, run, "--optim.steps", "100000", "--watchdog_s", "6")
     words += ["--tracking.evaluate_every", "100000", "--checkpoint.every", "1"]
-    launcher = start(words, processes=2, session=True)
-    end = time.monotonic() + 300
+    process, other = start_ranks(words, 2)
+    end = time.monotonic() + 1000
     while not (run / "metrics.jsonl").exists() or (run / "metrics.jsonl").read_text().count("\n") < 5:
         assert time.monotonic() < end
         time.sleep(0.1)
-    (halted,) = (
-        child
-        for child in psutil.Process(launcher.pid).children(recursive=True)
-        if child.environ().get("RANK") == "1" and "vae" in child.cmdline()
-    )
-    halted.send_signal(signal.SIGSTOP)
-    _, err = launcher.communicate(timeout=300)
-    assert launcher.returncode != 0
+    other.send_signal(signal.SIGSTOP)
+    _, err = process.communicate(timeout=1000)
+    other.kill()
+    assert process.returncode == 1
     assert "error: no progress for 6 s" in err
     text = (run / "hang-rank-0.txt").read_text()
     assert "loop.py" in text  # wherever in a step it waits for the other

@@ -252,7 +252,7 @@ def test_saving_goes_on_beside_and_one_at_a_time(model, tmp_path, monkeypatch):
 
     def slow(folder, model, snapshot, *rest):
         writing.append(snapshot.state["step"])
-        assert may_write.wait(20)
+        assert may_write.wait(120)
         return real(folder, model, snapshot, *rest)
 
     monkeypatch.setattr(async_save, "save", slow)

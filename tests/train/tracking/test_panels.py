@@ -39,7 +39,7 @@ def test_the_list_of_panels_is_complete(data_dir, tmp_path):
     ]
     try:
         for process in begun:
-            _, err = process.communicate(timeout=400)
+            _, err = process.communicate(timeout=1000)
             assert process.returncode == 0, err
     finally:
         for process in begun:

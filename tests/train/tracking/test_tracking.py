@@ -62,7 +62,7 @@ def test_a_crash_leaves_each_point_once_in_wandb(data_dir, tmp_path):
     process = start(words, session=True)
     wait_for_step(run, 11, process)
     process.kill()
-    process.communicate(timeout=200)
+    process.communicate(timeout=1000)
     train(words)
     assert [row["step"] for row in points(run)] == [*range(41)]
     assert [item["global_step"] for item in logged(run) if "loss/total" in item] == [*range(1, 41)]

@@ -16,13 +16,14 @@ import pytest
 from wandb_reader import SECRET, assert_nowhere, logged
 from wandb_server import WandbServer
 
-from tests.train.conftest import ROOT, STEPS, environment, flags, points, train, wait_for_step
+from tests import preloaded
+from tests.train.conftest import ROOT, STEPS, environment, flags, points, start, train, wait_for_step
 
 sys.path.append(str(ROOT / "tests" / "shards"))
 from range_server import RangeServer
 
 CLOSE_S = 3  # replaces the longer default
-PATCHED = "import train.tracking.wandb_sender as sender, train.__main__ as command; sender.CLOSE_S = {}; command.main()"
+SELDOM = ["--tracking.evaluate_every", "20", "--tracking.audio_every", "20"]
 BOUNDED = f"W&B did not receive all points within {CLOSE_S} s; run python -m train sync"
 
 
@@ -36,34 +37,27 @@ def reach(url: str, wait_s: int = 240) -> dict[str, str]:
     return {"WANDB_API_KEY": SECRET, "WANDB_BASE_URL": url, "WANDB_INIT_TIMEOUT": str(wait_s)}
 
 
-def begin(words: list[str], close_s: float = CLOSE_S, **more: str) -> subprocess.Popen:
-    """Starts the real command with a shorter limit for W&B at the end."""
-    return subprocess.Popen(
-        [sys.executable, "-c", PATCHED.format(close_s), *words],
-        env=environment(**more),
-        cwd=ROOT,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+def begin(words: list[str], close_s: float = CLOSE_S, **more: str) -> preloaded.Process:
+    """Starts the command with another limit for W&B at the end."""
+    return start(words, module="tests.train.tracking.impatient", AUDIO_TRAIN_CLOSE_S=str(close_s), **more)
 
 
-def finish(process: subprocess.Popen) -> str:
-    """Waits for a successful end; returns stderr, after checking that the output holds no secret."""
+def finish(process: preloaded.Process, code: int = 0, last: str = "finished at step") -> str:
+    """Waits for the end of an attempt; returns stderr, after checking that the output holds no secret."""
     try:
-        out, err = process.communicate(timeout=400)
+        out, err = process.communicate(timeout=1000)
     finally:
         process.kill()
-    assert process.returncode == 0, err
-    assert "finished at step" in out + err
+    assert process.returncode == code, err
+    assert last in out + err
     assert "Traceback" not in err
     assert SECRET not in out + err
     return err
 
 
-def core_of(process: subprocess.Popen) -> psutil.Process:
+def core_of(process: preloaded.Process) -> psutil.Process:
     """W&B's service process; waits until it exists."""
-    for _ in range(6000):
+    for _ in range(50000):
         for child in psutil.Process(process.pid).children(recursive=True):
             if child.name().startswith("wandb-core"):
                 return child
@@ -74,7 +68,7 @@ def core_of(process: subprocess.Popen) -> psutil.Process:
 
 def is_over(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
-        process.wait(10)
+        process.wait(120)
     return not process.is_running()
 
 
@@ -92,8 +86,9 @@ def test_attempts_are_one_run_and_no_secret_gets_out(data_dir, tmp_path, server)
     secrets = (SECRET, "pass%40word", "pass@word", "abc123signature")
     with RangeServer(data_dir) as far:
         url = far.url.replace("://", "://reader:pass%40word@") + "/?X-Signature=abc123signature"
-        words = flags("vqvae", url, run, "--tracking.wandb", "online", "--optim.steps", "40")
-        said = train([*words, "--stop_at", "5"], code=85, **reach(server.url))
+        words = flags("vqvae", url, run, "--tracking.wandb", "online", "--optim.steps", "40", *SELDOM)
+        # No limit of the product may cut the last points off, however slow the machine is.
+        said = finish(begin([*words, "--stop_at", "5"], 1000, **reach(server.url)), 85, "stopped at step 5")
         assert server.steps("loss/total") == [1, 2, 3, 4, 5], said
         process = begin(words, **reach(server.url))
         wait_for_step(run, 14, process)
@@ -101,13 +96,13 @@ def test_attempts_are_one_run_and_no_secret_gets_out(data_dir, tmp_path, server)
         process.kill()
         process.communicate()
         assert is_over(core)
-        said += train(words, **reach(server.url))
+        said += finish(begin(words, 1000, **reach(server.url)))
     steps = [*range(41)]
     assert [row["step"] for row in points(run)] == steps
     assert server.steps("loss/total") == steps[1:]
-    assert server.steps("valid/si_sdr") == steps[::4]
+    assert server.steps("valid/si_sdr") == steps[::20]
     assert {row["attempt"] for row in server.history if "attempt" in row} == {1, 2, 3}
-    assert set(server.steps("codebook/use_0")) <= {*steps[4::4]}
+    assert set(server.steps("codebook/use_0")) <= {*steps[20::20]}
     for name in ("reference_then_reconstruction", "spectrograms", "examples"):
         assert any(f"valid/{name}" in file for file in server.files), name
     for secret in secrets:
@@ -150,7 +145,7 @@ def test_a_run_that_was_deleted_at_the_server(data_dir, tmp_path, server):
     command = re.search(r"wandb sync --include-online --id NEW_ID (\S+)", said)[0].replace("NEW_ID", "other")
     wandb = f"{sys.executable} -m {command}"
     subprocess.run(
-        wandb, shell=True, env=environment(**reach(server.url)), capture_output=True, check=True, timeout=200
+        wandb, shell=True, env=environment(**reach(server.url)), capture_output=True, check=True, timeout=1000
     )
     assert server.run == "other"
     assert set(server.steps("loss/total")) == {*range(1, STEPS + 1)}
@@ -170,7 +165,7 @@ def test_a_server_that_goes_away_holds_nothing_up(data_dir, tmp_path, server, mo
         time.sleep(0.02)
     done = time.monotonic()
     assert BOUNDED in finish(process)
-    assert time.monotonic() - done < CLOSE_S + 20
+    assert time.monotonic() - done < CLOSE_S + 60
     assert is_over(core)
     server.mode = "well"
     assert_synced(run, server, STEPS)
@@ -185,7 +180,7 @@ def test_wandbs_process_halted_killed_or_without_room(data_dir, tmp_path):
     }
     begun = {}
     for name in trouble:
-        words = flags("vae", data_dir, tmp_path / name, "--tracking.wandb", "offline", "--optim.steps", "40")
+        words = flags("vae", data_dir, tmp_path / name, "--tracking.wandb", "offline", "--optim.steps", "40", *SELDOM)
         begun[name] = begin(words)
     cores = {name: core_of(process) for name, process in begun.items()}
     for name, process in begun.items():

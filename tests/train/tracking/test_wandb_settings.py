@@ -32,7 +32,7 @@ def test_a_settings_file_in_the_current_folder_names_no_server(home, tmp_path, p
     (received / place).mkdir(parents=True)
     (received / place / "settings").write_text("[default]\nbase_url = http://elsewhere.example\n")
     done = subprocess.run(
-        [sys.executable, "-c", LOADED], cwd=received, env=environment(), capture_output=True, text=True, timeout=100
+        [sys.executable, "-c", LOADED], cwd=received, env=environment(), capture_output=True, text=True, timeout=1000
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
@@ -40,7 +40,7 @@ def test_a_settings_file_in_the_current_folder_names_no_server(home, tmp_path, p
     (home / ".config" / "wandb").mkdir(parents=True)
     (home / ".config" / "wandb" / "settings").write_text("[default]\nbase_url = http://own.example\n")
     done = subprocess.run(
-        [sys.executable, "-c", LOADED], cwd=received, env=environment(), capture_output=True, text=True, timeout=100
+        [sys.executable, "-c", LOADED], cwd=received, env=environment(), capture_output=True, text=True, timeout=1000
     )
     assert done.stdout.strip() == "http://own.example"
 
@@ -58,7 +58,7 @@ def test_syncing_in_a_received_folder_sends_nothing_to_its_server(home, straight
             env=environment(WANDB_API_KEY=SECRET, WANDB_INIT_TIMEOUT="30"),
             capture_output=True,
             text=True,
-            timeout=200,
+            timeout=1000,
         )
         assert done.returncode == 0, done.stderr
         assert own.history

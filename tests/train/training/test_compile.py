@@ -22,7 +22,6 @@ def test_compile_may_change_between_attempts():
 
 @needs_compiler
 @pytest.mark.skipif(not os.environ.get("TEST_COMPILE"), reason="compiling takes minutes: set TEST_COMPILE=1")
-@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("family", ["vae", "hvae", "vqvae"])
 def test_compiled_and_eager_runs_are_the_same_and_resume_each_other(family, straight, data_dir, tmp_path):
     run = tmp_path / "run"

@@ -113,7 +113,7 @@ def test_a_stop_in_the_last_evaluation_leaves_the_end_to_the_next_attempt(ended,
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     (run / "STOP").touch()
-    _, err = process.communicate(timeout=100)
+    _, err = process.communicate(timeout=1000)
     assert process.returncode == 85, err
     assert f"finished at step {EARLY}" in train(words(data_dir, run))
     one, other = (path / "checkpoints" / f"step-{EARLY:08d}" / "state.json" for path in (ended[0], run))

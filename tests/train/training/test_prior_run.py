@@ -144,7 +144,7 @@ def test_recordings_are_drawn(family, straight_prior, tmp_path, capfd):
 def train_library(words: list[str]) -> str:
     """What a command of the library prints."""
     process = start(words, module="audiovae")
-    out, err = process.communicate(timeout=400)
+    out, err = process.communicate(timeout=1000)
     assert process.returncode == 0, err
     return out
 

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from audiovae import Noise
 from audiovae.trainable import Trainable
@@ -37,6 +36,8 @@ def flops_of_chunk(model: Trainable, objective: Objective) -> float:
     Matrix products and convolutions count, as `torch.utils.flop_counter` counts them: a multiplication and an addition
     are two. Spectra, activations, norms and the representation of the input do not count. The model stays as it is.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # it imports Triton
+
     # The counter does not know the fused kernels of attention for CPUs.
     with FakeTensorMode(), sdpa_kernel(SDPBackend.MATH):
         hollow = _without_content(model).train()
