@@ -34,6 +34,7 @@ from train.evaluation.drawing.charts import (
 from train.evaluation.drawing.codes import Codebook, codebooks, use_by_rank
 from train.evaluation.drawing.curves import READING, curves_of_run, curves_of_runs, pattern, phase_start, restarts
 from train.evaluation.drawing.spectrograms import FINE, SMALL, band_levels, difference, spectrogram
+from train.evaluation.measuring.metrics import MONO_MIX
 from train.evaluation.measuring.picking import Picker, extremes
 from train.evaluation.report.facts import training_commands
 from train.evaluation.report.measures import columns, interval, interval_note, mean_use
@@ -347,6 +348,8 @@ def test_the_verdict_in_words():
     assert [good for good, _ in bad] == [False, False]
     assert "hardly closer" in bad[0][1]
     assert said(reconstruction={"si_sdr": None, "mel": None}) == []
+    # Of recordings that are nearly mono, their mono mix is nearly perfect, and no untrained baseline.
+    assert said(floors={**FLOORS, MONO_MIX: {"mel": 0.01}}) == said()
     assert len(said(reconstruction={"si_sdr": -30.0, "mel": 0.3}, representation="mel")) == 1, (
         "mel models invent phases"
     )
