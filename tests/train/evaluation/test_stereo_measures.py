@@ -20,6 +20,7 @@ from train.evaluation.yardsticks.comparing import measure_passage
 from train.evaluation.yardsticks.linear import principal, projected, second_moments
 from train.evaluation.yardsticks.opus import opus
 from train.evaluation.yardsticks.perceptual import measure_perceptual
+from train.training.held_out.extra import heard
 
 RATE = 22050
 
@@ -156,6 +157,10 @@ def test_hearing_is_measured_on_each_channel():
     ]
     assert scores[0] > scores[1] > scores[2]
     silent = np.stack([audio[0], np.zeros_like(audio[0])])
+    # A side that the model leaves out gets no better for it.
+    assert np.isnan(measure_perceptual(audio, silent, RATE, False)["zimtohrli"])
+    pair = [batch(one, silent) for one in (audio, silent)]
+    assert heard(pair[0], pair[1], RATE).isnan().tolist() == [True, False]
     assert measure_perceptual(silent, silent, RATE, False)["zimtohrli"] > 4.5  # a silent channel has no score
 
 
