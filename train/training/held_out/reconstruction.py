@@ -62,7 +62,7 @@ class Reconstruction:
         chunks = spread(len(split), EXAMPLES)
         audio = read_audio(split, chunks, self._context.engine.device)
         output = model.reconstruct(audio).float()
-        pair = [value.squeeze(1).cpu().numpy() for value in (audio, output)]
+        pair = audio.squeeze(1).cpu().numpy(), output.squeeze(1).cpu().numpy()
         measures = {name: values.cpu().numpy() for name, values in measure(output, audio, split.rate).items()}
         usage = {name: share.cpu().numpy() for name, share in model.usage().items()}
         step = self._context.learner.step
