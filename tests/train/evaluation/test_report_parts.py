@@ -192,6 +192,15 @@ def test_scores_of_both_kinds_share_a_chart_and_the_phase_is_marked():
     assert loss.svg.count('class="mark phase"') == 1
 
 
+def test_mid_and_side_share_charts():
+    names = [f"{channel}_{name}" for channel in ("mid", "side") for name in ("si_sdr", "mel", "level")]
+    points = [{"step": s, **{f"valid/{name}": s + i for i, name in enumerate(names)}} for s in (1, 2, 3)]
+    (held_out,) = curves_of_run(points)
+    assert [chart.key for chart in held_out.charts] == [f"mid and side {name}" for name in ("si_sdr", "mel", "level")]
+    (of_two,) = curves_of_runs({"a": points, "b": points})
+    assert {chart.key for chart in of_two.charts} == {f"valid/{name}" for name in names}
+
+
 def test_lines_that_would_hide_each_other_are_one():
     points = [{"step": s, "weight/kl_0": 0.1 * s, "weight/kl_1": 0.1 * s, "weight/kl_2": 0.5} for s in (1, 2)]
     (section,) = curves_of_run(points)
