@@ -45,7 +45,7 @@ class Partial:
 
     Attributes:
         known: Levels taken from the posterior, 0 being the finest. The others are sampled from the prior.
-        audio: [B, 1, samples].
+        audio: [B, A, samples].
     """
 
     known: list[int]

@@ -4,6 +4,7 @@ Mono models take recordings [T], stereo models left and right [2, T].
 """
 
 import io
+import reprlib
 import struct
 import warnings
 from collections.abc import Iterable, Iterator
@@ -38,17 +39,20 @@ def as_recording(audio: Tensor | np.ndarray, own_rate: int, rate: int, channels:
         [T'], of stereo [2, T'], float32 on the CPU.
 
     Raises:
-        ModelError: if the audio has another shape or type, is empty or not finite.
+        ModelError: if the audio has another shape or type, is empty or not finite, or for other channels than 1 or 2.
     """
+    _check_channels(channels)
     values = audio.detach().cpu().numpy() if isinstance(audio, Tensor) else np.asarray(audio)
     if (
         values.ndim not in (1, 2)
         or values.dtype.kind != "f"
-        or (values.ndim == 2 and values.shape[1] > values.shape[0])
+        or (values.ndim == 2 and not 0 < values.shape[1] <= values.shape[0])
     ):
         raise ModelError(
             f"audio of shape {list(values.shape)}, {values.dtype}: expected [T] or [T, channels] floats in [-1, 1]"
         )
+    if not len(values):
+        raise ModelError("the audio holds no audio")
     values = values.astype(np.float32)
     if channels == 2:
         values = np.ascontiguousarray(np.broadcast_to(values.reshape(len(values), -1)[:, :2], (len(values), 2)))
@@ -58,6 +62,12 @@ def as_recording(audio: Tensor | np.ndarray, own_rate: int, rate: int, channels:
     if problem := _unusable(values):
         raise ModelError(f"the audio {problem}")
     return _channels_first(values)
+
+
+def _check_channels(channels: int) -> None:
+    """Raises ModelError unless there are 1 or 2."""
+    if type(channels) is not int or channels not in (1, 2):
+        raise ModelError(f"channels is {reprlib.repr(channels)}: choose 1 or 2")
 
 
 def _channels_first(values: np.ndarray) -> Tensor:
@@ -100,8 +110,10 @@ def read_recording(path: str | Path, rate: int, channels: int = 1) -> Tensor:
     is a ModelWarning.
 
     Raises:
-        ModelError: if the file cannot be read, less than half of it is there, or it holds no usable audio.
+        ModelError: if the file cannot be read, less than half of it is there, it holds no usable audio, or for other
+            channels than 1 or 2.
     """
+    _check_channels(channels)
     output = _Pieces()
     note = decode_into(path, rate, output, channels)
     audio = np.concatenate([np.zeros((0, 2)[:channels], np.float32), *output.pieces])

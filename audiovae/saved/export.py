@@ -1,7 +1,7 @@
 """Exports the encoder and the decoder as standalone programs: .pt2 files of torch.export, or ONNX.
 
-    encoder: audio [batch, 1, samples] float32 in [-1, 1]  ->  the latents
-    decoder: the latents  ->  audio [batch, 1, samples] float32
+    encoder: audio [batch, A, samples] float32 in [-1, 1]  ->  the latents
+    decoder: the latents  ->  audio [batch, A, samples] float32
 
 The latents are one tensor `latents` [batch, channels, frames] float32, or one for each level, `latents_0` (the finest),
 `latents_1`, ..., or `codes` [batch, codebooks, frames] int64. Only the batch size may vary. Each program is loaded from

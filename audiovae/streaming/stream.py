@@ -178,7 +178,7 @@ class Stream:
             raise ModelError(f"samples are a {type(samples).__name__}: expected floats, a tensor or an array")
         shape, channels = list(samples.shape), self.model.audio_channels
         whole = samples.ndim == 3 and shape[0] and shape[1] == channels
-        if not (whole or shape[:-1] == ([] if channels == 1 else [channels])):
+        if not (whole or (shape and shape[:-1] == ([] if channels == 1 else [channels]))):
             one = "[n]" if channels == 1 else f"[{channels}, n]"
             raise ModelError(f"samples of shape {shape}: expected {one} or [B, {channels}, n]")
         if not samples.isfinite().all():

@@ -145,7 +145,7 @@ def made_batch(split: Split, size: int, device: torch.device) -> Batch:
     rows = torch.arange(size)
     if device.type == "cuda":
         records, rows = records.pin_memory(), rows.pin_memory()
-    return Batch(records, split.samples, rows, chunks, Cursor(), Cursor())
+    return Batch(records, split.samples, rows, chunks, Cursor(), Cursor(), split.channels)
 
 
 def wait(device: torch.device) -> None:

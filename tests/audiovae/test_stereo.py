@@ -26,9 +26,11 @@ from tiny_models import (
 
 import audiovae
 from audiovae import ModelError, reconstruct_recording
+from audiovae.card import write_card
 from audiovae.layers.representation import mid_side
 from audiovae.recordings import on_disk
 from audiovae.recordings.overlap_add import gain_of, join_chunks, split_chunks
+from audiovae.saved.model_folder import describe
 
 MEL = {"kind": "mel", "bands": 40, "n_fft": 512, "hop": 62, "multiple": 42, "iterations": 4}
 
@@ -143,6 +145,14 @@ def test_a_mono_model_says_nothing_of_channels(tmp_path):
         reconstruct_recording(model, torch.zeros(2, 4000))
 
 
+@pytest.mark.parametrize(("channels", "kind"), [(1, "mono"), (2, "stereo")])
+def test_the_card_names_the_channels(tmp_path, channels, kind):
+    model = audiovae.build("vae", CONFIGS["vae"], SAMPLES, RATE, channels)
+    audiovae.save(model, tmp_path / "model")
+    assert write_card(tmp_path / "model", describe(model), model.outline(), audiovae.Facts())
+    assert f"A variational autoencoder of {kind} audio at" in (tmp_path / "model" / "README.md").read_text()
+
+
 def recording(length: int) -> torch.Tensor:
     return 0.5 * both_sides(1, length, 5)[0]
 
@@ -209,6 +219,22 @@ def test_any_number_of_channels_becomes_left_and_right(shape, same):
     assert np.array_equal(found[0], found[1]) == same
 
 
+@pytest.mark.parametrize("channels", [0, 3, -1, True, 2.0, "2", None])
+def test_other_numbers_of_channels_are_refused(tmp_path, channels):
+    audiovae.write_recording(tmp_path / "in.wav", torch.zeros(2, 500), RATE)
+    with pytest.raises(ModelError, match=r"^channels is .*: choose 1 or 2$"):
+        audiovae.read_recording(tmp_path / "in.wav", RATE, channels)
+    with pytest.raises(ModelError, match=r"^channels is .*: choose 1 or 2$"):
+        audiovae.as_recording(np.zeros((500, 2), np.float32), RATE, RATE, channels)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("shape", [(0,), (0, 2), (50, 0), (2, 50), (50, 2, 1)])
+def test_what_is_no_audio_is_refused_in_both_layouts(shape, channels):
+    with pytest.raises(ModelError, match=r"holds no audio|expected \[T\] or \[T, channels\]"):
+        audiovae.as_recording(np.zeros(shape, np.float32), RATE, RATE, channels)
+
+
 @settings(max_examples=8, deadline=None)
 @given(blocks=st.lists(st.integers(1, 900), min_size=1, max_size=8))
 def test_a_stream_gives_what_one_pass_gives(blocks):
@@ -222,6 +248,14 @@ def test_a_stream_gives_what_one_pass_gives(blocks):
     torch.testing.assert_close(late, whole, rtol=0, atol=1e-5)
     with pytest.raises(ModelError, match=r"expected \[2, n\] or \[B, 2, n\]"):
         stream.process_block(torch.zeros(100))
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_stream_refuses_a_single_number(channels):
+    config = CONFIGS["vae"] | {"trunk": TRUNK | {"causal": True}}
+    stream = audiovae.stream(audiovae.build("vae", config, SAMPLES, RATE, channels).eval())
+    with pytest.raises(ModelError, match=r"samples of shape \[\]: expected"):
+        stream.process_block(torch.zeros(()))
 
 
 def test_an_exported_program_takes_both_sides(tmp_path):

@@ -1,10 +1,12 @@
 """One attempt at a run: opens the data and the folder, resumes or starts, trains, and notes how it ended."""
 
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from audiovae.layers.trunk import LengthError
 from audiovae.models.lengths import nearest_lengths
@@ -102,7 +104,7 @@ def _run(
     engine.on_main(lambda: keep_autoencoder(run.path, config.data.path, train_split))
     calibrated = start_from(config, model, run, engine)
     with phase("verifying and reading the newest checkpoint", engine.is_main):
-        saved = newest_state(run, engine)
+        saved = newest_state(run, engine, model)
     step = saved.state["step"] if saved else 0
     learner = make_learner(
         config, model.to(engine.device), engine, step, first_discriminator(config, run, step, engine)
@@ -214,16 +216,32 @@ def _lengths_that_fit(config: RunConfig, split: Split) -> str:
     )
 
 
-def newest_state(run: RunDir, engine: Engine) -> Snapshot | None:
-    """The state in the newest intact checkpoint, if there is one; rank 0 chooses and reads it for all processes."""
+def newest_state(run: RunDir, engine: Engine, model: Trainable) -> Snapshot | None:
+    """The state in the newest intact checkpoint, if there is one; rank 0 chooses and reads it for all processes.
+
+    Raises:
+        TrainError: when its weights are not those of the model.
+    """
     found: list[Snapshot] = []
 
     def read() -> int:
         if chosen := checkpoint.newest_intact(run.path / "checkpoints"):
             found.append(checkpoint.load(chosen))
+            _check_shapes(run, found[0].weights, model)
         return len(found)
 
     return shared_snapshot(engine, found[0] if found else None) if engine.on_main(read) else None
+
+
+def _check_shapes(run: RunDir, weights: Mapping[str, Tensor], model: Trainable) -> None:
+    """Raises TrainError when the chunks make another model of the same settings, such as stereo ones after mono."""
+    for name, value in model.state_dict().items():
+        if name in weights and weights[name].shape != value.shape:
+            shapes = f"{name} is {[*weights[name].shape]} there and {[*value.shape]} here"
+            raise TrainError(
+                f"{run.path}: the checkpoints have a model of chunks of another length or of other channels than those "
+                f"of the data ({shapes}); resume with the data of the run, or choose another --run-dir"
+            )
 
 
 def _train(context: Context, wandb_mode: str) -> int:

@@ -116,7 +116,7 @@ def micro_batches(batch: Batch, rows: Tensor, largest: int, prepare: Prepare) ->
         prepare: Makes audio of rows.
 
     Yields:
-        Audio [m, 1, T] in [-1, 1], rows [m], and whether this is the last micro-batch.
+        Audio [m, A, T] in [-1, 1], rows [m], and whether this is the last micro-batch.
     """
     size = largest or len(rows)
     starts = range(0, len(rows), size)

@@ -90,7 +90,7 @@ def bare_step(trainer: Trainer) -> Callable[[Batch], None]:
 
     def step(batch: Batch) -> None:
         rows = batch.rows.to(device, non_blocking=True)
-        audio = to_audio(batch.on(device), device)
+        audio = to_audio(batch.on(device), device, batch.channels)
         target = model.represent(audio)
         output = trainer.learner.strategy.wrapped(target, Noise(0, 1, rows, len(rows)))
         terms = model.distances(output.recon, target) | output.losses

@@ -35,7 +35,7 @@ def measure(job: Job, notes: Notes) -> None:
             with notes.trying(f"{family}: kernels"):
                 _add_kernels(notes, family, trainer, batch)
             with notes.trying(f"{family}: convolutions"):
-                _add_roofline(job, notes, family, trainer, to_audio(batch.audio, trainer.engine.device))
+                _add_roofline(job, notes, family, trainer, to_audio(batch.audio, trainer.engine.device, batch.channels))
             del trainer
             release_memory()
 

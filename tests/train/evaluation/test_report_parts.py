@@ -34,6 +34,7 @@ from train.evaluation.drawing.charts import (
 from train.evaluation.drawing.codes import Codebook, codebooks, use_by_rank
 from train.evaluation.drawing.curves import READING, curves_of_run, curves_of_runs, pattern, phase_start, restarts
 from train.evaluation.drawing.spectrograms import FINE, SMALL, band_levels, difference, spectrogram
+from train.evaluation.measuring.metrics import MONO_MIX
 from train.evaluation.measuring.picking import Picker, extremes
 from train.evaluation.report.facts import training_commands
 from train.evaluation.report.measures import columns, interval, interval_note, mean_use
@@ -189,6 +190,15 @@ def test_scores_of_both_kinds_share_a_chart_and_the_phase_is_marked():
     assert "mark phase" not in charts["scores"].svg, "it begins before this chart"
     (loss,) = sections["Losses"].charts
     assert loss.svg.count('class="mark phase"') == 1
+
+
+def test_mid_and_side_share_charts():
+    names = [f"{channel}_{name}" for channel in ("mid", "side") for name in ("si_sdr", "mel", "level")]
+    points = [{"step": s, **{f"valid/{name}": s + i for i, name in enumerate(names)}} for s in (1, 2, 3)]
+    (held_out,) = curves_of_run(points)
+    assert [chart.key for chart in held_out.charts] == [f"mid and side {name}" for name in ("si_sdr", "mel", "level")]
+    (of_two,) = curves_of_runs({"a": points, "b": points})
+    assert {chart.key for chart in of_two.charts} == {f"valid/{name}" for name in names}
 
 
 def test_lines_that_would_hide_each_other_are_one():
@@ -347,6 +357,8 @@ def test_the_verdict_in_words():
     assert [good for good, _ in bad] == [False, False]
     assert "hardly closer" in bad[0][1]
     assert said(reconstruction={"si_sdr": None, "mel": None}) == []
+    # Of recordings that are nearly mono, their mono mix is nearly perfect, and no untrained baseline.
+    assert said(floors={**FLOORS, MONO_MIX: {"mel": 0.01}}) == said()
     assert len(said(reconstruction={"si_sdr": -30.0, "mel": 0.3}, representation="mel")) == 1, (
         "mel models invent phases"
     )

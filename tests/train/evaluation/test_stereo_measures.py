@@ -1,6 +1,8 @@
 """Measures and yardsticks of stereo: by channel, and of both channels together."""
 
 import math
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -11,12 +13,14 @@ from hypothesis import strategies as st
 from train.evaluation.measuring.heldout import to_audio
 from train.evaluation.measuring.metrics import QUIET_DBFS, log_mel_error_high, measure, names_for
 from train.evaluation.measuring.recordings import mono
+from train.evaluation.yardsticks import comparing, linear
 from train.evaluation.yardsticks.alignment import aligned
 from train.evaluation.yardsticks.bands import band_errors
 from train.evaluation.yardsticks.comparing import measure_passage
 from train.evaluation.yardsticks.linear import principal, projected, second_moments
 from train.evaluation.yardsticks.opus import opus
 from train.evaluation.yardsticks.perceptual import measure_perceptual
+from train.training.held_out.extra import heard
 
 RATE = 22050
 
@@ -111,6 +115,20 @@ def test_the_linear_code_of_stereo_is_exact_with_all_values():
     assert errors[0] > errors[1] > 0
 
 
+def test_the_linear_optimum_has_as_many_values_as_the_model(monkeypatch):
+    audio = batch(*(stereo(0.3, seed) for seed in range(4)))
+    split = MagicMock(rate=RATE, samples=audio.shape[2], channels=2)
+    split.__len__.return_value = len(audio)
+    monkeypatch.setattr(comparing, "has_opus", lambda: False)
+    monkeypatch.setattr(comparing, "open_windows", lambda *_: split)
+    monkeypatch.setattr(linear, "read_audio", lambda _, chunks, __: audio[chunks])
+    engine = SimpleNamespace(share=lambda value: value, everywhere=lambda make: make())
+    model = SimpleNamespace(code_size=0, latent_shapes=[(16, 45)], seconds=1.0)
+    codes, _, _ = comparing.yardstick_codes(engine, split, model, "", 5.0)
+    assert codes[0].about["values_per_second"] == pytest.approx(16 * 45, rel=0.04)
+    assert codes[0].run(stereo(0.3)).audio.shape == (2, audio.shape[2])
+
+
 @pytest.mark.parametrize("delay", [0, 17])
 def test_one_delay_is_found_from_both_channels(delay):
     audio = stereo()
@@ -139,6 +157,10 @@ def test_hearing_is_measured_on_each_channel():
     ]
     assert scores[0] > scores[1] > scores[2]
     silent = np.stack([audio[0], np.zeros_like(audio[0])])
+    # A side that the model leaves out gets no better for it.
+    assert np.isnan(measure_perceptual(audio, silent, RATE, False)["zimtohrli"])
+    pair = [batch(one, silent) for one in (audio, silent)]
+    assert heard(pair[0], pair[1], RATE).isnan().tolist() == [True, False]
     assert measure_perceptual(silent, silent, RATE, False)["zimtohrli"] > 4.5  # a silent channel has no score
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ import audiovae
 from shards.building.build import build
 from tests.train.conftest import RATE, SAMPLES, flags, points, train, tune
 from train.cli.verify_resume import compare
+from train.errors import TrainError
+from train.optim.snapshot import Snapshot
+from train.training import attempt
 
 MORE = ["--optim.steps", "6", "--checkpoint.every", "3", "--tracking.samples", "true", "--augment.swap", "0.5"]
 
@@ -76,3 +80,15 @@ def test_what_does_not_fit_is_one_line(stereo_run, data_dir, stereo_data, tmp_pa
     assert "but the model was trained on 2205 samples at 22050 Hz in stereo" in printed
     printed = train(["encode", str(stereo_run), str(data_dir), str(tmp_path / "latents")], code=1)
     assert "recordings in mono, but the model was trained in stereo; build the data with --channels 2" in printed
+
+
+def test_a_run_does_not_go_on_with_other_channels(monkeypatch, tmp_path):
+    config = {"trunk": {"strides": [21, 5], "channels": [8, 8], "blocks": 1, "kernel": 3}}
+    models = [audiovae.build("vae", config, SAMPLES, RATE, channels) for channels in (1, 2)]
+    engine = SimpleNamespace(world=1, on_main=lambda make: make())
+    monkeypatch.setattr(attempt.checkpoint, "newest_intact", lambda folder: folder / "step")
+    monkeypatch.setattr(attempt.checkpoint, "load", lambda _: Snapshot(models[0].state_dict(), {}, {}, 0))
+    run = SimpleNamespace(path=tmp_path)
+    assert attempt.newest_state(run, engine, models[0]) is not None
+    with pytest.raises(TrainError, match=r"other channels than those of the data .* is \[8, 1, 42\] there and \[8, 2,"):
+        attempt.newest_state(run, engine, models[1])

@@ -12,7 +12,8 @@ from train.evaluation.drawing.charts import Chart, Series, line_chart
 SECTIONS = {
     "Held-out recordings": (
         *("valid/si_sdr", "valid/stft", "valid/mel", "valid/mse", "valid/cosine"),
-        *("valid/frechet", "valid/zimtohrli"),
+        *("valid/mid_si_sdr", "valid/side_si_sdr", "valid/mid_mel", "valid/side_mel"),
+        *("valid/mid_level", "valid/side_level", "valid/frechet", "valid/zimtohrli"),
         *("loss/prior", "valid/loss", "model/bits_per_second", "valid/bits_per_second"),
     ),
     "Adversarial phase": (
@@ -26,6 +27,12 @@ SECTIONS = {
 }
 # Metrics of a run that share a chart: its key in READING, and the name of the line.
 TOGETHER = {
+    "valid/mid_si_sdr": ("mid and side si_sdr", "mid"),
+    "valid/side_si_sdr": ("mid and side si_sdr", "side"),
+    "valid/mid_mel": ("mid and side mel", "mid"),
+    "valid/side_mel": ("mid and side mel", "side"),
+    "valid/mid_level": ("mid and side level", "mid"),
+    "valid/side_level": ("mid and side level", "side"),
     "adversarial/real_score": ("scores", "recordings, training"),
     "adversarial/fake_score": ("scores", "reconstructions, training"),
     "valid/real_score": ("scores", "recordings, held out"),
@@ -72,6 +79,23 @@ READING = {
         "not finite, held out",
         "Share of the chunks whose reconstruction is not finite. Above 0: the model has diverged.",
     ),
+    "mid and side si_sdr": Reading(
+        "SI-SDR of mid and side, held out",
+        "dB, higher is better. Side is lower, as it is weaker. It stays while mid improves: the model makes mono.",
+    ),
+    "mid and side mel": Reading(
+        "mel distance of mid and side, held out",
+        "Lower is better. Side stays while mid improves: the model makes mono.",
+    ),
+    "mid and side level": Reading(
+        "level error of mid and side, held out", "dB, best near 0. Side far below 0: the sound becomes narrow."
+    ),
+    "valid/mid_si_sdr": Reading("SI-SDR of mid, held out", "dB, higher is better."),
+    "valid/side_si_sdr": Reading("SI-SDR of side, held out", "dB, higher is better. Side is weaker than mid."),
+    "valid/mid_mel": Reading("mel distance of mid, held out", "Lower is better."),
+    "valid/side_mel": Reading("mel distance of side, held out", "Lower is better. Flat: the model makes mono."),
+    "valid/mid_level": Reading("level error of mid, held out", "dB, best near 0."),
+    "valid/side_level": Reading("level error of side, held out", "dB, best near 0. Far below: the sound is narrow."),
     "valid/frechet": Reading("Fréchet distance, held out", "Lower is better. Of sets of chunks, not of pairs."),
     "valid/zimtohrli": Reading("Zimtohrli, held out", "Mean opinion score, 1 to 5, higher is better."),
     "prior": Reading(

@@ -21,7 +21,7 @@ from train.evaluation.measuring.chunks import (
     sample_embeddings,
 )
 from train.evaluation.measuring.heldout import open_windows, read_audio, spread
-from train.evaluation.measuring.metrics import SILENT_PEAK
+from train.evaluation.measuring.metrics import MONO_MIX, SILENT_PEAK
 from train.evaluation.measuring.recordings import measure_speech_of
 from train.evaluation.measuring.sharing import Columns
 from train.parallel.engine import Engine
@@ -36,7 +36,7 @@ class Findings:
 
     Attributes:
         chunks: Measures of the reconstruction of every chunk.
-        floors: The same for baselines that ignore the input, by name.
+        floors: The same for baselines by name, which ignore the input but for `MONO_MIX` of stereo.
         levels: Measures of reconstructions from sets of levels on some chunks; see `measure_levels`.
         latents: Columns of `latent_columns` for every chunk.
         references: Embeddings of the original chunks, [n, D].
@@ -98,7 +98,7 @@ def measure_floors(engine: Engine, split: Split, data: str, device: torch.device
         )
     makers: dict[str, Callable[[Tensor], Tensor]] = {name: audio.expand_as for name, audio in baselines.items()}
     if split.channels == 2:
-        makers["mono of the recordings"] = lambda audio: audio.mean(1, keepdim=True).expand_as(audio)
+        makers[MONO_MIX] = lambda audio: audio.mean(1, keepdim=True).expand_as(audio)
     return {name: measure_chunks(engine, split, device, make, name) for name, make in makers.items()}
 
 

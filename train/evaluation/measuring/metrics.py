@@ -25,6 +25,8 @@ MEASURED = ("mse", "cosine", "si_sdr", "stft", "mel", "silent", "not_finite")
 # Of stereo there are more, such as `mid_mel`.
 CHANNELS = ("left", "right", "mid", "side")
 BY_CHANNEL = ("si_sdr", "mel", "level")
+# The baseline of stereo that hears the recordings: the mean of the channels on both sides.
+MONO_MIX = "mono of the recordings"
 # Levels below this count as this one in `level`.
 QUIET_DBFS = -80.0
 # Measures that are 1 or 0, so their means are shares of all chunks.

@@ -91,7 +91,7 @@ def yardstick_codes(
     name = "train" if split.manifest.splits.get("train") else split.name
     values = sum(channels * frames for channels, frames in model.latent_shapes) / model.seconds
     basis = engine.everywhere(lambda: fit(open_windows(data, name, split.samples), values))
-    about: dict[str, float | str] = {"values_per_second": len(basis) * split.rate / basis.shape[1]}
+    about: dict[str, float | str] = {"values_per_second": len(basis) * split.rate * split.channels / basis.shape[1]}
     codes.append(Code("linear optimum", "linear", lambda audio: Coded(projected(audio, basis)), about))
     return codes, name, notes
 

@@ -49,6 +49,17 @@ def zimtohrli(reference: np.ndarray, output: np.ndarray) -> float:
     return float(mos_from_signals(reference, output)) if usable("zimtohrli", reference, output) else float("nan")
 
 
+def zimtohrli_of(reference: np.ndarray, output: np.ndarray, rate: int) -> float:
+    """Zimtohrli of audio, [T] or [A, T] at `rate` Hz: the mean over the channels in which the reference has sound.
+
+    NaN without such a channel, and where the output of one of them is silent: a model gains nothing by leaving it out.
+    """
+    both = zip(np.atleast_2d(reference), np.atleast_2d(output), strict=True)
+    pairs = [[at_48_khz(audio, rate) for audio in pair] for pair in both]
+    values = [zimtohrli(*pair) for pair in pairs if np.abs(pair[0]).max(initial=0) > SILENT]
+    return float(np.mean(values)) if values else float("nan")
+
+
 def visqol(reference: np.ndarray, output: np.ndarray) -> float:
     """MOS-LQO by ViSQOL in audio mode of the first VISQOL_S of [T] at 48 kHz, 1 to 4.73; NaN as for `zimtohrli`.
 
@@ -79,15 +90,10 @@ def _visqol() -> Any:
 def measure_perceptual(reference: np.ndarray, output: np.ndarray, rate: int, with_visqol: bool) -> dict[str, float]:
     """`zimtohrli` of a passage and, on request, `visqol` of its begin; else NaN.
 
-    Of stereo, [2, T], Zimtohrli is the mean over the two channels that have a value, and ViSQOL that of the mean of the
-    channels: both know mono only.
+    Of stereo, [2, T], Zimtohrli is as in `zimtohrli_of`, and ViSQOL that of the mean of the channels: both know mono
+    only.
     """
-    channels = [
-        zimtohrli(at_48_khz(one, rate), at_48_khz(other, rate))
-        for one, other in zip(np.atleast_2d(reference), np.atleast_2d(output), strict=True)
-    ]
-    there = [value for value in channels if not np.isnan(value)]
-    found = {"zimtohrli": float(np.mean(there)) if there else float("nan"), "visqol": float("nan")}
+    found = {"zimtohrli": zimtohrli_of(reference, output, rate), "visqol": float("nan")}
     if with_visqol:
         found["visqol"] = visqol(*(at_48_khz(np.atleast_2d(audio).mean(0), rate) for audio in (reference, output)))
     return found

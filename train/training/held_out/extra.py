@@ -13,7 +13,7 @@ from train.adversarial.losses import feature_distance, mean_score
 from train.config import RunConfig
 from train.errors import TrainError
 from train.evaluation.measuring.heldout import Extra
-from train.evaluation.yardsticks.perceptual import SHORTEST_S, at_48_khz, zimtohrli
+from train.evaluation.yardsticks.perceptual import SHORTEST_S, zimtohrli_of
 from train.optim.ranking import ON_REQUEST
 
 SCORES = ("real_score", "fake_score", "features")
@@ -93,14 +93,12 @@ def judged(discriminator: Discriminator, audio: Tensor, output: Tensor) -> dict[
 
 
 def heard(audio: Tensor, output: Tensor, rate: int) -> Tensor:
-    """Zimtohrli's mean opinion scores of [B, A, T] audio: [B], of stereo the mean over the channels that have a value.
+    """Zimtohrli's mean opinion scores of [B, A, T] audio, of stereo as `zimtohrli_of` has them: [B].
 
-    NaN where an output is silent or not finite.
+    NaN where a channel of an output is not finite, or silent while that of the recording is not.
     """
     pairs: Iterable[tuple[np.ndarray, np.ndarray]] = zip(
-        *(value.flatten(0, 1).float().cpu().numpy() for value in (audio, output)), strict=True
+        *(value.float().cpu().numpy() for value in (audio, output)), strict=True
     )
-    values = [
-        zimtohrli(*(at_48_khz(one, rate) for one in pair)) if np.isfinite(pair[1]).all() else np.nan for pair in pairs
-    ]
-    return torch.tensor(values, device=audio.device).view(audio.shape[:2]).nanmean(1)
+    values = [zimtohrli_of(*pair, rate) if np.isfinite(pair[1]).all() else np.nan for pair in pairs]
+    return torch.tensor(values, device=audio.device)
