@@ -80,7 +80,7 @@ def test_the_default_chunk_fits_all_presets():
 def test_a_chunk_that_does_not_fit_is_refused_with_the_lengths_and_presets_that_do():
     model = from_dict(FAMILIES["vae"][1], settings_of("vae_tiny"))
     config = VAERun(DataConfig("data"), Path("run"), model=model, weights=VAEWeights(levels=0.03))
-    split = SimpleNamespace(samples=48000, rate=48000, where="data", manifest=SimpleNamespace(settings={}))
+    split = SimpleNamespace(samples=48000, rate=48000, channels=1, where="data", manifest=SimpleNamespace(settings={}))
     with pytest.raises(TrainError) as caught:
         build_model(config, "vae", split)
     said = str(caught.value)

@@ -175,7 +175,7 @@ def test_a_missing_checkpoint_is_warned_of(copy, straight, capsys):
 
 def test_a_model_that_cannot_be_measured_is_one_line(copy, monkeypatch, capsys):
     """The checkpoint is intact, but holds the model of another run."""
-    other = SimpleNamespace(samples=SAMPLES + 1, rate=RATE)
+    other = SimpleNamespace(samples=SAMPLES + 1, rate=RATE, audio_channels=1)
     monkeypatch.setattr("train.evaluation.before.earlier.load_weights", lambda path, device: other)
     assert main_run(["evaluate", str(copy), "--examples", "1", "--no-yardsticks"]) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: ")]

@@ -223,7 +223,7 @@ def test_a_codebook_in_little_use_has_at_least_one_code():
     codes[0] = 3  # of one recording only: without it, one code remains
     columns = {"silent": np.zeros(30)}
     measured = Measured(np.arange(30), np.arange(30), np.zeros(30, np.int64), columns)
-    split = SimpleNamespace(samples=2205, rate=RATE)
+    split = SimpleNamespace(samples=2205, rate=RATE, channels=1)
     (row,) = latents_in_use(measured, {"codes": codes}, 16, split)
     low, high = row["intervals"]["perplexity"]
     assert 1 <= low <= row["perplexity"] <= high <= 16
