@@ -101,7 +101,7 @@ def test_another_decoder_begins_anew(tmp_path, monkeypatch):
     """Blocks before `restart` count for nothing, in memory and on disk."""
     monkeypatch.setattr(on_disk, "IN_MEMORY", 100)
 
-    def decode_twice(source, rate, output):
+    def decode_twice(source, rate, output, channels):
         for length in (90, 500, 300):
             output.restart()
             for block in np.arange(length, dtype=np.float32).reshape(-1, 10) / length:
