@@ -1,6 +1,7 @@
 import functools
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -26,11 +27,16 @@ def run(*words):
     return subprocess.run(command(*words), cwd=ROOT, capture_output=True, text=True, timeout=1000)
 
 
+def without_progress(stderr: str) -> list[str]:
+    """The lines of an error stream without those on progress, which slow machines get."""
+    return [line for line in stderr.splitlines() if not re.match(r"[a-z ]+: \d+ %", line)]
+
+
 def test_from_recordings_to_shards(audio_dir, tmp_path):
     built = run("build", audio_dir, tmp_path / "set", "--samples", 2205, "--hop=1000", "--chunks-per-shard", 100)
     assert built.returncode == 0, built.stderr
     assert "kept 8 recordings" in built.stdout
-    assert built.stderr == ""
+    assert without_progress(built.stderr) == []
     assert run("verify", tmp_path / "set").returncode == 0
     shown = run("inspect", tmp_path / "set", "--json")
     assert json.loads(shown.stdout)["splits"]["train"]["chunks"] > 100
@@ -105,7 +111,7 @@ def test_a_stopped_build_leaves_no_process_and_continues(tmp_path, how, code):
     _, told = process.communicate(timeout=20)
     assert process.returncode == code, told
     if how != signal.SIGKILL:
-        assert told == "error: interrupted; run the same command again to continue\n"
+        assert without_progress(told) == ["error: interrupted; run the same command again to continue"]
     while workers_of(tmp_path):
         assert time.monotonic() < limit
         time.sleep(0.05)

@@ -118,7 +118,7 @@ def test_records_outside_the_split_are_an_index_error(split, places):
 @pytest.mark.parametrize("fault", PASSING)
 def test_a_failure_that_passes_is_not_seen(split, server, fault):
     server.fault = once(fault)
-    with connect(server.url, split) as records:
+    with connect(server.url, split, patience=replace(QUICK, answer_s=10, total_s=60)) as records:
         out = split.room()
         records.read(0, out)
         assert np.array_equal(out, split.records)

@@ -259,7 +259,7 @@ def test_a_set_in_a_bucket_is_verified(s3, capsys):
 def test_a_store_that_does_not_answer_ends_in_one_line(split, s3, monkeypatch, tmp_path, fault):
     with RangeServer(tmp_path, lambda request: fault) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
-        text = failure(split, patience=replace(QUICK, answer_s=0.5, total_s=5))
+        text = failure(split, patience=replace(QUICK, answer_s=1.5, total_s=15))
     assert "tries in" in text
 
 
