@@ -60,6 +60,7 @@ class Share:
     audio: Tensor  # [n, SAMPLES]
     rows: Tensor
     next_cursor: Cursor
+    channels: int = 1
 
     def on(self, device: torch.device, part: slice) -> Tensor:
         return self.audio[part].to(device)
@@ -69,6 +70,7 @@ class HeldOut:
     """Held-out chunks of one data set; two are silent, and the ratios leave them out."""
 
     sets = ("the only one",)
+    channels = 1
 
     def __init__(self) -> None:
         self.audio = chunks(HELD_OUT, 100)

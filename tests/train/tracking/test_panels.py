@@ -19,6 +19,7 @@ OF_PRIORS = {"loss/prior", "valid/loss", "valid/bits_per_second", "model/bits_pe
 OF_PRIORS |= {"generated/audio", "generated/spectrograms"}
 # Runs on several data sets have them, see tests/train/training/test_data_sets.py.
 OF_SETS = {"data/epochs_SET", "valid/si_sdr_SET", "valid/stft_SET", "valid/mel_SET"}
+OF_STEREO = {f"valid/{channel}_{name}" for channel in ("mid", "side") for name in ("si_sdr", "mel", "level")}
 # It needs longer chunks.
 OF_CHUNKS = {"valid/zimtohrli"}
 
@@ -57,4 +58,4 @@ def test_the_list_of_panels_is_complete(data_dir, tmp_path):
     patterns = {name: pattern(name) for name in NAMES}
     assert not {name for name in seen if not any(one.fullmatch(name) for one in patterns.values())}, "not documented"
     never = {name for name, one in patterns.items() if not any(map(one.fullmatch, seen))}
-    assert never == OF_GPUS | OF_CHUNKS | OF_PRIORS | OF_SETS, "never logged"
+    assert never == OF_GPUS | OF_CHUNKS | OF_PRIORS | OF_SETS | OF_STEREO, "never logged"
