@@ -31,7 +31,7 @@ def measure(folder: Path, quick: bool) -> list[Row]:
     chunks = 1024 if quick else 32768
     shards = make_shards(folder / f"set-{chunks}", chunks)
     large, memory, note = large_set(folder, quick)
-    short = {"seconds": 1.0 if quick else 4.0, "batch": 64 if quick else 256}
+    short = {"seconds": 0.3 if quick else 4.0, "batch": 64 if quick else 256}
     contenders: dict[str, tuple[Trial, float | None]] = {
         "our reader from memory": (Trial("ours", shards, warm=2 * chunks, **short), 0.85),
         f"our reader from disk ({note})": (
