@@ -19,6 +19,7 @@ from tiny_models import (
     all_terms,
     change_config,
     gradients,
+    joined_at_once,
     noise,
     si_sdr,
     tones,
@@ -29,7 +30,6 @@ from audiovae import ModelError, reconstruct_recording
 from audiovae.card import write_card
 from audiovae.layers.representation import mid_side
 from audiovae.recordings import on_disk
-from audiovae.recordings.overlap_add import gain_of, join_chunks, split_chunks
 from audiovae.saved.model_folder import describe
 
 MEL = {"kind": "mel", "bands": 40, "n_fft": 512, "hop": 62, "multiple": 42, "iterations": 4}
@@ -162,14 +162,7 @@ def recording(length: int) -> torch.Tensor:
 @given(length=st.integers(1, 6 * SAMPLES), overlap=st.sampled_from([0.0, 0.02, 0.25, 0.5]), batch=st.integers(1, 4))
 def test_pieces_are_what_all_chunks_at_once_give(kind, length, overlap, batch):
     model, audio = MODELS[kind], recording(length)
-    fade, gain = int(SAMPLES * overlap), gain_of(audio, "peak")
-    chunks, hop = split_chunks(audio * gain, SAMPLES, fade), SAMPLES - fade
-    outputs = []
-    for first in range(0, len(chunks), batch):
-        part = chunks[first : first + batch]
-        with torch.no_grad(), model.decoding_at([(first + place) * hop for place in range(len(part))]):
-            outputs.append(model.reconstruct(part))
-    whole = join_chunks(torch.cat(outputs), fade)[:, :length] / gain
+    whole = joined_at_once(model, audio, overlap, batch)
     found = reconstruct_recording(model, audio, overlap, batch)
     assert found.shape == (2, length)
     assert torch.equal(found, whole)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 import audiovae
 from audiovae import Autoencoder, Noise, Output, Statistics
+from audiovae.recordings.overlap_add import gain_of, join_chunks, split_chunks
 from shards.files.sealing import sealed
 from tests import preloaded
 
@@ -128,6 +129,18 @@ def joined(parts: list[Statistics]) -> Statistics:
 def all_terms(model: Autoencoder, output: Output, target: Tensor) -> dict[str, Tensor]:
     """Reconstruction and model terms, [B] each."""
     return model.distances(output.recon, target) | output.losses
+
+
+def joined_at_once(model: Autoencoder, audio: Tensor, overlap: float, batch: int) -> Tensor:
+    """A recording, [T] or [2, T], reconstructed in batches of chunks that are all joined at the end."""
+    fade, gain = int(SAMPLES * overlap), gain_of(audio, "peak")
+    chunks, hop = split_chunks(audio * gain, SAMPLES, fade), SAMPLES - fade
+    outputs = []
+    for first in range(0, len(chunks), batch):
+        part = chunks[first : first + batch]
+        with torch.no_grad(), model.decoding_at([(first + place) * hop for place in range(len(part))]):
+            outputs.append(model.reconstruct(part))
+    return join_chunks(torch.cat(outputs), fade)[..., : audio.shape[-1]] / gain
 
 
 def gradients(model: Autoencoder) -> dict[str, Tensor]:

@@ -8,14 +8,14 @@ import soundfile
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import LEVELED, RATE, SAMPLES, awake, plucked
+from tiny_models import LEVELED, RATE, SAMPLES, awake, joined_at_once, plucked
 
 import audiovae
 from audiovae import ModelError, reconstruct_recording
 from audiovae.models.lengths import stretched
 from audiovae.recordings import audio_file, on_disk, pieces
 from audiovae.recordings.audio_file import write_pieces
-from audiovae.recordings.overlap_add import gain_of, join_chunks, split_chunks
+from audiovae.recordings.overlap_add import gain_of
 from audiovae.recordings.reconstruction import reconstructed
 from shards.audio.levels import LEVELS
 
@@ -32,14 +32,7 @@ def recording(length: int, seed: int = 3) -> torch.Tensor:
 def test_pieces_are_what_all_chunks_at_once_give(family, length, overlap, batch):
     """Bit for bit: joining batches adds the same numbers in the same order as joining all chunks."""
     model, audio = MODELS[family], recording(length)
-    fade, gain = int(SAMPLES * overlap), gain_of(audio, "peak")
-    chunks, hop = split_chunks(audio * gain, SAMPLES, fade), SAMPLES - fade
-    outputs = []
-    for first in range(0, len(chunks), batch):
-        part = chunks[first : first + batch]
-        with torch.no_grad(), model.decoding_at([(first + place) * hop for place in range(len(part))]):
-            outputs.append(model.reconstruct(part))
-    whole = join_chunks(torch.cat(outputs), fade)[:length] / gain
+    whole = joined_at_once(model, audio, overlap, batch)
     assert torch.equal(reconstruct_recording(model, audio, overlap, batch), whole)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import soxr
 
 from train.errors import TrainError
+from train.evaluation.measuring.recordings import mono
 
 # Both are defined at this rate.
 PERCEPTUAL_RATE = 48000
@@ -95,5 +96,5 @@ def measure_perceptual(reference: np.ndarray, output: np.ndarray, rate: int, wit
     """
     found = {"zimtohrli": zimtohrli_of(reference, output, rate), "visqol": float("nan")}
     if with_visqol:
-        found["visqol"] = visqol(*(at_48_khz(np.atleast_2d(audio).mean(0), rate) for audio in (reference, output)))
+        found["visqol"] = visqol(*(at_48_khz(mono(audio), rate) for audio in (reference, output)))
     return found
