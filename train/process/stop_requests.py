@@ -64,6 +64,15 @@ def runs_python(pid: int) -> bool:
         return False
 
 
+def requests(numbers: bytes) -> list[str]:
+    """The names of the stop requests among signals that came at about the same time, the best reason first.
+
+    Ctrl-C reaches the launcher as well, which sends SIGTERM; when both wait for a process, the kernel runs the handler
+    of the later one first.
+    """
+    return [signal.Signals(number).name for number in sorted(numbers) if number in SIGNALS]
+
+
 class Notice(Protocol):
     """A place where the processes of a run tell each other that one of them was asked to stop."""
 
@@ -232,18 +241,21 @@ class StopRequest:
             numbers = self._signals(POLL_S)
             if numbers is None:
                 return
-            for number in filter(SIGNALS.__contains__, numbers):
-                self._ask(signal.Signals(number).name)
+            asked = requests(numbers)
+            if asked:
+                self._ask(asked[0])
             self._look()
             if not self.reason and self.notice and self.notice.posted():
                 # A terminal signals all processes at about the same time; the own signal is the better reason.
-                own = [number for number in self._signals(POLL_S) or b"" if number in SIGNALS]
-                self._ask(signal.Signals(own[0]).name if own else ELSEWHERE)
+                self._ask((requests(self._signals(POLL_S) or b"") or [ELSEWHERE])[0])
             if self.reason and not known:
                 known = True
                 self._react()
-            elif known and self._end and numbers and time.monotonic() - self._since > DUPLICATE_S:
+            elif known and self._end and asked and time.monotonic() - self._since > DUPLICATE_S:
                 self._react()  # a second signal while only W&B is waited for
+            elif known and not numbers:
+                # A signal that comes between Python's look for signals and a system call does not interrupt the call.
+                self._wake()
 
     def _signals(self, timeout_s: float) -> bytes | None:
         """The numbers of the signals that came within a time; None when this object is closed."""
@@ -261,8 +273,12 @@ class StopRequest:
                 hint = "; press Ctrl-C again to end at once" if self.reason == "SIGINT" else ""
                 when = "now" if self._interruptible else "at the end of this step"
                 self.tell(f"{self.reason}: saving {when}{hint}")
-            if self._interruptible:
-                signal.pthread_kill(threading.main_thread().ident or 0, WAKE)
+            self._wake()
+
+    def _wake(self) -> None:
+        """Interrupts the main thread if it may be interrupted."""
+        if self._interruptible:
+            signal.pthread_kill(threading.main_thread().ident or 0, WAKE)
 
     def _end_process(self, end: Callable[[str], None]) -> None:
         """Ends the process, whatever its main thread does; the lock keeps that from going on with what waits for it."""

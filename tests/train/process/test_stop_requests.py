@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from train.process.stop_requests import ELSEWHERE, SIGNALS, WAKE, StopNowError, StopRequest
+from train.process.stop_requests import ELSEWHERE, SIGNALS, WAKE, StopNowError, StopRequest, requests
 
 
 class Others:
@@ -98,6 +98,34 @@ def test_a_file_of_an_earlier_attempt_does_not(tmp_path):
     )
     said = subprocess.run([sys.executable, "-c", code, tmp_path / "STOP"], capture_output=True, text=True, check=True)
     assert said.stdout == "False True\n"
+
+
+def test_interruptible_work_ends_although_its_first_signal_is_lost(stop, monkeypatch):
+    """A signal that comes just before a system call begins does not interrupt it."""
+    send, sent = signal.pthread_kill, []
+
+    def lose_the_first(thread, number):
+        sent.append(number)
+        if len(sent) > 1:
+            send(thread, number)
+
+    def work():
+        with stop.interruptible():
+            stop.file.touch()
+            time.sleep(60)
+
+    monkeypatch.setattr(signal, "pthread_kill", lose_the_first)
+    began = time.monotonic()
+    with pytest.raises(StopNowError):
+        work()
+    assert time.monotonic() - began < 20
+    assert len(sent) >= 2
+
+
+def test_the_keyboard_is_a_better_reason_than_the_launcher_that_it_ends():
+    assert requests(bytes([signal.SIGTERM, WAKE, signal.SIGINT])) == ["SIGINT", "SIGTERM"]
+    assert requests(bytes([signal.SIGTERM, signal.SIGHUP])) == ["SIGHUP", "SIGTERM"]
+    assert requests(bytes([WAKE])) == requests(b"") == []
 
 
 @pytest.mark.parametrize("ask", ["signal", "file", "another process"])

