@@ -7,7 +7,7 @@ back exactly on every machine; the audio is what the network's floats make of th
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from audiovae.errors import ModelError
 from audiovae.models.autoencoder import Autoencoder, Choice
 from audiovae.recordings.compressed_file import LONGEST, CompressedRecording
 from audiovae.recordings.overlap_add import check_audio, fade_of, gain_of
-from audiovae.recordings.pieces import Chunked, OnePass, takes_one_pass
+from audiovae.recordings.pieces import Chunked, OnePass, Read, takes_one_pass
 from audiovae.saved.model_folder import fingerprint
 
 # Step in posterior deviations, and its range.
@@ -47,8 +47,24 @@ def compress_recording(
     Raises:
         ModelError: if an argument is invalid, or the codebooks of the model have not started.
     """
-    audio = check_audio(model, audio, overlap or 0.0)
-    if (length := audio.shape[-1]) > LONGEST:
+    audio = check_audio(model, audio, overlap or 0.0).detach().cpu().float()
+    return compressed(model, lambda a, b: audio[..., a:b], audio.shape[-1], gain_of(audio, model.level), step, overlap)
+
+
+@torch.no_grad()
+def compressed(
+    model: Autoencoder, read: Read, length: int, gain: float, step: float = STEP, overlap: float | None = None
+) -> CompressedRecording:
+    """`compress_recording` of a recording that is read in parts: [a, b) to [n] or [2, n].
+
+    Args:
+        model: A model in evaluation mode.
+        read: Reads parts of the recording.
+        length: Of the recording in samples, at least 1.
+        gain: Factor before the model.
+        step, overlap: As in `compress_recording`.
+    """
+    if length > LONGEST:
         raise ModelError(f"the recording has {length:,} samples, and a file holds {LONGEST:,}: cut it in parts")
     if not SMALLEST_STEP <= step <= LARGEST_STEP:
         raise ModelError(f"step is {step}: choose {SMALLEST_STEP:g} to {LARGEST_STEP:g}")
@@ -58,8 +74,11 @@ def compress_recording(
         fade = -1
     else:
         fade = fade_of(model.samples, OVERLAP if overlap is None else overlap)
-    layout, gain = _layout(model, length, fade), gain_of(audio, model.level)
-    scaled = audio.detach().cpu().float() * gain
+    layout = _layout(model, length, fade)
+
+    def scaled(first: int, last: int) -> Tensor:
+        return read(first, last) * gain
+
     indices: list[np.ndarray] = []
     if model.code_size:
         (codes,) = layout.encode(scaled, lambda piece, part: [piece.encode(part)])  # type: ignore[list-item]
@@ -84,7 +103,6 @@ def compress_recording(
     )
 
 
-@torch.no_grad()
 def decompress_recording(model: Autoencoder, coded: CompressedRecording) -> Tensor:
     """Decodes a compressed recording: [T], of stereo [2, T], float32 at the level of the input.
 
@@ -95,14 +113,19 @@ def decompress_recording(model: Autoencoder, coded: CompressedRecording) -> Tens
     Raises:
         ModelError: if another model encoded the recording, or the latents are damaged.
     """
+    return torch.cat([*decompressed(model, coded)], dim=-1)
+
+
+def decompressed(model: Autoencoder, coded: CompressedRecording) -> Iterator[Tensor]:
+    """The pieces of `decompress_recording` one after the other; raises ModelError before the first one is made."""
     layout, numbers = _numbers(model, coded)
     if model.code_size:
-        audio = layout.decode([torch.from_numpy(numbers[0])], lambda piece, levels: piece.decode(levels[0]))
+        pieces = layout.decode([torch.from_numpy(numbers[0])], lambda piece, levels: piece.decode(levels[0]))
     else:
         steps = [_steps(index) for index in coded.steps]
         levels = [torch.from_numpy(level).float() * own for level, own in zip(numbers, steps, strict=True)]
-        audio = layout.decode(levels, lambda piece, own: piece.decode_relative(own))
-    return audio / coded.gain
+        pieces = layout.decode(levels, lambda piece, own: piece.decode_relative(own))
+    return (piece / coded.gain for piece in pieces)
 
 
 def stored_numbers(model: Autoencoder, coded: CompressedRecording) -> list[np.ndarray]:
@@ -155,7 +178,7 @@ def _steps(index: np.ndarray) -> Tensor:
     return torch.tensor([[2.0 ** ((int(i) - MIDDLE) / PER_OCTAVE)] for i in index])
 
 
-def _step_indices(layout: OnePass | Chunked, audio: Tensor, step: float) -> list[np.ndarray]:
+def _step_indices(layout: OnePass | Chunked, read: Read, step: float) -> list[np.ndarray]:
     """The index of each channel's step from the geometric mean of the posterior's deviation, finest level first."""
     totals: dict[int, Tensor] = {}
     counts: dict[int, int] = {}
@@ -166,7 +189,7 @@ def _step_indices(layout: OnePass | Chunked, audio: Tensor, step: float) -> list
         counts[level] = counts.get(level, 0) + log_variance.shape[0] * log_variance.shape[2]
         return mean
 
-    layout.encode(audio, lambda piece, part: piece.encode_relative(part, look))
+    layout.encode(read, lambda piece, part: piece.encode_relative(part, look))
     found = []
     for level in sorted(totals):
         octaves = totals[level] / (2 * math.log(2) * counts[level]) + math.log2(step)

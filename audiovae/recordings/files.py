@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,8 @@ from torch import Tensor
 from audiovae.errors import ModelError, ModelWarning
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.output import check_apart, model_errors
-from audiovae.recordings.audio_file import check_wav, read_recording, write_pieces, write_recording
-from audiovae.recordings.compressed import STEP, compress_recording, decompress_recording
+from audiovae.recordings.audio_file import check_wav, write_pieces
+from audiovae.recordings.compressed import STEP, compressed, decompressed
 from audiovae.recordings.compressed_file import (
     SUFFIX,
     CompressedRecording,
@@ -23,7 +23,7 @@ from audiovae.recordings.compressed_file import (
     read_compressed,
     write_compressed,
 )
-from audiovae.recordings.latents import CodedRecording, Precision, decode_recording, encode_recording
+from audiovae.recordings.latents import CodedRecording, Precision, decoded, encoded
 from audiovae.recordings.latents_file import check_latents_file, read_latents, write_latents
 from audiovae.recordings.on_disk import DecodedRecording, decoded_recording
 from audiovae.recordings.overlap_add import check_overlap
@@ -57,20 +57,23 @@ def reconstruct_file(
         ModelError: if a file cannot be read or written, or the output is the source itself.
     """
     check_overlap(overlap or 0.0)
+    check_apart(output, source)
+    check_wav(output)
     with _beside(model, source, output) as recording:
         pieces = reconstructed(model, recording.read, recording.length, recording.gain(model.level), overlap)
-        clipped = write_pieces(output, pieces, recording.length, model.rate, model.audio_channels)
-        seconds = recording.length / model.rate
-    if clipped:
-        warnings.warn(clipped, ModelWarning, stacklevel=2)
-    return seconds
+        _write(model, output, pieces, recording.length)
+        return recording.length / model.rate
+
+
+def _write(model: Autoencoder, output: str | Path, pieces: Iterable[Tensor], length: int) -> None:
+    """Writes a WAV file; warns of samples beyond full scale."""
+    if clipped := write_pieces(output, pieces, length, model.rate, model.audio_channels):
+        warnings.warn(clipped, ModelWarning, stacklevel=3)
 
 
 @contextmanager
 def _beside(model: Autoencoder, source: str | Path, output: str | Path) -> Iterator[DecodedRecording]:
-    """The decoded source, with room for it in the folder of the output WAV file, which is made when missing."""
-    check_apart(output, source)
-    check_wav(output)
+    """The decoded source, with room for it in the folder of the output, which is made when missing."""
     folder = Path(output).parent
     with (
         model_errors(Path(output)),
@@ -111,14 +114,14 @@ def stream_file(model: Autoencoder, source: str | Path, output: str | Path, bloc
     if not 1 <= block <= LARGEST_BLOCK:
         raise ModelError(f"--block {block}: choose 1 to {LARGEST_BLOCK:,}")
     stream(model)  # whether it can, before the work begins
+    check_apart(output, source)
+    check_wav(output)
     spent = [0.0]
     with _beside(model, source, output) as recording:
         through = stream(model, recording.gain(model.level))
         pieces = _streamed(through, recording, block, spent)
-        clipped = write_pieces(output, pieces, recording.length, model.rate, model.audio_channels)
+        _write(model, output, pieces, recording.length)
         seconds = recording.length / model.rate
-    if clipped:
-        warnings.warn(clipped, ModelWarning, stacklevel=2)
     return Streamed(seconds, through.latency, model.rate, spent[0] / seconds)
 
 
@@ -168,16 +171,18 @@ def encode_file(
     Raises:
         ModelError: if a file cannot be read or written, or the output is the source itself.
     """
+    check_overlap(overlap or 0.0)
     check_apart(output, source)
     check_encoded_file(output)
-    if Path(output).suffix == SUFFIX:
-        compressed = compress_recording(model, read_recording(source, model.rate, model.audio_channels), step, overlap)
-        write_compressed(output, compressed)
-        return compressed
-    share = EXACT_OVERLAP if overlap is None else overlap
-    coded = encode_recording(model, read_recording(source, model.rate, model.audio_channels), share, precision)
-    write_latents(output, coded)
-    return coded
+    with _beside(model, source, output) as recording:
+        whole = model, recording.read, recording.length, recording.gain(model.level)
+        if Path(output).suffix == SUFFIX:
+            few = compressed(*whole, step, overlap)
+            write_compressed(output, few)
+            return few
+        exact = encoded(*whole, EXACT_OVERLAP if overlap is None else overlap, precision)
+        write_latents(output, exact)
+        return exact
 
 
 def decode_file(model: Autoencoder, source: str | Path, output: str | Path) -> CodedRecording | CompressedRecording:
@@ -199,12 +204,12 @@ def decode_file(model: Autoencoder, source: str | Path, output: str | Path) -> C
     coded = read_compressed(source) if is_compressed(source) else read_latents(source)
     try:
         if isinstance(coded, CompressedRecording):
-            audio = decompress_recording(model, coded)
+            pieces = decompressed(model, coded)
         else:
-            audio = decode_recording(model, coded)
+            pieces = decoded(model, coded)
     except ModelError as error:
         raise ModelError(f"{source}: {error}") from None
-    write_recording(output, audio, model.rate)
+    _write(model, output, pieces, coded.length)
     return coded
 
 

@@ -1,5 +1,6 @@
 """Encodes whole recordings as latents and decodes them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,16 +10,8 @@ from torch import Tensor
 
 from audiovae.errors import ModelError
 from audiovae.models.autoencoder import Autoencoder
-from audiovae.recordings.overlap_add import (
-    BATCH,
-    check_audio,
-    chunk_starts,
-    count_chunks,
-    fade_of,
-    gain_of,
-    join_chunks,
-    split_chunks,
-)
+from audiovae.recordings.overlap_add import BATCH, check_audio, count_chunks, fade_of, gain_of
+from audiovae.recordings.pieces import Chunked, Read
 from audiovae.saved.model_folder import fingerprint
 
 Precision = Literal["float32", "float16"]
@@ -73,7 +66,6 @@ def code_bits(size: int) -> int:
     return max(1, (size - 1).bit_length())
 
 
-@torch.no_grad()
 def encode_recording(
     model: Autoencoder,
     audio: Tensor | np.ndarray,
@@ -95,27 +87,50 @@ def encode_recording(
         ModelError: if the audio or the overlap is invalid, latents exceed the range of the precision, or the codebooks
             of the model have not started.
     """
-    audio = check_audio(model, audio, overlap)
+    audio = check_audio(model, audio, overlap).detach().cpu().float()
+    gain = gain_of(audio, model.level)
+    return encoded(model, lambda a, b: audio[..., a:b], audio.shape[-1], gain, overlap, precision, batch)
+
+
+@torch.no_grad()
+def encoded(
+    model: Autoencoder,
+    read: Read,
+    length: int,
+    gain: float,
+    overlap: float = 0.25,
+    precision: Precision = "float32",
+    batch: int = BATCH,
+) -> CodedRecording:
+    """`encode_recording` of a recording that is read in parts, from the first sample to before the last one.
+
+    Args:
+        model: A model in evaluation mode.
+        read: Reads parts of the recording.
+        length: Of the recording in samples, at least 1.
+        gain: Factor before the model.
+        overlap, precision, batch: As in `encode_recording`.
+    """
     if precision not in DTYPES:
         raise ModelError(f"precision is {precision}: choose {' or '.join(DTYPES)}")
     if not model.ready:
         raise ModelError("the model was saved before its codebooks started and has no codes yet; train it further")
-    device = next(model.parameters()).device
-    fade, gain = fade_of(model.samples, overlap), gain_of(audio, model.level)
-    chunks = split_chunks(audio.float() * gain, model.samples, fade)
-    parts = []
-    for part in chunks.split(batch):
-        levels = model.to_tensors(model.encode(part.to(device)))
-        parts.append([(level.to(DTYPES[precision]) if level.is_floating_point() else level).cpu() for level in levels])
-    latents = [torch.cat(level) for level in zip(*parts, strict=True)]
+    layout = Chunked(model, length, fade_of(model.samples, overlap), batch)
+
+    def run(model: Autoencoder, part: Tensor) -> list[Tensor]:
+        levels = model.to_tensors(model.encode(part))
+        return [level.to(DTYPES[precision]) if level.is_floating_point() else level for level in levels]
+
+    levels = layout.encode(lambda a, b: read(a, b) * gain, run)
+    latents = [level.unflatten(1, (layout.chunks, -1)).transpose(0, 1).contiguous() for level in levels]
     if not all(level.isfinite().all() for level in latents):
         raise ModelError(f"the latents exceed the range of {precision}; choose float32")
     return CodedRecording(
         latents=latents,
-        length=audio.shape[-1],
+        length=length,
         rate=model.rate,
         samples=model.samples,
-        fade=fade,
+        fade=layout.fade,
         gain=gain,
         code_size=model.code_size,
         family=model.family,
@@ -123,7 +138,6 @@ def encode_recording(
     )
 
 
-@torch.no_grad()
 def decode_recording(model: Autoencoder, coded: CodedRecording, batch: int = BATCH) -> Tensor:
     """Decodes a recording. From float32 latents and from codes, the result equals that of `reconstruct_recording`.
 
@@ -138,6 +152,11 @@ def decode_recording(model: Autoencoder, coded: CodedRecording, batch: int = BAT
     Raises:
         ModelError: if another model encoded the recording, or the latents are inconsistent.
     """
+    return torch.cat([*decoded(model, coded, batch)], dim=-1)
+
+
+def decoded(model: Autoencoder, coded: CodedRecording, batch: int = BATCH) -> Iterator[Tensor]:
+    """The pieces of `decode_recording` one after the other; raises ModelError before the first one is made."""
     if coded.model != fingerprint(model):
         raise ModelError(
             f"encoded by another model, a {coded.family} of fingerprint {coded.model} (this is a {model.family} of "
@@ -150,11 +169,12 @@ def decode_recording(model: Autoencoder, coded: CodedRecording, batch: int = BAT
     wanted = [(chunks, *shape) for shape in model.latent_shapes]
     if found != wanted or (coded.samples, coded.rate) != (model.samples, model.rate):
         raise ModelError(f"latents of shape {found}, but the model has {wanted}; encode the recording again")
-    device = next(model.parameters()).device
-    outputs = []
-    for first in range(0, chunks, batch):
-        levels = [level[first : first + batch].to(device) for level in coded.latents]
-        levels = [level.float() if level.is_floating_point() else level for level in levels]
-        with model.decoding_at(chunk_starts(first, len(levels[0]), model.samples, coded.fade)):
-            outputs.append(model.decode(model.from_tensors(levels)).float().cpu())
-    return join_chunks(torch.cat(outputs), coded.fade)[..., : coded.length] / coded.gain
+    layout = Chunked(model, coded.length, coded.fade, batch)
+
+    def run(model: Autoencoder, levels: list[Tensor]) -> Tensor:
+        return model.decode(
+            model.from_tensors([level.float() if level.is_floating_point() else level for level in levels])
+        )
+
+    pieces = layout.decode([level.transpose(0, 1).flatten(1) for level in coded.latents], run)
+    return (piece / coded.gain for piece in pieces)

@@ -4,7 +4,7 @@ A recording is [T] for a mono model, and left and right [2, T] for a stereo one.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -57,15 +57,37 @@ def join_chunks(chunks: Tensor, fade: int) -> Tensor:
 
     [n, A, size] -> [(n - 1) * (size - fade) + size], of stereo [2, ...].
     """
-    count, channels, size = chunks.shape
-    hop = size - fade
-    # Dividing by the total weight undoes the fades at the start of the first and the end of the last chunk.
-    window = fade_window(size, fade)
-    total, weight = torch.zeros(channels, (count - 1) * hop + size), torch.zeros((count - 1) * hop + size)
-    for i, chunk in enumerate(chunks):
-        total[:, i * hop : i * hop + size] += window * chunk
-        weight[i * hop : i * hop + size] += window
-    return (total / weight).squeeze(0)
+    count, _, size = chunks.shape
+    (whole,) = joined_chunks([chunks], size, fade, (count - 1) * (size - fade) + size)
+    return whole
+
+
+def joined_chunks(batches: Iterable[Tensor], size: int, fade: int, length: int) -> Iterator[Tensor]:
+    """`join_chunks` of chunks that come in batches: what two batches share waits for the second one.
+
+    Args:
+        batches: [n, A, size] on the CPU, one after the other, of all the chunks of a recording.
+        size, fade: Samples of a chunk, and those that neighbours share.
+        length: Samples of the recording.
+
+    Returns:
+        Its pieces one after the other, [n] or [2, n].
+    """
+    hop, window, begun, waiting = size - fade, fade_window(size, fade), 0, torch.zeros(0, 0)
+    count = count_chunks(length, size, fade)
+    for batch in batches:
+        chunks, channels, _ = batch.shape
+        sums = torch.zeros(channels + 1, (chunks - 1) * hop + size)  # weighted samples, and weights
+        if begun:
+            sums[:, :fade] = waiting
+        for place, chunk in zip(range(0, chunks * hop, hop), batch, strict=True):
+            sums[:channels, place : place + size] += window * chunk
+            sums[channels, place : place + size] += window
+        ready = sums.shape[1] - (fade if begun + chunks < count else 0)
+        waiting = sums[:, ready:]
+        # Dividing by the total weight undoes the fades at the start of the first and the end of the last chunk.
+        yield (sums[:channels, :ready] / sums[channels, :ready])[:, : length - begun * hop].squeeze(0)
+        begun += chunks
 
 
 def chunk_starts(first: int, count: int, size: int, fade: int) -> range:

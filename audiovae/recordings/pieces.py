@@ -8,7 +8,7 @@ little.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -16,12 +16,21 @@ from torch import Tensor
 from audiovae.layers.trunk import TrunkConfig
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.models.lengths import length_step, stretched
-from audiovae.recordings.overlap_add import BATCH, chunk_starts, count_chunks, join_chunks, raised_cosine, split_chunks
+from audiovae.recordings.overlap_add import (
+    BATCH,
+    chunk_starts,
+    count_chunks,
+    joined_chunks,
+    raised_cosine,
+    split_chunks,
+)
 
 BLOCK_S = 60
 # Seconds over which blocks cross-fade. Models of waveforms have equal samples there; Griffin-Lim has not.
 FADE_S = 0.02
 
+# From the first sample and the one after the last to that part of a recording at the level of training, [n] or [2, n].
+Read = Callable[[int, int], Tensor]
 # From a model and audio [B, A, samples] to tensors [B, rows, frames], one for each level; and back.
 Encode = Callable[[Autoencoder, Tensor], list[Tensor]]
 Decode = Callable[[Autoencoder, list[Tensor]], Tensor]
@@ -73,35 +82,50 @@ class OnePass:
         self.frames = [frames]
         self.stride = self.padded // frames
 
-    def encode(self, audio: Tensor, run: Encode) -> list[Tensor]:
+    def encode(self, read: Read, run: Encode) -> list[Tensor]:
         """A recording of `length` samples -> the tensor [rows, frames] of the single level, on the CPU."""
-        device = next(self.model.parameters()).device
-        audio = torch.nn.functional.pad(audio, (0, self.padded - audio.shape[-1]))
         parts = []
         for start, end in self.blocks():
             first, last = self.around(start, end)
-            (found,) = run(self.model_for(last - first), audio[..., first:last].reshape(1, -1, last - first).to(device))
+            (found,) = run(self.model_for(last - first), self._block(read, first, last))
             parts.append(found[0, :, (start - first) // self.stride : (end - first) // self.stride].cpu())
         return [torch.cat(parts, dim=1)]
 
-    def decode(self, levels: Sequence[Tensor], run: Decode) -> Tensor:
-        """The inverse of `encode`, on the CPU. Blocks cross-fade with raised cosines."""
-        device = next(self.model.parameters()).device
-        ramp = raised_cosine(2 * self.fade)
-        whole = torch.zeros(self.model.audio_channels, self.padded)
+    def decode(self, levels: Sequence[Tensor], run: Decode) -> Iterator[Tensor]:
+        """The inverse of `encode`: pieces of the recording one after the other, [n] or [2, n] on the CPU."""
+
+        def decoded(first: int, last: int) -> Tensor:
+            own = levels[0][None, :, first // self.stride : last // self.stride].to(self.model.device)
+            return run(self.model_for(last - first), [own])
+
+        return self._joined(decoded)
+
+    def reconstruct(self, read: Read) -> Iterator[Tensor]:
+        """Encodes and decodes block by block: no latents are kept. Pieces as from `decode`."""
+        self.context = round_up(2 * reach(self.model) + self.fade, self.step)
+        return self._joined(lambda a, b: self.model_for(b - a).reconstruct(self._block(read, a, b)))
+
+    def _block(self, read: Read, first: int, last: int) -> Tensor:
+        """Samples of the padded recording as a batch of one."""
+        audio = read(first, min(last, self.length))
+        audio = torch.nn.functional.pad(audio, (0, last - first - audio.shape[-1]))
+        return audio.reshape(1, -1, last - first).to(self.model.device)
+
+    @torch.no_grad()
+    def _joined(self, output_of: Callable[[int, int], Tensor]) -> Iterator[Tensor]:
+        """Blocks with all around them, of which the middles cross-fade with raised cosines."""
+        fade, ramp, waiting = self.fade, raised_cosine(2 * self.fade), torch.zeros(0, 0)
         for start, end in self.blocks():
             first, last = self.around(start, end)
-            own = levels[0][None, :, first // self.stride : last // self.stride].to(device)
-            model = self.model_for(last - first)
-            left, right = max(start - self.fade, 0), min(end + self.fade, self.padded)
-            with model.decoding_at([first]):
-                piece = run(model, [own])[0].float().cpu()[:, left - first : right - first]
+            with self.model_for(last - first).decoding_at([first]):
+                output = output_of(first, last)[0].float().cpu()
+            left, right = max(start - fade, 0), min(end + fade, self.padded)
+            piece = output[:, left - first : right - first].clone()
             if start:
-                piece[:, : len(ramp)] *= ramp
-            if end < self.padded:
-                piece[:, piece.shape[1] - len(ramp) :] *= ramp.flip(0)
-            whole[:, left:right] += piece
-        return whole[:, : self.length].squeeze(0)
+                piece[:, : len(ramp)] = piece[:, : len(ramp)] * ramp + waiting
+            ready = right - left if end == self.padded else right - left - len(ramp)
+            waiting = piece[:, ready:] * ramp.flip(0)[: right - left - ready]
+            yield piece[:, : max(0, min(ready, self.length - left))].squeeze(0)
 
     def blocks(self) -> list[tuple[int, int]]:
         """Start and end of the blocks, in samples."""
@@ -126,30 +150,57 @@ class OnePass:
 class Chunked:
     """A recording in chunks that overlap: the latents of all chunks follow one another, [rows, chunks * frames]."""
 
-    def __init__(self, model: Autoencoder, length: int, fade: int) -> None:
-        """`fade`: samples that neighbouring chunks share and cross-fade over."""
-        self.model, self.length, self.fade = model, length, fade
+    def __init__(self, model: Autoencoder, length: int, fade: int, batch: int = BATCH) -> None:
+        """`fade`: samples that neighbouring chunks share and cross-fade over; `batch`: chunks that the model takes."""
+        self.model, self.length, self.fade, self.batch = model, length, fade, batch
         self.chunks = count_chunks(length, model.samples, fade)
-        self.frames = [self.chunks * frames for _, frames in model.latent_shapes]
 
-    def encode(self, audio: Tensor, run: Encode) -> list[Tensor]:
+    @property
+    def frames(self) -> list[int]:
+        """Frames of all chunks of each level."""
+        return [self.chunks * frames for _, frames in self.model.latent_shapes]
+
+    def encode(self, read: Read, run: Encode) -> list[Tensor]:
         """A recording of `length` samples -> tensors [rows, frames] of each level on the CPU."""
-        device = next(self.model.parameters()).device
         parts = []
-        for part in split_chunks(audio, self.model.samples, self.fade).split(BATCH):
-            parts.append([level.cpu().transpose(0, 1).flatten(1) for level in run(self.model, part.to(device))])
+        for starts in self._batches():
+            levels = run(self.model, self._chunks(read, starts))
+            parts.append([level.cpu().transpose(0, 1).flatten(1) for level in levels])
         return [torch.cat(level, dim=1) for level in zip(*parts, strict=True)]
 
-    def decode(self, levels: Sequence[Tensor], run: Decode) -> Tensor:
-        """The inverse of `encode`, on the CPU."""
-        device = next(self.model.parameters()).device
+    def decode(self, levels: Sequence[Tensor], run: Decode) -> Iterator[Tensor]:
+        """The inverse of `encode`: pieces of the recording one after the other, [n] or [2, n] on the CPU."""
         apart = [level.unflatten(1, (self.chunks, -1)).transpose(0, 1) for level in levels]
-        outputs = []
-        for first in range(0, self.chunks, BATCH):
-            own = [level[first : first + BATCH].contiguous().to(device) for level in apart]
-            with self.model.decoding_at(chunk_starts(first, len(own[0]), self.model.samples, self.fade)):
-                outputs.append(run(self.model, own).float().cpu())
-        return join_chunks(torch.cat(outputs), self.fade)[..., : self.length]
+
+        def decoded(starts: range) -> Tensor:
+            first = starts[0] // starts.step
+            own = [level[first : first + len(starts)].contiguous().to(self.model.device) for level in apart]
+            return run(self.model, own)
+
+        return self._joined(decoded)
+
+    def reconstruct(self, read: Read) -> Iterator[Tensor]:
+        """Encodes and decodes batch by batch: no latents are kept. Pieces as from `decode`."""
+        return self._joined(lambda starts: self.model.reconstruct(self._chunks(read, starts)))
+
+    def _batches(self) -> Iterator[range]:
+        """First samples of the chunks of each batch."""
+        for first in range(0, self.chunks, self.batch):
+            yield chunk_starts(first, min(self.batch, self.chunks - first), self.model.samples, self.fade)
+
+    def _chunks(self, read: Read, starts: range) -> Tensor:
+        audio = read(starts[0], min(starts[-1] + self.model.samples, self.length))
+        return split_chunks(audio, self.model.samples, self.fade).to(self.model.device)
+
+    def _joined(self, output_of: Callable[[range], Tensor]) -> Iterator[Tensor]:
+        return joined_chunks(self._outputs(output_of), self.model.samples, self.fade, self.length)
+
+    @torch.no_grad()
+    def _outputs(self, output_of: Callable[[range], Tensor]) -> Iterator[Tensor]:
+        for starts in self._batches():
+            with self.model.decoding_at(starts):
+                output = output_of(starts).float().cpu()
+            yield output
 
 
 def round_up(count: int, step: int) -> int:

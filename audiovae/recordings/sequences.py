@@ -155,7 +155,8 @@ def sequence_of(model: Autoencoder, audio: Tensor | np.ndarray, frames: Frames |
     audio = check_audio(model, audio, 0.0)
     check_ready(model)
     layout = (frames or Frames(model)).layout(audio.shape[-1])
-    levels = layout.encode(audio.detach().cpu().float(), lambda piece, part: piece.to_tensors(piece.encode(part)))
+    whole = audio.detach().cpu().float()
+    levels = layout.encode(lambda a, b: whole[..., a:b], lambda piece, part: piece.to_tensors(piece.encode(part)))
     return join_levels([level if model.code_size else level.float() for level in levels])
 
 
@@ -188,7 +189,8 @@ def audio_of(model: Autoencoder, sequence: Tensor) -> Tensor:
     if missing := math.gcd(*layout.frames) - count:
         sequence = _lengthened(sequence, missing, frames.grain)
     levels = part_levels(sequence, model.latent_shapes)
-    return layout.decode(levels, lambda piece, own: piece.decode(piece.from_tensors(own)))[..., :length]
+    pieces = layout.decode(levels, lambda piece, own: piece.decode(piece.from_tensors(own)))
+    return torch.cat([*pieces], dim=-1)[..., :length]
 
 
 def to_numbers(sequence: Tensor) -> np.ndarray:

@@ -16,7 +16,7 @@ LENGTHS = [1, 100, SAMPLES - 1, SAMPLES, SAMPLES + 1, int(3.7 * SAMPLES)]
 class Stub(torch.nn.Module):
     """A model that does to each chunk what a function says, and remembers what it was given."""
 
-    samples, rate, level, audio_channels = SAMPLES, RATE, "peak", 1
+    samples, rate, level, audio_channels, device = SAMPLES, RATE, "peak", 1, torch.device("cpu")
 
     def __init__(self, function=lambda chunks: chunks):
         super().__init__()

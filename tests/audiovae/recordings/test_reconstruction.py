@@ -80,6 +80,40 @@ def test_a_recording_on_disk_is_reconstructed_alike(level, tmp_path, monkeypatch
     assert (tmp_path / "whole.wav").read_bytes() == (tmp_path / "disk.wav").read_bytes()
 
 
+@pytest.mark.parametrize("name", ["a.coded", "a.safetensors"])
+@pytest.mark.parametrize("family", ["vae with levels", "hvae with levels"])
+def test_a_long_recording_is_encoded_and_decoded_in_parts(family, name, tmp_path, monkeypatch):
+    """Of a recording on disk no part is read that is longer than a block, and the latents are those of the whole."""
+    model, audio = MODELS[family], recording(60 * SAMPLES + 9)
+    soundfile.write(tmp_path / "a.wav", audio.numpy(), RATE, subtype="FLOAT")
+    monkeypatch.setattr(on_disk, "IN_MEMORY", 7000)
+    monkeypatch.setattr(pieces, "BLOCK_S", 0.5)
+    read, sizes = on_disk.DecodedRecording.read, []
+
+    def noted(recording, first, last):
+        found = read(recording, first, last)
+        sizes.append(len(found))
+        return found
+
+    monkeypatch.setattr(on_disk.DecodedRecording, "read", noted)
+    monkeypatch.setattr(on_disk.DecodedRecording, "_look", lambda *_: (np.array([audio.abs().max()]), 1.0))
+    coded = audiovae.encode_file(model, tmp_path / "a.wav", tmp_path / name)
+    assert max(sizes) < 0.6 * len(audio)
+    assert sum(sizes) >= len(audio)
+    if name == "a.coded":
+        whole = audiovae.compress_recording(model, audio)
+        assert (coded.payload, coded.gain) == (whole.payload, whole.gain)
+        output = audiovae.decompress_recording(model, whole)
+    else:
+        whole = audiovae.encode_recording(model, audio)
+        assert all(map(torch.equal, coded.latents, whole.latents))
+        output = audiovae.decode_recording(model, whole)
+    audiovae.decode_file(model, tmp_path / name, tmp_path / "parts.wav")
+    audiovae.write_recording(tmp_path / "whole.wav", output, RATE)
+    assert (tmp_path / "parts.wav").read_bytes() == (tmp_path / "whole.wav").read_bytes()
+    assert {file.name for file in tmp_path.iterdir()} == {"a.wav", name, "parts.wav", "whole.wav"}
+
+
 def test_what_waited_on_disk_is_gone_after_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(on_disk, "IN_MEMORY", 100)
     values = np.zeros(5000, np.float32)
