@@ -63,6 +63,13 @@ def test_weights_and_a_missing_family_get_that_sentence_too(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+def test_a_list_of_data_sets_in_a_file_gets_the_text_that_is_meant(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("data: {path: [a/, b/]}")
+    with pytest.raises(TrainError, match=r"is not text; write several data sets as one text: music/ \+ speech/:0\.3$"):
+        parse(["vae", "--config", str(file), "--run-dir", "r"])
+
+
 def test_a_wrong_key_in_a_file_is_named(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("optim: {lrr: 1}\n")
