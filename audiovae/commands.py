@@ -300,7 +300,9 @@ def generate(
     say(f"{drawn} in {spent:.0f} s: {count * seconds / spent:.1f} s of audio a second")
 
 
-def export(model: Path, output: Path, format: Literal["torch", "onnx"] = "torch", stream: bool = False) -> None:
+def export(
+    model: Path, output: Path, format: Literal["torch", "torchscript", "onnx"] = "torch", stream: bool = False
+) -> None:
     """Export encoder and decoder as programs that run without this package, and compare them with the model.
 
     Example: python -m audiovae export runs/vae vae-onnx --format onnx
@@ -308,7 +310,8 @@ def export(model: Path, output: Path, format: Literal["torch", "onnx"] = "torch"
     Args:
         model: A run folder, or a folder with config.json and model.safetensors.
         output: The folder to write encoder, decoder and export.json into.
-        format: torch writes .pt2 files of torch.export. onnx needs: pip install onnx onnxscript onnxruntime.
+        format: torch writes .pt2 files of torch.export; torchscript writes .ts files for hosts that load TorchScript.
+            onnx needs: pip install onnx onnxscript onnxruntime.
         stream: For causal models: programs that take one frame and their state, and return the next state.
     """
     loaded = load(model)

@@ -82,7 +82,7 @@ def export_stream(model: Autoencoder, folder: str | Path, format: Format = "torc
     Args:
         model: A causal model on the CPU, in evaluation mode.
         folder: Where to write; it is created if it does not exist.
-        format: "torch" or "onnx".
+        format: As in `audiovae.saved.export.export_model`.
 
     Returns:
         The largest difference from the stream for each file over FRAMES frames, states included; latents as measured by

@@ -1,4 +1,4 @@
-"""Exports the encoder and the decoder as standalone programs: .pt2 files of torch.export, or ONNX.
+"""Exports the encoder and the decoder as standalone programs: torch.export, TorchScript or ONNX.
 
     encoder: audio [batch, A, samples] float32 in [-1, 1]  ->  the latents
     decoder: the latents  ->  audio [batch, A, samples] float32
@@ -27,9 +27,9 @@ from audiovae.output import write_together
 from audiovae.saved.model_folder import fingerprint
 from shards.audio.levels import PEAK
 
-Format = Literal["torch", "onnx"]
+Format = Literal["torch", "torchscript", "onnx"]
 ABOUT_FILE = "export.json"
-SUFFIX = {"torch": ".pt2", "onnx": ".onnx"}
+SUFFIX = {"torch": ".pt2", "torchscript": ".ts", "onnx": ".onnx"}
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 # The largest difference from PyTorch that counts as rounding.
 LIMIT = 1e-4
@@ -90,7 +90,7 @@ def export_model(model: Autoencoder, folder: str | Path, format: Format = "torch
     Args:
         model: A model on the CPU, in evaluation mode.
         folder: Where to write; it is created if it does not exist.
-        format: "torch" or "onnx".
+        format: "torch" (.pt2 of torch.export), "torchscript" or "onnx".
 
     Returns:
         The largest difference from the model for each file, as measured by `Autoencoder.disagreement` for latents.
@@ -108,10 +108,10 @@ def export_model(model: Autoencoder, folder: str | Path, format: Format = "torch
 def check_format(model: Autoencoder, format: Format) -> None:
     """Raises ModelError if the format does not support the model, or a package is missing."""
     if format not in SUFFIX:
-        raise ModelError(f"--format {format}: choose {' or '.join(SUFFIX)}")
+        raise ModelError(f"--format {format}: choose {', '.join(SUFFIX)}")
     if format == "onnx":
         if model.representation.not_in_onnx:
-            raise ModelError(f"--format onnx: {model.representation.not_in_onnx}; choose --format torch")
+            raise ModelError(f"--format onnx: {model.representation.not_in_onnx}; choose --format torch or torchscript")
         missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
         if missing:
             raise ModelError(f"--format onnx needs {', '.join(missing)}; run: pip install {' '.join(missing)}")
@@ -235,6 +235,17 @@ def _write_torch(program: Program, inputs: tuple[Tensor, ...], takes: list[str],
         return torch.export.load(file).module()
 
 
+def _write_torchscript(
+    program: Program, inputs: tuple[Tensor, ...], takes: list[str], gives: list[str], file: Path
+) -> Any:
+    content = io.BytesIO()
+    with _quiet():
+        # Not traced a second time: the program is compared with the model at two other batch sizes.
+        torch.jit.save(torch.jit.trace(program, inputs, check_trace=False), content)
+        file.write_bytes(content.getbuffer())
+        return torch.jit.load(str(file))
+
+
 def _write_onnx(program: Program, inputs: tuple[Tensor, ...], takes: list[str], gives: list[str], file: Path) -> Any:
     import onnxruntime  # an optional extra
 
@@ -256,4 +267,4 @@ def _write_onnx(program: Program, inputs: tuple[Tensor, ...], takes: list[str], 
     return run
 
 
-WRITERS = {"torch": _write_torch, "onnx": _write_onnx}
+WRITERS = {"torch": _write_torch, "torchscript": _write_torchscript, "onnx": _write_onnx}

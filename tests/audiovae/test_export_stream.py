@@ -27,6 +27,8 @@ class Half:
         file = folder / self.about["file"]
         if about["format"] == "torch":
             self.program = torch.export.load(file).module()
+        elif about["format"] == "torchscript":
+            self.program = torch.jit.load(file)
         else:
             session = onnxruntime.InferenceSession(file)
             self.program = lambda *given: [
@@ -47,7 +49,9 @@ class Half:
         return found[:count]
 
 
-@pytest.mark.parametrize(("kind", "format"), [("vae", "onnx"), ("vqvae", "torch")])
+@pytest.mark.parametrize(
+    ("kind", "format"), [("vae", "onnx"), ("vqvae", "torch"), *((kind, "torchscript") for kind in KINDS)]
+)
 def test_programs_do_what_the_stream_does(kind, format, tmp_path, monkeypatch, capsys):
     model, items = causal(kind), 3
     audiovae.save(model, tmp_path / "model")

@@ -29,6 +29,8 @@ def run(folder, half: str, *tensors: torch.Tensor) -> list[torch.Tensor]:
         assert f"torch.{told['dtype']}" == str(tensor.dtype)
     if about["format"] == "torch":
         outputs = list(torch.export.load(folder / signature["file"]).module()(*tensors))
+    elif about["format"] == "torchscript":
+        outputs = list(torch.jit.load(folder / signature["file"])(*tensors))
     else:
         session = onnxruntime.InferenceSession(folder / signature["file"])
         assert [given.shape for given in session.get_inputs()] == [told["shape"] for told in signature["inputs"]]
@@ -42,7 +44,7 @@ def run(folder, half: str, *tensors: torch.Tensor) -> list[torch.Tensor]:
     return outputs
 
 
-@pytest.mark.parametrize("kind", ["torch", "onnx"])
+@pytest.mark.parametrize("kind", ["torch", "torchscript", "onnx"])
 @pytest.mark.parametrize("family", [*FAMILIES, *LEVELED])
 def test_programs_do_what_the_model_does(family, kind, tmp_path, capsys, monkeypatch):
     model, audio = awake(family).eval(), tones(4)
@@ -52,7 +54,7 @@ def test_programs_do_what_the_model_does(family, kind, tmp_path, capsys, monkeyp
     assert main() == 0
     said = capsys.readouterr().out
     assert said.count("differs from PyTorch by at most") == 2
-    suffix = {"torch": "pt2", "onnx": "onnx"}[kind]
+    suffix = {"torch": "pt2", "torchscript": "ts", "onnx": "onnx"}[kind]
     out = tmp_path / "out"
     assert {file.name for file in out.iterdir()} == {f"encoder.{suffix}", f"decoder.{suffix}", "export.json"}
     with torch.no_grad():
@@ -62,14 +64,17 @@ def test_programs_do_what_the_model_does(family, kind, tmp_path, capsys, monkeyp
         torch.testing.assert_close(run(out, "decoder", *latents)[0], model.reconstruct(audio), rtol=0, atol=1e-4)
 
 
-def test_mel_spectrograms(tmp_path):
+@pytest.mark.parametrize("kind", ["torch", "torchscript"])
+def test_mel_spectrograms(kind, tmp_path):
     model = make("vae", **MEL).eval()
-    audiovae.saved.export.export_model(model, tmp_path / "torch")
+    audiovae.saved.export.export_model(model, tmp_path / kind, kind)
     latents = model.encode(tones(1))
-    torch.testing.assert_close(run(tmp_path / "torch", "encoder", tones(1))[0], latents, rtol=0, atol=1e-4)
-    audio = run(tmp_path / "torch", "decoder", latents.detach())[0]
+    torch.testing.assert_close(run(tmp_path / kind, "encoder", tones(1))[0], latents, rtol=0, atol=1e-4)
+    audio = run(tmp_path / kind, "decoder", latents.detach())[0]
     torch.testing.assert_close(audio, model.reconstruct(tones(1)), rtol=0, atol=1e-4)
-    with pytest.raises(ModelError, match="Griffin-Lim, and ONNX has no inverse STFT; choose --format torch"):
+    with pytest.raises(
+        ModelError, match=r"Griffin-Lim, and ONNX has no inverse STFT; choose --format torch or torchscript$"
+    ):
         export.export_model(model, tmp_path / "onnx", "onnx")
     assert not (tmp_path / "onnx").exists()
 
