@@ -80,6 +80,8 @@ def _beside(model: Autoencoder, source: str | Path, output: str | Path) -> Itera
         made_folder(folder),
         decoded_recording(source, model.rate, folder, model.audio_channels) as recording,
     ):
+        if recording.note:
+            warnings.warn(recording.note, ModelWarning, stacklevel=4)  # at the caller of the function with the `with`
         yield recording
 
 
@@ -156,6 +158,8 @@ def encode_file(
     step: float = STEP,
 ) -> CodedRecording | CompressedRecording:
     """Writes the latents of a recording: few bits to NAME.coded, or exact latents to NAME.safetensors.
+
+    A recording of more than 64 MB in float32 is kept in a temporary file beside the output.
 
     Args:
         model: A model in evaluation mode.

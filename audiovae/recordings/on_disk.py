@@ -1,7 +1,6 @@
 """A recording that is read from its file once and then part by part: a long one waits on disk, not in memory."""
 
 import tempfile
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiovae.errors import ModelError, ModelWarning
+from audiovae.errors import ModelError
 from audiovae.recordings.audio_file import decode_into
 from shards.audio import levels
 
@@ -28,6 +27,7 @@ class DecodedRecording:
     Attributes:
         length: In samples a channel, at least 1.
         channels: 1 for mono, 2 for left and right.
+        note: What is odd about the file, or nothing.
     """
 
     def __init__(self, source: str | Path, rate: int, folder: Path, channels: int = 1) -> None:
@@ -40,14 +40,12 @@ class DecodedRecording:
         self._folder = folder
         self._pieces: list[np.ndarray] = []
         self._file: BinaryIO | None = None
-        note = decode_into(source, rate, self, channels)
+        self.note = decode_into(source, rate, self, channels)
         self._whole = np.concatenate([np.zeros(0, np.float32), *(piece.reshape(-1) for piece in self._pieces)])
         self._pieces.clear()
         if not self.length:
             raise ModelError(f"{source}: holds no audio")
         self._peaks, self._square = self._look(source)
-        if note:
-            warnings.warn(note, ModelWarning, stacklevel=3)
 
     def add(self, audio: np.ndarray) -> None:
         """Takes a block of the decoder, [n] or [n, 2]."""

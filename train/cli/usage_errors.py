@@ -88,7 +88,8 @@ def value_problem(key: str, problem: str) -> str:
     if found := PHRASES["literal"].match(problem):
         return f"--{key}: {found[2]} is none of {found[1]}".replace("'", "")
     if found := PHRASES["type"].match(problem):
-        remedy = "; write several data sets as one text: music/ + speech/:0.3" if key == "data.path" else ""
+        sets = key == "data.path" and found[2].startswith("[")
+        remedy = "; write several data sets as one text: music/ + speech/:0.3" if sets else ""
         return f"--{key}: {found[2]} is not {plain_type(found[1])}{remedy}"
     return f"--{key}: {problem}"
 

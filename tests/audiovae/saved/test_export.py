@@ -31,6 +31,7 @@ def run(folder, half: str, *tensors: torch.Tensor) -> list[torch.Tensor]:
         outputs = list(torch.export.load(folder / signature["file"]).module()(*tensors))
     elif about["format"] == "torchscript":
         outputs = list(torch.jit.load(folder / signature["file"])(*tensors))
+        assert not any(output.requires_grad for output in outputs)
     else:
         session = onnxruntime.InferenceSession(folder / signature["file"])
         assert [given.shape for given in session.get_inputs()] == [told["shape"] for told in signature["inputs"]]
