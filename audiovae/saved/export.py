@@ -240,8 +240,8 @@ def _write_torchscript(
 ) -> Any:
     content = io.BytesIO()
     with _quiet():
-        # Not traced a second time: the program is compared with the model at two other batch sizes. Frozen, it holds the
-        # weights of its own half only, and its outputs need no gradients, which would tie a stream to its past.
+        # Not traced a second time: the program is compared with the model at two other batch sizes. Frozen, it holds
+        # the weights of its own half only, and its outputs need no gradients, which would tie a stream to its past.
         torch.jit.save(torch.jit.freeze(torch.jit.trace(program, inputs, check_trace=False)), content)
         file.write_bytes(content.getbuffer())
         return torch.jit.load(str(file))
