@@ -87,11 +87,11 @@ def commands(copy: Path, name: str) -> list[list[str]]:
     if name.startswith("set/") or "report/" in name or "/model/" in name:
         compared = [run, str(copy / "other"), "--out", str(copy / "out"), "--examples", "1"]
         # Other codes open the data once more, and no file of the run.
-        evaluated = ["evaluate", run, *data, "--examples", "1", *([] if name.startswith("set/") else ["--no-yardsticks"])]
+        codes = [] if name.startswith("set/") else ["--no-yardsticks"]
         return [
             ["which-samples", run, "--step", "3", *data],
             ["compare", *compared, *data],
-            *([evaluated] if "report/" not in name else []),
+            *([["evaluate", run, *data, "--examples", "1", *codes]] if "report/" not in name else []),
         ]
     return [["status", run], ["status", run, "--json"], ["sync", run, "--prepare"]]
 
