@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -23,16 +23,18 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 LIBRARIES = ["torch", "torch._dynamo", "accelerate", "scipy.signal", "soundfile", "jsonargparse", "rich.console"]
 OURS = ["audiovae.models.families", "train.cli.parser", "train.training.attempt", "train.evaluation.drawing.pictures"]
+OURS += ["train.evaluation.evaluate", "train.evaluation.compare"]
 
 
 class Process:
-    """A started command, with what tests use of subprocess.Popen. Its streams are read as text."""
+    """A started command, with what tests use of subprocess.Popen. Its streams, if it has pipes, are read as text."""
 
-    def __init__(self, server: "Server", pid: int, streams: tuple[int, int]) -> None:
+    def __init__(self, server: "Server", pid: int, streams: Sequence[int]) -> None:
         self.pid = pid
         self.returncode: int | None = None
         self._server = server
-        self.stdout, self.stderr = (os.fdopen(stream, encoding="utf-8", errors="replace") for stream in streams)
+        if streams:
+            self.stdout, self.stderr = (os.fdopen(stream, encoding="utf-8", errors="replace") for stream in streams)
 
     def poll(self) -> int | None:
         """Exit status, negative for a signal; None while it runs."""
@@ -104,9 +106,15 @@ class Server:
         threading.Thread(target=self._listen, daemon=True).start()
         atexit.register(self.close)
 
-    def start(self, module: str, words: list[str], environment: Mapping[str, str], session: bool) -> Process:
+    def start(
+        self, module: str, words: list[str], environment: Mapping[str, str], session: bool, terminal: int | None
+    ) -> Process:
         """`python -m MODULE WORDS` in the root of the repository."""
-        (out, out_end), (err, err_end) = os.pipe(), os.pipe()
+        if terminal is None:
+            (out, out_end), (err, err_end) = os.pipe(), os.pipe()
+            own: tuple[int, ...] = (out, err)
+        else:
+            out_end, err_end, own = os.dup(terminal), os.dup(terminal), ()
         request = {"module": module, "words": words, "environment": dict(environment), "session": session}
         with self._news:
             content = json.dumps(request).encode()
@@ -116,7 +124,7 @@ class Server:
             os.close(err_end)
             self._news.wait_for(lambda: self._started or self._gone)
             assert self._started, "the process with the imports has ended"
-            return Process(self, self._started.pop(), (out, err))
+            return Process(self, self._started.pop(), own)
 
     def status_of(self, pid: int, timeout: float | None) -> int | None:
         """Exit status of a process when it has ended, waiting up to `timeout` seconds (None: for ever)."""
@@ -150,9 +158,18 @@ def server() -> Server:
     return Server()
 
 
-def start(module: str, words: list[str], environment: Mapping[str, str], session: bool = False) -> Process:
-    """Starts `python -m MODULE WORDS` in the root of the repository; its standard input is empty."""
-    return server().start(module, words, environment, session)
+def start(
+    module: str,
+    words: list[str],
+    environment: Mapping[str, str],
+    session: bool = False,
+    terminal: int | None = None,
+) -> Process:
+    """Starts `python -m MODULE WORDS` in the root of the repository; its standard input is empty.
+
+    Its output goes to pipes, or to the open `terminal`.
+    """
+    return server().start(module, words, environment, session, terminal)
 
 
 def _serve(connection: socket.socket) -> Callable[[], None]:
@@ -194,6 +211,7 @@ def _become(request: dict[str, Any], streams: list[int]) -> None:
     for number, stream in enumerate(streams, 1):
         os.dup2(stream, number)
         os.close(stream)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # it would be ignored where the tests run under nohup
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv = [request["module"], *request["words"]]

@@ -95,7 +95,7 @@ def run(words: list[str]) -> int:
         warnings.simplefilter("ignore")
     if not words:
         if is_main:
-            print(f"{make_parser().format_help()}\nerror: no command given", file=sys.stderr)
+            print(f"{make_parser(words).format_help()}\nerror: no command given", file=sys.stderr)
         return 2
     engine = settings = None
     try:

@@ -17,6 +17,7 @@ from documents import BLOCK, DOCUMENTS, ROOT, blocks
 from audiovae import read_recording
 from shards.building.build import build
 from shards.practice.tunes import practice
+from tests import preloaded
 
 PAGES = [document for document in DOCUMENTS if blocks(document.read_text(), "python")]
 # Languages of the documents' blocks. One that is not here, like `py`, would hide snippets from the tests.
@@ -37,6 +38,17 @@ def run(*command: str, folder: Path, timeout: int = 250) -> str:
     return done.stdout
 
 
+def train(*words: object) -> None:
+    """Runs `python -m train`, whose start other tests pay for. Fails with its errors."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
+    process = preloaded.start("train", [str(word) for word in words], kept)
+    try:
+        _, errors = process.communicate(timeout=1000)
+    finally:
+        process.kill()
+    assert process.returncode == 0, errors[-3000:]
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     """A folder with shards of one-second chunks in `data`, and finished runs of two steps.
@@ -48,8 +60,8 @@ def trained(tmp_path_factory) -> Path:
     build(folder / "recordings", folder / "data", valid=0.2, workers=1)
     settings = {
         "config": ROOT / "train" / "configs" / "hvae_tiny.yaml",
-        "data": "data",
-        "run-dir": "runs/first",
+        "data": folder / "data",
+        "run-dir": folder / "runs" / "first",
         "data.batch": 4,
         "optim.steps": 2,
         "tracking.evaluate_every": 2,
@@ -57,13 +69,14 @@ def trained(tmp_path_factory) -> Path:
         "tracking.wandb": "disabled",
     }
     words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-    run(sys.executable, "-m", "train", "hvae", *words, folder=folder)
-    run(sys.executable, "-m", "train", "encode", "runs/first", "data", "latents", "--seconds", "2", folder=folder)
+    train("hvae", *words)
+    train("encode", folder / "runs" / "first", folder / "data", folder / "latents", "--seconds", "2")
     settings = {name: value for name, value in settings.items() if name != "config"}
-    settings |= {"data": "latents", "run-dir": "runs/prior", "data.batch": 2, "model.transformer.width": 16}
+    settings |= {"data": folder / "latents", "run-dir": folder / "runs" / "prior", "data.batch": 2}
+    settings |= {"model.transformer.width": 16}
     settings |= {"model.transformer.layers": 1, "model.transformer.heads": 2}
     words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
-    run(sys.executable, "-m", "train", "prior", *words, folder=folder)
+    train("prior", *words)
     return folder
 
 

@@ -160,8 +160,12 @@ def last_value(words: list[str], flag: str) -> str:
     return value
 
 
-def make_parser() -> Overview:
-    """A parser with a subcommand for each family in RUNS and for each tool in TOOLS."""
+def make_parser(words: list[str] | None = None) -> Overview:
+    """A parser with a subcommand for each family in RUNS and for each tool in TOOLS.
+
+    With the words of a command line, subcommands that are not among them have no arguments: those of four trainings
+    take longer to set up than most tools take to run.
+    """
     parser = Overview(
         groups_of_commands(),
         examples_of(""),
@@ -171,10 +175,11 @@ def make_parser() -> Overview:
         description="Train audio autoencoders and inspect the results.",
     )
     for family, run in RUNS.items():
-        parser.add_command(family, training_parser(family, run))
+        parser.add_command(family, training_parser(family, run, words is None or family in words))
     for name, tool in TOOLS.items():
         command = command_parser(name, tool.about, tool.usage)
-        tool.add_arguments(command)
+        if words is None or name in words:
+            tool.add_arguments(command)
         parser.add_command(name, command)
     return parser
 
@@ -190,10 +195,12 @@ def command_parser(name: str, about: str, usage: str) -> ArgumentParser:
     )
 
 
-def training_parser(family: str, run: type[RunConfig]) -> ArgumentParser:
-    """The parser of a training; its arguments are the fields of `run`."""
+def training_parser(family: str, run: type[RunConfig], whole: bool) -> ArgumentParser:
+    """The parser of a training; its arguments are the fields of `run`. It has none unless it is `whole`."""
     about = (run.__doc__ or "").strip().splitlines()[0]
     parser = command_parser(family, about, "--data DIR --run-dir DIR [--config FILE.yaml] [--KEY VALUE ...]")
+    if not whole:
+        return parser
     parser.epilog = examples_of(family) + TRAINING_EPILOG
     parser.add_argument(
         "--config", action="config", help="A YAML file of settings, or the name of a preset; flags override it."
@@ -214,11 +221,11 @@ def parse(words: list[str]) -> tuple[str, Any]:
     Raises:
         TrainError: when a flag, key or value is wrong; one line that suggests the nearest valid one.
     """
-    parser = make_parser()
     if words[:1] == ["verify-resume"] and words[1:2] and words[1] in RUNS and not {"-h", "--help"} & {*words}:
         # The flags are those of a training, which checks them.
         _, config = parse([*words[1:], "--run-dir", "verify-resume"])
         return "verify-resume", Verification(config, words[1:])
+    parser = make_parser(words)
     try:
         settings = parser.parse_args([without_bytes(word) for word in normalised(words)])
         for name, value in settings.items():

@@ -4,13 +4,13 @@ from tiny_models import FAMILIES, all_terms, make, noise, si_sdr, tones
 
 from train.optim.objective import HVAEWeights, VAEWeights, VQVAEWeights, named
 
-STEPS = 200
+STEPS = 120
 WEIGHTS = {"vae": VAEWeights(), "hvae": HVAEWeights(kl=[0.02] * 3), "vqvae": VQVAEWeights()}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_family_learns_one_batch_by_heart(family):
-    model, audio = make(family), tones(4)
+    model, audio = make(family), tones(2)
     weights = named(WEIGHTS[family])
     assert (si_sdr(model.eval().reconstruct(audio), audio) < 12).all()
     model.train()

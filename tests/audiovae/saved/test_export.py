@@ -1,5 +1,6 @@
 """Encoder and decoder as programs, run as another program would run them."""
 
+import itertools
 import json
 import sys
 
@@ -45,8 +46,16 @@ def run(folder, half: str, *tensors: torch.Tensor) -> list[torch.Tensor]:
     return outputs
 
 
-@pytest.mark.parametrize("kind", ["torch", "torchscript", "onnx"])
-@pytest.mark.parametrize("family", [*FAMILIES, *LEVELED])
+# Each family in both older formats, and levels in one; test_stereo.py has levels in ONNX. The other pairs are `slow`:
+# these cover their operators and signatures. Traces take little time.
+QUICK = {("vae", "torch"), ("hvae with levels", "torch"), ("vqvae", "torch"), ("hvae", "onnx"), ("vqvae", "onnx")}
+PAIRS = [
+    pytest.param(family, kind, marks=() if (family, kind) in QUICK or kind == "torchscript" else pytest.mark.slow)
+    for family, kind in itertools.product([*FAMILIES, *LEVELED], ["torch", "torchscript", "onnx"])
+]
+
+
+@pytest.mark.parametrize(("family", "kind"), PAIRS)
 def test_programs_do_what_the_model_does(family, kind, tmp_path, capsys, monkeypatch):
     model, audio = awake(family).eval(), tones(4)
     audiovae.save(model, tmp_path / "model")

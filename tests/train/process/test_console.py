@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import preloaded
 from tests.train.conftest import BETWEEN_EVALUATIONS, ROOT, environment, flags, points
 from train.process.console import Display, supports_live_view
 from train.process.live_view import Progress, RunInfo, clock, render
@@ -55,9 +56,13 @@ class Terminal:
         """What was drawn, without colours and movements."""
         return re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", self.drawn).replace("\r", "\n")
 
-    def start(self, words: list[str], **more: str) -> subprocess.Popen:
-        """The real command on this terminal."""
+    def start(self, words: list[str], fresh: bool = False, **more: str) -> subprocess.Popen | preloaded.Process:
+        """The real command on this terminal; a `fresh` one reads from it too."""
         surroundings = {k: v for k, v in environment(TERM="xterm", **more).items() if k not in ("CI", "NO_COLOR")}
+        if not fresh:
+            process = preloaded.start("train", words, surroundings | more, terminal=self.slave)
+            os.close(self.slave)
+            return process
         command = [sys.executable, "-m", "train", *words]
         streams = dict.fromkeys(("stdin", "stdout", "stderr"), self.slave)
         process = subprocess.Popen(command, env=surroundings | more, cwd=ROOT, preexec_fn=heed_hangups, **streams)
@@ -67,7 +72,7 @@ class Terminal:
 
 def test_a_live_view_on_a_terminal(data_dir, tmp_path):
     terminal = Terminal()
-    process = terminal.start(flags("vae", data_dir, tmp_path / "run", "--checkpoint.every", "4"))
+    process = terminal.start(flags("vae", data_dir, tmp_path / "run", "--checkpoint.every", "4"), fresh=True)
     assert process.wait(1000) == 0
     text = terminal.text()
     assert re.search(r"vae run .*step 8/8  100\.0 %  epoch \d\.\d\d", text)

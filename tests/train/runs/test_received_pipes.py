@@ -86,10 +86,12 @@ def commands(copy: Path, name: str) -> list[list[str]]:
     run, data = str(copy / "run"), ["--data", str(copy / "set")]
     if name.startswith("set/") or "report/" in name or "/model/" in name:
         compared = [run, str(copy / "other"), "--out", str(copy / "out"), "--examples", "1"]
+        # Other codes open the data once more, and no file of the run.
+        codes = [] if name.startswith("set/") else ["--no-yardsticks"]
         return [
             ["which-samples", run, "--step", "3", *data],
             ["compare", *compared, *data],
-            *([["evaluate", run, *data, "--examples", "1"]] if "report/" not in name else []),
+            *([["evaluate", run, *data, "--examples", "1", *codes]] if "report/" not in name else []),
         ]
     return [["status", run], ["status", run, "--json"], ["sync", run, "--prepare"]]
 
