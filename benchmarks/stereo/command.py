@@ -62,7 +62,9 @@ def bits_of(model: Autoencoder, split: Split, chunks: int, device: torch.device)
     return float(torch.cat(found).mean()) / math.log(2) / model.seconds / 1000
 
 
-def row_of(name: str, model: Autoencoder | None, split: Split, chunks: int, engine: Engine) -> dict[str, float | str]:
+def row_of(
+    name: str, model: Autoencoder | None, split: Split, chunks: int, engine: Engine
+) -> dict[str, float | str | None]:
     """The mean measures of a model on up to `chunks` chunks; of the recordings themselves in mono for None.
 
     Raises:
@@ -76,7 +78,7 @@ def row_of(name: str, model: Autoencoder | None, split: Split, chunks: int, engi
     measured = model if model and model.audio_channels == 2 else BothSides(model, split.rate)
     extra = Extra(COLUMNS[-1:], side_energy_error)
     found = means(measure_share(cast(Autoencoder, measured), split, chunks, engine, extra=extra))
-    rate = bits_of(model, split, chunks, engine.device) if model else math.nan
+    rate = bits_of(model, split, chunks, engine.device) if model else None
     return {"model": name, "kbit/s": rate} | {column: found[column] for column in COLUMNS}
 
 
@@ -103,7 +105,7 @@ def main(words: list[str]) -> int:
         return 1
     table = Table("model", "kbit/s", *COLUMNS)
     for row in rows:
-        table.add_row(*(value if isinstance(value, str) else f"{value:.4g}" for value in row.values()))
+        table.add_row(*(f"{value:.4g}" if isinstance(value, float) else value for value in row.values()))
     make_console().print(table)
     if given.out:
         write_results(given.out, {"data": given.data, "chunks": given.chunks, "rows": rows})
