@@ -163,7 +163,7 @@ def test_jumps_are_relative_to_what_came_before(count, scale):
 class Echo(torch.nn.Module):
     """Gives back chunks of 1,000 samples, with an error where it is told."""
 
-    samples, level, audio_channels = 1000, "peak", 1
+    samples, level, audio_channels, device = 1000, "peak", 1, torch.device("cpu")
 
     def __init__(self, where: slice) -> None:
         super().__init__()

@@ -479,7 +479,8 @@ def test_no_more_connections_than_allowed(split, server):
             at_once -= 1
 
     server.fault = count
-    with connect(server.url, split, connections=3) as records, ThreadPoolExecutor(12) as pool:
+    patient = replace(QUICK, answer_s=60, total_s=60)  # nine of twelve threads wait for the others
+    with connect(server.url, split, connections=3, patience=patient) as records, ThreadPoolExecutor(12) as pool:
         list(pool.map(lambda first: records.read(first, split.room(1)), range(60)))
     assert 1 < most <= 3
 
