@@ -1,6 +1,7 @@
 """The benchmark of stereo: what a mono model loses, and what does not fit."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -14,6 +15,15 @@ from shards.building.build import build
 
 RATE, SAMPLES = 22050, 2205
 MODEL = {"trunk": {"strides": [15, 7], "channels": [16, 16], "blocks": 1, "kernel": 3}, "latent": 8}
+
+
+@pytest.fixture(autouse=True)
+def surroundings():
+    """The engine sets variables of the environment, which later tests must not inherit."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="module")
