@@ -67,8 +67,8 @@ def runs_python(pid: int) -> bool:
 def requests(numbers: bytes) -> list[str]:
     """The names of the stop requests among signals that came at about the same time, the best reason first.
 
-    Ctrl-C reaches the launcher as well, which sends SIGTERM. When both wait for a process, the handler of the later one
-    often runs first; read together they are in order, and read one by one the first counts.
+    Ctrl-C also reaches the launcher, which then sends SIGTERM. If both signals are pending, the handler of SIGTERM may
+    run first. Signals that are read together are put in order; of signals that are read apart, the first counts.
     """
     return [signal.Signals(number).name for number in sorted(numbers) if number in SIGNALS]
 
