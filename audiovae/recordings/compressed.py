@@ -17,8 +17,16 @@ from audiovae.coding import range_coder, symbols, whole_numbers
 from audiovae.errors import ModelError
 from audiovae.models.autoencoder import Autoencoder, Choice
 from audiovae.recordings.compressed_file import LONGEST, CompressedRecording
-from audiovae.recordings.overlap_add import check_audio, fade_of, gain_of
-from audiovae.recordings.pieces import Chunked, OnePass, Read, takes_one_pass
+from audiovae.recordings.pieces import (
+    Chunked,
+    OnePass,
+    Read,
+    Source,
+    fade_for,
+    layout_for,
+    source_of,
+    takes_one_pass,
+)
 from audiovae.saved.model_folder import fingerprint
 
 # Step in posterior deviations, and its range.
@@ -47,46 +55,30 @@ def compress_recording(
     Raises:
         ModelError: if an argument is invalid, or the codebooks of the model have not started.
     """
-    audio = check_audio(model, audio, overlap or 0.0).detach().cpu().float()
-    return compressed(model, lambda a, b: audio[..., a:b], audio.shape[-1], gain_of(audio, model.level), step, overlap)
+    return compressed(model, source_of(model, audio, overlap), step, overlap)
 
 
 @torch.no_grad()
 def compressed(
-    model: Autoencoder, read: Read, length: int, gain: float, step: float = STEP, overlap: float | None = None
+    model: Autoencoder, source: Source, step: float = STEP, overlap: float | None = None
 ) -> CompressedRecording:
-    """`compress_recording` of a recording that is read in parts: [a, b) to [n] or [2, n].
-
-    Args:
-        model: A model in evaluation mode.
-        read: Reads parts of the recording.
-        length: Of the recording in samples, at least 1.
-        gain: Factor before the model.
-        step, overlap: As in `compress_recording`.
-    """
-    if length > LONGEST:
-        raise ModelError(f"the recording has {length:,} samples, and a file holds {LONGEST:,}: cut it in parts")
+    """`compress_recording` of a recording that is read in parts."""
+    if source.length > LONGEST:
+        raise ModelError(f"the recording has {source.length:,} samples, and a file holds {LONGEST:,}: cut it in parts")
     if not SMALLEST_STEP <= step <= LARGEST_STEP:
         raise ModelError(f"step is {step}: choose {SMALLEST_STEP:g} to {LARGEST_STEP:g}")
     if not model.ready:
         raise ModelError("the model was saved before its codebooks started and has no codes yet; train it further")
-    if overlap is None and takes_one_pass(model):
-        fade = -1
-    else:
-        fade = fade_of(model.samples, OVERLAP if overlap is None else overlap)
-    layout = _layout(model, length, fade)
-
-    def scaled(first: int, last: int) -> Tensor:
-        return read(first, last) * gain
-
+    fade = fade_for(model, overlap, OVERLAP)
+    layout = layout_for(model, source.length, fade)
     indices: list[np.ndarray] = []
     if model.code_size:
-        (codes,) = layout.encode(scaled, lambda piece, part: [piece.encode(part)])  # type: ignore[list-item]
+        (codes,) = layout.encode(source.scaled, lambda piece, part: [piece.encode(part)])  # type: ignore[list-item]
         intervals = symbols.intervals_of(codes.numpy(), _use(model))
     else:
-        indices = _step_indices(layout, scaled, step)
+        indices = _step_indices(layout, source.scaled, step)
         steps = [_steps(index) for index in indices]
-        levels = layout.encode(scaled, lambda piece, part: piece.encode_relative(part, _quantiser(steps)))
+        levels = layout.encode(source.scaled, lambda piece, part: piece.encode_relative(part, _quantiser(steps)))
         numbers = [_whole(level, own) for level, own in zip(levels, steps, strict=True)]
         intervals = range_coder.Intervals()
         for level in reversed(numbers):
@@ -94,10 +86,10 @@ def compressed(
     return CompressedRecording(
         payload=range_coder.encode(intervals),
         steps=indices,
-        length=length,
+        length=source.length,
         rate=model.rate,
         fade=fade,
-        gain=gain,
+        gain=source.gain,
         family=model.family,
         model=fingerprint(model),
     )
@@ -151,7 +143,7 @@ def _numbers(model: Autoencoder, coded: CompressedRecording) -> tuple[OnePass | 
     possible = coded.fade <= model.samples // 2 and (coded.fade >= 0 or takes_one_pass(model))
     if [len(index) for index in coded.steps] != wanted or coded.rate != model.rate or not possible:
         raise ModelError("the header does not fit the model; encode the recording again")
-    layout = _layout(model, coded.length, coded.fade)
+    layout = layout_for(model, coded.length, coded.fade)
     try:
         decoder = range_coder.Decoder(coded.payload)
         if model.code_size:
@@ -163,10 +155,6 @@ def _numbers(model: Autoencoder, coded: CompressedRecording) -> tuple[OnePass | 
     except range_coder.DamagedError as error:
         raise ModelError(f"the coded latents are damaged ({error}); encode the recording again") from None
     return layout, found
-
-
-def _layout(model: Autoencoder, length: int, fade: int) -> OnePass | Chunked:
-    return OnePass(model, length) if fade < 0 else Chunked(model, length, fade)
 
 
 def _use(model: Autoencoder) -> np.ndarray:

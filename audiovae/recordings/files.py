@@ -60,7 +60,7 @@ def reconstruct_file(
     check_apart(output, source)
     check_wav(output)
     with _beside(model, source, output) as recording:
-        pieces = reconstructed(model, recording.read, recording.length, recording.gain(model.level), overlap)
+        pieces = reconstructed(model, recording.at(model.level), overlap)
         _write(model, output, pieces, recording.length)
         return recording.length / model.rate
 
@@ -179,12 +179,12 @@ def encode_file(
     check_apart(output, source)
     check_encoded_file(output)
     with _beside(model, source, output) as recording:
-        whole = model, recording.read, recording.length, recording.gain(model.level)
+        whole = recording.at(model.level)
         if Path(output).suffix == SUFFIX:
-            few = compressed(*whole, step, overlap)
+            few = compressed(model, whole, step, overlap)
             write_compressed(output, few)
             return few
-        exact = encoded(*whole, EXACT_OVERLAP if overlap is None else overlap, precision)
+        exact = encoded(model, whole, EXACT_OVERLAP if overlap is None else overlap, precision)
         write_latents(output, exact)
         return exact
 

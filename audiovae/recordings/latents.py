@@ -10,8 +10,8 @@ from torch import Tensor
 
 from audiovae.errors import ModelError
 from audiovae.models.autoencoder import Autoencoder
-from audiovae.recordings.overlap_add import BATCH, check_audio, count_chunks, fade_of, gain_of
-from audiovae.recordings.pieces import Chunked, Read
+from audiovae.recordings.overlap_add import BATCH, count_chunks, fade_of
+from audiovae.recordings.pieces import Chunked, Source, source_of
 from audiovae.saved.model_folder import fingerprint
 
 Precision = Literal["float32", "float16"]
@@ -87,51 +87,35 @@ def encode_recording(
         ModelError: if the audio or the overlap is invalid, latents exceed the range of the precision, or the codebooks
             of the model have not started.
     """
-    audio = check_audio(model, audio, overlap).detach().cpu().float()
-    gain = gain_of(audio, model.level)
-    return encoded(model, lambda a, b: audio[..., a:b], audio.shape[-1], gain, overlap, precision, batch)
+    return encoded(model, source_of(model, audio, overlap), overlap, precision, batch)
 
 
 @torch.no_grad()
 def encoded(
-    model: Autoencoder,
-    read: Read,
-    length: int,
-    gain: float,
-    overlap: float = 0.25,
-    precision: Precision = "float32",
-    batch: int = BATCH,
+    model: Autoencoder, source: Source, overlap: float, precision: Precision = "float32", batch: int = BATCH
 ) -> CodedRecording:
-    """`encode_recording` of a recording that is read in parts, from the first sample to before the last one.
-
-    Args:
-        model: A model in evaluation mode.
-        read: Reads parts of the recording.
-        length: Of the recording in samples, at least 1.
-        gain: Factor before the model.
-        overlap, precision, batch: As in `encode_recording`.
-    """
+    """`encode_recording` of a recording that is read in parts."""
     if precision not in DTYPES:
         raise ModelError(f"precision is {precision}: choose {' or '.join(DTYPES)}")
     if not model.ready:
         raise ModelError("the model was saved before its codebooks started and has no codes yet; train it further")
-    layout = Chunked(model, length, fade_of(model.samples, overlap), batch)
+    layout = Chunked(model, source.length, fade_of(model.samples, overlap), batch)
 
     def run(model: Autoencoder, part: Tensor) -> list[Tensor]:
         levels = model.to_tensors(model.encode(part))
         return [level.to(DTYPES[precision]) if level.is_floating_point() else level for level in levels]
 
-    levels = layout.encode(lambda a, b: read(a, b) * gain, run)
+    levels = layout.encode(source.scaled, run)
     latents = [level.unflatten(1, (layout.chunks, -1)).transpose(0, 1).contiguous() for level in levels]
     if not all(level.isfinite().all() for level in latents):
         raise ModelError(f"the latents exceed the range of {precision}; choose float32")
     return CodedRecording(
         latents=latents,
-        length=length,
+        length=source.length,
         rate=model.rate,
         samples=model.samples,
         fade=layout.fade,
-        gain=gain,
+        gain=source.gain,
         code_size=model.code_size,
         family=model.family,
         model=fingerprint(model),

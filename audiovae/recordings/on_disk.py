@@ -12,6 +12,7 @@ from torch import Tensor
 
 from audiovae.errors import ModelError
 from audiovae.recordings.audio_file import decode_into
+from audiovae.recordings.pieces import Source
 from shards.audio import levels
 
 # Samples that stay in memory: 64 MB.
@@ -79,6 +80,10 @@ class DecodedRecording:
     def gain(self, level: str) -> float:
         """The factor that brings the recording to the level of training, see `shards.audio.levels.gain`."""
         return levels.gain(level, float(self._peaks.max()), self._square**0.5, levels.robust_peak(self._peaks))
+
+    def at(self, level: str) -> Source:
+        """The recording as the models of that level take it."""
+        return Source(self.read, self.length, self.gain(level))
 
     def close(self) -> None:
         """Removes what is on disk."""

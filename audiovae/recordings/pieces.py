@@ -9,7 +9,10 @@ little.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,8 +21,11 @@ from audiovae.models.autoencoder import Autoencoder
 from audiovae.models.lengths import length_step, stretched
 from audiovae.recordings.overlap_add import (
     BATCH,
+    check_audio,
     chunk_starts,
     count_chunks,
+    fade_of,
+    gain_of,
     joined_chunks,
     raised_cosine,
     split_chunks,
@@ -29,7 +35,7 @@ BLOCK_S = 60
 # Seconds over which blocks cross-fade. Models of waveforms have equal samples there; Griffin-Lim has not.
 FADE_S = 0.02
 
-# From the first sample and the one after the last to that part of a recording at the level of training, [n] or [2, n].
+# From the first sample and the one after the last to that part of a recording, [n] or [2, n].
 Read = Callable[[int, int], Tensor]
 # From a model and audio [B, A, samples] to tensors [B, rows, frames], one for each level; and back.
 Encode = Callable[[Autoencoder, Tensor], list[Tensor]]
@@ -64,6 +70,44 @@ def takes_one_pass(model: Autoencoder) -> bool:
     if levels.bands and levels.frames(model.latent_shapes[0][1]) == 1:
         return False
     return stretched(model, round_up(2 * model.samples, length_step(model.config))) is not None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A recording that is read in parts.
+
+    Attributes:
+        read: Reads a part at its own level.
+        length: In samples, at least 1.
+        gain: The factor that brings it to the level of training.
+    """
+
+    read: Read
+    length: int
+    gain: float
+
+    def scaled(self, first: int, last: int) -> Tensor:
+        """A part at the level of training."""
+        return self.read(first, last) * self.gain
+
+
+def source_of(model: Autoencoder, audio: Tensor | np.ndarray, overlap: float | None) -> Source:
+    """A recording in memory, [T] or [2, T]; raises ModelError if it or the overlap is not what the model takes."""
+    checked = check_audio(model, audio, overlap or 0.0).detach()
+    values = checked.cpu().float()
+    return Source(lambda a, b: values[..., a:b], values.shape[-1], gain_of(checked, model.level))
+
+
+def fade_for(model: Autoencoder, overlap: float | None, otherwise: float) -> int:
+    """Samples that chunks share for an overlap; for None -1, one pass, or `otherwise` where a model takes none."""
+    if overlap is None and takes_one_pass(model):
+        return -1
+    return fade_of(model.samples, otherwise if overlap is None else overlap)
+
+
+def layout_for(model: Autoencoder, length: int, fade: int, batch: int = BATCH) -> "OnePass | Chunked":
+    """How a recording of that many samples passes through the model; `fade` as from `fade_for`."""
+    return OnePass(model, length) if fade < 0 else Chunked(model, length, fade, batch)
 
 
 class OnePass:
@@ -102,8 +146,9 @@ class OnePass:
 
     def reconstruct(self, read: Read) -> Iterator[Tensor]:
         """Encodes and decodes block by block: no latents are kept. Pieces as from `decode`."""
-        self.context = round_up(2 * reach(self.model) + self.fade, self.step)
-        return self._joined(lambda a, b: self.model_for(b - a).reconstruct(self._block(read, a, b)))
+        wide = copy(self)
+        wide.context = round_up(2 * reach(self.model) + self.fade, self.step)
+        return wide._joined(lambda a, b: self.model_for(b - a).reconstruct(self._block(read, a, b)))
 
     def _block(self, read: Read, first: int, last: int) -> Tensor:
         """Samples of the padded recording as a batch of one."""

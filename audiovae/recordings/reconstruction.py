@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from audiovae.models.autoencoder import Autoencoder
-from audiovae.recordings.overlap_add import BATCH, check_audio, fade_of, gain_of
-from audiovae.recordings.pieces import Chunked, OnePass, Read, takes_one_pass
+from audiovae.recordings.overlap_add import BATCH
+from audiovae.recordings.pieces import Source, fade_for, layout_for, source_of
 
 OVERLAP = 0.25
 
@@ -32,29 +32,12 @@ def reconstruct_recording(
     Raises:
         ModelError: if the audio or the overlap is invalid.
     """
-    audio = check_audio(model, audio, overlap or 0.0)
-    gain = gain_of(audio, model.level)
-    length = audio.shape[-1]
-    pieces = reconstructed(model, lambda a, b: audio[..., a:b].float(), length, gain, overlap, batch)
-    return torch.cat([*pieces], dim=-1)
+    return torch.cat([*reconstructed(model, source_of(model, audio, overlap), overlap, batch)], dim=-1)
 
 
 def reconstructed(
-    model: Autoencoder, read: Read, length: int, gain: float, overlap: float | None = OVERLAP, batch: int = BATCH
+    model: Autoencoder, source: Source, overlap: float | None = OVERLAP, batch: int = BATCH
 ) -> Iterator[Tensor]:
-    """The pieces of `reconstruct_recording` one after the other, [n] or [2, n] float32 on the CPU.
-
-    Args:
-        model: A model in evaluation mode.
-        read: Reads parts of the recording.
-        length: Of the recording in samples, at least 1.
-        gain: Factor before the model; the output is divided by it.
-        overlap, batch: As in `reconstruct_recording`.
-    """
-    layout: OnePass | Chunked
-    if overlap is None and takes_one_pass(model):
-        layout = OnePass(model, length)
-    else:
-        layout = Chunked(model, length, fade_of(model.samples, OVERLAP if overlap is None else overlap), batch)
-    for piece in layout.reconstruct(lambda a, b: read(a, b) * gain):
-        yield piece / gain
+    """The pieces of `reconstruct_recording` one after the other, [n] or [2, n] float32 on the CPU."""
+    layout = layout_for(model, source.length, fade_for(model, overlap, OVERLAP), batch)
+    return (piece / source.gain for piece in layout.reconstruct(source.scaled))

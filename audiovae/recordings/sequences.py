@@ -15,8 +15,8 @@ from audiovae.errors import ModelError
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.priors.latents import STEP, LatentsConfig
 from audiovae.recordings.compressed import OVERLAP
-from audiovae.recordings.overlap_add import check_audio, fade_of
-from audiovae.recordings.pieces import Chunked, OnePass, takes_one_pass
+from audiovae.recordings.overlap_add import check_audio
+from audiovae.recordings.pieces import Chunked, OnePass, fade_for
 from audiovae.saved.model_folder import fingerprint
 
 # Stretched models that are kept: recordings of one length share them.
@@ -68,7 +68,7 @@ class Frames:
     def __init__(self, model: Autoencoder) -> None:
         self.model = model
         self._models: dict[int, Autoencoder] = {}
-        self.fade = -1 if takes_one_pass(model) else fade_of(model.samples, OVERLAP)
+        self.fade = fade_for(model, None, OVERLAP)
         self.chunk = math.gcd(*(columns for _, columns in model.latent_shapes))
         self.rows = sum(channels * columns for channels, columns in model.latent_shapes) // self.chunk
         if self.fade < 0:

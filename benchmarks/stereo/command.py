@@ -13,13 +13,15 @@ from torch import Tensor
 
 import audiovae
 from audiovae import Autoencoder, ModelError
+from audiovae.layers.representation import mid_side
 from benchmarks.results import make_console, write_results
 from shards import DataError, Split
-from train.evaluation.measuring.heldout import AT_A_TIME, Extra, measure_share, noise_at, read_audio, spread
+from train.evaluation.measuring.heldout import Extra, measure_share, noise_at
 from train.evaluation.measuring.metrics import MONO_MIX, means
 from train.parallel.engine import Engine
 
 COLUMNS = ("si_sdr", "mel", "stft", "mid_si_sdr", "mid_mel", "side_si_sdr", "side_mel", "side_energy_error_db")
+RATE = "kbit/s"
 # Chunks whose side is quieter than this have no energy error.
 QUIET_SIDE_DB = -70.0
 
@@ -36,30 +38,32 @@ class BothSides:
         return self._inner(audio.mean(1, keepdim=True)).expand_as(audio)
 
 
-def side_energy_error(audio: Tensor, output: Tensor) -> dict[str, Tensor]:
+def side_energy_error(audio: Tensor, output: Tensor) -> Tensor:
     """By how many dB the energy of the side differs, [B]; at most 100, NaN for a quiet side.
 
     Args:
         audio, output: [B, 2, T].
     """
-    powers = [((each[:, 0] - each[:, 1]) / math.sqrt(2)).square().mean(1) for each in (audio, output)]
-    wanted, found = (10 * torch.log10(power.clamp_min(1e-20)) for power in powers)
-    error = (found - wanted).abs().clamp_max(100.0)
-    return {COLUMNS[-1]: torch.where(wanted < QUIET_SIDE_DB, torch.nan, error)}
+    wanted, found = (
+        10 * torch.log10(mid_side(each)[:, 1].square().mean(1).clamp_min(1e-20)) for each in (audio, output)
+    )
+    return torch.where(wanted < QUIET_SIDE_DB, torch.nan, (found - wanted).abs().clamp_max(100.0))
 
 
-def bits_of(model: Autoencoder, split: Split, chunks: int, device: torch.device) -> float:
-    """kbit/s: of codes, or the mean KL divergence of draws."""
-    if model.code_size:
-        return model.bits_per_second / 1000
-    found = []
-    chosen = spread(len(split), chunks)
-    for first in range(0, len(chosen), AT_A_TIME):
-        audio = read_audio(split, chosen[first : first + AT_A_TIME], device)
-        audio = audio if model.audio_channels == 2 else audio.mean(1, keepdim=True)
-        with torch.no_grad():
-            found.append(model.divergences(audio, noise_at(first, audio)).sum(1))
-    return float(torch.cat(found).mean()) / math.log(2) / model.seconds / 1000
+def extra_of(model: Autoencoder | None) -> Extra:
+    """What is measured beside the usual: the error above, and kbit/s of codes or of the KL divergence of draws."""
+
+    def values(audio: Tensor, output: Tensor) -> dict[str, Tensor]:
+        found = {COLUMNS[-1]: side_energy_error(audio, output)}
+        if model and model.code_size:
+            found[RATE] = torch.full((len(audio),), model.bits_per_second / 1000, device=audio.device)
+        elif model:
+            own = audio if model.audio_channels == 2 else audio.mean(1, keepdim=True)
+            nats = model.divergences(own, noise_at(0, own)).sum(1)
+            found[RATE] = nats / math.log(2) / model.seconds / 1000
+        return found
+
+    return Extra((RATE, COLUMNS[-1]) if model else COLUMNS[-1:], values)
 
 
 def row_of(
@@ -76,10 +80,8 @@ def row_of(
             f"{split.rate} Hz; build it with --samples {model.samples} --rate {model.rate}"
         )
     measured = model if model and model.audio_channels == 2 else BothSides(model, split.rate)
-    extra = Extra(COLUMNS[-1:], side_energy_error)
-    found = means(measure_share(cast(Autoencoder, measured), split, chunks, engine, extra=extra))
-    rate = bits_of(model, split, chunks, engine.device) if model else None
-    return {"model": name, "kbit/s": rate} | {column: found[column] for column in COLUMNS}
+    found = means(measure_share(cast(Autoencoder, measured), split, chunks, engine, extra=extra_of(model)))
+    return {"model": name, RATE: found.get(RATE)} | {column: found[column] for column in COLUMNS}
 
 
 def main(words: list[str]) -> int:
@@ -103,7 +105,7 @@ def main(words: list[str]) -> int:
     except (DataError, ModelError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    table = Table("model", "kbit/s", *COLUMNS)
+    table = Table("model", RATE, *COLUMNS)
     for row in rows:
         table.add_row(*(f"{value:.4g}" if isinstance(value, float) else value for value in row.values()))
     make_console().print(table)

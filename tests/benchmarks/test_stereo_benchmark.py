@@ -68,7 +68,7 @@ def test_the_error_of_the_side_is_in_decibels():
     output = audio.clone()
     output[0] = 0.5 * audio[0]
     output[2, 1] = output[2, 0]
-    found = side_energy_error(audio, output)["side_energy_error_db"]
+    found = side_energy_error(audio, output)
     assert found[0].item() == pytest.approx(20 * np.log10(2), abs=1e-4)
     assert found[1].isnan()
     assert found[2].item() == 100

@@ -154,7 +154,7 @@ def test_clipped_samples_are_counted(tmp_path, values):
 
 def test_the_commands_say_in_one_line_that_they_clipped(model_dir, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
-        "audiovae.recordings.files.reconstructed", lambda model, read, length, *_: [4 * read(0, length)]
+        "audiovae.recordings.files.reconstructed", lambda model, source, *_: [4 * source.read(0, source.length)]
     )
     soundfile.write(tmp_path / "a.wav", plucked(1), RATE)
     for name in ("b.wav", "c.wav"):  # the second time too

@@ -45,7 +45,7 @@ def test_one_pass_in_blocks_is_one_pass(family, seconds, monkeypatch):
     gain = gain_of(audio, "peak")
     padded = torch.nn.functional.pad(audio * gain, (0, samples - len(audio))).view(1, 1, -1)
     whole = stretched(model, samples).reconstruct(padded).flatten()[: len(audio)] / gain
-    found = list(reconstructed(model, lambda a, b: audio[a:b], len(audio), gain, overlap=None))
+    found = list(reconstructed(model, pieces.Source(lambda a, b: audio[a:b], len(audio), gain), overlap=None))
     assert (len(found) > 2) == (seconds < 1)
     difference = (torch.cat(found) - whole).abs()
     if family.startswith("vqvae"):  # rounding may choose another code that is equally near
