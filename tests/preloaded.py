@@ -6,6 +6,7 @@ long imports take) needs a real start; so do tests of launchers.
 """
 
 import atexit
+import itertools
 import json
 import os
 import selectors
@@ -29,8 +30,9 @@ OURS += ["train.evaluation.evaluate", "train.evaluation.compare"]
 class Process:
     """A started command, with what tests use of subprocess.Popen. Its streams, if it has pipes, are read as text."""
 
-    def __init__(self, server: "Server", pid: int, streams: Sequence[int]) -> None:
+    def __init__(self, server: "Server", number: int, pid: int, streams: Sequence[int]) -> None:
         self.pid = pid
+        self._number = number
         self.returncode: int | None = None
         self._server = server
         if streams:
@@ -80,7 +82,7 @@ class Process:
 
     def _ended(self, timeout: float | None) -> int | None:
         if self.returncode is None:
-            self.returncode = self._server.status_of(self.pid, timeout)
+            self.returncode = self._server.status_of(self._number, timeout)
         return self.returncode
 
 
@@ -101,7 +103,9 @@ class Server:
         self._lines = ours.makefile("r")
         self._ended: dict[int, int] = {}
         self._news = threading.Condition()
-        self._started: list[int] = []
+        # By the number of the request: the system gives a number of a process again, after some 30,000 processes.
+        self._started: dict[int, int] = {}
+        self._numbers = itertools.count()
         self._gone = False
         threading.Thread(target=self._listen, daemon=True).start()
         atexit.register(self.close)
@@ -117,21 +121,22 @@ class Server:
             out_end, err_end, own = os.dup(terminal), os.dup(terminal), ()
         request = {"module": module, "words": words, "environment": dict(environment), "session": session}
         with self._news:
+            number = request["number"] = next(self._numbers)
             content = json.dumps(request).encode()
             socket.send_fds(self._socket, [len(content).to_bytes(8, "big")], [out_end, err_end])
             self._socket.sendall(content)
             os.close(out_end)
             os.close(err_end)
-            self._news.wait_for(lambda: self._started or self._gone)
-            assert self._started, "the process with the imports has ended"
-            return Process(self, self._started.pop(), own)
+            self._news.wait_for(lambda: number in self._started or self._gone)
+            assert number in self._started, "the process with the imports has ended"
+            return Process(self, number, self._started[number], own)
 
-    def status_of(self, pid: int, timeout: float | None) -> int | None:
-        """Exit status of a process when it has ended, waiting up to `timeout` seconds (None: for ever)."""
+    def status_of(self, number: int, timeout: float | None) -> int | None:
+        """Exit status of the process of a request, waiting up to `timeout` seconds (None: for ever) for its end."""
         with self._news:
-            self._news.wait_for(lambda: pid in self._ended or self._gone, timeout)
-            assert pid in self._ended or not self._gone, "the process with the imports has ended"
-            return self._ended.get(pid)
+            self._news.wait_for(lambda: number in self._ended or self._gone, timeout)
+            assert number in self._ended or not self._gone, "the process with the imports has ended"
+            return self._ended.get(number)
 
     def close(self) -> None:
         """Ends the process with the imports."""
@@ -143,9 +148,9 @@ class Server:
             with self._news:
                 news = json.loads(line)
                 if "started" in news:
-                    self._started.append(news["started"])
+                    self._started[news["number"]] = news["started"]
                 else:
-                    self._ended[news["ended"]] = news["status"]
+                    self._ended[news["number"]] = news["status"]
                 self._news.notify_all()
         with self._news:
             self._gone = True
@@ -179,11 +184,11 @@ def _serve(connection: socket.socket) -> Callable[[], None]:
     while True:
         for key, _ in selector.select():
             if key.fileobj is not connection:
-                pid = key.data
+                number, pid = key.data
                 _, status = os.waitpid(pid, 0)
                 selector.unregister(key.fileobj)
                 os.close(key.fd)
-                _send(connection, ended=pid, status=os.waitstatus_to_exitcode(status))
+                _send(connection, number=number, status=os.waitstatus_to_exitcode(status))
                 continue
             size, streams, _, _ = socket.recv_fds(connection, 8, 2)
             if len(size) < 8:
@@ -191,14 +196,15 @@ def _serve(connection: socket.socket) -> Callable[[], None]:
             content = b""
             while len(content) < int.from_bytes(size, "big"):
                 content += connection.recv(int.from_bytes(size, "big") - len(content))
+            asked = json.loads(content)
             if (pid := os.fork()) == 0:
                 selector.close()
                 connection.close()
-                return lambda: _become(json.loads(content), streams)
+                return lambda: _become(asked, streams)
             for stream in streams:
                 os.close(stream)
-            selector.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
-            _send(connection, started=pid)
+            selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (asked["number"], pid))
+            _send(connection, number=asked["number"], started=pid)
 
 
 def _send(connection: socket.socket, **news: int) -> None:

@@ -152,7 +152,7 @@ def test_many_threads_over_a_flaky_store(split, s3):
 @pytest.mark.parametrize("fault", ["slow", "cut"])
 def test_a_failure_that_stays_ends_in_one_line(split, s3, fault):
     s3.fault = lambda number: fault
-    with connect(split, patience=replace(PATIENT, total_s=2)) as records:
+    with connect(split, patience=replace(PATIENT, total_s=10)) as records:  # sizes are listed in that time, too
         with pytest.raises(DataError, match=r"after \d+ tries in .* s\. Is the server reachable") as caught:
             records.read(0, split.room(2))
         assert f"shard {URL}/{split.rows[0].file}: " in str(caught.value)
