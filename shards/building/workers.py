@@ -88,14 +88,15 @@ def open_workers(count: int) -> Iterator[Workers]:
     executor = ProcessPoolExecutor(count, context, _start_worker, (done, context.Value("i", 0)))
     try:
         yield Workers(executor, done)
+        executor.shutdown()
     except BaseException:
-        executor.shutdown(wait=False, cancel_futures=True)
         for child in set(multiprocessing.active_children()) - before:
             child.kill()
+        # Wait, which is short without workers: Python prints a traceback if the pool's thread ends while it exits.
+        executor.shutdown(cancel_futures=True)
         raise
     finally:
         if threads is None:
             del os.environ["OPENBLAS_NUM_THREADS"]
         else:
             os.environ["OPENBLAS_NUM_THREADS"] = threads
-    executor.shutdown()
