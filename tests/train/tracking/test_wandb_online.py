@@ -121,7 +121,7 @@ def test_a_server_that_cannot_be_reached_makes_an_attempt_offline(data_dir, tmp_
             # Preflight would see the first of them and choose offline itself.
             return flags("vae", data_dir, tmp_path / name, "--tracking.wandb", "online", "--preflight", "false")
 
-        begun = {name: begin(words(name), 60, **reach(url, 2)) for name, url in urls.items()}
+        begun = {name: begin(words(name), 240, **reach(url, 2)) for name, url in urls.items()}
         for name, process in begun.items():
             warnings = [line for line in finish(process).splitlines() if line.startswith("warning")]
             assert len(warnings) == 1, (name, warnings)
