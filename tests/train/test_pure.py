@@ -15,7 +15,7 @@ from train.cli.parser import parse
 from train.config import flat, is_free, with_defaults
 from train.errors import TrainError
 from train.evaluation.measuring.metrics import MEASURED, SI_SDR_FLOOR_DB, means, measure, si_sdr, sums_and_counts
-from train.optim.objective import HVAEWeights, Objective, VAEWeights, named
+from train.optim.objective import HVAEWeights, Objective, PriorWeights, VAEWeights, VQVAEWeights, named
 from train.optim.schedules import Ramp, ema_decay
 from train.runs.settings_history import changed
 
@@ -43,6 +43,18 @@ def test_terms_and_weights_must_match():
     assert objective(values, objective.weights_at(10)).tolist() == [9.0, 9.0]
     with pytest.raises(ValueError, match="do not match"):
         objective({"mse": torch.ones(2)}, objective.weights_at(0))
+
+
+@pytest.mark.parametrize("weights", [VAEWeights, HVAEWeights, VQVAEWeights, PriorWeights])
+def test_weights_are_finite_and_not_negative(weights):
+    name = next(iter(vars(weights())))
+    for value in -1.0, math.inf, math.nan:
+        with pytest.raises(ValueError, match=f"weights.{name} is {value}: it must be finite, and 0 or above"):
+            weights(**{name: value})
+    with pytest.raises(ValueError, match=r"weights\.kl_1 is -2"):
+        HVAEWeights(kl=[0.0, -2.0])
+    with pytest.raises(ValueError, match="all weights are 0"):
+        weights(**{name: [0.0] if isinstance(value, list) else 0.0 for name, value in vars(weights()).items()})
 
 
 def test_a_list_of_weights_is_named_by_level():

@@ -3,6 +3,7 @@
 A term without a weight raises an error, and so does a weight without a term, unless it is 0.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
@@ -32,6 +33,9 @@ class VAEWeights:
     likelihood: float = 0.0
     levels: float = 0.0
 
+    def __post_init__(self) -> None:
+        _check(self)
+
 
 @dataclass
 class HVAEWeights:
@@ -50,6 +54,9 @@ class HVAEWeights:
     stft: float = 0.1
     kl: list[float] = field(default_factory=lambda: [0.02, 0.02, 0.02, 0.02])
     levels: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(self)
 
 
 @dataclass
@@ -71,6 +78,9 @@ class VQVAEWeights:
     anchor: float = 0.3
     diversity: float = 0.001
 
+    def __post_init__(self) -> None:
+        _check(self)
+
 
 @dataclass
 class PriorWeights:
@@ -82,6 +92,19 @@ class PriorWeights:
     """
 
     prior: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+
+def _check(weights: object) -> None:
+    """Raises ValueError if a weight is negative or not finite, or if all are 0."""
+    # Not in a base class: jsonargparse then takes each of them for one of several that may be chosen.
+    for name, weight in named(weights).items():
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"weights.{name} is {weight}: it must be finite, and 0 or above")
+    if not any(named(weights).values()):
+        raise ValueError("all weights are 0: nothing would be trained")
 
 
 def named(weights: object) -> dict[str, float]:

@@ -54,7 +54,9 @@ class OptimConfig:
     cycle_from: NonNegativeInt = 0
 
     def __post_init__(self) -> None:
-        factors_of(self.part_lr)
+        for part in factors_of(self.part_lr):
+            if frozen := [name for name in self.freeze if f"{part}.".startswith(f"{name}.")]:
+                raise ValueError(f"optim.part_lr names {part}, which optim.freeze [{frozen[0]}] keeps: leave one out")
         if not math.isfinite(self.lr) or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"optim.lr is {self.lr} and optim.betas {self.betas}: lr must be finite, betas in [0, 1)")
         if 0 < self.explode <= 1 or not math.isfinite(self.explode):

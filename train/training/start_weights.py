@@ -166,6 +166,6 @@ def check_codebooks(config: RunConfig, model: Trainable) -> None:
         )
     if any(module.frozen for module in waiting):
         raise TrainError(
-            f"optim.freeze {config.optim.freeze}: the codebooks have not started yet; "
+            f"optim.freeze [{', '.join(config.optim.freeze)}]: the codebooks have not started yet; "
             "freeze them only with --start_from"
         )

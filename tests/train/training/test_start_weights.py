@@ -99,7 +99,9 @@ def test_what_does_not_fit_is_one_line(data_dir, straight, tmp_path):
     assert "nothing is left to train" in error(
         "vae", "--start_from", source, "--optim.freeze", str(parts).replace("'", "")
     )
-    assert "have not started yet" in error("vqvae", "--optim.freeze", "[quantizer]")
+    assert "optim.freeze [quantizer]: the codebooks have not started yet" in error(
+        "vqvae", "--optim.freeze", "[quantizer]"
+    )
     damaged = tmp_path / "damaged"
     shutil.copytree(straight("vae") / "model", damaged)
     (damaged / "model.safetensors").write_bytes((damaged / "model.safetensors").read_bytes()[:-1] + b"\x01")
@@ -122,6 +124,13 @@ def test_the_most_specific_part_counts():
     assert [rates[id(parameter)] for parameter in model.parameters()] == [0.2, 1.0, 2.0]
     with pytest.raises(ValueError, match="a part is named twice"):
         OptimConfig(part_lr=["encoder:0.1", "encoder:0.2"])
+
+
+def test_a_frozen_part_has_no_rate():
+    for part in "encoder", "encoder.1":
+        with pytest.raises(ValueError, match=rf"names {part}, which optim.freeze \[encoder\] keeps"):
+            OptimConfig(part_lr=[f"{part}:0.1"], freeze=["decoder", "encoder"])
+    OptimConfig(part_lr=["encoder:0.1", "encoders:0.1"], freeze=["encoder.1", "encode"])
 
 
 def test_parts_need_a_source():
