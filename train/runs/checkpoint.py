@@ -298,7 +298,8 @@ def load(path: Path) -> Snapshot:
         found = read_object(path / MANIFEST, follow_links=True).get("format")
         if found not in (FORMAT, ADVERSARIAL_FORMAT):
             raise TrainError(
-                f"{path}: format {found!s:.40}, not {FORMAT}; resume with the version of the program that wrote it"
+                f"{path}: format {found!s:.40}, not {FORMAT} or {ADVERSARIAL_FORMAT}; "
+                "resume with the version of the program that wrote it"
             )
         state = read_object(path / "state.json", follow_links=True)
         if not all(is_whole(state.get(key)) for key in ("step", "updates")):

@@ -65,7 +65,7 @@ def test_a_checkpoint_of_another_version_is_named(model, tmp_path):
     newer = {"format": 4, "files": manifest["files"]}
     (path / "manifest.json").write_text(json.dumps(newer | {"sha256": checksum(newer)}))
     assert checkpoint.newest_intact(tmp_path) == path
-    with pytest.raises(TrainError, match="format 4, not 2; resume with the version of the program that wrote it"):
+    with pytest.raises(TrainError, match="format 4, not 2 or 3; resume with the version of the program that wrote it"):
         checkpoint.load(path)
 
 
