@@ -41,6 +41,12 @@ def _evaluate(parser: ArgumentParser) -> None:
     parser.add_argument("--data", type=str | None, help="Shards to measure on; by default those of the run.")
     parser.add_argument("--split", default="valid", help="The split to measure on.")
     parser.add_argument("--out", type=Path | None, help="The folder to write to; by default RUN_DIR/report.")
+    parser.add_argument(
+        "--checkpoint",
+        type=str | None,
+        help="The step of a checkpoint to measure, or `best`; by default the newest model. Its report is written to "
+        "RUN_DIR/report-CHECKPOINT.",
+    )
     parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     parser.add_argument(
         "--examples", type=PositiveInt, help="Number of best, median and worst examples each; by default 3."

@@ -23,14 +23,20 @@ from train.evaluation.measuring.speech import require_packages
 from train.evaluation.measuring.summary import build_summary
 from train.evaluation.measuring.summary_file import summary_text
 from train.evaluation.measuring.tables import csv_text
-from train.evaluation.report.evaluated import check_folder, outermost, warn_of_earlier_report, write_evaluated
+from train.evaluation.report.evaluated import (
+    check_folder,
+    outermost,
+    place_of_report,
+    warn_of_earlier_report,
+    write_evaluated,
+)
 from train.evaluation.report.terminal import print_summary
 from train.evaluation.sending.sent import measure_sent
 from train.evaluation.yardsticks.comparing import Compared, compare_codes
 from train.evaluation.yardsticks.perceptual import require_packages as require_perceptual_packages
 from train.evaluation.yardsticks.rows import by_source, passages_csv, passages_summary
 from train.parallel.engine import Engine, is_lost_peer
-from train.runs.latest_model import is_training_data, load_weights, weights_of
+from train.runs.latest_model import chosen_weights, is_training_data, load_weights
 from train.runs.model_facts import write_measures_to_card
 from train.runs.run_folder import RunDir
 
@@ -75,8 +81,8 @@ def evaluate_autoencoder(settings: Any, engine: Engine) -> None:
     """Measures what an autoencoder makes of held-out recordings."""
     # A running training saves and deletes checkpoints, so one process selects the weights for all.
     source, path_before = engine.on_main(lambda: sources_of(settings))
-    folder = settings.out or Path(settings.run_dir) / "report"
-    engine.on_main(lambda: check_folder(folder, own=settings.out is None))
+    folder, own = place_of_report(settings, source)
+    engine.on_main(lambda: check_folder(folder, own))
     run, model, data, split = engine.everywhere(lambda: open_run(settings, engine, source))
     if engine.is_main:
         warn_of_earlier_report(folder, split)
@@ -107,7 +113,7 @@ def evaluate_autoencoder(settings: Any, engine: Engine) -> None:
 
         def write() -> None:
             summary = write_report(folder, run, model, split, about, (found, compared, earlier), count)
-            if settings.out is None:
+            if own:
                 update_card(run, split, summary)
 
         engine.everywhere(write)
@@ -119,7 +125,7 @@ def evaluate_autoencoder(settings: Any, engine: Engine) -> None:
 def sources_of(settings: Any) -> tuple[Path, Path | None]:
     """The weights to measure, and the checkpoint from before the adversarial phase to compare them with, if any."""
     run = RunDir.open(settings.run_dir)
-    source = weights_of(run)
+    source = chosen_weights(run, settings.checkpoint)
     return source, None if settings.no_before else checkpoint_before(run, source.name)
 
 

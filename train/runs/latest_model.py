@@ -1,4 +1,4 @@
-"""The newest model of a run, and that of the step at which its adversarial phase began."""
+"""The newest model of a run, one of its checkpoints, and that of the step at which its adversarial phase began."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +14,8 @@ from train.errors import TrainError
 from train.runs import checkpoint
 from train.runs.record import RECORD_FILE
 from train.runs.run_folder import RunDir
+
+BEST = "best"
 
 
 def is_training_data(run: RunDir, manifest: Manifest) -> bool:
@@ -32,6 +34,44 @@ def weights_of(run: RunDir) -> Path:
     if source is None:
         raise TrainError(f"{run.path}: no checkpoint yet; train until the first one is saved")
     return source
+
+
+def chosen_weights(run: RunDir, name: str | None) -> Path:
+    """The folder of a checkpoint, or as in `weights_of`; changes nothing in the run's folder.
+
+    Args:
+        run: The run.
+        name: A step, the name of a checkpoint's folder, or `best` for the one that `checkpoint.best_by` chooses. None
+            for the newest weights.
+
+    Raises:
+        TrainError: when there is no such checkpoint, or it is damaged.
+    """
+    if name is None:
+        return weights_of(run)
+    folder = run.path / "checkpoints"
+    if name == BEST:
+        measure = run.config.get("checkpoint.best_by", "si_sdr")
+        path = checkpoint.best_checkpoint(folder, measure)
+        if path is None:
+            raise TrainError(f"{folder}: no checkpoint has a held-out value of {measure} (checkpoint.best_by)")
+    else:
+        step = name.removeprefix("step-")
+        path = folder / f"step-{int(step):08d}" if step.isascii() and step.isdecimal() and len(step) < 20 else None
+        if path is None or not path.is_dir():
+            found = [str(checkpoint.step_of(path)) for path in reversed(checkpoint.all_checkpoints(folder))]
+            raise TrainError(
+                f"{run.path}: there is no checkpoint {name!r:.80}; "
+                + (f"choose {BEST} or one of the steps {', '.join(found)}" if found else "none has been saved")
+            )
+    if problem := checkpoint.damage(path):
+        raise TrainError(f"{path}: {problem}; choose another checkpoint")
+    return path
+
+
+def checkpoint_flag(name: str) -> list[str]:
+    """The words of a command line that choose the weights of this folder again; none for a finished model."""
+    return ["--checkpoint", name] if checkpoint.NAME.fullmatch(name) else []
 
 
 def before_phase(run: RunDir, name: str) -> Path | None:

@@ -22,6 +22,7 @@ from tests.train.conftest import RATE, ROOT, SAMPLES, start, train, tune
 from train.__main__ import run as main_run
 from train.evaluation.compare import read_report, table_row
 from train.evaluation.yardsticks import perceptual
+from train.runs import checkpoint
 
 
 @pytest.mark.parametrize("family", ["vae", "hvae", "vqvae"])
@@ -225,6 +226,35 @@ def test_another_folder_leaves_the_run_as_it_is(straight, data_dir, tmp_path):
     (tmp_path / "thesis/chapter-1.txt").touch()
     said = train(["evaluate", str(run), "--out", str(tmp_path / "thesis")], code=1)
     assert "thesis: not a report and not empty" in said
+
+
+def test_a_chosen_checkpoint_has_a_report_of_its_own(straight, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(straight("vae"), run)
+    steps = sorted(checkpoint.step_of(path) for path in checkpoint.all_checkpoints(run / "checkpoints"))
+    assert len(steps) > 1
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    words = ["evaluate", str(run), "--examples", "1", "--no-yardsticks"]
+    train([*words, "--checkpoint", str(steps[0])])
+    own = run / f"report-step-{steps[0]:08d}"
+    found = json.loads((own / "metrics.json").read_text())
+    assert found["model"] == f"step-{steps[0]:08d}"
+    assert f"--checkpoint step-{steps[0]:08d} --split valid" in (own / "index.html").read_text()
+    assert {file: file.read_bytes() for file in before} == before
+    best = checkpoint.best_checkpoint(run / "checkpoints")
+    train([*words, "--checkpoint", "best", "--out", str(tmp_path / "best")])
+    assert json.loads((tmp_path / "best/metrics.json").read_text())["model"] == best.name
+
+    def error(name: str) -> str:
+        said = train([*words, "--checkpoint", name, "--out", str(tmp_path / "none")], code=1)
+        (line,) = [line for line in said.splitlines() if line.startswith("error: ")]
+        return line
+
+    (run / "checkpoints" / f"step-{steps[-1]:08d}" / "config.json").write_text("{}")
+    for wrong in "7000", "newest", "", "step-", "../model", "٣":
+        assert f"there is no checkpoint {wrong!r}; choose best or one of the steps {steps[0]}, " in error(wrong)
+    assert "config.json differs from what was saved; choose another checkpoint" in error(str(steps[-1]))
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_reader_that_has_gone_ends_no_evaluation(straight, tmp_path):

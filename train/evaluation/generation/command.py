@@ -31,9 +31,9 @@ from train.evaluation.generation.summary import Sets, csv_text, measures_of
 from train.evaluation.generation.table import print_summary
 from train.evaluation.measuring.heldout import misfit, open_audio, spread
 from train.evaluation.measuring.summary_file import summary_text
-from train.evaluation.report.evaluated import check_folder, outermost, warn_of_earlier_report
+from train.evaluation.report.evaluated import check_folder, outermost, place_of_report, warn_of_earlier_report
 from train.parallel.engine import Engine
-from train.runs.latest_model import check_device, weights_of
+from train.runs.latest_model import check_device, chosen_weights
 from train.runs.run_folder import RunDir
 
 # Format number of metrics.json of priors. It increases when a field changes its meaning or is removed.
@@ -68,9 +68,9 @@ class Opened:
 
 def evaluate_prior(settings: Any, engine: Engine) -> None:
     """Evaluates the run of a prior and writes its report; with `--out`, the run folder does not change."""
-    source = engine.on_main(lambda: weights_of(RunDir.open(settings.run_dir)))
-    folder = settings.out or Path(settings.run_dir) / "report"
-    engine.on_main(lambda: check_folder(folder, own=settings.out is None))
+    source = engine.on_main(lambda: chosen_weights(RunDir.open(settings.run_dir), settings.checkpoint))
+    folder, own = place_of_report(settings, source)
+    engine.on_main(lambda: check_folder(folder, own))
     opened = engine.everywhere(lambda: open_all(settings, engine, source))
     if engine.is_main:
         warn_of_earlier_report(folder, opened.split)

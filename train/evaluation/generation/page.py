@@ -23,6 +23,7 @@ from train.evaluation.report.facts import Facts, facts_of
 from train.evaluation.report.page import WIDE_S, ExampleView, Forms, by_kind, compared, player
 from train.evaluation.report.rendering import figure, render
 from train.evaluation.report.sounds import to_host, write_wavs
+from train.runs.latest_model import checkpoint_flag
 from train.runs.lines import read_points
 from train.runs.run_folder import METRICS_FILE, RunDir
 
@@ -181,6 +182,7 @@ def prior_facts(run: RunDir, prior: Prior, split: Split, summary: dict[str, Any]
     }
     rows = [changed.get(name, (name, value)) for name, value in facts.rows]
     words = ["python", "-m", "train", "evaluate", str(run.path), "--data", str(summary["data"])]
+    words += checkpoint_flag(summary["model"])
     words += ["--split", summary["split"], "--pieces", str(summary["pieces"]), "--seconds", f"{summary['seconds']:g}"]
     words += ["--temperature", f"{summary['temperature']:g}"]
     return replace(facts, rows=rows, evaluate=shlex.join(words))

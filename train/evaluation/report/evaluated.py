@@ -71,6 +71,15 @@ def write_evaluated(
     write_page(folder / "index.html", page, inside)
 
 
+def place_of_report(settings: Any, source: Path) -> tuple[Path, bool]:
+    """The folder of a report on these weights, and whether it is the run's own, which describes its newest weights."""
+    if settings.out is not None:
+        return settings.out, False
+    if settings.checkpoint is not None:
+        return Path(settings.run_dir) / f"report-{source.name}", False
+    return Path(settings.run_dir) / "report", True
+
+
 def check_folder(folder: Path, own: bool) -> None:
     """Raises TrainError if no report can be written there, or if it is not the run's `own` and holds other files.
 

@@ -15,7 +15,7 @@ from shards.manifest import Manifest
 from shards.text import printable
 from train.config import default_settings
 from train.runs.forecast import duration
-from train.runs.latest_model import before_phase, is_training_data
+from train.runs.latest_model import before_phase, checkpoint_flag, is_training_data
 from train.runs.run_folder import ATTEMPT_ONLY, RunDir
 from train.runs.settings_history import DATA, segments
 from train.runs.status import summary_of
@@ -69,6 +69,7 @@ def facts_of(run: RunDir, summary: dict[str, Any], model: Trainable, examples: i
     ]
     words = ["python", "-m", "train", "evaluate", str(run.path)]
     words += ["--data", str(summary["data"])] if str(summary["data"]) != run.config["data.path"] else []
+    words += checkpoint_flag(summary["model"])
     words += ["--split", summary["split"], "--examples", str(examples)]
     words += ["--speech"] if "speech" in summary else []
     codes = summary.get("passages", {}).get("rows", [])
