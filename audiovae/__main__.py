@@ -1,6 +1,5 @@
 """Use a trained model: reconstruct, stream, encode, decode, interpolate or sample audio, or export the model."""
 
-import difflib
 import inspect
 import os
 import sys
@@ -13,9 +12,10 @@ from jsonargparse import ArgumentParser
 from audiovae import DISTRIBUTION, __version__
 from audiovae.commands import COMMANDS
 from audiovae.errors import ModelError, ModelWarning
+from shards.cli.help_text import HelpFormatter, usage_of
+from shards.cli.usage_errors import parsed
 from shards.text import given_twice, printable, with_bytes, without_bytes
 
-MIN_SIMILARITY = 0.65  # of a suggestion
 # Help of `reconstruct`, which takes any number of recordings.
 INPUT = "Recordings in any format that libsndfile or FFmpeg read, at any sample rate and of any length."
 OUTPUT = (
@@ -24,26 +24,29 @@ OUTPUT = (
 )
 
 
-def make_parser() -> ArgumentParser:
-    """Builds the parser. The arguments of each command are those of its function."""
+def make_parser() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
+    """Builds the parser, and that of each command. The arguments of a command are those of its function."""
     last = "version: python -m audiovae --version"
-    parser = ArgumentParser(prog="python -m audiovae", description=__doc__, epilog=last, allow_abbrev=True)
-    commands = parser.add_subcommands()
+    looks: dict[str, Any] = {"formatter_class": HelpFormatter, "allow_abbrev": True, "exit_on_error": False}
+    parser = ArgumentParser(prog="python -m audiovae", description=__doc__, epilog=last, **looks)
+    commands, parsers = parser.add_subcommands(), {}
     for name, function in COMMANDS.items():
         summary = (inspect.getdoc(function) or "").splitlines()[0]
-        command = ArgumentParser(description=summary, allow_abbrev=True)
+        command = ArgumentParser(description=summary, **looks)
         many: set[str | int] = {"input", "output"} if name == "reconstruct" else set()
         command.add_function_arguments(function, as_group=False, as_positional=True, skip=many)
         if many:
             command.add_argument("input", nargs="+", type=Path, help=INPUT)
             command.add_argument("output", type=str, help=OUTPUT)
+        command.usage = usage_of(f"python -m audiovae {name}", command)
         commands.add_subcommand(name, command, help=summary)
-    return parser
+        parsers[name] = command
+    return parser, parsers
 
 
 def main() -> int:
     """Runs the command line; returns the exit code."""
-    parser, words = make_parser(), sys.argv[1:]
+    (parser, commands), words = make_parser(), sys.argv[1:]
     if not words:
         parser.print_help(sys.stderr)
         print("\nerror: no command given", file=sys.stderr)
@@ -55,17 +58,17 @@ def main() -> int:
         print(printable(f"error: {flag} is given twice; pass it once"), file=sys.stderr)
         return 2
     try:
-        chosen = parser.parse_args(flags_last([without_bytes(word) for word in words]))
-    except SystemExit as end:
-        if end.code and (meant := nearest(words)):
-            print(f"did you mean {meant}?", file=sys.stderr)
-        raise
+        given = flags_last([without_bytes(word) for word in words])
+        chosen = parsed(parser, given, commands, "python -m audiovae")
+    except ValueError as error:
+        print(printable(f"error: {error}"), file=sys.stderr)
+        return 2
     with warnings.catch_warnings():
         warnings.simplefilter("always", ModelWarning)
         warnings.showwarning = _show(warnings.showwarning)
         try:
-            given = {name: with_bytes(value) for name, value in chosen[chosen.subcommand].items()}
-            COMMANDS[chosen.subcommand](**given)
+            values = {name: with_bytes(value) for name, value in chosen[chosen.subcommand].items()}
+            COMMANDS[chosen.subcommand](**values)
             sys.stdout.flush()
         except ModelError as error:
             print(f"error: {error}", file=sys.stderr)
@@ -98,28 +101,6 @@ def flags_last(words: list[str]) -> list[str]:
         if "=" not in word and word != "--help":
             flags += [value for value in [next(left, None)] if value is not None]
     return rest + flags
-
-
-def nearest(words: list[str]) -> str:
-    """The command, or else the flag, that is closest to a misspelt one; empty if none is close."""
-    command = next((word for word in words if not word.startswith("-")), "")
-    if command not in COMMANDS:
-        return "".join(difflib.get_close_matches(command, COMMANDS, 1))
-    known = [
-        "--help",
-        *(
-            f"--{name}"
-            for name, about in inspect.signature(COMMANDS[command]).parameters.items()
-            if about.default is not about.empty
-        ),
-    ]
-    for word in words:
-        flag = word.partition("=")[0]
-        if flag.startswith("--") and flag not in known:
-            # Without the dashes, which all flags share: they would make any short word similar.
-            names = difflib.get_close_matches(flag[2:], [name[2:] for name in known], 1, MIN_SIMILARITY)
-            return "".join(f"--{name}" for name in names)
-    return ""
 
 
 def _show(usual: Any) -> Any:

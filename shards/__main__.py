@@ -1,6 +1,5 @@
 """Recordings -> tar shards for training."""
 
-import argparse
 import inspect as introspection
 import os
 import signal
@@ -57,16 +56,16 @@ def _version() -> str:
         return f"{DISTRIBUTION} unknown"
 
 
-def _make_parser(functions: dict[str, Callable[..., None]]) -> Any:
-    from jsonargparse import ArgumentParser, DefaultHelpFormatter
+def _make_parser(functions: dict[str, Callable[..., None]]) -> tuple[Any, dict[str, Any]]:
+    """The parser, and that of each command."""
+    from jsonargparse import ArgumentParser
 
-    class HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
-        """Keeps the lines of the examples."""
+    from shards.cli.help_text import HelpFormatter, usage_of
 
     first = _examples([*(lines[0] for lines in _EXAMPLES.values()), "--version"])
-    looks: dict[str, Any] = {"formatter_class": HelpFormatter}
+    looks: dict[str, Any] = {"formatter_class": HelpFormatter, "exit_on_error": False}
     parser = ArgumentParser(prog="python -m shards", description=__doc__, epilog=first, **looks)
-    commands = parser.add_subcommands()
+    commands, parsers = parser.add_subcommands(), {}
     for name, function in functions.items():
         summary = (introspection.getdoc(function) or "").splitlines()[0]
         command = ArgumentParser(description=summary, epilog=_examples(_EXAMPLES[name]), **looks)
@@ -74,12 +73,15 @@ def _make_parser(functions: dict[str, Callable[..., None]]) -> Any:
         command.add_function_arguments(function, as_group=False, as_positional=True, skip={*switches})
         for switch in sorted(switches):
             command.add_argument(f"--{switch}", action="store_true", help=_SWITCHES[switch])
+        command.usage = usage_of(f"python -m shards {name}", command)
         commands.add_subcommand(name, command, help=summary)
-    return parser
+        parsers[name] = command
+    return parser, parsers
 
 
 def main(args: list[str] | None = None) -> int:
     """Run one command; an error is one line on stderr. Returns the exit code."""
+    from shards.cli.usage_errors import parsed
     from shards.errors import DataError
     from shards.text import given_twice, printable, with_bytes, without_bytes
 
@@ -87,7 +89,7 @@ def main(args: list[str] | None = None) -> int:
         print(_version())
         return 0
     functions = _functions()
-    parser = _make_parser(functions)
+    parser, commands = _make_parser(functions)
     words = [without_bytes(_underscored(word)) for word in (sys.argv[1:] if args is None else args)]
     if not words:
         parser.print_help(sys.stderr)
@@ -96,7 +98,11 @@ def main(args: list[str] | None = None) -> int:
     if flag := given_twice(words):
         print(printable(f"error: {flag} is given twice; pass it once"), file=sys.stderr)
         return 2
-    chosen = parser.parse_args(words)
+    try:
+        chosen = parsed(parser, words, commands, "python -m shards")
+    except ValueError as error:
+        print(printable(f"error: {error}"), file=sys.stderr)
+        return 2
     try:
         functions[chosen.subcommand](**{name: with_bytes(value) for name, value in chosen[chosen.subcommand].items()})
     except DataError as error:

@@ -69,7 +69,7 @@ def build(
         out_dir: Data folder to make, or to add the new ones of the recordings to.
         rate: Sample rate of the chunks in Hz.
         samples: Samples per chunk; 0 is one second.
-        seconds: The same in seconds, such as 3.
+        seconds: Seconds per chunk, such as 3, in place of `samples`.
         hop: Samples from one chunk of a recording to the next; less than a chunk makes them overlap. 0 is half a chunk.
         level: Loudness of each recording: peak at 0.95, RMS at -20 dBFS, robust (as peak, but clicks do not count), or
             left as it is.

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import ROOT, command, plucked
 
-from audiovae.__main__ import flags_last, main, make_parser, nearest
+from audiovae.__main__ import flags_last, main, make_parser
 from audiovae.commands import COMMANDS
 
 
@@ -54,6 +54,7 @@ def test_help_shows_no_flags_without_a_use(name, run):
     assert code == 0
     assert "config CONFIG" not in out
     assert "print_config" not in out
+    assert "class '" not in out
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,9 @@ def test_help_shows_no_flags_without_a_use(name, run):
 def test_what_is_misspelt_names_the_nearest(words, meant, run):
     code, _, err = run(*words)
     assert code == 2
-    assert err.endswith(f"did you mean {meant}?\n")
+    assert err.startswith("error: ")
+    assert err.endswith(f"; did you mean {meant}?\n")
+    assert err.count("\n") == 1
 
 
 @pytest.mark.parametrize("words", [["xyzzy"], ["sample", "M", "o.wav", "--nonsense", "3"], ["sample", "M"], ["sample"]])
@@ -103,8 +106,7 @@ def test_an_end_of_the_output_is_no_traceback(place, said, songs, model_dir):
 
 
 @given(st.lists(st.text(max_size=8), max_size=6))
-def test_any_words_have_a_hint_or_none(words):
-    assert isinstance(nearest(words), str)
+def test_words_are_moved_and_none_is_lost(words):
     assert sorted(flags_last(words)) == sorted(words)
 
 
@@ -112,14 +114,14 @@ def test_any_words_have_a_hint_or_none(words):
 def test_flags_may_stand_anywhere(parts):
     names = [part[0] for part in parts if not part[0].startswith("--")]
     words = ["reconstruct", "M", *(word for part in parts for word in part)]
-    chosen = make_parser().parse_args(flags_last(words)).reconstruct
+    chosen = make_parser()[0].parse_args(flags_last(words)).reconstruct
     assert [*chosen.input, chosen.output] == [*map(Path, names[:-1]), names[-1]]
     assert (chosen.overlap, chosen.device) == (0.5, "cpu")
 
 
 @pytest.mark.parametrize("name", ["1", "null", "[a", "{}", "a: b", "true", "1e3", "a b.wav", "ä.wav"])
 def test_names_are_taken_as_they_stand(name):
-    chosen = make_parser().parse_args(["reconstruct", name, name, name, name]).reconstruct
+    chosen = make_parser()[0].parse_args(["reconstruct", name, name, name, name]).reconstruct
     assert (str(chosen.model), [*map(str, chosen.input)], chosen.output) == (name, [name, name], name)
 
 

@@ -53,7 +53,7 @@ def flags() -> set[str]:
     for function in vars(importlib.import_module("audiovae.commands")).values():
         if inspect.isfunction(function):
             known |= {*inspect.signature(function).parameters}
-    for parser in (make_parser(), _make_parser(_functions())):
+    for parser in (make_parser(), _make_parser(_functions())[0]):
         for command in parser._subcommands_action._name_parser_map.values():
             known |= {word[2:].rstrip("+") for action in command._actions for word in action.option_strings}
     return known

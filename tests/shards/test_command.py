@@ -14,6 +14,7 @@ import soundfile
 from small_builds import contents
 
 import shards
+from shards.__main__ import main
 from tests.shards.conftest import music
 
 ROOT = Path(shards.__file__).parent.parent
@@ -192,3 +193,31 @@ def test_a_folder_that_cannot_be_written(audio_dir):
 def test_workers_do_not_import_torch():
     code = "import sys, shards.building.build, shards.building.part; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["build", "a"], "missing: out_dir; see: python -m shards build --help"),
+        (["bild", "a", "b"], "no command 'bild'; did you mean build?"),
+        (["build", "a", "b", "--rate", "0.5"], "--rate: 0.5 is not a whole number"),
+        (["build", "a", "b", "--valid", "x"], "--valid: x is not a number"),
+        (["build", "a", "b", "--level=loud"], "--level: loud is none of peak, rms, robust, none"),
+        (["build", "a", "b", "--task"], "--task: the value is missing; see: python -m shards build --help"),
+        (["build", "a", "b", "--secnds", "3"], "unrecognized arguments: --secnds 3; did you mean --seconds?"),
+        (["verify", "a", "\x1b[2J"], r"unrecognized arguments: \x1b[2J"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(words, expected, capsys):
+    assert main(words) == 2
+    assert capsys.readouterr() == ("", f"error: {expected}\n")
+
+
+@pytest.mark.parametrize("name", ["build", "merge", "inspect", "verify", "practice"])
+def test_help_has_types_in_plain_words(name, capsys):
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    told = capsys.readouterr().out
+    assert told.startswith(f"usage: python -m shards {name} [options]")
+    assert "class '" not in told
+    assert "type: " not in told

@@ -7,14 +7,17 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
+from shards.cli.help_text import HelpFormatter
+from shards.cli.usage_errors import flags_of as flags_of_parser
+from shards.cli.usage_errors import shortened
 from shards.mixing.places import join_places
 from shards.text import with_bytes, without_bytes
-from train.cli.help_text import HelpFormatter, Overview
+from train.cli.overview import Overview
 from train.cli.presets import presets, settings_file
 from train.cli.settings_files import check_file, check_group, check_values, names_of
 from train.cli.start_settings import start_settings
 from train.cli.tools import TOOLS
-from train.cli.usage_errors import ADVICE, explain, shortened
+from train.cli.usage_errors import ADVICE, explain
 from train.config import RUNS, RunConfig
 from train.errors import TrainError
 
@@ -249,5 +252,4 @@ def flags_of(command: str, parser: Overview) -> list[str]:
     """Names of a subcommand's flags without the dashes in front; for trainings the dotted names of all settings."""
     if command in RUNS:
         return [*names_of(RUNS[command])]
-    actions = parser.commands[command]._actions if command else []
-    return [flag[2:] for action in actions for flag in action.option_strings if flag.startswith("--")]
+    return flags_of_parser(parser.commands[command]) if command else []

@@ -13,8 +13,9 @@ from typing import Any
 
 import yaml
 
+from shards.cli.usage_errors import shortened, suggestion
 from shards.files import read_start
-from train.cli.usage_errors import ADVICE, shortened, suggestion
+from train.cli.usage_errors import ADVICE
 from train.errors import TrainError
 
 MAX_BYTES = 1 << 20

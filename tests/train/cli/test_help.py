@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
+from shards.cli.help_text import TYPES, plain_type
 from tests.train.conftest import ROOT
-from train.cli.help_text import TYPES, plain_type
 from train.cli.parser import examples_of, groups_of_commands, make_parser, parse
 from train.config import RUNS, VAERun
 

@@ -1,4 +1,4 @@
-"""What train/cli relies on in argparse and jsonargparse although they do not promise it.
+"""What the command lines rely on in argparse and jsonargparse although they do not promise it.
 
 A failure here means that an upgrade changed a private name or an English phrase: adapt the file that the message names.
 """
@@ -8,9 +8,9 @@ import argparse
 import jsonargparse
 import pytest
 
-from train.cli.help_text import DEFAULT_MARK, GENERIC_HELP, TYPE_MARK
+from shards.cli.help_text import DEFAULT_MARK, GENERIC_HELP, TYPE_MARK
+from shards.cli.usage_errors import PHRASES
 from train.cli.parser import make_parser, normalised
-from train.cli.usage_errors import PHRASES
 
 NEEDED = ["--data", "x", "--run-dir", "y"]
 
@@ -45,7 +45,7 @@ def test_phrases_of_error_messages(phrase, words):
         message = value[2]
     assert PHRASES[phrase].match(message), (
         f"jsonargparse {jsonargparse.__version__} says {message!r}: "
-        f"adapt PHRASES[{phrase!r}] in train/cli/usage_errors.py"
+        f"adapt PHRASES[{phrase!r}] in shards/cli/usage_errors.py"
     )
 
 
@@ -57,9 +57,9 @@ def test_every_phrase_is_checked():
 @pytest.mark.parametrize(
     ("owner", "name", "user"),
     [
-        (jsonargparse.DefaultHelpFormatter, "_get_help_string", "train/cli/help_text.py"),
-        (jsonargparse.DefaultHelpFormatter, "_get_type_str", "train/cli/help_text.py"),
-        (jsonargparse.ArgumentParser(), "_actions", "train/cli/parser.py"),
+        (jsonargparse.DefaultHelpFormatter, "_get_help_string", "shards/cli/help_text.py"),
+        (jsonargparse.DefaultHelpFormatter, "_get_type_str", "shards/cli/help_text.py"),
+        (jsonargparse.ArgumentParser(), "_actions", "shards/cli/usage_errors.py"),
     ],
 )
 def test_private_names(owner, name, user):
@@ -72,12 +72,9 @@ def test_marks_in_help_texts():
     parser.add_argument("--file", action="config")
     help_of = {action.dest: action for action in parser._actions}
     text = jsonargparse.DefaultHelpFormatter("x")._get_help_string(help_of["number"])
-    advice = (
-        f"jsonargparse {jsonargparse.__version__} prints types as {text!r}: adapt TYPE_MARK in train/cli/help_text.py"
-    )
+    version, place = jsonargparse.__version__, "shards/cli/help_text.py"
+    advice = f"jsonargparse {version} prints types as {text!r}: adapt TYPE_MARK in {place}"
     assert text == f"A number. ({TYPE_MARK}, {DEFAULT_MARK})", advice
     printed = " ".join(parser.format_help().split())
     for phrase in GENERIC_HELP:
-        assert phrase in printed, (
-            f"jsonargparse {jsonargparse.__version__}: adapt GENERIC_HELP in train/cli/help_text.py"
-        )
+        assert phrase in printed, f"jsonargparse {version}: adapt GENERIC_HELP in {place}"

@@ -1,13 +1,10 @@
-"""The text of `--help`: groups of subcommands, line breaks of the examples, types in plain words."""
+"""The text of `--help`: line breaks of the examples, types in plain words."""
 
 import argparse
 import json
 import re
-from typing import Any
 
-from jsonargparse import ArgumentParser, DefaultHelpFormatter
-
-import audiovae
+from jsonargparse import DefaultHelpFormatter
 
 # Names of types, as jsonargparse and Python print them, in plain words.
 TYPES = {
@@ -46,6 +43,12 @@ def plain_type(name: str) -> str:
     return TYPES.get(name, name)
 
 
+def usage_of(command: str, parser: argparse.ArgumentParser) -> str:
+    """The usage of a command in one line: its positional arguments, and that it has options."""
+    names = (f"{a.dest} [...]" if a.nargs == "+" else a.dest for a in parser._actions if not a.option_strings)
+    return " ".join([command, "[options]", *names])
+
+
 def _without(text: str, mark: str) -> str:
     """A help text without one of the marks in its parentheses."""
     return text.replace(f", {mark}", "").replace(f"{mark}, ", "").replace(f" ({mark})", "")
@@ -76,33 +79,3 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter, DefaultHelpFormatter):
         if isinstance(action.default, bool | tuple) or action.default == "":
             text = text.replace("%(default)s", json.dumps(action.default))
         return text.replace(TYPE_MARK, plain_type(name))
-
-
-class Overview(ArgumentParser):
-    """A parser whose help lists its subcommands in groups, followed by examples.
-
-    Attributes:
-        commands: The parser of each subcommand.
-        groups_of_commands: Names of subcommands under each heading.
-        examples: Lines at the end of the help.
-    """
-
-    def __init__(self, groups_of_commands: dict[str, list[str]], examples: str, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.commands: dict[str, ArgumentParser] = {}
-        self.groups_of_commands, self.examples = groups_of_commands, examples
-        self.add_argument("--version", action="version", version=f"{audiovae.DISTRIBUTION} {audiovae.__version__}")
-        self._subcommands = self.add_subcommands()
-
-    def add_command(self, name: str, parser: ArgumentParser) -> None:
-        """Adds a subcommand."""
-        self.commands[name] = parser
-        self._subcommands.add_subcommand(name, parser, help=parser.description)
-
-    def format_help(self, formatter: argparse.HelpFormatter | None = None) -> str:
-        """Returns usage, the subcommands in their groups, and examples."""
-        width = max(map(len, self.commands))
-        lines = ["usage: python -m train COMMAND ...", "", self.description or "", ""]
-        for group, names in self.groups_of_commands.items():
-            lines += [f"{group}:", *(f"  {name:{width}}  {self.commands[name].description}" for name in names), ""]
-        return "\n".join([*lines, self.examples])
