@@ -61,7 +61,7 @@ def main() -> int:
         given = flags_last([without_bytes(word) for word in words])
         chosen = parsed(parser, given, commands, "python -m audiovae")
     except ValueError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
+        print(printable(f"error: {with_bytes(str(error))}"), file=sys.stderr)
         return 2
     with warnings.catch_warnings():
         warnings.simplefilter("always", ModelWarning)

@@ -101,7 +101,7 @@ def main(args: list[str] | None = None) -> int:
     try:
         chosen = parsed(parser, words, commands, "python -m shards")
     except ValueError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
+        print(printable(f"error: {with_bytes(str(error))}"), file=sys.stderr)
         return 2
     try:
         functions[chosen.subcommand](**{name: with_bytes(value) for name, value in chosen[chosen.subcommand].items()})

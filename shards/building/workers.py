@@ -92,7 +92,11 @@ def open_workers(count: int) -> Iterator[Workers]:
     except BaseException:
         for child in set(multiprocessing.active_children()) - before:
             child.kill()
-        # Wait, which is short without workers: Python prints a traceback if the pool's thread ends while it exits.
+        # A worker may have been killed in the middle of a result. The pool's thread waits for the rest of it until all
+        # ends for writing are closed, and this process has one.
+        if queue := getattr(executor, "_result_queue", None):
+            queue._writer.close()
+        # Wait for that thread: Python prints a traceback if it ends while Python exits.
         executor.shutdown(cancel_futures=True)
         raise
     finally:

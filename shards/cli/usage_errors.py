@@ -24,7 +24,7 @@ PHRASES = {
     "restriction": re.compile(r"Not of type (\w+): (.*?) does not conform to restriction"),
     "conversion": re.compile(r"Not of type (\w+): .*?: '?([^']*)'?$"),
     "literal": re.compile(r"Expected a typing\.Literal\[(.*)\]\. Got value: (.*)"),
-    "type": re.compile(r"Expected a (.*?)\. Got value: (.*)"),
+    "type": re.compile(r"Expected a (.*?)\. Got value: ?(.*)"),
 }
 MIN_SIMILARITY = 0.65
 
@@ -102,14 +102,18 @@ def explain(
     return message
 
 
+def _shown(value: str) -> str:
+    return value or "an empty text"
+
+
 def value_problem(key: str, problem: str) -> str:
     """One line on a value that a setting does not accept."""
     if found := PHRASES["restriction"].match(problem) or PHRASES["conversion"].match(problem):
-        return f"--{key}: {found[2]} is not {plain_type(found[1])}"
+        return f"--{key}: {_shown(found[2])} is not {plain_type(found[1])}"
     if found := PHRASES["literal"].match(problem):
         return f"--{key}: {found[2]} is none of {found[1]}".replace("'", "")
     if found := PHRASES["type"].match(problem):
-        return f"--{key}: {found[2]} is not {plain_type(found[1])}"
+        return f"--{key}: {_shown(found[2])} is not {plain_type(found[1])}"
     return f"--{key}: {problem}"
 
 

@@ -32,6 +32,11 @@ class Tool:
     add_arguments: Callable[[ArgumentParser], None]
 
 
+def _name(text: str) -> str:
+    """Text as it is: the parser would read `null` as no value."""
+    return text
+
+
 def _add_run_dir(parser: ArgumentParser) -> None:
     parser.add_argument("run_dir", type=Path, help="The folder that was --run-dir in training.")
 
@@ -43,9 +48,9 @@ def _evaluate(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=Path | None, help="The folder to write to; by default RUN_DIR/report.")
     parser.add_argument(
         "--checkpoint",
-        type=str | None,
+        type=_name,
         help="The step of a checkpoint to measure, or `best`; by default the newest model. Its report is written to "
-        "RUN_DIR/report-CHECKPOINT.",
+        "RUN_DIR/report-step-... unless --out names another folder.",
     )
     parser.add_argument("--device", default="auto", help=DEVICE_HELP)
     parser.add_argument(

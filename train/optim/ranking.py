@@ -22,6 +22,12 @@ def better(measure: str, value: float, other: float) -> bool:
     return value > other if measure in HIGHER_IS_BETTER else value < other
 
 
+def ranked_by(settings: Mapping[str, Any]) -> str:
+    """The held-out measure that says which checkpoint of a run is the best, by the run's flat settings."""
+    by = settings.get("checkpoint.best_by")
+    return by if by in MEASURES else "si_sdr"
+
+
 def held_out(state: Mapping[str, Any]) -> dict[str, float]:
     """The finite held-out values in the state of a checkpoint, by measure; of older versions SI-SDR alone."""
     found = state.get(VALUES)

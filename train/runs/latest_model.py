@@ -11,6 +11,7 @@ from audiovae.card import read_facts
 from shards.manifest import Manifest
 from train.config import phase_start_of
 from train.errors import TrainError
+from train.optim.ranking import ranked_by
 from train.runs import checkpoint
 from train.runs.record import RECORD_FILE
 from train.runs.run_folder import RunDir
@@ -51,7 +52,7 @@ def chosen_weights(run: RunDir, name: str | None) -> Path:
         return weights_of(run)
     folder = run.path / "checkpoints"
     if name == BEST:
-        measure = run.config.get("checkpoint.best_by", "si_sdr")
+        measure = ranked_by(run.config)
         path = checkpoint.best_checkpoint(folder, measure)
         if path is None:
             raise TrainError(f"{folder}: no checkpoint has a held-out value of {measure} (checkpoint.best_by)")

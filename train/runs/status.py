@@ -16,7 +16,7 @@ from rich.text import Text
 from shards.files import open_regular
 from shards.text import printable
 from train.config import phase_start_of
-from train.optim.ranking import MEASURES
+from train.optim.ranking import ranked_by
 from train.runs.checkpoint import all_checkpoints, best_checkpoint, step_of
 from train.runs.forecast import duration, forecast
 from train.runs.lines import PACE, read_decisions, read_events, read_points, seconds_of_a_save
@@ -117,7 +117,7 @@ def summary_of(run: RunDir, now: float) -> dict[str, Any]:
     attempts = attempts_of(read_events(run.path / ATTEMPTS_FILE), rows)
     running = is_locked(run.path / "lock")
     checkpoints = all_checkpoints(run.path / "checkpoints")
-    by = ranked_by(run)
+    by = ranked_by(run.config)
     best = best_checkpoint(run.path / "checkpoints", by)
     done = run.done
     batch, every = run.config["data.batch"], run.config["checkpoint.every"]
@@ -159,12 +159,6 @@ def summary_of(run: RunDir, now: float) -> dict[str, Any]:
         "lead_s": ahead.lead_s if ahead else None,
         "next_save_s": max(0.0, due * batch / rate) if running and rate else None,
     }
-
-
-def ranked_by(run: RunDir) -> str:
-    """The held-out measure that says which checkpoint of a run is the best."""
-    by = run.config.get("checkpoint.best_by")
-    return by if by in MEASURES else "si_sdr"
 
 
 def epochs_of_sets(rows: list[dict[str, Any]]) -> dict[str, float]:

@@ -251,7 +251,7 @@ def test_a_chosen_checkpoint_has_a_report_of_its_own(straight, tmp_path):
         return line
 
     (run / "checkpoints" / f"step-{steps[-1]:08d}" / "config.json").write_text("{}")
-    for wrong in "7000", "newest", "", "step-", "../model", "٣":
+    for wrong in "7000", "null", "newest", "", "step-", "../model", "٣":
         assert f"there is no checkpoint {wrong!r}; choose best or one of the steps {steps[0]}, " in error(wrong)
     assert "config.json differs from what was saved; choose another checkpoint" in error(str(steps[-1]))
     assert not (tmp_path / "none").exists()

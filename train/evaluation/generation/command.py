@@ -92,7 +92,7 @@ def evaluate_prior(settings: Any, engine: Engine) -> None:
         "temperature": temperature,
         **({"labels": labels} if labels else {}),
     }
-    engine.everywhere(lambda: write_report(folder, opened, sets, about) if engine.is_main else None)
+    engine.everywhere(lambda: write_report(folder, opened, sets, about, own) if engine.is_main else None)
     engine.wait_for_all()
 
 
@@ -165,8 +165,11 @@ def make_sets(engine: Engine, opened: Opened, pieces: int, temperature: float, l
     )
 
 
-def write_report(folder: Path, opened: Opened, sets: Sets, about: dict[str, Any]) -> None:
-    """Writes all files of the report atomically, metrics.json last: if it exists, the report is complete."""
+def write_report(folder: Path, opened: Opened, sets: Sets, about: dict[str, Any], own: bool) -> None:
+    """Writes all files of the report atomically, metrics.json last: if it exists, the report is complete.
+
+    If the report is the run's `own` and the run has finished, its model card gets the measures.
+    """
     near = sets.nearest()
     summary = about | measures_of(sets, near)
     heard = sounds_to_hear(sets, near, opened.split, opened.training, about.get("labels"))
@@ -180,7 +183,7 @@ def write_report(folder: Path, opened: Opened, sets: Sets, about: dict[str, Any]
     write_page(folder, opened.run, opened.prior, opened.split, summary, heard, inside)
     write_atomically(folder / "metrics.json", summary_text(summary, windows), inside)
     print_summary(summary)
-    if opened.run.finished_at is not None and inside == opened.run.path:
+    if opened.run.finished_at is not None and own:
         print(printable(f"card:    {update_card(opened.run, opened.split, summary)}"))
     print(printable(f"report:  {folder / 'index.html'}"))
     print(printable(f"audio:   {folder / 'audio'} (the audio of the report as WAV files)"))

@@ -104,6 +104,16 @@ def test_a_report_on_generated_recordings(prior, straight, data_dir, capsys):
     assert json.loads((report / "metrics.json").read_text())["rows"]["generated"]["intervals"]["diversity"] is None
     colder, _ = soundfile.read(report / "audio" / "generated-1.wav")
     assert np.abs(colder - audio).max() > 1e-3
+    # A checkpoint has a report of its own, and the model card stays that of the finished model.
+    before = {file: file.read_bytes() for file in run.rglob("*") if file.is_file()}
+    words = words_for(run, data_dir, straight("vae"), "--pieces", "2", "--checkpoint", "best")
+    assert "card: " in capsys.readouterr().out
+    assert main_run(words) == 0
+    assert "card: " not in capsys.readouterr().out
+    assert {file: file.read_bytes() for file in before} == before
+    (own,) = run.glob("report-step-*")
+    assert json.loads((own / "metrics.json").read_text())["model"] == own.name.removeprefix("report-")
+    assert f"--checkpoint {own.name.removeprefix('report-')}" in (own / "index.html").read_text()
 
 
 def test_one_and_two_processes_agree(straight_prior, straight, data_dir, tmp_path):
