@@ -14,7 +14,7 @@ import sys
 
 class Wall:
     def find_spec(self, name, *_):
-        ground = name == "shards" or f"{name}.".startswith(("shards.files.", "shards.audio.", "shards.text."))
+        ground = name == "shards" or f"{name}.".startswith(("shards.audio.", "shards.cli.", "shards.files.", "shards.text."))
         if not ground and name.split(".")[0] in ("train", "shards", "wandb", "accelerate", "webdataset"):
             raise ImportError(f"{name} is not there")
 
