@@ -25,7 +25,7 @@ OUTPUT = (
 
 
 def make_parser() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
-    """Builds the parser, and that of each command. The arguments of a command are those of its function."""
+    """Builds the parser and the parsers of its commands. The arguments of a command are those of its function."""
     last = "version: python -m audiovae --version"
     looks: dict[str, Any] = {"formatter_class": HelpFormatter, "allow_abbrev": True, "exit_on_error": False}
     parser = ArgumentParser(prog="python -m audiovae", description=__doc__, epilog=last, **looks)

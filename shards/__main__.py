@@ -57,7 +57,7 @@ def _version() -> str:
 
 
 def _make_parser(functions: dict[str, Callable[..., None]]) -> tuple[Any, dict[str, Any]]:
-    """The parser, and that of each command."""
+    """Builds the parser and the parsers of its commands."""
     from jsonargparse import ArgumentParser
 
     from shards.cli.help_text import HelpFormatter, usage_of

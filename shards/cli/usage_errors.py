@@ -30,7 +30,7 @@ MIN_SIMILARITY = 0.65
 
 
 def parsed(parser: Any, words: Sequence[str], commands: Mapping[str, argparse.ArgumentParser], program: str) -> Any:
-    """What a parser with subcommands makes of a command line.
+    """Parses a command line with subcommands.
 
     Args:
         parser: The parser, with `exit_on_error=False`.

@@ -14,7 +14,8 @@ import sys
 
 class Wall:
     def find_spec(self, name, *_):
-        ground = name == "shards" or f"{name}.".startswith(("shards.audio.", "shards.cli.", "shards.files.", "shards.text."))
+        rooms = ("shards.audio.", "shards.cli.", "shards.files.", "shards.text.")
+        ground = name == "shards" or f"{name}.".startswith(rooms)
         if not ground and name.split(".")[0] in ("train", "shards", "wandb", "accelerate", "webdataset"):
             raise ImportError(f"{name} is not there")
 

@@ -32,11 +32,6 @@ class Tool:
     add_arguments: Callable[[ArgumentParser], None]
 
 
-def _name(text: str) -> str:
-    """Text as it is: the parser would read `null` as no value."""
-    return text
-
-
 def _add_run_dir(parser: ArgumentParser) -> None:
     parser.add_argument("run_dir", type=Path, help="The folder that was --run-dir in training.")
 
@@ -48,7 +43,7 @@ def _evaluate(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=Path | None, help="The folder to write to; by default RUN_DIR/report.")
     parser.add_argument(
         "--checkpoint",
-        type=_name,
+        type=str,  # not `str | None`, of which the parser reads `null` as no value
         help="The step of a checkpoint to measure, or `best`; by default the newest model. Its report is written to "
         "RUN_DIR/report-step-... unless --out names another folder.",
     )

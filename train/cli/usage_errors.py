@@ -1,4 +1,4 @@
-"""What the messages of wrong command lines say of trainings, beside what `shards.cli.usage_errors` says of all."""
+"""Error messages of wrong command lines that only `train` has; `shards.cli.usage_errors` has the others."""
 
 import re
 from collections.abc import Sequence

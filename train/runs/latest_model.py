@@ -57,17 +57,19 @@ def chosen_weights(run: RunDir, name: str | None) -> Path:
         if path is None:
             raise TrainError(f"{folder}: no checkpoint has a held-out value of {measure} (checkpoint.best_by)")
     else:
-        step = name.removeprefix("step-")
-        path = folder / f"step-{int(step):08d}" if step.isascii() and step.isdecimal() and len(step) < 20 else None
-        if path is None or not path.is_dir():
-            found = [str(checkpoint.step_of(path)) for path in reversed(checkpoint.all_checkpoints(folder))]
-            raise TrainError(
-                f"{run.path}: there is no checkpoint {name!r:.80}; "
-                + (f"choose {BEST} or one of the steps {', '.join(found)}" if found else "none has been saved")
-            )
+        found = {str(checkpoint.step_of(path)): path for path in reversed(checkpoint.all_checkpoints(folder))}
+        path = found.get(name) or next((path for path in found.values() if path.name == name), None)
+        if path is None:
+            remedy = f"choose {BEST} or one of the steps {', '.join(found)}" if found else "none has been saved"
+            raise TrainError(f"{run.path}: there is no checkpoint {name!r:.80}; {remedy}")
+    _check_sound(path)
+    return path
+
+
+def _check_sound(path: Path) -> None:
+    """Raises TrainError if a checkpoint is damaged."""
     if problem := checkpoint.damage(path):
         raise TrainError(f"{path}: {problem}; choose another checkpoint")
-    return path
 
 
 def checkpoint_flag(name: str) -> list[str]:
@@ -106,8 +108,8 @@ def folder_of_weights(path: Path) -> Path:
     """
     if (path / RECORD_FILE).is_file() and not (path / "config.json").is_file():
         return weights_of(RunDir.open(path))
-    if (path / checkpoint.MANIFEST).is_file() and (problem := checkpoint.damage(path)):
-        raise TrainError(f"{path}: {problem}; choose another checkpoint")
+    if (path / checkpoint.MANIFEST).is_file():
+        _check_sound(path)
     if not (path / "config.json").is_file():
         raise TrainError(f"{path}: holds no model; pass a model folder, a checkpoint or a run")
     return path

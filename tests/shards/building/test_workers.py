@@ -1,4 +1,4 @@
-"""The pool of a build ends whole: no process and no thread of it outlives the command."""
+"""The pool of worker processes of a build: when it ends, none of its processes and threads is left."""
 
 import multiprocessing
 import subprocess
