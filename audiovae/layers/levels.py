@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from audiovae.layers.causal import Causal
 from audiovae.layers.noise import Noise
-from audiovae.layers.trunk import lapped_cosines
+from audiovae.layers.transforms import lapped_cosines
 
 # The hop of the transform is at most this long: attacks in noise are not smeared audibly.
 LONGEST_HOP_S = 0.0065
@@ -47,20 +47,22 @@ class LevelsConfig:
     Attributes:
         bands: Number of bands, equally wide on the mel scale, up to half the sample rate; 0 means none.
         lowest: Lower edge of the lowest band in Hz.
+        fill_from: Bands whose middle is below this frequency in Hz are left as the trunk made them, without noise.
         latents: Latent channels (of a VQ-VAE: codebooks) that carry the levels of an audio channel.
         hold: Latent frames for each frame of levels; they carry one part each.
     """
 
     bands: int = 0
     lowest: float = 1500.0
+    fill_from: float = 0.0
     latents: int = 12
     hold: int = 1
 
     def __post_init__(self) -> None:
-        if self.bands < 0 or min(self.latents, self.hold) < 1 or self.lowest < 0:
+        if self.bands < 0 or min(self.latents, self.hold) < 1 or min(self.lowest, self.fill_from) < 0:
             raise ValueError(
-                f"levels.bands is {self.bands}, levels.latents {self.latents}, levels.hold {self.hold} and "
-                f"levels.lowest {self.lowest}: at least 0, 1, 1 and 0"
+                f"levels.bands is {self.bands}, levels.latents {self.latents}, levels.hold {self.hold}, "
+                f"levels.lowest {self.lowest} and levels.fill_from {self.fill_from}: at least 0, 1, 1, 0 and 0"
             )
 
     @property
@@ -126,6 +128,11 @@ def band_edges(bands: int, lowest: float, hop: int, rate: int) -> list[int]:
     return edges
 
 
+def centres_of(edges: list[int], hop: int, rate: int) -> list[float]:
+    """The middle of each band in Hz, from the edges of `band_edges`."""
+    return [(low + high) / 2 / hop * rate / 2 for low, high in itertools.pairwise(edges)]
+
+
 def noise_at(positions: Tensor, count: int) -> Tensor:
     """White noise as a pure function of position, of mean 0 and variance 1, uniform: [...] int64 -> [..., count].
 
@@ -164,6 +171,8 @@ class BandLevels(Causal):
         hop: Samples between frames of the transform.
         times: Frames of the transform in a frame of levels.
         channels: C.
+        centres: [C * bands, 1], the middle of each band in Hz.
+        filled: [C * bands, 1], 1 for bands that `fill` changes and 0 for others; `fills` says whether there are any.
         mean, std: [C * bands, 1] each, of the levels; rough guesses until `calibrate`.
         start: Samples of the recording at which the items to fill begin, int64 [B], or 0 for all. If these are
             multiples of `hop`, parts that are decoded apart have the same noise where they overlap.
@@ -185,6 +194,10 @@ class BandLevels(Causal):
             self.member = nn.Buffer(torch.block_diag(*[members(edges)] * channels), persistent=False)
             kernel = lapped_cosines(self.hop)[edges[0] : edges[-1]].unsqueeze(1)
             self.kernel = nn.Buffer(kernel.repeat(channels, 1, 1), persistent=False)
+            centres = torch.tensor(centres_of(edges, self.hop, rate) * channels).unsqueeze(1)
+            self.centres = nn.Buffer(centres, persistent=False)
+            self.filled = nn.Buffer((centres >= config.fill_from).float(), persistent=False)
+        self.fills = any(centre >= config.fill_from for centre in centres_of(edges, self.hop, rate))
         self.mean = nn.Buffer(torch.full((channels * config.bands, 1), START[0]))
         self.std = nn.Buffer(torch.full((channels * config.bands, 1), START[1]))
 
@@ -224,16 +237,19 @@ class BandLevels(Causal):
         Returns:
             [B, C, samples] float32.
         """
+        if not self.fills:
+            return audio.float()
         with torch.autocast(audio.device.type, enabled=False):
             audio = audio.float()
             own = self.coefficients(audio)
             with torch.no_grad():
-                wanted = (levels.float() * self.std + self.mean).clamp_max(LOUDEST).exp()
+                wanted = self.power_of(levels).exp()
                 there = self.power(own)
                 missing = (1 - there / wanted.clamp_min(FLOOR)).clamp_min(0.0)
-                added = wanted.sqrt() * missing / (missing + SOFT).sqrt()
+                added = wanted.sqrt() * missing / (missing + SOFT).sqrt() * self.filled.to(audio.device)
                 if not self.causal:
                     kept = (wanted / there.clamp_min(FLOOR)).clamp_max(1.0).sqrt()
+                    kept = torch.where(self.filled.to(audio.device) > 0, kept, 1.0)
                     added, kept = (self.spread(gain, own.shape[2]) for gain in (added, kept))
             if self.causal:
                 return audio + self.noise_of_the_past(own, added, noise)
@@ -281,6 +297,10 @@ class BandLevels(Causal):
             begins = (self.start // self.hop).to(positions.device).unsqueeze(1)
             return noise_at(begins + positions, count).transpose(1, 2)
         return noise_at(noise.integers(POSITIONS, 1) + positions, count).transpose(1, 2)
+
+    def power_of(self, levels: Tensor) -> Tensor:
+        """Natural logarithms of the mean power of a coefficient, of normalised levels [B, C * bands, T]: same shape."""
+        return (levels.float() * self.std + self.mean).clamp_max(LOUDEST)
 
     @torch.no_grad()
     def calibrate(self, chunks: Iterable[Tensor]) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torchaudio.functional import griffinlim
 
-from audiovae.layers.losses import squared_error, stft_distance
+from audiovae.layers.losses import WEIGHTED_WINDOW, squared_error, stft_distance, weighted_error
 from audiovae.layers.spectra import inverse_mel_filters, log_mel, mel_filters
 from audiovae.layers.trunk import Signal
 
@@ -30,10 +30,14 @@ MIN_LEVEL = 1e-5
 
 @dataclass
 class RepresentationConfig:
-    """Input and output of the model: the waveform or a mel spectrogram. All settings but `kind` are for mel.
+    """Input and output of the model: the waveform or a mel spectrogram.
+
+    The setting `masking` is for the waveform, all others but `kind` are for mel.
 
     Attributes:
         kind: "waveform", or "mel": a log-mel spectrogram, from which Griffin-Lim reconstructs audio.
+        masking: Exponent in [0, 1] of the signal's power by which the term `mse` divides squared errors of a waveform,
+            because loud sound masks errors in its own band; 0 gives the plain mean squared error.
         bands: Number of mel bands, the trunk's input channels.
         n_fft: Length of FFT and window, in samples.
         hop: Samples between frames; at most a quarter of n_fft.
@@ -42,6 +46,7 @@ class RepresentationConfig:
     """
 
     kind: Literal["waveform", "mel"] = "waveform"
+    masking: float = 0.0
     bands: int = 256
     n_fft: int = 2048
     hop: int = 245
@@ -54,6 +59,10 @@ class RepresentationConfig:
                 raise ValueError(f"representation.{name} is {getattr(self, name)}: at least 1")
         if self.kind not in ("waveform", "mel"):
             raise ValueError(f"representation.kind is {self.kind}: choose waveform or mel")
+        if not 0 <= self.masking <= 1:
+            raise ValueError(f"representation.masking is {self.masking}: choose 0 to 1")
+        if self.kind == "mel" and self.masking:
+            raise ValueError("representation.masking needs representation.kind waveform; set it to 0")
         if self.kind == "mel" and self.bands * self.n_fft > LARGEST_FILTERS:
             raise ValueError(f"representation: {self.bands} bands with an FFT of {self.n_fft} are too many")
         if self.kind == "mel" and 4 * self.hop > self.n_fft:
@@ -72,7 +81,11 @@ def make_representation(
     """
     if config.kind == "mel":
         return Mel(config, samples, rate, audio_channels)
-    return Waveform(samples, audio_channels)
+    if config.masking and samples <= WEIGHTED_WINDOW // 2:
+        raise ValueError(
+            f"representation.masking needs chunks of more than {WEIGHTED_WINDOW // 2} samples; set it to 0"
+        )
+    return Waveform(samples, audio_channels, config.masking)
 
 
 def mid_side(audio: Tensor) -> Tensor:
@@ -98,8 +111,10 @@ class Waveform(nn.Module):
     signal: ClassVar[Signal] = "waveform"
     not_in_onnx = ""
 
-    def __init__(self, samples: int, audio_channels: int = 1) -> None:
+    def __init__(self, samples: int, audio_channels: int = 1, masking: float = 0.0) -> None:
+        """`masking`: See `RepresentationConfig`."""
         super().__init__()
+        self.masking = masking
         self.channels = audio_channels
         self.frames = samples
         self.gain = nn.Buffer(torch.ones(()))
@@ -120,11 +135,16 @@ class Waveform(nn.Module):
     def distances(self, output: Tensor, target: Tensor) -> dict[str, Tensor]:
         """The reconstruction terms of training, each [B]: `mse` and `stft`, at the trunk's level.
 
+        With `masking`, `mse` is `audiovae.layers.losses.weighted_error`, of mid and side as it is without.
+
         Of stereo, `stft` is the mean over mid, side, left and right, as errors of each of them can be heard (Steinmetz,
         Pons, Pascual and Serra 2021, "Automatic multitrack mixing with a differentiable mixing console of neural
         audio effects", for sum and difference).
         """
-        mse = squared_error(output.float(), target)
+        if self.masking:
+            mse = weighted_error(output, target, self.masking)
+        else:
+            mse = squared_error(output.float(), target)
         if self.channels == 2:
             output, target = (torch.cat([signal, mid_side(signal)], 1) for signal in (output, target))
         return {"mse": mse, "stft": stft_distance(output, target)}

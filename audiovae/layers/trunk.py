@@ -9,6 +9,7 @@ cosine transforms that do not overlap: overlap would need the next frame.
 
 import math
 import reprlib
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -17,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from audiovae.layers.causal import CausalConv1d, CausalConvTranspose1d
+from audiovae.layers.transforms import block_cosines, lapped_cosines
+from audiovae.layers.whitening import Whitening
 
 # The share of the random initialization that remains in layers that start as a transform: enough to break ties.
 RANDOM_SHARE = 0.02
@@ -41,6 +44,9 @@ class TrunkConfig:
             zero. "random": PyTorch's usual start in every convolution, residual branches and heads included.
         causal: Whether every layer sees only the past, so that audio can be processed while it comes in (see
             `audiovae.stream`). Needs the waveform as representation and latents along time.
+        whiten: Whether the bands of the first layer get the same mean power over the training recordings, and their own
+            again before the last layer. Otherwise the upper bands are a thousandth of the lowest, and training hardly
+            reaches them. Needs the waveform as representation and the transform as start.
     """
 
     strides: list[int]
@@ -49,6 +55,7 @@ class TrunkConfig:
     kernel: int = 3
     start: Literal["transform", "random"] = "transform"
     causal: bool = False
+    whiten: bool = False
 
     def __post_init__(self) -> None:
         if len(self.strides) != len(self.channels) or not self.strides:
@@ -67,6 +74,10 @@ class TrunkConfig:
 
     def check(self, representation: str, pooled: bool = False) -> None:
         """Raises ValueError if a model of this representation, pooled over time or not, cannot have this trunk."""
+        if self.whiten and (representation != "waveform" or self.start != "transform"):
+            raise ValueError(
+                "trunk.whiten is true: it needs representation.kind waveform and trunk.start transform; set it to false"
+            )
         if self.causal and (representation != "waveform" or pooled):
             what = "pooled latents need the whole chunk" if pooled else "Griffin-Lim needs the whole spectrogram"
             raise ValueError(f"trunk.causal is true, but {what}: set trunk.causal to false")
@@ -98,18 +109,6 @@ def frames_after(length: int, strides: Sequence[int]) -> list[int]:
     return frames
 
 
-def lapped_cosines(bands: int) -> Tensor:
-    """The modified discrete cosine transform as a convolution kernel: [bands, 2 * bands], orthonormal rows.
-
-    With a stride of `bands`, analysis and synthesis reconstruct exactly except at the two half frames at the ends
-    (Princen, Johnson and Bradley 1987; sine window).
-    """
-    time = torch.arange(2 * bands).unsqueeze(0) + 0.5
-    band = torch.arange(bands).unsqueeze(1) + 0.5
-    window = torch.sin(math.pi * time / (2 * bands)) * math.sqrt(2 / bands)
-    return window * torch.cos(math.pi / bands * (time + bands / 2) * band)
-
-
 @torch.no_grad()
 def start_as_lapped_cosines(weight: Tensor, stride: int) -> None:
     """Initializes a strided layer on a waveform, weight [C, audio channels, 2 * stride], as a lapped transform.
@@ -121,14 +120,6 @@ def start_as_lapped_cosines(weight: Tensor, stride: int) -> None:
     channel = torch.arange(min(weight.shape[0], stride * inputs))
     weight.mul_(RANDOM_SHARE)
     weight[channel, channel % inputs] += lapped_cosines(stride)[channel // inputs]
-
-
-def block_cosines(bands: int) -> Tensor:
-    """The orthonormal cosine transform of a block, DCT-II: [bands, bands] (Ahmed, Natarajan and Rao 1974)."""
-    place = (torch.arange(bands) + 0.5).unsqueeze(0)
-    cosines = torch.cos(math.pi / bands * torch.arange(bands).unsqueeze(1) * place) * math.sqrt(2 / bands)
-    cosines[0] /= math.sqrt(2)
-    return cosines
 
 
 @torch.no_grad()
@@ -282,6 +273,11 @@ def silent_head(inputs: int, outputs: int, bias: float = 0.0) -> nn.Conv1d:
     return layer
 
 
+def _whitening(config: TrunkConfig, stage: int, channels: int) -> list[tuple[str, nn.Module]]:
+    """What a stage has beside its layers, by name, so that the numbers of the layers do not depend on it."""
+    return [("whitening", Whitening(channels))] if config.whiten and not stage else []
+
+
 class Encoder(nn.Module):
     """[B, inputs, T] -> features of each stage, from the finest to the coarsest: [B, C_i, T_i].
 
@@ -296,8 +292,13 @@ class Encoder(nn.Module):
         widths = [inputs, *config.channels]
         self.stages = nn.ModuleList(
             nn.Sequential(
-                downsample(before, after, stride, "features" if i else signal, config.causal),
-                residual_stack(after, config.blocks, config.kernel, config.causal),
+                OrderedDict(
+                    [
+                        ("0", downsample(before, after, stride, "features" if i else signal, config.causal)),
+                        *_whitening(config, i, after),
+                        ("1", residual_stack(after, config.blocks, config.kernel, config.causal)),
+                    ]
+                )
             )
             for i, (before, after, stride) in enumerate(zip(widths, config.channels, config.strides, strict=False))
         )
@@ -319,8 +320,13 @@ class Decoder(nn.Module):
         widths = [outputs, *config.channels]
         stages = [
             nn.Sequential(
-                residual_stack(after, config.blocks, config.kernel, config.causal),
-                upsample(after, before, stride, "features" if i else signal, config.causal),
+                OrderedDict(
+                    [
+                        ("0", residual_stack(after, config.blocks, config.kernel, config.causal)),
+                        *_whitening(config, i, after),
+                        ("1", upsample(after, before, stride, "features" if i else signal, config.causal)),
+                    ]
+                )
             )
             for i, (before, after, stride) in enumerate(zip(widths, config.channels, config.strides, strict=False))
         ]
@@ -340,3 +346,36 @@ def start_as_projection(down: nn.Linear, up: nn.Linear) -> None:
     up.weight.copy_(down.weight.T)
     nn.init.zeros_(down.bias)
     nn.init.zeros_(up.bias)
+
+
+@torch.no_grad()
+def start_exactly(model: nn.Module, stride: int, causal: bool) -> None:
+    """Makes the layers of whitened towers begin without biases, and the outermost ones as the transform alone.
+
+    Biases, and the random share of the loudest band, would be louder than the highest bands. On the device "meta" there
+    are no values to change.
+
+    Args:
+        model: Holds an `Encoder` and a `Decoder`.
+        stride: Stride of the outermost layers.
+        causal: Whether they are causal.
+    """
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d)]
+    if layers[0].weight.is_meta:
+        return
+    for layer in layers:
+        if layer.bias is not None and layer.weight.any():
+            nn.init.zeros_(layer.bias)
+    towers = [tower for tower in model.modules() if isinstance(tower, Encoder | Decoder)]
+    for tower in towers:
+        first = isinstance(tower, Encoder)
+        weight = tower.get_submodule("stages.0.0" if first else f"stages.{len(tower.stages) - 1}.1").weight
+        assert isinstance(weight, Tensor)
+        known = stride * weight.shape[1]
+        rest = weight[known:].clone() if first else torch.zeros_like(weight[known:])
+        weight.zero_()
+        if causal:
+            start_as_block_transform(weight, stride, stride if first else 0, "waveform")
+        else:
+            start_as_lapped_cosines(weight, stride)
+        weight[known:] = rest

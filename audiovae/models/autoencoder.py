@@ -15,6 +15,7 @@ from audiovae.inputs import check_temperature
 from audiovae.layers.levels import BandLevels, LevelsConfig
 from audiovae.layers.noise import Noise
 from audiovae.layers.representation import make_representation
+from audiovae.layers.whitening import fit_whitening, whitenings
 from audiovae.results import Latents, Output, Partial
 from audiovae.trainable import Trainable
 
@@ -129,20 +130,24 @@ class Autoencoder(Trainable, Shareable):
         return self.representation.distances(recon, target)
 
     def calibrate(self, audio_batches: Iterable[Tensor]) -> None:
-        """Fits the representation and the scale of levels to batches [B, A, samples] of training audio.
+        """Fits the representation, the scale of levels and the whitening to batches [B, A, samples] of training audio.
 
         Call it before the first step of a new run.
         """
-        if self.levels is None:
+        trunk = self.config.trunk
+        if self.levels is None and not trunk.whiten:
             self.representation.calibrate(audio_batches)
             return
-        chunks = list(audio_batches)  # levels are those of represented audio, so the representation comes first
+        chunks = list(audio_batches)  # the others are of represented audio, so the representation comes first
         self.representation.calibrate(chunks)
-        self.levels.calibrate(self.represent(audio) for audio in chunks)
+        if self.levels is not None:
+            self.levels.calibrate(self.represent(audio) for audio in chunks)
+        if trunk.whiten:
+            fit_whitening(self, (self.represent(audio) for audio in chunks), trunk.strides[0], trunk.causal)
 
     def calibrated(self) -> list[Tensor]:
         """The buffers that `calibrate` sets."""
-        parts = [part for part in (self.representation, self.levels) if part is not None]
+        parts = [part for part in (self.representation, self.levels, *whitenings(self)) if part is not None]
         return [buffer for part in parts for buffer in part.buffers()]
 
     def example_target(self, items: int) -> Tensor:

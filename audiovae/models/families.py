@@ -3,7 +3,7 @@
 import reprlib
 from typing import Any
 
-from audiovae.layers.trunk import start_at_random
+from audiovae.layers.trunk import start_at_random, start_exactly
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.models.hvae import HVAE, HVAEConfig
 from audiovae.models.settings import from_dict
@@ -40,4 +40,6 @@ def build(family: str, config: Any, samples: int, rate: int, audio_channels: int
     built = model(config, samples, rate, audio_channels)
     if config.trunk.start == "random":
         start_at_random(built)
+    if config.trunk.whiten:
+        start_exactly(built, config.trunk.strides[0], config.trunk.causal)
     return built

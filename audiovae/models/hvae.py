@@ -5,6 +5,7 @@ VAE"; Child 2021, "Very Deep VAEs"). The posterior is parameterized relative to 
 "NVAE").
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
@@ -13,9 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from audiovae.layers import gaussian
+from audiovae.layers.latent_scale import LatentScale, power_rows
+from audiovae.layers.level_latents import POSTERIOR_START as LEVELS_START
 from audiovae.layers.level_latents import LevelPyramid
 from audiovae.layers.levels import BandLevels, LevelsConfig
-from audiovae.layers.losses import squared_error
+from audiovae.layers.losses import USUAL_POWER, squared_error
 from audiovae.layers.noise import Noise, fresh_noise
 from audiovae.layers.representation import RepresentationConfig
 from audiovae.layers.trunk import (
@@ -26,8 +29,9 @@ from audiovae.layers.trunk import (
     frames_after,
     upsample,
 )
+from audiovae.layers.whitening import whitenings
 from audiovae.models.autoencoder import Autoencoder, Choice
-from audiovae.models.top_down import Balance, LearnedStart, Level, TopDownLevel
+from audiovae.models.top_down import Balance, LearnedStart, Level, Scale, ScaledLevel, TopDownLevel
 from audiovae.results import Output, Partial, Statistics
 
 
@@ -47,6 +51,10 @@ class HVAEConfig:
         representation: Input of the trunk: the waveform, or its mel spectrogram.
         levels: Levels of the upper bands in the latents above the finest level, for models of waveforms. The settings
             `latents` and `hold` have no effect here.
+        scale_by_levels: Whether the levels of the bands set the scale of the finest latents and of their noise. Needs
+            levels.bands, best from levels.lowest 0 up, and suits as many latents as the product of trunk.strides.
+        start_snr: Signal-to-noise ratio in dB at which the finest latents begin with scale_by_levels, for a band as
+            loud as white noise at the level of the trunk; representation.masking says how it falls with the level.
     """
 
     trunk: TrunkConfig = field(default_factory=lambda: TrunkConfig([42, 5], [256, 512], 3, 5))
@@ -57,6 +65,8 @@ class HVAEConfig:
     balance_steps: int = 0
     representation: RepresentationConfig = field(default_factory=RepresentationConfig)
     levels: LevelsConfig = field(default_factory=LevelsConfig)
+    scale_by_levels: bool = False
+    start_snr: float = 15.0
 
     def __post_init__(self) -> None:
         self.levels.check(self.representation.kind)
@@ -74,6 +84,10 @@ class HVAEConfig:
 
         if min(self.latents) < 1 or min(self.level_channels) < 1 or min(self.free_nats) < 0:
             raise ValueError("latents and level_channels are at least 1, free_nats at least 0")
+        if self.scale_by_levels and not self.levels.bands:
+            raise ValueError("scale_by_levels is true, but there are no levels: set levels.bands to 1 or more")
+        if not 0 <= self.start_snr <= 60:
+            raise ValueError(f"start_snr is {self.start_snr}: choose 0 to 60 dB")
         if self.balance_steps < 0:
             raise ValueError(f"balance_steps is {self.balance_steps}: at least 0")
 
@@ -86,6 +100,7 @@ class HVAEConfig:
             self.trunk.blocks,
             self.trunk.kernel,
             causal=self.trunk.causal,
+            whiten=self.trunk.whiten,
         )
 
 
@@ -98,7 +113,7 @@ class TopDown(nn.Module):
         self.frames = list(frames)
         self.start = LearnedStart(widths[-1])
         self.levels = nn.ModuleList(
-            TopDownLevel(width, latent, config.trunk, finest=i == 0)
+            (ScaledLevel if config.scale_by_levels and i == 0 else TopDownLevel)(width, latent, config.trunk, i == 0)
             for i, (width, latent) in enumerate(zip(widths, config.latents, strict=True))
         )
         self.ups = nn.ModuleList(
@@ -140,6 +155,58 @@ class HVAE(Autoencoder):
             causal = config.trunk.causal
             self.levels = BandLevels(config.levels, samples, self.frames[1], rate, causal, audio_channels)
             self.pyramid = LevelPyramid(self.all_levels.bands, config.level_channels, self.frames[1:], causal)
+        self.scale: LatentScale | None = None
+        if config.scale_by_levels:
+            self.scale = self._make_scale()
+            self._start_with_levels()
+
+    def _make_scale(self) -> "LatentScale":
+        config, levels = self.config, cast(BandLevels, self.levels)
+        strides, inputs = config.trunk.strides, self.audio_channels
+        phases = math.prod(strides[1:])
+        known = min(config.trunk.channels[0], strides[0] * inputs) * phases
+        if config.latents[0] > known:
+            raise ValueError(
+                f"latents of {config.latents[0]} on the finest level: with scale_by_levels at most {known}, as many as "
+                "bands and phases of the trunk"
+            )
+        centres = levels.centres.flatten().tolist()[: config.levels.bands]
+        rows = power_rows(config.latents[0], strides, self.rate, centres, inputs)
+        masking = config.representation.masking
+        return LatentScale(rows, self.frames[0], phases, masking, config.start_snr, USUAL_POWER)
+
+    @torch.no_grad()
+    def _start_with_levels(self) -> None:
+        """Lets the levels pass through the latents above the finest level from the first step on.
+
+        Latent b begins as the level of band b; the last channels of the state carry them and nothing else. Where there
+        are more bands than latents or channels, the first ones begin so.
+        """
+        above = cast(TopDownLevel, self.decoder.levels[1])
+        if above.enter.weight.is_meta:
+            return
+        pyramid = cast(LevelPyramid, self.pyramid)
+        width = self.config.level_channels[0]
+        count = min(self.all_levels.bands, self.config.latents[1], width)
+        band = torch.arange(count)
+        place = band + width - count
+        middle = above.shift.kernel_size[0] - 1 if self.config.trunk.causal else 1
+        down = self.encoder.get_submodule(f"stages.{len(self.config.trunk.strides)}.0")
+        mix, up = above.mix[0], self.decoder.ups[0]
+        for layer in (*pyramid.enter, *pyramid.leave, above.shift, above.enter):
+            nn.init.zeros_(cast(Tensor, layer.bias))
+        for layer in (*pyramid.enter, *pyramid.leave):
+            nn.init.zeros_(cast(Tensor, layer.weight))
+        first_in, first_out = cast(nn.Conv1d, pyramid.enter[0]), cast(nn.Conv1d, pyramid.leave[0])
+        first_in.weight[place, band, middle] = 1
+        first_out.weight[band, place, middle] = 1
+        for layer in (down, mix, up):
+            cast(Tensor, layer.weight)[place] = 0
+        cast(Tensor, mix.weight)[place, place, middle] = 1
+        above.shift.weight[band] = 0
+        above.shift.weight[band, place, middle] = 1
+        above.enter.weight[place, band, middle] = 1
+        cast(Tensor, above.log_scale.bias)[:count] = LEVELS_START
 
     @property
     def latent_shapes(self) -> list[tuple[int, int]]:
@@ -187,14 +254,15 @@ class HVAE(Autoencoder):
         levels: list[Level] = []
         for index in reversed(range(len(self.frames))):
             step = cast(TopDownLevel, self.decoder.levels[index])
-            mean, log_variance = step.prior_of(state)
+            scale = self._scale_of(index, levels)
+            mean, log_variance = step.prior_of(state, scale)
             deviation = (0.5 * log_variance).exp()
             given = latents[index] if latents is not None else None
             feature = features[index] if features is not None else None
             if given is not None:
                 level = Level(given)
             elif feature is not None:
-                shift, log_scale = step.posterior_of(state, feature)
+                shift, log_scale = step.posterior_of(state, feature, scale)
                 local = shift
                 if noise is not None and not still:
                     local = gaussian.draw(shift, log_scale, noise.normal(*shift.shape[1:]))
@@ -262,8 +330,11 @@ class HVAE(Autoencoder):
         """See `Autoencoder`. Each level's posterior knows the values that were chosen for the coarser levels."""
         features = self.features(self.represent(audio))
 
-        def chosen(index: int, step: TopDownLevel, state: Tensor) -> Tensor:
-            return choose(index, *step.posterior_of(state, features[index]))
+        def chosen(index: int, step: TopDownLevel, state: Tensor, scale: Scale | None) -> Tensor:
+            shift, log_scale = step.posterior_of(state, features[index], scale)
+            if scale is None:
+                return choose(index, shift, log_scale)
+            return choose(index, shift * (-0.5 * log_scale).exp(), torch.zeros_like(log_scale))
 
         return self._walk(len(audio), chosen)[1]
 
@@ -272,9 +343,11 @@ class HVAE(Autoencoder):
         return self.render(self.filled(*self._walk(len(values[0]), lambda index, *_: values[index])[::2]))
 
     def _walk(
-        self, items: int, value_of: Callable[[int, TopDownLevel, Tensor], Tensor]
+        self, items: int, value_of: Callable[[int, TopDownLevel, Tensor, Scale | None], Tensor]
     ) -> tuple[Tensor, list[Tensor], list[Level]]:
-        """The top-down network on values relative to each level's prior, from level, its module and the state above.
+        """The top-down network on values relative to each level's prior, from level, module, state above and scale.
+
+        With scale_by_levels, those of the finest level are in units of the posterior's deviation instead.
 
         Returns the representation [B, C, T], the values and the result of each level, finest first.
         """
@@ -283,11 +356,21 @@ class HVAE(Autoencoder):
         levels: list[Level] = []
         for index in reversed(range(len(self.frames))):
             step = cast(TopDownLevel, self.decoder.levels[index])
-            mean, log_variance = step.prior_of(state)
-            values.insert(0, value_of(index, step, state))
-            level = Level(mean + (0.5 * log_variance).exp() * values[0])
+            scale = self._scale_of(index, levels)
+            mean, log_variance = step.prior_of(state, scale)
+            values.insert(0, value_of(index, step, state, scale))
+            relative = values[0] if scale is None else values[0] * cast(ScaledLevel, step).noise_of(state, scale)
+            level = Level(mean + (0.5 * log_variance).exp() * relative)
             state = self._enter(index, step.absorb(state, level.latents), level, levels)
         return state, values, levels
+
+    def _scale_of(self, index: int, levels: Sequence[Level]) -> Scale | None:
+        """What the levels of the bands say of a level's latents, given the results of the coarser levels."""
+        if index or self.scale is None:
+            return None
+        bands = cast(BandLevels, self.levels).power_of(cast(Tensor, levels[0].bands))
+        found = [*whitenings(self.encoder), None]
+        return Scale(*self.scale(bands, found[0]))
 
     def _enter(self, index: int, state: Tensor, level: Level, levels: list[Level]) -> Tensor:
         """Adds the result of a level to `levels`, with the bands that its state gives, and returns the state below."""

@@ -9,6 +9,8 @@ from audiovae.errors import ModelError
 
 # They hold statistics of the training recordings in whose units all other weights work.
 CALIBRATION = ("representation", "levels")
+# The same inside the towers.
+WHITENING = "whitening"
 
 
 def is_within(name: str, part: str) -> bool:
@@ -70,15 +72,17 @@ class Taken:
     Attributes:
         values: Values that were taken.
         new: Values that stay as they were.
+        calibrated: Whether the statistics of the recordings came along.
     """
 
     values: dict[str, int]
     new: dict[str, int]
+    calibrated: bool
 
-    @property
-    def calibrated(self) -> bool:
-        """Whether the statistics of the recordings came along."""
-        return not any(part in self.new for part in CALIBRATION)
+
+def _is_calibration(name: str) -> bool:
+    """Whether a tensor, by its dotted name, holds statistics of the training recordings."""
+    return any(is_within(name, part) for part in CALIBRATION) or WHITENING in name.split(".")
 
 
 def take(model: nn.Module, given: Mapping[str, Tensor], only: Iterable[str] = ()) -> Taken:
@@ -100,10 +104,11 @@ def take(model: nn.Module, given: Mapping[str, Tensor], only: Iterable[str] = ()
     wanted = [name for name in own if not only or any(is_within(name, part) for part in only)]
     if misfits := [name for name in wanted if name not in fitting]:
         raise ModelError(_misfit(misfits, own, given, fitting))
-    along = {name for name in fitting if any(is_within(name, part) for part in CALIBRATION)}
+    along = {name for name in fitting if _is_calibration(name)}
     taken = {name: given[name] for name in own if name in {*wanted} | along}
     model.load_state_dict({**own, **taken})
-    return Taken(_counts(taken), _counts({name: value for name, value in own.items() if name not in taken}))
+    new = {name: value for name, value in own.items() if name not in taken}
+    return Taken(_counts(taken), _counts(new), not any(_is_calibration(name) for name in new))
 
 
 def _counts(tensors: Mapping[str, Tensor]) -> dict[str, int]:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from audiovae.layers import gaussian
+from audiovae.layers.latent_scale import LOG_POWER, NARROWER
 from audiovae.layers.trunk import TrunkConfig, project, residual_stack, silent_head
 from audiovae.results import Statistics
 
@@ -16,6 +17,19 @@ FINEST_START = -5.0
 # Decay of the running divergences that balance the levels, and a floor so that an unused level keeps a weight (NVAE).
 BALANCE_DECAY = 0.95
 BALANCE_FLOOR = 0.01
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What levels of bands say of latents, [B, latent, frames] each.
+
+    Attributes:
+        power: Natural logarithm of their power.
+        ratio: That of their noise-to-signal ratio, before any training.
+    """
+
+    power: Tensor
+    ratio: Tensor
 
 
 @dataclass
@@ -49,7 +63,7 @@ class TopDownLevel(nn.Module):
         causal = trunk.causal
         self.mix = nn.Sequential(project(2 * width, width, causal), residual_stack(width, 1, trunk.kernel, causal))
         self.shift = project(width, latent, causal)
-        self.log_scale = silent_head(width, latent, FINEST_START if finest else 0.0)
+        self.log_scale = silent_head(width, latent, self.start_of(finest))
         self.enter = project(latent, width, causal)
         self.after = residual_stack(width, trunk.blocks, trunk.kernel, causal)
         if not finest:
@@ -57,12 +71,21 @@ class TopDownLevel(nn.Module):
             # mean starts at full scale: at a tenth of it, the noise dominated and the level was never used.
             nn.init.zeros_(self.enter.weight)
 
-    def prior_of(self, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log variance of p(z_l | z_>l), each [B, latent, T]."""
+    def start_of(self, finest: bool) -> float:
+        """What the head of the posterior's log scale begins with."""
+        return FINEST_START if finest else 0.0
+
+    def prior_of(self, state: Tensor, scale: Scale | None = None) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of p(z_l | z_>l), each [B, latent, T].
+
+        Args:
+            state: [B, C, T].
+            scale: What the levels of the bands say of this level's latents, for a `ScaledLevel`.
+        """
         mean, log_variance = self.prior(state).float().chunk(2, dim=1)
         return mean, gaussian.bounded_log_variance(log_variance)
 
-    def posterior_of(self, state: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+    def posterior_of(self, state: Tensor, features: Tensor, scale: Scale | None = None) -> tuple[Tensor, Tensor]:
         """Shift and log scale of q(z_l | x, z_>l) relative to the prior, each [B, latent, T]."""
         mixed = self.mix(torch.cat([features, state], dim=1))
         return self.shift(mixed).float(), gaussian.bounded_log_variance(self.log_scale(mixed))
@@ -70,6 +93,43 @@ class TopDownLevel(nn.Module):
     def absorb(self, state: Tensor, latents: Tensor) -> Tensor:
         """The state [B, C, T] after adding the level's latents [B, latent, T]."""
         return self.after(state + self.enter(latents.to(state.dtype)))
+
+
+class ScaledLevel(TopDownLevel):
+    """A level whose scale follows from levels of bands: they begin the prior's deviation and the posterior's.
+
+    With the log power s of a latent and its log noise-to-signal ratio r < 0, both functions of the state above, the
+    prior is N(m, e^s (1 - e^r)). The posterior is, relative to it, N((x - m) e^(-s / 2) (1 - e^r)^(1 / 2), e^r) for the
+    encoder's value x: the channel that codes a Gaussian at the least rate (Cover and Thomas 2006, section 10.3). As the
+    decoder knows r too, files quantise each latent in steps of its own noise.
+    """
+
+    def start_of(self, finest: bool) -> float:
+        """The levels alone begin the noise."""
+        return 0.0
+
+    def _scale(self, state: Tensor, scale: Scale) -> tuple[Tensor, Tensor, Tensor]:
+        mean, correction = self.prior(state).float().chunk(2, dim=1)
+        power = (scale.power + correction).clamp(*LOG_POWER)
+        ratio = -nn.functional.softplus(-(scale.ratio + self.log_scale(state).float())) - NARROWER
+        return mean, power, ratio
+
+    def prior_of(self, state: Tensor, scale: Scale | None = None) -> tuple[Tensor, Tensor]:
+        """See `TopDownLevel`."""
+        assert scale is not None, "a scaled level needs levels"
+        mean, power, ratio = self._scale(state, scale)
+        return mean, power + torch.log1p(-ratio.exp())
+
+    def posterior_of(self, state: Tensor, features: Tensor, scale: Scale | None = None) -> tuple[Tensor, Tensor]:
+        """See `TopDownLevel`."""
+        assert scale is not None, "a scaled level needs levels"
+        mean, power, ratio = self._scale(state, scale)
+        own = self.shift(self.mix(torch.cat([features, state], dim=1))).float()
+        return (own - mean) * (-0.5 * power).exp() * (1 - ratio.exp()).sqrt(), ratio
+
+    def noise_of(self, state: Tensor, scale: Scale) -> Tensor:
+        """The posterior's deviation relative to the prior's, [B, latent, T], which the decoder knows too."""
+        return (0.5 * self._scale(state, scale)[2]).exp()
 
 
 class Balance(nn.Module):

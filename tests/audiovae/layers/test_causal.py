@@ -14,7 +14,8 @@ from tiny_models import CONFIGS, RATE, SAMPLES, TRUNK, make, si_sdr
 
 import audiovae
 from audiovae.layers.causal import CausalConv1d, CausalConvTranspose1d, Memory, remember
-from audiovae.layers.trunk import Decoder, Encoder, TrunkConfig, block_cosines, residual_stack
+from audiovae.layers.transforms import block_cosines
+from audiovae.layers.trunk import Decoder, Encoder, TrunkConfig, residual_stack
 
 EXACT = {"atol": 1e-5, "rtol": 0}
 

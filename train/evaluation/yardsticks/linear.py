@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import conv1d, conv_transpose1d, pad
 
 from audiovae.layers.representation import mid_side
-from audiovae.layers.trunk import lapped_cosines
+from audiovae.layers.transforms import lapped_cosines
 from shards import Split
 from train.evaluation.measuring.heldout import read_audio, spread
 
