@@ -60,7 +60,7 @@ endif
 	$(BIN)/python -m shards build $(if $(AUDIO),'$(AUDIO)',$(OUT)/audio) $(OUT)/shards
 	$(call say,Training: $(STEPS) steps of a small HVAE; 600 steps take about 5 minutes on two cores; Ctrl-C saves and stops)
 	$(LAUNCH) hvae --config train/configs/hvae_tiny.yaml --data $(OUT)/shards --run-dir $(OUT)/hvae --optim.steps $(STEPS) \
-	  --kl_warmup.steps 200 --checkpoint.every 100 --tracking.evaluate_every 200
+	  --checkpoint.every 100 --tracking.evaluate_every 200
 	$(call say,Report: the model measured on held-out recordings; less than a minute)
 	$(BIN)/python -m train evaluate $(OUT)/hvae
 

@@ -34,7 +34,7 @@ def power_rows(latents: int, strides: Sequence[int], rate: int, centres: Sequenc
         channels: Audio channels A.
     """
     phases = math.prod(strides[1:])
-    rows = torch.zeros(latents, channels * len(centres))
+    rows = torch.zeros(latents, channels * len(centres), device="cpu")  # values also in a model on the device "meta"
     for latent in range(min(latents, strides[0] * channels * phases)):
         band, audio = divmod(latent // phases, channels)
         frequency = (band + 0.5) / strides[0] * rate / 2
@@ -63,8 +63,7 @@ class LatentScale(nn.Module):
         self.frames, self.phases, self.slope = frames, phases, 1 - masking
         # noise / signal = 10^(-snr / 10) * (usual / signal)^slope
         self.offset = -snr / 10 * math.log(10) + self.slope * math.log(usual)
-        with torch.device("cpu"):
-            self.rows = nn.Buffer(rows, persistent=False)
+        self.rows = nn.Buffer(rows, persistent=False)  # follows from the settings, so it is in no file
 
     def forward(self, levels: Tensor, whitening: Whitening | None) -> tuple[Tensor, Tensor]:
         """Log power and initial log noise-to-signal ratio of each latent, [B, latents, frames] each.

@@ -36,22 +36,22 @@ class RepresentationConfig:
 
     Attributes:
         kind: "waveform", or "mel": a log-mel spectrogram, from which Griffin-Lim reconstructs audio.
-        masking: Exponent in [0, 1] of the signal's power by which the term `mse` divides squared errors of a waveform,
-            because loud sound masks errors in its own band; 0 gives the plain mean squared error.
         bands: Number of mel bands, the trunk's input channels.
         n_fft: Length of FFT and window, in samples.
         hop: Samples between frames; at most a quarter of n_fft.
         multiple: Round the number of frames up to a multiple of this, so that the trunk's strides divide it.
         iterations: Iterations of Griffin-Lim; its time is proportional to them.
+        masking: Exponent in [0, 1] of the signal's power by which the term `mse` divides squared errors of a waveform,
+            because loud sound masks errors in its own band; 0 gives the plain mean squared error.
     """
 
     kind: Literal["waveform", "mel"] = "waveform"
-    masking: float = 0.0
     bands: int = 256
     n_fft: int = 2048
     hop: int = 245
     multiple: int = 1
     iterations: int = 32
+    masking: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("bands", "n_fft", "hop", "multiple", "iterations"):

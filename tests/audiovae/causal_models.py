@@ -3,20 +3,19 @@
 import copy
 
 import torch
-from tiny_models import CONFIGS, FAMILIES, LEVELS, RATE, TRUNK, noise
+from tiny_models import FAMILIES, LEVELED, RATE, noise, settings_of
 
 import audiovae
 from audiovae import Autoencoder
 
 SAMPLES = 4410
-KINDS = [*FAMILIES, *(f"{family} with levels" for family in FAMILIES)]
+KINDS = [*FAMILIES, *LEVELED]
 
 
 def causal(kind: str, rate: int = RATE) -> Autoencoder:
     """A tiny causal model in evaluation mode whose weights have left their start and whose codebooks are in use."""
-    family, _, leveled = kind.partition(" ")
-    config = copy.deepcopy(CONFIGS[family]) | ({"levels": LEVELS[family]} if leveled else {})
-    config["trunk"] = {**TRUNK, "causal": True}
+    config, family = copy.deepcopy(settings_of(kind)), kind.partition(" ")[0]
+    config["trunk"]["causal"] = True
     torch.manual_seed(0)
     model = audiovae.build(family, config, SAMPLES, rate)
     with torch.no_grad():

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from tiny_models import (
     CONFIGS,
     LEVELED,
-    LEVELS,
     RATE,
     SAMPLES,
     TRUNK,
@@ -21,6 +20,7 @@ from tiny_models import (
     gradients,
     joined_at_once,
     noise,
+    settings_of,
     si_sdr,
     tones,
 )
@@ -37,9 +37,9 @@ MEL = {"kind": "mel", "bands": 40, "n_fft": 512, "hop": 62, "multiple": 42, "ite
 
 def stereo(kind: str, causal: bool = False, moved: bool = True, **changes: object) -> audiovae.Autoencoder:
     """A tiny stereo model in evaluation mode; its weights have moved from their start, and its codebooks are in use."""
-    family, _, leveled = kind.partition(" ")
-    config = dict(CONFIGS[family]) | ({"levels": LEVELS[family]} if leveled else {}) | changes
-    config["trunk"] = config["trunk"] if "trunk" in changes else {**TRUNK, "causal": causal}
+    config, family = settings_of(kind) | changes, kind.partition(" ")[0]
+    if "trunk" not in changes:
+        config["trunk"] = config["trunk"] | {"causal": causal}
     torch.manual_seed(0)
     model = audiovae.build(family, config, SAMPLES, RATE, 2)
     with torch.no_grad():

@@ -36,13 +36,22 @@ CONFIGS = {
 FAMILIES = sorted(CONFIGS)
 # Each family with levels of the upper bands; `make` and `awake` take these names too.
 LEVELS = {"vae": {"bands": 8, "latents": 5}, "hvae": {"bands": 8}, "vqvae": {"bands": 8, "latents": 1, "hold": 3}}
-LEVELED = [f"{family} with levels" for family in FAMILIES]
+SCALED = "hvae scaled by levels"
+LEVELED = [*(f"{family} with levels" for family in FAMILIES), SCALED]
+
+
+def settings_of(kind: str) -> dict[str, object]:
+    """The settings of one of FAMILIES or LEVELED."""
+    family, _, leveled = kind.partition(" ")
+    config = CONFIGS[family] | ({"levels": LEVELS[family]} if leveled else {})
+    if kind == SCALED:
+        config |= {"trunk": TRUNK | {"whiten": True}, "scale_by_levels": True, "representation": {"masking": 0.6}}
+    return config
 
 
 def make(family: str, seed: int = 0, **changes: object) -> Autoencoder:
     """A tiny model in training mode; a VQ-VAE's quantizer settings may be changed by name."""
-    family, _, leveled = family.partition(" ")
-    config = dict(CONFIGS[family]) | ({"levels": LEVELS[family]} if leveled else {})
+    config, family = settings_of(family), family.partition(" ")[0]
     if family == "vqvae":
         config["quantizer"] = {**config["quantizer"], **changes}
     else:

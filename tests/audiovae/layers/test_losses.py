@@ -2,9 +2,11 @@ import itertools
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny_models import hard_signals, tones
 
-from audiovae.layers.losses import squared_error, stft_distance, stft_magnitude
+from audiovae.layers.losses import USUAL_POWER, squared_error, stft_distance, stft_magnitude, weighted_error
 
 
 def test_squared_error_is_the_mean_of_each_item():
@@ -67,3 +69,27 @@ def test_stft_distance_is_computed_in_float32_under_autocast():
         inside = stft_distance(output, target)
     assert torch.equal(inside, stft_distance(output, target))
     assert stft_distance(output.bfloat16(), target).dtype == torch.float32
+
+
+@given(st.floats(0, 1), st.floats(0.05, 0.5))
+def test_errors_in_white_noise_of_the_usual_power_count_as_squared_errors(exponent, share):
+    generator = torch.Generator().manual_seed(0)
+    target = USUAL_POWER**0.5 * torch.randn(2, 1, 22050, generator=generator)
+    output = target + share * USUAL_POWER**0.5 * torch.randn(2, 1, 22050, generator=generator)
+    found = weighted_error(output, target, exponent)
+    # The power around a bin varies, and its inverse is larger than that of its mean.
+    torch.testing.assert_close(found, squared_error(output, target), rtol=0.05 + 0.5 * exponent, atol=0)
+
+
+@given(st.floats(0, 1), st.floats(0.1, 10))
+def test_a_louder_signal_masks_more(exponent, factor):
+    generator = torch.Generator().manual_seed(1)
+    target, error = (0.1 * torch.randn(1, 1, 8192, generator=generator) for _ in range(2))
+    quiet, loud = (weighted_error(k * target + 0.01 * error, k * target, exponent) for k in (1.0, factor))
+    torch.testing.assert_close(loud, quiet * factor ** (-2 * exponent), rtol=0.02, atol=0)
+
+
+def test_silence_has_finite_weights():
+    output = torch.zeros(1, 1, 4096, requires_grad=True)
+    weighted_error(output + 1e-3, torch.zeros(1, 1, 4096), 1.0).sum().backward()
+    assert output.grad.isfinite().all()

@@ -1,0 +1,126 @@
+"""An HVAE whose levels set the scale of the finest latents."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_models import CONFIGS, RATE, SAMPLES, SCALED, TRUNK, awake, noise, settings_of, si_sdr, tones
+
+import audiovae
+from audiovae.layers.latent_scale import LatentScale, power_rows
+from audiovae.layers.whitening import Whitening
+
+WIDE = {
+    "trunk": TRUNK | {"channels": [32, 128], "whiten": True},
+    "latents": [105, 16, 8],
+    "levels": {"bands": 8, "lowest": 0.0, "fill_from": 20000.0},
+}
+
+
+def wide(seed: int = 0) -> audiovae.Autoencoder:
+    """Untrained, with room for all bands, calibrated on eight plucked strings; in evaluation mode."""
+    torch.manual_seed(seed)
+    model = audiovae.build("hvae", settings_of(SCALED) | WIDE, SAMPLES, RATE).eval()
+    model.calibrate([tones(8)])
+    return model
+
+
+def bursts(items: int, seed: int = 0) -> torch.Tensor:
+    """Noise whose upper bands are quieter, and which is loud and soft in turn, [items, 1, SAMPLES]."""
+    generator = torch.Generator().manual_seed(seed)
+    spectrum = torch.fft.rfft(torch.randn(items, 1, SAMPLES, generator=generator))
+    noise = torch.fft.irfft(spectrum * torch.exp(-4 * torch.linspace(0, 1, spectrum.shape[2])), SAMPLES)
+    return 0.1 * noise * torch.linspace(-3, 0, 8).exp().repeat_interleave(-(-SAMPLES // 8))[:SAMPLES]
+
+
+@given(latents=st.integers(1, 40), phases=st.integers(1, 4), bands=st.integers(1, 9), channels=st.integers(1, 2))
+def test_the_rows_mix_the_two_nearest_bands(latents, phases, bands, channels):
+    centres = [(band + 0.5) / bands * RATE / 2 for band in range(bands)]
+    rows = power_rows(latents, [12, phases], RATE, centres, channels)
+    known = min(latents, 12 * channels * phases)
+    torch.testing.assert_close(rows[:known].sum(1), torch.ones(known))
+    assert (rows[known:] == 0).all()
+    assert (rows >= 0).all()
+    for latent in range(known):
+        band, audio = divmod(latent // phases, channels)
+        assert (rows[latent].view(channels, bands)[1 - audio if channels == 2 else 1 :] == 0).all() or audio
+        found = rows[latent].view(channels, bands)[audio] @ torch.tensor(centres)
+        frequency = min(max((band + 0.5) / 12 * RATE / 2, centres[0]), centres[-1])
+        assert found.item() == pytest.approx(frequency, rel=1e-4)
+
+
+@given(level=st.floats(-12, 2), masking=st.floats(0, 1), snr=st.floats(0, 40), gain=st.floats(0.1, 100))
+def test_the_noise_follows_the_level_to_the_masking(level, masking, snr, gain):
+    whitening = Whitening(2)
+    whitening.gain.fill_(gain)
+    scale = LatentScale(torch.ones(4, 1), 6, 2, masking, snr, usual=0.01)
+    power, ratio = scale(torch.full((1, 1, 3), level), whitening)
+    assert power.shape == ratio.shape == (1, 4, 6)
+    assert power.mean().item() == pytest.approx(level + 2 * math.log(gain), abs=1e-4)
+    # Noise power: usual * 10^(-snr / 10) at the usual power, times (level / usual)^masking.
+    noise_power = level + ratio.mean().item()
+    expected = math.log(0.01) - snr / 10 * math.log(10) + masking * (level - math.log(0.01))
+    assert noise_power == pytest.approx(expected, abs=1e-3)
+
+
+def test_levels_pass_through_the_latents_before_any_training():
+    model = wide()
+    target = model.represent(tones(4, first_seed=50))
+    with torch.no_grad():
+        _, levels = model.descend(4, None, model.features(target))
+    error = (levels[1].bands - model.levels.measure(target)).square().mean()
+    assert error < 0.02  # of a variance of about 1
+
+
+def test_an_untrained_model_is_a_transform_codec():
+    """Louder bands get more decibels, and drawn latents do not cost more than the bits of the noise that they have."""
+    model, audio = wide(), bursts(6)
+    model.calibrate([bursts(8, seed=1)])
+    target = model.represent(audio)
+    with torch.no_grad():
+        means, drawn = model.reconstruct(audio), model.render(model(target, noise(6)).recon)
+        _, levels = model.descend(6, noise(6), model.features(target))
+    assert si_sdr(means, audio).mean() > 15
+    assert si_sdr(drawn, audio).mean() > 10
+    ideal = -0.5 * levels[0].log_scale.sum((1, 2))
+    assert levels[0].divergence().sum((1, 2)).mean() < 1.3 * ideal.mean()
+
+
+def test_values_of_a_file_are_in_steps_of_their_own_noise():
+    model, audio = awake(SCALED).eval(), tones(2)
+    widths = []
+
+    def means(index, mean, log_variance):
+        if index == 0:
+            widths.append(log_variance)
+        return mean
+
+    with torch.no_grad():
+        values = model.encode_relative(audio, means)
+        torch.testing.assert_close(model.decode_relative(values), model.reconstruct(audio), rtol=1e-4, atol=1e-4)
+    assert (widths[0] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"levels": {"bands": 0}}, "scale_by_levels is true, but there are no levels"),
+        ({"start_snr": -1.0}, "start_snr is -1.0: choose 0 to 60 dB"),
+        ({"latents": [106, 16, 8]}, "latents of 106 on the finest level: with scale_by_levels at most 105"),
+        ({"representation": {"masking": 1.5}}, "representation.masking is 1.5: choose 0 to 1"),
+        (
+            {"representation": {"kind": "mel", "masking": 0.5}, "levels": {"bands": 0}},
+            "masking needs representation.kind",
+        ),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        audiovae.build("hvae", settings_of(SCALED) | changes, SAMPLES, RATE)
+
+
+def test_models_without_it_have_the_tensors_that_they_had():
+    names = audiovae.build("hvae", CONFIGS["hvae"], SAMPLES, RATE).state_dict().keys()
+    assert not any("scale" in name.replace("log_scale", "") for name in names)
