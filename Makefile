@@ -14,7 +14,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Results of the demo: practice recordings and one's own do not mix.
 OUT ?= demo/$(if $(AUDIO),own,practice)
-STEPS ?= 600
+demo: STEPS ?= 300
+song: STEPS ?= 600
 # Results of make song, the preset of its autoencoder, the steps of its prior, and the length of the music to practice on.
 SONG ?= song/$(if $(AUDIO),own,practice)
 MODEL ?= vae_mel_tiny
@@ -58,7 +59,7 @@ ifeq ($(AUDIO),)
 endif
 	$(call say,Shards: the recordings as chunks for training; takes seconds for an hour of audio)
 	$(BIN)/python -m shards build $(if $(AUDIO),'$(AUDIO)',$(OUT)/audio) $(OUT)/shards
-	$(call say,Training: $(STEPS) steps of a small HVAE; 600 steps take about 5 minutes on two cores; Ctrl-C saves and stops)
+	$(call say,Training: $(STEPS) steps of a small HVAE; 300 steps take about 5 minutes on two cores; Ctrl-C saves and stops)
 	$(LAUNCH) hvae --config train/configs/hvae_tiny.yaml --data $(OUT)/shards --run-dir $(OUT)/hvae --optim.steps $(STEPS) \
 	  --checkpoint.every 100 --tracking.evaluate_every 200
 	$(call say,Report: the model measured on held-out recordings; less than a minute)

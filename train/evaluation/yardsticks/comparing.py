@@ -90,6 +90,11 @@ def yardstick_codes(
         return codes, "", [*notes, "There is no linear optimum here, because the latents of this model are codes."]
     name = "train" if split.manifest.splits.get("train") else split.name
     values = sum(channels * frames for channels, frames in model.latent_shapes) / model.seconds
+    if values >= split.rate * split.channels:
+        missing = (
+            "There is no linear optimum here, because the model has as many latent values as a recording has samples."
+        )
+        return codes, "", [*notes, missing]
     basis = engine.everywhere(lambda: fit(open_windows(data, name, split.samples), values))
     about: dict[str, float | str] = {"values_per_second": len(basis) * split.rate * split.channels / basis.shape[1]}
     codes.append(Code("linear optimum", "linear", lambda audio: Coded(projected(audio, basis)), about))
