@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from audiovae.layers import gaussian
 from audiovae.layers.latent_scale import LatentScale, power_rows
-from audiovae.layers.level_latents import POSTERIOR_START as LEVELS_START
 from audiovae.layers.level_latents import LevelPyramid
 from audiovae.layers.levels import BandLevels, LevelsConfig
 from audiovae.layers.losses import USUAL_POWER, squared_error
@@ -31,6 +30,7 @@ from audiovae.layers.trunk import (
 )
 from audiovae.layers.whitening import whitenings
 from audiovae.models.autoencoder import Autoencoder, Choice
+from audiovae.models.level_start import start_with_levels
 from audiovae.models.top_down import Balance, LearnedStart, Level, Scale, ScaledLevel, TopDownLevel
 from audiovae.results import Output, Partial, Statistics
 
@@ -158,7 +158,8 @@ class HVAE(Autoencoder):
         self.scale: LatentScale | None = None
         if config.scale_by_levels:
             self.scale = self._make_scale()
-            self._start_with_levels()
+            down = self.encoder.get_submodule(f"stages.{len(config.trunk.strides)}.0")
+            start_with_levels(cast(LevelPyramid, self.pyramid), down, self.decoder.levels[1], self.decoder.ups[0])
 
     def _make_scale(self) -> "LatentScale":
         config, levels = self.config, cast(BandLevels, self.levels)
@@ -174,39 +175,6 @@ class HVAE(Autoencoder):
         rows = power_rows(config.latents[0], strides, self.rate, centres, inputs)
         masking = config.representation.masking
         return LatentScale(rows, self.frames[0], phases, masking, config.start_snr, USUAL_POWER)
-
-    @torch.no_grad()
-    def _start_with_levels(self) -> None:
-        """Lets the levels pass through the latents above the finest level from the first step on.
-
-        Latent b begins as the level of band b; the last channels of the state carry them and nothing else. Where there
-        are more bands than latents or channels, the first ones begin so.
-        """
-        above = cast(TopDownLevel, self.decoder.levels[1])
-        if above.enter.weight.is_meta:
-            return
-        pyramid = cast(LevelPyramid, self.pyramid)
-        width = self.config.level_channels[0]
-        count = min(self.all_levels.bands, self.config.latents[1], width)
-        band = torch.arange(count)
-        place = band + width - count
-        middle = above.shift.kernel_size[0] - 1 if self.config.trunk.causal else 1
-        down = self.encoder.get_submodule(f"stages.{len(self.config.trunk.strides)}.0")
-        mix, up = above.mix[0], self.decoder.ups[0]
-        for layer in (*pyramid.enter, *pyramid.leave, above.shift, above.enter):
-            nn.init.zeros_(cast(Tensor, layer.bias))
-        for layer in (*pyramid.enter, *pyramid.leave):
-            nn.init.zeros_(cast(Tensor, layer.weight))
-        first_in, first_out = cast(nn.Conv1d, pyramid.enter[0]), cast(nn.Conv1d, pyramid.leave[0])
-        first_in.weight[place, band, middle] = 1
-        first_out.weight[band, place, middle] = 1
-        for layer in (down, mix, up):
-            cast(Tensor, layer.weight)[place] = 0
-        cast(Tensor, mix.weight)[place, place, middle] = 1
-        above.shift.weight[band] = 0
-        above.shift.weight[band, place, middle] = 1
-        above.enter.weight[place, band, middle] = 1
-        cast(Tensor, above.log_scale.bias)[:count] = LEVELS_START
 
     @property
     def latent_shapes(self) -> list[tuple[int, int]]:
