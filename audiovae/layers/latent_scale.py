@@ -72,7 +72,8 @@ class LatentScale(nn.Module):
             levels: Log power of a coefficient in each band, [B, bands, slower frames].
             whitening: Of the encoder's first layer, if it has one; latents are scaled as that layer's channels are.
         """
-        power = self.rows.to(levels.device) @ levels.float()
+        with torch.autocast(levels.device.type, enabled=False):
+            power = self.rows.to(levels.device) @ levels.float()
         power = power.repeat_interleave(self.frames // power.shape[2], dim=2)
         ratio = self.offset - self.slope * power
         if whitening is not None:

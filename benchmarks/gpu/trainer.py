@@ -58,11 +58,16 @@ def settings(job: Job, family: str, data: Path | str, run: Path, *words: str, ti
     return parse(words_of(job, family, data, run, *words, tiny_preset=tiny_preset))[1]
 
 
+def tiny_preset_of(family: str) -> str:
+    """The file of the preset made for CPUs."""
+    return f"train/configs/{family}_tiny.yaml"
+
+
 def words_of(job: Job, family: str, data: Path | str, run: Path, *words: str, tiny_preset: bool = False) -> list[str]:
     """The same as arguments of `python -m train`."""
     result = [family, "--data", str(data), "--run-dir", str(run), "--tracking.wandb", "disabled"]
     if tiny_preset:
-        result += ["--config", f"train/configs/{family}_tiny.yaml"]
+        result += ["--config", tiny_preset_of(family)]
     if job.quick:
         result += _tiny_widths(family, tiny_preset)
     return [*result, *words]

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.kl_warmup import warmup_words
 from benchmarks.quality.plan import Trial
 from shards.files import read_lines, write_atomically
 from train.runs.run_folder import METRICS_FILE
@@ -21,7 +22,6 @@ PACE_CHUNKS = 32  # held-out chunks of the evaluation at step 0
 LIMIT_S = 3600
 LEAST_STEPS = 150  # the codebooks start at 100
 # Share of a run for the KL warm-up. That of the presets is made for longer runs.
-WARMUP_SHARE = 0.25
 
 
 class TrialError(Exception):
@@ -78,12 +78,13 @@ def _run(words: Sequence[str], cpus: Sequence[int], allowed: Sequence[int] = (0,
 def command(trial: Trial, data: Path, run: Path, steps: int) -> list[str]:
     """The arguments of `python -m` that train a trial."""
     words = ["benchmarks.quality.variants", trial.alteration] if trial.alteration else ["train"]
-    words += [trial.family, "--config", f"train/configs/{trial.preset}.yaml", "--data", str(data)]
+    preset = f"train/configs/{trial.preset}.yaml"
+    words += [trial.family, "--config", preset, "--data", str(data)]
     words += ["--run-dir", str(run), "--seed", str(trial.seed), "--optim.steps", str(steps)]
     words += ["--checkpoint.every", "1000000", "--tracking.wandb", "disabled", "--preflight", "false"]
     words += ["--tracking.evaluate_every", str(max(1, steps // 4)), "--tracking.audio_every", "1000000"]
     if not trial.preset.startswith("study/"):
-        words += ["--kl_warmup.steps", str(int(WARMUP_SHARE * steps))]
+        words += warmup_words(str(ROOT / preset), steps)
     return [*words, *trial.flags]
 
 

@@ -1,0 +1,15 @@
+"""The KL warm-up of short trainings."""
+
+from pathlib import Path
+
+import yaml
+
+SHARE = 0.25
+
+
+def warmup_words(preset: str, steps: int) -> list[str]:
+    """Flags for a warm-up over a quarter of the steps; none if the preset, a file or "", has no warm-up."""
+    settings = yaml.safe_load(Path(preset).read_text(encoding="utf-8")) if preset else {}
+    if settings.get("kl_warmup", {}).get("steps") == 0:
+        return []
+    return ["--kl_warmup.steps", str(int(SHARE * steps))]
