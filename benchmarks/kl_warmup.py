@@ -4,6 +4,7 @@ from pathlib import Path
 
 import yaml
 
+# Of the steps; the warm-ups of the presets are made for longer runs.
 SHARE = 0.25
 
 

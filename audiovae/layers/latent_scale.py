@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from audiovae.layers.whitening import Whitening
 
-# Bounds of the natural logarithm of a latent's power, after whitening.
-LOG_POWER = (-14.0, 8.0)
+# Bounds of the natural logarithm of a latent's power: from the lowest level without whitening to the highest with it.
+LOG_POWER = (-20.0, 21.0)
 # The posterior is at least this much narrower than the prior, in natural-log units of variance, so that a share of the
 # signal stays in every latent.
 NARROWER = 0.02

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torchaudio.functional import griffinlim
 
-from audiovae.layers.losses import WEIGHTED_WINDOW, squared_error, stft_distance, weighted_error
+from audiovae.layers.losses import squared_error, stft_distance, weighted_error
 from audiovae.layers.spectra import inverse_mel_filters, log_mel, mel_filters
 from audiovae.layers.trunk import Signal
 
@@ -81,10 +81,6 @@ def make_representation(
     """
     if config.kind == "mel":
         return Mel(config, samples, rate, audio_channels)
-    if config.masking and samples <= WEIGHTED_WINDOW // 2:
-        raise ValueError(
-            f"representation.masking needs chunks of more than {WEIGHTED_WINDOW // 2} samples; set it to 0"
-        )
     return Waveform(samples, audio_channels, config.masking)
 
 

@@ -364,7 +364,8 @@ def start_exactly(model: nn.Module, stride: int, causal: bool) -> None:
     if layers[0].weight.is_meta:
         return
     for layer in layers:
-        if layer.bias is not None and layer.weight.any():
+        is_head = layer.kernel_size == (1,) and not layer.weight.any()  # a `silent_head`: its bias says how it begins
+        if layer.bias is not None and not is_head:
             nn.init.zeros_(layer.bias)
     towers = [tower for tower in model.modules() if isinstance(tower, Encoder | Decoder)]
     for tower in towers:

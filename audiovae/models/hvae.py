@@ -86,6 +86,8 @@ class HVAEConfig:
             raise ValueError("latents and level_channels are at least 1, free_nats at least 0")
         if self.scale_by_levels and not self.levels.bands:
             raise ValueError("scale_by_levels is true, but there are no levels: set levels.bands to 1 or more")
+        if self.scale_by_levels and self.trunk.start != "transform":
+            raise ValueError("scale_by_levels is true: it needs trunk.start transform; set one of the two back")
         if not 0 <= self.start_snr <= 60:
             raise ValueError(f"start_snr is {self.start_snr}: choose 0 to 60 dB")
         if self.balance_steps < 0:
@@ -164,17 +166,18 @@ class HVAE(Autoencoder):
     def _make_scale(self) -> "LatentScale":
         config, levels = self.config, cast(BandLevels, self.levels)
         strides, inputs = config.trunk.strides, self.audio_channels
-        phases = math.prod(strides[1:])
-        known = min(config.trunk.channels[0], strides[0] * inputs) * phases
+        known = inputs
+        for stride, width in zip(strides, config.trunk.channels, strict=True):
+            known = min(known * stride, width)
         if config.latents[0] > known:
             raise ValueError(
-                f"latents of {config.latents[0]} on the finest level: with scale_by_levels at most {known}, as many as "
-                "bands and phases of the trunk"
+                f"latents is {config.latents[0]} on the finest level: with scale_by_levels at most {known}, what the "
+                "trunk keeps of a frame; choose fewer, or raise trunk.channels"
             )
         centres = levels.centres.flatten().tolist()[: config.levels.bands]
         rows = power_rows(config.latents[0], strides, self.rate, centres, inputs)
         masking = config.representation.masking
-        return LatentScale(rows, self.frames[0], phases, masking, config.start_snr, USUAL_POWER)
+        return LatentScale(rows, self.frames[0], math.prod(strides[1:]), masking, config.start_snr, USUAL_POWER)
 
     @property
     def latent_shapes(self) -> list[tuple[int, int]]:

@@ -21,7 +21,6 @@ PACE_STEPS = (20, 40)
 PACE_CHUNKS = 32  # held-out chunks of the evaluation at step 0
 LIMIT_S = 3600
 LEAST_STEPS = 150  # the codebooks start at 100
-# Share of a run for the KL warm-up. That of the presets is made for longer runs.
 
 
 class TrialError(Exception):

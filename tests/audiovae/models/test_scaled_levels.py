@@ -74,6 +74,14 @@ def test_levels_pass_through_the_latents_before_any_training():
     assert error < 0.02  # of a variance of about 1
 
 
+def test_zero_latents_are_silence_before_any_training():
+    """A bias in any layer on the way would be a tone that hundreds of steps have to remove."""
+    model = wide()
+    latents = [torch.zeros(1, *shape) for shape in model.latent_shapes]
+    with torch.no_grad():
+        assert model.decode(latents).abs().max() < 1e-5
+
+
 def test_an_untrained_model_is_a_transform_codec():
     """Louder bands get more decibels, and drawn latents do not cost more than the bits of the noise that they have."""
     model, audio = wide(), bursts(6)
@@ -108,7 +116,12 @@ def test_values_of_a_file_are_in_steps_of_their_own_noise():
     [
         ({"levels": {"bands": 0}}, "scale_by_levels is true, but there are no levels"),
         ({"start_snr": -1.0}, "start_snr is -1.0: choose 0 to 60 dB"),
-        ({"latents": [106, 16, 8]}, "latents of 106 on the finest level: with scale_by_levels at most 105"),
+        ({"latents": [65, 16, 8]}, "latents is 65 on the finest level: with scale_by_levels at most 64"),
+        (
+            {"trunk": {"strides": [5, 3, 7], "channels": [8, 12, 99]}, "latents": [100, 16, 8]},
+            "with scale_by_levels at most 84",
+        ),
+        ({"trunk": TRUNK | {"start": "random"}}, "it needs trunk.start transform"),
         ({"representation": {"masking": 1.5}}, "representation.masking is 1.5: choose 0 to 1"),
         (
             {"representation": {"kind": "mel", "masking": 0.5}, "levels": {"bands": 0}},
