@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from tiny_models import FAMILIES, LEVELED, RATE, noise, settings_of
+from tiny_models import FAMILIES, LEVELED, RATE, noise, settings_of, step_of
 
 import audiovae
 from audiovae import Autoencoder
@@ -20,7 +20,7 @@ def causal(kind: str, rate: int = RATE) -> Autoencoder:
     model = audiovae.build(family, config, SAMPLES, rate)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
+            parameter.add_(step_of(kind) * torch.randn_like(parameter))
     if family == "vqvae":
         step = model.config.quantizer.start_step
         model.update(model(sounds(8), noise(8)).statistics, step)

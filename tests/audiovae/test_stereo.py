@@ -22,6 +22,7 @@ from tiny_models import (
     noise,
     settings_of,
     si_sdr,
+    step_of,
     tones,
 )
 
@@ -44,7 +45,7 @@ def stereo(kind: str, causal: bool = False, moved: bool = True, **changes: objec
     model = audiovae.build(family, config, SAMPLES, RATE, 2)
     with torch.no_grad():
         for parameter in model.parameters() if moved else ():
-            parameter.add_(0.02 * torch.randn_like(parameter))
+            parameter.add_(step_of(kind) * torch.randn_like(parameter))
     model.calibrate([both_sides(6)])
     if family == "vqvae":
         target = model.represent(both_sides(8))

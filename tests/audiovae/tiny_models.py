@@ -49,6 +49,11 @@ def settings_of(kind: str) -> dict[str, object]:
     return config
 
 
+def step_of(kind: str) -> float:
+    """How far tests move a model's weights from their start. Scales are exponentials, which magnify rounding."""
+    return 0.005 if kind == SCALED else 0.02
+
+
 def make(family: str, seed: int = 0, **changes: object) -> Autoencoder:
     """A tiny model in training mode; a VQ-VAE's quantizer settings may be changed by name."""
     config, family = settings_of(family), family.partition(" ")[0]
@@ -71,7 +76,7 @@ def awake(family: str, seed: int = 0, **changes: object) -> Autoencoder:
     model = make(family, seed, **changes)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter.add_(0.02 * torch.randn_like(parameter))
+            parameter.add_(step_of(family) * torch.randn_like(parameter))
     if family.startswith("vqvae"):
         start_codebooks(model, tones(8))
     return model
