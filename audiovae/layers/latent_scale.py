@@ -6,6 +6,7 @@ posterior can follow the signal as ears allow.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import torch
@@ -38,7 +39,7 @@ def power_rows(latents: int, strides: Sequence[int], rate: int, centres: Sequenc
     for latent in range(min(latents, strides[0] * channels * phases)):
         band, audio = divmod(latent // phases, channels)
         frequency = (band + 0.5) / strides[0] * rate / 2
-        above = sum(centre < frequency for centre in centres)
+        above = bisect_left(centres, frequency)
         low, high = max(above - 1, 0), min(above, len(centres) - 1)
         share = 0.0 if low == high else (frequency - centres[low]) / (centres[high] - centres[low])
         rows[latent, audio * len(centres) + low] += 1 - share

@@ -197,7 +197,7 @@ class BandLevels(Causal):
             centres = torch.tensor(centres_of(edges, self.hop, rate) * channels).unsqueeze(1)
             self.centres = nn.Buffer(centres, persistent=False)
             self.filled = nn.Buffer((centres >= config.fill_from).float(), persistent=False)
-        self.fills = any(centre >= config.fill_from for centre in centres_of(edges, self.hop, rate))
+            self.fills = bool(self.filled.any())
         self.mean = nn.Buffer(torch.full((channels * config.bands, 1), START[0]))
         self.std = nn.Buffer(torch.full((channels * config.bands, 1), START[1]))
 

@@ -30,9 +30,7 @@ MIN_LEVEL = 1e-5
 
 @dataclass
 class RepresentationConfig:
-    """Input and output of the model: the waveform or a mel spectrogram.
-
-    The setting `masking` is for the waveform, all others but `kind` are for mel.
+    """Input and output: the waveform or a mel spectrogram. `masking` is for waveforms, all else but `kind` for mel.
 
     Attributes:
         kind: "waveform", or "mel": a log-mel spectrogram, from which Griffin-Lim reconstructs audio.

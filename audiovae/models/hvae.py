@@ -28,7 +28,6 @@ from audiovae.layers.trunk import (
     frames_after,
     upsample,
 )
-from audiovae.layers.whitening import whitenings
 from audiovae.models.autoencoder import Autoencoder, Choice
 from audiovae.models.level_start import start_with_levels
 from audiovae.models.top_down import Balance, LearnedStart, Level, Scale, ScaledLevel, TopDownLevel
@@ -225,7 +224,7 @@ class HVAE(Autoencoder):
         levels: list[Level] = []
         for index in reversed(range(len(self.frames))):
             step = cast(TopDownLevel, self.decoder.levels[index])
-            scale = self._scale_of(index, levels)
+            scale = self._scale_of(index, state, levels)
             mean, log_variance = step.prior_of(state, scale)
             deviation = (0.5 * log_variance).exp()
             given = latents[index] if latents is not None else None
@@ -327,21 +326,21 @@ class HVAE(Autoencoder):
         levels: list[Level] = []
         for index in reversed(range(len(self.frames))):
             step = cast(TopDownLevel, self.decoder.levels[index])
-            scale = self._scale_of(index, levels)
+            scale = self._scale_of(index, state, levels)
             mean, log_variance = step.prior_of(state, scale)
             values.insert(0, value_of(index, step, state, scale))
-            relative = values[0] if scale is None else values[0] * cast(ScaledLevel, step).noise_of(state, scale)
+            relative = values[0] if scale is None else values[0] * scale.noise
             level = Level(mean + (0.5 * log_variance).exp() * relative)
             state = self._enter(index, step.absorb(state, level.latents), level, levels)
         return state, values, levels
 
-    def _scale_of(self, index: int, levels: Sequence[Level]) -> Scale | None:
-        """What the levels of the bands say of a level's latents, given the results of the coarser levels."""
+    def _scale_of(self, index: int, state: Tensor, levels: Sequence[Level]) -> Scale | None:
+        """The scale of a level of latents that the bands scale, from the coarser levels' results; None for others."""
         if index or self.scale is None:
             return None
         bands = cast(BandLevels, self.levels).power_of(cast(Tensor, levels[0].bands))
-        found = [*whitenings(self.encoder), None]
-        return Scale(*self.scale(bands, found[0]))
+        whitening = getattr(self.encoder.stages[0], "whitening", None)
+        return cast(ScaledLevel, self.decoder.levels[0]).scale_of(state, *self.scale(bands, whitening))
 
     def _enter(self, index: int, state: Tensor, level: Level, levels: list[Level]) -> Tensor:
         """Adds the result of a level to `levels`, with the bands that its state gives, and returns the state below."""

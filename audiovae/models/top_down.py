@@ -21,15 +21,22 @@ BALANCE_FLOOR = 0.01
 
 @dataclass(frozen=True)
 class Scale:
-    """What levels of bands say of latents, [B, latent, frames] each.
+    """The prior of a `ScaledLevel` and the noise of its posterior, [B, latent, T] float32 each.
 
     Attributes:
-        power: Natural logarithm of their power.
-        ratio: That of their noise-to-signal ratio, before any training.
+        mean: Of the prior.
+        power: Natural logarithm of the latents' power.
+        ratio: That of their noise-to-signal ratio, below 0.
     """
 
+    mean: Tensor
     power: Tensor
     ratio: Tensor
+
+    @property
+    def noise(self) -> Tensor:
+        """The posterior's deviation relative to the prior's."""
+        return (0.5 * self.ratio).exp()
 
 
 @dataclass
@@ -80,7 +87,7 @@ class TopDownLevel(nn.Module):
 
         Args:
             state: [B, C, T].
-            scale: What the levels of the bands say of this level's latents, for a `ScaledLevel`.
+            scale: Of a `ScaledLevel`, its `scale_of`.
         """
         mean, log_variance = self.prior(state).float().chunk(2, dim=1)
         return mean, gaussian.bounded_log_variance(log_variance)
@@ -108,28 +115,28 @@ class ScaledLevel(TopDownLevel):
         """The levels alone begin the noise."""
         return 0.0
 
-    def _scale(self, state: Tensor, scale: Scale) -> tuple[Tensor, Tensor, Tensor]:
+    def scale_of(self, state: Tensor, power: Tensor, ratio: Tensor) -> Scale:
+        """The scale that a state [B, C, T] and levels of bands give.
+
+        Args:
+            state: Above this level.
+            power, ratio: Of `audiovae.layers.latent_scale.LatentScale`.
+        """
         mean, correction = self.prior(state).float().chunk(2, dim=1)
-        power = (scale.power + correction).clamp(*LOG_POWER)
-        ratio = -nn.functional.softplus(-(scale.ratio + self.log_scale(state).float())) - NARROWER
-        return mean, power, ratio
+        ratio = -nn.functional.softplus(-(ratio + self.log_scale(state).float())) - NARROWER
+        return Scale(mean, (power + correction).clamp(*LOG_POWER), ratio)
 
     def prior_of(self, state: Tensor, scale: Scale | None = None) -> tuple[Tensor, Tensor]:
         """See `TopDownLevel`."""
         assert scale is not None, "a scaled level needs levels"
-        mean, power, ratio = self._scale(state, scale)
-        return mean, power + torch.log1p(-ratio.exp())
+        return scale.mean, scale.power + torch.log1p(-scale.ratio.exp())
 
     def posterior_of(self, state: Tensor, features: Tensor, scale: Scale | None = None) -> tuple[Tensor, Tensor]:
         """See `TopDownLevel`."""
         assert scale is not None, "a scaled level needs levels"
-        mean, power, ratio = self._scale(state, scale)
         own = self.shift(self.mix(torch.cat([features, state], dim=1))).float()
-        return (own - mean) * (-0.5 * power).exp() * (1 - ratio.exp()).sqrt(), ratio
-
-    def noise_of(self, state: Tensor, scale: Scale) -> Tensor:
-        """The posterior's deviation relative to the prior's, [B, latent, T], which the decoder knows too."""
-        return (0.5 * self._scale(state, scale)[2]).exp()
+        kept = (1 - scale.ratio.exp()).sqrt()
+        return (own - scale.mean) * (-0.5 * scale.power).exp() * kept, scale.ratio
 
 
 class Balance(nn.Module):

@@ -125,6 +125,13 @@ def hard_signals() -> dict[str, Tensor]:
     return {name: signal.view(1, 1, -1) for name, signal in signals.items()}
 
 
+def coloured(items: int, channels: int, slope: float, seed: int = 0) -> Tensor:
+    """Noise whose power falls by `slope` nepers from 0 Hz to half the rate, [items, channels, SAMPLES]."""
+    white = torch.randn(items, channels, SAMPLES, generator=torch.Generator().manual_seed(seed))
+    spectrum = torch.fft.rfft(white)
+    return torch.fft.irfft(spectrum * torch.exp(-slope / 2 * torch.linspace(0, 1, spectrum.shape[2])), SAMPLES)
+
+
 def si_sdr(output: Tensor, target: Tensor) -> Tensor:
     """Scale-invariant signal-to-distortion ratio of each item in dB (Le Roux et al. 2019)."""
     output, target = output.flatten(1), target.flatten(1)

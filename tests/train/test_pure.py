@@ -69,7 +69,7 @@ def test_presets_are_short_and_valid(preset):
     given_keys = flat(yaml.safe_load(preset.read_text()))
     assert given_keys
     assert {key: flat(config)[key] for key in given_keys} == given_keys
-    assert len(preset.read_text().splitlines()) <= 16
+    assert len(preset.read_text().splitlines()) <= 15
 
 
 def test_flags_override_yaml_and_keep_the_rest(tmp_path):

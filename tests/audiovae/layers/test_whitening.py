@@ -6,20 +6,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_models import CONFIGS, RATE, SAMPLES, TRUNK, si_sdr
+from tiny_models import CONFIGS, RATE, SAMPLES, TRUNK, coloured, si_sdr
 
 import audiovae
 from audiovae.layers.transforms import lapped_cosines
 from audiovae.layers.whitening import QUIETEST, Whitening, fit_whitening, whitenings
 
 STRIDE = TRUNK["strides"][0]
-
-
-def coloured(items: int, channels: int, slope: float, seed: int = 0) -> torch.Tensor:
-    """Noise whose power falls by `slope` nepers from 0 Hz to half the rate, [items, channels, SAMPLES]."""
-    white = torch.randn(items, channels, SAMPLES, generator=torch.Generator().manual_seed(seed))
-    spectrum = torch.fft.rfft(white)
-    return torch.fft.irfft(spectrum * torch.exp(-slope / 2 * torch.linspace(0, 1, spectrum.shape[2])), SAMPLES)
 
 
 def towers(channels: int) -> torch.nn.Sequential:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_models import CONFIGS, RATE, SAMPLES, SCALED, TRUNK, awake, noise, settings_of, si_sdr, tones
+from tiny_models import CONFIGS, RATE, SAMPLES, SCALED, TRUNK, awake, coloured, noise, settings_of, si_sdr, tones
 
 import audiovae
 from audiovae.layers.latent_scale import LatentScale, power_rows
@@ -29,9 +29,7 @@ def wide(seed: int = 0) -> audiovae.Autoencoder:
 
 def bursts(items: int, seed: int = 0) -> torch.Tensor:
     """Noise whose upper bands are quieter, and which is loud and soft in turn, [items, 1, SAMPLES]."""
-    generator = torch.Generator().manual_seed(seed)
-    spectrum = torch.fft.rfft(torch.randn(items, 1, SAMPLES, generator=generator))
-    noise = torch.fft.irfft(spectrum * torch.exp(-4 * torch.linspace(0, 1, spectrum.shape[2])), SAMPLES)
+    noise = coloured(items, 1, slope=8, seed=seed)
     return 0.1 * noise * torch.linspace(-3, 0, 8).exp().repeat_interleave(-(-SAMPLES // 8))[:SAMPLES]
 
 
