@@ -1,6 +1,5 @@
 """Training jobs of tiny models on the cluster, and what may befall them."""
 
-import json
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,7 +11,7 @@ import psutil
 from slurm_cluster import HOME, PATIENCE_S, Cluster, until
 
 from tests import preloaded
-from tests.train.conftest import flags
+from tests.train.conftest import flags, whole_lines
 
 # No job of these tests reaches it: they are stopped when they have shown what they should.
 ENDLESS = ["--optim.steps", "1000000", "--checkpoint.every", "5", "--tracking.evaluate_every", "1000000"]
@@ -56,8 +55,7 @@ class Job:
     def attempts(self, event: str = "started") -> list[dict]:
         """Lines of attempts.jsonl."""
         file = self.run / "attempts.jsonl"
-        rows = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-        return [row for row in rows if row["event"] == event]
+        return [row for row in whole_lines(file) if row["event"] == event] if file.exists() else []
 
     def begun(self, attempt: int, steps: int = 0) -> None:
         """Waits until an attempt has made so many steps that a checkpoint of it is there, or just begun."""
@@ -146,7 +144,7 @@ class Job:
 
     def decisions(self) -> list[dict]:
         """Lines of jobs.jsonl."""
-        return [json.loads(line) for line in (self.run / "jobs.jsonl").read_text().splitlines()]
+        return whole_lines(self.run / "jobs.jsonl")
 
 
 @dataclass

@@ -189,9 +189,14 @@ def _train_without_launcher(words: list[str], processes: int, code: int) -> str:
     return "".join(texts)
 
 
+def whole_lines(file: Path) -> list[dict]:
+    """The lines of a record in JSON; one that a running process has half written is left out."""
+    return [json.loads(line) for line in file.read_text().splitlines(True) if line.endswith("\n")]
+
+
 def points(run: Path) -> list[dict]:
     """The lines of metrics.jsonl."""
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return whole_lines(run / "metrics.jsonl")
 
 
 def wait_for_step(run: Path, step: int, process: subprocess.Popen | preloaded.Process) -> None:

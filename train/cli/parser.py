@@ -2,6 +2,8 @@
 
 import argparse
 import dataclasses
+import re
+import sys
 from collections import deque
 from typing import Any
 
@@ -36,6 +38,7 @@ FLAGS_OF = {
     "vqvae": "--model.quantizer.size 512",
     "prior": "--model.transformer.layers 8",
 }
+DIGITS = re.compile(r"[\da-fA-F_]{309}")  # of an integer beyond the range of floats, or far beyond any use
 FLAGS = "--optim.steps 20000 --seed 1"
 # Short forms of a training's flags, and the help of those whose long form is in a group of that name.
 SHORT = {"data": "data.path", "start_from": "start_from.path", "profile": "tracking.profile"}
@@ -228,6 +231,10 @@ def parse(words: list[str]) -> tuple[str, Any]:
         # The flags are those of a training, which checks them.
         _, config = parse([*words[1:], "--run-dir", "verify-resume"])
         return "verify-resume", Verification(config, words[1:])
+    for flag, word in zip(["", *words], words, strict=False):
+        if DIGITS.search(word):
+            name = f"{flag} " if flag.startswith("--") else ""
+            raise TrainError(f"{name}{shortened(word)}: a number cannot be larger than {sys.float_info.max:.4g}")
     parser = make_parser(words)
     try:
         settings = parser.parse_args([without_bytes(word) for word in normalised(words)])

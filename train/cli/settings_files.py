@@ -6,6 +6,7 @@ follows an alias that contains itself for ever. A settings file may come from a 
 
 import dataclasses
 import re
+import sys
 import typing
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -124,6 +125,8 @@ def check(settings: dict[Any, Any], name: str, kind: type, group: str = "") -> N
             raise TrainError(f"{name}: {key} is {what}; write {key}.NAME: VALUE")
         if contains_mapping(value):
             raise TrainError(f"{name}: {key} is a single setting, but its value is a mapping")
+        if contains_huge(value):
+            raise TrainError(f"{name}: {key} is too large for a number; the largest is {sys.float_info.max:.4g}")
 
 
 def walk(settings: dict[Any, Any], group: str, groups: set[str]) -> Iterator[tuple[Any, Any]]:
@@ -134,6 +137,13 @@ def walk(settings: dict[Any, Any], group: str, groups: set[str]) -> Iterator[tup
             yield from walk(value, dotted, groups)
         else:
             yield dotted, value
+
+
+def contains_huge(value: Any) -> bool:
+    """Whether a plain value is an integer beyond the range of floats, or a list with one somewhere."""
+    if isinstance(value, int):
+        return abs(value) > sys.float_info.max
+    return isinstance(value, list) and any(map(contains_huge, value))
 
 
 def contains_mapping(value: Any) -> bool:

@@ -117,6 +117,8 @@ def bomb(levels: int) -> str:
         ("optim.lrr: 1", "did you mean optim.lr?"),
         ('x: !!python/object/apply:os.system ["true"]', "cannot be read as YAML"),
         ("seed: 1e400", "--seed"),
+        (f"optim: {{lr: 1{'0' * 400}}}", "optim.lr is too large for a number"),
+        (f"optim: {{betas: [0.9, 1{'0' * 400}]}}", "optim.betas is too large for a number"),
         ("model: {free_nats: null}", "--model.free_nats: null is not a valid value"),
         ("optim: {lr: null}", "--optim.lr: null is not a valid value"),
         ("a: b: c", "line 1: cannot be read as YAML"),
@@ -124,6 +126,13 @@ def bomb(levels: int) -> str:
 )
 def test_what_is_no_file_of_settings_is_one_line(tmp_path, content, expected):
     assert expected in refusal(tmp_path / "mine.yaml", content)
+
+
+@pytest.mark.parametrize("words", [["--optim.lr"], ["--optim.steps"], ["--optim.betas", "[0.9, {}]"]])
+def test_a_flag_that_no_float_can_hold_is_one_line(words):
+    value = (words[1] if len(words) > 1 else "{}").format(10**400)
+    with pytest.raises(TrainError, match=rf"^{words[0]} \S.*: larger than any number"):
+        parse(["vae", *NEEDED, words[0], value])
 
 
 def test_a_line_of_another_file_is_not_repeated(tmp_path):
