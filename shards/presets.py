@@ -64,6 +64,7 @@ RULES = {
     "vae_48k": Rule(100 * 5 * 2, lowest_rate=_WIDE),
     "vae_48k_tiny": Rule(200 * 5, lowest_rate=_WIDE),
     "vae_causal_tiny": Rule(98 * 5),
+    "vae_codec_tiny": Rule(210, hold=3),
     "vae_mel_tiny": Rule(2, hop=245, n_fft=2048, highest_rate=_RATE_256),
     "vae_tiny": Rule(98 * 5),
     "vqvae_44k": Rule(84 * 5, hold=3, lowest_rate=_WIDE),

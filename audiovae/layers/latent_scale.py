@@ -8,10 +8,15 @@ posterior can follow the signal as ears allow.
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from audiovae.layers.levels import BandLevels, LevelsConfig
+from audiovae.layers.losses import USUAL_POWER
+from audiovae.layers.trunk import TrunkConfig, silent_head
 from audiovae.layers.whitening import Whitening
 
 # Bounds of the natural logarithm of a latent's power: from the lowest level without whitening to the highest with it.
@@ -19,6 +24,54 @@ LOG_POWER = (-20.0, 21.0)
 # The posterior is at least this much narrower than the prior, in natural-log units of variance, so that a share of the
 # signal stays in every latent.
 NARROWER = 0.02
+
+
+def check_scaling(snr: float, levels: LevelsConfig, trunk: TrunkConfig) -> None:
+    """Raises ValueError if levels cannot set the scale of latents with these settings."""
+    if not levels.bands:
+        raise ValueError("scale_by_levels is true, but there are no levels: set levels.bands to 1 or more")
+    if trunk.start != "transform":
+        raise ValueError("scale_by_levels is true: it needs trunk.start transform; set one of the two back")
+    if not 0 <= snr <= 60:
+        raise ValueError(f"start_snr is {snr}: choose 0 to 60 dB")
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The scale of latents and the noise of their posterior, [B, latent, T] float32 each.
+
+    With the log power s and the log noise-to-signal ratio r < 0, the prior is N(m, e^s (1 - e^r)). Relative to it, the
+    posterior is N((x - m) e^(-s / 2) (1 - e^r)^(1 / 2), e^r) for the encoder's value x: the channel that codes a
+    Gaussian at the least rate (Cover and Thomas 2006, section 10.3).
+
+    Attributes:
+        power: Natural logarithm of the latents' power, s.
+        ratio: That of their noise-to-signal ratio, r.
+        mean: Of the prior, m.
+    """
+
+    power: Tensor
+    ratio: Tensor
+    mean: Tensor | float = 0.0
+
+    @classmethod
+    def bounded(cls, power: Tensor, ratio: Tensor, mean: Tensor | float = 0.0) -> "Scale":
+        """Of any power and ratio, which are brought into their ranges."""
+        return cls(power.clamp(*LOG_POWER), -nn.functional.softplus(-ratio) - NARROWER, mean)
+
+    @property
+    def noise(self) -> Tensor:
+        """The posterior's deviation relative to the prior's."""
+        return (0.5 * self.ratio).exp()
+
+    @property
+    def log_variance(self) -> Tensor:
+        """Of the prior."""
+        return self.power + torch.log1p(-self.ratio.exp())
+
+    def relative(self, own: Tensor) -> Tensor:
+        """The posterior's mean relative to the prior, for the encoder's value."""
+        return (own - self.mean) * (-0.5 * self.power).exp() * (1 - self.ratio.exp()).sqrt()
 
 
 def power_rows(latents: int, strides: Sequence[int], rate: int, centres: Sequence[float], channels: int) -> Tensor:
@@ -56,14 +109,13 @@ class LatentScale(nn.Module):
         phases: Latent channels of a channel of the first layer.
         masking: Exponent in [0, 1] of the signal's power that the noise's follows, see `RepresentationConfig.masking`.
         snr: Signal-to-noise ratio in dB at `audiovae.layers.losses.USUAL_POWER`.
-        usual: That power.
     """
 
-    def __init__(self, rows: Tensor, frames: int, phases: int, masking: float, snr: float, usual: float) -> None:
+    def __init__(self, rows: Tensor, frames: int, phases: int, masking: float, snr: float) -> None:
         super().__init__()
         self.frames, self.phases, self.slope = frames, phases, 1 - masking
         # noise / signal = 10^(-snr / 10) * (usual / signal)^slope
-        self.offset = -snr / 10 * math.log(10) + self.slope * math.log(usual)
+        self.offset = -snr / 10 * math.log(10) + self.slope * math.log(USUAL_POWER)
         self.rows = nn.Buffer(rows, persistent=False)  # follows from the settings, so it is in no file
 
     def forward(self, levels: Tensor, whitening: Whitening | None) -> tuple[Tensor, Tensor]:
@@ -80,3 +132,52 @@ class LatentScale(nn.Module):
         if whitening is not None:
             power = power + 2 * whitening.gain.log().repeat_interleave(self.phases, dim=0)[: power.shape[1]]
         return power, ratio
+
+
+def make_latent_scale(config: Any, latents: int, frames: int, levels: BandLevels, rate: int) -> LatentScale:
+    """The scale of the latents next to a trunk.
+
+    Args:
+        config: Of a family, with `trunk`, `levels`, `representation` and `start_snr`.
+        latents, frames: Of a chunk.
+        levels: The levels of the model.
+        rate: Hz.
+
+    Raises:
+        ValueError: if there are more latents than the trunk keeps channels.
+    """
+    strides, inputs = config.trunk.strides, levels.channels
+    known = inputs
+    for stride, width in zip(strides, config.trunk.channels, strict=True):
+        known = min(known * stride, width)
+    if latents > known:
+        raise ValueError(
+            f"{latents} latents next to the trunk: with scale_by_levels at most {known}, what the trunk keeps of a "
+            "frame; choose fewer, or raise trunk.channels"
+        )
+    centres = levels.centres.flatten().tolist()[: config.levels.bands]
+    rows = power_rows(latents, strides, rate, centres, inputs)
+    masking = config.representation.masking
+    return LatentScale(rows, frames, math.prod(strides[1:]), masking, config.start_snr)
+
+
+class ScaledLatents(nn.Module):
+    """Corrections to the scale that levels give, learned from these levels; for latents whose prior is N(0, I)."""
+
+    def __init__(self, scale: LatentScale, bands: int) -> None:
+        super().__init__()
+        self.scale = scale
+        self.correction = silent_head(bands, 2 * len(scale.rows), 0.0)
+
+    def forward(self, levels: Tensor, power: Tensor, whitening: Whitening | None) -> Scale:
+        """The scale of each latent, [B, latents, frames].
+
+        Args:
+            levels: Normalised levels [B, bands, slower frames].
+            power: The same as log power of a coefficient in each band.
+            whitening: See `LatentScale`.
+        """
+        own, ratio = self.scale(power, whitening)
+        correction = self.correction(levels).float()
+        more, less = correction.repeat_interleave(own.shape[2] // levels.shape[2], dim=2).chunk(2, dim=1)
+        return Scale.bounded(own + more, ratio + less)

@@ -303,6 +303,11 @@ class Encoder(nn.Module):
             for i, (before, after, stride) in enumerate(zip(widths, config.channels, config.strides, strict=False))
         )
 
+    @property
+    def whitening(self) -> Whitening | None:
+        """That of the first layer, if it has one."""
+        return getattr(self.stages[0], "whitening", None)
+
     def forward(self, x: Tensor) -> list[Tensor]:
         """[B, inputs, T] -> one [B, C_i, T_i] for each stage."""
         features = []

@@ -5,7 +5,6 @@ VAE"; Child 2021, "Very Deep VAEs"). The posterior is parameterized relative to 
 "NVAE").
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import cast
@@ -14,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from audiovae.layers import gaussian
-from audiovae.layers.latent_scale import LatentScale, power_rows
+from audiovae.layers.latent_scale import LatentScale, Scale, check_scaling, make_latent_scale
 from audiovae.layers.level_latents import LevelPyramid
 from audiovae.layers.levels import BandLevels, LevelsConfig
-from audiovae.layers.losses import USUAL_POWER, squared_error
+from audiovae.layers.losses import squared_error
 from audiovae.layers.noise import Noise, fresh_noise
 from audiovae.layers.representation import RepresentationConfig
 from audiovae.layers.trunk import (
@@ -30,7 +29,7 @@ from audiovae.layers.trunk import (
 )
 from audiovae.models.autoencoder import Autoencoder, Choice
 from audiovae.models.level_start import start_with_levels
-from audiovae.models.top_down import Balance, LearnedStart, Level, Scale, ScaledLevel, TopDownLevel
+from audiovae.models.top_down import Balance, LearnedStart, Level, ScaledLevel, TopDownLevel
 from audiovae.results import Output, Partial, Statistics
 
 
@@ -83,12 +82,8 @@ class HVAEConfig:
 
         if min(self.latents) < 1 or min(self.level_channels) < 1 or min(self.free_nats) < 0:
             raise ValueError("latents and level_channels are at least 1, free_nats at least 0")
-        if self.scale_by_levels and not self.levels.bands:
-            raise ValueError("scale_by_levels is true, but there are no levels: set levels.bands to 1 or more")
-        if self.scale_by_levels and self.trunk.start != "transform":
-            raise ValueError("scale_by_levels is true: it needs trunk.start transform; set one of the two back")
-        if not 0 <= self.start_snr <= 60:
-            raise ValueError(f"start_snr is {self.start_snr}: choose 0 to 60 dB")
+        if self.scale_by_levels:
+            check_scaling(self.start_snr, self.levels, self.trunk)
         if self.balance_steps < 0:
             raise ValueError(f"balance_steps is {self.balance_steps}: at least 0")
 
@@ -158,25 +153,10 @@ class HVAE(Autoencoder):
             self.pyramid = LevelPyramid(self.all_levels.bands, config.level_channels, self.frames[1:], causal)
         self.scale: LatentScale | None = None
         if config.scale_by_levels:
-            self.scale = self._make_scale()
+            levels = cast(BandLevels, self.levels)
+            self.scale = make_latent_scale(config, config.latents[0], self.frames[0], levels, rate)
             down = self.encoder.get_submodule(f"stages.{len(config.trunk.strides)}.0")
             start_with_levels(cast(LevelPyramid, self.pyramid), down, self.decoder.levels[1], self.decoder.ups[0])
-
-    def _make_scale(self) -> "LatentScale":
-        config, levels = self.config, cast(BandLevels, self.levels)
-        strides, inputs = config.trunk.strides, self.audio_channels
-        known = inputs
-        for stride, width in zip(strides, config.trunk.channels, strict=True):
-            known = min(known * stride, width)
-        if config.latents[0] > known:
-            raise ValueError(
-                f"latents is {config.latents[0]} on the finest level: with scale_by_levels at most {known}, what the "
-                "trunk keeps of a frame; choose fewer, or raise trunk.channels"
-            )
-        centres = levels.centres.flatten().tolist()[: config.levels.bands]
-        rows = power_rows(config.latents[0], strides, self.rate, centres, inputs)
-        masking = config.representation.masking
-        return LatentScale(rows, self.frames[0], math.prod(strides[1:]), masking, config.start_snr, USUAL_POWER)
 
     @property
     def latent_shapes(self) -> list[tuple[int, int]]:
@@ -339,8 +319,7 @@ class HVAE(Autoencoder):
         if index or self.scale is None:
             return None
         bands = cast(BandLevels, self.levels).power_of(cast(Tensor, levels[0].bands))
-        whitening = getattr(self.encoder.stages[0], "whitening", None)
-        return cast(ScaledLevel, self.decoder.levels[0]).scale_of(state, *self.scale(bands, whitening))
+        return cast(ScaledLevel, self.decoder.levels[0]).scale_of(state, *self.scale(bands, self.encoder.whitening))
 
     def _enter(self, index: int, state: Tensor, level: Level, levels: list[Level]) -> Tensor:
         """Adds the result of a level to `levels`, with the bands that its state gives, and returns the state below."""

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from audiovae.layers import gaussian
-from audiovae.layers.latent_scale import LOG_POWER, NARROWER
+from audiovae.layers.latent_scale import Scale
 from audiovae.layers.trunk import TrunkConfig, project, residual_stack, silent_head
 from audiovae.results import Statistics
 
@@ -17,26 +18,6 @@ FINEST_START = -5.0
 # Decay of the running divergences that balance the levels, and a floor so that an unused level keeps a weight (NVAE).
 BALANCE_DECAY = 0.95
 BALANCE_FLOOR = 0.01
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The prior of a `ScaledLevel` and the noise of its posterior, [B, latent, T] float32 each.
-
-    Attributes:
-        mean: Of the prior.
-        power: Natural logarithm of the latents' power.
-        ratio: That of their noise-to-signal ratio, below 0.
-    """
-
-    mean: Tensor
-    power: Tensor
-    ratio: Tensor
-
-    @property
-    def noise(self) -> Tensor:
-        """The posterior's deviation relative to the prior's."""
-        return (0.5 * self.ratio).exp()
 
 
 @dataclass
@@ -105,10 +86,8 @@ class TopDownLevel(nn.Module):
 class ScaledLevel(TopDownLevel):
     """A level whose scale follows from levels of bands: they begin the prior's deviation and the posterior's.
 
-    With the log power s of a latent and its log noise-to-signal ratio r < 0, both functions of the state above, the
-    prior is N(m, e^s (1 - e^r)). The posterior is, relative to it, N((x - m) e^(-s / 2) (1 - e^r)^(1 / 2), e^r) for the
-    encoder's value x: the channel that codes a Gaussian at the least rate (Cover and Thomas 2006, section 10.3). As the
-    decoder knows r too, files quantise each latent in steps of its own noise.
+    See `Scale` for both. They follow from the state above. The decoder knows the noise too, so files quantise each
+    latent in steps of its own noise.
     """
 
     def start_of(self, finest: bool) -> float:
@@ -123,20 +102,17 @@ class ScaledLevel(TopDownLevel):
             power, ratio: Of `audiovae.layers.latent_scale.LatentScale`.
         """
         mean, correction = self.prior(state).float().chunk(2, dim=1)
-        ratio = -nn.functional.softplus(-(ratio + self.log_scale(state).float())) - NARROWER
-        return Scale(mean, (power + correction).clamp(*LOG_POWER), ratio)
+        return Scale.bounded(power + correction, ratio + self.log_scale(state).float(), mean)
 
     def prior_of(self, state: Tensor, scale: Scale | None = None) -> tuple[Tensor, Tensor]:
         """See `TopDownLevel`."""
         assert scale is not None, "a scaled level needs levels"
-        return scale.mean, scale.power + torch.log1p(-scale.ratio.exp())
+        return cast(Tensor, scale.mean), scale.log_variance
 
     def posterior_of(self, state: Tensor, features: Tensor, scale: Scale | None = None) -> tuple[Tensor, Tensor]:
         """See `TopDownLevel`."""
         assert scale is not None, "a scaled level needs levels"
-        own = self.shift(self.mix(torch.cat([features, state], dim=1))).float()
-        kept = (1 - scale.ratio.exp()).sqrt()
-        return (own - scale.mean) * (-0.5 * scale.power).exp() * kept, scale.ratio
+        return scale.relative(self.shift(self.mix(torch.cat([features, state], dim=1))).float()), scale.ratio
 
 
 class Balance(nn.Module):

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from audiovae.layers import gaussian
 from audiovae.layers.latent_prior import LatentPrior, LatentPriorConfig, make_latent_prior
+from audiovae.layers.latent_scale import Scale, ScaledLatents, check_scaling, make_latent_scale
 from audiovae.layers.level_latents import GaussianLevels
 from audiovae.layers.levels import BandLevels, LevelsConfig
 from audiovae.layers.losses import squared_error
@@ -43,6 +45,11 @@ class VAEConfig:
             Daniilidis and Levine 2021, "sigma-VAE"). If weights.likelihood and weights.kl are 1, and the other
             weights and free_nats 0, the loss is the negative ELBO up to a constant.
         levels: Levels of the upper bands as further latent channels, for models of waveforms with latents along time.
+        scale_by_levels: Whether the levels of the bands set the scale of the other latents, which are then relative to
+            it, and of their noise. Needs levels.bands, best from levels.lowest 0 up, and suits as many latents as the
+            product of trunk.strides.
+        start_snr: Signal-to-noise ratio in dB at which these latents begin with scale_by_levels, for a band as loud as
+            white noise at the level of the trunk; representation.masking says how it falls with the level.
         prior: The distribution of latents that the KL divergence is measured against.
     """
 
@@ -55,6 +62,8 @@ class VAEConfig:
     batch_norm_scale: float = 0.5
     learned_variance: bool = False
     levels: LevelsConfig = field(default_factory=LevelsConfig)
+    scale_by_levels: bool = False
+    start_snr: float = 15.0
     prior: LatentPriorConfig = field(default_factory=LatentPriorConfig)
 
     def __post_init__(self) -> None:
@@ -64,6 +73,10 @@ class VAEConfig:
             raise ValueError(f"latent is {self.latent} and free_nats {self.free_nats}: at least 1 and 0")
         if self.batch_norm_scale <= 0:
             raise ValueError(f"batch_norm_scale is {self.batch_norm_scale}: above 0")
+        if self.scale_by_levels:
+            check_scaling(self.start_snr, self.levels, self.trunk)
+            if self.batch_norm:
+                raise ValueError("scale_by_levels and batch_norm both set the scale of latents; choose one of them")
 
 
 class RunningNorm(nn.Module):
@@ -133,7 +146,10 @@ class Likelihood(nn.Module):
 
 
 class GaussianEncoder(nn.Module):
-    """[B, C, T] -> posterior mean and log variance, each [B, latent, frames]; one frame if pooled."""
+    """[B, C, T] -> posterior mean and log variance, each [B, latent, frames]; one frame if pooled.
+
+    With scale_by_levels there is no log variance, and the mean is still to be brought to the scale of the levels.
+    """
 
     def __init__(self, inputs: int, config: VAEConfig, signal: Signal) -> None:
         super().__init__()
@@ -141,14 +157,15 @@ class GaussianEncoder(nn.Module):
         self.pooled = config.pooled
         self.tower = Encoder(inputs, config.trunk, signal)
         self.mean = project(width, config.latent, config.trunk.causal)
-        self.log_variance = silent_head(width, config.latent, POSTERIOR_START)
+        self.log_variance = None if config.scale_by_levels else silent_head(width, config.latent, POSTERIOR_START)
 
-    def forward(self, target: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, target: Tensor) -> tuple[Tensor, Tensor | None]:
         """Mean and log variance in float32."""
         features = self.tower(target)[-1]
         if self.pooled:
             features = features.mean(2, keepdim=True)
-        return self.mean(features).float(), gaussian.bounded_log_variance(self.log_variance(features))
+        mean = self.mean(features).float()
+        return mean, None if self.log_variance is None else gaussian.bounded_log_variance(self.log_variance(features))
 
 
 class VAE(Autoencoder):
@@ -179,6 +196,10 @@ class VAE(Autoencoder):
             frames, causal = config.levels.frames(self.frames), config.trunk.causal
             self.levels = BandLevels(config.levels, samples, frames, rate, causal, audio_channels)
             self.level_latents = GaussianLevels(self.all_levels, causal)
+        self.scaled: ScaledLatents | None = None
+        if config.scale_by_levels:
+            scale = make_latent_scale(config, config.latent, self.frames, cast(BandLevels, self.levels), rate)
+            self.scaled = ScaledLatents(scale, self.all_levels.bands)
         self.prior: LatentPrior | None = make_latent_prior(config.prior, self.channels)
 
     @property
@@ -199,12 +220,13 @@ class VAE(Autoencoder):
         """
         self.check_target(target)
         noise = noise or fresh_noise(len(target), target.device)
-        mean, log_variance = self.encoder(target)
+        own = self.encoder(target)
         statistics = Statistics()
         if self.norm is not None and self.training:
-            statistics = Statistics(sums=self.norm.sums(mean))
-        mean, log_variance, levels = self._whole_posterior(target, mean, log_variance)
-        latents = gaussian.draw(mean, log_variance, noise.normal(*mean.shape[1:]))
+            statistics = Statistics(sums=self.norm.sums(own[0]))
+        normal = noise.normal(self.channels, self.frames)
+        mean, log_variance, levels = self._whole_posterior(target, own, normal)
+        latents = gaussian.draw(mean, log_variance, normal)
         recon, found = self._synthesize(latents, noise)
         kl = self._divergence(mean, log_variance, latents)
         free = gaussian.with_free_nats(kl, self.config.free_nats * self.seconds)
@@ -228,55 +250,98 @@ class VAE(Autoencoder):
             self.norm.update(statistics.sums)
 
     def _whole_posterior(
-        self, target: Tensor, mean: Tensor, log_variance: Tensor
+        self, target: Tensor, encoded: tuple[Tensor, Tensor | None], normal: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Mean and log variance of all latents, [B, channels, frames], and the measured levels, if there are any.
 
         Args:
             target: The representation [B, C, T].
-            mean, log_variance: From the trunk, [B, latent, frames].
+            encoded: What the encoder makes of it.
+            normal: The normal numbers [B, channels, frames] that draw the latents, for the scale of drawn levels; None
+                for their means.
         """
+        mean, log_variance = encoded
         if self.norm is not None:
             mean = self.norm(mean)
         if self.levels is None or self.level_latents is None:
-            return mean, log_variance, None
+            return mean, cast(Tensor, log_variance), None
         levels = self.levels.measure(target)
         own = self.level_latents.encode(levels)
-        return torch.cat([mean, own[0]], 1), torch.cat([log_variance, own[1]], 1), levels
+        if self.scaled is not None:
+            chosen = own[0] if normal is None else gaussian.draw(*own, normal[:, self.config.latent :])
+            scale = self._scale_of(self.level_latents.decode(chosen))
+            mean, log_variance = scale.relative(mean), scale.ratio
+        return torch.cat([mean, own[0]], 1), torch.cat([cast(Tensor, log_variance), own[1]], 1), levels
+
+    def _scale_of(self, levels: Tensor) -> Scale:
+        """The scale of the trunk's latents by decoded levels [B, bands, frames], with scale_by_levels."""
+        scaled, bands = cast(ScaledLatents, self.scaled), cast(BandLevels, self.levels)
+        return scaled(levels, bands.power_of(levels), self.encoder.tower.whitening)
 
     def _synthesize(self, latents: Tensor, noise: Noise | None = None) -> tuple[Tensor, Tensor | None]:
         """[B, channels, frames] -> the representation [B, C, T], and the levels of these latents, if there are any."""
-        recon = self.decoder(latents[:, : self.config.latent])
-        if self.levels is None or self.level_latents is None:
-            return recon, None
+        own, levels = self._of_trunk(latents)
+        if self.levels is None or levels is None:
+            return self.decoder(own), None
+        return self.levels.fill(self.decoder(own), levels, noise), levels
+
+    def _of_trunk(self, latents: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The decoder's input [B, latent, frames], at its scale, and the levels of these latents, if there are any."""
+        own = latents[:, : self.config.latent]
+        if self.level_latents is None:
+            return own, None
         levels = self.level_latents.decode(latents[:, self.config.latent :])
-        return self.levels.fill(recon, levels, noise), levels
+        return own if self.scaled is None else own * (0.5 * self._scale_of(levels).log_variance).exp(), levels
+
+    def disagreement(self, audio: Tensor, latents: Tensor) -> Tensor:
+        """See `Autoencoder`. With scale_by_levels at the scale of the decoder's input: relative to their own scale,
+        quiet bands differ by the rounding of loud ones."""
+        if self.scaled is None:
+            return super().disagreement(audio, latents)
+        pairs = zip(self._of_trunk(self.encode(audio)), self._of_trunk(latents), strict=True)
+        return torch.stack([(cast(Tensor, own) - cast(Tensor, other)).abs().max() for own, other in pairs]).max()
 
     def encode(self, audio: Tensor) -> Tensor:
         """[B, A, samples] -> posterior means [B, channels, frames]."""
         target = self.represent(audio)
-        return self._whole_posterior(target, *self.encoder(target))[0]
+        return self._whole_posterior(target, self.encoder(target))[0]
 
     @torch.no_grad()
     def divergences(self, audio: Tensor, noise: Noise) -> Tensor:
         """[B, A, samples] -> [B, 1] nats."""
         target = self.represent(audio)
-        mean, log_variance, _ = self._whole_posterior(target, *self.encoder(target))
-        drawn = mean if self.prior is None else gaussian.draw(mean, log_variance, noise.normal(*mean.shape[1:]))
+        draws = self.prior is not None or self.scaled is not None
+        normal = noise.normal(self.channels, self.frames) if draws else None
+        mean, log_variance, _ = self._whole_posterior(target, self.encoder(target), normal)
+        drawn = mean if self.prior is None else gaussian.draw(mean, log_variance, cast(Tensor, normal))
         return self._divergence(mean, log_variance, drawn)
 
     def encode_relative(self, audio: Tensor, choose: Choice) -> list[Tensor]:
         """See `Autoencoder`. These values are the latents themselves, relative to N(0, I) whatever the prior is.
 
-        The tables of the entropy coder follow the spread of each channel.
+        The tables of the entropy coder follow the spread of each channel. With scale_by_levels the latents of the trunk
+        are in units of the posterior's deviation instead; those of the levels are chosen first, as they set the scale.
         """
         target = self.represent(audio)
-        mean, log_variance, _ = self._whole_posterior(target, *self.encoder(target))
-        return [choose(0, mean, log_variance)]
+        own = self.encoder(target)
+        if self.scaled is None or self.levels is None or self.level_latents is None:
+            return [choose(0, *self._whole_posterior(target, own)[:2])]
+        mean, log_variance = self.level_latents.encode(self.levels.measure(target))
+        one = torch.zeros_like(own[0])  # the log variance in these units, and a value that is not used
+        latent = self.config.latent
+        log_variance = torch.cat([one, log_variance], 1)
+        of_levels = choose(0, torch.cat([one, mean], 1), log_variance)[:, latent:]
+        scale = self._scale_of(self.level_latents.decode(of_levels))
+        relative = torch.cat([scale.relative(own[0]) / scale.noise, mean], 1)
+        return [torch.cat([choose(0, relative, log_variance)[:, :latent], of_levels], 1)]
 
     def decode_relative(self, values: Sequence[Tensor]) -> Tensor:
         """[B, channels, frames] of the single level -> [B, A, samples]."""
-        return self.decode(values[0])
+        if self.scaled is None:
+            return self.decode(values[0])
+        of_trunk, of_levels = values[0].tensor_split([self.config.latent], dim=1)
+        scale = self._scale_of(cast(GaussianLevels, self.level_latents).decode(of_levels))
+        return self.decode(torch.cat([of_trunk * scale.noise, of_levels], 1))
 
     def decode(self, latents: Tensor) -> Tensor:
         """[B, channels, frames] -> [B, A, samples]."""

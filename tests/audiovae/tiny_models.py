@@ -36,22 +36,22 @@ CONFIGS = {
 FAMILIES = sorted(CONFIGS)
 # Each family with levels of the upper bands; `make` and `awake` take these names too.
 LEVELS = {"vae": {"bands": 8, "latents": 5}, "hvae": {"bands": 8}, "vqvae": {"bands": 8, "latents": 1, "hold": 3}}
-SCALED = "hvae scaled by levels"
-LEVELED = [*(f"{family} with levels" for family in FAMILIES), SCALED]
+SCALED = ["hvae scaled by levels", "vae scaled by levels"]
+LEVELED = [*(f"{family} with levels" for family in FAMILIES), *SCALED]
 
 
 def settings_of(kind: str) -> dict[str, object]:
     """The settings of one of FAMILIES or LEVELED."""
     family, _, leveled = kind.partition(" ")
     config = CONFIGS[family] | ({"levels": LEVELS[family]} if leveled else {})
-    if kind == SCALED:
+    if kind in SCALED:
         config |= {"trunk": TRUNK | {"whiten": True}, "scale_by_levels": True, "representation": {"masking": 0.6}}
     return config
 
 
 def step_of(kind: str) -> float:
     """How far tests move a model's weights from their start. Scales are exponentials, which magnify rounding."""
-    return 0.005 if kind == SCALED else 0.02
+    return 0.005 if kind in SCALED else 0.02
 
 
 def make(family: str, seed: int = 0, **changes: object) -> Autoencoder:

@@ -63,10 +63,13 @@ def test_a_report_to_hear_and_to_read(family, straight, data_dir):
     ranked = sorted(float(row["si_sdr"]) for row in rows)
     codes = summary["passages"]["rows"]
     linear = [] if family == "vqvae" else ["linear"]
-    assert [row["kind"] for row in codes] == ["model", *["opus"] * (len(codes) - 1 - len(linear)), *linear]
+    assert [row["kind"] for row in codes] == ["model", "file", *["opus"] * (len(codes) - 2 - len(linear)), *linear]
     assert {row.get("asked_kbit_per_second") for row in codes} >= {8.0, 12.0, 16.0, 24.0}
     assert all(row["kbit_per_second"] > 0 for row in codes if row["kind"] != "linear")
     assert "zimtohrli" not in codes[0]
+    assert codes[1]["mel"] == pytest.approx(codes[0]["mel"], rel=0.5)
+    rate = summary["sent"]["file"]["file_bits_per_second"] / 1000
+    assert codes[1]["kbit_per_second"] == pytest.approx(rate, rel=0.1)
     with open(report / "passages.csv") as file:
         passages = list(csv.DictReader(file))
     assert len(passages) == summary["passages"]["count"] * len(codes) == len(codes)

@@ -255,6 +255,18 @@ def test_the_page_says_where_the_model_stands_against_opus():
     assert not [*against_opus({})]
 
 
+def test_the_verdict_is_on_files_where_there_are_any():
+    summary = passages(zimtohrli=4.9)
+    rows = summary["passages"]["rows"]
+    rows.append(rows[0] | {"kind": "file", "kbit_per_second": 10.0, "zimtohrli": 2.6, "rate_of": "its bytes"})
+    (found,) = against_opus(summary)
+    assert not found.good
+    assert "At 10 kbit/s, a file of this model against Opus" in found.text
+    assert "means" not in found.text
+    assert passages_table(summary)["files"]
+    assert not passages_table(passages())["files"]
+
+
 def test_the_page_says_whether_training_beats_the_linear_optimum():
     (found,) = against_linear(passages(si_sdr=16.0))
     assert found.good

@@ -126,6 +126,7 @@ def passages_table(summary: dict[str, Any]) -> dict[str, Any] | None:
         "charts": band_charts(found["band_edges_hz"], [(row["name"], row) for row in drawn]),
         "drawn": drawn,
         "of_kl": listening_row(summary).get("rate_of") == "KL",
+        "files": any(row["kind"] == "file" for row in rows),
         "bands": band_names(found["band_edges_hz"]),
         "by_band": {key: title for key, (title, _) in BY_BAND.items()},
     }

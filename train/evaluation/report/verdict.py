@@ -51,9 +51,15 @@ def listening_row(summary: dict[str, Any]) -> dict[str, Any]:
     return next((row for row in summary.get("passages", {}).get("rows", []) if row["kind"] == "model"), {})
 
 
+def sent_row(summary: dict[str, Any]) -> dict[str, Any]:
+    """The row of the passages that has what a listener gets: that of the model's files, else the model's own."""
+    rows = summary.get("passages", {}).get("rows", [])
+    return next((row for row in rows if row["kind"] == "file"), listening_row(summary))
+
+
 def nearest_opus(summary: dict[str, Any]) -> dict[str, Any] | None:
     """The row of Opus whose bit rate is nearest to that of the model, by their ratio; None without rates."""
-    rate = listening_row(summary).get("kbit_per_second")
+    rate = sent_row(summary).get("kbit_per_second")
     rows = [row for row in summary.get("passages", {}).get("rows", []) if row["kind"] == "opus"]
     if not rows or not is_number(rate):
         return None
@@ -91,8 +97,11 @@ def in_words(measure: Measure, own: float, other: float) -> str:
 
 
 def against_opus(summary: dict[str, Any]) -> Iterator[Finding]:
-    """Where the model stands against Opus at its rate, by Zimtohrli if it was measured, else by mel distance."""
-    own, near = listening_row(summary), nearest_opus(summary)
+    """Where the model stands against Opus at its rate, by Zimtohrli if it was measured, else by mel distance.
+
+    By its files, where they were measured: posterior means are never sent.
+    """
+    own, near = sent_row(summary), nearest_opus(summary)
     if near is None:
         return
     rate = own["kbit_per_second"]
@@ -113,7 +122,8 @@ def against_opus(summary: dict[str, Any]) -> Iterator[Finding]:
     better = mine > theirs if judge.higher else mine < theirs
     listed = "; ".join(in_words(one, a, b) for one, (a, b) in pairs.items())
     start = f"Better than Opus at its rate by {name}" if better else f"A listener would pick Opus, by {name}"
-    text = f"{start}. At {kbits}, this model against Opus between its rows: {listed}."
+    what = "a file of this model" if own["kind"] == "file" else "this model"
+    text = f"{start}. At {kbits}, {what} against Opus between its rows: {listed}."
     if (same := opus_rate_for(summary, judge.key, mine)) is not None:
         text += f" Opus has the same {name} at about {figure(same, 2)} kbit/s."
     if own.get("rate_of") == "KL":

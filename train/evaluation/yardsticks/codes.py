@@ -20,7 +20,7 @@ class Code:
 
     Attributes:
         name: Its name in tables.
-        kind: "model", "opus" or "linear".
+        kind: "model", "file", "opus" or "linear".
         run: From audio, [T] or [2, T] float32, to the coded passage.
         about: Further fields of its row in metrics.json.
     """

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from audiovae import Autoencoder, reconstruct_recording
+from audiovae import Autoencoder, compress_recording, decompress_recording, reconstruct_recording
 from shards import Split
 from train.evaluation.measuring.chunks import Measured
 from train.evaluation.measuring.heldout import open_windows
@@ -35,7 +35,7 @@ class Compared:
 
     Attributes:
         passages: The passages.
-        codes: The codes, the model first.
+        codes: The codes, the model first, then its files.
         columns: By code, in their order: each of MEASURES, those of `side` for stereo only, PERCEPTUAL if measured,
             and `bits` [n]; BY_BAND [n, bands].
         edges: Edges of the bands in Hz.
@@ -126,7 +126,7 @@ def compare_codes(
         data: Path or URL of the shards that hold the split.
         chunks: The measures of all chunks.
         latents: The columns of `latent_columns` for all chunks.
-        with_yardsticks: Whether to measure Opus and the linear code too.
+        with_yardsticks: Whether to measure files of the model, Opus and the linear code too.
         with_perceptual: Whether to measure Zimtohrli and ViSQOL.
 
     Returns:
@@ -138,6 +138,8 @@ def compare_codes(
     rate = model_rate(model, {name: values[~chunks.silent] for name, values in latents.items()}, model.seconds)
     codes = [Code("this model", "model", lambda audio: Coded(through(model, audio)), rate)]
     linear_from, notes = "", list[str]()
+    if with_yardsticks and model.ready:
+        codes.append(Code("this model's file", "file", lambda audio: as_file(model, audio), {"rate_of": "its bytes"}))
     if with_yardsticks:
         more, linear_from, notes = yardstick_codes(engine, split, model, data, float(rate["kbit_per_second"]))
         codes += more
@@ -197,6 +199,12 @@ def passage_audio(split: Split, passage: Passage) -> np.ndarray:
 def through(model: Autoencoder, audio: np.ndarray) -> np.ndarray:
     """A passage, [T] or [2, T], as reconstructed by a model in one piece: of the same shape, float32."""
     return reconstruct_recording(model, torch.from_numpy(audio)).cpu().numpy()
+
+
+def as_file(model: Autoencoder, audio: np.ndarray) -> Coded:
+    """A passage, [T] or [2, T], as decoded from the bytes of a file of it."""
+    coded = compress_recording(model, torch.from_numpy(audio))
+    return Coded(decompress_recording(model, coded).cpu().numpy(), coded.bits_per_second * coded.seconds)
 
 
 def measure_passage(reference: np.ndarray, output: np.ndarray, rate: int) -> dict[str, float | np.ndarray]:

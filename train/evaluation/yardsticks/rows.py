@@ -26,7 +26,7 @@ def passages_summary(compared: Compared, split: Split) -> dict[str, Any]:
     rows = []
     for code, columns in zip(compared.codes, compared.columns, strict=True):
         row: dict[str, Any] = {"name": code.name, "kind": code.kind, **code.about}
-        if code.kind == "opus":
+        if code.kind in ("file", "opus"):
             row["kbit_per_second"] = float(columns["bits"].astype(np.float64).sum() / seconds.sum() / 1000)
         row |= {name: nan_mean(columns[name]) for name in (*MEASURES, *PERCEPTUAL) if name in columns}
         row |= {name: [nan_mean(band) for band in columns[name].T] for name in BY_BAND}
