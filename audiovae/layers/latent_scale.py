@@ -26,11 +26,11 @@ LOG_POWER = (-20.0, 21.0)
 NARROWER = 0.02
 
 
-def check_scaling(snr: float, levels: LevelsConfig, trunk: TrunkConfig) -> None:
-    """Raises ValueError if levels cannot set the scale of latents with these settings."""
-    if not levels.bands:
+def check_scaling(on: bool, snr: float, levels: LevelsConfig, trunk: TrunkConfig) -> None:
+    """Raises ValueError if levels are to set the scale of latents and cannot, or if the ratio is out of range."""
+    if on and not levels.bands:
         raise ValueError("scale_by_levels is true, but there are no levels: set levels.bands to 1 or more")
-    if trunk.start != "transform":
+    if on and trunk.start != "transform":
         raise ValueError("scale_by_levels is true: it needs trunk.start transform; set one of the two back")
     if not 0 <= snr <= 60:
         raise ValueError(f"start_snr is {snr}: choose 0 to 60 dB")

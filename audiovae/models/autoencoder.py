@@ -20,7 +20,8 @@ from audiovae.results import Latents, Output, Partial
 from audiovae.trainable import Trainable
 
 # Chooses the latents of a level relative to their prior: from the level (0 is the finest), and mean and log variance of
-# the posterior relative to the prior, [B, C, T] each, to values [B, C, T].
+# the posterior relative to the prior, [B, C, T] each, to values [B, C, T]. It works element by element: a model may ask
+# more than once for a level, and take some channels of each answer.
 Choice = Callable[[int, Tensor, Tensor], Tensor]
 
 
@@ -166,6 +167,8 @@ class Autoencoder(Trainable, Shareable):
 
     def encode_relative(self, audio: Tensor, choose: Choice) -> list[Tensor]:
         """Chosen latents relative to their prior, in units of its deviation: finest level first, [B, C, T] each.
+
+        Latents that levels scale are in units of the posterior's deviation instead.
 
         The divergence of the posterior from the prior is the ideal cost of such values. Coarser levels are chosen first
         and finer ones know what was chosen. For families with real latents only.

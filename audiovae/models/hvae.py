@@ -82,8 +82,7 @@ class HVAEConfig:
 
         if min(self.latents) < 1 or min(self.level_channels) < 1 or min(self.free_nats) < 0:
             raise ValueError("latents and level_channels are at least 1, free_nats at least 0")
-        if self.scale_by_levels:
-            check_scaling(self.start_snr, self.levels, self.trunk)
+        check_scaling(self.scale_by_levels, self.start_snr, self.levels, self.trunk)
         if self.balance_steps < 0:
             raise ValueError(f"balance_steps is {self.balance_steps}: at least 0")
 

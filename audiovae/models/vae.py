@@ -73,10 +73,9 @@ class VAEConfig:
             raise ValueError(f"latent is {self.latent} and free_nats {self.free_nats}: at least 1 and 0")
         if self.batch_norm_scale <= 0:
             raise ValueError(f"batch_norm_scale is {self.batch_norm_scale}: above 0")
-        if self.scale_by_levels:
-            check_scaling(self.start_snr, self.levels, self.trunk)
-            if self.batch_norm:
-                raise ValueError("scale_by_levels and batch_norm both set the scale of latents; choose one of them")
+        check_scaling(self.scale_by_levels, self.start_snr, self.levels, self.trunk)
+        if self.scale_by_levels and self.batch_norm:
+            raise ValueError("scale_by_levels and batch_norm both set the scale of latents; choose one of them")
 
 
 class RunningNorm(nn.Module):
@@ -294,8 +293,11 @@ class VAE(Autoencoder):
         return own if self.scaled is None else own * (0.5 * self._scale_of(levels).log_variance).exp(), levels
 
     def disagreement(self, audio: Tensor, latents: Tensor) -> Tensor:
-        """See `Autoencoder`. With scale_by_levels at the scale of the decoder's input: relative to their own scale,
-        quiet bands differ by the rounding of loud ones."""
+        """See `Autoencoder`. With scale_by_levels, the distance of the decoder's inputs.
+
+        Relative to their own scale, latents of quiet bands differ by the rounding of loud ones. A model that streams
+        takes the levels here as if silence came before.
+        """
         if self.scaled is None:
             return super().disagreement(audio, latents)
         pairs = zip(self._of_trunk(self.encode(audio)), self._of_trunk(latents), strict=True)

@@ -29,7 +29,7 @@ from train.evaluation.report.comparison import (
 from train.evaluation.report.measures import LEVEL_ERROR, PERCEPTUAL, is_number, mean_use
 from train.evaluation.report.sounds import to_host, write_wav
 from train.evaluation.report.terminal import print_table
-from train.evaluation.report.verdict import listening_row
+from train.evaluation.report.verdict import sent_row
 from train.evaluation.statistics.paired import paired_difference
 from train.runs.latest_model import load_weights, weights_of
 from train.runs.lines import read_points
@@ -273,7 +273,7 @@ def write_sounds(out: Path, examples: list[ExampleChunk], rate: int) -> None:
 def table_row(one: EvaluatedRun) -> dict[str, Any]:
     """The table row of a run."""
     own = {key: value for key, value in one.summary["reconstruction"].items() if not isinstance(value, dict)}
-    heard = {name: value for name, value in listening_row(one.summary).items() if name in HEARD and is_number(value)}
+    heard = {name: value for name, value in sent_row(one.summary).items() if name in HEARD and is_number(value)}
     return {
         "family": one.run.family,
         "chunks": one.summary["chunks"],

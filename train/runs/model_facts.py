@@ -85,7 +85,8 @@ def write_measures_to_card(run: RunDir, split: Split, summary: dict[str, Any]) -
     chunks = summary["chunks"] - summary["silent_chunks"]
     measured_on = {"split": summary["split"], "chunks": chunks, "fingerprint": split.fingerprint}
     rows: list[dict[str, Any]] = summary.get("passages", {}).get("rows", [])
-    heard: dict[str, Any] = next((row for row in rows if row["kind"] == "model"), {})
+    kinds: dict[str, dict[str, Any]] = {row["kind"]: row for row in rows}
+    heard = kinds.get("file", kinds.get("model", {}))  # what is sent, where it was measured
     measures |= {name: value for name in HEARD if (value := heard.get(name)) is not None}
     nats = [row["kl_nats_per_second"] for row in summary["latents"] if "kl_nats_per_second" in row]
     return write_to_card(run, split, measures, measured_on, nats)

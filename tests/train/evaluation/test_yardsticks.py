@@ -296,7 +296,8 @@ def test_a_model_with_as_many_values_as_samples_has_no_linear_optimum():
     split = SimpleNamespace(rate=22050, channels=1, name="valid", manifest=SimpleNamespace(splits={}))
     engine = SimpleNamespace(share=lambda value: value)
     model = SimpleNamespace(code_size=0, latent_shapes=[(105, 21)], seconds=0.1)
-    codes, linear_from, notes = comparing.yardstick_codes(engine, split, model, "data", 20.0)
+    codes, linear_from, notes = comparing.yardstick_codes(engine, split, model, "data", [20.0, 40.0])
     assert {code.kind for code in codes} <= {"opus"}
+    assert not codes or codes[-1].name == "Opus 40"
     assert not linear_from
     assert notes[-1].startswith("There is no linear optimum here, because the model has as many latent values")

@@ -17,7 +17,7 @@ from train.evaluation.report.measures import (
     mean_use,
 )
 from train.evaluation.report.rendering import figure
-from train.evaluation.report.verdict import GOOD_MEL, GOOD_SI_SDR, GOOD_STFT, listening_row, nearest_opus
+from train.evaluation.report.verdict import GOOD_MEL, GOOD_SI_SDR, GOOD_STFT, listening_row, nearest_opus, sent_row
 
 # Rows of what is sent, by their names in metrics.json; the reconstruction is of posterior means.
 SENT = {"draws": "sent as draws", "file": "sent as a file"}
@@ -85,11 +85,12 @@ def key_figures(summary: dict[str, Any]) -> list[tuple[str, str, str]]:
     used = [level["codes_used"] for level in summary["latents"] if is_number(level.get("codes_used"))]
     if used:
         keys.append(("codes in use", f"{100 * sum(used) / len(used):.0f} %", f"mean of {len(used)} codebooks"))
-    heard = listening_row(summary)
+    heard = sent_row(summary)
     for measure in PERCEPTUAL:
         if is_number(heard.get(measure.key)):
             count = summary["passages"]["visqol_passages" if measure.key == "visqol" else "count"]
-            remark = f"1 to 5, over {count} passage{'' if count == 1 else 's'}"
+            what = "files of " if heard["kind"] == "file" else ""
+            remark = f"1 to 5, over {what}{count} passage{'' if count == 1 else 's'}"
             keys.append((measure.heading, figure(heard[measure.key]), remark))
     speech = summary.get("speech", {})
     for name in SPEECH:

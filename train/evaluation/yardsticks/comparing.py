@@ -1,5 +1,6 @@
 """Measures a model and the yardsticks on the same passages, with all processes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,13 +67,16 @@ def model_rate(model: Autoencoder, columns: Columns, seconds: float) -> dict[str
 
 
 def yardstick_codes(
-    engine: Engine, split: Split, model: Autoencoder, data: str, kbits: float
+    engine: Engine, split: Split, model: Autoencoder, data: str, kbits: Sequence[float]
 ) -> tuple[list[Code], str, list[str]]:
-    """The codes that a model is compared with; with the split of the linear code, and sentences on what is missing."""
+    """The codes that a model is compared with; with the split of the linear code, and sentences on what is missing.
+
+    `kbits` are the rates of the model, which Opus gets rows at, see `own_opus_rate`.
+    """
     codes: list[Code] = []
     notes: list[str] = []
     if engine.share(has_opus()):
-        rates = sorted({*OPUS_KBITS, *own_opus_rate(kbits)})
+        rates = sorted({*OPUS_KBITS, *(own for each in kbits for own in own_opus_rate(each))})
         codes += [
             Code(
                 f"Opus {rate:g}",
@@ -102,7 +106,7 @@ def yardstick_codes(
 
 
 def own_opus_rate(kbits: float) -> list[float]:
-    """The model's own rate as a further rate of Opus, if it is well outside of OPUS_KBITS and in RANGE."""
+    """A rate of the model as a further rate of Opus, if it is well outside of OPUS_KBITS and in RANGE."""
     outside = not min(OPUS_KBITS) / BEYOND <= kbits <= max(OPUS_KBITS) * BEYOND
     return [round(kbits, 1)] if outside and RANGE[0] <= kbits <= RANGE[1] else []
 
@@ -140,11 +144,15 @@ def compare_codes(
     linear_from, notes = "", list[str]()
     if with_yardsticks and model.ready:
         codes.append(Code("this model's file", "file", lambda audio: as_file(model, audio), {"rate_of": "its bytes"}))
-    if with_yardsticks:
-        more, linear_from, notes = yardstick_codes(engine, split, model, data, float(rate["kbit_per_second"]))
-        codes += more
     slow = for_visqol(len(passages)) if with_perceptual else None
     measured = measure_codes(engine, split, passages, codes, slow)
+    if with_yardsticks:
+        seconds = sum(passage.length for passage in passages) / split.rate
+        kbits = [float(columns["bits"].sum() / seconds / 1000) for columns in measured[1:]]
+        more, linear_from, notes = yardstick_codes(engine, split, model, data, [float(rate["kbit_per_second"]), *kbits])
+        codes += more
+        if more:
+            measured += measure_codes(engine, split, passages, more, slow, "measuring other codes")
     return Compared(passages, codes, measured, octave_edges(split.rate), linear_from, notes)
 
 

@@ -46,8 +46,12 @@ def passages_summary(compared: Compared, split: Split) -> dict[str, Any]:
 
 
 def by_source(compared: Compared) -> dict[int, dict[str, float | None]]:
-    """The model's Zimtohrli and ViSQOL by recording number, means over its passages; None without a value."""
-    own = compared.columns[0]
+    """Zimtohrli and ViSQOL by recording number, means over its passages; None without a value.
+
+    Those of the model's files, where they were measured, else of the model's reconstructions.
+    """
+    kinds = [code.kind for code in compared.codes]
+    own = compared.columns[kinds.index("file") if "file" in kinds else 0]
     sources = np.array([passage.source for passage in compared.passages])
     names = [name for name in PERCEPTUAL if name in own]
     return {
