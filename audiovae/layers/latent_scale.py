@@ -21,6 +21,9 @@ from audiovae.layers.whitening import Whitening
 
 # Bounds of the natural logarithm of a latent's power: from the lowest level without whitening to the highest with it.
 LOG_POWER = (-20.0, 21.0)
+# Share of the power of the frames of levels before and after one that reaches its latents: the windows of a lapped
+# transform overlap. Without it, the last latents before an attack out of silence are thousands of deviations large.
+OVERLAP = 0.05
 # The posterior is at least this much narrower than the prior, in natural-log units of variance, so that a share of the
 # signal stays in every latent.
 NARROWER = 0.02
@@ -100,6 +103,13 @@ def power_rows(latents: int, strides: Sequence[int], rate: int, centres: Sequenc
     return rows
 
 
+def overlapped(levels: Tensor) -> Tensor:
+    """Log power [B, bands, T] with a share OVERLAP of that of the frames before and after."""
+    power = levels.exp().clamp_min(math.exp(LOG_POWER[0]))
+    around = nn.functional.pad(power, (1, 1))
+    return (power + OVERLAP * (around[..., :-2] + around[..., 2:])).log()
+
+
 class LatentScale(nn.Module):
     """Log power of latents from log power of bands, and the noise-to-signal ratio at which they begin.
 
@@ -109,11 +119,12 @@ class LatentScale(nn.Module):
         phases: Latent channels of a channel of the first layer.
         masking: Exponent in [0, 1] of the signal's power that the noise's follows, see `RepresentationConfig.masking`.
         snr: Signal-to-noise ratio in dB at `audiovae.layers.losses.USUAL_POWER`.
+        causal: Whether the latents of a frame know nothing of the frame after it.
     """
 
-    def __init__(self, rows: Tensor, frames: int, phases: int, masking: float, snr: float) -> None:
+    def __init__(self, rows: Tensor, frames: int, phases: int, masking: float, snr: float, causal: bool) -> None:
         super().__init__()
-        self.frames, self.phases, self.slope = frames, phases, 1 - masking
+        self.frames, self.phases, self.slope, self.causal = frames, phases, 1 - masking, causal
         # noise / signal = 10^(-snr / 10) * (usual / signal)^slope
         self.offset = -snr / 10 * math.log(10) + self.slope * math.log(USUAL_POWER)
         self.rows = nn.Buffer(rows, persistent=False)  # follows from the settings, so it is in no file
@@ -126,7 +137,8 @@ class LatentScale(nn.Module):
             whitening: Of the encoder's first layer, if it has one; latents are scaled as that layer's channels are.
         """
         with torch.autocast(levels.device.type, enabled=False):
-            power = self.rows.to(levels.device) @ levels.float()
+            levels = levels.float()
+            power = self.rows.to(levels.device) @ (levels if self.causal else overlapped(levels))
         power = power.repeat_interleave(self.frames // power.shape[2], dim=2)
         ratio = self.offset - self.slope * power
         if whitening is not None:
@@ -158,7 +170,7 @@ def make_latent_scale(config: Any, latents: int, frames: int, levels: BandLevels
     centres = levels.centres.flatten().tolist()[: config.levels.bands]
     rows = power_rows(latents, strides, rate, centres, inputs)
     masking = config.representation.masking
-    return LatentScale(rows, frames, math.prod(strides[1:]), masking, config.start_snr)
+    return LatentScale(rows, frames, math.prod(strides[1:]), masking, config.start_snr, config.trunk.causal)
 
 
 class ScaledLatents(nn.Module):

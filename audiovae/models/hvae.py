@@ -99,6 +99,11 @@ class HVAEConfig:
         )
 
 
+def at_most_one(features: Tensor) -> Tensor:
+    """Features [B, C, T] with a root mean square below 1 over the channels of every frame."""
+    return features * torch.rsqrt(1 + features.square().mean(1, keepdim=True))
+
+
 class TopDown(nn.Module):
     """The top-down network, from the latents of the coarsest level to the representation."""
 
@@ -175,7 +180,11 @@ class HVAE(Autoencoder):
         features = self.encoder(target)[-len(self.frames) :]
         if self.pyramid is None or self.levels is None:
             return features
-        return [features[0], *self.pyramid.enrich(features[1:], self.levels.measure(target))]
+        coarse = features[1:]
+        if self.scale is not None:
+            # Unbounded, sounds of another kind than the training's would change the levels, and with them all scales.
+            coarse = [at_most_one(feature) for feature in coarse]
+        return [features[0], *self.pyramid.enrich(coarse, self.levels.measure(target))]
 
     def descend(
         self,

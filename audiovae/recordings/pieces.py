@@ -54,8 +54,9 @@ def reach(model: Autoencoder) -> int:
         # The trunk decides the gain of a whole frame of levels, and interpolation carries it into the next one.
         frames += 3 * sides * jumps[-1] * model.config.levels.hold
         if getattr(model.config, "scale_by_levels", False):
-            # Encoder and decoder know the levels through their latents: five layers of three frames at most.
-            frames += 5 * sides * jumps[-1] * model.config.levels.hold
+            # Encoder and decoder know the levels through their latents: five layers of three frames at most. The scale
+            # of a frame follows from the levels beside it too.
+            frames += 6 * sides * jumps[-1] * model.config.levels.hold
     return frames * mel.hop + mel.n_fft if mel.kind == "mel" else frames
 
 

@@ -10,7 +10,7 @@ from tiny_models import CONFIGS, RATE, SAMPLES, SCALED, TRUNK, awake, coloured, 
 
 import audiovae
 from audiovae.layers.gaussian import kl_to_standard
-from audiovae.layers.latent_scale import LatentScale, power_rows
+from audiovae.layers.latent_scale import LatentScale, overlapped, power_rows
 from audiovae.layers.losses import USUAL_POWER
 from audiovae.layers.whitening import Whitening
 
@@ -57,7 +57,7 @@ def test_the_rows_mix_the_two_nearest_bands(latents, phases, bands, channels):
 def test_the_noise_follows_the_level_to_the_masking(level, masking, snr, gain):
     whitening = Whitening(2)
     whitening.gain.fill_(gain)
-    scale = LatentScale(torch.ones(4, 1), 6, 2, masking, snr)
+    scale = LatentScale(torch.ones(4, 1), 6, 2, masking, snr, causal=True)
     power, ratio = scale(torch.full((1, 1, 3), level), whitening)
     assert power.shape == ratio.shape == (1, 4, 6)
     assert power.mean().item() == pytest.approx(level + 2 * math.log(gain), abs=1e-4)
@@ -67,6 +67,15 @@ def test_the_noise_follows_the_level_to_the_masking(level, masking, snr, gain):
     assert noise_power == pytest.approx(expected, abs=1e-3)
 
 
+@given(levels=st.lists(st.floats(-60, 4), min_size=1, max_size=6))
+def test_levels_reach_into_the_frames_beside_them(levels):
+    found = overlapped(torch.tensor(levels).view(1, 1, -1)).flatten()
+    for place, value in enumerate(found.tolist()):
+        beside = [levels[i] for i in (place - 1, place + 1) if 0 <= i < len(levels)]
+        expected = math.exp(max(levels[place], -20)) + 0.05 * sum(math.exp(max(one, -20)) for one in beside)
+        assert value == pytest.approx(math.log(expected), abs=1e-4)
+
+
 def test_levels_pass_through_the_latents_before_any_training():
     model = wide()
     target = model.represent(tones(4, first_seed=50))
@@ -74,6 +83,16 @@ def test_levels_pass_through_the_latents_before_any_training():
         _, levels = model.descend(4, None, model.features(target))
     error = (levels[1].bands - model.levels.measure(target)).square().mean()
     assert error < 0.02  # of a variance of about 1
+
+
+def test_sounds_of_another_kind_hardly_change_the_levels_of_an_hvae():
+    """Features of the trunk reach the latents that carry levels, so they are bounded however loud a band is."""
+    model = awake(SCALED[0]).eval()
+    with torch.no_grad():
+        first = model.features(model.represent(tones(2)))[1:]
+        model.encoder.whitening.gain.mul_(1e6)
+        for weak, strong in zip(first, model.features(model.represent(tones(2)))[1:], strict=True):
+            assert (weak - strong).square().mean(1).sqrt().max() < 2.1
 
 
 @pytest.mark.parametrize("kind", SCALED)
