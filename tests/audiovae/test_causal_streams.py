@@ -60,8 +60,10 @@ def test_blocks_of_any_size_give_what_one_pass_gives(kind, blocks, items, seed):
         late = late[..., : stream.latency + whole]
     torch.testing.assert_close(late[..., stream.latency :], output, **EXACT)
     torch.testing.assert_close(torch.cat(decoded, 2), output[..., :whole], **EXACT)
+    # Latents relative to their own scale may be large numbers, to which rounding is relative.
+    exact = EXACT | ({"rtol": 5e-6} if kind == "vae scaled by levels" else {})
     for level, own in zip(latents, wanted, strict=True):
-        torch.testing.assert_close(level, own[..., : level.shape[2]], **EXACT)
+        torch.testing.assert_close(level, own[..., : level.shape[2]], **exact)
 
 
 @pytest.mark.parametrize("kind", KINDS)
