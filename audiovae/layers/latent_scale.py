@@ -22,7 +22,7 @@ from audiovae.layers.whitening import Whitening
 # Bounds of the natural logarithm of a latent's power: from the lowest level without whitening to the highest with it.
 LOG_POWER = (-20.0, 21.0)
 # Share of the power of the frames of levels before and after one that reaches its latents: the windows of a lapped
-# transform overlap. Without it, the last latents before an attack out of silence are thousands of deviations large.
+# transform overlap. Without it, the last latents before an attack out of silence are tens of deviations large.
 OVERLAP = 0.05
 # The posterior is at least this much narrower than the prior, in natural-log units of variance, so that a share of the
 # signal stays in every latent.
