@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -167,6 +167,21 @@ class GaussianEncoder(nn.Module):
         return mean, None if self.log_variance is None else gaussian.bounded_log_variance(self.log_variance(features))
 
 
+class Posterior(NamedTuple):
+    """The posterior of all latents of a VAE.
+
+    Attributes:
+        mean, log_variance: [B, channels, frames] each.
+        levels: The measured levels [B, bands, frames]; None without levels.
+        decoded: With scale_by_levels, the levels that the chosen latents give, and the scale by them.
+    """
+
+    mean: Tensor
+    log_variance: Tensor
+    levels: Tensor | None = None
+    decoded: tuple[Tensor, Scale] | None = None
+
+
 class VAE(Autoencoder):
     """Latents are [B, latent, frames]: 64 channels at 45 frames a second by default."""
 
@@ -224,9 +239,9 @@ class VAE(Autoencoder):
         if self.norm is not None and self.training:
             statistics = Statistics(sums=self.norm.sums(own[0]))
         normal = noise.normal(self.channels, self.frames)
-        mean, log_variance, levels = self._whole_posterior(target, own, normal)
+        mean, log_variance, levels, decoded = self._whole_posterior(target, own, normal)
         latents = gaussian.draw(mean, log_variance, normal)
-        recon, found = self._synthesize(latents, noise)
+        recon, found = self._synthesize(latents, noise, decoded)
         kl = self._divergence(mean, log_variance, latents)
         free = gaussian.with_free_nats(kl, self.config.free_nats * self.seconds)
         losses = {"kl": free / target[0].numel()}
@@ -250,8 +265,8 @@ class VAE(Autoencoder):
 
     def _whole_posterior(
         self, target: Tensor, encoded: tuple[Tensor, Tensor | None], normal: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Mean and log variance of all latents, [B, channels, frames], and the measured levels, if there are any.
+    ) -> Posterior:
+        """The posterior of all latents.
 
         Args:
             target: The representation [B, C, T].
@@ -263,34 +278,44 @@ class VAE(Autoencoder):
         if self.norm is not None:
             mean = self.norm(mean)
         if self.levels is None or self.level_latents is None:
-            return mean, cast(Tensor, log_variance), None
+            return Posterior(mean, cast(Tensor, log_variance))
         levels = self.levels.measure(target)
         own = self.level_latents.encode(levels)
+        decoded = None
         if self.scaled is not None:
             chosen = own[0] if normal is None else gaussian.draw(*own, normal[:, self.config.latent :])
-            scale = self._scale_of(self.level_latents.decode(chosen))
-            mean, log_variance = scale.relative(mean), scale.ratio
-        return torch.cat([mean, own[0]], 1), torch.cat([cast(Tensor, log_variance), own[1]], 1), levels
+            decoded = self._decode_levels(chosen)
+            mean, log_variance = decoded[1].relative(mean), decoded[1].ratio
+        both = torch.cat([mean, own[0]], 1), torch.cat([cast(Tensor, log_variance), own[1]], 1)
+        return Posterior(*both, levels, decoded)
 
-    def _scale_of(self, levels: Tensor) -> Scale:
-        """The scale of the trunk's latents by decoded levels [B, bands, frames], with scale_by_levels."""
+    def _decode_levels(self, latents: Tensor) -> tuple[Tensor, Scale]:
+        """Levels [B, bands, frames] from their latents, and the scale that they give, with scale_by_levels."""
+        levels = cast(GaussianLevels, self.level_latents).decode(latents)
         scaled, bands = cast(ScaledLatents, self.scaled), cast(BandLevels, self.levels)
-        return scaled(levels, bands.power_of(levels), self.encoder.tower.whitening)
+        return levels, scaled(levels, bands.power_of(levels), self.encoder.tower.whitening)
 
-    def _synthesize(self, latents: Tensor, noise: Noise | None = None) -> tuple[Tensor, Tensor | None]:
-        """[B, channels, frames] -> the representation [B, C, T], and the levels of these latents, if there are any."""
-        own, levels = self._of_trunk(latents)
+    def _synthesize(
+        self, latents: Tensor, noise: Noise | None = None, decoded: tuple[Tensor, Scale] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """[B, channels, frames] -> the representation [B, C, T], and the levels of these latents, if there are any.
+
+        `decoded` is what `_decode_levels` gives for these latents, if it is known.
+        """
+        own, levels = self._of_trunk(latents, decoded)
         if self.levels is None or levels is None:
             return self.decoder(own), None
         return self.levels.fill(self.decoder(own), levels, noise), levels
 
-    def _of_trunk(self, latents: Tensor) -> tuple[Tensor, Tensor | None]:
+    def _of_trunk(self, latents: Tensor, decoded: tuple[Tensor, Scale] | None = None) -> tuple[Tensor, Tensor | None]:
         """The decoder's input [B, latent, frames], at its scale, and the levels of these latents, if there are any."""
-        own = latents[:, : self.config.latent]
+        own, of_levels = latents.tensor_split([self.config.latent], dim=1)
         if self.level_latents is None:
             return own, None
-        levels = self.level_latents.decode(latents[:, self.config.latent :])
-        return own if self.scaled is None else own * (0.5 * self._scale_of(levels).log_variance).exp(), levels
+        if self.scaled is None:
+            return own, self.level_latents.decode(of_levels)
+        levels, scale = decoded or self._decode_levels(of_levels)
+        return own * (0.5 * scale.log_variance).exp(), levels
 
     def disagreement(self, audio: Tensor, latents: Tensor) -> Tensor:
         """See `Autoencoder`. With scale_by_levels, the distance of the decoder's inputs.
@@ -306,7 +331,7 @@ class VAE(Autoencoder):
     def encode(self, audio: Tensor) -> Tensor:
         """[B, A, samples] -> posterior means [B, channels, frames]."""
         target = self.represent(audio)
-        return self._whole_posterior(target, self.encoder(target))[0]
+        return self._whole_posterior(target, self.encoder(target)).mean
 
     @torch.no_grad()
     def divergences(self, audio: Tensor, noise: Noise) -> Tensor:
@@ -314,7 +339,7 @@ class VAE(Autoencoder):
         target = self.represent(audio)
         draws = self.prior is not None or self.scaled is not None
         normal = noise.normal(self.channels, self.frames) if draws else None
-        mean, log_variance, _ = self._whole_posterior(target, self.encoder(target), normal)
+        mean, log_variance, *_ = self._whole_posterior(target, self.encoder(target), normal)
         drawn = mean if self.prior is None else gaussian.draw(mean, log_variance, cast(Tensor, normal))
         return self._divergence(mean, log_variance, drawn)
 
@@ -333,7 +358,7 @@ class VAE(Autoencoder):
         latent = self.config.latent
         log_variance = torch.cat([one, log_variance], 1)
         of_levels = choose(0, torch.cat([one, mean], 1), log_variance)[:, latent:]
-        scale = self._scale_of(self.level_latents.decode(of_levels))
+        _, scale = self._decode_levels(of_levels)
         relative = torch.cat([scale.relative(own[0]) / scale.noise, mean], 1)
         return [torch.cat([choose(0, relative, log_variance)[:, :latent], of_levels], 1)]
 
@@ -342,7 +367,7 @@ class VAE(Autoencoder):
         if self.scaled is None:
             return self.decode(values[0])
         of_trunk, of_levels = values[0].tensor_split([self.config.latent], dim=1)
-        scale = self._scale_of(cast(GaussianLevels, self.level_latents).decode(of_levels))
+        _, scale = self._decode_levels(of_levels)
         return self.decode(torch.cat([of_trunk * scale.noise, of_levels], 1))
 
     def decode(self, latents: Tensor) -> Tensor:
