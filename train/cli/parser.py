@@ -38,8 +38,9 @@ FLAGS_OF = {
     "vqvae": "--model.quantizer.size 512",
     "prior": "--model.transformer.layers 8",
 }
-DIGITS = re.compile(r"[\da-fA-F_]{309}")  # of an integer beyond the range of floats, or far beyond any use
 FLAGS = "--optim.steps 20000 --seed 1"
+# An integer that no float holds, also in hexadecimal digits. The parser would fail on it with a traceback.
+DIGITS = re.compile(r"[\da-fA-F_]{309}")
 # Short forms of a training's flags, and the help of those whose long form is in a group of that name.
 SHORT = {"data": "data.path", "start_from": "start_from.path", "profile": "tracking.profile"}
 SHORT_HELP = {

@@ -123,9 +123,10 @@ def check(settings: dict[Any, Any], name: str, kind: type, group: str = "") -> N
         if known[key]:
             what = f"a group of settings, not a single value ({shortened(repr(value))})"
             raise TrainError(f"{name}: {key} is {what}; write {key}.NAME: VALUE")
-        if contains_mapping(value):
+        entries = [*entries_of(value)]
+        if any(isinstance(entry, dict) for entry in entries):
             raise TrainError(f"{name}: {key} is a single setting, but its value is a mapping")
-        if contains_huge(value):
+        if any(isinstance(entry, int) and abs(entry) > sys.float_info.max for entry in entries):
             raise TrainError(f"{name}: {key} is too large for a number; the largest is {sys.float_info.max:.4g}")
 
 
@@ -139,16 +140,13 @@ def walk(settings: dict[Any, Any], group: str, groups: set[str]) -> Iterator[tup
             yield dotted, value
 
 
-def contains_huge(value: Any) -> bool:
-    """Whether a plain value is an integer beyond the range of floats, or a list with one somewhere."""
-    if isinstance(value, int):
-        return abs(value) > sys.float_info.max
-    return isinstance(value, list) and any(map(contains_huge, value))
-
-
-def contains_mapping(value: Any) -> bool:
-    """Whether a plain value is a mapping, or a list with one somewhere."""
-    return isinstance(value, dict) or (isinstance(value, list) and any(map(contains_mapping, value)))
+def entries_of(value: Any) -> Iterator[Any]:
+    """The entries of a list and of the lists in it; of any other value, the value itself."""
+    if not isinstance(value, list):
+        yield value
+        return
+    for entry in value:
+        yield from entries_of(entry)
 
 
 def names_of(kind: type) -> dict[str, bool]:

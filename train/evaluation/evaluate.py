@@ -31,6 +31,7 @@ from train.evaluation.report.evaluated import (
     write_evaluated,
 )
 from train.evaluation.report.terminal import print_summary
+from train.evaluation.report.verdict import sent_row
 from train.evaluation.sending.sent import measure_sent
 from train.evaluation.yardsticks.comparing import Compared, compare_codes
 from train.evaluation.yardsticks.perceptual import require_packages as require_perceptual_packages
@@ -203,4 +204,4 @@ def update_card(run: RunDir, split: Split, summary: dict[str, Any]) -> None:
     if summary["data"] != run.config["data.path"] and not is_training_data(run, split.manifest):
         print("card:    unchanged, because these are not the recordings held out from the training data")
         return
-    print(printable(f"card:    {write_measures_to_card(run, split, summary)}"))
+    print(printable(f"card:    {write_measures_to_card(run, split, summary, sent_row(summary))}"))

@@ -70,13 +70,14 @@ def chunks_seen(run: RunDir, step: int) -> int:
     return sum((end - start) * int(part["data.batch"]) for (start, part), end in zip(parts, ends, strict=bool(parts)))
 
 
-def write_measures_to_card(run: RunDir, split: Split, summary: dict[str, Any]) -> str:
+def write_measures_to_card(run: RunDir, split: Split, summary: dict[str, Any], heard: dict[str, Any]) -> str:
     """Writes the measures of an evaluation to the card of the finished model; returns the card's path, with a note.
 
     Args:
         run: A finished run.
         split: The split that was measured.
         summary: The content of metrics.json.
+        heard: The row of its passages that has what a listener gets; may be empty.
 
     Raises:
         TrainError: when the card cannot be written.
@@ -84,9 +85,6 @@ def write_measures_to_card(run: RunDir, split: Split, summary: dict[str, Any]) -
     measures = {name: value for name in MEASURES if (value := summary["reconstruction"].get(name)) is not None}
     chunks = summary["chunks"] - summary["silent_chunks"]
     measured_on = {"split": summary["split"], "chunks": chunks, "fingerprint": split.fingerprint}
-    rows: list[dict[str, Any]] = summary.get("passages", {}).get("rows", [])
-    kinds: dict[str, dict[str, Any]] = {row["kind"]: row for row in rows}
-    heard = kinds.get("file", kinds.get("model", {}))  # what is sent, where it was measured
     measures |= {name: value for name in HEARD if (value := heard.get(name)) is not None}
     nats = [row["kl_nats_per_second"] for row in summary["latents"] if "kl_nats_per_second" in row]
     return write_to_card(run, split, measures, measured_on, nats)

@@ -128,11 +128,12 @@ def test_what_is_no_file_of_settings_is_one_line(tmp_path, content, expected):
     assert expected in refusal(tmp_path / "mine.yaml", content)
 
 
-@pytest.mark.parametrize("words", [["--optim.lr"], ["--optim.steps"], ["--optim.betas", "[0.9, {}]"]])
-def test_a_flag_that_no_float_can_hold_is_one_line(words):
-    value = (words[1] if len(words) > 1 else "{}").format(10**400)
-    with pytest.raises(TrainError, match=rf"^{words[0]} \S.*: a number cannot be larger than"):
-        parse(["vae", *NEEDED, words[0], value])
+@pytest.mark.parametrize(
+    ("flag", "value"), [("--optim.lr", "{}"), ("--optim.steps", "{}"), ("--optim.betas", "[0.9, {}]")]
+)
+def test_a_flag_that_no_float_can_hold_is_one_line(flag, value):
+    with pytest.raises(TrainError, match=rf"^{flag} \S.*: a number cannot be larger than"):
+        parse(["vae", *NEEDED, flag, value.format(10**400)])
 
 
 def test_a_line_of_another_file_is_not_repeated(tmp_path):

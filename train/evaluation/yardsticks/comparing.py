@@ -147,9 +147,8 @@ def compare_codes(
     slow = for_visqol(len(passages)) if with_perceptual else None
     measured = measure_codes(engine, split, passages, codes, slow)
     if with_yardsticks:
-        seconds = sum(passage.length for passage in passages) / split.rate
-        kbits = [float(columns["bits"].sum() / seconds / 1000) for columns in measured[1:]]
-        more, linear_from, notes = yardstick_codes(engine, split, model, data, [float(rate["kbit_per_second"]), *kbits])
+        kbits = [float(rate["kbit_per_second"]), *(packed_rate(columns, passages, split) for columns in measured[1:])]
+        more, linear_from, notes = yardstick_codes(engine, split, model, data, kbits)
         codes += more
         if more:
             measured += measure_codes(engine, split, passages, more, slow, "measuring other codes")
@@ -197,6 +196,12 @@ def measure_codes(
         number, _, name = key.partition("|")
         by_code[int(number)][name] = values
     return by_code
+
+
+def packed_rate(columns: Columns, passages: list[Passage], split: Split) -> float:
+    """The rate of a code in kbit/s: its bits of all passages over their length."""
+    seconds = sum(passage.length for passage in passages) / split.rate
+    return float(columns["bits"].astype(np.float64).sum() / seconds / 1000)
 
 
 def passage_audio(split: Split, passage: Passage) -> np.ndarray:

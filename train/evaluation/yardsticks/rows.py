@@ -9,7 +9,7 @@ import numpy as np
 from shards import Split
 from shards.text import for_csv
 from train.evaluation.measuring.tables import none_if_nan
-from train.evaluation.yardsticks.comparing import BY_BAND, MEASURES, PERCEPTUAL, Compared
+from train.evaluation.yardsticks.comparing import BY_BAND, MEASURES, PERCEPTUAL, Compared, packed_rate
 from train.evaluation.yardsticks.passages import for_visqol
 from train.evaluation.yardsticks.perceptual import VISQOL_S
 
@@ -27,7 +27,7 @@ def passages_summary(compared: Compared, split: Split) -> dict[str, Any]:
     for code, columns in zip(compared.codes, compared.columns, strict=True):
         row: dict[str, Any] = {"name": code.name, "kind": code.kind, **code.about}
         if code.kind in ("file", "opus"):
-            row["kbit_per_second"] = float(columns["bits"].astype(np.float64).sum() / seconds.sum() / 1000)
+            row["kbit_per_second"] = packed_rate(columns, compared.passages, split)
         row |= {name: nan_mean(columns[name]) for name in (*MEASURES, *PERCEPTUAL) if name in columns}
         row |= {name: [nan_mean(band) for band in columns[name].T] for name in BY_BAND}
         rows.append(row)
