@@ -1,7 +1,7 @@
 # make demo [AUDIO=dir]   recordings -> shards -> a trained HVAE -> a page to hear it by
 # make song [AUDIO=dir]   recordings -> shards -> a trained autoencoder -> latents -> a prior -> a page with eight new pieces
-# make test               style and all tests but the slow ones
-# make test-all           the slow ones too: runs under attack, and what befalls jobs on a Slurm
+# make test [SLOW=areas]  style and all tests but the slow ones; SLOW=jobs,gpu adds those of .ci/which-tests by area
+# make test-all [NOTE=1]  the slow ones too: runs under attack, and what befalls jobs on a Slurm (NOTE: CI need not repeat)
 # make bench [QUICK=1]    speed and shuffling beside other libraries -> a table and bench.json
 # make chaos [KILLS=100]  a tiny run killed that often: was anything lost? (TARGET=mixture, SEED=0, JSON=file)
 # make quality [QUICK=1]  the claims about quality: models, baselines and seeds trained side by side (FOLDER=, JSON=)
@@ -41,6 +41,7 @@ LAUNCH = $(BIN)/accelerate launch --config_file accelerate_config.yaml --num_pro
 
 # With uv, else with pip; either gives the versions of constraints.txt.
 INSTALL = $(BIN)/python scripts/install.py -c constraints.txt
+comma := ,
 # A line before a step that takes long.
 say = @printf '\n== %s\n' "$(1)"
 
@@ -85,10 +86,11 @@ endif
 	$(BIN)/python -m train evaluate $(SONG)/$(MODEL)-prior --data $(SONG)/shards --pieces 8 --seconds 30
 
 test: lint
-	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow'
+	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow$(foreach area,$(subst $(comma), ,$(SLOW)), or slow(area='$(area)'))"
 
 test-all: lint
 	$(BIN)/python -m pytest -n $(WORKERS)
+	@$(if $(NOTE),$(BIN)/python .ci/which-tests --note)
 
 slurm-test: .venv/installed
 	$(BIN)/python -m pytest tests/slurm

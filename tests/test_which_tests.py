@@ -1,22 +1,24 @@
-"""Which tests CI runs for a change: what a script of bash decides from git."""
+"""Which tests CI runs for a change: what a script decides from git."""
 
+import re
+import runpy
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[1] / ".ci" / "which-tests"
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / ".ci" / "which-tests"
+SOURCE = runpy.run_path(str(SCRIPT))
 
 
 @pytest.fixture
 def clone(tmp_path) -> Path:
-    """A repository with one commit that holds the script and a marked test."""
+    """A repository with one commit that holds the script."""
     folder = tmp_path / "clone"
     (folder / ".ci").mkdir(parents=True)
     shutil.copy(SCRIPT, folder / ".ci")
-    (folder / "tests").mkdir()
-    (folder / "tests" / "test_long.py").write_text("pytestmark = pytest.mark.slow\n")
     git(folder, "init", "-q", "-b", "main")
     commit(folder)
     return folder
@@ -44,12 +46,13 @@ def which(folder: Path, *words: str) -> tuple[str, str]:
     ("changed", "target"),
     [
         (["docs/slurm.md", "README.md"], "test"),
-        (["train/evaluation/report/page.py", "tests/train/evaluation/test_report_page.py"], "test"),
+        (["train/evaluation/report/page.py", "tests/train/evaluation/test_report_page.py"], "test SLOW=damage"),
         (["docs/slurm.md", "train/runs/checkpoint.py"], "test-all"),
-        (["slurm/lib.sh"], "test-all"),
-        (["benchmarks/faults/runner.py"], "test-all"),
+        (["slurm/lib.sh"], "test SLOW=jobs"),
+        (["audiovae/models/vae.py", "tests/audiovae/models/test_vae.py"], "test SLOW=export,gpu"),
+        (["benchmarks/faults/runner.py"], "test SLOW=jobs"),
         (["benchmarks/speed/reading.py"], "test"),
-        (["tests/slurm/test_jobs.py"], "test-all"),
+        (["tests/slurm/test_jobs.py"], "test SLOW=jobs"),
         (["tests/train/conftest.py"], "test-all"),
         (["constraints.txt"], "test-all"),
         (["something/new.py"], "test-all"),
@@ -59,15 +62,26 @@ def test_slow_tests_are_left_out_where_no_file_matters_to_them(clone, changed, t
     git(clone, "switch", "-qc", "branch")
     commit(clone, *changed)
     found, said = which(clone)
-    assert found == target
-    assert ("tests/test_long.py" in said) == (target == "test"), "what is left out is named"
+    areas = set(target.partition("=")[2].split(",")) - {""}
+    assert set(found.partition("=")[2].split(",")) - {""} == areas
+    assert found.partition("=")[0] == target.partition("=")[0]
+    assert said.count("left out") == (0 if target == "test-all" else 5 - len(areas)), "what is left out is named"
+
+
+def test_a_file_that_was_moved_matters_by_its_old_name_too(clone):
+    commit(clone, "slurm/lib.sh")
+    git(clone, "switch", "-qc", "branch")
+    (clone / "docs").mkdir()
+    git(clone, "mv", "slurm/lib.sh", "docs/lib.sh")
+    git(clone, "commit", "-qm", "Change")
+    assert which(clone)[0] == "test SLOW=jobs"
 
 
 def test_a_branch_is_compared_with_where_it_left_main(clone):
     git(clone, "switch", "-qc", "branch")
     commit(clone, "slurm/lib.sh")
     commit(clone, "docs/slurm.md")
-    assert which(clone)[0] == "test-all"
+    assert which(clone)[0] == "test SLOW=jobs"
     assert which(clone, "HEAD~1")[0] == "test"
     (clone / "train").mkdir()
     (clone / "train" / "new.py").touch()
@@ -83,13 +97,61 @@ def test_commits_on_main_itself_run_everything(clone):
     assert "main does not say where this change began" in said
 
 
-@pytest.mark.parametrize(("changed", "target"), [("docs/slurm.md", "test"), ("slurm/lib.sh", "test-all")])
+def test_commits_on_main_are_compared_with_the_one_that_has_passed(clone):
+    assert "commit this file" in which(clone, "--note")[0]
+    commit(clone, "docs/slurm.md")
+    assert which(clone)[0] == "test"
+    commit(clone, "slurm/lib.sh")
+    assert which(clone)[0] == "test SLOW=jobs"
+    commit(clone, "train/new.py")
+    assert which(clone)[0] == "test-all"
+
+
+def test_only_what_is_committed_can_have_passed(clone):
+    (clone / "docs.md").touch()
+    done = subprocess.run([".ci/which-tests", "--note"], cwd=clone, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "uncommitted changes" in done.stderr
+    assert not (clone / ".ci" / "all-passed").exists()
+
+
+@pytest.mark.parametrize("name", ["0" * 40, "not-a-commit", "elsewhere"])
+def test_a_commit_that_main_does_not_hold_has_not_passed(clone, name):
+    git(clone, "switch", "-qc", "elsewhere")
+    commit(clone, "train/new.py")
+    git(clone, "switch", "-q", "main")
+    (clone / ".ci" / "all-passed").write_text(f"{name}\n")
+    commit(clone, "docs/slurm.md")
+    assert which(clone)[0] == "test-all"
+
+
+@pytest.mark.parametrize(("changed", "target"), [("docs/slurm.md", "test"), ("slurm/lib.sh", "test SLOW=jobs")])
 def test_a_merge_into_main_is_compared_with_main_before_it(clone, changed, target):
     git(clone, "switch", "-qc", "branch")
     commit(clone, changed)
     git(clone, "switch", "-q", "main")
     git(clone, "merge", "-q", "--no-ff", "-m", "Merge", "branch")
     assert which(clone)[0] == target
+
+
+def test_slow_tests_are_of_a_known_area_and_each_area_has_some():
+    """A test of an unknown area would never run, except with all."""
+    areas = {
+        area
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for area in re.findall(r"mark\.slow\(area=\"(\w+)\"\)", file.read_text())
+    }
+    assert areas == set(SOURCE["AREAS"])
+    bare = [file for file in (ROOT / "tests").rglob("*.py") if re.search(r"mark\.slow\b(?!\()", file.read_text())]
+    assert [file.name for file in bare] == []
+
+
+def test_each_pattern_is_of_a_path_that_is_there():
+    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    if not files:
+        pytest.skip("not a git repository")
+    found = {next((pattern for pattern, _ in SOURCE["PATHS"] if re.match(pattern, file)), "") for file in files}
+    assert {pattern for pattern, _ in SOURCE["PATHS"]} - found == set()
 
 
 def test_everything_runs_where_it_cannot_tell(clone):

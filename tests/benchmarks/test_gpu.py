@@ -192,7 +192,7 @@ def test_one_part_for_real_and_then_not_again(tmp_path, capfd):
     assert "peaks: finished before" in capfd.readouterr().out
 
 
-@pytest.mark.slow
+@pytest.mark.slow(area="gpu")
 def test_every_part_runs_on_a_cpu(tmp_path, capfd):
     """The command with tiny models: no part and no measurement fails. One preset stands for three."""
     began = time.monotonic()
@@ -219,7 +219,7 @@ def test_every_part_runs_on_a_cpu(tmp_path, capfd):
     assert values["two processes on the CPU, gloo: losses, largest difference"] <= 1e-4
 
 
-@pytest.mark.slow
+@pytest.mark.slow(area="gpu")
 def test_the_wheels_are_what_the_parts_import():
     """All that the parts import beside torch, its needs, torchaudio and numpy is in benchmarks/wheels.sh."""
     script = (ROOT / "benchmarks" / "wheels.sh").read_text()

@@ -98,7 +98,7 @@ def interrupt(desk: Desk, chain: Chain, jobs: list[Job]) -> None:
     desk.cluster.inside("scancel", "--batch", "--signal=USR2", prior.number)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(area="jobs")
 @beside
 def test_four_jobs_that_wait_for_each_other(desk: Desk):
     """Each is requeued once, the next one waits for its second end, and the prior is that of undisturbed steps."""

@@ -49,7 +49,7 @@ from train.runs.sealed_lines import CHECKSUM, checksum_of, damaged_lines, read_s
 from train.runs.status import status
 from train.tracking.wandb_sync import sync
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(area="damage")
 ODD: list[Any] = [
     *(None, True, -1, 0, 2**31, 2**63, 2**100, 10**400, 1.5, -1e-300, 1e308, float("inf"), float("nan")),
     *("", "x", "\ud800", "a\x1b[31m\nb", "[/red]", "../../x", "\0", "9" * 5000, "x" * 100_000),

@@ -50,7 +50,9 @@ def run(folder, half: str, *tensors: torch.Tensor) -> list[torch.Tensor]:
 # these cover their operators and signatures. Traces take little time.
 QUICK = {("vae", "torch"), ("hvae with levels", "torch"), ("vqvae", "torch"), ("hvae", "onnx"), ("vqvae", "onnx")}
 PAIRS = [
-    pytest.param(family, kind, marks=() if (family, kind) in QUICK or kind == "torchscript" else pytest.mark.slow)
+    pytest.param(
+        family, kind, marks=() if (family, kind) in QUICK or kind == "torchscript" else pytest.mark.slow(area="export")
+    )
     for family, kind in itertools.product([*FAMILIES, *LEVELED], ["torch", "torchscript", "onnx"])
 ]
 

@@ -75,7 +75,7 @@ def test_nothing_is_lost_without_a_word(wholes, tmp_path, capfd):
     check(wholes, tmp_path / "a.audio", 64, 0, capfd)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(area="building")
 @pytest.mark.parametrize("seed", [1, 11])
 def test_nothing_is_lost_without_a_word_in_many_files(wholes, tmp_path, capfd, seed):
     check(wholes, tmp_path / "a.audio", 2000, seed, capfd)

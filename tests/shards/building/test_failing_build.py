@@ -93,7 +93,7 @@ def test_at_some_calls(recordings, tmp_path):
         walk.check(fault)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(area="building")
 def test_at_every_call_of_a_first_build(recordings, tmp_path):
     walk = Walk(recordings, tmp_path)
     ended = [walk.check(fault) for fault in every_fault(walk)]
@@ -113,7 +113,7 @@ def test_at_every_call_of_a_first_build(recordings, tmp_path):
     assert sum(one.code for one in ended) > len(ended) / 2
 
 
-@pytest.mark.slow
+@pytest.mark.slow(area="building")
 def test_at_every_call_while_recordings_are_added(recordings, tmp_path):
     """The old data set stays readable until the new one is whole."""
     early, origin = tmp_path / "early", tmp_path / "origin"
