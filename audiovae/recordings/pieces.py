@@ -143,8 +143,8 @@ class OnePass:
         """The inverse of `encode`: pieces of the recording one after the other, [n] or [2, n] on the CPU."""
 
         def decoded(first: int, last: int) -> Tensor:
-            own = levels[0][None, :, first // self.stride : last // self.stride].to(self.model.device)
-            return run(self.model_for(last - first), [own])
+            own = levels[0][None, :, first // self.stride : last // self.stride]
+            return run(self.model_for(last - first), [with_own_strides(own).to(self.model.device)])
 
         return self._joined(decoded)
 
@@ -223,7 +223,7 @@ class Chunked:
 
         def decoded(starts: range) -> Tensor:
             first = starts[0] // starts.step
-            own = [level[first : first + len(starts)].contiguous().to(self.model.device) for level in apart]
+            own = [with_own_strides(level[first : first + len(starts)]).to(self.model.device) for level in apart]
             return run(self.model, own)
 
         return self._joined(decoded)
@@ -250,6 +250,15 @@ class Chunked:
             with self.model.decoding_at(starts):
                 output = output_of(starts).float().cpu()
             yield output
+
+
+def with_own_strides(tensor: Tensor) -> Tensor:
+    """A copy with the strides of a new tensor.
+
+    `contiguous` keeps any stride of a dimension of size 1. On some CPUs a convolution takes another path for it, so the
+    output of a model differs by rounding.
+    """
+    return tensor.clone(memory_format=torch.contiguous_format)
 
 
 def round_up(count: int, step: int) -> int:
