@@ -1,6 +1,6 @@
 # make demo [AUDIO=dir]   recordings -> shards -> a trained HVAE -> a page to hear it by
 # make song [AUDIO=dir]   recordings -> shards -> a trained autoencoder -> latents -> a prior -> a page with eight new pieces
-# make test [SLOW=areas]  style and all tests but the slow ones; SLOW=jobs,gpu adds those of .ci/which-tests by area
+# make test [SLOW=areas]  style and all tests but the slow ones; SLOW=slurm,gpu adds those areas of .ci/which-tests
 # make test-all [NOTE=1]  the slow ones too: runs under attack, and what befalls jobs on a Slurm (NOTE: CI need not repeat)
 # make bench [QUICK=1]    speed and shuffling beside other libraries -> a table and bench.json
 # make chaos [KILLS=100]  a tiny run killed that often: was anything lost? (TARGET=mixture, SEED=0, JSON=file)

@@ -23,6 +23,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 LIBRARIES = ["torch", "torch._dynamo", "accelerate", "scipy.signal", "soundfile", "jsonargparse", "rich.console"]
+LIBRARIES += ["wandb"]
 OURS = ["audiovae.models.families", "train.cli.parser", "train.training.attempt", "train.evaluation.drawing.pictures"]
 OURS += ["train.evaluation.evaluate", "train.evaluation.compare"]
 

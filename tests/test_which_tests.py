@@ -48,11 +48,11 @@ def which(folder: Path, *words: str) -> tuple[str, str]:
         (["docs/slurm.md", "README.md"], "test"),
         (["train/evaluation/report/page.py", "tests/train/evaluation/test_report_page.py"], "test SLOW=damage"),
         (["docs/slurm.md", "train/runs/checkpoint.py"], "test-all"),
-        (["slurm/lib.sh"], "test SLOW=jobs"),
-        (["audiovae/models/vae.py", "tests/audiovae/models/test_vae.py"], "test SLOW=export,gpu"),
-        (["benchmarks/faults/runner.py"], "test SLOW=jobs"),
+        (["slurm/lib.sh"], "test SLOW=slurm"),
+        (["audiovae/models/vae.py", "tests/audiovae/models/test_vae.py"], "test SLOW=export,gpu,zero"),
+        (["benchmarks/faults/runner.py"], "test SLOW=faults"),
         (["benchmarks/speed/reading.py"], "test"),
-        (["tests/slurm/test_jobs.py"], "test SLOW=jobs"),
+        (["tests/slurm/test_jobs.py"], "test SLOW=slurm"),
         (["tests/train/conftest.py"], "test-all"),
         (["constraints.txt"], "test-all"),
         (["something/new.py"], "test-all"),
@@ -65,7 +65,9 @@ def test_slow_tests_are_left_out_where_no_file_matters_to_them(clone, changed, t
     areas = set(target.partition("=")[2].split(",")) - {""}
     assert set(found.partition("=")[2].split(",")) - {""} == areas
     assert found.partition("=")[0] == target.partition("=")[0]
-    assert said.count("left out") == (0 if target == "test-all" else 5 - len(areas)), "what is left out is named"
+    assert said.count("left out") == (0 if target == "test-all" else len(SOURCE["AREAS"]) - len(areas)), (
+        "what is left out is named"
+    )
 
 
 def test_a_file_that_was_moved_matters_by_its_old_name_too(clone):
@@ -74,14 +76,14 @@ def test_a_file_that_was_moved_matters_by_its_old_name_too(clone):
     (clone / "docs").mkdir()
     git(clone, "mv", "slurm/lib.sh", "docs/lib.sh")
     git(clone, "commit", "-qm", "Change")
-    assert which(clone)[0] == "test SLOW=jobs"
+    assert which(clone)[0] == "test SLOW=slurm"
 
 
 def test_a_branch_is_compared_with_where_it_left_main(clone):
     git(clone, "switch", "-qc", "branch")
     commit(clone, "slurm/lib.sh")
     commit(clone, "docs/slurm.md")
-    assert which(clone)[0] == "test SLOW=jobs"
+    assert which(clone)[0] == "test SLOW=slurm"
     assert which(clone, "HEAD~1")[0] == "test"
     (clone / "train").mkdir()
     (clone / "train" / "new.py").touch()
@@ -102,7 +104,7 @@ def test_commits_on_main_are_compared_with_the_one_that_has_passed(clone):
     commit(clone, "docs/slurm.md")
     assert which(clone)[0] == "test"
     commit(clone, "slurm/lib.sh")
-    assert which(clone)[0] == "test SLOW=jobs"
+    assert which(clone)[0] == "test SLOW=slurm"
     commit(clone, "train/new.py")
     assert which(clone)[0] == "test-all"
 
@@ -125,7 +127,7 @@ def test_a_commit_that_main_does_not_hold_has_not_passed(clone, name):
     assert which(clone)[0] == "test-all"
 
 
-@pytest.mark.parametrize(("changed", "target"), [("docs/slurm.md", "test"), ("slurm/lib.sh", "test SLOW=jobs")])
+@pytest.mark.parametrize(("changed", "target"), [("docs/slurm.md", "test"), ("slurm/lib.sh", "test SLOW=slurm")])
 def test_a_merge_into_main_is_compared_with_main_before_it(clone, changed, target):
     git(clone, "switch", "-qc", "branch")
     commit(clone, changed)

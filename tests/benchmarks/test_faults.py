@@ -47,7 +47,7 @@ def tampered(faulted, tmp_path) -> Path:
     return tmp_path / "run"
 
 
-@pytest.mark.slow(area="jobs")
+@pytest.mark.slow(area="faults")
 def test_a_run_under_faults_loses_nothing(faulted):
     _, result = faulted
     assert result["checks"] == {name: [] for name in result["checks"]}
@@ -60,7 +60,7 @@ def test_a_run_under_faults_loses_nothing(faulted):
     json.dumps(result)
 
 
-@pytest.mark.slow(area="jobs")
+@pytest.mark.slow(area="faults")
 @pytest.mark.parametrize("file", ["training.safetensors", "optimizer.safetensors", "discriminator.safetensors"])
 def test_other_weights_are_noticed(faulted, tampered, file):
     reference = faulted[0] / "reference"
@@ -80,13 +80,13 @@ def test_other_weights_are_noticed(faulted, tampered, file):
     assert "differs" in problem
 
 
-@pytest.mark.slow(area="jobs")
+@pytest.mark.slow(area="faults")
 def test_another_exported_model_is_noticed(faulted, tampered):
     (tampered / "model" / "model.safetensors").write_bytes(b"")
     assert checks.weights(tampered, faulted[0] / "reference") == ["model/model.safetensors differs"]
 
 
-@pytest.mark.slow(area="jobs")
+@pytest.mark.slow(area="faults")
 def test_wrong_samples_are_noticed(faulted, tampered):
     chunks, steps = training_chunks(faulted[0] / "data"), faulted[1]["steps"]
     assert checks.samples(tampered, steps, chunks, BATCH) == []
@@ -120,7 +120,7 @@ def test_a_chunk_that_is_left_out_is_noticed(tmp_path):
     assert "unknown" in checks.samples(tmp_path, 3, [3], 2)[0]
 
 
-@pytest.mark.slow(area="jobs")
+@pytest.mark.slow(area="faults")
 def test_wrong_points_are_noticed(faulted, tampered):
     reference, steps = faulted[0] / "reference", faulted[1]["steps"]
     file = tampered / "metrics.jsonl"
@@ -138,7 +138,7 @@ def test_wrong_points_are_noticed(faulted, tampered):
     assert checks.points(tampered, reference, steps) == ["step 5: loss/total differ"]
 
 
-@pytest.mark.slow(area="jobs")
+@pytest.mark.slow(area="faults")
 def test_wrong_wandb_parts_are_noticed(faulted, tampered):
     steps = faulted[1]["steps"]
     part = max((tampered / "wandb").glob("offline-run-*"))
@@ -152,7 +152,7 @@ def test_wrong_wandb_parts_are_noticed(faulted, tampered):
     assert "missing" in problem
 
 
-@pytest.mark.slow(area="jobs")
+@pytest.mark.slow(area="faults")
 def test_missing_attempts_are_noticed(tampered):
     outcome = Outcome(replace(HIT, kind="STOP"), 2, 0, 0, 0, 0, 0.0, 0.0)
     assert checks.status_problems(tampered, []) == []
@@ -207,7 +207,7 @@ def test_a_plan_of_an_encoding_has_room_for_each_fault(kills, seed):
         assert fault.steps > 0 or fault.kind not in DAMAGING, "there must be a file to damage"
 
 
-@pytest.mark.slow(area="jobs")
+@pytest.mark.slow(area="faults")
 def test_an_encoding_under_faults_has_the_same_bytes(tmp_path):
     kinds = ["flip a bit", "halt and kill", "kill during a save", "disk full"]
     result = run_under_faults(tmp_path / "short", len(kinds), 1, kinds, "encode")
@@ -231,7 +231,7 @@ def test_an_encoding_under_faults_has_the_same_bytes(tmp_path):
     assert len(verify(run)) == 1
 
 
-@pytest.mark.slow(area="jobs")
+@pytest.mark.slow(area="faults")
 def test_a_prior_under_faults_loses_nothing(tmp_path):
     kinds = ["kill rank 0"]
     result = run_under_faults(tmp_path / "short", len(kinds), 1, kinds, "prior")

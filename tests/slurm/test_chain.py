@@ -21,6 +21,7 @@ RECORDINGS, SECONDS, STEPS = 20, 30.0, 120
 TRAINING = ["--data.batch", 6, "--optim.steps", STEPS, "--optim.warmup_steps", 2, "--checkpoint.every", 10]
 TRAINING += ["--tracking.wandb", "disabled", "--tracking.every", 50, "--tracking.evaluate_every", 1000]
 TRANSFORMER = ["--model.transformer.width", 16, "--model.transformer.layers", 2, "--model.transformer.heads", 2]
+pytestmark = pytest.mark.slow(area="slurm")
 
 
 class Chain:
@@ -98,7 +99,6 @@ def interrupt(desk: Desk, chain: Chain, jobs: list[Job]) -> None:
     desk.cluster.inside("scancel", "--batch", "--signal=USR2", prior.number)
 
 
-@pytest.mark.slow(area="jobs")
 @beside
 def test_four_jobs_that_wait_for_each_other(desk: Desk):
     """Each is requeued once, the next one waits for its second end, and the prior is that of undisturbed steps."""

@@ -2,7 +2,10 @@
 
 import subprocess
 
+import pytest
 from slurm_cluster import CLUSTER
+
+pytestmark = pytest.mark.slow(area="slurm")
 
 
 def test_nodes_are_machines_of_their_own(cluster):

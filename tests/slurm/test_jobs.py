@@ -11,6 +11,8 @@ from beside import beside
 from jobs import CPU, ENDLESS, Desk
 from slurm_cluster import HOME, until
 
+pytestmark = pytest.mark.slow(area="slurm")
+
 
 @beside
 def test_killed_rank_and_launcher(desk: Desk):
@@ -31,7 +33,6 @@ def test_killed_rank_and_launcher(desk: Desk):
     assert "saved and stopped as requested" in told
 
 
-@pytest.mark.slow(area="jobs")
 @beside
 def test_crashes_without_progress(desk: Desk):
     """Three attempts that leave no checkpoint end the job."""
@@ -45,7 +46,6 @@ def test_crashes_without_progress(desk: Desk):
     assert "3 attempts in a row ended without a new checkpoint" in job.status()
 
 
-@pytest.mark.slow(area="jobs")
 @beside
 def test_hanging_rank(desk: Desk):
     """A process that stands still ends the attempt after `watchdog_s`; the job goes on."""
@@ -138,7 +138,6 @@ def test_environments_that_are_not_exported(desk: Desk):
         assert f"-m train vae --data {desk.data} --run-dir {job.run}" in words
 
 
-@pytest.mark.slow(area="jobs")
 @beside
 def test_dying_nodes(desk: Desk):
     """First a node dies on which the batch script does not run, then the one on which it does."""

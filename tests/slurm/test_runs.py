@@ -10,6 +10,8 @@ from beside import beside
 from jobs import CPU, ENDLESS, Desk
 from slurm_cluster import HOME, until
 
+pytestmark = pytest.mark.slow(area="slurm")
+
 needs_deepspeed = pytest.mark.skipif(
     importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed: pip install '.[deepspeed]'"
 )
@@ -33,7 +35,6 @@ def consumed(run: Path) -> dict[int, list[int]]:
     return {step: [rows[row] for row in sorted(rows)] for step, rows in sorted(steps.items())}
 
 
-@pytest.mark.slow(area="jobs")
 @beside
 def test_time_limit(desk: Desk):
     """A run longer than its jobs may be: it ends as one that was never interrupted, with the same curve and samples."""
@@ -63,7 +64,6 @@ def test_time_limit(desk: Desk):
     assert [*map(curve, [job.run])] == [*map(curve, [straight.run])]
 
 
-@pytest.mark.slow(area="jobs")
 @beside
 def test_time_is_up_without_a_warning(desk: Desk):
     """Where the signal comes too late or not at all, another job is there before this one is killed."""
@@ -99,7 +99,6 @@ def test_two_nodes_by_two_processes(desk: Desk):
     assert [*desk.folder.glob("slurm-nodes-*")] == [job.log_file]
 
 
-@pytest.mark.slow(area="jobs")
 @beside
 @needs_deepspeed
 def test_deepspeed_over_nodes(desk: Desk):

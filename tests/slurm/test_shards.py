@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 
+import pytest
 import soundfile
 from beside import beside
 from jobs import CPU, Desk, Job
@@ -12,6 +13,7 @@ from slurm_cluster import HOME, until
 from tests.train.conftest import RATE, tune
 
 SHARD = HOME / "slurm/shard.sh"
+pytestmark = pytest.mark.slow(area="slurm")
 
 
 @beside

@@ -4,6 +4,8 @@ import pytest
 
 from tests.train.parallel.test_parallel import needs_deepspeed, ranks
 
+pytestmark = pytest.mark.slow(area="zero")
+
 
 @needs_deepspeed
 def test_every_strategy_and_number_of_processes_trains_the_same(tmp_path):

@@ -52,6 +52,7 @@ def experiments(tmp_path_factory) -> dict[str, dict]:
     return ranks(tmp_path_factory.mktemp("parallel") / "result.json", 2)
 
 
+@pytest.mark.slow(area="zero")
 @needs_deepspeed
 @pytest.mark.parametrize("family", ["vae", "hvae", "vqvae"])
 def test_every_strategy_trains_the_same(experiments, family):
@@ -68,6 +69,7 @@ def test_every_strategy_trains_the_same(experiments, family):
         assert facts["averaged"], f"{name}: the averaged model is whole on one process alone"
 
 
+@pytest.mark.slow(area="zero")
 @needs_deepspeed
 def test_bf16_is_the_same_too(experiments, tmp_path):
     """Passes under autocast are close to float32, and resuming is exact here too."""
@@ -82,6 +84,7 @@ def test_bf16_is_the_same_too(experiments, tmp_path):
         assert facts["skipped"], name
 
 
+@pytest.mark.slow(area="zero")
 @needs_deepspeed
 def test_the_command_with_deepspeed(data_dir, straight, tmp_path):
     """Two processes with sharded weights stop, two with offloaded moments resume, and one process finishes."""
@@ -99,6 +102,7 @@ def test_the_command_with_deepspeed(data_dir, straight, tmp_path):
                 assert b[name] == pytest.approx(a[name], rel=5e-3, abs=1e-3), (a["step"], name)
 
 
+@pytest.mark.slow(area="zero")
 @needs_deepspeed
 def test_uneven_numbers_of_passes_are_an_error_with_deepspeed(data_dir, tmp_path):
     words = flags("vae", data_dir, tmp_path / "run", "--data.batch", "5", "--data.microbatch", "2")

@@ -25,6 +25,7 @@ from range_server import RangeServer
 CLOSE_S = 3  # replaces the longer default
 SELDOM = ["--tracking.evaluate_every", "20", "--tracking.audio_every", "20"]
 BOUNDED = f"W&B did not receive all points within {CLOSE_S} s; run python -m train sync"
+pytestmark = pytest.mark.slow(area="wandb")
 
 
 @pytest.fixture

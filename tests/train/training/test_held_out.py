@@ -104,7 +104,7 @@ def test_a_run_that_was_stopped_ends_at_the_same_step_in_the_same_state(ended, d
     assert (run / "DONE").read_text().startswith("step 12: finished early: mel has not improved for 8 steps")
 
 
-@pytest.mark.slow(area="jobs")
+@pytest.mark.slow(area="faults")
 def test_a_stop_in_the_last_evaluation_leaves_the_end_to_the_next_attempt(ended, data_dir, tmp_path):
     run, mark = tmp_path / "run", tmp_path / "mark"
     known = {"SLOW_PHASE": "share", "SLOW_STEP": f"{EARLY}", "SLOW_MARK": f"{mark}"}

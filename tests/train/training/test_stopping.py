@@ -97,7 +97,7 @@ def test_a_stop_in_any_phase_changes_nothing(data_dir, straight, tmp_path):
     assert_same_run(run, straight("vae"))
 
 
-@pytest.mark.slow(area="jobs")
+@pytest.mark.slow(area="faults")
 def test_a_stop_in_any_other_phase(data_dir, straight, tmp_path):
     run, mark = tmp_path / "vae", tmp_path / "mark"
     words = flags("vae", data_dir, run)
@@ -142,7 +142,7 @@ ON_ANOTHER = "signal on another process"
                 ("first step", 0, "0", to_all(signal.SIGTERM), "SIGTERM"),
                 ("share", 8, "0", to_rank("1", signal.SIGINT), ON_ANOTHER),
             ],
-            marks=pytest.mark.slow(area="jobs"),
+            marks=pytest.mark.slow(area="faults"),
         ),
     ],
 )
@@ -163,7 +163,7 @@ def test_two_processes_agree_on_a_stop_in_any_phase(stops, data_dir, straight_in
     assert_same_run(run, straight_in_two)
 
 
-@pytest.mark.slow(area="jobs")
+@pytest.mark.slow(area="faults")
 def test_a_stop_while_the_model_compiles(data_dir, tmp_path):
     run = tmp_path / "vae"
     process = start(flags("vae", data_dir, run, "--compile", "true"), session=True)
