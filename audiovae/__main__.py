@@ -46,7 +46,7 @@ def make_parser() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
 
 def main() -> int:
     """Runs the command line; returns the exit code."""
-    os.environ.setdefault("MKL_CBWR", "AUTO")  # the same bits from one run to the next, see `train.__main__`
+    os.environ.setdefault("MKL_CBWR", "AUTO")  # see `train.__main__.run`
     (parser, commands), words = make_parser(), sys.argv[1:]
     if not words:
         parser.print_help(sys.stderr)

@@ -13,6 +13,8 @@ from hypothesis import settings
 # A thread of OpenMP that waits for another one keeps its core busy. With several tests on few cores that multiplies
 # the time of each; the results are the same. Before torch is imported, and inherited by every process of every test.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# As the commands do, for tests that compare what the library and a command compute.
+os.environ.setdefault("MKL_CBWR", "AUTO")
 
 # A time limit for each example would make tests fail on a busy machine.
 settings.register_profile("project", deadline=None)

@@ -82,6 +82,9 @@ def is_user_error(error: Exception, settings: Any) -> bool:
 
 def run(words: list[str]) -> int:
     """Runs one command; returns the exit code."""
+    # Else MKL may choose other kernels by where in memory a tensor lies, and on some CPUs the results then differ by
+    # rounding. It costs no time that could be measured.
+    os.environ.setdefault("MKL_CBWR", "AUTO")
     # Imported here so that main() handles Ctrl-C while the libraries load.
     from shards import DataError
     from shards.text import printable_lines
@@ -129,9 +132,6 @@ def run(words: list[str]) -> int:
 def main() -> None:
     """Runs a command and exits without the interpreter's shutdown, in which gloo's threads sometimes abort."""
     faulthandler.enable()  # prints stacks when a library crashes
-    # Else MKL may choose other kernels by where in memory a tensor lies, and on some CPUs the results then differ by
-    # rounding from one run to the next. It costs no time that could be measured.
-    os.environ.setdefault("MKL_CBWR", "AUTO")
     end_with_launcher()
     # A reader that closes the pipe, such as `| head`, must not end an evaluation.
     sys.stdout, sys.stderr = BestEffortStream(sys.stdout), BestEffortStream(sys.stderr)

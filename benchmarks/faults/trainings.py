@@ -29,7 +29,7 @@ COMMON = {
     "data.batch": BATCH,
     "optim.warmup_steps": 2,
     "tracking.every": 1,
-    "tracking.evaluate_every": 100,
+    "tracking.evaluate_every": 16,  # so that faults meet evaluations, mostly apart from saves
     "tracking.audio_every": 10**6,
     "tracking.samples": "true",
     "checkpoint.every": EVERY,

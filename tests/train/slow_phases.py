@@ -1,6 +1,7 @@
 """`python -m tests.train.slow_phases ...` is `python -m train ...` with one phase that takes a minute.
 
-SLOW_PHASE names the phase, SLOW_STEP the step at which an evaluation is slow, and SLOW_RANK the only slow process.
+SLOW_PHASE names the phase, SLOW_STEP the step at which an evaluation is slow, and SLOW_RANK the only slow process. The
+phase "examples" takes 2 s, and the end of a process that has nothing to save takes 4 s then.
 """
 
 import os
@@ -14,8 +15,9 @@ from train.training import attempt, batches, loop
 from train.training.held_out import reconstruction, validation
 from train.training.preflight import check
 
-SECONDS = 60.0
 PHASE = os.environ["SLOW_PHASE"]
+SECONDS = 2.0 if PHASE == "examples" else 60.0
+ENDING_S = 4.0
 STEP = int(os.environ.get("SLOW_STEP", "0"))
 HERE = os.environ.get("SLOW_RANK", "") in ("", os.environ.get("RANK", "0"))
 WHERE: dict[str, tuple[Any, str]] = {
@@ -25,6 +27,7 @@ WHERE: dict[str, tuple[Any, str]] = {
     "first step": (loop, "train_step"),
     "evaluation": (validation.Validation, "_measure_here"),
     "share": (reconstruction, "measure_share"),
+    "examples": (validation.Validation, "_examples"),
     "close": (tracker.Tracker, "close"),
 }
 
@@ -50,7 +53,17 @@ def counted(step: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def delayed(end: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapper(*args: Any) -> Any:
+        time.sleep(ENDING_S)
+        return end(*args)
+
+    return wrapper
+
+
 if __name__ == "__main__":
+    if PHASE == "examples":
+        loop.end_before_a_step = delayed(loop.end_before_a_step)
     loop.train_step = counted(loop.train_step)
     place, name = WHERE[PHASE]
     setattr(place, name, slow(getattr(place, name)))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import psutil
 
@@ -29,6 +29,8 @@ POLL_S = 0.25
 HEARD_S = 4 * POLL_S
 # How long a process that has lost another one waits to hear that it was asked to stop.
 NEWS_S = 2 * HEARD_S
+# How long the end of a process may take that has nothing to save: W&B and a slow disk are waited for.
+END_S = 60.0
 PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
 ELSEWHERE = "signal on another process"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -197,6 +199,11 @@ class StopRequest:
         time.sleep(POLL_S if self.reason else 0.0)  # the thread takes the lock soon after
         with self._lock:
             return
+
+    def wait_for_end(self) -> NoReturn:
+        """Waits for the thread to end the process, while nothing is unsaved and some process was asked to stop."""
+        time.sleep(END_S)
+        raise RuntimeError(f"a stop request did not end this process within {END_S:g} s")
 
     def close(self) -> None:
         """Ends the thread; signals keep their handlers. For tests."""

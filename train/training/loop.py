@@ -49,7 +49,9 @@ def training_loop(context: Context, objective: Objective, tracker: Tracker | Non
         stop_request.nothing_unsaved(lambda reason: end_before_a_step(context, tracker, display, reason))
         announce(context, display)
         if learner.unlogged is not None:  # of a new run, or of one that was stopped during an evaluation
-            log(tracker, learner.step, learner.unlogged | (validation.measure() or {}))
+            if (measured := validation.measure()) is None:
+                stop_request.wait_for_end()
+            log(tracker, learner.step, learner.unlogged | measured)
             learner.unlogged = None
             if learner.step:
                 checkpoints.begin()  # replaces the one without the measures
@@ -89,9 +91,11 @@ def training_loop(context: Context, objective: Objective, tracker: Tracker | Non
 
             planned = f"stop_at {config.stop_at}" if learner.step == config.stop_at else ""
             stop = engine.any_wants_to_stop(stop_request()) or bool(planned)
-            if stop or last or checkpoints.due():
+            # The votes of several processes are counted one step later, so an evaluation may have ended without `stop`.
+            ends = measured is None or (stop and not last)
+            if ends or last or checkpoints.due():
                 checkpoints.begin()
-            if measured is None or (stop and not last):
+            if ends:
                 return end_stopped(context, saver, stop_request.reason or planned, watchdog, display)
         return end_finished(context, saver, watchdog, display)
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.train.conftest import PATIENCE_S, STEPS, flags, points, start, train
 from tests.train.training.test_run import SAME, assert_same_state
+from train.runs.checkpoint import all_checkpoints, step_of
 
 # A stop takes 0.1 s, or 2 s under the launcher, and a slow phase a minute. The limit is for a busy machine.
 SECONDS = 40.0
@@ -61,6 +62,11 @@ def last_events(run):
     return [(line["event"], line.get("reason"), line["step"]) for line in lines[-2:]]
 
 
+def newest_step(run):
+    """Step of the newest checkpoint; 0 without one."""
+    return max((step_of(path) for path in all_checkpoints(run / "checkpoints")), default=0)
+
+
 def assert_same_run(run, other):
     assert_same_state(run, other)
     for a, b in zip(points(run), points(other), strict=True):
@@ -87,6 +93,14 @@ def test_a_stop_in_any_phase_changes_nothing(data_dir, straight, tmp_path):
         assert f"stopped at step {step} ({reason}), all saved" in said
         assert last_events(run) == [("started", None, before), ("ended", reason, step)]
         assert points(run)[-1]["step"] == step - 1, "its point is in the checkpoint, without the measures"
+        assert newest_step(run) == step
+        if step == 4:
+            # The attempt that repeats the evaluation is stopped while it draws examples, and its process takes some
+            # seconds to end. The point is still not logged, as it has no measures.
+            code, said = stop_in("examples", words, mark, terminate)
+            assert code == 85
+            assert last_events(run) == [("started", None, 4), ("ended", "SIGTERM", 4)]
+            assert points(run)[-1]["step"] == 3
     assert f"vae, stopped, step {STEPS} of {STEPS}" in train(["status", str(run)])
 
     code, said = stop_in("close", words, mark, ctrl_c)
@@ -159,6 +173,7 @@ def test_two_processes_agree_on_a_stop_in_any_phase(stops, data_dir, straight_in
         assert (event, given, at) == ("ended", reason, step)
         assert "error" not in said.partition("Traceback")[0], "the traceback is the launcher's"
         assert (run / "STOPPED").read_text() == f"step {step}: {reason}\n"
+        assert newest_step(run) == step, "the steps since the last checkpoint are saved, too"
     train(words, processes=2)
     assert_same_run(run, straight_in_two)
 
