@@ -41,7 +41,6 @@ LAUNCH = $(BIN)/accelerate launch --config_file accelerate_config.yaml --num_pro
 
 # With uv, else with pip; either gives the versions of constraints.txt.
 INSTALL = $(BIN)/python scripts/install.py -c constraints.txt
-comma := ,
 # A line before a step that takes long.
 say = @printf '\n== %s\n' "$(1)"
 
@@ -86,11 +85,11 @@ endif
 	$(BIN)/python -m train evaluate $(SONG)/$(MODEL)-prior --data $(SONG)/shards --pieces 8 --seconds 30
 
 test: lint
-	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow$(foreach area,$(subst $(comma), ,$(SLOW)), or slow(area='$(area)'))"
+	marks=$$($(BIN)/python .ci/which-tests --marks '$(SLOW)') && $(BIN)/python -m pytest -n $(WORKERS) -m "$$marks"
 
 test-all: lint
-	$(BIN)/python -m pytest -n $(WORKERS)
-	@$(if $(NOTE),$(BIN)/python .ci/which-tests --note)
+	commit=$$(git rev-parse HEAD 2>/dev/null); $(BIN)/python -m pytest -n $(WORKERS)$(if $(NOTE), && \
+	  $(BIN)/python .ci/which-tests --note "$$commit")
 
 slurm-test: .venv/installed
 	$(BIN)/python -m pytest tests/slurm

@@ -1,9 +1,11 @@
 """Which tests CI runs for a change: what a script decides from git."""
 
+import os
 import re
 import runpy
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,9 +51,11 @@ def which(folder: Path, *words: str) -> tuple[str, str]:
         (["train/evaluation/report/page.py", "tests/train/evaluation/test_report_page.py"], "test SLOW=damage"),
         (["docs/slurm.md", "train/runs/checkpoint.py"], "test-all"),
         (["slurm/lib.sh"], "test SLOW=slurm"),
-        (["audiovae/models/vae.py", "tests/audiovae/models/test_vae.py"], "test SLOW=export,gpu,zero"),
+        (["audiovae/streaming/stream.py", "tests/audiovae/models/test_vae.py"], "test SLOW=export"),
+        (["train/augment/effects.py"], "test SLOW=gpu,damage"),
         (["benchmarks/faults/runner.py"], "test SLOW=faults"),
-        (["benchmarks/speed/reading.py"], "test"),
+        (["benchmarks/speed/reading.py"], "test SLOW=gpu"),
+        (["benchmarks/quality/plan.py"], "test"),
         (["tests/slurm/test_jobs.py"], "test SLOW=slurm"),
         (["tests/train/conftest.py"], "test-all"),
         (["constraints.txt"], "test-all"),
@@ -96,44 +100,80 @@ def test_commits_on_main_itself_run_everything(clone):
     commit(clone, "docs/slurm.md")
     found, said = which(clone)
     assert found == "test-all"
-    assert "main does not say where this change began" in said
+    assert ".ci/all-passed names no commit" in said
 
 
-def test_commits_on_main_are_compared_with_the_one_that_has_passed(clone):
-    assert "commit this file" in which(clone, "--note")[0]
+def note(clone: Path, commit: str, path: str) -> subprocess.CompletedProcess:
+    words = [sys.executable, ".ci/which-tests", "--note", commit]
+    return subprocess.run(words, cwd=clone, capture_output=True, text=True, env={**os.environ, "PATH": path})
+
+
+@pytest.fixture
+def path(tmp_path, monkeypatch) -> str:
+    """A PATH with the programs without which tests are skipped."""
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    for name in SOURCE["NEEDED"]:
+        (folder / name).touch(mode=0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+def test_commits_on_main_are_compared_with_the_one_that_has_passed(clone, path):
+    done = note(clone, git(clone, "rev-parse", "HEAD").strip(), path)
+    assert "commit this file" in done.stdout, done.stderr
     commit(clone, "docs/slurm.md")
     assert which(clone)[0] == "test"
+    git(clone, "switch", "-qc", "branch")
     commit(clone, "slurm/lib.sh")
+    git(clone, "switch", "-q", "main")
+    git(clone, "merge", "-q", "--no-ff", "-m", "Merge", "branch")
     assert which(clone)[0] == "test SLOW=slurm"
     commit(clone, "train/new.py")
     assert which(clone)[0] == "test-all"
 
 
-def test_only_what_is_committed_can_have_passed(clone):
+def test_only_the_commit_on_which_all_tests_have_run_is_noted(clone, path):
+    head = git(clone, "rev-parse", "HEAD").strip()
     (clone / "docs.md").touch()
-    done = subprocess.run([".ci/which-tests", "--note"], cwd=clone, capture_output=True, text=True)
+    tries = [(head, path, "uncommitted changes")]
+    done = note(clone, head, "/nowhere:" + str(Path(shutil.which("git")).parent))
+    missing = [name for name in SOURCE["NEEDED"] if not shutil.which(name, path="/usr/bin:/usr/sbin:/sbin")]
+    assert not missing or f"tests were skipped, as {', '.join(missing)}" in done.stderr
+    git(clone, "add", "-A")
+    git(clone, "commit", "-qm", "Change")
+    tries.append((head, path, "another commit"))
+    for given, programs, problem in tries[1:]:
+        done = note(clone, given, programs)
+        assert done.returncode == 1
+        assert problem in done.stderr
+    (clone / "docs.md").write_text("changed")
+    done = note(clone, git(clone, "rev-parse", "HEAD").strip(), path)
     assert done.returncode == 1
     assert "uncommitted changes" in done.stderr
     assert not (clone / ".ci" / "all-passed").exists()
 
 
-@pytest.mark.parametrize("name", ["0" * 40, "not-a-commit", "elsewhere"])
-def test_a_commit_that_main_does_not_hold_has_not_passed(clone, name):
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [("0" * 40, "not in this clone"), ("no-commit", "not in this clone"), ("elsewhere", "not one before this one")],
+)
+def test_a_commit_that_main_does_not_hold_has_not_passed(clone, name, problem):
     git(clone, "switch", "-qc", "elsewhere")
-    commit(clone, "train/new.py")
+    commit(clone, "docs/other.md")
     git(clone, "switch", "-q", "main")
     (clone / ".ci" / "all-passed").write_text(f"{name}\n")
     commit(clone, "docs/slurm.md")
-    assert which(clone)[0] == "test-all"
+    found, said = which(clone)
+    assert found == "test-all"
+    assert problem in said
 
 
-@pytest.mark.parametrize(("changed", "target"), [("docs/slurm.md", "test"), ("slurm/lib.sh", "test SLOW=slurm")])
-def test_a_merge_into_main_is_compared_with_main_before_it(clone, changed, target):
-    git(clone, "switch", "-qc", "branch")
-    commit(clone, changed)
-    git(clone, "switch", "-q", "main")
-    git(clone, "merge", "-q", "--no-ff", "-m", "Merge", "branch")
-    assert which(clone)[0] == target
+def test_areas_become_an_expression_for_pytest_and_unknown_ones_an_error():
+    assert SOURCE["marks"]("") == "not slow"
+    assert SOURCE["marks"]("slurm,gpu") == "not slow or slow(area='slurm') or slow(area='gpu')"
+    done = subprocess.run([sys.executable, str(SCRIPT), "--marks", "slrum"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "there is no area slrum" in done.stderr
 
 
 def test_slow_tests_are_of_a_known_area_and_each_area_has_some():
@@ -144,8 +184,14 @@ def test_slow_tests_are_of_a_known_area_and_each_area_has_some():
         for area in re.findall(r"mark\.slow\(area=\"(\w+)\"\)", file.read_text())
     }
     assert areas == set(SOURCE["AREAS"])
-    bare = [file for file in (ROOT / "tests").rglob("*.py") if re.search(r"mark\.slow\b(?!\()", file.read_text())]
-    assert [file.name for file in bare] == []
+    bare = [file for file in (ROOT / "tests").rglob("*.py") if re.search(r"mark\.slow\b(?!\(area=)", file.read_text())]
+    assert bare == []
+
+
+def test_a_change_of_a_file_with_slow_tests_runs_them():
+    for file in (ROOT / "tests").rglob("test_*.py"):
+        own = set(re.findall(r"mark\.slow\(area=\"(\w+)\"\)", file.read_text()))
+        assert own <= SOURCE["areas_of"](str(file.relative_to(ROOT))), file
 
 
 def test_each_pattern_is_of_a_path_that_is_there():
@@ -159,7 +205,7 @@ def test_each_pattern_is_of_a_path_that_is_there():
 def test_everything_runs_where_it_cannot_tell(clone):
     found, said = which(clone)
     assert found == "test-all"
-    assert "main does not say where this change began" in said
+    assert ".ci/all-passed names no commit" in said
     assert "HEAD~1 is not in this clone" in which(clone, "HEAD~1")[1]
     commit(clone, "docs/slurm.md")
     assert which(clone, "unknown")[0] == "test-all"

@@ -219,7 +219,6 @@ def test_every_part_runs_on_a_cpu(tmp_path, capfd):
     assert values["two processes on the CPU, gloo: losses, largest difference"] <= 1e-4
 
 
-@pytest.mark.slow(area="gpu")
 def test_the_wheels_are_what_the_parts_import():
     """All that the parts import beside torch, its needs, torchaudio and numpy is in benchmarks/wheels.sh."""
     script = (ROOT / "benchmarks" / "wheels.sh").read_text()

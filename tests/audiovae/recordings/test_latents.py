@@ -39,6 +39,23 @@ def test_what_comes_back_from_a_file_is_the_reconstruction(family, length, overl
     assert torch.equal(found, audiovae.reconstruct_recording(model, audio, overlap))
 
 
+@pytest.mark.parametrize("family", ["vae", "hvae", "vqvae"])
+def test_decoding_gets_tensors_with_strides_of_their_own(family, models, monkeypatch):
+    """A coarse level has one frame a chunk. `contiguous` keeps any stride of it, and a convolution may round otherwise."""
+    model, seen = models[family], []
+    coded = audiovae.encode_recording(model, recording(2 * SAMPLES + 1), overlap=0)
+    decode = model.decode
+
+    def spy(latents):
+        seen.extend(model.to_tensors(latents))
+        return decode(latents)
+
+    monkeypatch.setattr(model, "decode", spy)
+    audiovae.decode_recording(model, coded)
+    assert len(seen) == len(model.latent_shapes)
+    assert [level.stride() for level in seen] == [torch.empty(level.shape).stride() for level in seen]
+
+
 def test_codes_take_no_more_bits_than_they_need(models, tmp_path):
     coded = audiovae.encode_recording(models["vqvae"], recording(30 * SAMPLES), overlap=0)
     assert coded.bits_per_second == pytest.approx(models["vqvae"].bits_per_second)  # 64 codes: 6 bits
