@@ -41,7 +41,7 @@ def test_what_comes_back_from_a_file_is_the_reconstruction(family, length, overl
 
 @pytest.mark.parametrize("family", ["vae", "hvae", "vqvae"])
 def test_decoding_gets_tensors_with_strides_of_their_own(family, models, monkeypatch):
-    """A coarse level has one frame a chunk. `contiguous` keeps any stride of it, and a convolution may round otherwise."""
+    """A coarse level has one frame a chunk. `contiguous` keeps its strides, but a convolution may need others."""
     model, seen = models[family], []
     coded = audiovae.encode_recording(model, recording(2 * SAMPLES + 1), overlap=0)
     decode = model.decode
