@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+# Not wandb: the folder for media that it makes when it is imported goes with the first fork that ends.
 LIBRARIES = ["torch", "torch._dynamo", "accelerate", "scipy.signal", "soundfile", "jsonargparse", "rich.console"]
-LIBRARIES += ["wandb"]
 OURS = ["audiovae.models.families", "train.cli.parser", "train.training.attempt", "train.evaluation.drawing.pictures"]
 OURS += ["train.evaluation.evaluate", "train.evaluation.compare"]
 
