@@ -49,11 +49,13 @@ class Processes:
 
     def alive(self) -> list[psutil.Process]:
         """The processes that are running."""
-        self.launcher.poll()
+        # For a moment after its start, the system shows no environment of a process.
+        started = self.launcher.pid if self.launcher.poll() is None else None
         found = []
         for process in psutil.process_iter():
             with suppress(*GONE):
-                if process.environ().get(MARK) == self._mark and process.status() != psutil.STATUS_ZOMBIE:
+                own = process.pid == started or process.environ().get(MARK) == self._mark
+                if own and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -343,6 +344,17 @@ def test_an_attempt_that_ends_by_itself_or_never_is_an_error(tmp_path):
         time.sleep(0.01)
     processes.find_targets()
     processes.kill_all()
+    assert processes.alive() == []
+
+
+def test_a_launcher_whose_environment_is_not_yet_there_is_alive(tmp_path, monkeypatch):
+    """Otherwise a command that has just been started counts as ended."""
+    processes = Processes([sys.executable, "-c", "import time; time.sleep(600)"], tmp_path / "log")
+    monkeypatch.setattr(psutil.Process, "environ", lambda process: {})
+    try:
+        assert [process.pid for process in processes.alive()] == [processes.launcher.pid]
+    finally:
+        processes.kill_all()
     assert processes.alive() == []
 
 
