@@ -1,7 +1,7 @@
 # make demo [AUDIO=dir]   recordings -> shards -> a trained HVAE -> a page to hear it by
 # make song [AUDIO=dir]   recordings -> shards -> a trained autoencoder -> latents -> a prior -> a page with eight new pieces
 # make test [SLOW=areas]  style and all tests but the slow ones; SLOW=slurm,gpu adds those areas of .ci/which-tests
-# make test-all [NOTE=1]  the slow ones too: runs under attack, and what befalls jobs on a Slurm (NOTE: CI need not repeat)
+# make test-all [NOTE=1]  the slow ones too: runs under attack, and what befalls jobs on a Slurm (NOTE=1 records the commit for CI)
 # make bench [QUICK=1]    speed and shuffling beside other libraries -> a table and bench.json
 # make chaos [KILLS=100]  a tiny run killed that often: was anything lost? (TARGET=mixture, SEED=0, JSON=file)
 # make quality [QUICK=1]  the claims about quality: models, baselines and seeds trained side by side (FOLDER=, JSON=)
