@@ -5,6 +5,7 @@
 # make bench [QUICK=1]    speed and shuffling beside other libraries -> a table and bench.json
 # make chaos [KILLS=100]  a tiny run killed that often: was anything lost? (TARGET=mixture, SEED=0, JSON=file)
 # make quality [QUICK=1]  the claims about quality: models, baselines and seeds trained side by side (FOLDER=, JSON=)
+# make league [QUICK=1]   our trunk beside those of DAC, EnCodec, Oobleck and RAVE, and Opus (TRUNKS=, SECONDS=, FOLDER=, JSON=)
 # make gpu                what only a GPU can answer, in minutes; goes on where it was cut (CPU=1, QUICK=1, PARTS=, DATA=)
 # make slurm-test         the batch scripts on a private Slurm; needs: apt-get install slurmctld slurmd slurm-client
 # make lint               style and types
@@ -36,7 +37,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 LAUNCH = $(BIN)/accelerate launch --config_file accelerate_config.yaml --num_processes $(PROCESSES) -m train
 
-.PHONY: demo song test test-all slurm-test bench chaos quality gpu lint clean-demo
+.PHONY: demo song test test-all slurm-test bench chaos quality league gpu lint clean-demo
 .DELETE_ON_ERROR:
 
 # With uv, else with pip; either gives the versions of constraints.txt.
@@ -109,6 +110,10 @@ chaos: .venv/installed
 
 quality: .venv/installed
 	$(BIN)/python -m benchmarks quality $(if $(QUICK),--quick) $(if $(FOLDER),--folder $(FOLDER)) $(if $(JSON),--json $(JSON))
+
+league: .venv/installed
+	$(BIN)/python -m benchmarks league $(TRUNKS) $(if $(QUICK),--quick) $(if $(SECONDS),--seconds $(SECONDS)) \
+	  $(if $(DATA),--data '$(DATA)') $(if $(FOLDER),--folder $(FOLDER)) $(if $(JSON),--json $(JSON))
 
 gpu: .venv/installed
 	$(BIN)/python -m benchmarks gpu $(PARTS) $(if $(CPU),--cpu) $(if $(QUICK),--quick) $(if $(FRESH),--fresh) \

@@ -6,6 +6,7 @@ from importlib import import_module
 KINDS = {
     "speed": "measure data loading and checkpoints and compare them with other libraries",
     "quality": "train models, baselines and seeds, and check the claims about quality",
+    "league": "train the trunks of other codecs as long as ours, and put classical codecs beside them",
     "stereo": "measure stereo models beside mono models on both sides",
     "copies": "make copies of recordings, and count those that `shards build` would find",
     "gpu": "measure in minutes what only a GPU can answer; resumes where it was cut",

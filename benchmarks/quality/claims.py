@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.quality.chunk_boundaries import error_at_joints
 from benchmarks.quality.plan import SEEDS
 from benchmarks.quality.rate_limit import bits_per_frame, si_sdr_at_rate
-from benchmarks.quality.trial import Result
+from benchmarks.trials.trial import Result
 
 Results = Mapping[str, Result]
 # A level of an HVAE counts as active if at least this share of its units is active.

@@ -7,7 +7,7 @@ import numpy as np
 import soundfile
 from matplotlib.figure import Figure
 
-from benchmarks.quality.trial import Result
+from benchmarks.trials.trial import Result
 
 FAMILIES = ("vae", "hvae", "vqvae")
 SHOWN_S = 4.0

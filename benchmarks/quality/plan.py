@@ -1,44 +1,10 @@
 """The plan: which models are trained."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from benchmarks.trials.trial import MINUTE, Trial
 
 SEEDS = (0, 1, 2)
-MINUTE = 60.0
-
-
-@dataclass(frozen=True)
-class Trial:
-    """The training of one model.
-
-    Attributes:
-        name: The name, also of its folder.
-        family: vae, hvae or vqvae.
-        preset: A file under train/configs without its suffix.
-        flags: Further flags of the training command.
-        seed: The seed of weights, order and noise.
-        seconds: Training time; models that are compared have the same.
-        steps: Optimizer steps; if not 0, they replace `seconds`.
-        alteration: A change that no setting makes, see `variants.ALTERATIONS`.
-    """
-
-    name: str
-    family: str
-    preset: str
-    flags: tuple[str, ...] = ()
-    seed: int = 0
-    seconds: float = 5 * MINUTE
-    steps: int = 0
-    alteration: str = ""
-
-    @property
-    def pace_key(self) -> tuple:
-        """Trials with the same key train for the same number of steps, also with different alterations."""
-        return self.family, self.preset, self.flags
-
-    @property
-    def model_key(self) -> "Trial":
-        """Trials with the same key train the same model."""
-        return replace(self, name="", seconds=0.0 if self.steps else self.seconds)
 
 
 def each_seed(trial: Trial) -> list[Trial]:

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.quality.data import SOURCES
-from benchmarks.quality.trial import Result
+from benchmarks.trials.data import SOURCES
+from benchmarks.trials.trial import Result
 
 MEASURES = ("si_sdr", "stft", "mel", "mse", "cosine")
 

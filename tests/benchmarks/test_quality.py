@@ -11,15 +11,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import benchmarks.quality.command
+import benchmarks.trials.running
 from benchmarks.quality import claims
 from benchmarks.quality.chunk_boundaries import errors_at_joints
-from benchmarks.quality.command import findings_of, run_all
-from benchmarks.quality.multiband import Multiband
-from benchmarks.quality.plan import SEEDS, TRIALS, Trial, shortened
+from benchmarks.quality.command import findings_of
+from benchmarks.quality.plan import SEEDS, TRIALS, shortened
 from benchmarks.quality.rate_limit import through_ideal_code, water_level
 from benchmarks.quality.tables import markdown
-from benchmarks.quality.trial import Result, carry_out, command
+from benchmarks.trials.running import run_all
+from benchmarks.trials.trial import Result, Trial, carry_out, command
+from benchmarks.variants.multiband import Multiband
 from shards.building.build import build
 from train.cli.parser import parse
 
@@ -132,7 +133,7 @@ def test_models_alike_are_trained_once_in_the_plans_order(tmp_path, monkeypatch)
         trained.append(trial.name)
         return dataclasses.replace(result(), trial={"name": trial.name})
 
-    monkeypatch.setattr(benchmarks.quality.command, "carry_out", carry_out)
+    monkeypatch.setattr(benchmarks.trials.running, "carry_out", carry_out)
     trials = shortened(TRIALS)
     results = run_all(trials, tmp_path, tmp_path, 1, 1.0, lambda line: None)
     assert list(results) == [trial.name for trial in trials]
@@ -209,7 +210,7 @@ def test_the_table_has_a_line_a_model():
 
 def test_a_trial_for_real(tmp_path, monkeypatch):
     """Trained, measured, and not done again."""
-    monkeypatch.setattr("benchmarks.quality.trial.LEAST_STEPS", 12)
+    monkeypatch.setattr("benchmarks.trials.trial.LEAST_STEPS", 12)
     rng = np.random.default_rng(0)
     (tmp_path / "audio").mkdir()
     for name in range(4):

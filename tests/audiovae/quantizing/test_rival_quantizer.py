@@ -4,7 +4,7 @@ from tiny_models import make, noise, tones
 
 pytest.importorskip("vector_quantize_pytorch")
 
-from benchmarks.quality.rival_quantizer import with_rival_quantizer
+from benchmarks.variants.rival_quantizer import with_rival_quantizer
 
 
 @pytest.mark.parametrize("kind", ["default", "tuned"])

@@ -6,12 +6,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks.kl_warmup import warmup_words
-from benchmarks.quality.plan import Trial
 from shards.files import read_lines, write_atomically
 from train.runs.run_folder import METRICS_FILE
 
@@ -21,6 +20,46 @@ PACE_STEPS = (20, 40)
 PACE_CHUNKS = 32  # held-out chunks of the evaluation at step 0
 LIMIT_S = 3600
 LEAST_STEPS = 150  # the codebooks start at 100
+MINUTE = 60.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The training of one model.
+
+    Attributes:
+        name: The name, also of its folder.
+        family: vae, hvae or vqvae.
+        preset: A file under train/configs without its suffix.
+        flags: Further flags of the training command.
+        seed: The seed of weights, order and noise.
+        seconds: Training time; models that are compared have the same.
+        steps: Optimizer steps; if not 0, they replace `seconds`.
+        alteration: A change that no setting makes, see `variants.ALTERATIONS`.
+        own_pace: Whether the alteration sets the pace too, so that trials with equal `seconds` take unequal steps.
+        measures: Flags of the evaluation.
+    """
+
+    name: str
+    family: str
+    preset: str
+    flags: tuple[str, ...] = ()
+    seed: int = 0
+    seconds: float = 5 * MINUTE
+    steps: int = 0
+    alteration: str = ""
+    own_pace: bool = False
+    measures: tuple[str, ...] = ("--examples", "2")
+
+    @property
+    def pace_key(self) -> tuple:
+        """Trials with the same key train for the same number of steps, with different alterations unless `own_pace`."""
+        return self.family, self.preset, self.flags, self.alteration if self.own_pace else ""
+
+    @property
+    def model_key(self) -> "Trial":
+        """Trials with the same key train the same model."""
+        return replace(self, name="", seconds=0.0 if self.steps else self.seconds)
 
 
 class TrialError(Exception):
@@ -76,7 +115,7 @@ def _run(words: Sequence[str], cpus: Sequence[int], allowed: Sequence[int] = (0,
 
 def command(trial: Trial, data: Path, run: Path, steps: int) -> list[str]:
     """The arguments of `python -m` that train a trial."""
-    words = ["benchmarks.quality.variants", trial.alteration] if trial.alteration else ["train"]
+    words = ["benchmarks.variants", trial.alteration] if trial.alteration else ["train"]
     preset = f"train/configs/{trial.preset}.yaml"
     words += [trial.family, "--config", preset, "--data", str(data)]
     words += ["--run-dir", str(run), "--seed", str(trial.seed), "--optim.steps", str(steps)]
@@ -133,8 +172,8 @@ def carry_out(trial: Trial, data: Path, folder: Path, cpus: Sequence[int], pace:
     if not (run / "DONE").exists():
         _run(command(trial, data, run, noted["steps"]), cpus)
     if not (run / "report" / "metrics.json").exists():
-        tool = ["benchmarks.quality.variants", trial.alteration] if trial.alteration else ["train"]
-        _run([*tool, "evaluate", str(run), "--examples", "2"], cpus)
+        tool = ["benchmarks.variants", trial.alteration] if trial.alteration else ["train"]
+        _run([*tool, "evaluate", str(run), *trial.measures], cpus)
     points = read_lines(run / METRICS_FILE)
     return Result(
         wanted,

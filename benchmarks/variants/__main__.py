@@ -1,6 +1,6 @@
 """Trains a model with a change for which there is no setting.
 
-Usage: `python -m benchmarks.quality.variants ALTERATION FAMILY FLAGS...`
+Usage: `python -m benchmarks.variants ALTERATION FAMILY FLAGS...`
 
 This patches the function that builds the model, and then runs the training command.
 """
@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 from unittest.mock import patch
 
+import torch
 from torch import Tensor
 
 import audiovae
@@ -39,23 +40,35 @@ def louder(make: Make, gain: float) -> Autoencoder:
 
 def rival(make: Make, kind: str) -> Autoencoder:
     """Uses a quantizer of vector-quantize-pytorch in the same trunk."""
-    from benchmarks.quality.rival_quantizer import with_rival_quantizer
+    from benchmarks.variants.rival_quantizer import with_rival_quantizer
 
     return with_rival_quantizer(make(), kind)  # type: ignore[arg-type]
 
 
 def multiband(make: Make, bands: int) -> Autoencoder:
     """Puts a fixed filter bank before the trunk, whose strides divide the frames of the filter bank."""
-    from benchmarks.quality.multiband import Multiband
+    from benchmarks.variants.multiband import Multiband
 
-    with patch("audiovae.models.autoencoder.make_representation", lambda _, samples, __: Multiband(samples, bands)):
+    def on_cpu(samples: int) -> Multiband:
+        with torch.device("cpu"):  # also where only shapes are wanted, as the filters are not in the state dict
+            return Multiband(samples, bands)
+
+    with patch("audiovae.models.autoencoder.make_representation", lambda _, samples, __: on_cpu(samples)):
         return make()
+
+
+def trunk(make: Make, kind: str) -> Autoencoder:
+    """Uses the trunk of another codec in a VAE."""
+    from benchmarks.variants.trunks import with_trunk
+
+    return with_trunk(make(), kind)  # type: ignore[arg-type]
 
 
 ALTERATIONS: dict[str, Callable[[Make], Autoencoder]] = {
     "rival-default": partial(rival, kind="default"),
     "rival-tuned": partial(rival, kind="tuned"),
     "multiband-14": partial(multiband, bands=14),
+    **{f"trunk-{kind}": partial(trunk, kind=kind) for kind in ("dac", "seanet", "oobleck", "banded")},
     **{f"gain-{gain:g}": partial(louder, gain=gain) for gain in (0.1, 10.0)},
 }
 
@@ -69,6 +82,7 @@ def main() -> None:
         return alter(partial(build, *arguments))
 
     audiovae.build = audiovae.saved.model_folder.build = altered  # type: ignore[attr-defined]
+    audiovae.models.lengths.build = altered  # type: ignore[attr-defined]
     from train.__main__ import main as train
 
     train()

@@ -1,0 +1,63 @@
+"""The trials of the league: each trunk at two learning rates, then further seeds of the better one."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from benchmarks.trials.trial import Result, Trial
+
+OURS = "ours"
+# Names of the alterations, see `benchmarks.variants`, and what the table calls them.
+TRUNKS = {
+    OURS: "ours, begins as a transform",
+    "ours-random": "ours, random start",
+    "dac": "DAC",
+    "seanet": "SEANet (EnCodec)",
+    "oobleck": "Oobleck (stable-audio)",
+    "banded": "filter bank and SEANet (as RAVE)",
+}
+# That of the preset, and one nearer to those of the papers.
+RATES = ("0.002", "0.0005")
+QUICK_STEPS = 150
+QUICK_FLAGS = ("--data.batch", "8")
+
+
+def trial(trunk: str, rate: str, seed: int, seconds: float, perceptual: bool) -> Trial:
+    """The training of a VAE with a trunk for some seconds."""
+    flags: tuple[str, ...] = ("--optim.lr", rate)
+    if trunk == "ours-random":
+        flags += ("--model.trunk.start", "random")
+    return Trial(
+        f"{trunk}-{rate}-{seed}",
+        "vae",
+        "vae_tiny",
+        flags,
+        seed,
+        seconds,
+        alteration="" if trunk.startswith(OURS) else f"trunk-{trunk}",
+        own_pace=True,
+        measures=("--examples", "2", *["--perceptual"] * perceptual),
+    )
+
+
+def shortened(trials: Iterable[Trial]) -> list[Trial]:
+    """The trials with a few steps of small batches."""
+    return [replace(each, steps=QUICK_STEPS, flags=(*each.flags, *QUICK_FLAGS)) for each in trials]
+
+
+def first_round(trunks: Iterable[str], seconds: float, perceptual: bool) -> list[Trial]:
+    """Every trunk at every rate, with the first seed."""
+    return [trial(trunk, rate, 0, seconds, perceptual) for trunk in trunks for rate in RATES]
+
+
+def better_rate(results: Mapping[str, Result], trunk: str) -> str | None:
+    """The rate of the first round with the smaller mel distance; None if no trial was done."""
+    done = [rate for rate in RATES if f"{trunk}-{rate}-0" in results]
+    return min(done, key=lambda rate: results[f"{trunk}-{rate}-0"].summary["reconstruction"]["mel"], default=None)
+
+
+def further_seeds(
+    results: Mapping[str, Result], trunks: Iterable[str], seeds: int, seconds: float, perceptual: bool
+) -> list[Trial]:
+    """The other seeds of every trunk at its better rate."""
+    chosen = [(trunk, rate) for trunk in trunks if (rate := better_rate(results, trunk))]
+    return [trial(trunk, rate, seed, seconds, perceptual) for trunk, rate in chosen for seed in range(1, seeds)]

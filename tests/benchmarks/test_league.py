@@ -1,0 +1,134 @@
+"""The league: trunks of other libraries in our VAE, the choice of rates, and the whole command on a few steps."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+
+import audiovae
+from benchmarks.league import command, plan
+from benchmarks.league.table import markdown, rows_of
+from benchmarks.trials.trial import Result
+from benchmarks.variants import trunks
+from shards.building.build import build
+
+PRESET = yaml.safe_load((Path(__file__).parents[2] / "train" / "configs" / "vae_tiny.yaml").read_text())["model"]
+SAMPLES = 22050
+
+
+def result(mel: float, name: str = "", **more: float) -> Result:
+    row = {"si_sdr": 10.0, "mel": mel, "stft": 1.0, "level_error_high": 2.0, "kbit_per_second": 16.0}
+    rows = [{"kind": "model", **row}, {"kind": "file", **row, **more}]
+    rows += [{"kind": "opus", "name": "Opus 12", **row}, {"kind": "linear", "name": "linear optimum", **row}]
+    summary = {"reconstruction": {"mel": mel}, "passages": {"rows": rows}}
+    return Result({}, 200, 60.0, 1_500_000, summary, [], Path(name))
+
+
+def test_the_rate_with_the_smaller_mel_distance_gets_the_other_seeds():
+    first, second = plan.RATES
+    done = {f"dac-{first}-0": result(0.9), f"dac-{second}-0": result(0.5), f"ours-{first}-0": result(0.3)}
+    assert plan.better_rate(done, "dac") == second
+    assert plan.better_rate(done, "seanet") is None
+    more = plan.further_seeds(done, ["ours", "dac", "seanet"], 3, 60.0, perceptual=False)
+    assert [trial.name for trial in more] == [
+        f"ours-{first}-1",
+        f"ours-{first}-2",
+        f"dac-{second}-1",
+        f"dac-{second}-2",
+    ]
+    assert len({trial.pace_key for trial in more}) == 2
+    assert [trial.alteration for trial in more] == ["", "", "trunk-dac", "trunk-dac"]
+
+
+def test_a_row_has_the_files_of_its_seeds_and_other_codes_come_last():
+    first, second = plan.RATES
+    done = {f"ours-{first}-0": result(0.3), f"ours-{first}-1": result(0.5, kbit_per_second=18.0)}
+    done[f"ours-{second}-0"] = result(0.7)
+    rows = rows_of(done, ["ours", "dac"], 2)
+    assert [row["name"] for row in rows] == [plan.TRUNKS["ours"], "Opus 12", "linear optimum"]
+    assert rows[0]["mel"] == pytest.approx(0.4)
+    assert rows[0]["mel_range"] == [0.3, 0.5]
+    assert rows[0]["kbit_per_second"] == 17.0
+    assert rows[0]["rate"] == first
+    text = markdown(rows)
+    assert len(text.splitlines()) == 2 + len(rows)
+    assert "Zimtohrli" not in text
+    assert "| 17 | 10 | 0.4 |" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["vocos"], "'vocos' is not one of: ours, ours-random, dac"),
+        (["--seconds", "0"], "--seconds must be above 0"),
+        (["--seeds", "0"], "--seeds at least 1"),
+    ],
+)
+def test_wrong_words(words, said, capsys):
+    with pytest.raises(SystemExit) as ended:
+        command.main(words)
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_missing_package_is_named(monkeypatch, capsys):
+    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    assert command.main(["dac", "oobleck", "ours"]) == 1
+    assert capsys.readouterr().err == (
+        "error: diffusers and transformers not installed; run: pip install diffusers transformers\n"
+    )
+
+
+def test_other_chunks_than_the_trunks_take_are_an_error(tmp_path, capsys):
+    (tmp_path / "audio").mkdir()
+    for name in "ab":
+        noise = np.random.default_rng(ord(name)).standard_normal(9000)
+        soundfile.write(tmp_path / "audio" / f"{name}.wav", 0.1 * noise, 22050)
+    build(tmp_path / "audio", tmp_path / "set", samples=2100, hop=2100, valid=0.5, workers=1)
+    assert command.main(["ours", "--data", str(tmp_path / "set")]) == 1
+    assert "1 x 2,100 samples a chunk at 22,050 Hz" in capsys.readouterr().err
+
+
+@pytest.mark.slow(area="league")
+@pytest.mark.parametrize("kind", trunks.TRUNKS)
+def test_a_trunk_has_the_latents_and_about_the_size_of_ours(kind):
+    torch.manual_seed(0)
+    model = trunks.with_trunk(audiovae.build("vae", PRESET, SAMPLES, 22050), kind)
+    for tower in (model.encoder.tower, model.decoder[1]):
+        size = sum(parameter.numel() for parameter in tower.parameters())
+        assert math.isclose(size, trunks.PARAMETERS, rel_tol=0.12), size
+    audio = 0.1 * torch.randn(2, 1, SAMPLES)
+    model.calibrate([audio])
+    output = model(model.represent(audio))
+    assert output.recon.shape == audio.shape
+    (output.recon.square().mean() + output.losses["kl"].mean()).backward()
+    for name, parameter in model.named_parameters():
+        assert name.startswith("level_latents") or parameter.grad is not None, name
+    model.eval()
+    assert model.encode(audio).shape == (2, *model.latent_shapes[0])
+
+
+@pytest.mark.slow(area="league")
+def test_the_whole_league_on_a_few_steps(tmp_path, monkeypatch, capsys):
+    """Two trunks, with files of whole recordings, a table and JSON; a second call trains nothing."""
+    monkeypatch.setattr(plan, "QUICK_STEPS", 3)
+    rng = np.random.default_rng(0)
+    (tmp_path / "audio").mkdir()
+    for name in range(4):
+        soundfile.write(tmp_path / "audio" / f"{name}.wav", 0.1 * rng.standard_normal(4 * 22050), 22050)
+    build(tmp_path / "audio", tmp_path / "data", valid=0.25, workers=1)
+    words = ["ours", "banded", "--quick", "--data", str(tmp_path / "data"), "--folder", str(tmp_path / "folder")]
+    assert command.main([*words, "--json", str(tmp_path / "league.json")]) == 0
+    table = capsys.readouterr().out
+    assert "| filter bank and SEANet (as RAVE) |" in table
+    assert "| Opus 12 |" in table
+    found = json.loads((tmp_path / "league.json").read_text())
+    assert [row["name"] for row in found["rows"][:2]] == [plan.TRUNKS["ours"], plan.TRUNKS["banded"]]
+    assert all(row["steps"] == 3 for row in found["rows"][:2])
+    monkeypatch.setattr("benchmarks.trials.trial._run", lambda *_: 1 / 0)
+    assert command.main(words) == 0
