@@ -2,7 +2,11 @@
 
 The module is executed from its file, with the arguments, environment, folder, streams and exit of a process of its
 own. What depends on the start of the interpreter (its options, `LD_PRELOAD`, the seed of hashes, threads of OpenMP, how
-long imports take) needs a real start; so do tests of launchers.
+long imports take) needs a real start.
+
+A command that starts Python itself, such as a launcher or a shell, gets forks by `tests/forked/python`: it asks for a
+fork, passes signals on and ends as the fork ends. Tests that look at processes, such as those that kill a launcher,
+need real starts.
 """
 
 import atexit
@@ -14,6 +18,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -22,8 +27,18 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
+FORKED = ROOT / "tests" / "forked"  # programs that ask for forks
 # Not wandb: the folder for media that it makes when it is imported goes with the first fork that ends.
-LIBRARIES = ["torch", "torch._dynamo", "accelerate", "scipy.signal", "soundfile", "jsonargparse", "rich.console"]
+LIBRARIES = [
+    "torch",
+    "torch._dynamo",
+    "torch.distributed.run",
+    "accelerate",
+    "scipy.signal",
+    "soundfile",
+    "jsonargparse",
+    "rich.console",
+]
 OURS = ["audiovae.models.families", "train.cli.parser", "train.training.attempt", "train.evaluation.drawing.pictures"]
 OURS += ["train.evaluation.evaluate", "train.evaluation.compare"]
 
@@ -92,14 +107,21 @@ class Server:
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
+        # Its path must be short.
+        self._folder = tempfile.TemporaryDirectory(prefix="forks-")
+        self.address = f"{self._folder.name}/socket"
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(self.address)
+        listener.listen(64)
         self._process = subprocess.Popen(
-            [sys.executable, __file__, str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
+            [sys.executable, __file__, str(theirs.fileno()), str(listener.fileno())],
+            pass_fds=[theirs.fileno(), listener.fileno()],
             stdin=subprocess.DEVNULL,
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         theirs.close()
+        listener.close()
         self._socket = ours
         self._lines = ours.makefile("r")
         self._ended: dict[int, int] = {}
@@ -143,6 +165,7 @@ class Server:
         """Ends the process with the imports."""
         self._process.kill()
         self._process.wait()
+        self._folder.cleanup()
 
     def _listen(self) -> None:
         for line in self._lines:
@@ -178,34 +201,63 @@ def start(
     return server().start(module, words, environment, session, terminal)
 
 
-def _serve(connection: socket.socket) -> Callable[[], None]:
+def with_forks(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which `python`, `accelerate` and what a launcher starts are forks of this worker's server."""
+    path = f"{FORKED}:{environment.get('PATH', os.defpath)}"
+    # torchrun starts its processes with PYTHON_EXEC.
+    found = {**environment, "PATH": path, "PYTHON_EXEC": str(FORKED / "python")}
+    return {**found, "AUDIO_TEST_FORKS": server().address, "AUDIO_TEST_PYTHON": sys.executable}
+
+
+def _serve(connection: socket.socket, listener: socket.socket) -> Callable[[], None]:
     """Forks for each request. In a child it returns what the child has to do; the parent ends here."""
     selector = selectors.DefaultSelector()
     selector.register(connection, selectors.EVENT_READ)
+    selector.register(listener, selectors.EVENT_READ)
+    clients: dict[socket.socket, int] = {}
     while True:
         for key, _ in selector.select():
-            if key.fileobj is not connection:
-                number, pid = key.data
-                _, status = os.waitpid(pid, 0)
-                selector.unregister(key.fileobj)
-                os.close(key.fd)
-                _send(connection, number=number, status=os.waitstatus_to_exitcode(status))
+            asking = key.fileobj
+            if asking is listener:
+                client, _ = listener.accept()
+                selector.register(client, selectors.EVENT_READ)
                 continue
-            size, streams, _, _ = socket.recv_fds(connection, 8, 2)
+            if isinstance(asking, int):  # a fork has ended
+                number, pid, client = key.data
+                _, status = os.waitpid(pid, 0)
+                selector.unregister(asking)
+                os.close(asking)
+                with suppress(BrokenPipeError):
+                    _send(client, number=number, status=os.waitstatus_to_exitcode(status))
+                if clients.pop(client, 0):
+                    selector.unregister(client)
+                if client is not connection:
+                    client.close()
+                continue
+            assert isinstance(asking, socket.socket)
+            size, streams, _, _ = socket.recv_fds(asking, 8, 3)
             if len(size) < 8:
-                os._exit(0)
+                if asking is connection:
+                    os._exit(0)
+                selector.unregister(asking)
+                if pid := clients.pop(asking, 0):  # the program that asked was killed
+                    os.kill(pid, signal.SIGKILL)
+                continue
             content = b""
             while len(content) < int.from_bytes(size, "big"):
-                content += connection.recv(int.from_bytes(size, "big") - len(content))
+                content += asking.recv(int.from_bytes(size, "big") - len(content))
             asked = json.loads(content)
             if (pid := os.fork()) == 0:
                 selector.close()
-                connection.close()
+                for open_socket in (connection, listener, *clients):
+                    open_socket.close()
                 return lambda: _become(asked, streams)
             for stream in streams:
                 os.close(stream)
-            selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (asked["number"], pid))
-            _send(connection, number=asked["number"], started=pid)
+            if asking is not connection:
+                clients[asking] = pid
+            selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (asked["number"], pid, asking))
+            _send(asking, number=asked["number"], started=pid)
 
 
 def _send(connection: socket.socket, **news: int) -> None:
@@ -215,10 +267,17 @@ def _send(connection: socket.socket, **news: int) -> None:
 def _become(request: dict[str, Any], streams: list[int]) -> None:
     if request["session"]:
         os.setsid()
-    for number, stream in enumerate(streams, 1):
+    for number, stream in enumerate(streams, 3 - len(streams)):
         os.dup2(stream, number)
         os.close(stream)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # it would be ignored where the tests run under nohup
+    for number in request.get("ignored", []):
+        signal.signal(number, signal.SIG_IGN)
+    if request.get("unbuffered"):
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    if folder := request.get("folder"):
+        os.chdir(folder)
+        sys.path[0] = folder
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv = [request["module"], *request["words"]]
@@ -239,4 +298,4 @@ if __name__ == "__main__":
         importlib.import_module(name)
     gc.freeze()
     sys.path[0] = str(ROOT)
-    _serve(socket.socket(fileno=int(sys.argv[1])))()
+    _serve(*(socket.socket(fileno=int(number)) for number in sys.argv[1:3]))()

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from shards.practice.tunes import practice
+from tests import preloaded
 from train.cli.parser import parse
 
 ROOT = Path(__file__).parents[1]
@@ -43,8 +44,9 @@ def test_on_a_workstation_and_as_a_library(desk):
     assert all(name in more for name in ("inspect", "verify", "accelerate", "interpolate", "sample", "status"))
     environment = {k: v for k, v in os.environ.items() if not k.startswith("WANDB")}
     environment |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    forking = preloaded.with_forks(environment)
     done = subprocess.run(
-        ["bash", "-euxc", commands + more], cwd=desk, env=environment, text=True, capture_output=True, timeout=1000
+        ["bash", "-euxc", commands + more], cwd=desk, env=forking, text=True, capture_output=True, timeout=1000
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert (desk / "runs/first/report/index.html").exists()

@@ -12,6 +12,7 @@ import soundfile
 from documents import ROOT, blocks
 
 from shards.practice.tunes import practice
+from tests import preloaded
 
 TEXT = (ROOT / "docs" / "tutorial.md").read_text()
 INSTALL, *REST = blocks(TEXT)
@@ -34,7 +35,8 @@ def desk(tmp_path_factory) -> Path:
 
 def shell(commands: str, folder: Path, **more: str) -> subprocess.CompletedProcess:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB")}
-    kept |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT), **more}
+    kept |= {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    kept = {**kept, **more} if more else preloaded.with_forks(kept)
     return subprocess.run(
         ["bash", "-euc", commands], cwd=folder, env=kept, text=True, capture_output=True, timeout=1000, check=False
     )

@@ -120,8 +120,8 @@ def start(
 ) -> subprocess.Popen | preloaded.Process:
     """The real command: alone, or under the launcher with as many processes.
 
-    What is started is a fork of an interpreter that has imported torch, unless it has to be ``fresh``. The processes of
-    a launcher are started by it, and are always fresh.
+    What is started is a fork of an interpreter that has imported torch, unless it has to be ``fresh``: with a launcher,
+    the launcher and what it starts.
     """
     fresh = fresh or any(not name.startswith(HARMLESS) for name in more)
     if "offline" in words and module == "train" and processes == 1 and not launcher and not fresh:
@@ -129,9 +129,12 @@ def start(
         module, more = "tests.train.tracking.impatient", more | {"AUDIO_TRAIN_CLOSE_S": "240"}
     if processes > 1:
         config = ["--config_file", str(ROOT / "accelerate_config.yaml"), "--num_processes", str(processes)]
-        module, words = "accelerate.commands.launch", [*config, *launcher, "-m", module, *words]
-    if not launcher and not fresh:
-        return preloaded.start(module, words, environment(**more), session)
+        module, words = "accelerate.commands.accelerate_cli", ["launch", *config, *launcher, "-m", module, *words]
+    if not fresh:
+        surroundings = environment(**more)
+        if processes > 1:
+            surroundings = preloaded.with_forks(surroundings)
+        return preloaded.start(module, words, surroundings, session)
     return subprocess.Popen(
         [sys.executable, "-m", module, *words],
         env=environment(**more),

@@ -243,11 +243,12 @@ class StopRequest:
                     self._ask("STOP")
 
     def _watch(self) -> None:
-        known = False
+        known, wait = False, 0.0  # the first look is at once: a short start-up would be over at the second one
         while True:
-            numbers = self._signals(POLL_S)
+            numbers = self._signals(wait)
             if numbers is None:
                 return
+            wait = POLL_S
             asked = requests(numbers)
             if asked:
                 self._ask(asked[0])

@@ -139,8 +139,9 @@ def test_a_stop_during_start_up_is_heard_and_an_old_one_is_not(data_dir, tmp_pat
     (run / "STOP").touch()
     os.utime(run / "STOP", (1e9, 1e9))
     assert "(stop_at 5)" in train([*words, "--stop_at", "5"], code=85)
-    process = start(words)
     (run / "STOP").touch()
+    os.utime(run / "STOP", (soon := time.time() + 5, soon))  # as if it came after the start, which takes a moment
+    process = start(words)
     _, err = process.communicate(timeout=1000)
     assert process.returncode == 85, err
     assert "stopped at step 5 (STOP) before another step" in err or "stopped (STOP) before training began" in err
@@ -260,7 +261,7 @@ def test_the_launchers_death_ends_its_processes(data_dir, tmp_path):
     """While training, processes save and stop; at start-up they end before they have connected."""
     run = tmp_path / "vae"
     words = flags("vae", data_dir, run, "--optim.steps", "4000", *BETWEEN_EVALUATIONS)
-    process = start(words, processes=2)
+    process = start(words, processes=2, fresh=True)
     wait_for_step(run, 3, process)
     children = psutil.Process(process.pid).children(recursive=True)
     process.kill()
@@ -270,7 +271,7 @@ def test_the_launchers_death_ends_its_processes(data_dir, tmp_path):
     assert (run / "STOPPED").exists()
     assert points(run)[-1]["step"] == int(last_checkpoint(run).name[5:]), "nothing is lost"
 
-    process = start(words, processes=2)
+    process = start(words, processes=2, fresh=True)
     end = time.monotonic() + 300
     while len(children := psutil.Process(process.pid).children()) < 2:
         assert time.monotonic() < end
