@@ -37,7 +37,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 LAUNCH = $(BIN)/accelerate launch --config_file accelerate_config.yaml --num_processes $(PROCESSES) -m train
 
-.PHONY: demo song test test-all slurm-test bench chaos quality league gpu lint clean-demo
+.PHONY: demo song test test-all slurm-test bench chaos quality league gpu lint style types checks compiled clean-demo
 .DELETE_ON_ERROR:
 
 # With uv, else with pip; either gives the versions of constraints.txt.
@@ -85,10 +85,10 @@ endif
 	$(call say,New pieces: eight of 30 seconds beside held-out recordings; about 3 minutes)
 	$(BIN)/python -m train evaluate $(SONG)/$(MODEL)-prior --data $(SONG)/shards --pieces 8 --seconds 30
 
-test: lint
+test: checks
 	marks=$$($(BIN)/python .ci/which-tests --marks '$(SLOW)') && $(BIN)/python -m pytest -n $(WORKERS) -m "$$marks"
 
-test-all: lint
+test-all: checks
 	commit=$$(git rev-parse HEAD 2>/dev/null); $(BIN)/python -m pytest -n $(WORKERS)$(if $(NOTE), && \
 	  $(BIN)/python .ci/which-tests --note "$$commit")
 
@@ -119,11 +119,22 @@ gpu: .venv/installed
 	$(BIN)/python -m benchmarks gpu $(PARTS) $(if $(CPU),--cpu) $(if $(QUICK),--quick) $(if $(FRESH),--fresh) \
 	  $(if $(DATA),--data '$(DATA)') $(if $(MINUTES),--minutes $(MINUTES))
 
-lint: .venv/installed
+lint: style types
+
+style: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: .venv/installed
 	$(call say,Types; mypy takes half a minute the first time and seconds afterwards)
 	$(BIN)/mypy
+
+# mypy has one core busy. On another one the tests are compiled, which each worker would do itself otherwise.
+checks: style
+	@$(MAKE) --no-print-directory -j2 types compiled
+
+compiled: .venv/installed
+	@$(BIN)/python -m pytest --collect-only -q >/dev/null 2>&1 || true  # the tests say what is wrong
 
 clean-demo:
 	rm -rf demo song

@@ -96,7 +96,7 @@ def commands(copy: Path, name: str) -> list[list[str]]:
     return [["status", run], ["status", run, "--json"], ["sync", run, "--prepare"]]
 
 
-@pytest.mark.parametrize("kind", ["pipe", "link"])
+@pytest.mark.parametrize("kind", ["pipe", pytest.param("link", marks=pytest.mark.slow(area="damage"))])
 def test_no_command_waits(kind, copy, whole, capsys):
     shutil.copytree(copy / "run", copy / "other")
     names = sorted(places(whole))
