@@ -133,6 +133,11 @@ class Server:
         threading.Thread(target=self._listen, daemon=True).start()
         atexit.register(self.close)
 
+    @property
+    def pid(self) -> int:
+        """That of the process with the imports."""
+        return self._process.pid
+
     def start(
         self, module: str, words: list[str], environment: Mapping[str, str], session: bool, terminal: int | None
     ) -> Process:

@@ -178,11 +178,13 @@ def needed(extra: str) -> set[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     left = [Requirement(line) for line in project["dependencies"] + project["optional-dependencies"][extra]]
     found: set[str] = set()
+    followed: set[tuple[str, frozenset[str]]] = set()  # a package may be needed with an extra and without
     while left:
         requirement = left.pop()
         name = canonicalize_name(requirement.name)
-        if name in found | {"setuptools"}:
+        if name == "setuptools" or (name, frozenset(requirement.extras)) in followed:
             continue
+        followed.add((name, frozenset(requirement.extras)))
         found.add(name)
         for other in map(Requirement, metadata.requires(name) or ()):
             if not other.marker or any(other.marker.evaluate({"extra": one}) for one in requirement.extras | {""}):
