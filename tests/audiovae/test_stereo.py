@@ -252,6 +252,7 @@ def test_a_stream_refuses_a_single_number(channels):
         stream.process_block(torch.zeros(()))
 
 
+@pytest.mark.slow(area="export")
 def test_an_exported_program_takes_both_sides(tmp_path):
     pytest.importorskip("onnxruntime")
     from audiovae.saved.export import export_model

@@ -136,6 +136,7 @@ def damaged(rng, data, stride):
     return bytes(data), kind
 
 
+@pytest.mark.slow(area="damage")
 def test_no_damaged_shard_gives_wrong_audio_or_passes_verification(small):
     folder, files, audio = small
     manifest = Manifest.load(folder)

@@ -34,6 +34,7 @@ def audio(tmp_path_factory):
 FEW = SMALL | {"chunks_per_shard": 10}
 
 
+@pytest.mark.slow(area="building")
 def test_killed_at_every_change_to_the_file_system(audio, tmp_path):
     build(audio, tmp_path / "whole", **FEW)
     expected = contents(tmp_path / "whole")

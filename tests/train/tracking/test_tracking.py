@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 from wandb_reader import SECRET, assert_nowhere, history, logged, parts, records
 
 from tests.train.conftest import STEPS, flags, points, start, train, wait_for_step
@@ -55,6 +56,7 @@ def test_attempts_are_one_offline_run(data_dir, tmp_path):
     assert list((run / "wandb").rglob("*.png"))
 
 
+@pytest.mark.slow(area="wandb")
 def test_a_crash_leaves_each_point_once_in_wandb(data_dir, tmp_path):
     """Killed after steps that no checkpoint holds: the resumed run repeats them, and each step occurs once."""
     run = tmp_path / "vae"

@@ -122,6 +122,7 @@ def test_an_earlier_version_s_project_holds(tmp_path, monkeypatch):
     assert project_of(begun(tmp_path / "run"), "") == "before"
 
 
+@pytest.mark.slow(area="wandb")
 def test_a_trial_of_a_sweep_that_is_requeued_without_its_agent(data_dir, tmp_path):
     """The real commands, with the environment of W&B's agent, then without: one W&B run, each step once."""
     run, parameters = tmp_path / "vae", tmp_path / "config-trial.yaml"

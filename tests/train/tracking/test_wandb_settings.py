@@ -26,7 +26,7 @@ def home(tmp_path, monkeypatch):
     return folder
 
 
-@pytest.mark.parametrize("place", ["wandb", ".wandb"])
+@pytest.mark.parametrize("place", ["wandb", pytest.param(".wandb", marks=pytest.mark.slow(area="wandb"))])
 def test_a_settings_file_in_the_current_folder_names_no_server(home, tmp_path, place):
     received = tmp_path / "received"
     (received / place).mkdir(parents=True)
@@ -45,6 +45,7 @@ def test_a_settings_file_in_the_current_folder_names_no_server(home, tmp_path, p
     assert done.stdout.strip() == "http://own.example"
 
 
+@pytest.mark.slow(area="wandb")
 def test_syncing_in_a_received_folder_sends_nothing_to_its_server(home, straight_with_wandb, tmp_path):
     """The user's key goes only to the user's server."""
     run = straight_with_wandb(tmp_path / "received")

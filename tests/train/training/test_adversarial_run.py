@@ -91,6 +91,7 @@ def test_two_processes_in_small_micro_batches_equal_one(data_dir, straight_phase
                 assert b[name] == pytest.approx(a[name], rel=5e-3, abs=1e-4), (a["step"], name)
 
 
+@pytest.mark.slow(area="faults")
 def test_a_killed_phase_resumes_from_its_newest_intact_checkpoint(data_dir, tmp_path):
     """The newest checkpoint's discriminator is damaged; an older checkpoint is used, and nothing is lost."""
     straight, run = tmp_path / "straight", tmp_path / "killed"

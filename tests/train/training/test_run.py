@@ -257,6 +257,7 @@ def test_a_signal_and_resume_on_another_number_of_processes(data_dir, tmp_path):
     assert steps == list(range(len(steps)))
 
 
+@pytest.mark.slow(area="faults")
 def test_the_launchers_death_ends_its_processes(data_dir, tmp_path):
     """While training, processes save and stop; at start-up they end before they have connected."""
     run = tmp_path / "vae"

@@ -74,6 +74,7 @@ def assert_same_run(run, other):
         assert {k: v for k, v in a.items() if k.startswith(SAME)} == {k: v for k, v in b.items() if k.startswith(SAME)}
 
 
+@pytest.mark.slow(area="faults")
 def test_a_stop_in_any_phase_changes_nothing(data_dir, straight, tmp_path):
     run, mark = tmp_path / "vae", tmp_path / "mark"
     words = flags("vae", data_dir, run)
