@@ -37,6 +37,7 @@ PARTS = (
     Part("resume", "resume", "save and resume", 60),
     Part("processes", "processes", "several processes", 75),
     Part("profile", "profile", "one step in detail", 60),
+    Part("adversarial", "adversarial", "a step of the adversarial phase against one before it", 60),
     *(Part(f"compile-{name}", "compiled", f"`{name}` compiled", 75, name, waits=True) for name in FAMILIES),
     *(Part(f"train-{name}", "training", f"a short training of `{name}`", 0, name) for name in FAMILIES),
 )

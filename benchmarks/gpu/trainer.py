@@ -101,6 +101,7 @@ class Trainer:
         split: The training chunks, for their length and rate.
         compiled: Whether to compile the model's pass.
         backend: What compiles it; empty for that of the training.
+        step: The step that it is at, which decides whether the adversarial phase has begun.
     """
 
     def __init__(
@@ -111,6 +112,7 @@ class Trainer:
         split: Split,
         compiled: bool = False,
         backend: str = "",
+        step: int = 0,
     ) -> None:
         self.engine, self.config = engine, config
         self.model = build_model(config, family, split).to(engine.device)
@@ -118,7 +120,8 @@ class Trainer:
             self.model.compile(backend=backend)
         elif compiled:
             compile_passes(self.model, engine)
-        self.learner = make_learner(config, self.model, engine)
+        self.learner = make_learner(config, self.model, engine, step)
+        self.learner.step = step
         self.objective = make_objective(config, self.model)
         self.meter = Meter()
         self.learner.strategy.wrapped.train()
