@@ -129,12 +129,12 @@ types: .venv/installed
 	$(call say,Types; mypy takes half a minute the first time and seconds afterwards)
 	$(BIN)/mypy
 
-# mypy has one core busy. On another one the tests are compiled, which each worker would do itself otherwise.
+# mypy keeps one core busy. On another one the tests are compiled, which each worker would do itself otherwise.
 checks: style
 	@$(MAKE) --no-print-directory -j2 types compiled
 
 compiled: .venv/installed
-	@$(BIN)/python -m pytest --collect-only -q >/dev/null 2>&1 || true  # the tests say what is wrong
+	@$(BIN)/python -m pytest --collect-only -q >/dev/null 2>&1 || true  # errors appear when the tests run
 
 clean-demo:
 	rm -rf demo song

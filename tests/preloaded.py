@@ -28,6 +28,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 FORKED = ROOT / "tests" / "forked"  # programs that ask for forks
+REQUEST_S = 60.0  # the longest that a request may take to arrive
 # Not wandb: the folder for media that it makes when it is imported goes with the first fork that ends.
 LIBRARIES = [
     "torch",
@@ -219,12 +220,22 @@ def _serve(connection: socket.socket, listener: socket.socket) -> Callable[[], N
     selector = selectors.DefaultSelector()
     selector.register(connection, selectors.EVENT_READ)
     selector.register(listener, selectors.EVENT_READ)
-    clients: dict[socket.socket, int] = {}
+    forks: dict[socket.socket, int] = {}  # of the programs that have connected; 0 without a fork
+
+    def forget(client: socket.socket) -> None:
+        """Ends the fork of a program that is gone."""
+        if pid := forks.pop(client):
+            os.kill(pid, signal.SIGKILL)
+        selector.unregister(client)
+        client.close()
+
     while True:
         for key, _ in selector.select():
             asking = key.fileobj
             if asking is listener:
                 client, _ = listener.accept()
+                client.settimeout(REQUEST_S)
+                forks[client] = 0
                 selector.register(client, selectors.EVENT_READ)
                 continue
             if isinstance(asking, int):  # a fork has ended
@@ -232,37 +243,51 @@ def _serve(connection: socket.socket, listener: socket.socket) -> Callable[[], N
                 _, status = os.waitpid(pid, 0)
                 selector.unregister(asking)
                 os.close(asking)
-                with suppress(BrokenPipeError):
-                    _send(client, number=number, status=os.waitstatus_to_exitcode(status))
-                if clients.pop(client, 0):
-                    selector.unregister(client)
-                if client is not connection:
-                    client.close()
+                if client is connection or client in forks:
+                    with suppress(OSError):
+                        _send(client, number=number, status=os.waitstatus_to_exitcode(status))
+                if client in forks:
+                    forks[client] = 0
+                    forget(client)
                 continue
             assert isinstance(asking, socket.socket)
-            size, streams, _, _ = socket.recv_fds(asking, 8, 3)
-            if len(size) < 8:
+            if asking is not connection and asking not in forks:  # forgotten in this round
+                continue
+            try:
+                asked, streams = _receive(asking)
+            except OSError:
                 if asking is connection:
                     os._exit(0)
-                selector.unregister(asking)
-                if pid := clients.pop(asking, 0):  # the program that asked was killed
-                    os.kill(pid, signal.SIGKILL)
+                forget(asking)
                 continue
-            content = b""
-            while len(content) < int.from_bytes(size, "big"):
-                content += asking.recv(int.from_bytes(size, "big") - len(content))
-            asked = json.loads(content)
             if (pid := os.fork()) == 0:
                 selector.close()
-                for open_socket in (connection, listener, *clients):
+                for open_socket in (connection, listener, *forks):
                     open_socket.close()
                 return lambda: _become(asked, streams)
             for stream in streams:
                 os.close(stream)
-            if asking is not connection:
-                clients[asking] = pid
             selector.register(os.pidfd_open(pid), selectors.EVENT_READ, (asked["number"], pid, asking))
-            _send(asking, number=asked["number"], started=pid)
+            if asking is not connection:
+                forks[asking] = pid
+            with suppress(OSError):  # a program that is gone is forgotten when its end is read
+                _send(asking, number=asked["number"], started=pid)
+
+
+def _receive(asking: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    """A request and its streams; raises OSError where the other end is gone or sends only a part."""
+    size, streams, _, _ = socket.recv_fds(asking, 8, 3)
+    content = b""
+    while len(size) == 8 and len(content) < int.from_bytes(size, "big"):
+        part = asking.recv(int.from_bytes(size, "big") - len(content))
+        if not part:
+            break
+        content += part
+    if len(size) < 8 or len(content) < int.from_bytes(size, "big"):
+        for stream in streams:
+            os.close(stream)
+        raise ConnectionError("the other end is gone")
+    return json.loads(content), streams
 
 
 def _send(connection: socket.socket, **news: int) -> None:

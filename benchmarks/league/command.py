@@ -6,6 +6,7 @@ at two learning rates, and the better one counts.
 
 import argparse
 import sys
+import time
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +22,7 @@ from train.errors import TrainError
 from train.evaluation.yardsticks.perceptual import require_packages
 
 CHUNKS = (22050, 22050, 1)  # samples, Hz and channels
+LARGEST_DIFFERENCE = 0.15  # of the training time of a model
 NEEDED = {"dac": "transformers", "seanet": "transformers", "banded": "transformers", "oobleck": "diffusers"}
 
 
@@ -55,15 +57,15 @@ def main(arguments: list[str] | None = None) -> int:
     if args.seconds <= 0 or args.seeds < 1:
         parser.error("--seconds must be above 0 and --seeds at least 1")
     needed = {NEEDED[trunk] for trunk in trunks if trunk in NEEDED}
-    if missing := sorted(name for name in needed if find_spec(name) is None):
-        print(f"error: {' and '.join(missing)} not installed; run: pip install {' '.join(missing)}", file=sys.stderr)
+    if absent := sorted(name for name in needed if find_spec(name) is None):
+        print(f"error: {' and '.join(absent)} not installed; run: pip install {' '.join(absent)}", file=sys.stderr)
         return 1
     try:
         if args.perceptual:
             require_packages()
         with work_folder(args.folder, "league-") as folder:
             data = checked(args.data) if args.data else make_shards(folder, args.quick)
-            results = _trained(args, trunks, data.resolve(), folder)
+            results, missing = _trained(args, trunks, data.resolve(), folder)
     except (TrialError, DataError, TrainError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -72,17 +74,28 @@ def main(arguments: list[str] | None = None) -> int:
         models = {name: {"steps": result.steps, **result.summary["passages"]} for name, result in results.items()}
         write_results(args.json, {"quick": args.quick, "rows": rows, "models": models})
     print(f"\n{markdown(rows)}")
-    return 0
+    for name, result in results.items():
+        if not args.quick and abs(result.seconds / args.seconds - 1) > LARGEST_DIFFERENCE:
+            print(f"{name}: trained for {result.seconds:.0f} s instead of {args.seconds:.0f} s")
+    if missing:
+        print(f"not trained, because the time is up: {', '.join(missing)}; a higher --minutes with the same --folder")
+    return 1 if missing else 0
 
 
-def _trained(args: argparse.Namespace, trunks: Sequence[str], data: Path, folder: Path) -> dict[str, Result]:
-    """The results of both rounds by the names of their trials."""
+def _trained(
+    args: argparse.Namespace, trunks: Sequence[str], data: Path, folder: Path
+) -> tuple[dict[str, Result], list[str]]:
+    """The results of both rounds by the names of their trials, and the names of those for which no time was left."""
+    end = time.monotonic() + 60 * args.minutes
 
     def carried_out(trials: list[Trial]) -> dict[str, Result]:
         chosen = shortened(trials) if args.quick else trials
-        return run_all(chosen, data, folder, args.jobs, args.minutes, lambda line: print(line, flush=True))
+        left = (end - time.monotonic()) / 60
+        return run_all(chosen, data, folder, args.jobs, left, lambda line: print(line, flush=True))
 
-    results = carried_out(first_round(trunks, args.seconds, args.perceptual))
-    if args.quick:
-        return results
-    return results | carried_out(further_seeds(results, trunks, args.seeds, args.seconds, args.perceptual))
+    planned = first_round(trunks, args.seconds, args.perceptual)
+    results = carried_out(planned)
+    if not args.quick:
+        more = further_seeds(results, trunks, args.seeds, args.seconds, args.perceptual)
+        planned, results = [*planned, *more], results | carried_out(more)
+    return results, [trial.name for trial in planned if trial.name not in results]

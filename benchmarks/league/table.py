@@ -32,9 +32,9 @@ def rows_of(results: Mapping[str, Result], trunks: Sequence[str], seeds: int) ->
         mels = [each["mel"] for each in of_files]
         row["mel_range"] = [min(mels), max(mels)]
         rows.append(row)
-    for name in [f"{OURS}-{better_rate(results, OURS)}-0", *results][:1]:
-        if name in results:
-            rows += [row for row in results[name].summary["passages"]["rows"] if row["kind"] not in ("model", "file")]
+    others = next((name for name in [f"{OURS}-{better_rate(results, OURS)}-0", *results] if name in results), None)
+    if others:
+        rows += [row for row in results[others].summary["passages"]["rows"] if row["kind"] not in ("model", "file")]
     return rows
 
 
@@ -48,7 +48,7 @@ def _mean(values: Any) -> float | None:
 
 
 def markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as a table; measures that nobody has are left out."""
+    """The rows as a table; measures without any value are left out."""
     shown = [(key, heading) for key, heading in zip(MEASURES, HEADINGS, strict=True) if _is_known(rows, key)]
     heads = ["", "M", "learning rate", "steps", "seconds", *(heading for _, heading in shown)]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]

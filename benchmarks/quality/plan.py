@@ -43,10 +43,14 @@ STUDY = [
 MEL = [Trial(f"{family}-mel", family, f"{family}_mel_tiny") for family in ("vae", "hvae", "vqvae")]
 SIZES = [Trial(f"vae-{size}", "vae", "vae_tiny", flags) for size, flags in LONG_SCALE.items()]
 # The first layer of the trunk at equal training time: initialized as cosines (the preset), a fixed filter bank, or
-# initialized at random.
+# initialized at random. Without levels of the bands, as these are measured on the waveform.
+NO_LEVELS = ("--model.levels.bands", "0", "--weights.levels", "0")
 FIRST_LAYER = [
-    Trial("vae-multiband", "vae", "vae_tiny", ("--model.trunk.strides", "[7,5]"), alteration="multiband-14"),
-    Trial("vae-random", "vae", "vae_tiny", ("--model.trunk.start", "random")),
+    Trial("vae-cosines", "vae", "vae_tiny", NO_LEVELS),
+    Trial(
+        "vae-multiband", "vae", "vae_tiny", (*NO_LEVELS, "--model.trunk.strides", "[7,5]"), alteration="multiband-14"
+    ),
+    Trial("vae-random", "vae", "vae_tiny", (*NO_LEVELS, "--model.trunk.start", "random")),
 ]
 POSTERIOR = [
     *each_seed(Trial("vae-posterior", "vae", "vae_tiny", seconds=2 * MINUTE)),

@@ -35,8 +35,9 @@ class Trial:
         seed: The seed of weights, order and noise.
         seconds: Training time; models that are compared have the same.
         steps: Optimizer steps; if not 0, they replace `seconds`.
-        alteration: A change that no setting makes, see `variants.ALTERATIONS`.
-        own_pace: Whether the alteration sets the pace too, so that trials with equal `seconds` take unequal steps.
+        alteration: A change that no setting makes, one of ALTERATIONS in `benchmarks/variants/__main__.py`.
+        own_pace: Whether the alteration sets the pace too, and the flags do not: trials with equal `seconds` and
+            different alterations take unequal steps.
         measures: Flags of the evaluation.
     """
 
@@ -54,7 +55,8 @@ class Trial:
     @property
     def pace_key(self) -> tuple:
         """Trials with the same key train for the same number of steps, with different alterations unless `own_pace`."""
-        return self.family, self.preset, self.flags, self.alteration if self.own_pace else ""
+        what = self.alteration if self.own_pace else self.flags
+        return self.family, self.preset, what
 
     @property
     def model_key(self) -> "Trial":
@@ -93,7 +95,7 @@ class Result:
         return [(row["step"], row[name]) for row in self.points if name in row]
 
 
-def _run(words: Sequence[str], cpus: Sequence[int], allowed: Sequence[int] = (0,)) -> str:
+def _run(words: Sequence[str], cpus: Sequence[int], allowed: Sequence[int] = (0,), limit_s: float = LIMIT_S) -> str:
     done = None
     with suppress(subprocess.TimeoutExpired):
         done = subprocess.run(
@@ -102,12 +104,12 @@ def _run(words: Sequence[str], cpus: Sequence[int], allowed: Sequence[int] = (0,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,
             text=True,
-            timeout=LIMIT_S,
+            timeout=limit_s,
             preexec_fn=lambda: os.sched_setaffinity(0, cpus),
             check=False,
         )
     if done is None:
-        raise TrialError(f"python -m {' '.join(words)}: timed out after {LIMIT_S} s")
+        raise TrialError(f"python -m {' '.join(words)}: timed out after {limit_s:.0f} s")
     if done.returncode not in allowed:
         raise TrialError(f"python -m {' '.join(words)}: exit code {done.returncode}: {done.stderr.strip()[-1500:]}")
     return done.stdout + done.stderr
@@ -163,14 +165,19 @@ def carry_out(trial: Trial, data: Path, folder: Path, cpus: Sequence[int], pace:
     wanted = json.loads(json.dumps(asdict(trial)))
     if note.exists():
         noted = json.loads(note.read_text())
-        if noted["trial"] != wanted:
+        defaults = json.loads(json.dumps(asdict(Trial("", "", ""))))  # notes of a version with fewer fields
+        if defaults | noted["trial"] != wanted or noted.get("data", str(data)) != str(data):
             raise TrialError(f"{run}: holds another trial; remove it and {note}, or pass another --folder")
     else:
-        noted = {"trial": wanted, "steps": trial.steps or max(LEAST_STEPS, int(trial.seconds / pace(trial)))}
+        noted = {
+            "trial": wanted,
+            "data": str(data),
+            "steps": trial.steps or max(LEAST_STEPS, int(trial.seconds / pace(trial))),
+        }
         run.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(note, json.dumps(noted) + "\n")
     if not (run / "DONE").exists():
-        _run(command(trial, data, run, noted["steps"]), cpus)
+        _run(command(trial, data, run, noted["steps"]), cpus, limit_s=max(LIMIT_S, 3 * trial.seconds))
     if not (run / "report" / "metrics.json").exists():
         tool = ["benchmarks.variants", trial.alteration] if trial.alteration else ["train"]
         _run([*tool, "evaluate", str(run), *trial.measures], cpus)

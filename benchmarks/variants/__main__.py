@@ -2,20 +2,19 @@
 
 Usage: `python -m benchmarks.variants ALTERATION FAMILY FLAGS...`
 
-This patches the function that builds the model, and then runs the training command.
+This replaces the classes of the families, and then runs the training command.
 """
 
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
 from unittest.mock import patch
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-import audiovae
-from audiovae import Autoencoder
+from audiovae import FAMILIES, Autoencoder
+from audiovae.layers.trunk import start_at_random
 
 Make = Callable[[], Autoencoder]
 
@@ -42,18 +41,20 @@ def rival(make: Make, kind: str) -> Autoencoder:
     """Uses a quantizer of vector-quantize-pytorch in the same trunk."""
     from benchmarks.variants.rival_quantizer import with_rival_quantizer
 
-    return with_rival_quantizer(make(), kind)  # type: ignore[arg-type]
+    model = make()
+    with torch.device("cpu"):  # also where only shapes are wanted, as some buffers are not in the state dict
+        return with_rival_quantizer(model, kind)  # type: ignore[arg-type]
 
 
 def multiband(make: Make, bands: int) -> Autoencoder:
     """Puts a fixed filter bank before the trunk, whose strides divide the frames of the filter bank."""
     from benchmarks.variants.multiband import Multiband
 
-    def on_cpu(samples: int) -> Multiband:
+    def bank(_config: object, samples: int, *_: object) -> Multiband:
         with torch.device("cpu"):  # also where only shapes are wanted, as the filters are not in the state dict
             return Multiband(samples, bands)
 
-    with patch("audiovae.models.autoencoder.make_representation", lambda _, samples, __: on_cpu(samples)):
+    with patch("audiovae.models.autoencoder.make_representation", bank):
         return make()
 
 
@@ -64,25 +65,41 @@ def trunk(make: Make, kind: str) -> Autoencoder:
     return with_trunk(make(), kind)  # type: ignore[arg-type]
 
 
+def random_trunk(make: Make) -> Autoencoder:
+    """Gives the convolutions of our trunk PyTorch's default initialization; other layers begin as usual."""
+    model = make()
+    assert isinstance(model.encoder, nn.Module)
+    assert isinstance(model.decoder, nn.Sequential)
+    start_at_random(model.encoder.get_submodule("tower"))
+    start_at_random(model.decoder[1])
+    return model
+
+
 ALTERATIONS: dict[str, Callable[[Make], Autoencoder]] = {
     "rival-default": partial(rival, kind="default"),
     "rival-tuned": partial(rival, kind="tuned"),
     "multiband-14": partial(multiband, bands=14),
+    "trunk-random": random_trunk,
     **{f"trunk-{kind}": partial(trunk, kind=kind) for kind in ("dac", "seanet", "oobleck", "banded")},
     **{f"gain-{gain:g}": partial(louder, gain=gain) for gain in (0.1, 10.0)},
 }
 
 
+def alter(name: str) -> None:
+    """Makes every model of this process, also those that are loaded, one with the alteration."""
+    alteration = ALTERATIONS[name]
+
+    def altered(family: type[Autoencoder]) -> Callable[..., Autoencoder]:
+        return lambda *arguments: alteration(partial(family, *arguments))
+
+    for family, (model, config) in FAMILIES.items():
+        FAMILIES[family] = altered(model), config  # type: ignore[assignment]
+
+
 def main() -> None:
-    """Patches `audiovae.build` and runs the training command with the other arguments."""
-    alter, sys.argv[1:] = ALTERATIONS[sys.argv[1]], sys.argv[2:]
-    build = audiovae.build
-
-    def altered(*arguments: Any) -> Autoencoder:
-        return alter(partial(build, *arguments))
-
-    audiovae.build = audiovae.saved.model_folder.build = altered  # type: ignore[attr-defined]
-    audiovae.models.lengths.build = altered  # type: ignore[attr-defined]
+    """Alters all models and runs the training command with the other arguments."""
+    alter(sys.argv[1])
+    del sys.argv[1]
     from train.__main__ import main as train
 
     train()

@@ -49,9 +49,11 @@ def dac(width: int, samples: int) -> Towers:
         codebook_size=2,
     )
     model = DacModel(config)
-    model.apply_weight_norm()
     model.encoder.conv2 = nn.Conv1d(config.hidden_size, width, 3, padding=1)
     model.decoder.conv1 = nn.Conv1d(width, config.decoder_hidden_size, 7, padding=3)
+    for layer in (model.encoder.conv2, model.decoder.conv1):
+        model._init_weights(layer)  # that of its other convolutions
+    model.apply_weight_norm()
     return model.encoder, with_exact_lengths(model.decoder)
 
 
@@ -101,6 +103,7 @@ def oobleck(width: int, samples: int) -> Towers:
     )
     # Otherwise the encoder ends in as many channels as it begins with.
     model.encoder.conv2 = nn.Conv1d(11 * 16, width, 3, padding=1)
+    parametrizations.weight_norm(model.encoder.conv2)
     for layer in [layer for layer in model.modules() if hasattr(layer, "weight_g")]:
         parametrizations.weight_norm(nn.utils.remove_weight_norm(layer))  # the old form cannot be copied
     return model.encoder, with_exact_lengths(model.decoder)

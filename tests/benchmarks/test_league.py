@@ -9,6 +9,7 @@ import pytest
 import soundfile
 import torch
 import yaml
+from safetensors import safe_open
 
 import audiovae
 from benchmarks.league import command, plan
@@ -64,7 +65,7 @@ def test_a_row_has_the_files_of_its_seeds_and_other_codes_come_last():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["vocos"], "'vocos' is not one of: ours, ours-random, dac"),
+        (["vocos"], "'vocos' is not one of: ours, random, dac"),
         (["--seconds", "0"], "--seconds must be above 0"),
         (["--seeds", "0"], "--seeds at least 1"),
     ],
@@ -92,6 +93,12 @@ def test_other_chunks_than_the_trunks_take_are_an_error(tmp_path, capsys):
     build(tmp_path / "audio", tmp_path / "set", samples=2100, hop=2100, valid=0.5, workers=1)
     assert command.main(["ours", "--data", str(tmp_path / "set")]) == 1
     assert "1 x 2,100 samples a chunk at 22,050 Hz" in capsys.readouterr().err
+
+
+def test_without_ours_the_other_codes_come_from_another_trunk():
+    rate = plan.RATES[0]
+    rows = rows_of({f"dac-{rate}-0": result(0.9)}, ["dac"], 1)
+    assert [row["name"] for row in rows] == [plan.TRUNKS["dac"], "Opus 12", "linear optimum"]
 
 
 @pytest.mark.slow(area="league")
@@ -130,5 +137,10 @@ def test_the_whole_league_on_a_few_steps(tmp_path, monkeypatch, capsys):
     found = json.loads((tmp_path / "league.json").read_text())
     assert [row["name"] for row in found["rows"][:2]] == [plan.TRUNKS["ours"], plan.TRUNKS["banded"]]
     assert all(row["steps"] == 3 for row in found["rows"][:2])
+    for trunk, prefix in (("ours", "tower.stages."), ("banded", "tower.tower.")):
+        folder = tmp_path / "folder" / "trials" / f"{trunk}-{plan.RATES[0]}-0" / "model"
+        with safe_open(folder / "encoder.safetensors", "pt") as file:
+            names = [*file.keys()]
+        assert any(name.startswith(prefix) for name in names), (trunk, names[:5])
     monkeypatch.setattr("benchmarks.trials.trial._run", lambda *_: 1 / 0)
     assert command.main(words) == 0

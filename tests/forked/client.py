@@ -4,6 +4,7 @@ Usage: client.py python|accelerate WORDS. What is not `python [-u] -m` of one of
 Starts in some 20 ms: it imports little, and runs without site-packages.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from contextlib import suppress
 
 MODULES = ("train", "shards", "audiovae")
 PASSED_ON = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+PR_SET_PDEATHSIG = 1  # of Linux's <sys/prctl.h>
 
 program, *words = sys.argv[1:]
 unbuffered = program == "python" and words[:1] == ["-u"]
@@ -45,6 +47,8 @@ for number in PASSED_ON:
 request = {"module": module, "words": own, "environment": dict(os.environ), "session": False, "number": 0}
 request |= {"folder": os.getcwd(), "ignored": ignored, "unbuffered": unbuffered}
 content = json.dumps(request).encode()
+# When the launcher that started this program is killed, so that its processes end as they would without forks.
+ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGTERM))
 connection = socket.socket(socket.AF_UNIX)
 connection.connect(os.environ["AUDIO_TEST_FORKS"])
 socket.send_fds(connection, [len(content).to_bytes(8, "big")], [0, 1, 2])

@@ -159,6 +159,7 @@ class StopRequest:
         """
         with self._lock:
             self._end = end
+            self._look()  # a short start-up is over before the thread looks
             if self.reason:
                 self._end_process(end)
 
@@ -243,12 +244,11 @@ class StopRequest:
                     self._ask("STOP")
 
     def _watch(self) -> None:
-        known, wait = False, 0.0  # the first look is at once: a short start-up would be over at the second one
+        known = False
         while True:
-            numbers = self._signals(wait)
+            numbers = self._signals(POLL_S)
             if numbers is None:
                 return
-            wait = POLL_S
             asked = requests(numbers)
             if asked:
                 self._ask(asked[0])

@@ -1,7 +1,8 @@
-"""A program that asks for a fork behaves like a Python of its own: signals, exit status, folder, streams, its death."""
+"""A program that asks for a fork behaves like a Python of its own: signals, exit status, folder, streams."""
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -43,15 +44,16 @@ def test_signals_that_its_parent_ignores_are_ignored(data_dir, tmp_path):
     run = tmp_path / "run"
     handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        process, _ = long_run(data_dir, run)
+        process, fork = long_run(data_dir, run)
     finally:
         signal.signal(signal.SIGHUP, handler)
     process.send_signal(signal.SIGHUP)
+    fork.send_signal(signal.SIGHUP)
     (run / "STOP").touch()
     assert "(STOP), all saved" in process.communicate(timeout=1000)[1]
 
 
-def test_they_die_together(data_dir, tmp_path):
+def test_when_one_is_killed_the_other_ends(data_dir, tmp_path):
     process, fork = long_run(data_dir, tmp_path / "first")
     process.kill()
     process.communicate(timeout=1000)
@@ -63,7 +65,7 @@ def test_they_die_together(data_dir, tmp_path):
     assert process.returncode == -signal.SIGKILL
 
 
-def test_it_is_in_the_folder_of_who_asked(tmp_path):
+def test_it_works_in_the_current_folder(tmp_path):
     done = begin("-m", "shards", "practice", "here", "--minutes", "0.3", folder=tmp_path)
     out, err = done.communicate(timeout=1000)
     assert done.returncode == 0, err
@@ -78,3 +80,16 @@ def test_other_commands_are_run_by_python_itself(tmp_path):
     (tmp_path / "own.py").write_text("import os; print(os.getcwd())")
     done = begin("-m", "own", folder=tmp_path)
     assert done.communicate(timeout=1000)[0].strip() == os.path.realpath(tmp_path)
+
+
+def test_a_request_that_breaks_off_ends_no_server(tmp_path):
+    for part in (b"", b"\0\0", (1000).to_bytes(8, "big"), (1000).to_bytes(8, "big") + b"{"):
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(preloaded.server().address)
+            client.sendall(part)
+    process = begin("-m", "train", "status", "nowhere", folder=tmp_path)
+    process.kill()  # at any place of its request
+    process.communicate(timeout=1000)
+    process = begin("-m", "train", "status", "nowhere", folder=tmp_path)
+    assert "nowhere" in process.communicate(timeout=1000)[1]
+    assert process.returncode == 1
