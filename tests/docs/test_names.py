@@ -23,7 +23,7 @@ FOREIGN = {
     *("requeue", "partition", "qos", "account", "mem", "ntasks-per-node", "output", "constraint", "gres", "tmp"),
     *("nv", "bind", "container-image", "container-mounts", "ntasks", "no-requeue", "export", "gpus"),
     *("kill-on-bad-exit", "kill-on-invalid-dep", "chdir", "open-mode", "parsable", "wait", "hint", "job-name"),
-    *("kills", "seed", "json", "kinds", "quick", "folder"),  # chaos, bench, quality
+    *("kills", "seed", "json", "kinds", "quick", "folder", "seeds"),  # chaos, bench, quality, league
     *("out", "minutes", "fresh"),  # gpu
     *("pace", "memory"),  # scale
     *("dry-run", "chain"),  # slurm/*.sh
