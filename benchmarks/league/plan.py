@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from benchmarks.trials.trial import Result, Trial
 
@@ -46,10 +47,15 @@ def first_round(trunks: Iterable[str], seconds: float, perceptual: bool) -> list
     return [trial(trunk, rate, 0, seconds, perceptual) for trunk in trunks for rate in RATES]
 
 
+def of_files(result: Result) -> dict[str, Any]:
+    """The measures of a model's files of held-out passages."""
+    return next(row for row in result.summary["passages"]["rows"] if row["kind"] == "file")
+
+
 def better_rate(results: Mapping[str, Result], trunk: str) -> str | None:
-    """The rate of the first round with the smaller mel distance; None if no trial was done."""
+    """The rate of the first round whose files have the smaller mel distance; None if no trial was done."""
     done = [rate for rate in RATES if f"{trunk}-{rate}-0" in results]
-    return min(done, key=lambda rate: results[f"{trunk}-{rate}-0"].summary["reconstruction"]["mel"], default=None)
+    return min(done, key=lambda rate: of_files(results[f"{trunk}-{rate}-0"])["mel"], default=None)
 
 
 def further_seeds(

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.league.plan import OURS, TRUNKS, better_rate
+from benchmarks.league.plan import OURS, TRUNKS, better_rate, of_files
 from benchmarks.trials.trial import Result
 
 MEASURES = ("kbit_per_second", "si_sdr", "mel", "stft", "level_error_high", "zimtohrli", "visqol")
@@ -24,22 +24,18 @@ def rows_of(results: Mapping[str, Result], trunks: Sequence[str], seeds: int) ->
         names = [name for seed in range(seeds) if (name := f"{trunk}-{rate}-{seed}") in results]
         if not names:
             continue
-        of_files = [_row(results[name], "file") for name in names]
+        measured = [of_files(results[name]) for name in names]
         row: dict[str, Any] = {"name": TRUNKS[trunk], "M": results[names[0]].parameters / 1e6, "rate": rate}
         row |= {"seeds": len(names), "steps": int(np.mean([results[name].steps for name in names]))}
         row["seconds"] = float(np.mean([results[name].seconds for name in names]))
-        row |= {key: _mean(each.get(key) for each in of_files) for key in MEASURES}
-        mels = [each["mel"] for each in of_files]
+        row |= {key: _mean(each.get(key) for each in measured) for key in MEASURES}
+        mels = [each["mel"] for each in measured]
         row["mel_range"] = [min(mels), max(mels)]
         rows.append(row)
     others = next((name for name in [f"{OURS}-{better_rate(results, OURS)}-0", *results] if name in results), None)
     if others:
         rows += [row for row in results[others].summary["passages"]["rows"] if row["kind"] not in ("model", "file")]
     return rows
-
-
-def _row(result: Result, kind: str) -> dict[str, Any]:
-    return next(row for row in result.summary["passages"]["rows"] if row["kind"] == kind)
 
 
 def _mean(values: Any) -> float | None:
