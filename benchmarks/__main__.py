@@ -7,6 +7,7 @@ KINDS = {
     "speed": "measure data loading and checkpoints and compare them with other libraries",
     "quality": "train models, baselines and seeds, and check the claims about quality",
     "league": "train the trunks of other codecs as long as ours, and put classical codecs beside them",
+    "ablations": "train vae_tiny with one change of its losses or layers at a time",
     "stereo": "measure stereo models beside mono models on both sides",
     "copies": "make copies of recordings, and count those that `shards build` would find",
     "gpu": "measure in minutes what only a GPU can answer; resumes where it was cut",
@@ -17,7 +18,7 @@ KINDS = {
 
 def main(words: list[str]) -> int:
     """Runs one benchmark with the arguments after its name; returns its exit code."""
-    listed = "\n".join(f"  {kind:8}  {about}" for kind, about in KINDS.items())
+    listed = "\n".join(f"  {kind:9}  {about}" for kind, about in KINDS.items())
     usage = f"usage: python -m benchmarks {{{','.join(KINDS)}}} [--help] ...\n\n{__doc__}\n\n{listed}"
     if not words or words[0] in ("-h", "--help"):
         print(usage, file=sys.stdout if words else sys.stderr)

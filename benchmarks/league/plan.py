@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
 
+from benchmarks.trials.table import of_files
 from benchmarks.trials.trial import Result, Trial
 
 OURS = "ours"
@@ -45,11 +45,6 @@ def shortened(trials: Iterable[Trial]) -> list[Trial]:
 def first_round(trunks: Iterable[str], seconds: float, perceptual: bool) -> list[Trial]:
     """Every trunk at every rate, with the first seed."""
     return [trial(trunk, rate, 0, seconds, perceptual) for trunk in trunks for rate in RATES]
-
-
-def of_files(result: Result) -> dict[str, Any]:
-    """The measures of a model's files of held-out passages."""
-    return next(row for row in result.summary["passages"]["rows"] if row["kind"] == "file")
 
 
 def better_rate(results: Mapping[str, Result], trunk: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from shards import Split
 from shards.building.build import build
 from shards.errors import DataError
 
@@ -10,6 +11,7 @@ SOURCES = {
     "speech": (Path("/usr/share/asterisk/sounds/en_US_f_Allison"), "asterisk-core-sounds-en-wav"),
 }
 HELD_OUT = 0.3
+CHUNKS = (22050, 22050, 1)  # samples, Hz and channels
 QUICK_SHARE = 20  # the quick form uses one in 20 of the many short speech recordings
 
 
@@ -35,4 +37,15 @@ def make_shards(folder: Path, quick: bool) -> Path:
             if not link.is_symlink():
                 link.symlink_to(file)
     build(audio, data, valid=HELD_OUT)
+    return data
+
+
+def checked(data: Path) -> Path:
+    """The folder of shards; raises DataError if the strides of vae_tiny do not fit its chunks."""
+    split = Split.open(str(data), "valid")
+    if (split.samples, split.rate, split.channels) != CHUNKS:
+        raise DataError(
+            f"{data}: {split.channels} x {split.samples:,} samples a chunk at {split.rate:,} Hz: the models need 1 x "
+            f"{CHUNKS[0]:,} at {CHUNKS[1]:,} Hz; build shards with --samples {CHUNKS[0]} --rate {CHUNKS[1]}"
+        )
     return data

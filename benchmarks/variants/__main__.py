@@ -75,12 +75,35 @@ def random_trunk(make: Make) -> Autoencoder:
     return model
 
 
+def changed_loss(make: Make, kind: str) -> Autoencoder:
+    """Uses another distance in place of the STFT distance of training."""
+    from benchmarks.variants.losses import LOSSES
+
+    model = make()
+    distances = model.distances
+
+    def changed(recon: Tensor, target: Tensor) -> dict[str, Tensor]:
+        return distances(recon, target) | {"stft": LOSSES[kind](recon, target, model.rate)}
+
+    model.distances = changed  # type: ignore[method-assign]
+    return model
+
+
+def changed_layers(make: Make, kind: str) -> Autoencoder:
+    """Uses other layers in the trunk of a VAE."""
+    from benchmarks.variants import layers
+
+    return {"snake": layers.with_snake, "attention": layers.with_attention}[kind](make())  # type: ignore[arg-type]
+
+
 ALTERATIONS: dict[str, Callable[[Make], Autoencoder]] = {
     "rival-default": partial(rival, kind="default"),
     "rival-tuned": partial(rival, kind="tuned"),
     "multiband-14": partial(multiband, bands=14),
     "trunk-random": random_trunk,
     **{f"trunk-{kind}": partial(trunk, kind=kind) for kind in ("dac", "seanet", "oobleck", "banded")},
+    **{f"change-{kind}": partial(changed_loss, kind=kind) for kind in ("windows", "mel", "weighted", "phase")},
+    **{f"change-{kind}": partial(changed_layers, kind=kind) for kind in ("snake", "attention")},
     **{f"gain-{gain:g}": partial(louder, gain=gain) for gain in (0.1, 10.0)},
 }
 

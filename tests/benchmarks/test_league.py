@@ -13,7 +13,7 @@ from safetensors import safe_open
 
 import audiovae
 from benchmarks.league import command, plan
-from benchmarks.league.table import markdown, rows_of
+from benchmarks.league.table import league_table, rows_of
 from benchmarks.trials.trial import Result
 from benchmarks.variants import trunks
 from shards.building.build import build
@@ -56,7 +56,7 @@ def test_a_row_has_the_files_of_its_seeds_and_other_codes_come_last():
     assert rows[0]["mel_range"] == [0.3, 0.5]
     assert rows[0]["kbit_per_second"] == 17.0
     assert rows[0]["rate"] == first
-    text = markdown(rows)
+    text = league_table(rows)
     assert len(text.splitlines()) == 2 + len(rows)
     assert "Zimtohrli" not in text
     assert "| 17 | 10 | 0.4 |" in text

@@ -1,0 +1,53 @@
+"""Train vae_tiny with one change of its losses or layers at a time, all for the same time and in the same seeds."""
+
+import argparse
+import sys
+
+from benchmarks.ablations.plan import CHANGES, PRESET, shortened, trials
+from benchmarks.results import work_folder
+from benchmarks.trials.data import checked, make_shards
+from benchmarks.trials.options import add_options, chosen, finish
+from benchmarks.trials.running import run_all
+from benchmarks.trials.table import markdown, model_row, other_codes
+from benchmarks.trials.trial import TrialError
+from shards import DataError
+from train.errors import TrainError
+from train.evaluation.yardsticks.perceptual import require_packages
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line; returns 1 if a trial failed, is missing, or a package is."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks ablations", description=__doc__)
+    parser.add_argument("changes", nargs="*", metavar="CHANGE", help=f"of {', '.join(CHANGES)}; all if none is named")
+    add_options(parser, 300.0, "seeds of each model")
+    args = parser.parse_args(arguments)
+    changes = chosen(parser, args, args.changes, CHANGES)
+    try:
+        if args.perceptual:
+            require_packages()
+        with work_folder(args.folder, "ablations-") as folder:
+            data = checked(args.data) if args.data else make_shards(folder, args.quick)
+            planned = trials(changes, 1 if args.quick else args.seeds, args.seconds, args.perceptual)
+            if args.quick:
+                planned = shortened(planned)
+            results = run_all(
+                planned, data.resolve(), folder, args.jobs, args.minutes, lambda line: print(line, flush=True)
+            )
+    except (TrialError, DataError, TrainError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    rows = []
+    for change in changes:
+        own = [results[trial.name] for trial in planned if trial.name in results and is_of(trial.name, change)]
+        if own:
+            rows.append(model_row(CHANGES[change], own))
+    if results:
+        first = next((name for name in results if is_of(name, PRESET)), next(iter(results)))
+        rows += other_codes(results[first])
+    missing = [trial.name for trial in planned if trial.name not in results]
+    return finish(args, results, rows, markdown(rows), missing)
+
+
+def is_of(name: str, change: str) -> bool:
+    """Whether a trial, by its name, is one of a change."""
+    return name.rpartition("-")[0] == change

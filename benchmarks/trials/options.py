@@ -1,0 +1,55 @@
+"""What the command lines of the comparisons of trained models share."""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.results import write_results
+from benchmarks.trials.trial import Result
+
+LARGEST_DIFFERENCE = 0.15  # of the training time of a model
+
+
+def add_options(parser: argparse.ArgumentParser, seconds: float, seeds_help: str) -> None:
+    """Adds the options for the length of trainings, the data, the folder and the table."""
+    parser.add_argument("--quick", action="store_true", help="150 steps of small batches, one seed, few recordings")
+    parser.add_argument("--seconds", type=float, default=seconds, help="training time of each model")
+    parser.add_argument("--seeds", type=int, default=2, help=seeds_help)
+    parser.add_argument("--data", type=Path, help="shards to train on, of chunks of 22,050 samples at 22,050 Hz")
+    parser.add_argument("--perceptual", action="store_true", help="measure Zimtohrli and ViSQOL, which takes minutes")
+    parser.add_argument("--folder", type=Path, help="folder for data and runs; it is kept, and a second call resumes")
+    parser.add_argument("--jobs", type=int, default=2, help="models to train at the same time")
+    parser.add_argument("--minutes", type=float, default=600, help="start no model after so many minutes")
+    parser.add_argument("--json", type=Path, help="file to write all measurements to")
+
+
+def chosen(
+    parser: argparse.ArgumentParser, args: argparse.Namespace, names: Sequence[str], known: Mapping
+) -> list[str]:
+    """The names without repetitions, all known ones if there are none; ends the command for wrong options."""
+    found = list(dict.fromkeys(names or known))
+    if unknown := [name for name in found if name not in known]:
+        parser.error(f"{unknown[0]!r} is not one of: {', '.join(known)}")
+    if args.seconds <= 0 or args.seeds < 1:
+        parser.error("--seconds must be above 0 and --seeds at least 1")
+    return found
+
+
+def finish(
+    args: argparse.Namespace, results: Mapping[str, Result], rows: list[dict], table: str, missing: Sequence[str]
+) -> int:
+    """Writes the JSON file, and prints the table, trials of another length, and those for which no time was left.
+
+    Returns:
+        The exit code: 1 if a trial is missing.
+    """
+    if args.json:
+        models = {name: {"steps": result.steps, **result.summary["passages"]} for name, result in results.items()}
+        write_results(args.json, {"quick": args.quick, "rows": rows, "models": models})
+    print(f"\n{table}")
+    for name, result in results.items():
+        if not args.quick and abs(result.seconds / args.seconds - 1) > LARGEST_DIFFERENCE:
+            print(f"{name}: trained for {result.seconds:.0f} s instead of {args.seconds:.0f} s")
+    if missing:
+        print(f"not trained, because the time is up: {', '.join(missing)}; a higher --minutes with the same --folder")
+    return 1 if missing else 0
