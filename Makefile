@@ -108,7 +108,12 @@ bench: .venv/bench
 chaos: .venv/installed
 	$(BIN)/python -m benchmarks faults --target $(TARGET) --kills $(KILLS) --seed $(SEED) $(if $(JSON),--json $(JSON))
 
-quality: .venv/installed
+.venv/perceptual: .venv/installed
+	$(call say,Set-up: Zimtohrli and ViSQOL; less than a minute; needs a C++ compiler)
+	$(INSTALL) -e '.[test,perceptual]'
+	@touch $@
+
+quality: .venv/perceptual
 	$(BIN)/python -m benchmarks quality $(if $(QUICK),--quick) $(if $(FOLDER),--folder $(FOLDER)) $(if $(JSON),--json $(JSON))
 
 league: .venv/installed

@@ -3,8 +3,11 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import dropwhile, pairwise
+from math import log
 from statistics import mean, median
 from typing import Any
+
+import numpy as np
 
 from benchmarks.quality.chunk_boundaries import error_at_joints
 from benchmarks.quality.plan import SEEDS
@@ -209,6 +212,31 @@ def no_seams(results: Results, limit: float) -> Finding:
     )
 
 
+def beside_opus(results: Results, margin: float) -> Finding:
+    """Compares files of the presets for files with Opus at their rate, by Zimtohrli."""
+    texts, gaps = [], []
+    for name in ("vae-codec", "hvae-codec"):
+        rows = results[name].summary["passages"]["rows"]
+        own = next(row for row in rows if row["kind"] == "file")
+        rate, heard = own["kbit_per_second"], own["zimtohrli"]
+        other = opus_at(rate, rows)
+        gaps.append(other - heard)
+        texts.append(f"{name} {heard:.2f} at {rate:.1f} kbit/s, Opus {other:.2f}")
+    return Finding(
+        "files beside Opus",
+        f"by Zimtohrli, files of vae_codec_tiny and hvae_tiny are at most {margin:g} below Opus at their rate",
+        max(gaps) <= margin,
+        "; ".join(texts),
+    )
+
+
+def opus_at(kbits: float, rows: list[dict[str, Any]]) -> float:
+    """Zimtohrli of Opus at a rate in kbit/s, between its rows by the logarithm of their rates."""
+    known = sorted((row["kbit_per_second"], row["zimtohrli"]) for row in rows if row["kind"] == "opus")
+    rates, heard = zip(*known, strict=True)
+    return float(np.interp(log(kbits), [log(rate) for rate in rates], heard))
+
+
 # Each claim with its threshold and the threshold of `--quick`, where 150 steps of small batches leave some codes unused
 # and the loss of a batch of 8 varies more than that of 16.
 CLAIMS: list[tuple[Callable[[Results, Any], Finding], Any, Any]] = [
@@ -222,4 +250,5 @@ CLAIMS: list[tuple[Callable[[Results, Any], Finding], Any, Any]] = [
     (stable, 3.0, 6.0),
     (level_free, 1.5, 1.5),
     (no_seams, 1.0, 1.0),
+    (beside_opus, 0.1, 0.1),
 ]

@@ -15,6 +15,8 @@ from benchmarks.trials.data import make_shards
 from benchmarks.trials.running import run_all
 from benchmarks.trials.trial import Result, TrialError
 from shards.errors import DataError
+from train.errors import TrainError
+from train.evaluation.yardsticks.perceptual import require_packages
 
 
 def findings_of(results: dict[str, Result], quick: bool) -> list[Finding]:
@@ -44,6 +46,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     trials = shortened(TRIALS) if args.quick else TRIALS
     try:
+        require_packages()
         with work_folder(args.folder, "quality-") as folder:
             data = make_shards(folder, args.quick)
             results = run_all(trials, data, folder, args.jobs, args.minutes, lambda line: print(line, flush=True))
@@ -53,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
                 for name, draw in PICTURES.items():
                     with suppress(KeyError):  # a skipped trial has no picture
                         draw(results, args.pictures / f"quality-{name}.png")
-    except (TrialError, DataError) as error:
+    except (TrialError, DataError, TrainError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if args.json:

@@ -27,6 +27,12 @@ FAMILIES = [
     Trial("hvae", "hvae", "hvae_tiny"),
     Trial("vqvae", "vqvae", "vqvae_tiny"),
 ]
+HEARD = ("--examples", "2", "--perceptual")
+# Presets for files of high quality, which begin as transform codecs.
+CODECS = [
+    Trial("vae-codec", "vae", "vae_codec_tiny", seconds=2 * MINUTE, measures=HEARD),
+    Trial("hvae-codec", "hvae", "hvae_tiny", seconds=2 * MINUTE, measures=HEARD),
+]
 CEILINGS = [
     Trial("vae-ceiling", "vae", "vae_tiny", KL_FREE),
     Trial("hvae-ceiling", "hvae", "hvae_tiny", HVAE_KL_FREE),
@@ -78,6 +84,7 @@ LEVELS = [
 # In the order of their importance, because the last ones are skipped if time is short.
 TRIALS = [
     *FAMILIES,
+    *CODECS,
     *CEILINGS,
     *STUDY[:3],
     *POSTERIOR,

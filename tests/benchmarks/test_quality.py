@@ -27,9 +27,16 @@ from train.cli.parser import parse
 POINTS = [{"step": step, "loss/commitment": 1.0, "model/perplexity": 100.0, "time": float(step)} for step in range(200)]
 
 
-def result(si_sdr: float = 10.0, latents: list | None = None, levels: list | None = None, points=POINTS) -> Result:
+def result(
+    si_sdr: float = 10.0, latents: list | None = None, levels: list | None = None, points=POINTS, heard: float = 3.9
+) -> Result:
     measures = {"si_sdr": si_sdr, "stft": 1.0, "mel": 1.0, "mse": 0.1, "cosine": 0.9}
+    opus = [
+        {"kind": "opus", "kbit_per_second": 12.0, "zimtohrli": 3.3},
+        {"kind": "opus", "kbit_per_second": 27.0, "zimtohrli": 4.5},
+    ]
     summary = {
+        "passages": {"rows": [{"kind": "file", "kbit_per_second": 18.0, "zimtohrli": heard}, *opus]},
         "reconstruction": measures,
         "floors": {"silence": {**measures, "si_sdr": -50.0}},
         "latents": latents or [{"active_units": 1.0}],
@@ -72,6 +79,7 @@ def test_what_is_sound_holds():
         ("beats the pooled VAE", "vqvae", result(7.9)),
         ("beats the study's family", "hvae", result(1.0)),
         ("near its ceiling", "vae-ceiling", result(12.1)),
+        ("files beside Opus", "hvae-codec", result(heard=3.79)),
         ("codes near the limit of their rate", "vqvae", result(8.9)),
         ("no posterior collapse", "hvae-posterior-2", result(latents=[{"active_units": 1.0}, {"active_units": 0.4}])),
         ("every level earns its place", "hvae-posterior-1", result(levels=levels_of(9.0, 7.0, 7.5))),
@@ -94,13 +102,28 @@ def test_each_claim_can_fail(claim, trial, worse):
     assert not found[claim].holds
 
 
+def test_opus_lies_between_its_rows_by_the_logarithm_of_the_rate():
+    rows = sound()["vae-codec"].summary["passages"]["rows"]
+    assert claims.opus_at(18.0, rows) == pytest.approx(3.9)  # half an octave above 12, half one below 27
+    assert claims.opus_at(5.0, rows) == 3.3
+
+
 def test_the_short_form_has_every_claim():
     names = {trial.name for trial in shortened(TRIALS)}
     short = {name: dataclasses.replace(value, trial={"steps": 150}) for name, value in sound().items() if name in names}
     assert all(claim(short, easy).holds for claim, _, easy in claims.CLAIMS)
 
 
-NEEDED = ["vqvae", "hvae-ceiling", "vae-ceiling", "study-hvae", "study-pooled-vae", "hvae-posterior-1", "hvae-plain"]
+NEEDED = [
+    "vae-codec",
+    "vqvae",
+    "hvae-ceiling",
+    "vae-ceiling",
+    "study-hvae",
+    "study-pooled-vae",
+    "hvae-posterior-1",
+    "hvae-plain",
+]
 NEEDED += ["codes-1", "codes-rival-tuned", "fast-adaptive-2", "fast-fixed-0", "level-adaptive-1", "level-adaptive-10"]
 
 
