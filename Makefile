@@ -117,8 +117,9 @@ quality: .venv/perceptual
 	$(BIN)/python -m benchmarks quality $(if $(QUICK),--quick) $(if $(FOLDER),--folder $(FOLDER)) $(if $(JSON),--json $(JSON))
 
 league: .venv/installed
-	$(BIN)/python -m benchmarks league $(TRUNKS) $(if $(QUICK),--quick) $(if $(SECONDS),--seconds $(SECONDS)) \
-	  $(if $(DATA),--data '$(DATA)') $(if $(FOLDER),--folder $(FOLDER)) $(if $(JSON),--json $(JSON))
+	$(BIN)/python -m benchmarks league $(TRUNKS) $(if $(QUICK),--quick) $(if $(SIZE),--size $(SIZE)) \
+	  $(if $(SECONDS),--seconds $(SECONDS)) $(if $(DATA),--data '$(DATA)') $(if $(FOLDER),--folder $(FOLDER)) \
+	  $(if $(JSON),--json $(JSON))
 
 gpu: .venv/installed
 	$(BIN)/python -m benchmarks gpu $(PARTS) $(if $(CPU),--cpu) $(if $(QUICK),--quick) $(if $(FRESH),--fresh) \

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from benchmarks.ablations.plan import CHANGES, PRESET, shortened, trials
+from benchmarks.ablations.plan import CHANGES, shortened, trials
 from benchmarks.results import work_folder
 from benchmarks.trials.data import checked, make_shards
 from benchmarks.trials.options import add_options, chosen, finish
@@ -41,9 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
         own = [results[trial.name] for trial in planned if trial.name in results and is_of(trial.name, change)]
         if own:
             rows.append(model_row(CHANGES[change], own))
-    if results:
-        first = next((name for name in results if is_of(name, PRESET)), next(iter(results)))
-        rows += other_codes(results[first])
+    if planned[0].name in results:
+        rows += other_codes(results[planned[0].name])
     missing = [trial.name for trial in planned if trial.name not in results]
     return finish(args, results, rows, markdown(rows), missing)
 

@@ -1,10 +1,11 @@
 """The trunks of other codecs from their packages, in place of ours in a VAE.
 
 Bottleneck, levels of the upper bands, losses and training stay. The strides multiply to those of the preset, so that
-all have the same latents. The widths give each tower about as many parameters as the preset's (`PARAMETERS`).
+all have the same latents. The widths give each tower about as many parameters as the preset's (`Size.parameters`).
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import prod
 
 import torch
@@ -15,9 +16,30 @@ from audiovae.models.vae import VAE
 from benchmarks.variants.multiband import Multiband
 
 STRIDES = [2, 5, 7, 7]
-PARAMETERS = 680_000  # of a tower of vae_tiny
 BANDS = 14  # RAVE has 16, which does not divide our chunks
 BANDED_STRIDES = [5, 7]
+
+
+@dataclass(frozen=True)
+class Size:
+    """The widths of all trunks, and the parameters of a tower of ours that they are made for.
+
+    Attributes:
+        parameters: Of a tower.
+        dac, oobleck: Widths next to the waveform, of the encoder and the decoder.
+        seanet, banded: The same of both towers.
+    """
+
+    parameters: int
+    dac: tuple[int, int]
+    oobleck: tuple[int, int]
+    seanet: int
+    banded: int
+
+
+# That of vae_tiny, and that of a VAE by default, which is made for GPUs.
+TINY = Size(680_000, dac=(11, 160), oobleck=(11, 10), seanet=8, banded=44)
+DEFAULT = Size(19_434_000, dac=(62, 916), oobleck=(63, 57), seanet=48, banded=290)
 
 Towers = tuple[nn.Module, nn.Module]
 """[B, 1, T] -> [B, width, frames] and back."""
@@ -37,14 +59,14 @@ class OneStage(nn.Module):
         return [self.tower(x)]
 
 
-def dac(width: int, samples: int) -> Towers:
+def dac(width: int, samples: int, size: Size) -> Towers:
     """The towers of DAC (Kumar et al. 2023) from transformers, with weight normalisation as in training."""
     from transformers import DacConfig, DacModel
 
     config = DacConfig(
-        encoder_hidden_size=11,
+        encoder_hidden_size=size.dac[0],
         downsampling_ratios=STRIDES,
-        decoder_hidden_size=160,
+        decoder_hidden_size=size.dac[1],
         n_codebooks=1,
         codebook_size=2,
     )
@@ -57,10 +79,13 @@ def dac(width: int, samples: int) -> Towers:
     return model.encoder, with_exact_lengths(model.decoder)
 
 
-def seanet(
-    width: int, samples: int, inputs: int = 1, strides: list[int] = STRIDES, filters: int = 8, lstm: bool = True
-) -> Towers:
-    """The towers of EnCodec (Défossez et al. 2022) from transformers: SEANet, on any number of channels."""
+def seanet(width: int, samples: int, size: Size) -> Towers:
+    """The towers of EnCodec (Défossez et al. 2022) from transformers: SEANet."""
+    return _seanet(width, 1, STRIDES, size.seanet, lstm=True)
+
+
+def _seanet(width: int, inputs: int, strides: list[int], filters: int, lstm: bool) -> Towers:
+    """SEANet on any number of channels."""
     from transformers import EncodecConfig, EncodecModel
 
     config = EncodecConfig(
@@ -79,30 +104,30 @@ def seanet(
     return model.encoder, model.decoder
 
 
-def banded(width: int, samples: int) -> Towers:
+def banded(width: int, samples: int, size: Size) -> Towers:
     """A filter bank around the towers of EnCodec without LSTM, as RAVE (Caillon and Esling 2021) has its own.
 
     RAVE's package cannot be installed beside: it needs scipy 1.10 and pytorch-lightning 1.9.
     """
     bank = Multiband(samples, BANDS)
-    encoder, decoder = seanet(width, samples, BANDS, BANDED_STRIDES, 44, lstm=False)
+    encoder, decoder = _seanet(width, BANDS, BANDED_STRIDES, size.banded, lstm=False)
     return Banded(bank, encoder, synthesis=False), Banded(bank, decoder, synthesis=True)
 
 
-def oobleck(width: int, samples: int) -> Towers:
+def oobleck(width: int, samples: int, size: Size) -> Towers:
     """The towers of stable-audio's autoencoder (Evans et al. 2024) from diffusers."""
     from diffusers import AutoencoderOobleck
 
     model = AutoencoderOobleck(
-        encoder_hidden_size=11,
+        encoder_hidden_size=size.oobleck[0],
         downsampling_ratios=STRIDES,
         channel_multiples=[2, 4, 8, 16],
-        decoder_channels=10,
+        decoder_channels=size.oobleck[1],
         decoder_input_channels=width,
         audio_channels=1,
     )
     # Otherwise the encoder ends in as many channels as it begins with.
-    model.encoder.conv2 = nn.Conv1d(11 * 16, width, 3, padding=1)
+    model.encoder.conv2 = nn.Conv1d(size.oobleck[0] * 16, width, 3, padding=1)
     parametrizations.weight_norm(model.encoder.conv2)
     for layer in [layer for layer in model.modules() if hasattr(layer, "weight_g")]:
         parametrizations.weight_norm(nn.utils.remove_weight_norm(layer))  # the old form cannot be copied
@@ -129,14 +154,24 @@ class Banded(nn.Module):
         return self.bank.render(self.tower(x)) if self.synthesis else self.tower(self.bank.represent(x))
 
 
-TRUNKS: dict[str, Callable[[int, int], Towers]] = {"dac": dac, "seanet": seanet, "oobleck": oobleck, "banded": banded}
+TRUNKS: dict[str, Callable[[int, int, Size], Towers]] = {
+    "dac": dac,
+    "seanet": seanet,
+    "oobleck": oobleck,
+    "banded": banded,
+}
 
 
 def with_trunk(model: VAE, kind: str) -> VAE:
-    """Puts towers of TRUNKS in place of those of a VAE of waveforms whose strides multiply to that of STRIDES."""
+    """Puts towers of TRUNKS in place of those of a VAE of waveforms whose strides multiply to that of STRIDES.
+
+    They have the Size with about as many parameters.
+    """
     assert isinstance(model.decoder, nn.Sequential)
+    own = sum(parameter.numel() for parameter in model.decoder[1].parameters())
+    size = min((TINY, DEFAULT), key=lambda size: abs(size.parameters - own))
     with torch.device("cpu"):  # also where only shapes are wanted, as some buffers are not in the state dict
-        encoder, decoder = TRUNKS[kind](model.config.trunk.channels[-1], model.samples)
+        encoder, decoder = TRUNKS[kind](model.config.trunk.channels[-1], model.samples, size)
     model.encoder.tower = OneStage(encoder)  # type: ignore[assignment]
     model.decoder[1] = decoder
     return model

@@ -15,11 +15,14 @@ import audiovae
 from benchmarks.league import command, plan
 from benchmarks.league.table import league_table, rows_of
 from benchmarks.trials.trial import Result
+from benchmarks.trials.trial import command as words_of
 from benchmarks.variants import trunks
 from shards.building.build import build
+from train.cli.parser import parse
 
 PRESET = yaml.safe_load((Path(__file__).parents[2] / "train" / "configs" / "vae_tiny.yaml").read_text())["model"]
 SAMPLES = 22050
+TINY = plan.SIZES["tiny"]
 
 
 def result(mel: float, name: str = "", **more: float) -> Result:
@@ -31,11 +34,11 @@ def result(mel: float, name: str = "", **more: float) -> Result:
 
 
 def test_the_rate_with_the_smaller_mel_distance_gets_the_other_seeds():
-    first, second = plan.RATES
+    first, second = TINY.rates
     done = {f"dac-{first}-0": result(0.9), f"dac-{second}-0": result(0.5), f"ours-{first}-0": result(0.3)}
-    assert plan.better_rate(done, "dac") == second
-    assert plan.better_rate(done, "seanet") is None
-    more = plan.further_seeds(done, ["ours", "dac", "seanet"], 3, 60.0, perceptual=False)
+    assert plan.better_rate(TINY, done, "dac") == second
+    assert plan.better_rate(TINY, done, "seanet") is None
+    more = plan.further_seeds(TINY, done, ["ours", "dac", "seanet"], 3, 60.0, perceptual=False)
     assert [trial.name for trial in more] == [
         f"ours-{first}-1",
         f"ours-{first}-2",
@@ -47,10 +50,10 @@ def test_the_rate_with_the_smaller_mel_distance_gets_the_other_seeds():
 
 
 def test_a_row_has_the_files_of_its_seeds_and_other_codes_come_last():
-    first, second = plan.RATES
+    first, second = TINY.rates
     done = {f"ours-{first}-0": result(0.3), f"ours-{first}-1": result(0.5, kbit_per_second=18.0)}
     done[f"ours-{second}-0"] = result(0.7)
-    rows = rows_of(done, ["ours", "dac"], 2)
+    rows = rows_of(TINY, done, ["ours", "dac"], 2)
     assert [row["name"] for row in rows] == [plan.TRUNKS["ours"], "Opus 12", "linear optimum"]
     assert rows[0]["mel"] == pytest.approx(0.4)
     assert rows[0]["mel_range"] == [0.3, 0.5]
@@ -96,8 +99,8 @@ def test_other_chunks_than_the_trunks_take_are_an_error(tmp_path, capsys):
 
 
 def test_without_ours_the_other_codes_come_from_another_trunk():
-    rate = plan.RATES[0]
-    rows = rows_of({f"dac-{rate}-0": result(0.9)}, ["dac"], 1)
+    rate = TINY.rates[0]
+    rows = rows_of(TINY, {f"dac-{rate}-0": result(0.9)}, ["dac"], 1)
     assert [row["name"] for row in rows] == [plan.TRUNKS["dac"], "Opus 12", "linear optimum"]
 
 
@@ -108,7 +111,7 @@ def test_a_trunk_has_the_latents_and_about_the_size_of_ours(kind):
     model = trunks.with_trunk(audiovae.build("vae", PRESET, SAMPLES, 22050), kind)
     for tower in (model.encoder.tower, model.decoder[1]):
         size = sum(parameter.numel() for parameter in tower.parameters())
-        assert math.isclose(size, trunks.PARAMETERS, rel_tol=0.12), size
+        assert math.isclose(size, trunks.TINY.parameters, rel_tol=0.12), size
     audio = 0.1 * torch.randn(2, 1, SAMPLES)
     model.calibrate([audio])
     output = model(model.represent(audio))
@@ -118,6 +121,29 @@ def test_a_trunk_has_the_latents_and_about_the_size_of_ours(kind):
         assert name.startswith("level_latents") or parameter.grad is not None, name
     model.eval()
     assert model.encode(audio).shape == (2, *model.latent_shapes[0])
+
+
+@pytest.mark.slow(area="league")
+@pytest.mark.parametrize("kind", trunks.TRUNKS)
+def test_a_trunk_of_the_default_size_has_about_as_many_parameters(kind):
+    with torch.device("meta"):
+        model = audiovae.build("vae", {}, SAMPLES, 22050)
+    own = sum(parameter.numel() for parameter in model.decoder[1].parameters())
+    assert own == pytest.approx(trunks.DEFAULT.parameters, rel=0.001)
+    trunks.with_trunk(model, kind)
+    for tower in (model.encoder.tower, model.decoder[1]):
+        size = sum(parameter.numel() for parameter in tower.parameters())
+        assert math.isclose(size, own, rel_tol=0.12), size
+
+
+def test_the_default_size_is_trained_with_the_settings_by_default():
+    (trial, *_) = plan.first_round(plan.SIZES["default"], ["ours"], 120.0, perceptual=False)
+    words = words_of(trial, Path("data"), Path("run"), 400)
+    assert "--config" not in words
+    assert words[:2] == ["train", "vae"]
+    _, settings = parse(words[1:])
+    assert settings.optim.lr == 0.001
+    assert settings.kl_warmup.steps == 100
 
 
 @pytest.mark.slow(area="league")
@@ -138,7 +164,7 @@ def test_the_whole_league_on_a_few_steps(tmp_path, monkeypatch, capsys):
     assert [row["name"] for row in found["rows"][:2]] == [plan.TRUNKS["ours"], plan.TRUNKS["banded"]]
     assert all(row["steps"] == 3 for row in found["rows"][:2])
     for trunk, prefix in (("ours", "tower.stages."), ("banded", "tower.tower.")):
-        folder = tmp_path / "folder" / "trials" / f"{trunk}-{plan.RATES[0]}-0" / "model"
+        folder = tmp_path / "folder" / "trials" / f"{trunk}-{TINY.rates[0]}-0" / "model"
         with safe_open(folder / "encoder.safetensors", "pt") as file:
             names = [*file.keys()]
         assert any(name.startswith(prefix) for name in names), (trunk, names[:5])
