@@ -35,6 +35,17 @@ def make_console() -> Console:
     return Console(width=None if sys.stdout.isatty() else WIDTH)
 
 
+def wrote(path: Path | None, content: dict[str, Any]) -> bool:
+    """Writes results to a file, if there is one to write; prints an error and returns False if that fails."""
+    try:
+        if path is not None:
+            write_results(path, content)
+    except OSError as error:
+        print(f"error: --json {path}: {error.strerror or error}", file=sys.stderr)
+        return False
+    return True
+
+
 def write_results(path: Path, content: dict[str, Any]) -> None:
     """Writes results as JSON, with facts about the machine as `machine`."""
     write_atomically(path, json.dumps({"machine": facts()} | content, indent=1) + "\n")

@@ -17,6 +17,7 @@ from audiovae.coding import range_coder, symbols, whole_numbers
 from audiovae.errors import ModelError
 from audiovae.models.autoencoder import Autoencoder, Choice
 from audiovae.recordings.compressed_file import LONGEST, CompressedRecording
+from audiovae.recordings.overlap_add import check_gain
 from audiovae.recordings.pieces import (
     Chunked,
     OnePass,
@@ -69,6 +70,7 @@ def compressed(
         raise ModelError(f"step is {step}: choose {SMALLEST_STEP:g} to {LARGEST_STEP:g}")
     if not model.ready:
         raise ModelError("the model was saved before its codebooks started and has no codes yet; train it further")
+    check_gain(source.gain)
     fade = fade_for(model, overlap, OVERLAP)
     layout = layout_for(model, source.length, fade)
     indices: list[np.ndarray] = []

@@ -17,7 +17,7 @@ import numpy as np
 from audiovae.errors import ModelError
 from audiovae.inputs import check_input
 from audiovae.output import check_output, write_whole
-from audiovae.recordings.latents_file import MIN_GAIN, MOST_GAIN
+from audiovae.recordings.overlap_add import MIN_GAIN, MOST_GAIN
 from shards.audio.rates import HIGHEST, LOWEST
 from shards.files import read_file, read_start, why_unreadable
 

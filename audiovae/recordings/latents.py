@@ -10,7 +10,7 @@ from torch import Tensor
 
 from audiovae.errors import ModelError
 from audiovae.models.autoencoder import Autoencoder
-from audiovae.recordings.overlap_add import BATCH, count_chunks, fade_of
+from audiovae.recordings.overlap_add import BATCH, check_gain, count_chunks, fade_of
 from audiovae.recordings.pieces import Chunked, Source, source_of
 from audiovae.saved.model_folder import fingerprint
 
@@ -99,6 +99,7 @@ def encoded(
         raise ModelError(f"precision is {precision}: choose {' or '.join(DTYPES)}")
     if not model.ready:
         raise ModelError("the model was saved before its codebooks started and has no codes yet; train it further")
+    check_gain(source.gain)
     layout = Chunked(model, source.length, fade_of(model.samples, overlap), batch)
 
     def run(model: Autoencoder, part: Tensor) -> list[Tensor]:

@@ -22,11 +22,10 @@ from audiovae.errors import ModelError
 from audiovae.inputs import check_input
 from audiovae.output import check_output, write_whole
 from audiovae.recordings.latents import DTYPES, CodedRecording, code_bits
-from audiovae.recordings.overlap_add import count_chunks
+from audiovae.recordings.overlap_add import MIN_GAIN, MOST_GAIN, count_chunks
 from shards.files import why_unreadable
 
 FORMAT = "audiovae latents 1"
-MIN_GAIN, MOST_GAIN = 1e-6, 1e6
 MAX_CODES = 2**31
 # Codes packed per part: a multiple of 8, so that every part ends at a whole byte.
 AT_ONCE = 1 << 16

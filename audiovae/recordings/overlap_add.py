@@ -17,6 +17,8 @@ from shards.audio.levels import block_peaks, gain, robust_peak
 
 # Chunks per batch.
 BATCH = 16
+# Factors to the level of training that files of recordings hold.
+MIN_GAIN, MOST_GAIN = 1e-6, 1e6
 
 
 def fade_of(size: int, overlap: float) -> int:
@@ -100,6 +102,15 @@ def gain_of(audio: Tensor, level: str) -> float:
     """The factor that brings a recording to the level of training, one of `shards.audio.levels.LEVELS`."""
     peaks = block_peaks(audio.detach().cpu().float().numpy().T)
     return gain(level, float(peaks.max()), audio.double().square().mean().sqrt().item(), robust_peak(peaks))
+
+
+def check_gain(gain: float) -> None:
+    """Raises ModelError for a factor from a recording to the level of training that files cannot hold."""
+    if not MIN_GAIN <= gain <= MOST_GAIN:
+        raise ModelError(
+            f"the recording is far from full scale: it would be scaled by {gain:.3g}, and files hold {MIN_GAIN:g} to "
+            f"{MOST_GAIN:g}; scale it to peaks of about 1"
+        )
 
 
 def check_overlap(overlap: float) -> None:

@@ -41,8 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
         own = [results[trial.name] for trial in planned if trial.name in results and is_of(trial.name, change)]
         if own:
             rows.append(model_row(CHANGES[change], own))
-    if planned[0].name in results:
-        rows += other_codes(results[planned[0].name])
+    if results:
+        rows += other_codes(next(iter(results.values())))
     missing = [trial.name for trial in planned if trial.name not in results]
     return finish(args, results, rows, markdown(rows), missing)
 

@@ -10,7 +10,7 @@ from benchmarks.quality.claims import CLAIMS, Finding
 from benchmarks.quality.pictures import PICTURES
 from benchmarks.quality.plan import TRIALS, shortened
 from benchmarks.quality.tables import markdown, row_of
-from benchmarks.results import work_folder, write_results
+from benchmarks.results import work_folder, wrote
 from benchmarks.trials.data import make_shards
 from benchmarks.trials.running import run_all
 from benchmarks.trials.trial import Result, TrialError
@@ -44,6 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="file to write claims and measurements to")
     parser.add_argument("--pictures", type=Path, help="folder to write pictures to")
     args = parser.parse_args(arguments)
+    if args.jobs < 1:
+        parser.error("--jobs must be at least 1")
     trials = shortened(TRIALS) if args.quick else TRIALS
     try:
         require_packages()
@@ -59,14 +61,12 @@ def main(arguments: list[str] | None = None) -> int:
     except (TrialError, DataError, TrainError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    if args.json:
-        content = {
-            "quick": args.quick,
-            "claims": [asdict(finding) for finding in findings],
-            "models": [row_of(name, result) for name, result in results.items()],
-        }
-        write_results(args.json, content)
     print(f"\n{markdown(results)}\n")
     for finding in findings:
         print(f"{'holds' if finding.holds else 'FAILS'}  {finding.name}: {finding.figures}  ({finding.claim})")
-    return 0 if all(finding.holds for finding in findings) else 1
+    content = {
+        "quick": args.quick,
+        "claims": [asdict(finding) for finding in findings],
+        "models": [row_of(name, result) for name, result in results.items()],
+    }
+    return 0 if wrote(args.json, content) and all(finding.holds for finding in findings) else 1

@@ -2,9 +2,10 @@
 
 import argparse
 from collections.abc import Mapping, Sequence
+from math import inf
 from pathlib import Path
 
-from benchmarks.results import write_results
+from benchmarks.results import wrote
 from benchmarks.trials.trial import Result
 
 LARGEST_DIFFERENCE = 0.15  # of the training time of a model
@@ -30,8 +31,8 @@ def chosen(
     found = list(dict.fromkeys(names or known))
     if unknown := [name for name in found if name not in known]:
         parser.error(f"{unknown[0]!r} is not one of: {', '.join(known)}")
-    if args.seconds <= 0 or args.seeds < 1:
-        parser.error("--seconds must be above 0 and --seeds at least 1")
+    if not 0 < args.seconds < inf or min(args.seeds, args.jobs) < 1:
+        parser.error("--seconds must be above 0, --seeds and --jobs at least 1")
     return found
 
 
@@ -43,13 +44,12 @@ def finish(
     Returns:
         The exit code: 1 if a trial is missing.
     """
-    if args.json:
-        models = {name: {"steps": result.steps, **result.summary["passages"]} for name, result in results.items()}
-        write_results(args.json, {"quick": args.quick, "rows": rows, "models": models})
     print(f"\n{table}")
     for name, result in results.items():
         if not args.quick and abs(result.seconds / args.seconds - 1) > LARGEST_DIFFERENCE:
             print(f"{name}: trained for {result.seconds:.0f} s instead of {args.seconds:.0f} s")
     if missing:
         print(f"not trained, because the time is up: {', '.join(missing)}; a higher --minutes with the same --folder")
-    return 1 if missing else 0
+    models = {name: {"steps": result.steps, **result.summary["passages"]} for name, result in results.items()}
+    written = wrote(args.json, {"quick": args.quick, "rows": rows, "models": models})
+    return 1 if missing or not written else 0

@@ -5,15 +5,18 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.trials.trial import Result
+from benchmarks.trials.trial import Result, TrialError
 
 MEASURES = ("kbit_per_second", "si_sdr", "mel", "stft", "level_error_high", "zimtohrli", "visqol")
 HEADINGS = ("kbit/s", "SI-SDR, dB", "mel", "STFT", "dB > 4 kHz", "Zimtohrli", "ViSQOL")
 
 
 def of_files(result: Result) -> dict[str, Any]:
-    """The measures of a model's files of held-out passages."""
-    return next(row for row in result.summary["passages"]["rows"] if row["kind"] == "file")
+    """The measures of a model's files of held-out passages; raises TrialError if there are none."""
+    for row in result.summary["passages"]["rows"]:
+        if row["kind"] == "file":
+            return row
+    raise TrialError(f"{result.folder}: the report has no measures of files; remove its folder report, and call again")
 
 
 def model_row(name: str, results: Sequence[Result]) -> dict[str, Any]:
@@ -49,11 +52,11 @@ def markdown(rows: Sequence[dict[str, Any]], extra: tuple[str, str] | None = Non
         extra: Key and heading of a further column of words, after the number of parameters.
     """
     shown = [(key, heading) for key, heading in zip(MEASURES, HEADINGS, strict=True) if _is_known(rows, key)]
-    heads = ["", "M", *([extra[1]] if extra else []), "steps", "seconds", *(heading for _, heading in shown)]
+    heads = ["", "M", *([extra[1]] if extra else []), "seeds", "steps", "seconds", *(heading for _, heading in shown)]
     lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for row in rows:
         cells = [row["name"], _cell(row.get("M")), *([row.get(extra[0]) or ""] if extra else [])]
-        cells.append(str(row.get("steps") or ""))
+        cells += [str(row.get("seeds") or ""), str(row.get("steps") or "")]
         cells += [f"{row['seconds']:.0f}" if "seconds" in row else "", *(_cell(row.get(key)) for key, _ in shown)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

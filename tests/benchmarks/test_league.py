@@ -1,5 +1,6 @@
 """The league: trunks of other libraries in our VAE, the choice of rates, and the whole command on a few steps."""
 
+import argparse
 import json
 import math
 from pathlib import Path
@@ -14,7 +15,8 @@ from safetensors import safe_open
 import audiovae
 from benchmarks.league import command, plan
 from benchmarks.league.table import league_table, rows_of
-from benchmarks.trials.trial import Result
+from benchmarks.trials.options import finish
+from benchmarks.trials.trial import Result, TrialError
 from benchmarks.trials.trial import command as words_of
 from benchmarks.variants import trunks
 from shards.building.build import build
@@ -70,7 +72,9 @@ def test_a_row_has_the_files_of_its_seeds_and_other_codes_come_last():
     [
         (["vocos"], "'vocos' is not one of: ours, random, dac"),
         (["--seconds", "0"], "--seconds must be above 0"),
-        (["--seeds", "0"], "--seeds at least 1"),
+        (["--seconds", "nan"], "--seconds must be above 0"),
+        (["--seeds", "0"], "--seeds and --jobs at least 1"),
+        (["--jobs", "0"], "--seeds and --jobs at least 1"),
     ],
 )
 def test_wrong_words(words, said, capsys):
@@ -96,6 +100,21 @@ def test_other_chunks_than_the_trunks_take_are_an_error(tmp_path, capsys):
     build(tmp_path / "audio", tmp_path / "set", samples=2100, hop=2100, valid=0.5, workers=1)
     assert command.main(["ours", "--data", str(tmp_path / "set")]) == 1
     assert "1 x 2,100 samples a chunk at 22,050 Hz" in capsys.readouterr().err
+
+
+def test_the_table_comes_before_a_file_that_cannot_be_written(tmp_path, capsys):
+    args = argparse.Namespace(json=tmp_path / "none" / "found.json", quick=True, seconds=1.0)
+    assert finish(args, {}, [], "the table", []) == 1
+    shown = capsys.readouterr()
+    assert "the table" in shown.out
+    assert shown.err == f"error: --json {args.json}: No such file or directory\n"
+
+
+def test_a_report_without_files_is_an_error():
+    found = result(0.5)
+    found.summary["passages"]["rows"] = [{"kind": "model"}]
+    with pytest.raises(TrialError, match="the report has no measures of files"):
+        plan.better_rate(TINY, {f"dac-{TINY.rates[0]}-0": found}, "dac")
 
 
 def test_without_ours_the_other_codes_come_from_another_trunk():

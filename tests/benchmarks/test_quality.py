@@ -28,7 +28,11 @@ POINTS = [{"step": step, "loss/commitment": 1.0, "model/perplexity": 100.0, "tim
 
 
 def result(
-    si_sdr: float = 10.0, latents: list | None = None, levels: list | None = None, points=POINTS, heard: float = 3.9
+    si_sdr: float = 10.0,
+    latents: list | None = None,
+    levels: list | None = None,
+    points=POINTS,
+    heard: float | None = 3.9,
 ) -> Result:
     measures = {"si_sdr": si_sdr, "stft": 1.0, "mel": 1.0, "mse": 0.1, "cosine": 0.9}
     opus = [
@@ -105,7 +109,15 @@ def test_each_claim_can_fail(claim, trial, worse):
 def test_opus_lies_between_its_rows_by_the_logarithm_of_the_rate():
     rows = sound()["vae-codec"].summary["passages"]["rows"]
     assert claims.opus_at(18.0, rows) == pytest.approx(3.9)  # half an octave above 12, half one below 27
-    assert claims.opus_at(5.0, rows) == 3.3
+    assert claims.opus_at(11.0, rows) == 3.3
+    assert claims.opus_at(40.0, rows) is None
+    assert claims.opus_at(18.0, rows[:1]) is None
+
+
+def test_files_without_a_measure_bear_out_no_claim():
+    found = claims.beside_opus({**sound(), "hvae-codec": result(heard=None)}, 0.1)
+    assert not found.holds
+    assert "hvae-codec: no Zimtohrli" in found.figures
 
 
 def test_the_short_form_has_every_claim():

@@ -139,3 +139,9 @@ def test_a_fresh_vae_is_already_a_codec_of_low_tones():
     low, high = (torch.sin(2 * torch.pi * hertz * t).view(1, 1, -1) for hertz in (330, 5000))
     assert si_sdr(model.reconstruct(0.5 * low), low) > 12
     assert si_sdr(model.reconstruct(0.5 * high), high) < 0
+
+
+@pytest.mark.parametrize(("kernel", "blocks"), [(-1, 1), (0, 1), (4, 1), (3, -1)])
+def test_kernels_and_blocks_out_of_range_are_named(kernel, blocks):
+    with pytest.raises(ValueError, match=f"trunk.kernel is {kernel} and trunk.blocks {blocks}: odd and at least 1"):
+        TrunkConfig([2], [4], blocks=blocks, kernel=kernel)

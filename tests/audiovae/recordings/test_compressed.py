@@ -225,6 +225,13 @@ def test_codebooks_that_have_not_started_have_no_codes():
         audiovae.compress_recording(make("vqvae"), recording(100))
 
 
+@pytest.mark.parametrize("encode", [audiovae.compress_recording, audiovae.encode_recording])
+def test_a_recording_that_files_cannot_hold_is_refused_before_it_is_encoded(encode, models, monkeypatch):
+    monkeypatch.setattr(models["vae"], "level", "peak")
+    with pytest.raises(ModelError, match="far from full scale"):
+        encode(models["vae"], recording(SAMPLES) * 2.0**24)
+
+
 def test_silence_takes_little(models):
     silent, loud = (
         audiovae.compress_recording(models["vae"], audio).bits_per_second
