@@ -80,7 +80,11 @@ def main() -> int:
         except BrokenPipeError:  # the reader of the pipe, such as head, has closed it
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             return 1
-        except OSError as error:  # file errors are ModelErrors, so this is standard output
+        except OSError as error:
+            if error.filename is not None:  # of a look at a path; a name that is too long, for example
+                print(printable(f"error: {error.filename}: {error.strerror}"), file=sys.stderr)
+                return 1
+            # Other file errors are ModelErrors, so this is standard output.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             print(f"error: cannot write to standard output ({error.strerror})", file=sys.stderr)
             return 1

@@ -237,7 +237,7 @@ def check_device(device: str) -> None:
         if kind not in ("", "meta"):
             torch.empty(0, device=device)
             return
-    except (RuntimeError, AssertionError, NotImplementedError):
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError):
         if kind == "cuda":
             count = torch.cuda.device_count()
             raise ModelError(f"device {device}: PyTorch found {count} GPU(s) here; choose cuda or cpu") from None

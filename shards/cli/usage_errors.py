@@ -7,6 +7,7 @@ text; tests/train/cli/test_jsonargparse.py provokes every one and fails when jso
 import argparse
 import difflib
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,8 @@ PHRASES = {
     "type": re.compile(r"Expected a (.*?)\. Got value: ?(.*)"),
 }
 MIN_SIMILARITY = 0.65
+# An integer that no float holds, also in hexadecimal digits.
+DIGITS = re.compile(r"[\da-fA-F_]{309}")
 
 
 def parsed(parser: Any, words: Sequence[str], commands: Mapping[str, argparse.ArgumentParser], program: str) -> Any:
@@ -41,12 +44,21 @@ def parsed(parser: Any, words: Sequence[str], commands: Mapping[str, argparse.Ar
     Raises:
         ValueError: one line that says what is wrong.
     """
+    check_numbers(words)
     try:
         return parser.parse_args(words)
     except argparse.ArgumentError as error:
         command = next((word for word in words if word in commands), "")
         flags = flags_of(commands[command]) if command else []
         raise ValueError(shortened(explain(str(error), program, command, flags, [*commands]))) from None
+
+
+def check_numbers(words: Sequence[str]) -> None:
+    """Raises ValueError for a number that no float can hold, which parsers convert with an error of their own."""
+    for flag, word in zip(["", *words], words, strict=False):
+        if DIGITS.search(word):
+            name = f"{flag} " if flag.startswith("--") else ""
+            raise ValueError(f"{name}{shortened(word)}: a number cannot be larger than {sys.float_info.max:.4g}")
 
 
 def flags_of(parser: argparse.ArgumentParser) -> list[str]:

@@ -75,6 +75,14 @@ def test_what_is_misspelt_names_the_nearest(words, meant, run):
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("words", [["sample", "x", "y.wav", "--temperature"], ["generate", "x", "y", "--seconds"]])
+def test_a_number_that_no_float_holds_is_one_line(words, run):
+    code, out, err = run(*words, "1" + 310 * "0")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"error: {words[-1]} 1000")
+    assert "a number cannot be larger than 1.798e+308" in err
+
+
 @pytest.mark.parametrize("words", [["xyzzy"], ["sample", "M", "o.wav", "--nonsense", "3"], ["sample", "M"], ["sample"]])
 def test_what_is_like_nothing_has_no_hint(words, run):
     code, _, err = run(*words)

@@ -110,9 +110,15 @@ def test_an_overlap_out_of_range(capsys, monkeypatch, model_dir, song, tmp_path,
     assert "choose 0 to 0.5" in line
 
 
-def test_an_unknown_device(capsys, monkeypatch, model_dir, song, tmp_path):
-    line = error_line(capsys, monkeypatch, "reconstruct", model_dir, song, tmp_path / "out.wav", "--device=tpu")
-    assert "device tpu: choose cpu" in line
+@pytest.mark.parametrize("device", ["tpu", "hpu", "privateuseone"])
+def test_an_unknown_device(capsys, monkeypatch, model_dir, song, tmp_path, device):
+    line = error_line(capsys, monkeypatch, "reconstruct", model_dir, song, tmp_path / "out.wav", f"--device={device}")
+    assert f"device {device}: choose cpu" in line
+
+
+def test_a_name_that_is_too_long(capsys, monkeypatch, model_dir, song, tmp_path):
+    line = error_line(capsys, monkeypatch, "reconstruct", model_dir, song, tmp_path / ("x" * 300 + ".wav"))
+    assert line.endswith(".wav: File name too long\n")
 
 
 def test_versions_between_two_recordings(model_dir, song, tmp_path):

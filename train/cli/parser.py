@@ -2,16 +2,14 @@
 
 import argparse
 import dataclasses
-import re
-import sys
 from collections import deque
 from typing import Any
 
 from jsonargparse import ArgumentParser
 
 from shards.cli.help_text import HelpFormatter
+from shards.cli.usage_errors import check_numbers, shortened
 from shards.cli.usage_errors import flags_of as flags_of_parser
-from shards.cli.usage_errors import shortened
 from shards.mixing.places import join_places
 from shards.text import with_bytes, without_bytes
 from train.cli.overview import Overview
@@ -39,8 +37,6 @@ FLAGS_OF = {
     "prior": "--model.transformer.layers 8",
 }
 FLAGS = "--optim.steps 20000 --seed 1"
-# An integer that no float holds, also in hexadecimal digits. The parser would fail on it with a traceback.
-DIGITS = re.compile(r"[\da-fA-F_]{309}")
 # Short forms of a training's flags, and the help of those whose long form is in a group of that name.
 SHORT = {"data": "data.path", "start_from": "start_from.path", "profile": "tracking.profile"}
 SHORT_HELP = {
@@ -232,12 +228,9 @@ def parse(words: list[str]) -> tuple[str, Any]:
         # The flags are those of a training, which checks them.
         _, config = parse([*words[1:], "--run-dir", "verify-resume"])
         return "verify-resume", Verification(config, words[1:])
-    for flag, word in zip(["", *words], words, strict=False):
-        if DIGITS.search(word):
-            name = f"{flag} " if flag.startswith("--") else ""
-            raise TrainError(f"{name}{shortened(word)}: a number cannot be larger than {sys.float_info.max:.4g}")
     parser = make_parser(words)
     try:
+        check_numbers(words)
         settings = parser.parse_args([without_bytes(word) for word in normalised(words)])
         for name, value in settings.items():
             settings[name] = with_bytes(value)
