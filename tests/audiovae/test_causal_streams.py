@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 from causal_models import KINDS, SAMPLES, causal, sounds
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiny_models import awake
 
@@ -33,6 +33,7 @@ def offline(model: audiovae.Autoencoder, audio: torch.Tensor) -> tuple[list[torc
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=12, deadline=None)
 @given(blocks=BLOCKS, items=st.integers(1, 2), seed=st.integers(0, 9))
+@example(blocks=[3130, 3284, 3037], items=1, seed=0)
 def test_blocks_of_any_size_give_what_one_pass_gives(kind, blocks, items, seed):
     model, stream, halves = MODELS[kind], audiovae.stream(MODELS[kind]), audiovae.stream(MODELS[kind])
     audio = sounds(items, sum(blocks), seed)
@@ -60,10 +61,13 @@ def test_blocks_of_any_size_give_what_one_pass_gives(kind, blocks, items, seed):
         late = late[..., : stream.latency + whole]
     torch.testing.assert_close(late[..., stream.latency :], output, **EXACT)
     torch.testing.assert_close(torch.cat(decoded, 2), output[..., :whole], **EXACT)
-    # Latents relative to their own scale may be large numbers, to which rounding is relative.
-    exact = EXACT | ({"rtol": 5e-6} if kind == "vae scaled by levels" else {})
+    wanted = [own[..., : level.shape[2]] for level, own in zip(latents, wanted, strict=True)]
+    if kind == "vae scaled by levels" and whole:
+        # Relative to their own scale, latents of quiet bands differ by the rounding of loud ones.
+        model = stretched(model, whole)
+        latents, wanted = ([*model._of_trunk(levels[0])] for levels in (latents, wanted))
     for level, own in zip(latents, wanted, strict=True):
-        torch.testing.assert_close(level, own[..., : level.shape[2]], **exact)
+        torch.testing.assert_close(level, own, **EXACT)
 
 
 @pytest.mark.parametrize("kind", KINDS)
