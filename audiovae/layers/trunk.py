@@ -67,10 +67,10 @@ class TrunkConfig:
             raise ValueError(f"a stride of {min(self.strides)} does not downsample: strides must be 2 or more")
         if min(self.channels) < 1:
             raise ValueError("trunk.channels must be positive")
-        if self.kernel % 2 == 0 or self.kernel < 1 or self.blocks < 0:
-            raise ValueError(
-                f"trunk.kernel is {self.kernel} and trunk.blocks {self.blocks}: odd and at least 1, and at least 0"
-            )
+        if self.kernel % 2 == 0 or self.kernel < 1:
+            raise ValueError(f"trunk.kernel is {self.kernel}: it must be odd and at least 1")
+        if self.blocks < 0:
+            raise ValueError(f"trunk.blocks is {self.blocks}: it must be at least 0")
         if self.start not in ("transform", "random"):
             raise ValueError(f"trunk.start is {reprlib.repr(self.start)}: choose transform or random")
 

@@ -3,16 +3,11 @@
 import argparse
 import sys
 
-from benchmarks.ablations.plan import CHANGES, shortened, trials
-from benchmarks.results import work_folder
-from benchmarks.trials.data import checked, make_shards
-from benchmarks.trials.options import add_options, chosen, finish
+from benchmarks.ablations.plan import CHANGES, trials
+from benchmarks.trials.options import ERRORS, add_options, chosen, finish, prepared
 from benchmarks.trials.running import run_all
 from benchmarks.trials.table import markdown, model_row, other_codes
-from benchmarks.trials.trial import TrialError
-from shards import DataError
-from train.errors import TrainError
-from train.evaluation.yardsticks.perceptual import require_packages
+from benchmarks.trials.trial import shortened
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,17 +18,12 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     changes = chosen(parser, args, args.changes, CHANGES)
     try:
-        if args.perceptual:
-            require_packages()
-        with work_folder(args.folder, "ablations-") as folder:
-            data = checked(args.data) if args.data else make_shards(folder, args.quick)
+        with prepared(args, "ablations-") as (data, folder):
             planned = trials(changes, 1 if args.quick else args.seeds, args.seconds, args.perceptual)
             if args.quick:
                 planned = shortened(planned)
-            results = run_all(
-                planned, data.resolve(), folder, args.jobs, args.minutes, lambda line: print(line, flush=True)
-            )
-    except (TrialError, DataError, TrainError) as error:
+            results = run_all(planned, data, folder, args.jobs, args.minutes, lambda line: print(line, flush=True))
+    except ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     rows = []

@@ -1,7 +1,6 @@
 """The trials of the ablations: vae_tiny as it is and with each change, in the same seeds and for the same time."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from benchmarks.trials.trial import Trial
 
@@ -16,8 +15,6 @@ CHANGES = {
     "snake": "snake activations",
     "attention": "two layers of attention",
 }
-QUICK_STEPS = 150
-QUICK_FLAGS = ("--data.batch", "8")
 
 
 def trials(changes: Iterable[str], seeds: int, seconds: float, perceptual: bool) -> list[Trial]:
@@ -42,8 +39,3 @@ def trials(changes: Iterable[str], seeds: int, seconds: float, perceptual: bool)
 def change_name(change: str) -> str:
     """The alteration of a change, one of ALTERATIONS of `benchmarks.variants`."""
     return f"change-{change}"
-
-
-def shortened(planned: Iterable[Trial]) -> list[Trial]:
-    """The trials with a few steps of small batches."""
-    return [replace(each, steps=QUICK_STEPS, flags=(*each.flags, *QUICK_FLAGS)) for each in planned]

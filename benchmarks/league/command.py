@@ -11,16 +11,11 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks.league.plan import SIZES, TRUNKS, first_round, further_seeds, shortened
+from benchmarks.league.plan import SIZES, TRUNKS, first_round, further_seeds
 from benchmarks.league.table import league_table, rows_of
-from benchmarks.results import work_folder
-from benchmarks.trials.data import checked, make_shards
-from benchmarks.trials.options import add_options, chosen, finish
+from benchmarks.trials.options import ERRORS, add_options, chosen, finish, prepared
 from benchmarks.trials.running import run_all
-from benchmarks.trials.trial import Result, Trial, TrialError
-from shards import DataError
-from train.errors import TrainError
-from train.evaluation.yardsticks.perceptual import require_packages
+from benchmarks.trials.trial import Result, Trial, shortened
 
 NEEDED = {"dac": "transformers", "seanet": "transformers", "banded": "transformers", "oobleck": "diffusers"}
 
@@ -38,12 +33,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {' and '.join(absent)} not installed; run: pip install {' '.join(absent)}", file=sys.stderr)
         return 1
     try:
-        if args.perceptual:
-            require_packages()
-        with work_folder(args.folder, "league-") as folder:
-            data = checked(args.data) if args.data else make_shards(folder, args.quick)
-            results, missing = _trained(args, trunks, data.resolve(), folder)
-    except (TrialError, DataError, TrainError) as error:
+        with prepared(args, "league-") as (data, folder):
+            results, missing = _trained(args, trunks, data, folder)
+    except ERRORS as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     rows = rows_of(SIZES[args.size], results, trunks, args.seeds)

@@ -1,7 +1,7 @@
 """The trials of the league: each trunk at two learning rates, then further seeds of the better one."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from benchmarks.trials.table import of_files
 from benchmarks.trials.trial import Result, Trial
@@ -33,8 +33,6 @@ class Size:
 
 # The widths of other trunks are those of `benchmarks.variants.trunks`. The default is made for GPUs.
 SIZES = {"tiny": Size("vae_tiny", ("0.002", "0.0005")), "default": Size("", ("0.001", "0.0003"))}
-QUICK_STEPS = 150
-QUICK_FLAGS = ("--data.batch", "8")
 
 
 def trial(size: Size, trunk: str, rate: str, seed: int, seconds: float, perceptual: bool) -> Trial:
@@ -50,11 +48,6 @@ def trial(size: Size, trunk: str, rate: str, seed: int, seconds: float, perceptu
         own_pace=True,
         measures=("--examples", "2", *["--perceptual"] * perceptual),
     )
-
-
-def shortened(trials: Iterable[Trial]) -> list[Trial]:
-    """The trials with a few steps of small batches."""
-    return [replace(each, steps=QUICK_STEPS, flags=(*each.flags, *QUICK_FLAGS)) for each in trials]
 
 
 def first_round(size: Size, trunks: Iterable[str], seconds: float, perceptual: bool) -> list[Trial]:

@@ -3,24 +3,21 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import dropwhile, pairwise
-from math import log
 from statistics import mean, median
 from typing import Any
-
-import numpy as np
 
 from benchmarks.quality.chunk_boundaries import error_at_joints
 from benchmarks.quality.plan import SEEDS
 from benchmarks.quality.rate_limit import bits_per_frame, si_sdr_at_rate
+from benchmarks.trials.table import of_files
 from benchmarks.trials.trial import Result
+from train.evaluation.report.verdict import opus_at
 
 Results = Mapping[str, Result]
 # A level of an HVAE counts as active if at least this share of its units is active.
 LEVEL_ACTIVE = 0.5
 # A loss is compared with the median over this number of points before it.
 WINDOW = 100
-# A rate that is less than this factor outside those of Opus is compared with the nearest of them.
-NEAR = 1.15
 
 
 @dataclass(frozen=True)
@@ -217,11 +214,10 @@ def no_seams(results: Results, limit: float) -> Finding:
 def beside_opus(results: Results, margin: float) -> Finding:
     """Compares files of the presets for files with Opus at their rate, by Zimtohrli."""
     texts, gaps = [], []
-    for name in ("vae-codec", "hvae-codec"):
-        rows = results[name].summary["passages"]["rows"]
-        own = next(row for row in rows if row["kind"] == "file")
+    for name in ("vae-codec", "hvae"):
+        own = of_files(results[name])
         rate, heard = own["kbit_per_second"], own["zimtohrli"]
-        other = opus_at(rate, rows)
+        other = opus_at(results[name].summary, rate, "zimtohrli")
         if heard is None or other is None:
             return Finding(
                 "files beside Opus", "not measured", False, f"{name}: no Zimtohrli of files or of Opus near them"
@@ -234,16 +230,6 @@ def beside_opus(results: Results, margin: float) -> Finding:
         max(gaps) <= margin,
         "; ".join(texts),
     )
-
-
-def opus_at(kbits: float, rows: list[dict[str, Any]]) -> float | None:
-    """Zimtohrli of Opus at a rate in kbit/s, between its rows by the logarithm of their rates; None far outside."""
-    known = [(row["kbit_per_second"], row["zimtohrli"]) for row in rows if row["kind"] == "opus"]
-    known = sorted(pair for pair in known if None not in pair)
-    if not known or not known[0][0] / NEAR <= kbits <= NEAR * known[-1][0]:
-        return None
-    rates, heard = zip(*known, strict=True)
-    return float(np.interp(log(kbits), [log(rate) for rate in rates], heard))
 
 
 # Each claim with its threshold and the threshold of `--quick`, where 150 steps of small batches leave some codes unused

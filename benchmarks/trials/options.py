@@ -1,12 +1,20 @@
 """What the command lines of the comparisons of trained models share."""
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import inf
 from pathlib import Path
 
-from benchmarks.results import wrote
-from benchmarks.trials.trial import Result
+from benchmarks.results import work_folder, wrote
+from benchmarks.trials.data import checked, make_shards
+from benchmarks.trials.trial import Result, TrialError
+from shards import DataError
+from train.errors import TrainError
+from train.evaluation.yardsticks.perceptual import require_packages
+
+# What ends a comparison with one line.
+ERRORS = (TrialError, DataError, TrainError)
 
 LARGEST_DIFFERENCE = 0.15  # of the training time of a model
 
@@ -34,6 +42,21 @@ def chosen(
     if not 0 < args.seconds < inf or min(args.seeds, args.jobs) < 1:
         parser.error("--seconds must be above 0, --seeds and --jobs at least 1")
     return found
+
+
+@contextmanager
+def prepared(args: argparse.Namespace, prefix: str) -> Iterator[tuple[Path, Path]]:
+    """The shards and the folder of a comparison.
+
+    Raises:
+        TrainError: if measures are asked for whose packages are not installed.
+        DataError: if there are no recordings, or the shards do not fit.
+    """
+    if args.perceptual:
+        require_packages()
+    with work_folder(args.folder, prefix) as folder:
+        data = checked(args.data) if args.data else make_shards(folder, args.quick)
+        yield data.resolve(), folder
 
 
 def finish(

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,6 +20,8 @@ PACE_STEPS = (20, 40)
 PACE_CHUNKS = 32  # held-out chunks of the evaluation at step 0
 LIMIT_S = 3600
 LEAST_STEPS = 150  # the codebooks start at 100
+QUICK_STEPS = 150
+QUICK_FLAGS = ("--data.batch", "8")
 MINUTE = 60.0
 
 
@@ -60,8 +62,13 @@ class Trial:
 
     @property
     def model_key(self) -> "Trial":
-        """Trials with the same key train the same model."""
-        return replace(self, name="", seconds=0.0 if self.steps else self.seconds)
+        """Trials with the same key train the same model; it is measured as the first of them says."""
+        return replace(self, name="", seconds=0.0 if self.steps else self.seconds, measures=())
+
+
+def shortened(trials: Iterable[Trial]) -> list[Trial]:
+    """The trials with a few steps of small batches."""
+    return [replace(each, steps=QUICK_STEPS, flags=(*each.flags, *QUICK_FLAGS)) for each in trials]
 
 
 class TrialError(Exception):

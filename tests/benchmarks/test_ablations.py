@@ -2,13 +2,10 @@
 
 import json
 
-import numpy as np
 import pytest
-import soundfile
 
 from benchmarks.ablations import command, plan
 from benchmarks.variants.__main__ import ALTERATIONS
-from shards.building.build import build
 
 
 def test_every_change_has_every_seed_and_its_own_pace():
@@ -29,15 +26,10 @@ def test_an_unknown_change_is_named(capsys):
 
 
 @pytest.mark.slow(area="league")
-def test_the_whole_command_on_a_few_steps(tmp_path, monkeypatch, capsys):
+def test_the_whole_command_on_a_few_steps(tmp_path, noise_shards, monkeypatch, capsys):
     """The preset and two changes, with a table and JSON; a second call trains nothing."""
-    monkeypatch.setattr(plan, "QUICK_STEPS", 3)
-    rng = np.random.default_rng(0)
-    (tmp_path / "audio").mkdir()
-    for name in range(4):
-        soundfile.write(tmp_path / "audio" / f"{name}.wav", 0.1 * rng.standard_normal(4 * 22050), 22050)
-    build(tmp_path / "audio", tmp_path / "data", valid=0.25, workers=1)
-    words = ["preset", "mel", "attention", "--quick", "--data", str(tmp_path / "data")]
+    monkeypatch.setattr("benchmarks.trials.trial.QUICK_STEPS", 3)
+    words = ["preset", "mel", "attention", "--quick", "--data", str(noise_shards)]
     words += ["--folder", str(tmp_path / "folder")]
     assert command.main([*words, "--json", str(tmp_path / "found.json")]) == 0
     table = capsys.readouterr().out

@@ -166,15 +166,10 @@ def test_the_default_size_is_trained_with_the_settings_by_default():
 
 
 @pytest.mark.slow(area="league")
-def test_the_whole_league_on_a_few_steps(tmp_path, monkeypatch, capsys):
+def test_the_whole_league_on_a_few_steps(tmp_path, noise_shards, monkeypatch, capsys):
     """Two trunks, with files of whole recordings, a table and JSON; a second call trains nothing."""
-    monkeypatch.setattr(plan, "QUICK_STEPS", 3)
-    rng = np.random.default_rng(0)
-    (tmp_path / "audio").mkdir()
-    for name in range(4):
-        soundfile.write(tmp_path / "audio" / f"{name}.wav", 0.1 * rng.standard_normal(4 * 22050), 22050)
-    build(tmp_path / "audio", tmp_path / "data", valid=0.25, workers=1)
-    words = ["ours", "banded", "--quick", "--data", str(tmp_path / "data"), "--folder", str(tmp_path / "folder")]
+    monkeypatch.setattr("benchmarks.trials.trial.QUICK_STEPS", 3)
+    words = ["ours", "banded", "--quick", "--data", str(noise_shards), "--folder", str(tmp_path / "folder")]
     assert command.main([*words, "--json", str(tmp_path / "league.json")]) == 0
     table = capsys.readouterr().out
     assert "| filter bank and SEANet (as RAVE) |" in table

@@ -141,7 +141,15 @@ def test_a_fresh_vae_is_already_a_codec_of_low_tones():
     assert si_sdr(model.reconstruct(0.5 * high), high) < 0
 
 
-@pytest.mark.parametrize(("kernel", "blocks"), [(-1, 1), (0, 1), (4, 1), (3, -1)])
-def test_kernels_and_blocks_out_of_range_are_named(kernel, blocks):
-    with pytest.raises(ValueError, match=f"trunk.kernel is {kernel} and trunk.blocks {blocks}: odd and at least 1"):
-        TrunkConfig([2], [4], blocks=blocks, kernel=kernel)
+@pytest.mark.parametrize(
+    ("setting", "value", "allowed"),
+    [
+        ("kernel", -1, "odd and at least 1"),
+        ("kernel", 0, "odd and"),
+        ("kernel", 4, "odd and"),
+        ("blocks", -1, "at least 0"),
+    ],
+)
+def test_kernels_and_blocks_out_of_range_are_named(setting, value, allowed):
+    with pytest.raises(ValueError, match=f"trunk.{setting} is {value}: it must be {allowed}"):
+        TrunkConfig([2], [4], **{setting: value})
