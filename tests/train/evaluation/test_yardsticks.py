@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from train.errors import TrainError
@@ -15,7 +15,7 @@ from train.evaluation.measuring.summary_file import check_passages
 from train.evaluation.report.tables import passages_table
 from train.evaluation.report.verdict import against_linear, against_opus, opus_at
 from train.evaluation.yardsticks import comparing, perceptual
-from train.evaluation.yardsticks.alignment import STEPS, advanced, aligned, delay_of
+from train.evaluation.yardsticks.alignment import advanced, aligned, delay_of
 from train.evaluation.yardsticks.bands import BEST_DB, band_errors, octave_edges
 from train.evaluation.yardsticks.linear import principal, projected, second_moments
 from train.evaluation.yardsticks.opus import OPUS_RATE, decode, encode, opus
@@ -46,16 +46,16 @@ def ratio(output: np.ndarray, reference: np.ndarray) -> float:
 
 
 @given(SEEDS, st.floats(-60, 60))
+@example(2, 1.8249018705411402)  # near the middle of two computed values
 @settings(max_examples=30)
-def test_a_known_delay_is_found_to_a_twentieth_of_a_sample(seed, delay):
+def test_a_known_delay_is_found_to_a_hundredth_of_a_sample(seed, delay):
     audio = np.pad(np.random.default_rng(seed).normal(size=3000), 100).astype(np.float32)
     late = advanced(audio, -delay)
     found = delay_of(audio, late, 80)
-    assert abs(found - delay) <= 0.5 / STEPS + 1e-6
-    assert found * STEPS == pytest.approx(round(found * STEPS), abs=1e-9)
-    # What is left of the delay costs little of a signal below half of the Nyquist frequency, but not nothing.
+    assert abs(found - delay) < 0.01
+    # What is left of the delay costs next to nothing of a signal below half of the Nyquist frequency.
     smooth = np.convolve(audio, np.hanning(12) / 6, "same").astype(np.float32)
-    assert ratio(aligned(smooth, advanced(smooth, -delay), 2000), smooth) > 25
+    assert ratio(aligned(smooth, advanced(smooth, -delay), 2000), smooth) > 50
 
 
 def test_a_whole_delay_is_a_shift():

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-# Delays are found on a grid of a twentieth of a sample.
+# Computed values of the cross-correlation for each sample of delay.
 STEPS = 20
 # The largest delay that is looked for, in seconds. A wider search would find other periods of periodic sounds.
 MOST_S = 0.05
@@ -14,9 +14,10 @@ def fast_size(length: int) -> int:
 
 
 def delay_of(reference: np.ndarray, output: np.ndarray, most: int) -> float:
-    """The delay of `output` in samples, a multiple of 1 / STEPS: where the cross-correlation is largest.
+    """The delay of `output` in samples, where the cross-correlation is largest, to a hundredth of a sample.
 
-    Between samples, the cross-correlation of the band-limited signals is its exact trigonometric interpolation.
+    Between samples, the cross-correlation of the band-limited signals is its exact trigonometric interpolation. It is
+    computed at multiples of 1 / STEPS, and a parabola goes through the largest value and its neighbours.
 
     Args:
         reference, output: [T] each; of stereo [2, T], whose cross-correlations are added.
@@ -35,7 +36,14 @@ def delay_of(reference: np.ndarray, output: np.ndarray, most: int) -> float:
     for _ in range(2 * STEPS + 1):
         values.append(turned.real.sum())
         turned *= step
-    return whole - 1 + int(np.argmax(values)) / STEPS
+    place = int(np.argmax(values))
+    if not 0 < place < 2 * STEPS:
+        return whole - 1 + place / STEPS
+    before, peak, after = values[place - 1 : place + 2]
+    bend = before - 2 * peak + after
+    offset = (before - after) / (2 * bend) if bend < 0 else 0.0
+    # Rounded, so that a whole number of samples is found as one.
+    return round(whole - 1 + (place + offset) / STEPS, 6)
 
 
 def advanced(audio: np.ndarray, delay: float) -> np.ndarray:
