@@ -7,6 +7,7 @@ decoder use whole numbers only, so the same bytes come back as the same symbols 
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Reversible, Sequence
+from math import inf, log2
 
 import numpy as np
 
@@ -52,6 +53,16 @@ class Intervals:
             yield start, rest + 1, precision
 
 
+def most_symbols(size: int, widest: int, precision: int) -> float:
+    """The most symbols that `size` bytes can hold if every interval is at most `widest` of 2^precision.
+
+    A symbol multiplies the coder's state by 2^precision / width, less what rounding takes: a share of at most
+    2^(precision - WORD) of the growth.
+    """
+    growth = ((1 << precision) / widest - 1) * (1 - 2.0 ** (precision - WORD))
+    return 8 * size / log2(1 + growth) if growth else inf
+
+
 def encode(intervals: Reversible[tuple[int, int, int]]) -> bytes:
     """The bytes of symbols, each (start, width, precision) with 0 <= start, 1 <= width, start + width <= 2^precision.
 
@@ -83,6 +94,12 @@ class Decoder:
         self._words = np.frombuffer(content, "<u4")
         self._next = 2
         self._state = int(self._words[0]) << WORD | int(self._words[1])
+
+    def check_room(self, symbols: int, widest: int, precision: int) -> None:
+        """Raises DamagedError if what is left cannot hold so many symbols of at most `widest` of 2^precision each."""
+        size = BYTES * (2 + len(self._words) - self._next)
+        if symbols > (most := most_symbols(size, widest, precision)):
+            raise DamagedError(f"{symbols:,} symbols are promised, and {size:,} bytes hold {int(most):,} at most")
 
     def symbol(self, edges: Sequence[int], precision: int) -> int:
         """The next symbol: the i of [edges[i], edges[i + 1]); edges rise from 0 to 2^precision."""

@@ -70,16 +70,22 @@ def intervals_of(codes: np.ndarray, use: np.ndarray) -> Intervals:
 
 
 def read(decoder: Decoder, use: np.ndarray, frames: int) -> np.ndarray:
-    """The codes [books, frames] int64 whose intervals are next in a decoder."""
+    """The codes [books, frames] int32 whose intervals are next in a decoder, four bytes of memory each.
+
+    Raises:
+        DamagedError: if there are fewer.
+        MemoryError: if there is no room for all.
+    """
     tables = Tables(use)
-    codes: list[np.ndarray] = []  # grows with what is there: `frames` may be wrong
-    for _ in range(frames):
-        frame = np.zeros(tables.books, np.int64)
+    # Each code of a table has a width of 1 or more.
+    decoder.check_room(tables.books * frames, (1 << PRECISION) - (tables.size - 1), PRECISION)
+    # The system gives memory to the rows that are written: there may be fewer.
+    codes = np.empty((frames, tables.books), np.int32)
+    for frame in codes:
         for book, edges in enumerate(tables.edges):
             slot = decoder.peek(PRECISION)
             found = int(np.searchsorted(edges, slot, side="right")) - 1
             decoder.drop(int(edges[found]), int(edges[found + 1] - edges[found]), slot, PRECISION)
             frame[book] = found
         tables.learn(frame)
-        codes.append(frame.astype(np.int32))
-    return np.array(codes, np.int64).reshape(frames, tables.books).T.copy()
+    return codes.T

@@ -19,6 +19,7 @@ MOST = 15
 SYMBOLS = 2 * MOST + 2
 OTHER = SYMBOLS - 1
 PRECISION = 16
+WIDEST = (1 << PRECISION) - (SYMBOLS - 1)  # each symbol of a table has a width of 1 or more
 # Fixed point of magnitudes, and tables for each doubling of the expected magnitude.
 UNIT = 256
 FIRST = 4  # of UNIT; expectations below share one table
@@ -138,18 +139,23 @@ def intervals_of(numbers: np.ndarray) -> Intervals:
 
 
 def read(decoder: Decoder, channels: int, frames: int) -> np.ndarray:
-    """The numbers [channels, frames] int64 whose intervals are next in a decoder.
+    """The numbers [channels, frames] int32 whose intervals are next in a decoder, four bytes of memory each.
 
     Raises:
-        DamagedError: if a number is out of range.
+        DamagedError: if there are fewer, or one is out of range.
+        MemoryError: if there is no room for all.
     """
+    decoder.check_room(channels * frames, WIDEST, PRECISION)
     tables = Tables(channels)
-    numbers: list[np.ndarray] = []  # grows with what is there: `frames` may be wrong
-    for _ in range(frames):
+    # The system gives memory to the rows that are written: there may be fewer.
+    numbers = np.empty((frames, channels), np.int32)
+    for row in numbers:
         chosen = tables.choose()
         frame, symbols = np.zeros(channels, np.int64), []
-        for place, (row, shift) in enumerate(zip(tables.edges(chosen).tolist(), SHIFTS[chosen].tolist(), strict=True)):
-            symbol = decoder.symbol(row, PRECISION)
+        for place, (edges, shift) in enumerate(
+            zip(tables.edges(chosen).tolist(), SHIFTS[chosen].tolist(), strict=True)
+        ):
+            symbol = decoder.symbol(edges, PRECISION)
             symbols.append(symbol)
             if symbol == OTHER:
                 frame[place] = _other(decoder)
@@ -159,8 +165,8 @@ def read(decoder: Decoder, channels: int, frames: int) -> np.ndarray:
         if np.abs(whole).max() > LARGEST:
             raise DamagedError("a number is out of range")
         tables.learn(chosen, np.array(symbols, np.int64), frame, whole)
-        numbers.append(whole.astype(np.int32))
-    return np.array(numbers, np.int64).reshape(frames, channels).T.copy()
+        row[:] = whole
+    return numbers.T
 
 
 def _other(decoder: Decoder) -> int:

@@ -157,6 +157,13 @@ def write_recording(path: str | Path, audio: Tensor | np.ndarray, rate: int) -> 
     _warn(write_pieces(path, [audio], audio.shape[-1], rate, audio.ndim))
 
 
+def check_length(path: str | Path, length: int, channels: int) -> None:
+    """Raises ModelError if a WAV file cannot hold so many samples of each channel."""
+    if length * channels > LONGEST_WAV:
+        most = LONGEST_WAV // channels
+        raise ModelError(f"{path}: not written, a WAV file holds {most:,} samples, not {length:,}; cut the input")
+
+
 def write_pieces(path: str | Path, pieces: Iterable[Tensor], length: int, rate: int, channels: int = 1) -> str:
     """As `write_recording`, for a recording of `length` samples that is made while it is written.
 
@@ -171,9 +178,7 @@ def write_pieces(path: str | Path, pieces: Iterable[Tensor], length: int, rate: 
         The warning if samples were clipped, else nothing.
     """
     check_wav(path)
-    if length * channels > LONGEST_WAV:
-        most = LONGEST_WAV // channels
-        raise ModelError(f"{path}: not written, a WAV file holds {most:,} samples, not {length:,}; cut the input")
+    check_length(path, length, channels)
     beyond, peak = 0, 0.0
 
     def content() -> Iterator[bytes]:

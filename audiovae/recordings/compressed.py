@@ -113,13 +113,15 @@ def decompress_recording(model: Autoencoder, coded: CompressedRecording) -> Tens
 def decompressed(model: Autoencoder, coded: CompressedRecording) -> Iterator[Tensor]:
     """The pieces of `decompress_recording` one after the other; raises ModelError before the first one is made."""
     layout, numbers = _numbers(model, coded)
-    if model.code_size:
-        pieces = layout.decode([torch.from_numpy(numbers[0])], lambda piece, levels: piece.decode(levels[0]))
-    else:
-        steps = [_steps(index) for index in coded.steps]
-        levels = [torch.from_numpy(level).float() * own for level, own in zip(numbers, steps, strict=True)]
-        pieces = layout.decode(levels, lambda piece, own: piece.decode_relative(own))
-    return (piece / coded.gain for piece in pieces)
+    levels = [torch.from_numpy(level) for level in numbers]
+    steps = [_steps(index).to(model.device) for index in coded.steps]
+
+    def decoded(piece: Autoencoder, part: Sequence[Tensor]) -> Tensor:
+        if model.code_size:
+            return piece.decode(part[0].long())
+        return piece.decode_relative([level.float() * own for level, own in zip(part, steps, strict=True)])
+
+    return (piece / coded.gain for piece in layout.decode(levels, decoded))
 
 
 def stored_numbers(model: Autoencoder, coded: CompressedRecording) -> list[np.ndarray]:
@@ -131,7 +133,7 @@ def stored_numbers(model: Autoencoder, coded: CompressedRecording) -> list[np.nd
     Raises:
         ModelError: as `decompress_recording`.
     """
-    return _numbers(model, coded)[1]
+    return [level.astype(np.int64, order="C") for level in _numbers(model, coded)[1]]
 
 
 def _numbers(model: Autoencoder, coded: CompressedRecording) -> tuple[OnePass | Chunked, list[np.ndarray]]:
@@ -156,6 +158,10 @@ def _numbers(model: Autoencoder, coded: CompressedRecording) -> tuple[OnePass | 
         decoder.finish()
     except range_coder.DamagedError as error:
         raise ModelError(f"the coded latents are damaged ({error}); encode the recording again") from None
+    except MemoryError:
+        raise ModelError(
+            f"no memory is left for the latents of {coded.seconds / 3600:.1f} hours; take a larger machine"
+        ) from None
     return layout, found
 
 

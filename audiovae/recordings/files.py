@@ -13,7 +13,7 @@ from torch import Tensor
 from audiovae.errors import ModelError, ModelWarning
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.output import check_apart, model_errors
-from audiovae.recordings.audio_file import check_wav, write_pieces
+from audiovae.recordings.audio_file import check_length, check_wav, write_pieces
 from audiovae.recordings.compressed import STEP, compressed, decompressed
 from audiovae.recordings.compressed_file import (
     SUFFIX,
@@ -206,6 +206,7 @@ def decode_file(model: Autoencoder, source: str | Path, output: str | Path) -> C
     check_apart(output, source)
     check_wav(output)
     coded = read_compressed(source) if is_compressed(source) else read_latents(source)
+    check_length(output, coded.length, model.audio_channels)
     try:
         if isinstance(coded, CompressedRecording):
             pieces = decompressed(model, coded)

@@ -34,6 +34,20 @@ def test_any_symbols_of_any_tables_come_back(found):
     assert 8 * len(content) <= ideal + 64 + 0.01 * len(found)
 
 
+@settings(deadline=None, max_examples=30)
+@given(st.sampled_from([8, 12, 16]), st.integers(1, 40), st.booleans())
+def test_bytes_hold_no_more_symbols_than_is_said(precision, other, first):
+    """The most likely symbol of a table over and over: the bound holds and is near, wherever its interval begins."""
+    widest = (1 << precision) - other
+    start = 0 if first else other
+    counts = [*range(1, 4), 100_000]
+    for count in counts:
+        content = range_coder.encode([(start, widest, precision)] * count)
+        assert count <= range_coder.most_symbols(len(content), widest, precision)
+    assert count > 0.9 * range_coder.most_symbols(len(content) - 12, widest, precision)
+    assert range_coder.most_symbols(8, 1 << precision, precision) == np.inf
+
+
 arrays = st.tuples(st.integers(1, 5), st.integers(0, 30), st.sampled_from([0, 1, 3, 40, 5000, whole_numbers.LARGEST]))
 
 
@@ -124,9 +138,9 @@ def test_a_stream_that_ends_too_early_ends_the_reading():
     """A short file that promises many numbers takes no time."""
     content = range_coder.encode(whole_numbers.intervals_of(laplace(5.0, frames=40)))
     for size in (8, len(content) // 8 * 4):
-        decoder = Decoder(content[:size])
-        with pytest.raises(DamagedError, match="too early"):
-            whole_numbers.read(decoder, 8, 1 << 40)
+        for frames, problem in ((400, "too early"), (1 << 40, "symbols are promised")):
+            with pytest.raises(DamagedError, match=problem):
+                whole_numbers.read(Decoder(content[:size]), 8, frames)
 
 
 def test_the_bytes_stay_the_same():

@@ -10,6 +10,7 @@ from tiny_models import FAMILIES, LEVELED, RATE, SAMPLES, awake, make, plucked
 
 import audiovae
 from audiovae import ModelError, commands
+from audiovae.coding import range_coder, whole_numbers
 from audiovae.models.lengths import stretched
 from audiovae.recordings import pieces
 from audiovae.recordings.compressed_file import from_bytes, to_bytes
@@ -65,6 +66,33 @@ def test_a_long_recording_may_have_a_small_file(models):
     coded = audiovae.compress_recording(models["vae"], recording(SAMPLES))
     long = dataclasses.replace(coded, length=10 * 3600 * 48000, payload=bytes(32))
     assert from_bytes(to_bytes(long)).length == long.length
+
+
+@pytest.mark.parametrize("family", REAL)
+def test_a_file_does_not_promise_more_than_its_bytes_hold(family, models, tmp_path, monkeypatch):
+    """A small file of a stranger cannot keep a machine busy for hours; nothing is written."""
+    model = models[family]
+    coded = audiovae.compress_recording(model, recording(SAMPLES))
+    long = dataclasses.replace(coded, length=(1 << 31) - 64, payload=coded.payload[:64])
+    with pytest.raises(ModelError, match=r"damaged \([\d,]+ symbols are promised, and [\d,]+ bytes hold"):
+        audiovae.decompress_recording(model, long)
+    with monkeypatch.context() as patch:
+        patch.setattr("numpy.empty", lambda *_: exec("raise MemoryError"))
+        with pytest.raises(ModelError, match=r"no memory is left for the latents of 0\.0 hours"):
+            audiovae.decompress_recording(model, coded)
+    audiovae.write_compressed(tmp_path / "it.coded", dataclasses.replace(coded, length=1 << 31))
+    with pytest.raises(ModelError, match=r"a WAV file holds 2,147,483,584 samples"):
+        audiovae.decode_file(model, tmp_path / "it.coded", tmp_path / "it.wav")
+    assert not (tmp_path / "it.wav").exists()
+
+
+def test_silence_is_not_refused(models):
+    """It takes the fewest bits that a recording can take, and is well within what its bytes may hold."""
+    model = models["vae"]
+    coded = audiovae.compress_recording(model, torch.zeros(2000 * SAMPLES))
+    (numbers,) = audiovae.stored_numbers(model, coded)
+    most = range_coder.most_symbols(len(coded.payload), whole_numbers.WIDEST, whole_numbers.PRECISION)
+    assert numbers.size < 0.8 * most
 
 
 @pytest.mark.parametrize("family", REAL)
