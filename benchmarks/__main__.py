@@ -8,6 +8,7 @@ KINDS = {
     "quality": "train models, baselines and seeds, and check the claims about quality",
     "league": "train the trunks of other codecs as long as ours, and put classical codecs beside them",
     "ablations": "train vae_tiny with one change of its losses or layers at a time",
+    "presets": "train default presets beside the tiny ones, after equal chunks",
     "stereo": "measure stereo models beside mono models on both sides",
     "copies": "make copies of recordings, and count those that `shards build` would find",
     "gpu": "measure in minutes what only a GPU can answer; resumes where it was cut",

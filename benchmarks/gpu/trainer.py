@@ -15,7 +15,7 @@ from torch import Tensor
 from benchmarks.gpu.job import Job
 from shards import Batch, BatchStream, Cursor, Split
 from train.cli.parser import parse
-from train.config import RUNS, DataConfig, RunConfig
+from train.config import RunConfig
 from train.parallel.engine import Engine
 from train.training.attempt import build_model
 from train.training.learner import compile_passes, make_learner, make_objective
@@ -58,24 +58,22 @@ def settings(job: Job, family: str, data: Path | str, run: Path, *words: str, ti
     return parse(words_of(job, family, data, run, *words, tiny_preset=tiny_preset))[1]
 
 
-def tiny_preset_of(family: str) -> str:
-    """The file of the preset made for CPUs."""
-    return f"train/configs/{family}_tiny.yaml"
+def preset_of(family: str, tiny_preset: bool) -> str:
+    """The file of a family's default preset, or of that made for CPUs."""
+    return f"train/configs/{family}{'_tiny' if tiny_preset else ''}.yaml"
 
 
 def words_of(job: Job, family: str, data: Path | str, run: Path, *words: str, tiny_preset: bool = False) -> list[str]:
     """The same as arguments of `python -m train`."""
     result = [family, "--data", str(data), "--run-dir", str(run), "--tracking.wandb", "disabled"]
-    if tiny_preset:
-        result += ["--config", tiny_preset_of(family)]
+    result += ["--config", preset_of(family, tiny_preset)]
     if job.quick:
-        result += _tiny_widths(family, tiny_preset)
+        result += _tiny_widths(parse(result)[1].model, tiny_preset)
     return [*result, *words]
 
 
-def _tiny_widths(family: str, tiny_preset: bool) -> list[str]:
+def _tiny_widths(model: Any, tiny_preset: bool) -> list[str]:
     """Flags that make a model small and keep its depth of strides, so that every part of it still runs."""
-    model: Any = RUNS[family](data=DataConfig(""), run_dir=Path()).model  # type: ignore[attr-defined]
     words = ["--data.batch", str(QUICK_BATCH), "--model.trunk.blocks", "1", "--model.trunk.kernel", "3"]
     if not tiny_preset:
         words += ["--model.trunk.channels", str([16] * len(model.trunk.channels))]

@@ -32,7 +32,7 @@ class Size:
 
 
 # The widths of other trunks are those of `benchmarks.variants.trunks`. The default is made for GPUs.
-SIZES = {"tiny": Size("vae_tiny", ("0.002", "0.0005")), "default": Size("", ("0.001", "0.0003"))}
+SIZES = {"tiny": Size("vae_tiny", ("0.002", "0.0005")), "default": Size("vae", ("0.001", "0.0003"))}
 
 
 def trial(size: Size, trunk: str, rate: str, seed: int, seconds: float, perceptual: bool) -> Trial:

@@ -19,10 +19,17 @@ ERRORS = (TrialError, DataError, TrainError)
 LARGEST_DIFFERENCE = 0.15  # of the training time of a model
 
 
-def add_options(parser: argparse.ArgumentParser, seconds: float, seeds_help: str) -> None:
-    """Adds the options for the length of trainings, the data, the folder and the table."""
-    parser.add_argument("--quick", action="store_true", help="150 steps of small batches, one seed, few recordings")
-    parser.add_argument("--seconds", type=float, default=seconds, help="training time of each model")
+def add_options(parser: argparse.ArgumentParser, seconds: float | None, seeds_help: str) -> None:
+    """Adds the options for the length of trainings, the data, the folder and the table.
+
+    Args:
+        parser: The parser.
+        seconds: Training time of each model by default; None where models are compared after equal steps.
+        seeds_help: The help of `--seeds`.
+    """
+    parser.add_argument("--quick", action="store_true", help="few steps, one seed, few recordings")
+    if seconds:
+        parser.add_argument("--seconds", type=float, default=seconds, help="training time of each model")
     parser.add_argument("--seeds", type=int, default=2, help=seeds_help)
     parser.add_argument("--data", type=Path, help="shards to train on, of chunks of 22,050 samples at 22,050 Hz")
     parser.add_argument("--perceptual", action="store_true", help="measure Zimtohrli and ViSQOL, which takes minutes")
@@ -39,7 +46,7 @@ def chosen(
     found = list(dict.fromkeys(names or known))
     if unknown := [name for name in found if name not in known]:
         parser.error(f"{unknown[0]!r} is not one of: {', '.join(known)}")
-    if not 0 < args.seconds < inf or min(args.seeds, args.jobs) < 1:
+    if not 0 < getattr(args, "seconds", 1) < inf or min(args.seeds, args.jobs) < 1:
         parser.error("--seconds must be above 0, --seeds and --jobs at least 1")
     return found
 
@@ -68,11 +75,11 @@ def finish(
         The exit code: 1 if a trial is missing.
     """
     print(f"\n{table}")
-    for name, result in results.items():
-        if not args.quick and abs(result.seconds / args.seconds - 1) > LARGEST_DIFFERENCE:
+    for name, result in results.items() if hasattr(args, "seconds") and not args.quick else ():
+        if abs(result.seconds / args.seconds - 1) > LARGEST_DIFFERENCE:
             print(f"{name}: trained for {result.seconds:.0f} s instead of {args.seconds:.0f} s")
     if missing:
         print(f"not trained, because the time is up: {', '.join(missing)}; a higher --minutes with the same --folder")
-    models = {name: {"steps": result.steps, **result.summary["passages"]} for name, result in results.items()}
+    models = {name: {"steps": result.steps, **result.summary.get("passages", {})} for name, result in results.items()}
     written = wrote(args.json, {"quick": args.quick, "rows": rows, "models": models})
     return 1 if missing or not written else 0

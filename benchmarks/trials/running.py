@@ -57,10 +57,9 @@ def run_all(
             result = carry_out(trial, data, folder, share, lambda t: paces.of(t, share))
         finally:
             shares.put(share)
-        tell(
-            f"{(time.monotonic() - begin) / 60:5.1f} min  {trial.name}: {result.steps} steps in "
-            f"{result.seconds:.0f} s, SI-SDR {result.summary['reconstruction']['si_sdr']:.1f} dB"
-        )
+        quality = f", SI-SDR {result.summary['reconstruction']['si_sdr']:.1f} dB" if result.summary else ""
+        took = f"{result.steps} steps in {result.seconds:.0f} s"
+        tell(f"{(time.monotonic() - begin) / 60:5.1f} min  {trial.name}: {took}{quality}")
         return result
 
     different: dict[Trial, Trial] = {}

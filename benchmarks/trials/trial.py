@@ -40,7 +40,7 @@ class Trial:
         alteration: A change that no setting makes, one of ALTERATIONS in `benchmarks/variants/__main__.py`.
         own_pace: Whether the alteration sets the pace too, and the flags do not: trials with equal `seconds` and
             different alterations take unequal steps.
-        measures: Flags of the evaluation.
+        measures: Flags of the evaluation; None for a model that is trained only.
     """
 
     name: str
@@ -52,7 +52,7 @@ class Trial:
     steps: int = 0
     alteration: str = ""
     own_pace: bool = False
-    measures: tuple[str, ...] = ("--examples", "2")
+    measures: tuple[str, ...] | None = ("--examples", "2")
 
     @property
     def pace_key(self) -> tuple:
@@ -84,7 +84,7 @@ class Result:
         steps: Optimizer steps.
         seconds: Measured training time.
         parameters: Number of parameters.
-        summary: The content of the report's metrics.json.
+        summary: The content of the report's metrics.json; empty without an evaluation.
         points: The rows of metrics.jsonl.
         folder: The run folder.
     """
@@ -150,8 +150,9 @@ def seconds_per_step(trial: Trial, data: Path, folder: Path, cpus: Sequence[int]
 
 
 def is_done(trial: Trial, folder: Path) -> bool:
-    """Whether a trial has been trained and measured."""
-    return (folder / "trials" / trial.name / "report" / "metrics.json").exists()
+    """Whether a trial has been trained and, if it is to be, measured."""
+    run = folder / "trials" / trial.name
+    return (run / "DONE" if trial.measures is None else run / "report" / "metrics.json").exists()
 
 
 def carry_out(trial: Trial, data: Path, folder: Path, cpus: Sequence[int], pace: Callable[[Trial], float]) -> Result:
@@ -185,7 +186,7 @@ def carry_out(trial: Trial, data: Path, folder: Path, cpus: Sequence[int], pace:
         write_atomically(note, json.dumps(noted) + "\n")
     if not (run / "DONE").exists():
         _run(command(trial, data, run, noted["steps"]), cpus, limit_s=max(LIMIT_S, 3 * trial.seconds))
-    if not (run / "report" / "metrics.json").exists():
+    if trial.measures is not None and not (run / "report" / "metrics.json").exists():
         tool = ["benchmarks.variants", trial.alteration] if trial.alteration else ["train"]
         _run([*tool, "evaluate", str(run), *trial.measures], cpus)
     points = read_lines(run / METRICS_FILE)
@@ -194,7 +195,7 @@ def carry_out(trial: Trial, data: Path, folder: Path, cpus: Sequence[int], pace:
         noted["steps"],
         points[-1]["time"] - points[0]["time"],
         _parameters(run / "model"),
-        json.loads((run / "report" / "metrics.json").read_text()),
+        {} if trial.measures is None else json.loads((run / "report" / "metrics.json").read_text()),
         points,
         run,
     )

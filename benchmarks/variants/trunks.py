@@ -37,9 +37,9 @@ class Size:
     banded: int
 
 
-# That of vae_tiny, and that of a VAE by default, which is made for GPUs.
+# That of vae_tiny, and that of the default preset of the VAE, which is made for GPUs.
 TINY = Size(680_000, dac=(11, 160), oobleck=(11, 10), seanet=8, banded=44)
-DEFAULT = Size(19_434_000, dac=(62, 916), oobleck=(63, 57), seanet=48, banded=290)
+DEFAULT = Size(13_819_000, dac=(52, 756), oobleck=(52, 47), seanet=40, banded=242)
 
 Towers = tuple[nn.Module, nn.Module]
 """[B, 1, T] -> [B, width, frames] and back."""

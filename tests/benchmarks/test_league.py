@@ -22,7 +22,8 @@ from benchmarks.variants import trunks
 from shards.building.build import build
 from train.cli.parser import parse
 
-PRESET = yaml.safe_load((Path(__file__).parents[2] / "train" / "configs" / "vae_tiny.yaml").read_text())["model"]
+CONFIGS = Path(__file__).parents[2] / "train" / "configs"
+PRESET, DEFAULT = (yaml.safe_load((CONFIGS / f"{name}.yaml").read_text())["model"] for name in ("vae_tiny", "vae"))
 SAMPLES = 22050
 TINY = plan.SIZES["tiny"]
 
@@ -146,7 +147,7 @@ def test_a_trunk_has_the_latents_and_about_the_size_of_ours(kind):
 @pytest.mark.parametrize("kind", trunks.TRUNKS)
 def test_a_trunk_of_the_default_size_has_about_as_many_parameters(kind):
     with torch.device("meta"):
-        model = audiovae.build("vae", {}, SAMPLES, 22050)
+        model = audiovae.build("vae", DEFAULT, SAMPLES, 22050)
     own = sum(parameter.numel() for parameter in model.decoder[1].parameters())
     assert own == pytest.approx(trunks.DEFAULT.parameters, rel=0.001)
     trunks.with_trunk(model, kind)
@@ -155,12 +156,12 @@ def test_a_trunk_of_the_default_size_has_about_as_many_parameters(kind):
         assert math.isclose(size, own, rel_tol=0.12), size
 
 
-def test_the_default_size_is_trained_with_the_settings_by_default():
+def test_the_default_size_is_trained_with_the_default_preset():
     (trial, *_) = plan.first_round(plan.SIZES["default"], ["ours"], 120.0, perceptual=False)
     words = words_of(trial, Path("data"), Path("run"), 400)
-    assert "--config" not in words
     assert words[:2] == ["train", "vae"]
     _, settings = parse(words[1:])
+    assert settings.model == parse(["vae", "--data", "data", "--run-dir", "run"])[1].model
     assert settings.optim.lr == 0.001
     assert settings.kl_warmup.steps == 100
 

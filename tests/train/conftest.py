@@ -18,6 +18,7 @@ from tests import preloaded
 from train.process.stop_requests import STOPPED
 
 ROOT = Path(__file__).parents[2]
+BASE = Path(__file__).parent / "base.yaml"
 RATE = 22050
 SAMPLES = 2205
 STEPS = 8
@@ -83,6 +84,7 @@ def data_dir(once) -> Path:
 def flags(family: str, data: Path, run: Path, *more: str) -> list[str]:
     """Arguments of a tiny run of STEPS steps that logs every step."""
     settings = {
+        "config": BASE,
         "data": data,
         "run-dir": run,
         "data.batch": 6,

@@ -12,6 +12,7 @@ from shards.cli.usage_errors import check_numbers, shortened
 from shards.cli.usage_errors import flags_of as flags_of_parser
 from shards.mixing.places import join_places
 from shards.text import with_bytes, without_bytes
+from train.cli.default_preset import default_preset, describes_model
 from train.cli.overview import Overview
 from train.cli.presets import presets, settings_file
 from train.cli.settings_files import check_file, check_group, check_values, names_of
@@ -96,7 +97,7 @@ def normalised(words: list[str]) -> list[str]:
     Dashes in flag names become underscores. For trainings `--data DIR` becomes `--data.path DIR`, and so do the other
     flags of SHORT; several `--data` become one that names all; `--start_from PATH` brings settings of its model; names
     of presets become paths, and `--config` moves to the front, so that flags override settings files wherever they
-    stand.
+    stand. Where neither a file nor `--start_from` describes a model, the preset of the family comes first.
 
     Raises:
         TrainError: when a file of settings, or a value for a group of settings, is not fit for the parser; or the run
@@ -110,6 +111,7 @@ def normalised(words: list[str]) -> list[str]:
     groups = names_of(RUNS[words[0]]) if training else {}
     files: list[str] = []
     in_files: dict[str, str] = {}
+    has_model = False
     places: list[str] = []
     rest = deque(words)
     while rest:
@@ -126,7 +128,9 @@ def normalised(words: list[str]) -> list[str]:
             places.append(value or rest.popleft())
         elif training and name == "config" and (file := value if equals or not rest else rest.popleft()):
             path = settings_file(file)
-            in_files |= plain_values(check_file(path, f"--config {file}", RUNS[words[0]]))
+            content = check_file(path, f"--config {file}", RUNS[words[0]])
+            in_files |= plain_values(content)
+            has_model |= describes_model(content)
             files += ["--config", str(path)]
         elif training and groups.get(name) and name not in SHORT:
             value = value if equals or not rest else rest.popleft()
@@ -136,9 +140,13 @@ def normalised(words: list[str]) -> list[str]:
             result.append(f"--{SHORT.get(name, name) if training else name}{equals}{value}")
     source = last_value(result, "--start_from.path") or in_files.get("start_from.path", "")
     run_dir = last_value(result, "--run_dir") or in_files.get("run_dir", "")
-    first_file = ["--config", start_settings(source, words[0], run_dir)] if source and training else []
+    first = ""
+    if training and source:
+        first = start_settings(source, words[0], run_dir)
+    elif training and not has_model:
+        first = default_preset(words[0], run_dir)
     data = [f"--{SHORT['data'] if training else 'data'}", join_places(places)] if places else []
-    return [*result[:1], *first_file, *files, *result[1:], *data]
+    return [*result[:1], *(["--config", first] if first else []), *files, *result[1:], *data]
 
 
 def plain_values(settings: dict[Any, Any]) -> dict[str, str]:

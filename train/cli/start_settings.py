@@ -35,8 +35,10 @@ def start_settings(source: str, family: str, run_dir: str) -> str:
             "--run-dir of a run to go on with"
         )
     name = f"--start_from {source}"
-    settings = _of_run(Path(run_dir), family) if run_dir else None
-    if settings is None:
+    known = settings_to_resume(Path(run_dir), family) if run_dir else None
+    if known is not None:
+        settings = nested(known, GROUPS)
+    else:
         try:
             folder = folder_of_weights(Path(source))
         except TrainError as error:
@@ -46,11 +48,11 @@ def start_settings(source: str, family: str, run_dir: str) -> str:
     return yaml.safe_dump(settings, default_flow_style=True, width=10**6)
 
 
-def _of_run(path: Path, family: str) -> dict[str, Any] | None:
-    """Those of a run of a family that can be resumed; None when there is none."""
+def settings_to_resume(path: Path, family: str) -> dict[str, Any] | None:
+    """The settings of a run of a family that can be resumed, by dotted names; None when there is none."""
     try:
         run = RunDir.open(path)
-        return nested(run.config) if run.has_checkpoints and run.family == family else None
+        return run.config if run.has_checkpoints and run.family == family else None
     except (TrainError, OSError):
         return None  # the training itself says what is wrong
 
@@ -74,12 +76,12 @@ def _of_model(folder: Path, name: str, family: str) -> dict[str, Any]:
         raise TrainError(f"{name}: no intact model ({str(error) or type(error).__name__}); choose another") from None
 
 
-def nested(settings: dict[str, Any], groups: tuple[str, ...] = GROUPS) -> dict[str, Any]:
-    """Settings of some groups by dotted names as nested mappings."""
+def nested(settings: dict[str, Any], groups: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Settings by dotted names as nested mappings: all of them, or those of some groups."""
     result: dict[str, Any] = {}
     for key, value in settings.items():
         *path, last = key.split(".")
-        if path and path[0] in groups:
+        if not groups or (path and path[0] in groups):
             place = result
             for part in path:
                 place = place.setdefault(part, {})

@@ -11,7 +11,7 @@ from benchmarks.gpu.data import music
 from benchmarks.gpu.job import Job
 from benchmarks.gpu.parts.loop import new_folder
 from benchmarks.gpu.rows import Notes
-from benchmarks.gpu.trainer import tiny_preset_of, words_of
+from benchmarks.gpu.trainer import preset_of, words_of
 from benchmarks.kl_warmup import warmup_words
 from shards.files import read_lines
 from train.runs.run_folder import METRICS_FILE
@@ -63,7 +63,7 @@ def _start(job: Job, name: str, shards: str, preset: str, until: float) -> Run:
     words += ["--tracking.evaluate_every", str(max(1, steps // 4)), "--tracking.evaluate_chunks", "64"]
     words += ["--tracking.audio_every", str(10 * steps), "--checkpoint.every", str(10 * steps)]
     tiny = preset.startswith("tiny")
-    words += warmup_words(tiny_preset_of(job.argument) if tiny else "", steps)
+    words += warmup_words(preset_of(job.argument, tiny), steps)
     words += ["--optim.warmup_steps", str(min(200, steps // 10))]
     if job.argument == "vqvae":
         words += ["--model.quantizer.start_step", str(min(200, max(1, steps // 10)))]

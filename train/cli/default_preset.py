@@ -1,0 +1,42 @@
+"""The preset of a family. It comes before settings files and flags where none of the files describes a model."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from train.cli.presets import presets
+from train.cli.settings_files import check
+from train.cli.start_settings import nested, settings_to_resume
+from train.config import RUNS, flat
+
+
+def describes_model(settings: Mapping[Any, Any]) -> bool:
+    """Whether the content of a settings file has settings of the model."""
+    return any(str(key).partition(".")[0] == "model" for key in settings)
+
+
+def default_preset(family: str, run_dir: str) -> str:
+    """What stands for `--config` if nothing else describes the model: a path or YAML; empty without such a preset.
+
+    It is the file `train/configs/FAMILY.yaml`. A run that can be resumed keeps the values with which it began, even if
+    the file has others by now.
+
+    Args:
+        family: The family to train.
+        run_dir: The folder of the run; may be empty.
+
+    Raises:
+        TrainError: when the folder holds a run whose settings are none of the family's.
+    """
+    file = presets().get(family)
+    if file is None:
+        return ""
+    known = settings_to_resume(Path(run_dir), family) if run_dir else None
+    if known is None:
+        return str(file)
+    named = flat(yaml.safe_load(file.read_text()))
+    settings = nested({key: value for key, value in known.items() if key in named})
+    check(settings, f"--run-dir {run_dir}", RUNS[family])
+    return yaml.safe_dump(settings, default_flow_style=True, width=10**6)
