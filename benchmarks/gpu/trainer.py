@@ -79,6 +79,7 @@ def _tiny_widths(model: Any, tiny_preset: bool) -> list[str]:
         words += ["--model.trunk.channels", str([16] * len(model.trunk.channels))]
         if hasattr(model, "level_channels"):
             words += ["--model.level_channels", str([16] * len(model.level_channels))]
+            words += ["--model.latents", str([16] * len(model.latents))]
         if hasattr(model, "quantizer"):
             words += ["--model.quantizer.size", "32", "--model.quantizer.codebooks", "2"]
     return words
