@@ -17,6 +17,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from audiovae.layers import full_precision
 from audiovae.layers.causal import CausalConv1d, CausalConvTranspose1d
 from audiovae.layers.transforms import block_cosines, lapped_cosines
 from audiovae.layers.whitening import Whitening
@@ -204,12 +205,15 @@ def residual_stack(channels: int, blocks: int, kernel: int, causal: bool = False
 
 def downsample(inputs: int, outputs: int, stride: int, signal: Signal = "features", causal: bool = False) -> nn.Conv1d:
     """[B, inputs, T] -> [B, outputs, T / stride] with a kernel of twice the stride."""
+    is_wave = signal == "waveform"
     if causal:
-        layer: nn.Conv1d = CausalConv1d(inputs, outputs, 2 * stride, stride=stride)
+        kind = full_precision.CausalWaveformConv1d if is_wave else CausalConv1d
+        layer: nn.Conv1d = kind(inputs, outputs, 2 * stride, stride=stride)
         start_as_block_transform(layer.weight, stride, stride, signal)
         return layer
     padding = math.ceil(stride / 2)
-    layer = nn.Conv1d(inputs, outputs, 2 * stride, stride=stride, padding=padding)
+    plain = full_precision.WaveformConv1d if is_wave else nn.Conv1d
+    layer = plain(inputs, outputs, 2 * stride, stride=stride, padding=padding)
     start_as_transform(layer.weight, stride, padding, signal)
     return layer
 
@@ -218,12 +222,15 @@ def upsample(
     inputs: int, outputs: int, stride: int, signal: Signal = "features", causal: bool = False
 ) -> nn.ConvTranspose1d:
     """[B, inputs, T] -> [B, outputs, T * stride], the mirror of `downsample`."""
+    is_wave = signal == "waveform"
     if causal:
-        layer: nn.ConvTranspose1d = CausalConvTranspose1d(inputs, outputs, stride)
+        kind = full_precision.CausalWaveformConvTranspose1d if is_wave else CausalConvTranspose1d
+        layer: nn.ConvTranspose1d = kind(inputs, outputs, stride)
         start_as_block_transform(layer.weight, stride, 0, signal)
         return layer
     padding = math.ceil(stride / 2)
-    layer = nn.ConvTranspose1d(inputs, outputs, 2 * stride, stride=stride, padding=padding, output_padding=stride % 2)
+    plain = full_precision.WaveformConvTranspose1d if is_wave else nn.ConvTranspose1d
+    layer = plain(inputs, outputs, 2 * stride, stride=stride, padding=padding, output_padding=stride % 2)
     start_as_transform(layer.weight, stride, padding, signal)
     return layer
 
