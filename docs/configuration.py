@@ -39,7 +39,7 @@ override the file, wherever they stand. Lists are written `[3,5,7]`. Flags may b
 `--data DIR` is short for `--data.path DIR`. With `--print_config` the command prints its settings as YAML and exits.
 
 `train/configs/*.yaml` are presets; `--config vae_tiny` and `--config study/mel_vae` select them from any folder. Where
-nothing else describes the model, the preset with the family's name comes first: `vae`, `hvae` or `vqvae`, made for GPUs.
+nothing else describes the model, the preset with the name of the family comes first (made for GPUs).
 See [models.md](models.md#presets). The defaults below hold for what no preset, file or flag names.
 
 **Free** settings may change when a run is resumed. All others define the run: if one of them differs, the command
