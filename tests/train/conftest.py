@@ -84,7 +84,6 @@ def data_dir(once) -> Path:
 def flags(family: str, data: Path, run: Path, *more: str) -> list[str]:
     """Arguments of a tiny run of STEPS steps that logs every step."""
     settings = {
-        "config": BASE,
         "data": data,
         "run-dir": run,
         "data.batch": 6,
@@ -96,6 +95,7 @@ def flags(family: str, data: Path, run: Path, *more: str) -> list[str]:
         "tracking.audio_every": 4,
         "tracking.wandb": "disabled",
         "checkpoint.every": 3,
+        "config": BASE,
     }
     words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]
     return [family, *words, *MODEL[family], *more]
