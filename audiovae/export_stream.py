@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from audiovae.errors import ModelError
-from audiovae.layers.causal import Memory
+from audiovae.layers.convolutions import Memory
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.output import write_together
 from audiovae.saved.export import (

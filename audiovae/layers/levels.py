@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from audiovae.layers.causal import Causal
+from audiovae.layers.convolutions import Causal
 from audiovae.layers.noise import Noise
 from audiovae.layers.transforms import lapped_cosines
 

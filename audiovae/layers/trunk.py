@@ -17,8 +17,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from audiovae.layers import full_precision
-from audiovae.layers.causal import CausalConv1d, CausalConvTranspose1d
+from audiovae.layers import convolutions
+from audiovae.layers.convolutions import CausalConv1d, CausalConvTranspose1d
 from audiovae.layers.transforms import block_cosines, lapped_cosines
 from audiovae.layers.whitening import Whitening
 
@@ -207,12 +207,12 @@ def downsample(inputs: int, outputs: int, stride: int, signal: Signal = "feature
     """[B, inputs, T] -> [B, outputs, T / stride] with a kernel of twice the stride."""
     is_wave = signal == "waveform"
     if causal:
-        kind = full_precision.CausalWaveformConv1d if is_wave else CausalConv1d
+        kind = convolutions.CausalWaveformConv1d if is_wave else CausalConv1d
         layer: nn.Conv1d = kind(inputs, outputs, 2 * stride, stride=stride)
         start_as_block_transform(layer.weight, stride, stride, signal)
         return layer
     padding = math.ceil(stride / 2)
-    plain = full_precision.WaveformConv1d if is_wave else nn.Conv1d
+    plain = convolutions.WaveformConv1d if is_wave else nn.Conv1d
     layer = plain(inputs, outputs, 2 * stride, stride=stride, padding=padding)
     start_as_transform(layer.weight, stride, padding, signal)
     return layer
@@ -224,12 +224,12 @@ def upsample(
     """[B, inputs, T] -> [B, outputs, T * stride], the mirror of `downsample`."""
     is_wave = signal == "waveform"
     if causal:
-        kind = full_precision.CausalWaveformConvTranspose1d if is_wave else CausalConvTranspose1d
+        kind = convolutions.CausalWaveformConvTranspose1d if is_wave else CausalConvTranspose1d
         layer: nn.ConvTranspose1d = kind(inputs, outputs, stride)
         start_as_block_transform(layer.weight, stride, 0, signal)
         return layer
     padding = math.ceil(stride / 2)
-    plain = full_precision.WaveformConvTranspose1d if is_wave else nn.ConvTranspose1d
+    plain = convolutions.WaveformConvTranspose1d if is_wave else nn.ConvTranspose1d
     layer = plain(inputs, outputs, 2 * stride, stride=stride, padding=padding, output_padding=stride % 2)
     start_as_transform(layer.weight, stride, padding, signal)
     return layer

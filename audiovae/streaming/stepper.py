@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from audiovae.errors import ModelError
-from audiovae.layers.causal import Memory, remember
+from audiovae.layers.convolutions import Memory, remember
 from audiovae.models.autoencoder import Autoencoder
 from audiovae.models.lengths import length_step, stretched
 

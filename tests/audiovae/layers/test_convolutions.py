@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tiny_models import CONFIGS, RATE, SAMPLES, TRUNK, make, si_sdr
 
 import audiovae
-from audiovae.layers.causal import CausalConv1d, CausalConvTranspose1d, Memory, remember
+from audiovae.layers.convolutions import CausalConv1d, CausalConvTranspose1d, Memory, remember
 from audiovae.layers.transforms import block_cosines
 from audiovae.layers.trunk import Decoder, Encoder, TrunkConfig, residual_stack
 
