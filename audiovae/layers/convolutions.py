@@ -1,8 +1,8 @@
 """Convolutions of a kind of their own: causal ones, and those next to a waveform, which stay in float32 under autocast.
 
 A causal layer sees only the past, so that audio can pass through it block by block. It puts the frames before its input
-in front of it: zeros at the start of a chunk, or, in a stream, what a `Memory` holds of the blocks before. Both give the
-same numbers but for rounding.
+in front of it: zeros at the start of a chunk, or, in a stream, what a `Memory` holds of the blocks before. Both give
+the same numbers but for rounding.
 
 A waveform in bfloat16 has an error 45 dB below its loudest bands, in all bands alike, which is too much for quiet upper
 bands. Beyond the layers next to it bands are channels, and the error of each is 45 dB below its own level.
