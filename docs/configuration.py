@@ -43,7 +43,8 @@ nothing else describes the model, the preset with the name of the family comes f
 See [models.md](models.md#presets). The defaults below hold for what no preset, file or flag names.
 
 **Free** settings may change when a run is resumed. All others define the run: if one of them differs, the command
-prints the difference and exits, unless `--allow_changes true` is set.
+prints the difference and exits, unless `--allow_changes true` is set. Where no file describes the model,
+`model`, `weights`, `kl_warmup` and `optim.lr` are those of the run's newest attempt unless a flag says otherwise.
 """
 
 

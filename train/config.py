@@ -1,9 +1,11 @@
 """A run's settings: one dataclass for each family, read from YAML files and flags."""
 
 from dataclasses import asdict, dataclass, field
+from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import yaml
 from jsonargparse.typing import (
     NonNegativeFloat,
     NonNegativeInt,
@@ -355,6 +357,12 @@ def flat(config: Any, prefix: str = "") -> dict[str, Any]:
 def default_settings(family: str) -> dict[str, Any]:
     """The default settings of a family, as dotted keys; those that have no default are empty."""
     return flat(RUNS[family](data=DataConfig(""), run_dir=Path()))
+
+
+def preset_settings(family: str) -> dict[str, Any]:
+    """The settings of the preset with the family's name, as dotted keys; see `train.cli.default_preset`."""
+    file = resources.files("train") / "configs" / f"{family}.yaml"
+    return flat(yaml.safe_load(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 
 def is_free(key: str) -> bool:

@@ -117,10 +117,10 @@ class InFloat32(nn.Module):
 
     def forward(self, input: Tensor, *rest: Any) -> Tensor:
         """As that of the layer; the output is float32."""
-        if not torch.is_autocast_enabled(input.device.type):
+        if not _is_autocast(input):
             return super().forward(input, *rest)
         with torch.autocast(input.device.type, enabled=False):
-            return super().forward(input.float(), *rest)
+            return super().forward(input.to(self.get_parameter("weight").dtype), *rest)
 
 
 class FromWaveform(InFloat32):
@@ -128,9 +128,13 @@ class FromWaveform(InFloat32):
 
     def forward(self, input: Tensor, *rest: Any) -> Tensor:
         """As that of the layer."""
-        kind = input.device.type
         output = super().forward(input, *rest)
-        return output.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else output
+        return output.to(torch.get_autocast_dtype(input.device.type)) if _is_autocast(input) else output
+
+
+def _is_autocast(input: Tensor) -> bool:
+    kind = input.device.type
+    return torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
 
 
 class WaveformConv1d(FromWaveform, nn.Conv1d):

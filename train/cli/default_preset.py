@@ -7,9 +7,13 @@ from typing import Any
 import yaml
 
 from train.cli.presets import presets
-from train.cli.settings_files import check
+from train.cli.settings_files import check, names_of
 from train.cli.start_settings import nested, settings_to_resume
-from train.config import RUNS, flat
+from train.config import RUNS
+from train.errors import TrainError
+
+# What these presets may name: groups of settings, and single ones.
+NAMED = ("model", "weights", "kl_warmup", "optim.lr")
 
 
 def describes_model(settings: Mapping[Any, Any]) -> bool:
@@ -20,8 +24,8 @@ def describes_model(settings: Mapping[Any, Any]) -> bool:
 def default_preset(family: str, run_dir: str) -> str:
     """What stands for `--config` if nothing else describes the model: a path or YAML; empty without such a preset.
 
-    It is the file `train/configs/FAMILY.yaml`. A run that can be resumed keeps the values with which it began, even if
-    the file has others by now.
+    It is the file `train/configs/FAMILY.yaml`. A run that can be resumed keeps what its newest attempt had of all that
+    such a preset may name, even if the file has other values by now.
 
     Args:
         family: The family to train.
@@ -36,7 +40,15 @@ def default_preset(family: str, run_dir: str) -> str:
     known = settings_to_resume(Path(run_dir), family) if run_dir else None
     if known is None:
         return str(file)
-    named = flat(yaml.safe_load(file.read_text()))
-    settings = nested({key: value for key, value in known.items() if key in named})
-    check(settings, f"--run-dir {run_dir}", RUNS[family])
+    settings_of_today = names_of(RUNS[family])  # the run itself says what else its record holds
+    kept = {key: value for key, value in known.items() if is_named(key) and key in settings_of_today}
+    if not all(f"{value}".isprintable() for value in kept.values()):
+        raise TrainError(f"--run-dir {run_dir}: run.json holds a setting that is no text; choose another --run-dir")
+    settings = nested(kept)
+    check(settings, f"--run-dir {run_dir}: run.json", RUNS[family])
     return yaml.safe_dump(settings, default_flow_style=True, width=10**6)
+
+
+def is_named(key: str) -> bool:
+    """Whether such a preset may name a setting, by its dotted name."""
+    return any(key == name or key.startswith(f"{name}.") for name in NAMED)

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 from collections import deque
 from typing import Any
 
@@ -234,7 +235,7 @@ def parse(words: list[str]) -> tuple[str, Any]:
     """
     if words[:1] == ["verify-resume"] and words[1:2] and words[1] in RUNS and not {"-h", "--help"} & {*words}:
         # The flags are those of a training, which checks them.
-        _, config = parse([*words[1:], "--run-dir", "verify-resume"])
+        _, config = parse([*words[1:], "--run-dir", f"{os.devnull}/verify-resume"])  # there cannot be a run
         return "verify-resume", Verification(config, words[1:])
     parser = make_parser(words)
     try:
@@ -251,10 +252,19 @@ def parse(words: list[str]) -> tuple[str, Any]:
     except argparse.ArgumentError as error:
         command = next((word for word in words if word in parser.commands), "")
         told = explain(str(error), command, flags_of(command, parser), [*parser.commands])
-        raise TrainError(shortened(told)) from None
+        raise TrainError(shortened(told) + ("" if told.startswith("--") else about_preset(words))) from None
     except ValueError as error:  # a config that refuses its own values
-        raise TrainError(shortened(str(error))) from None
+        raise TrainError(shortened(str(error)) + about_preset(words)) from None
     return command, settings[command]
+
+
+def about_preset(words: list[str]) -> str:
+    """What an error of a training adds if flags of the command change the model of the family's preset."""
+    names = [word[2:].replace("-", "_").partition("=")[0] for word in words if word.startswith("--")]
+    own = any(name.startswith(("model.", "weights.")) for name in names)
+    if not words or words[0] not in presets() or not own or {"config", "start_from", "start_from.path"} & {*names}:
+        return ""
+    return f" (the flags change the preset {words[0]}; for a model of another kind pass --config PRESET or FILE)"
 
 
 def flags_of(command: str, parser: Overview) -> list[str]:

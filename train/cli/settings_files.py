@@ -23,6 +23,7 @@ MAX_BYTES = 1 << 20
 WEIGHTS = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")  # a user who gives one wants to start from it
 NAME = re.compile(r"[\w. -]{1,200}")  # what may be the name of a setting, also a mistyped one
 MAX_DEPTH = 20
+MAX_ENTRIES = 100  # of a list; the parser's time grows with their square
 MAX_VALUES = 10_000  # with aliases counted as often as they stand for something
 
 
@@ -124,6 +125,8 @@ def check(settings: dict[Any, Any], name: str, kind: type, group: str = "") -> N
             what = f"a group of settings, not a single value ({shortened(repr(value))})"
             raise TrainError(f"{name}: {key} is {what}; write {key}.NAME: VALUE")
         entries = [*entries_of(value)]
+        if len(entries) > MAX_ENTRIES:
+            raise TrainError(f"{name}: {key} has {len(entries):,} entries; a list has {MAX_ENTRIES} at most")
         if any(isinstance(entry, dict) for entry in entries):
             raise TrainError(f"{name}: {key} is a single setting, but its value is a mapping")
         if any(isinstance(entry, int) and abs(entry) > sys.float_info.max for entry in entries):

@@ -177,3 +177,12 @@ def test_under_bf16_quiet_bands_keep_their_precision(causal):
     assert down.weight.grad is not None
     assert down.weight.grad.dtype == torch.float32
     assert torch.equal(up(down(audio)), exact)
+
+
+def test_a_model_that_was_cast_works_under_autocast_and_shapes_need_no_device():
+    down = downsample(1, 8, 8, "waveform").bfloat16()
+    audio = torch.randn(1, 1, 80)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert down(audio).dtype == torch.bfloat16
+    with torch.device("meta"):
+        assert downsample(1, 8, 8, "waveform")(torch.zeros(1, 1, 80)).shape == (1, 8, 10)

@@ -13,7 +13,7 @@ import torch
 from audiovae.trainable import Trainable
 from shards.manifest import Manifest
 from shards.text import printable
-from train.config import default_settings
+from train.config import default_settings, preset_settings
 from train.runs.forecast import duration
 from train.runs.latest_model import before_phase, checkpoint_flag, is_training_data
 from train.runs.run_folder import ATTEMPT_ONLY, RunDir
@@ -138,13 +138,18 @@ def flag_value(value: Any) -> str:
 
 
 def settings_table(run: RunDir) -> list[tuple[str, str, str]]:
-    """All settings, each with the default of the family where it differs."""
-    defaults = default_settings(run.family) if run.config else {}
+    """All settings, each with the value without a file and flags where it differs."""
+    defaults = usual_settings(run.family) if run.config else {}
     rows = []
     for key, value in run.config.items():
         usual = defaults.get(key)
         rows.append((key, flag_value(value), "" if value == usual or key in PLACES else flag_value(usual)))
     return rows
+
+
+def usual_settings(family: str) -> dict[str, Any]:
+    """The settings of a training without a file and flags: the defaults, and above them the preset of the family."""
+    return default_settings(family) | preset_settings(family)
 
 
 # Settings that differ for every run.
@@ -167,8 +172,8 @@ def training_commands(run: RunDir) -> list[str]:
 
 
 def training_words(family: str, settings: dict[str, Any]) -> list[str]:
-    """A command that trains with these settings, naming all that differ from the family's defaults."""
-    defaults = default_settings(family)
+    """A command that trains with these settings, naming all that differ from those without a file and flags."""
+    defaults = usual_settings(family)
     words = [
         "python",
         "-m",

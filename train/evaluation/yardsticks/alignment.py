@@ -14,7 +14,7 @@ def fast_size(length: int) -> int:
 
 
 def delay_of(reference: np.ndarray, output: np.ndarray, most: int) -> float:
-    """The delay of `output` in samples, where the cross-correlation is largest, to a hundredth of a sample.
+    """The delay of `output` in samples, where the cross-correlation is largest; of broad-band sound to a hundredth.
 
     Between samples, the cross-correlation of the band-limited signals is its exact trigonometric interpolation. It is
     computed at multiples of 1 / STEPS, and a parabola goes through the largest value and its neighbours.
