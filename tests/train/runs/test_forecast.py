@@ -18,7 +18,7 @@ def test_a_run_that_ends_inside_a_warm_up_gets_one_line():
     (line,) = warnings_of("vae", "--optim.warmup_steps", "50", "--kl_warmup.start", "10", "--kl_warmup.steps", "15")
     assert line.startswith("warning: optim.steps is 20, but optim.warmup_steps ends at step 50 and kl_warmup ends at")
     assert "raise optim.steps or shorten the warm-up" in line
-    (line,) = warnings_of("hvae", "--optim.warmup_steps", "5")
+    (line,) = warnings_of("hvae", "--optim.warmup_steps", "5", "--kl_warmup.steps", "1000")
     assert "kl_warmup ends at step 1,000: the run ends" in line
     assert "optim.warmup_steps" not in line
 
@@ -41,7 +41,7 @@ def longer(before: dict, *flags: str, step: int = 1000) -> str:
 
 
 def test_a_run_made_longer_is_told_of_a_jump_of_its_rate():
-    line = longer({"optim.steps": 1000})
+    line = longer({"optim.steps": 1000}, "--optim.lr", "0.001")
     assert "from 5e-05 to 0.000" in line
     assert "--optim.hold_from 1000" in line
     assert "--optim.cycle_from 1000" in line

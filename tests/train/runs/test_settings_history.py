@@ -194,19 +194,22 @@ def test_what_is_no_run_is_refused(tmp_path, other):
 
 
 def test_a_changed_setting_is_in_every_record(data_dir, tmp_path):
-    """The real command: changed on the way, and the old command then refused; all readers name the change."""
+    """The real command: changed on the way, here to the rate of the preset, and the old command then refused.
+
+    All readers name the change.
+    """
     run = tmp_path / "vae"
     words = flags("vae", data_dir, run, "--tracking.wandb", "offline")
     train([*words, "--stop_at", "4"], code=85)
-    assert "optim.lr" in train([*words, "--optim.lr", "0.0007"], code=1)
-    said = train([*words, "--optim.lr", "0.0007", "--data.batch", "4", "--allow_changes", "true"])
-    change = "from step 5 on (attempt 2): data.batch 6 -> 4, optim.lr 0.001 -> 0.0007"
+    assert "optim.lr" in train([*words, "--optim.lr", "0.0005"], code=1)
+    said = train([*words, "--optim.lr", "0.0005", "--data.batch", "4", "--allow_changes", "true"])
+    change = "from step 5 on (attempt 2): data.batch 6 -> 4, optim.lr 0.001 -> 0.0005"
     assert f"settings change {change}" in said
-    assert "optim.lr: 0.0007 -> 0.001" in train(words, code=1)
+    assert "optim.lr: 0.0005 -> 0.001" in train(words, code=1)
     assert f"settings changed {change}" in train(["status", str(run)])
-    assert json.loads(train(["status", str(run), "--json"]))["changes"][0]["settings"]["optim.lr"] == [0.001, 0.0007]
+    assert json.loads(train(["status", str(run), "--json"]))["changes"][0]["settings"]["optim.lr"] == [0.001, 0.0005]
     facts = json.loads((run / "model/facts.json").read_text())
-    assert facts["settings"]["optim.lr"] == 0.0007
+    assert facts["settings"]["optim.lr"] == 0.0005
     assert facts["settings"]["changes"] == [change]
     assert facts["chunks_seen"] == 4 * 6 + (points(run)[-1]["step"] - 4) * 4
     assert change in html.unescape((run / "model/README.md").read_text())

@@ -4,6 +4,7 @@ import json
 import platform
 import shlex
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
@@ -161,7 +162,7 @@ def training_commands(run: RunDir) -> list[str]:
     history = segments(run.record.settings, run.changes)
     commands = []
     for place, (start, settings) in enumerate(history):
-        words = training_words(run.family, settings)
+        words = training_words(run.family, settings, history[place - 1][1] if place else {})
         if place + 1 < len(history) and (end := history[place + 1][0]) < settings["optim.steps"]:
             words += ["--stop_at", str(end)]
         words += ["--allow_changes", "true"] if start else []
@@ -171,8 +172,12 @@ def training_commands(run: RunDir) -> list[str]:
     return commands
 
 
-def training_words(family: str, settings: dict[str, Any]) -> list[str]:
-    """A command that trains with these settings, naming all that differ from those without a file and flags."""
+def training_words(family: str, settings: dict[str, Any], before: Mapping[str, Any] | None = None) -> list[str]:
+    """A command that trains with these settings, naming all that differ from those without a file and flags.
+
+    Where it resumes a run, what changes is named too: a run keeps some of the settings `before` that are not given.
+    """
+    before = before or {}
     defaults = usual_settings(family)
     words = [
         "python",
@@ -185,6 +190,10 @@ def training_words(family: str, settings: dict[str, Any]) -> list[str]:
         str(settings["run_dir"]),
     ]
     for key, value in settings.items():
-        if key not in (*PLACES, *ATTEMPT_ONLY) and key in defaults and value != defaults[key]:
+        if (
+            key not in (*PLACES, *ATTEMPT_ONLY)
+            and key in defaults
+            and (value != defaults[key] or value != before.get(key, value))
+        ):
             words += [f"--{key}", flag_value(value)]
     return words
