@@ -9,8 +9,8 @@ SHARE = 0.25
 
 
 def warmup_words(preset: str, steps: int) -> list[str]:
-    """Flags for a warm-up over a quarter of the steps; none if the preset, a file or "", has no warm-up."""
-    settings = yaml.safe_load(Path(preset).read_text(encoding="utf-8")) if preset else {}
+    """Flags for a warm-up over a quarter of the steps; none if the preset, a file, has no warm-up."""
+    settings = yaml.safe_load(Path(preset).read_text(encoding="utf-8"))
     if settings.get("kl_warmup", {}).get("steps") == 0:
         return []
     return ["--kl_warmup.steps", str(int(SHARE * steps))]

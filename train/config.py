@@ -312,6 +312,9 @@ class PriorRun(RunConfig):
 
 RUNS: dict[str, type[RunConfig]] = {"vae": VAERun, "hvae": HVAERun, "vqvae": VQVAERun, "prior": PriorRun}
 
+# The folder of the presets.
+CONFIGS = resources.files("train") / "configs"
+
 # Settings that may change when a run is resumed: they do not change what the model learns.
 FREE = (
     *("data.path", "data.microbatch", "data.memory_gb", "data.scratch", "data.scratch_gb", "data.damage_limit"),
@@ -361,7 +364,7 @@ def default_settings(family: str) -> dict[str, Any]:
 
 def preset_settings(family: str) -> dict[str, Any]:
     """The settings of the preset with the family's name, as dotted keys; see `train.cli.default_preset`."""
-    file = resources.files("train") / "configs" / f"{family}.yaml"
+    file = CONFIGS / f"{family}.yaml"
     return flat(yaml.safe_load(file.read_text(encoding="utf-8"))) if file.is_file() else {}
 
 

@@ -1,4 +1,4 @@
-"""Convolutions of a kind of their own: causal ones, and those next to a waveform, which stay in float32 under autocast.
+"""Special convolutions: causal ones, and those next to a waveform, which stay in float32 under autocast.
 
 A causal layer sees only the past, so that audio can pass through it block by block. It puts the frames before its input
 in front of it: zeros at the start of a chunk, or, in a stream, what a `Memory` holds of the blocks before. Both give
@@ -113,10 +113,10 @@ def remember(model: nn.Module, memory: Memory | None) -> None:
 
 
 class InFloat32(nn.Module):
-    """Before a layer's class: it computes in float32, also under autocast."""
+    """A mixin for layers that compute in the type of their weights, float32, under autocast too."""
 
     def forward(self, input: Tensor, *rest: Any) -> Tensor:
-        """As that of the layer; the output is float32."""
+        """See the layer; the output has the type of the weights."""
         if not _is_autocast(input):
             return super().forward(input, *rest)
         with torch.autocast(input.device.type, enabled=False):
@@ -124,10 +124,10 @@ class InFloat32(nn.Module):
 
 
 class FromWaveform(InFloat32):
-    """The same for a layer that takes a waveform: its output, in which bands are channels, has the type of autocast."""
+    """The same for layers that take a waveform. Bands are channels of their output, which has the type of autocast."""
 
     def forward(self, input: Tensor, *rest: Any) -> Tensor:
-        """As that of the layer."""
+        """See the layer."""
         output = super().forward(input, *rest)
         return output.to(torch.get_autocast_dtype(input.device.type)) if _is_autocast(input) else output
 

@@ -5,12 +5,10 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
-
 from benchmarks.presets.measuring import measure_files
 from benchmarks.trials.options import ERRORS, add_options, chosen, finish, prepared
 from benchmarks.trials.running import run_all
-from benchmarks.trials.table import markdown
+from benchmarks.trials.table import markdown, model_row
 from benchmarks.trials.trial import Result, Trial
 
 # Families and their presets: the default one, made for GPUs, and that made for CPUs.
@@ -68,8 +66,5 @@ def rows_of(results: Mapping[str, Result], measured: Mapping[str, dict[str, floa
     rows: list[dict[str, Any]] = []
     for preset in dict.fromkeys(result.trial["preset"] for result in results.values()):
         own = {name: result for name, result in results.items() if result.trial["preset"] == preset}
-        first, last = next(iter(own)), next(reversed(own))
-        row = {"name": preset, "M": own[first].parameters / 1e6, "seeds": len(own), "steps": own[last].steps}
-        row["seconds"] = float(np.mean([result.seconds for result in own.values()]))
-        rows.append(row | {key: float(np.mean([measured[name][key] for name in own])) for key in measured[first]})
+        rows.append(model_row(preset, [*own.values()], [measured[name] for name in own]))
     return rows + [{"name": name} | values for name, values in measured.items() if name not in results]

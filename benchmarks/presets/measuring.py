@@ -9,8 +9,7 @@ import audiovae
 from benchmarks.trials.table import MEASURES
 from train.evaluation.measuring.heldout import open_audio
 from train.evaluation.yardsticks.codes import Code
-from train.evaluation.yardsticks.comparing import OPUS_KBITS, as_file, measure_codes, packed_rate
-from train.evaluation.yardsticks.opus import opus
+from train.evaluation.yardsticks.comparing import OPUS_KBITS, as_file, measure_codes, opus_at, packed_rate
 from train.evaluation.yardsticks.passages import choose_passages, for_visqol
 from train.parallel.engine import Engine
 
@@ -26,7 +25,7 @@ def measure_files(data: Path, models: Mapping[str, Path], perceptual: bool) -> d
     split = open_audio(str(data), "valid")
     passages = choose_passages(split, np.zeros(len(split), bool))
     codes = [_files_of(name, folder) for name, folder in models.items()]
-    codes += [_opus_at(kbits, split.rate) for kbits in OPUS_KBITS]
+    codes += [opus_at(kbits, split.rate) for kbits in OPUS_KBITS]
     slow = for_visqol(len(passages)) if perceptual else None
     found = {}
     for code, columns in zip(codes, measure_codes(Engine(), split, passages, codes, slow), strict=True):
@@ -38,7 +37,3 @@ def measure_files(data: Path, models: Mapping[str, Path], perceptual: bool) -> d
 def _files_of(name: str, folder: Path) -> Code:
     model = audiovae.load(folder).eval()
     return Code(name, "file", lambda audio: as_file(model, audio), {})
-
-
-def _opus_at(kbits: float, rate: int) -> Code:
-    return Code(f"Opus {kbits:g}", "opus", lambda audio: opus(audio, rate, round(1000 * kbits)), {})

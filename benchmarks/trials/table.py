@@ -1,6 +1,6 @@
 """Measures of models and other codes on the same passages, as rows and as a Markdown table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,13 @@ def of_files(result: Result) -> dict[str, Any]:
     raise TrialError(f"{result.folder}: the report has no measures of files; remove its folder report, and call again")
 
 
-def model_row(name: str, results: Sequence[Result]) -> dict[str, Any]:
+def model_row(name: str, results: Sequence[Result], measured: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
     """The row of a model that was trained once or with several seeds.
 
     Measures are those of its files on the passages, as means over the seeds, with the smallest and the largest mel
-    distance as `mel_range`.
+    distance as `mel_range`. They are in the reports, unless they are given as `measured`.
     """
-    measured = [of_files(result) for result in results]
+    measured = measured or [of_files(result) for result in results]
     row: dict[str, Any] = {"name": name, "M": results[0].parameters / 1e6, "seeds": len(results)}
     row["steps"] = int(np.mean([result.steps for result in results]))
     row["seconds"] = float(np.mean([result.seconds for result in results]))

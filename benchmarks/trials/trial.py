@@ -32,7 +32,7 @@ class Trial:
     Attributes:
         name: The name, also of its folder.
         family: vae, hvae or vqvae.
-        preset: A file under train/configs without its suffix; "" for the settings of the family by default.
+        preset: A file under train/configs without its suffix.
         flags: Further flags of the training command.
         seed: The seed of weights, order and noise.
         seconds: Training time; models that are compared have the same.
@@ -125,13 +125,13 @@ def _run(words: Sequence[str], cpus: Sequence[int], allowed: Sequence[int] = (0,
 def command(trial: Trial, data: Path, run: Path, steps: int) -> list[str]:
     """The arguments of `python -m` that train a trial."""
     words = ["benchmarks.variants", trial.alteration] if trial.alteration else ["train"]
-    preset = f"train/configs/{trial.preset}.yaml" if trial.preset else ""
-    words += [trial.family, *(["--config", preset] if preset else []), "--data", str(data)]
+    preset = f"train/configs/{trial.preset}.yaml"
+    words += [trial.family, "--config", preset, "--data", str(data)]
     words += ["--run-dir", str(run), "--seed", str(trial.seed), "--optim.steps", str(steps)]
     words += ["--checkpoint.every", "1000000", "--tracking.wandb", "disabled", "--preflight", "false"]
     words += ["--tracking.evaluate_every", str(max(1, steps // 4)), "--tracking.audio_every", "1000000"]
     if not trial.preset.startswith("study/"):
-        words += warmup_words(str(ROOT / preset) if preset else "", steps)
+        words += warmup_words(str(ROOT / preset), steps)
     return [*words, *trial.flags]
 
 

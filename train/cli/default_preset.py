@@ -43,7 +43,9 @@ def default_preset(family: str, run_dir: str) -> str:
     settings_of_today = names_of(RUNS[family])  # the run itself says what else its record holds
     kept = {key: value for key, value in known.items() if is_named(key) and key in settings_of_today}
     if not all(f"{value}".isprintable() for value in kept.values()):
-        raise TrainError(f"--run-dir {run_dir}: run.json holds a setting that is no text; choose another --run-dir")
+        raise TrainError(
+            f"--run-dir {run_dir}: run.json holds a setting with unprintable characters; choose another --run-dir"
+        )
     settings = nested(kept)
     check(settings, f"--run-dir {run_dir}: run.json", RUNS[family])
     return yaml.safe_dump(settings, default_flow_style=True, width=10**6)

@@ -1,11 +1,9 @@
 """Settings files: paths, and the presets in train/configs by name."""
 
-from importlib import resources
 from pathlib import Path
 
+from train.config import CONFIGS
 from train.errors import TrainError
-
-CONFIGS = resources.files("train") / "configs"
 
 
 def presets() -> dict[str, Path]:

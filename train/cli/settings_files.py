@@ -126,7 +126,7 @@ def check(settings: dict[Any, Any], name: str, kind: type, group: str = "") -> N
             raise TrainError(f"{name}: {key} is {what}; write {key}.NAME: VALUE")
         entries = [*entries_of(value)]
         if len(entries) > MAX_ENTRIES:
-            raise TrainError(f"{name}: {key} has {len(entries):,} entries; a list has {MAX_ENTRIES} at most")
+            raise TrainError(f"{name}: {key} has {len(entries):,} entries; a list may have at most {MAX_ENTRIES}")
         if any(isinstance(entry, dict) for entry in entries):
             raise TrainError(f"{name}: {key} is a single setting, but its value is a mapping")
         if any(isinstance(entry, int) and abs(entry) > sys.float_info.max for entry in entries):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import CONFIGS, RATE, SAMPLES, TRUNK, make, si_sdr
+from tiny_models import CONFIGS, RATE, SAMPLES, TRUNK, make
 
 import audiovae
 from audiovae.layers.convolutions import CausalConv1d, CausalConvTranspose1d, Memory, remember
@@ -99,16 +99,6 @@ def test_block_cosines_are_orthonormal(bands):
 def test_causal_residual_blocks_start_as_the_identity():
     x = torch.randn(2, 4, 30)
     assert torch.equal(residual_stack(4, 3, 3, causal=True)(x), x)
-
-
-def test_a_fresh_causal_vae_is_already_a_codec_of_low_tones():
-    torch.manual_seed(0)
-    trunk = {"strides": [49, 5, 2], "channels": [96, 256, 256], "blocks": 1, "kernel": 3, "causal": True}
-    model = audiovae.build("vae", {"trunk": trunk, "latent": 64}, 22050, 22050).eval()
-    t = torch.arange(22050) / 22050
-    low, high = (torch.sin(2 * torch.pi * hertz * t).view(1, 1, -1) for hertz in (330, 5000))
-    assert si_sdr(model.reconstruct(0.5 * low), low) > 12
-    assert si_sdr(model.reconstruct(0.5 * high), high) < 0
 
 
 @pytest.mark.parametrize(

@@ -130,10 +130,11 @@ def test_residual_blocks_start_as_the_identity_and_can_leave_it():
     assert all(block.point.weight.grad.abs().max() > 0 for block in stack)
 
 
-def test_a_fresh_vae_is_already_a_codec_of_low_tones():
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_fresh_vae_is_already_a_codec_of_low_tones(causal):
     """The start keeps the lowest of the bands, so what lies there comes through before any training."""
     torch.manual_seed(0)
-    trunk = {"strides": [49, 5, 2], "channels": [96, 256, 256], "blocks": 1, "kernel": 3}
+    trunk = {"strides": [49, 5, 2], "channels": [96, 256, 256], "blocks": 1, "kernel": 3, "causal": causal}
     model = audiovae.build("vae", {"trunk": trunk, "latent": 64}, 22050, 22050).eval()
     t = torch.arange(22050) / 22050
     low, high = (torch.sin(2 * torch.pi * hertz * t).view(1, 1, -1) for hertz in (330, 5000))

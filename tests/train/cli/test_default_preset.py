@@ -101,7 +101,7 @@ def test_an_error_of_flags_for_another_kind_of_model_names_the_preset():
 def test_a_record_of_a_stranger_is_one_line(straight, tmp_path, monkeypatch):
     known = RunDir.open(straight("vae")).config
     strange = {"model.trunk.strides": [1] * 100_000, "model.representation.kind": "\ud800"}
-    problems = ["run.json: model.trunk.strides has 100,000 entries", "no text"]
+    problems = ["run.json: model.trunk.strides has 100,000 entries", "unprintable characters"]
     for (key, value), problem in zip(strange.items(), problems, strict=True):
         monkeypatch.setattr("train.cli.default_preset.settings_to_resume", lambda *_, k=key, v=value: known | {k: v})
         with pytest.raises(TrainError, match=problem) as caught:

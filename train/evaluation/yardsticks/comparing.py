@@ -77,15 +77,7 @@ def yardstick_codes(
     notes: list[str] = []
     if engine.share(has_opus()):
         rates = sorted({*OPUS_KBITS, *(own for each in kbits for own in own_opus_rate(each))})
-        codes += [
-            Code(
-                f"Opus {rate:g}",
-                "opus",
-                lambda audio, rate=rate: opus(audio, split.rate, round(1000 * rate)),  # type: ignore[misc]
-                {"rate_of": "packets", "asked_kbit_per_second": rate},
-            )
-            for rate in rates
-        ]
+        codes += [opus_at(kbits, split.rate) for kbits in rates]
     else:
         notes.append(
             "The rows of Opus are missing, because the FFmpeg of this PyAV has no libopus. That of its wheel has it."
@@ -103,6 +95,12 @@ def yardstick_codes(
     about: dict[str, float | str] = {"values_per_second": len(basis) * split.rate * split.channels / basis.shape[1]}
     codes.append(Code("linear optimum", "linear", lambda audio: Coded(projected(audio, basis)), about))
     return codes, name, notes
+
+
+def opus_at(kbits: float, rate: int) -> Code:
+    """Opus at a rate in kbit/s, for audio of `rate` Hz."""
+    about: dict[str, float | str] = {"rate_of": "packets", "asked_kbit_per_second": kbits}
+    return Code(f"Opus {kbits:g}", "opus", lambda audio: opus(audio, rate, round(1000 * kbits)), about)
 
 
 def own_opus_rate(kbits: float) -> list[float]:
