@@ -29,7 +29,7 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 FORKED = ROOT / "tests" / "forked"  # programs that ask for forks
 REQUEST_S = 60.0  # the longest that a request may take to arrive
-# Not wandb: the folder for media that it makes when it is imported goes with the first fork that ends.
+# W&B imports the last one when a run begins, which takes seconds after all the others.
 LIBRARIES = [
     "torch",
     "torch._dynamo",
@@ -39,6 +39,7 @@ LIBRARIES = [
     "soundfile",
     "jsonargparse",
     "rich.console",
+    "wandb.sdk.launch.inputs.internal",
 ]
 OURS = ["audiovae.models.families", "train.cli.parser", "train.training.attempt", "train.evaluation.drawing.pictures"]
 OURS += ["train.evaluation.evaluate", "train.evaluation.compare"]
@@ -115,7 +116,7 @@ class Server:
         listener.bind(self.address)
         listener.listen(64)
         self._process = subprocess.Popen(
-            [sys.executable, __file__, str(theirs.fileno()), str(listener.fileno())],
+            [sys.executable, __file__, str(theirs.fileno()), str(listener.fileno()), f"{self._folder.name}/media"],
             pass_fds=[theirs.fileno(), listener.fileno()],
             stdin=subprocess.DEVNULL,
             cwd=ROOT,
@@ -320,12 +321,37 @@ def _become(request: dict[str, Any], streams: list[int]) -> None:
     runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
 
 
+def _share_media(folder: str) -> None:
+    """Gives W&B a folder for media that forks share; the one of its import would go with the first fork that ends."""
+    from wandb.sdk.data_types._private import MEDIA_TMP
+
+    atexit.unregister(MEDIA_TMP.cleanup)
+    MEDIA_TMP.cleanup()
+    os.mkdir(folder)
+    MEDIA_TMP.name = folder  # files in it have random names
+
+
+def _fill_caches() -> None:
+    """Computes what is the same in each command: descriptions of settings, and compiled templates of reports.
+
+    No arithmetic: a process whose OpenMP has threads must not fork.
+    """
+    from train.cli.parser import make_parser
+    from train.evaluation.report.rendering import environment
+
+    make_parser()
+    for page in ("run.html", "comparison.html", "generation.html"):
+        environment().get_template(page)
+
+
 if __name__ == "__main__":
     import gc
     import importlib
 
     for name in [*LIBRARIES, *OURS]:
         importlib.import_module(name)
+    _share_media(sys.argv[3])
+    _fill_caches()
     gc.freeze()
     sys.path[0] = str(ROOT)
     _serve(*(socket.socket(fileno=int(number)) for number in sys.argv[1:3]))()

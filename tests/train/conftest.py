@@ -92,7 +92,7 @@ def flags(family: str, data: Path, run: Path, *more: str) -> list[str]:
         "kl_warmup.steps": 4,
         "tracking.every": 1,
         "tracking.evaluate_every": 4,
-        "tracking.audio_every": 4,
+        "tracking.audio_every": STEPS,
         "tracking.wandb": "disabled",
         "checkpoint.every": 3,
         "config": BASE,

@@ -9,7 +9,6 @@ import torch
 from auraloss.freq import STFTLoss
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.linalg import sqrtm
 from scipy.stats import bootstrap
 
 from audiovae.layers.losses import stft_distance
@@ -19,7 +18,7 @@ from shards.building.build import build
 from train.errors import TrainError
 from train.evaluation.measuring import speech
 from train.evaluation.measuring.chunks import Measured, dbfs
-from train.evaluation.measuring.frechet import Moments, distance, embed, frechet, moments, noise_floor
+from train.evaluation.measuring.frechet import embed, frechet, mean_and_factor, noise_floor
 from train.evaluation.measuring.latents import latent_rates, latent_rows
 from train.evaluation.measuring.recordings import join_chunks, speech_averages
 from train.evaluation.measuring.tables import averages, latents_in_use, silence
@@ -135,15 +134,21 @@ def test_what_is_resampled():
     assert np.isnan(mean_intervals(np.ones((3, 1)), np.zeros(3, np.int64))).all()
 
 
-def test_frechet_distance_is_the_closed_form():
+@pytest.mark.parametrize(("count", "other"), [(40, 30), (5, 30), (4, 5)])
+def test_frechet_distance_is_the_closed_form(count, other):
+    """With more vectors than dimensions, and with fewer."""
     rng = np.random.default_rng(0)
-    first, second = (Moments(rng.normal(size=6), np.cov(rng.normal(size=(6, 40)))) for _ in range(2))
-    cross = sqrtm(first.covariance @ second.covariance).real
-    shift = np.square(first.mean - second.mean).sum()
-    expected = shift + np.trace(first.covariance + second.covariance - 2 * cross)
-    assert distance(first, second) == pytest.approx(expected, rel=1e-9)
-    flat = Moments(np.zeros(2), np.diag([4.0, 9.0])), Moments(np.array([1.0, 0.0]), np.diag([1.0, 1.0]))
-    assert distance(*flat) == pytest.approx(1 + (2 - 1) ** 2 + (3 - 1) ** 2)
+    sets = [rng.normal(size=(n, 6)) * rng.uniform(0.5, 2, 6) + rng.normal(size=6) for n in (count, other)]
+    first, second = (np.cov(vectors.T, bias=True) for vectors in sets)
+    values = np.linalg.eigvals(first @ second).real.clip(0)  # their roots sum to the trace of the root
+    shift = np.square(sets[0].mean(0) - sets[1].mean(0)).sum()
+    expected = shift + np.trace(first + second) - 2 * np.sqrt(values).sum()
+    assert frechet(*sets) == pytest.approx(expected, rel=1e-9)
+    flat = (
+        np.array([[2.0, 3.0], [-2.0, 3.0], [2.0, -3.0], [-2.0, -3.0]]),
+        np.array([[2.0, 1], [0, 1], [2, -1], [0, -1]]),
+    )
+    assert frechet(*flat) == pytest.approx(1 + (2 - 1) ** 2 + (3 - 1) ** 2)
 
 
 @settings(max_examples=15, deadline=None)
@@ -170,7 +175,7 @@ def test_frechet_grows_with_noise_and_knows_its_floor():
     assert frechet(own[:1], own) is None
     bands = log_mel(tones[:1], 32, 1024, 256, RATE)
     np.testing.assert_allclose(own[0], torch.cat([bands.mean(2), bands.std(2, correction=0)], 1)[0], rtol=1e-4)
-    assert moments(own).covariance.dtype == np.float64
+    assert mean_and_factor(own)[1].dtype == np.float64
 
 
 def test_use_and_cost_of_codes():

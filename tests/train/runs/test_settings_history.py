@@ -199,7 +199,7 @@ def test_a_changed_setting_is_in_every_record(data_dir, tmp_path):
     All readers name the change.
     """
     run = tmp_path / "vae"
-    words = flags("vae", data_dir, run, "--tracking.wandb", "offline")
+    words = flags("vae", data_dir, run, "--tracking.wandb", "offline", "--tracking.audio_every", "1000")
     train([*words, "--stop_at", "4"], code=85)
     assert "optim.lr" in train([*words, "--optim.lr", "0.0005"], code=1)
     said = train([*words, "--optim.lr", "0.0005", "--data.batch", "4", "--allow_changes", "true"])

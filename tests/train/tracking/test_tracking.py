@@ -17,7 +17,7 @@ from train.tracking import tracker, wandb_run, wandb_sender, wandb_sync
 
 def test_attempts_are_one_offline_run(data_dir, tmp_path):
     run = tmp_path / "vqvae"
-    words = flags("vqvae", data_dir, run, "--tracking.wandb", "offline")
+    words = flags("vqvae", data_dir, run, "--tracking.wandb", "offline", "--tracking.audio_every", "4")
     train([*words, "--stop_at", "5"], code=85)
     train(words)
     assert len(parts(run)) == 2

@@ -175,7 +175,7 @@ def test_bad_shards_end_a_run_before_it_begins(data_dir, tmp_path):
 
 
 def test_two_processes_meet(data_dir, tmp_path):
-    said = train(flags("vae", data_dir, tmp_path / "run", "--stop_at", "1"), processes=2, fresh=True)
+    said = train(flags("vae", data_dir, tmp_path / "run", "--stop_at", "1"), processes=2, code=85)
     assert f"preflight: 2 processes on cpu: {socket.gethostname()} (0, 1)" in said
     (looked,) = read_sealed(tmp_path / "run" / "preflight.json")
     assert "crc32" in (tmp_path / "run" / "preflight.json").read_text()

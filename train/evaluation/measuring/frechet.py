@@ -4,8 +4,6 @@ As in Heusel et al. 2017 (FID) and Kilgour et al. 2019 (Fréchet audio distance)
 trained network. The values compare runs on the same shards. They cannot be compared with published FID or FAD values.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -38,44 +36,30 @@ def embed(audio: Tensor, rate: int) -> Tensor:
     return torch.cat([bands.mean(2), bands.var(2, unbiased=False).sqrt()], dim=1)
 
 
-@dataclass
-class Moments:
-    """The Gaussian that models a set: mean [D] and covariance [D, D], float64."""
-
-    mean: np.ndarray
-    covariance: np.ndarray
-
-
-def moments(vectors: np.ndarray) -> Moments:
-    """Mean and covariance of at least one vector [n, D]; the covariance divides by n."""
-    vectors = np.asarray(vectors, np.float64)
-    mean = vectors.mean(0)
-    centred = vectors - mean
-    return Moments(mean, centred.T @ centred / len(vectors))
-
-
-def root(covariance: np.ndarray) -> np.ndarray:
-    """The symmetric square root of a covariance; eigenvalues that rounding made negative count as 0."""
-    values, vectors = np.linalg.eigh(covariance)
-    return (vectors * np.sqrt(values.clip(0))) @ vectors.T
-
-
-def distance(first: Moments, second: Moments) -> float:
-    """Squared Fréchet (2-Wasserstein) distance of two Gaussians (Dowson and Landau 1982).
-
-    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)). The trace of the last root is the sum of the singular values of
-    C1^(1/2) C2^(1/2). This needs no inverse, so singular covariances (few or equal vectors) are allowed.
-    """
-    shared = np.linalg.svd(root(first.covariance) @ root(second.covariance), compute_uv=False).sum()
-    spread = np.trace(first.covariance) + np.trace(second.covariance) - 2 * shared
-    return float(max(0.0, np.square(first.mean - second.mean).sum() + spread))
-
-
 def frechet(first: np.ndarray, second: np.ndarray) -> float | None:
-    """Fréchet distance of two sets of vectors [n, D] and [m, D]; None if one has fewer than two vectors."""
+    """Squared Fréchet (2-Wasserstein) distance of the Gaussians that model two sets of vectors [n, D] and [m, D].
+
+    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)), with covariances that divide by n and m (Dowson and Landau 1982). With
+    a factor R of each covariance C = R^T R, the trace of the last root is the sum of the singular values of R1 R2^T.
+    This needs no inverse, so few or equal vectors are allowed. None if one set has fewer than two vectors.
+    """
     if min(len(first), len(second)) < 2:
         return None
-    return distance(moments(first), moments(second))
+    (mean, factor), (other_mean, other_factor) = mean_and_factor(first), mean_and_factor(second)
+    shared = np.linalg.svd(factor @ other_factor.T, compute_uv=False).sum()
+    spread = np.square(factor).sum() + np.square(other_factor).sum() - 2 * shared
+    return float(max(0.0, np.square(mean - other_mean).sum() + spread))
+
+
+def mean_and_factor(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean [D] and a factor R [min(n, D), D] of the covariance R^T R of vectors [n, D]; both float64."""
+    vectors = np.asarray(vectors, np.float64)
+    mean = vectors.mean(0)
+    scaled = (vectors - mean) / np.sqrt(len(vectors))
+    if len(scaled) <= scaled.shape[1]:
+        return mean, scaled
+    values, directions = np.linalg.eigh(scaled.T @ scaled)
+    return mean, np.sqrt(values.clip(0))[:, None] * directions.T  # rounding may make small eigenvalues negative
 
 
 def noise_floor(vectors: np.ndarray, groups: np.ndarray, seed: int = 0) -> float | None:
