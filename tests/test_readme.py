@@ -36,6 +36,7 @@ def desk(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow(area="documents")
 def test_on_a_workstation_and_as_a_library(desk):
     short = "train/configs/hvae_tiny.yaml --optim.steps 3 --tracking.evaluate_every 3"
     commands = block("## On a workstation").replace("train/configs/hvae_tiny.yaml", short)

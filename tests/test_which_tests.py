@@ -47,15 +47,21 @@ def which(folder: Path, *words: str) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("changed", "target"),
     [
-        (["docs/slurm.md", "README.md"], "test"),
-        (["train/evaluation/report/page.py", "tests/train/evaluation/test_report_page.py"], "test SLOW=damage"),
+        (["docs/slurm.md", "README.md"], "test SLOW=documents"),
+        (
+            ["train/evaluation/report/page.py", "tests/train/evaluation/test_report_page.py"],
+            "test SLOW=damage,pairs,documents",
+        ),
         (["docs/slurm.md", "train/runs/checkpoint.py"], "test-all"),
         (["slurm/lib.sh"], "test SLOW=slurm"),
-        (["audiovae/streaming/stream.py", "tests/audiovae/models/test_vae.py"], "test SLOW=export"),
-        (["train/augment/effects.py"], "test SLOW=gpu,damage"),
+        (
+            ["audiovae/streaming/stream.py", "tests/audiovae/models/test_vae.py"],
+            "test SLOW=export,pairs,documents",
+        ),
+        (["train/augment/effects.py"], "test SLOW=gpu,damage,pairs,documents"),
         (["benchmarks/faults/runner.py"], "test SLOW=faults"),
         (["benchmarks/speed/reading.py"], "test SLOW=gpu"),
-        (["benchmarks/quality/plan.py"], "test"),
+        (["benchmarks/quality/plan.py"], "test SLOW=league"),
         (["tests/slurm/test_jobs.py"], "test SLOW=slurm"),
         (["tests/train/conftest.py"], "test-all"),
         (["constraints.txt"], "test-all"),
@@ -77,8 +83,8 @@ def test_slow_tests_are_left_out_where_no_file_matters_to_them(clone, changed, t
 def test_a_file_that_was_moved_matters_by_its_old_name_too(clone):
     commit(clone, "slurm/lib.sh")
     git(clone, "switch", "-qc", "branch")
-    (clone / "docs").mkdir()
-    git(clone, "mv", "slurm/lib.sh", "docs/lib.sh")
+    (clone / ".github").mkdir()
+    git(clone, "mv", "slurm/lib.sh", ".github/lib.sh")
     git(clone, "commit", "-qm", "Change")
     assert which(clone)[0] == "test SLOW=slurm"
 
@@ -86,7 +92,7 @@ def test_a_file_that_was_moved_matters_by_its_old_name_too(clone):
 def test_a_branch_is_compared_with_where_it_left_main(clone):
     git(clone, "switch", "-qc", "branch")
     commit(clone, "slurm/lib.sh")
-    commit(clone, "docs/slurm.md")
+    commit(clone, "CHANGELOG.md")
     assert which(clone)[0] == "test SLOW=slurm"
     assert which(clone, "HEAD~1")[0] == "test"
     (clone / "train").mkdir()
@@ -97,7 +103,7 @@ def test_a_branch_is_compared_with_where_it_left_main(clone):
 def test_commits_on_main_itself_run_everything(clone):
     """The last of them may be harmless, and those before it not."""
     commit(clone, "slurm/lib.sh")
-    commit(clone, "docs/slurm.md")
+    commit(clone, "CHANGELOG.md")
     found, said = which(clone)
     assert found == "test-all"
     assert ".ci/all-passed names no commit" in said
@@ -121,7 +127,7 @@ def path(tmp_path, monkeypatch) -> str:
 def test_commits_on_main_are_compared_with_the_one_that_has_passed(clone, path):
     done = note(clone, git(clone, "rev-parse", "HEAD").strip(), path)
     assert "commit this file" in done.stdout, done.stderr
-    commit(clone, "docs/slurm.md")
+    commit(clone, "CHANGELOG.md")
     assert which(clone)[0] == "test"
     git(clone, "switch", "-qc", "branch")
     commit(clone, "slurm/lib.sh")
@@ -134,7 +140,7 @@ def test_commits_on_main_are_compared_with_the_one_that_has_passed(clone, path):
 
 def test_only_the_commit_on_which_all_tests_have_run_is_noted(clone, path):
     began = git(clone, "rev-parse", "HEAD").strip()
-    commit(clone, "docs/slurm.md")
+    commit(clone, "CHANGELOG.md")
     (clone / "docs.md").touch()
     for given, problem in ((began, "another commit"), (git(clone, "rev-parse", "HEAD").strip(), "uncommitted changes")):
         done = note(clone, given, path)
@@ -157,7 +163,7 @@ def test_a_commit_that_main_does_not_hold_has_not_passed(clone, name, problem):
     commit(clone, "docs/other.md")
     git(clone, "switch", "-q", "main")
     (clone / ".ci" / "all-passed").write_text(f"{name}\n")
-    commit(clone, "docs/slurm.md")
+    commit(clone, "CHANGELOG.md")
     found, said = which(clone)
     assert found == "test-all"
     assert problem in said
@@ -202,7 +208,7 @@ def test_everything_runs_without_a_known_base(clone):
     assert found == "test-all"
     assert ".ci/all-passed names no commit" in said
     assert "HEAD~1 is not in this clone" in which(clone, "HEAD~1")[1]
-    commit(clone, "docs/slurm.md")
+    commit(clone, "CHANGELOG.md")
     assert which(clone, "unknown")[0] == "test-all"
     assert "nothing differs" in which(clone, "HEAD")[1]
     shutil.rmtree(clone / ".git")

@@ -50,7 +50,12 @@ class Half:
 
 
 @pytest.mark.parametrize(
-    ("kind", "format"), [("vae", "onnx"), ("vqvae", "torch"), *((kind, "torchscript") for kind in KINDS)]
+    ("kind", "format"),
+    [
+        pytest.param("vae", "onnx", marks=pytest.mark.slow(area="export")),
+        pytest.param("vqvae", "torch", marks=pytest.mark.slow(area="export")),
+        *((kind, "torchscript") for kind in KINDS),
+    ],
 )
 def test_programs_do_what_the_stream_does(kind, format, tmp_path, monkeypatch, capsys):
     model, items = causal(kind), 3

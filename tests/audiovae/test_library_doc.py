@@ -5,7 +5,7 @@ import sys
 
 import pytest
 import soundfile
-from tiny_models import FAMILIES, ROOT, awake, plucked
+from tiny_models import ROOT, awake, plucked
 
 import audiovae as library
 from audiovae.__main__ import main
@@ -14,7 +14,9 @@ TEXT = (ROOT / "docs" / "library.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", ["vae", *(pytest.param(family, marks=pytest.mark.slow(area="documents")) for family in ("hvae", "vqvae"))]
+)
 def test_the_examples_run(family, tmp_path, monkeypatch):
     library.save(awake(family), tmp_path / "runs" / "first" / "model")
     soundfile.write(tmp_path / "song.flac", plucked(1, 22050, 44100), 44100)

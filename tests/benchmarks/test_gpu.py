@@ -181,6 +181,7 @@ def test_the_command_refuses_what_it_cannot_do(tmp_path, capsys):
     assert "redaer" in capsys.readouterr().err
 
 
+@pytest.mark.slow(area="gpu")
 def test_one_part_for_real_and_then_not_again(tmp_path, capfd):
     words = ["peaks", "--cpu", "--quick", "--out", str(tmp_path / "out"), "--folder", str(tmp_path / "work")]
     assert main(words) == 0

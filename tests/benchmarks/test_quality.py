@@ -235,6 +235,7 @@ def test_the_table_has_a_line_a_model():
     assert "12.3" in text
 
 
+@pytest.mark.slow(area="league")
 def test_a_trial_for_real(tmp_path, monkeypatch):
     """Trained, measured, and not done again."""
     monkeypatch.setattr("benchmarks.trials.trial.LEAST_STEPS", 12)

@@ -111,6 +111,7 @@ def test_languages_of_blocks_are_known(document):
     assert text.count("```") == 2 * len(BLOCK.findall(text)), "a block that the tests do not see"
 
 
+@pytest.mark.slow(area="documents")
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_snippets_run_as_printed(page, desk):
     before = set(desk.rglob("*"))
@@ -119,6 +120,7 @@ def test_snippets_run_as_printed(page, desk):
     assert WRITTEN.get(page.name, set()) <= written
 
 
+@pytest.mark.slow(area="documents")
 def test_python_in_shell_blocks_runs_as_printed(desk):
     snippets = [
         match[0]

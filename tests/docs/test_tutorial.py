@@ -42,6 +42,7 @@ def shell(commands: str, folder: Path, **more: str) -> subprocess.CompletedProce
     )
 
 
+@pytest.mark.slow(area="documents")
 def test_every_command_runs_and_says_what_is_shown(desk):
     commands = [block for block in REST if "demo" not in block]
     assert len(commands) == 8
@@ -77,6 +78,7 @@ def test_every_command_runs_and_says_what_is_shown(desk):
     assert soundfile.info(desk / "options1-vae.wav").samplerate == 22050
 
 
+@pytest.mark.slow(area="documents")
 def test_the_installation(tmp_path):
     """Without what it depends on, which takes minutes; making the package itself needs an index for setuptools."""
     for name in ("train", "shards", "audiovae"):

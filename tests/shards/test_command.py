@@ -92,7 +92,14 @@ def workers_of(folder):
     return found
 
 
-@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(
+    ("how", "code"),
+    [
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow(area="building")),
+        (signal.SIGTERM, 130),
+        pytest.param(signal.SIGKILL, -9, marks=pytest.mark.slow(area="building")),
+    ],
+)
 def test_a_stopped_build_leaves_no_process_and_continues(tmp_path, how, code):
     audio, out = tmp_path / "audio", tmp_path / "set"
     audio.mkdir()

@@ -44,7 +44,9 @@ def straight_phase(once, data_dir):
     return run
 
 
-@pytest.mark.parametrize("family", ["vae", "hvae", "vqvae"])
+@pytest.mark.parametrize(
+    "family", ["vae", *(pytest.param(family, marks=pytest.mark.slow(area="pairs")) for family in ("hvae", "vqvae"))]
+)
 def test_stopped_before_at_and_in_the_phase_equals_no_interruption(family, data_dir, straight_phase, tmp_path):
     straight = straight_phase(family)
     run = tmp_path / family

@@ -39,6 +39,11 @@ FAMILIES = ("vae", "hvae", "vqvae")
 SAME = ("loss/", "valid/", "model/", "optim/")
 
 
+def quick_with(family: str) -> list:
+    """The families as parameters; the tests of all but one are slow."""
+    return [pytest.param(name, marks=() if name == family else pytest.mark.slow(area="pairs")) for name in FAMILIES]
+
+
 def last_checkpoint(run: Path) -> Path:
     return all_checkpoints(run / "checkpoints")[0]
 
@@ -58,7 +63,7 @@ def assert_same_state(one: Path, other: Path) -> None:
     assert (a / "state.json").read_text() == (b / "state.json").read_text()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", quick_with("vae"))
 def test_two_processes_equal_one(family, data_dir, straight, tmp_path):
     run = tmp_path / family
     train(flags(family, data_dir, run), processes=2)
@@ -83,7 +88,7 @@ def test_an_uneven_share_and_small_micro_batches_change_nothing(data_dir, straig
                     assert b[name] == pytest.approx(a[name], rel=2e-3, abs=1e-4), (processes, a["step"], name)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", quick_with("hvae"))
 def test_stop_and_resume_equal_no_interruption(family, data_dir, straight, tmp_path):
     run = tmp_path / family
     process = start(flags(family, data_dir, run))

@@ -147,10 +147,13 @@ ON_ANOTHER = "signal on another process"
 @pytest.mark.parametrize(
     "stops",
     [
-        [
-            ("share", 0, "1", to_rank("1", signal.SIGTERM), ON_ANOTHER),
-            ("share", 4, "1", lambda process: process.send_signal(signal.SIGTERM), "SIGTERM"),
-        ],
+        pytest.param(
+            [
+                ("share", 0, "1", to_rank("1", signal.SIGTERM), ON_ANOTHER),
+                ("share", 4, "1", lambda process: process.send_signal(signal.SIGTERM), "SIGTERM"),
+            ],
+            marks=pytest.mark.slow(area="faults"),
+        ),
         pytest.param(
             [
                 ("preflight", 0, "1", to_all(signal.SIGINT), "SIGINT"),
