@@ -14,6 +14,7 @@ def test_bash_can_read_it(script):
     subprocess.run(["bash", "-n", str(script)], check=True)
 
 
+@pytest.mark.slow(area="slurm")
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed")
 def test_shellcheck_finds_nothing():
     found = subprocess.run(

@@ -46,7 +46,7 @@ def model_dir(tmp_path_factory):
         ("sample", "M", "D/out.wav"),
         ("interpolate", "M", "a.wav", "b.wav", "D/deep/out.wav"),
         ("export", "M", "D/programs"),
-        ("export", "M", "D/programs", "--format", "onnx"),
+        pytest.param(("export", "M", "D/programs", "--format", "onnx"), marks=pytest.mark.slow(area="export")),
     ],
     ids=lambda words: " ".join(words[:1] + words[4:]),
 )

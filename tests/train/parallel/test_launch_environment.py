@@ -68,6 +68,7 @@ def test_accelerate_s_configuration_is_named_with_its_key(given, key, tmp_path):
         assert unsupported(given, ["--config-file=b.yaml"]).startswith("b.yaml: ")
 
 
+@pytest.mark.slow(area="zero")
 def test_the_user_s_own_configuration_with_fsdp(tmp_path):
     """The real launcher with the file that `accelerate config` writes."""
     file = tmp_path / "accelerate" / "default_config.yaml"

@@ -39,6 +39,7 @@ def contents(folder) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
+@pytest.mark.slow(area="faults")
 def test_a_checkpoint(model, tmp_path):
     folder, keep = tmp_path / "checkpoints", Retention(newest=2)
     folder.mkdir()
@@ -68,6 +69,7 @@ def test_a_checkpoint(model, tmp_path):
         assert not list(folder.glob("*.tmp")), disk.failed
 
 
+@pytest.mark.slow(area="faults")
 def test_a_finished_model_over_an_earlier_one(model, tmp_path):
     folder, whole = tmp_path / "model", tmp_path / "whole"
     weights = {name: value + 1 for name, value in model.state_dict().items()}

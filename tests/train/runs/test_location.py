@@ -168,6 +168,7 @@ def test_a_place_that_holds_a_pipe_is_not_read(begun):
         resumed(copy)
 
 
+@pytest.mark.slow(area="wandb")
 def test_a_copy_trains_as_its_original_and_is_another_wandb_run(data_dir, tmp_path):
     """The real commands: copy a stopped run and finish both. Weights and points are the same, in two W&B runs."""
     one, two = tmp_path / "one", tmp_path / "two"

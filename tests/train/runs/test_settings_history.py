@@ -193,6 +193,7 @@ def test_what_is_no_run_is_refused(tmp_path, other):
         attempt(run, 0)
 
 
+@pytest.mark.slow(area="wandb")
 def test_a_changed_setting_is_in_every_record(data_dir, tmp_path):
     """The real command: changed on the way, here to the rate of the preset, and the old command then refused.
 

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from wandb_reader import logged
 
 from tests.train.conftest import ROOT, flags, points, start
@@ -28,6 +29,7 @@ def pattern(name: str) -> re.Pattern:
     return re.compile(re.escape(name).replace("_N", r"_\d+"))
 
 
+@pytest.mark.slow(area="wandb")
 def test_the_list_of_panels_is_complete(data_dir, tmp_path):
     runs = {family: tmp_path / family for family in ("vae", "hvae", "vqvae")}
     # Saving every 3 steps: perf/save_stall.

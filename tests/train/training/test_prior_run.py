@@ -112,9 +112,7 @@ def test_the_panels_of_priors_are_documented(straight_prior, latents, tmp_path):
     assert seen >= OF_PRIORS
 
 
-@pytest.mark.parametrize(
-    "family", [pytest.param("vae", marks=pytest.mark.slow(area="pairs")), *(name for name in FAMILIES if name != "vae")]
-)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_recordings_are_drawn(family, straight_prior, tmp_path, capfd):
     """From the model folder alone: longer than the context, the same for any count, and continuing a recording."""
     shutil.copytree(straight_prior(family) / "model", tmp_path / "model")

@@ -77,6 +77,7 @@ def test_two_processes_equal_one(family, data_dir, straight, tmp_path):
     assert (run / "DONE").exists()
 
 
+@pytest.mark.slow(area="pairs")
 def test_an_uneven_share_and_small_micro_batches_change_nothing(data_dir, straight, tmp_path):
     """Six chunks are 2, 2, 1 and 1 on four processes, and micro-batches of 4 and 2 on one."""
     for processes, more in ((4, []), (1, ["--data.microbatch", "4"])):
